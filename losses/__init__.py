@@ -1,0 +1,1 @@
+"""Everything a generator trains against."""

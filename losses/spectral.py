@@ -1,0 +1,66 @@
+"""Distances between the spectra of two signals. All are computed in float32, also inside autocast."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vocoders.mel import MelSpec, MelSpectrogram
+from vocoders.stft import STFT
+
+RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))
+
+
+class STFTDistance(NamedTuple):
+    """The two terms of the multi-resolution STFT loss, float32 scalars."""
+
+    spectral_convergence: Tensor
+    log_magnitude: Tensor
+
+
+class MultiResolutionSTFTLoss(nn.Module):
+    """Spectral convergence and log-magnitude distance, averaged over STFT resolutions.
+
+    Parallel WaveGAN (Yamamoto et al. 2020, arXiv 1910.11480), equations 4 to 6, with the published implementation's
+    magnitude sqrt(max(power, 1e-7)); its defaults are the defaults here.
+
+    Args:
+        resolutions: (n_fft, hop_length, win_length) of each STFT, in samples.
+    """
+
+    def __init__(self, resolutions: Sequence[tuple[int, int, int]] = RESOLUTIONS) -> None:
+        super().__init__()
+        self.stfts = nn.ModuleList(STFT(n_fft, hop, win, padding="center") for n_fft, hop, win in resolutions)
+
+    def forward(self, fake: Tensor, real: Tensor) -> STFTDistance:
+        """fake, real: audio (..., samples) of equal shape."""
+        convergence, log_magnitude = [], []
+        for stft in self.stfts:
+            x, y = _magnitude(stft(fake)), _magnitude(stft(real))
+            convergence.append(torch.linalg.vector_norm(y - x) / torch.linalg.vector_norm(y))
+            log_magnitude.append(F.l1_loss(x.log(), y.log()))
+        return STFTDistance(torch.stack(convergence).mean(), torch.stack(log_magnitude).mean())
+
+
+def _magnitude(spectrum: Tensor) -> Tensor:
+    return (spectrum.real.square() + spectrum.imag.square()).clamp_min(1e-7).sqrt()
+
+
+class MelLoss(nn.Module):
+    """Mean absolute difference of two log-mels (HiFi-GAN, Kong et al. 2020, arXiv 2010.05646, equation 3).
+
+    Args:
+        mel_spec: any convention; HiFi-GAN and Wavehax take the model's own with fmax at half the sample rate.
+    """
+
+    def __init__(self, mel_spec: MelSpec) -> None:
+        super().__init__()
+        self.mel = MelSpectrogram(mel_spec)
+
+    def forward(self, fake: Tensor, real: Tensor) -> Tensor:
+        """fake, real: audio (..., samples) of equal shape -> float32 scalar."""
+        return F.l1_loss(self.mel(fake), self.mel(real))

@@ -1,0 +1,151 @@
+"""Random segments from a list of sound files, with F0 labels.
+
+What segment number i holds follows from the seed and i alone. So the order of the data needs no state of its own:
+training that resumes at step n asks for the segments from n * batch_size on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from recipes.recipe import DataRecipe
+from vocoders.errors import VocoderError
+from vocoders.mel import MelSpec
+
+F0_PERIOD = 0.005  # seconds between F0 labels
+F0_RANGE = (71.0, 800.0)  # Hz, WORLD's own defaults: a wider range doubles the doubtful frames of DIO
+
+
+@dataclass(frozen=True)
+class Clip:
+    path: Path
+    sample_rate: int
+    samples: int
+
+
+def list_clips(root: Path, list_file: Path) -> list[Clip]:
+    """The sound files that ``list_file`` names, one a line, relative to ``root``."""
+    try:
+        names = list_file.read_text().split("\n")
+    except OSError as error:
+        raise VocoderError(f"cannot read the list of recordings {list_file}: {error.strerror}") from None
+    clips = []
+    for path in (root / name.strip() for name in names if name.strip()):
+        try:
+            info = soundfile.info(path)
+        except soundfile.LibsndfileError as error:
+            raise VocoderError(f"cannot read {path}, named in {list_file}: {error}") from None
+        clips.append(Clip(path, info.samplerate, info.frames))
+    if not clips:
+        raise VocoderError(f"{list_file} names no recordings")
+    return clips
+
+
+def label_f0(audio: np.ndarray, sample_rate: int, period: float = F0_PERIOD) -> np.ndarray:
+    """F0 in Hz, 0 = unvoiced, one value each ``period`` seconds from 0 on: WORLD's DIO refined by StoneMask.
+
+    Of WORLD's two estimators Harvest calls nearly everything voiced and changes its mind on voicing twice as often
+    when a little noise is added.
+    """
+    import pyworld
+
+    audio = audio.astype(np.float64)
+    coarse, times = pyworld.dio(audio, sample_rate, *F0_RANGE, frame_period=period * 1000)
+    return pyworld.stonemask(audio, coarse, times, sample_rate).astype(np.float32)
+
+
+def f0_at(labels: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Labels at ``times`` in seconds: linear between two voiced labels, else the nearest."""
+    place = np.clip(times / F0_PERIOD, 0, len(labels) - 1)
+    left = np.floor(place).astype(int)
+    right = np.minimum(left + 1, len(labels) - 1)
+    share = place - left
+    a, b = labels[left], labels[right]
+    nearest = np.where(share < 0.5, a, b)
+    return np.where((a > 0) & (b > 0), a * (1 - share) + b * share, nearest).astype(np.float32)
+
+
+def frame_times(frames: int, spec: MelSpec) -> np.ndarray:
+    """The middle of each mel frame, in seconds."""
+    offset = 0.0 if spec.padding == "center" else spec.hop_length / 2
+    return (np.arange(frames) * spec.hop_length + offset) / spec.sample_rate
+
+
+class F0Labels:
+    """F0 labels of all clips, computed once and kept in one file beside the run."""
+
+    def __init__(self, clips: list[Clip], cache: Path) -> None:
+        named = [f"{F0_PERIOD} {F0_RANGE}", *(f"{clip.path} {clip.samples}" for clip in clips)]
+        key = hashlib.sha256("\n".join(named).encode()).hexdigest()[:16]
+        path = cache / f"f0-{key}.npz"
+        if not path.exists():
+            labels = [
+                label_f0(soundfile.read(clip.path, dtype="float64", always_2d=True)[0].mean(1), clip.sample_rate)
+                for clip in tqdm(clips, desc="F0 labels", unit="clip", disable=None)
+            ]
+            cache.mkdir(parents=True, exist_ok=True)
+            with open(path.with_suffix(".tmp"), "wb") as file:
+                np.savez(file, values=np.concatenate(labels), lengths=[len(label) for label in labels])
+            path.with_suffix(".tmp").rename(path)
+        with np.load(path) as stored:
+            self.values, self.ends = stored["values"], np.cumsum(stored["lengths"])
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        start = self.ends[index - 1] if index else 0
+        return self.values[start : self.ends[index]]
+
+
+class SegmentDataset(Dataset[dict[str, Tensor]]):
+    """Random segments: audio (1, frames * hop_length) and f0 (1, frames), see the head of this file.
+
+    Clips are drawn in proportion to their length. Speed (pitch and tempo together, by resampling) and gain are drawn
+    from the recipe's ranges; a clip shorter than the segment is padded with zeros.
+    """
+
+    def __init__(self, clips: list[Clip], labels: F0Labels, data: DataRecipe, spec: MelSpec, frames: int, seed: int) -> None:
+        self.clips, self.labels, self.data, self.spec, self.frames, self.seed = clips, labels, data, spec, frames, seed
+        seconds = np.array([clip.samples / clip.sample_rate for clip in clips])
+        self.odds = np.cumsum(seconds / seconds.sum())
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        from torchaudio.functional import resample
+
+        draw = np.random.default_rng([self.seed, index])
+        chosen = min(int(np.searchsorted(self.odds, draw.random())), len(self.clips) - 1)
+        clip = self.clips[chosen]
+        # A rate that is a multiple of a 50th of ours keeps the resampling filters few and short.
+        step = self.spec.sample_rate // 50
+        speed = np.exp(draw.uniform(*np.log(self.data.speed)))
+        rate = clip.sample_rate if self.data.speed == (1.0, 1.0) else max(step, round(clip.sample_rate * speed / step) * step)
+        speed = rate / clip.sample_rate
+        length = self.frames * self.spec.hop_length
+        wanted = int(np.ceil(length * rate / self.spec.sample_rate))
+        start = int(draw.integers(0, max(clip.samples - wanted, 0) + 1))
+        with soundfile.SoundFile(clip.path) as file:
+            file.seek(start)
+            source = torch.from_numpy(file.read(wanted, dtype="float32", always_2d=True).mean(1))
+        audio = resample(source, rate, self.spec.sample_rate)[:length]
+        audio = torch.nn.functional.pad(audio, (0, length - len(audio)))
+        audio = audio * 10 ** (draw.uniform(*self.data.gain_db) / 20)
+        times = start / clip.sample_rate + frame_times(self.frames, self.spec) * speed
+        f0 = f0_at(self.labels[chosen], times) * speed
+        f0[times * clip.sample_rate >= clip.samples] = 0
+        return {"audio": audio.clamp(-1, 1)[None], "f0": torch.from_numpy(f0).float()[None]}
+
+
+def read_clip(clip: Clip, spec: MelSpec) -> Tensor:
+    """A whole clip, mono, at the convention's rate, cut to whole frames: (1, frames * hop_length)."""
+    from torchaudio.functional import resample
+
+    source = torch.from_numpy(soundfile.read(clip.path, dtype="float32", always_2d=True)[0].mean(1))
+    audio = resample(source, clip.sample_rate, spec.sample_rate)
+    return audio[None, : len(audio) // spec.hop_length * spec.hop_length]

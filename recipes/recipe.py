@@ -1,0 +1,114 @@
+"""What a training run is: the schema of a recipe, its loading, and overrides from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, model_validator
+
+from vocoders.config import Config, bind
+from vocoders.errors import VocoderError
+from vocoders.mel import MelSpec
+from vocoders.pitch import PitchConfig
+
+
+class GeneratorRecipe(Config):
+    name: str
+    config: dict[str, Any] = {}
+    pitch: str | None = Field(None, description="checkpoint of the pitch estimator that goes along")
+
+
+class DataRecipe(Config):
+    root: str = Field(description="folder that the paths in the lists are relative to")
+    train: str = Field(description="list of sound files, one path a line")
+    valid: str
+    speed: tuple[float, float] = Field((1.0, 1.0), description="pitch and tempo are scaled by a factor of this range")
+    gain_db: tuple[float, float] = (0.0, 0.0)
+    workers: int = Field(1, ge=0)
+
+
+class OptimizerRecipe(Config):
+    lr: float = Field(gt=0)
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = 0.0
+    warmup: int = Field(200, ge=0, description="steps of linear warm-up, before the cosine to zero")
+    clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
+
+
+class TrainRecipe(Config):
+    steps: int = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    segment_frames: int = Field(gt=0)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    ema: float = Field(0.999, ge=0, lt=1, description="decay of the running mean of the weights")
+    estimated_f0: float = Field(0.5, ge=0, le=1, description="share of steps with F0 from the estimator, not the label")
+    seed: int = 0
+    threads: int | None = Field(None, gt=0, description="CPU threads; default: all")
+    log_every: int = Field(50, gt=0)
+    save_every: int = Field(500, gt=0)
+    validate_every: int = Field(2000, gt=0)
+
+
+class Recipe(Config):
+    """One training run. ``generator`` is trained, or ``pitch``: exactly one of the two."""
+
+    name: str
+    mel: MelSpec
+    generator: GeneratorRecipe | None = None
+    pitch: PitchConfig | None = None
+    data: DataRecipe
+    losses: dict[str, float] = {}
+    optimizer: OptimizerRecipe
+    train: TrainRecipe
+
+    @model_validator(mode="after")
+    def _one_model(self) -> Recipe:
+        if (self.generator is None) == (self.pitch is None):
+            raise ValueError("exactly one of 'generator' and 'pitch' must be given")
+        return self
+
+
+def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
+    """Read a recipe.
+
+    ``base: other.yaml`` starts from another file, relative to this one. Each override is "a.b=value", the value in
+    YAML. ``mel`` may be a convention's name. Raises VocoderError for a file that cannot be read or does not fit.
+    """
+    values = _read(path)
+    for override in overrides or []:
+        key, separator, text = override.partition("=")
+        if not separator:
+            raise VocoderError(f"--set takes KEY=VALUE, got '{override}'")
+        *parents, last = key.split(".")
+        place = values
+        for parent in parents:
+            place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise VocoderError(f"--set {override}: '{parent}' holds a value, not further keys")
+        place[last] = yaml.safe_load(text)
+    if isinstance(values.get("mel"), str):
+        values["mel"] = MelSpec.parse(values["mel"]).model_dump()
+    return bind(Recipe, values, str(path))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise VocoderError(f"cannot read the recipe {path}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise VocoderError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise VocoderError(f"{path} is not a recipe: it must hold keys and values")
+    base = values.pop("base", None)
+    return _merge(_read(path.parent / base), values) if base else values
+
+
+def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in top.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged

@@ -1,0 +1,156 @@
+"""What is trained: a generator, or a pitch estimator. A task knows its loss, its validation and its export."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from losses.spectral import MelLoss, MultiResolutionSTFTLoss
+from recipes.data import Clip, f0_at, frame_times, label_f0, read_clip
+from recipes.metrics import pitch_metrics
+from recipes.recipe import Recipe
+from vocoders.checkpoint import Checkpoint, load_checkpoint
+from vocoders.errors import VocoderError
+from vocoders.generators import build_generator
+from vocoders.generators.hnmask import HNMask
+from vocoders.mel import MelSpectrogram
+from vocoders.pitch import PitchEstimator
+
+Batch = dict[str, Tensor]
+
+
+class Example(NamedTuple):
+    """One validation clip, for the ears and eyes of TensorBoard."""
+
+    name: str
+    fake: Tensor
+    real: Tensor
+
+
+class Task(nn.Module, ABC):
+    """The model in training and all that is fixed around it."""
+
+    model: nn.Module
+
+    @abstractmethod
+    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """Unweighted loss terms of a batch of audio (batch, 1, samples) and f0 (batch, 1, frames)."""
+
+    @abstractmethod
+    def validate(self, clips: list[Clip], model: nn.Module) -> tuple[dict[str, float], list[Example]]:
+        """Mean metrics of ``model`` (the running mean of the weights) over ``clips``, and examples."""
+
+    @abstractmethod
+    def checkpoint(self, model: nn.Module) -> Checkpoint:
+        """What is exported."""
+
+
+class PitchTask(Task):
+    """Cross-entropy against blurred pitch labels, binary cross-entropy for voicing."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        assert recipe.pitch is not None
+        self.recipe = recipe
+        self.mel = MelSpectrogram(recipe.mel)
+        self.model: PitchEstimator = PitchEstimator(recipe.pitch, recipe.mel)
+
+    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        audio, f0 = batch["audio"], batch["f0"]
+        # Rooms, microphones and over-smoothed mels differ most in tilt and noise: blur both, a step at a time.
+        mel = self.mel(audio.squeeze(1))
+        tilt = torch.linspace(-1, 1, mel.shape[1])[:, None] * torch.randn(len(mel), 1, 1) * 0.7
+        ripple = F.interpolate(torch.randn(len(mel), 1, 8), mel.shape[1], mode="linear").transpose(1, 2) * 0.4
+        noise_floor = torch.empty(len(mel), 1, 1).uniform_(self.recipe.mel.log_floor, -5.0)
+        mel = torch.logaddexp(mel + tilt + ripple, noise_floor + 0.3 * torch.randn_like(mel))
+        pitch, voicing = self.model(mel)
+        voiced = f0 > 0
+        octaves = self.model.frequencies.log2()[None, :, None] - f0.clamp_min(1.0).log2()
+        target = torch.exp(-0.5 * (octaves * 12 / 0.35).square())  # a third of a semitone wide
+        target = target / target.sum(1, keepdim=True).clamp_min(1e-6)
+        cross_entropy = -(target * pitch.log_softmax(1)).sum(1, keepdim=True)
+        return {
+            "pitch": (cross_entropy * voiced).sum() / voiced.sum().clamp_min(1),
+            "voicing": F.binary_cross_entropy_with_logits(voicing, voiced.float()),
+        }
+
+    def validate(self, clips: list[Clip], model: nn.Module) -> tuple[dict[str, float], list[Example]]:
+        assert isinstance(model, PitchEstimator)
+        found, wanted = [], []
+        for clip in clips:
+            audio = read_clip(clip, self.recipe.mel)
+            f0 = model.estimate(self.mel(audio))[0, 0].numpy()
+            found.append(f0)
+            wanted.append(f0_on_frames(audio, f0.shape[0], self.recipe))
+        return pitch_metrics(np.concatenate(wanted), np.concatenate(found)), []
+
+    def checkpoint(self, model: nn.Module) -> Checkpoint:
+        assert isinstance(model, PitchEstimator)
+        return Checkpoint(self.recipe.mel, pitch=model)
+
+
+class GeneratorTask(Task):
+    """Spectral losses on the generator's output; HNMask also on its output before the mel projection."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        assert recipe.generator is not None
+        self.recipe = recipe
+        self.mel = MelSpectrogram(recipe.mel)
+        self.model = build_generator(recipe.generator.name, recipe.generator.config, recipe.mel)
+        self.mel_loss = MelLoss(recipe.mel)
+        self.stft_loss = MultiResolutionSTFTLoss([(512, 128, 512), (1024, 256, 1024), (2048, 512, 2048)])
+        self.pitch: PitchEstimator | None = None
+        if recipe.generator.pitch:
+            from pathlib import Path
+
+            donor = load_checkpoint(Path(recipe.generator.pitch))
+            if donor.pitch is None or donor.mel_spec != recipe.mel:
+                raise VocoderError(f"{recipe.generator.pitch} holds no pitch estimator for the mel convention of the recipe")
+            self.pitch = donor.pitch
+
+    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        audio, f0 = batch["audio"], batch["f0"]
+        with torch.no_grad():
+            mel = self.mel(audio.squeeze(1))
+            if self.pitch is not None and torch.rand(()) < self.recipe.train.estimated_f0:
+                f0 = self.pitch.estimate(mel)
+            noise = torch.randn_like(audio)
+            phase = torch.rand(len(audio), 1, 1)
+        if isinstance(self.model, HNMask):
+            draft = self.model.draft(mel, f0, noise, phase)
+            fake = self.model.project(draft, mel, self.model.config.projections)
+            terms = {"draft_mel": self.mel_loss(draft, audio)}
+        else:
+            fake = self.model(mel, f0=f0, noise=noise, phase=phase)
+            terms = {}
+        terms["mel"] = self.mel_loss(fake, audio)
+        return terms | self.stft_loss(fake.squeeze(1), audio.squeeze(1))._asdict()
+
+    def validate(self, clips: list[Clip], model: nn.Module) -> tuple[dict[str, float], list[Example]]:
+        metrics: dict[str, list[float]] = {}
+        examples = []
+        for clip in clips:
+            real = read_clip(clip, self.recipe.mel)[None]
+            mel = self.mel(real.squeeze(1))
+            fake = model(mel, f0=self.pitch.estimate(mel) if self.pitch is not None else None)
+            terms = {"mel": self.mel_loss(fake, real)} | self.stft_loss(fake, real)._asdict()
+            for name, value in terms.items():
+                metrics.setdefault(name, []).append(float(value))
+            if len(examples) < 3:
+                examples.append(Example(clip.path.stem, fake[0], real[0]))
+        return {name: math.fsum(values) / len(values) for name, values in metrics.items()}, examples
+
+    def checkpoint(self, model: nn.Module) -> Checkpoint:
+        return Checkpoint(self.recipe.mel, generator=model, pitch=self.pitch)  # type: ignore[arg-type]
+
+
+def f0_on_frames(audio: Tensor, frames: int, recipe: Recipe) -> np.ndarray:
+    """The label of each mel frame of ``audio`` (1, samples), Hz, 0 = unvoiced."""
+    return f0_at(label_f0(audio[0].numpy(), recipe.mel.sample_rate), frame_times(frames, recipe.mel))

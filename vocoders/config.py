@@ -1,0 +1,59 @@
+"""Immutable, strictly checked configuration objects: an unknown key or a wrong value never passes silently."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from vocoders.errors import VocoderError
+
+T = TypeVar("T", bound=BaseModel)
+
+
+class Config(BaseModel):
+    """Base of all configurations: frozen, no unknown keys, defaults checked as well."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+def bind(model: type[T], values: Any, what: str) -> T:
+    """Validate ``values`` as ``model``.
+
+    Raises VocoderError with one sentence that names ``what``, the key, its value and, for an unknown key, the
+    nearest known one.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise VocoderError(f"{what}: {'; '.join(_explain(e, model) for e in error.errors())}") from None
+
+
+def _explain(error: Any, model: type[BaseModel]) -> str:
+    path = [str(part) for part in error["loc"]]
+    if error["type"] == "extra_forbidden":
+        known = _fields_at(model, path[:-1])
+        near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(known)}"
+        return f"unknown key '{'.'.join(path)}' ({hint})"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "missing":
+        return f"key '{'.'.join(path)}' is missing"
+    if not path:
+        return message
+    return f"'{'.'.join(path)}' = {error['input']!r}: {message}"
+
+
+def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
+    """The field names of the nested model that ``path`` leads to."""
+    current: Any = model
+    for part in path:
+        field = getattr(current, "model_fields", {}).get(part)
+        if field is None:  # inside a mapping or a union: the part is a key, not a field
+            continue
+        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        nested = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+        if nested:
+            current = nested[0]
+    return list(getattr(current, "model_fields", {}))

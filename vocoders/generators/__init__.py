@@ -1,0 +1,25 @@
+"""All generators by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vocoders.config import bind
+from vocoders.errors import VocoderError
+from vocoders.generators.base import Generator
+from vocoders.generators.hnmask import HNMask
+from vocoders.generators.wavehax import Wavehax
+from vocoders.mel import MelSpec
+
+GENERATORS: dict[str, type[Generator]] = {
+    "hnmask": HNMask,
+    "wavehax": Wavehax,
+}
+
+
+def build_generator(name: str, config: dict[str, Any], mel_spec: MelSpec) -> Generator:
+    """A freshly initialised generator. Raises VocoderError for an unknown name or an invalid configuration."""
+    if name not in GENERATORS:
+        raise VocoderError(f"unknown generator '{name}'; known: {', '.join(GENERATORS)}")
+    kind = GENERATORS[name]
+    return kind(bind(kind.Config, config, f"generator '{name}'"), mel_spec)

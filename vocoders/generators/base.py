@@ -1,0 +1,83 @@
+"""The contract of all generators."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from vocoders.config import Config
+from vocoders.mel import MelSpec
+
+_NOISE_BLOCK = 1 << 14
+
+
+def draw_noise(samples: int, seed: int) -> Tensor:
+    """Standard normal (1, 1, samples) that depends on the seed alone: the same on every device and for every length.
+
+    Drawn in blocks of fixed size, because the tail of ``torch.randn`` depends on how many numbers are asked for:
+    a longer draw starts with the shorter one, so streams and whole utterances agree.
+    """
+    source = torch.Generator().manual_seed(seed)
+    blocks = [torch.randn(_NOISE_BLOCK, generator=source) for _ in range(-(-samples // _NOISE_BLOCK))]
+    return torch.cat(blocks)[:samples].reshape(1, 1, samples)
+
+
+class Generator(nn.Module, ABC):
+    """A network that turns a log-mel into audio.
+
+    Subclasses state with ``uses_f0`` and ``uses_noise`` what they need beside the mel.
+    """
+
+    Config: ClassVar[type[Config]]
+    uses_f0: ClassVar[bool] = False
+    uses_noise: ClassVar[bool] = False
+
+    def __init__(self, config: Config, mel_spec: MelSpec) -> None:
+        super().__init__()
+        self.config = config
+        self.mel_spec = mel_spec
+
+    @property
+    @abstractmethod
+    def receptive_field(self) -> int | None:
+        """Frames on each side that a frame of audio depends on; None when it depends on the whole utterance."""
+
+    @abstractmethod
+    def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
+        """What ``forward`` does once its arguments are checked and complete."""
+
+    def forward(
+        self, mel: Tensor, *, f0: Tensor | None = None, noise: Tensor | None = None, phase: Tensor | None = None, seed: int = 0
+    ) -> Tensor:
+        """Log-mel -> audio.
+
+        Args:
+            mel: (batch, n_mels, frames), in the convention ``mel_spec``, at least one frame.
+            f0: (batch, 1, frames) in Hz, 0 = unvoiced. Required when ``uses_f0``, ignored otherwise.
+            noise: (batch, 1, frames * hop_length), standard normal. Drawn from ``seed`` when not given, the same for
+                every item of the batch, so that an item sounds as it would alone.
+            phase: (batch, 1, 1) in cycles: the phase of the first harmonic at the first sample, for synthesis in
+                chunks. 0 when not given.
+        Returns: float32 (batch, 1, frames * hop_length)
+        Raises: ValueError for shapes that do not fit.
+        """
+        if mel.dim() != 3 or mel.shape[1] != self.mel_spec.n_mels or mel.shape[2] < 1:
+            raise ValueError(f"mel must be (batch, {self.mel_spec.n_mels}, frames >= 1), got {tuple(mel.shape)}")
+        batch, _, frames = mel.shape
+        samples = frames * self.mel_spec.hop_length
+        if not self.uses_f0:
+            f0 = phase = None
+        elif f0 is None:
+            raise ValueError(f"{type(self).__name__} needs f0 (batch, 1, frames)")
+        elif f0.shape != (batch, 1, frames):
+            raise ValueError(f"f0 must be {(batch, 1, frames)} for this mel, got {tuple(f0.shape)}")
+        if not self.uses_noise:
+            noise = None
+        elif noise is None:
+            noise = draw_noise(samples, seed).to(mel.device).expand(batch, -1, -1)
+        elif noise.shape != (batch, 1, samples):
+            raise ValueError(f"noise must be {(batch, 1, samples)} for this mel, got {tuple(noise.shape)}")
+        return self.synthesize(mel, f0, noise, phase)

@@ -1,0 +1,128 @@
+"""Wavehax: 2-D ConvNeXt blocks over the spectrogram of a harmonic prior (Yoneyama et al. 2024, arXiv 2411.06807).
+
+Aliasing-free by design: nothing nonlinear happens at audio rate. The network maps the spectrogram of a
+pseudo-constant-power harmonic prior, beside a projection of itself and of the mel, to the spectrogram of speech.
+
+Follows the authors' implementation, chomeyama/wavehax (MIT), in everything that decides the output; the layout is
+(batch, frames, bins, channels) instead of (batch, channels, bins, frames), see layers.py.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+
+from vocoders.config import Config
+from vocoders.generators.base import Generator
+from vocoders.layers import ConvNeXtBlock2d, LayerNorm2d
+from vocoders.mel import MelSpec
+from vocoders.pitch import harmonic_prior
+from vocoders.stft import STFT, reflect_pad
+
+_PROJECTION_KERNEL = 7
+
+
+class WavehaxConfig(Config):
+    """Sizes of Wavehax; the defaults are version 1."""
+
+    n_fft: int = Field(480, gt=0, description="samples; the published models take twice the hop length")
+    channels: int = Field(32, gt=0)
+    blocks: int = Field(8, gt=0)
+    expansion: int = Field(2, gt=0)
+    kernel_size: tuple[int, int] = Field((7, 7), description="(bins, frames), odd")
+    framewise_norm: bool = Field(False, description="normalise each frame on its own: bounded context, streaming")
+
+    @field_validator("kernel_size")
+    @classmethod
+    def _odd(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if any(size < 1 or size % 2 == 0 for size in value):
+            raise ValueError("both sizes must be odd")
+        return value
+
+
+# The published configurations. v1 and v2 are for hop 240 at 24 kHz, fullband for hop 480 at 48 kHz.
+WAVEHAX_CONFIGS = {
+    "v1": WavehaxConfig(),
+    "v2": WavehaxConfig(channels=16, expansion=3, kernel_size=(13, 7)),
+    "fullband": WavehaxConfig(n_fft=960, kernel_size=(15, 7)),
+}
+
+
+class Wavehax(Generator):
+    """Wavehax generator. See the head of this file.
+
+    Without ``framewise_norm`` every sample depends on the whole utterance, as in the published models.
+    The mel is standardised by the buffers ``mel_mean`` and ``mel_scale``, (n_mels, 1): statistics of the training data.
+    """
+
+    Config = WavehaxConfig
+    config: WavehaxConfig
+    uses_f0 = True
+    uses_noise = True
+    mel_mean: Tensor
+    mel_scale: Tensor
+
+    def __init__(self, config: WavehaxConfig, mel_spec: MelSpec) -> None:
+        super().__init__(config, mel_spec)
+        if config.n_fft < 2 * mel_spec.hop_length:
+            raise ValueError(f"n_fft must be at least twice the hop_length of the mel, {mel_spec.hop_length}; got {config.n_fft}")
+        bins = config.n_fft // 2 + 1
+        self.register_buffer("mel_mean", torch.zeros(mel_spec.n_mels, 1))
+        self.register_buffer("mel_scale", torch.ones(mel_spec.n_mels, 1))
+        self.stft = STFT(config.n_fft, mel_spec.hop_length, padding="same-zeros")
+        self.prior_proj = nn.Conv1d(bins, bins, _PROJECTION_KERNEL)
+        self.cond_proj = nn.Conv1d(mel_spec.n_mels, bins, _PROJECTION_KERNEL)
+        self.input_proj = nn.Linear(5, config.channels, bias=False)
+        self.input_norm = LayerNorm2d(config.channels, config.framewise_norm)
+        self.blocks = nn.Sequential(
+            *(
+                ConvNeXtBlock2d(
+                    config.channels, config.expansion, config.kernel_size, 1 / config.blocks, framewise=config.framewise_norm
+                )
+                for _ in range(config.blocks)
+            )
+        )
+        self.output_norm = LayerNorm2d(config.channels, config.framewise_norm)
+        self.output_proj = nn.Linear(config.channels, 2)
+        self.apply(_initialize)
+
+    @property
+    def receptive_field(self) -> int | None:
+        if not self.config.framewise_norm:
+            return None
+        hop = self.mel_spec.hop_length
+        transform = math.ceil((self.config.n_fft - hop) / 2 / hop)  # once into the prior's spectrogram, once out
+        return 2 * transform + _PROJECTION_KERNEL // 2 + self.config.blocks * (self.config.kernel_size[1] // 2)
+
+    def prior(self, f0: Tensor, noise: Tensor, phase: Tensor | None) -> Tensor:
+        """Harmonics at a tenth of unit power over noise at -40 dB, (batch, 1, samples)."""
+        return 0.1 * harmonic_prior(f0, self.mel_spec, phase) + 0.01 * noise
+
+    def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
+        assert f0 is not None and noise is not None
+        with torch.no_grad():
+            prior = torch.view_as_real(self.stft(self.prior(f0, noise, phase).squeeze(1)))  # (batch, bins, frames, 2)
+        real, imaginary = prior.unbind(-1)
+        reach = _PROJECTION_KERNEL // 2
+        mel = (mel - self.mel_mean) / self.mel_scale
+        maps = [
+            real,
+            imaginary,
+            self.prior_proj(reflect_pad(real, reach, reach)),
+            self.prior_proj(reflect_pad(imaginary, reach, reach)),
+            self.cond_proj(reflect_pad(mel, reach, reach)),
+        ]
+        x = torch.stack([m.transpose(1, 2) for m in maps], dim=-1)  # (batch, frames, bins, 5)
+        x = self.blocks(self.input_norm(self.input_proj(x)))
+        x = self.output_proj(self.output_norm(x)).float()
+        return self.stft.inverse(torch.view_as_complex(x.contiguous()).transpose(1, 2)).unsqueeze(1)
+
+
+def _initialize(module: nn.Module) -> None:
+    if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Linear)):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,104 @@
+"""Short-time Fourier transform and its inverse, as modules."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Padding = Literal["same", "same-zeros", "center"]
+
+
+def reflect_pad(x: Tensor, left: int, right: int, dim: int = -1) -> Tensor:
+    """Mirror both ends of ``dim`` without repeating the edge, as ``numpy.pad(mode="reflect")``.
+
+    Unlike ``torch.nn.functional.pad`` it takes any length: an axis no longer than the padding is mirrored over and
+    over, and one of length 1 is repeated, so that a mel of a single frame needs no special case.
+    """
+    length = x.shape[dim]
+    index = torch.arange(-left, length + right, device=x.device)
+    if length == 1:
+        return x.index_select(dim, torch.zeros_like(index))
+    period = 2 * (length - 1)
+    index = index.remainder(period)
+    return x.index_select(dim, torch.minimum(index, period - index))
+
+
+class STFT(nn.Module):
+    """STFT with a periodic Hann window, and its exact inverse.
+
+    padding:
+        "same"        reflect (n_fft - hop) / 2 samples at both ends: frames = samples // hop, and frame t stands for
+                      the samples t * hop ... (t + 1) * hop. What HiFi-GAN uses.
+        "same-zeros"  the same with zeros. What Wavehax uses.
+        "center"      reflect n_fft / 2 samples: frames = samples // hop + 1, frame t is centred on sample t * hop.
+                      What librosa, Tacotron 2 and ESPnet use.
+
+    Computed in ``dtype`` whatever the input's, also inside autocast. Unlike ``torch.stft`` the window may be shorter
+    than n_fft with all three paddings, and short signals are allowed.
+    """
+
+    window: Tensor
+
+    def __init__(
+        self,
+        n_fft: int,
+        hop_length: int,
+        win_length: int | None = None,
+        padding: Padding = "same",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        win_length = win_length or n_fft
+        if not 0 < hop_length <= win_length <= n_fft:
+            raise ValueError(
+                f"need 0 < hop_length <= win_length <= n_fft, got hop_length {hop_length}, win_length {win_length}, "
+                f"n_fft {n_fft}"
+            )
+        self.n_fft = n_fft
+        self.hop_length = hop_length
+        self.padding = padding
+        total = n_fft if padding == "center" else n_fft - hop_length
+        self.pad = (total // 2, total - total // 2)
+        window = torch.hann_window(win_length, dtype=torch.float64, device="cpu")  # also while a model is laid out on "meta"
+        margin = n_fft - win_length
+        window = F.pad(window, (margin // 2, margin - margin // 2))
+        self.register_buffer("window", window.to(dtype), persistent=False)
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """(..., samples) -> complex (..., n_fft // 2 + 1, frames)."""
+        audio = audio.to(self.window.dtype)
+        left, right = self.pad
+        audio = F.pad(audio, (left, right)) if self.padding == "same-zeros" else reflect_pad(audio, left, right)
+        frames = audio.unfold(-1, self.n_fft, self.hop_length)
+        return torch.fft.rfft(frames * self.window).transpose(-1, -2)
+
+    def inverse(self, spectrum: Tensor) -> Tensor:
+        """Complex (..., n_fft // 2 + 1, frames) -> (..., samples), the least-squares inverse of Griffin and Lim.
+
+        samples is frames * hop_length, or (frames - 1) * hop_length with "center" padding.
+        """
+        frames = torch.fft.irfft(spectrum.transpose(-1, -2), n=self.n_fft) * self.window
+        audio = self._overlap_add(frames)
+        envelope = self._overlap_add(self.window.square().expand(frames.shape[-2], -1))
+        left, right = self.pad
+        inside = slice(left, audio.shape[-1] - right)
+        return audio[..., inside] / envelope[inside].clamp_min(1e-8)
+
+    def _overlap_add(self, frames: Tensor) -> Tensor:
+        """(..., frames, n_fft) -> (..., (frames - 1) * hop_length + n_fft).
+
+        Each frame is cut into pieces of hop_length; the pieces of one index are a shifted copy of the whole signal.
+        """
+        count = frames.shape[-2]
+        pieces = -(-self.n_fft // self.hop_length)
+        frames = F.pad(frames, (0, pieces * self.hop_length - self.n_fft))
+        frames = frames.unflatten(-1, (pieces, self.hop_length))
+        audio = torch.zeros(
+            *frames.shape[:-3], count + pieces - 1, self.hop_length, dtype=frames.dtype, device=frames.device
+        )
+        for i in range(pieces):
+            audio[..., i : i + count, :] += frames[..., i, :]
+        return audio.flatten(-2)[..., : (count - 1) * self.hop_length + self.n_fft]

@@ -1,0 +1,229 @@
+"""Vocoder: a generator, the estimator of its F0, and the mel convention they speak."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vocoders.checkpoint import Checkpoint, load_checkpoint
+from vocoders.errors import CheckpointError, VocoderError
+from vocoders.generators.base import draw_noise
+from vocoders.mel import MelSpec, MelSpectrogram, convert_mel, suspicion
+from vocoders.pitch import frame_phase
+
+VOICES = Path(__file__).parent / "voices"
+DEFAULT_VOICE = "openvoices-22k"
+
+# Frames synthesised at once. What an utterance of any length needs in memory is set by this, not by its length.
+CHUNK_FRAMES = 512
+
+
+class MelWarning(UserWarning):
+    """The values of a mel hardly come from the convention it is taken for."""
+
+
+class Vocoder:
+    """Turns log-mel-spectrograms into audio. Made by ``load``; see ``__call__``."""
+
+    def __init__(self, checkpoint: Checkpoint, name: str = "") -> None:
+        if checkpoint.generator is None:
+            raise CheckpointError(f"{name or 'the checkpoint'} holds no generator, only a pitch estimator")
+        self.name = name
+        self.generator = checkpoint.generator.eval()
+        self.pitch = checkpoint.pitch.eval() if checkpoint.pitch is not None else None
+        self.mel_spec: MelSpec = checkpoint.mel_spec
+        self.training = checkpoint.training
+
+    @property
+    def sample_rate(self) -> int:
+        return self.mel_spec.sample_rate
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.generator.parameters()).device
+
+    def to(self, device: str | torch.device) -> Vocoder:
+        """Move to a device, such as "cuda". Raises VocoderError when it is not there."""
+        try:
+            target = torch.device(device)
+            torch.zeros(1).to(target)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            reason = str(error).strip().split("\n")[0]
+            raise VocoderError(f"device '{device}' cannot be used here ({reason}); 'cpu' always can") from None
+        self.generator.to(target)
+        if self.pitch is not None:
+            self.pitch.to(target)
+        return self
+
+    @overload
+    def __call__(self, mel: Tensor, f0: Any = None, seed: int | None = None) -> Tensor: ...
+    @overload
+    def __call__(self, mel: np.ndarray, f0: Any = None, seed: int | None = None) -> np.ndarray: ...
+    @overload
+    def __call__(self, mel: Sequence[Any], f0: Any = None, seed: int | None = None) -> list[Any]: ...
+    def __call__(self, mel: Any, f0: Any = None, seed: int | None = None) -> Any:
+        """Log-mel -> audio.
+
+        Args:
+            mel: (n_mels, frames) or (batch, n_mels, frames), numpy or torch, any float dtype, in the convention
+                ``mel_spec``; or a list of (n_mels, frames) of any lengths.
+            f0: in Hz per frame, 0 = unvoiced: (frames,) or (batch, frames), or a list like ``mel``. Estimated from
+                the mel when not given; ignored by generators that do without.
+            seed: of the noise; the same seed gives the same audio, and not giving one is the seed 0. Every item of a
+                batch sounds exactly as it does alone.
+        Returns: float32 audio, (samples,) or (batch, samples) with samples = frames * hop_length, of the kind and on
+            the device of the mel; a list for a list. Nominally in [-1, 1], not clipped.
+        Raises: VocoderError for a mel or an f0 that does not fit. Warns with MelWarning when the values look like
+            another convention's.
+        """
+        if isinstance(mel, (list, tuple)):
+            if f0 is not None and len(f0) != len(mel):
+                raise VocoderError(f"{len(mel)} mels, but {len(f0)} f0 tracks")
+            return [self(item, None if f0 is None else f0[i], seed) for i, item in enumerate(mel)]
+        values = self.check_mel(mel)
+        single = values.dim() == 2
+        batch = values[None] if single else values
+        track = None if f0 is None else self._check_f0(f0, batch.shape[0], batch.shape[2])
+        with torch.inference_mode():
+            audio = self._synthesize(batch.to(self.device), track, seed or 0)
+        audio = audio[0] if single else audio
+        return audio.to(mel.device) if isinstance(mel, Tensor) else audio.cpu().numpy()
+
+    def analyze(self, audio: Any) -> Any:
+        """Audio (..., samples) in [-1, 1] at ``sample_rate`` -> float32 log-mel (..., n_mels, frames) of the same kind."""
+        values = torch.as_tensor(audio)
+        mel = MelSpectrogram(self.mel_spec, torch.float64)(values.cpu()).float()
+        return mel.to(values.device) if isinstance(audio, Tensor) else mel.numpy()
+
+    def convert(self, mel: np.ndarray, source: MelSpec) -> np.ndarray:
+        """A mel of another convention in this model's. Raises MelMismatch where that is not exactly possible."""
+        return convert_mel(torch.from_numpy(mel), source, self.mel_spec).numpy()
+
+    def check_mel(self, mel: Any) -> Tensor:
+        """The mel as a float32 tensor of (n_mels, frames) or (batch, n_mels, frames). Raises VocoderError, warns MelWarning."""
+        values = mel if isinstance(mel, Tensor) else torch.from_numpy(_plain(np.asarray(mel)))
+        spec = self.mel_spec
+        shape = tuple(values.shape)
+        if not values.is_floating_point():
+            raise VocoderError(f"a mel must hold floats, this one holds {str(values.dtype).removeprefix('torch.')}")
+        if len(shape) not in (2, 3):
+            raise VocoderError(f"a mel must be (n_mels, frames) or (batch, n_mels, frames), this one is {len(shape)}-D: {shape}")
+        if shape[-1] == 0 or 0 in shape:
+            raise VocoderError(f"the mel is empty: shape {shape}")
+        if shape[-2] != spec.n_mels:
+            hint = ""
+            if shape[-1] == spec.n_mels:
+                hint = f"; it looks transposed, (frames, n_mels): pass mel{'.T' if len(shape) == 2 else '.swapaxes(1, 2)'}"
+            raise VocoderError(f"the model expects {spec.n_mels} mels ({spec.name}), this mel has {shape[-2]}: shape {shape}{hint}")
+        values = values.detach().float()
+        if not torch.isfinite(values).all():
+            count = int((~torch.isfinite(values)).sum())
+            raise VocoderError(f"the mel holds {count} NaN or infinite values of {values.numel()}")
+        doubt = suspicion(values.cpu().numpy(), spec)
+        if doubt:
+            warnings.warn(doubt, MelWarning, stacklevel=3)
+        return values
+
+    def _check_f0(self, f0: Any, batch: int, frames: int) -> Tensor:
+        """float32 (batch, 1, frames)."""
+        values = torch.as_tensor(f0) if isinstance(f0, Tensor) else torch.from_numpy(_plain(np.asarray(f0)))
+        if values.shape not in ((frames,), (batch, frames), (batch, 1, frames)) or values.numel() != batch * frames:
+            raise VocoderError(f"f0 must hold {frames} values for each of {batch} mels, one a frame; it has shape {tuple(values.shape)}")
+        values = values.reshape(batch, 1, frames).float()
+        if not bool(torch.isfinite(values).all()) or float(values.min()) < 0 or float(values.max()) > self.sample_rate / 2:
+            raise VocoderError(
+                f"f0 must be in Hz, from 0 (unvoiced) to {self.sample_rate / 2:g}; it holds {float(values.min()):g} to {float(values.max()):g}"
+            )
+        return values.to(self.device)
+
+    def _synthesize(self, mel: Tensor, f0: Tensor | None, seed: int) -> Tensor:
+        """(batch, n_mels, frames) -> (batch, samples), in chunks where the generator's context is bounded.
+
+        A chunk is given its whole context, and noise and harmonic phase are those of the utterance, so that chunks
+        join to what the whole utterance would have been.
+        """
+        generator, hop = self.generator, self.mel_spec.hop_length
+        batch, _, frames = mel.shape
+        phase = noise = None
+        if generator.uses_f0:
+            if f0 is None:
+                f0 = self._estimate_f0(mel)
+            phase = frame_phase(f0, self.mel_spec)
+        if generator.uses_noise:
+            noise = draw_noise(frames * hop, seed).to(mel.device)
+        context = generator.receptive_field
+        chunk = CHUNK_FRAMES if context is not None else frames
+        audio = torch.empty(batch, frames * hop, device=mel.device)
+        for begin in range(0, frames, chunk):
+            end = min(begin + chunk, frames)
+            first, last = max(0, begin - (context or 0)), min(frames, end + (context or 0))
+            piece = generator(
+                mel[..., first:last],
+                f0=None if f0 is None else f0[..., first:last],
+                noise=None if noise is None else noise[..., first * hop : last * hop].expand(batch, -1, -1),
+                phase=None if phase is None else phase[..., first : first + 1],
+            )
+            audio[:, begin * hop : end * hop] = piece[:, 0, (begin - first) * hop : (end - first) * hop]
+        return audio
+
+    def _estimate_f0(self, mel: Tensor) -> Tensor:
+        if self.pitch is None:
+            raise VocoderError(f"this model needs f0 and has no estimator of its own; pass f0, in Hz per frame")
+        return self.pitch.estimate(mel)
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """The array in a form torch takes; numbers only."""
+    if array.dtype.kind not in "fiub":
+        raise VocoderError(f"expected an array of floats, got dtype {array.dtype}")
+    if array.dtype.kind == "f":
+        return np.array(array, dtype=np.float32)  # also big-endian and float16 files
+    return np.ascontiguousarray(array).astype(np.int64)
+
+
+def load(model: str | Path | None = None, device: str | torch.device = "cpu") -> Vocoder:
+    """A vocoder, ready to use.
+
+    Args:
+        model: None for the built-in voice; a built-in voice's name; the path of a checkpoint; or "org/name", a
+            repository of the Hugging Face hub that holds model.safetensors.
+        device: where to run it.
+    Raises: VocoderError for an unknown model, CheckpointError for one that cannot be read.
+    """
+    text = str(model or DEFAULT_VOICE)
+    voice = VOICES / f"{text}.safetensors"
+    if voice.is_file():
+        path = voice
+    elif Path(text).exists() or text.endswith(".safetensors"):
+        path = Path(text)
+    elif re.fullmatch(r"[\w.-]+/[\w.-]+", text):
+        path = _from_hub(text)
+    else:
+        raise VocoderError(
+            f"unknown model '{text}': neither a file, nor a built-in voice ({', '.join(list_voices())}), nor a hub repository 'org/name'"
+        )
+    return Vocoder(load_checkpoint(path), text).to(device)
+
+
+def list_voices() -> list[str]:
+    """The names of the built-in voices."""
+    return sorted(path.stem for path in VOICES.glob("*.safetensors"))
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(name, "model.safetensors"))
+    except LocalEntryNotFoundError:
+        raise VocoderError(f"'{name}' is no local file, not in the local cache, and the Hugging Face hub cannot be reached") from None
+    except HfHubHTTPError as error:
+        raise VocoderError(f"cannot load '{name}' from the Hugging Face hub: {str(error).strip().splitlines()[0]}") from None
