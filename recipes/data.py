@@ -111,7 +111,9 @@ class SegmentDataset(Dataset[dict[str, Tensor]]):
     from the recipe's ranges; a clip shorter than the segment is padded with zeros.
     """
 
-    def __init__(self, clips: list[Clip], labels: F0Labels, data: DataRecipe, spec: MelSpec, frames: int, seed: int) -> None:
+    def __init__(
+        self, clips: list[Clip], labels: F0Labels, data: DataRecipe, spec: MelSpec, frames: int, seed: int
+    ) -> None:
         self.clips, self.labels, self.data, self.spec, self.frames, self.seed = clips, labels, data, spec, frames, seed
         seconds = np.array([clip.samples / clip.sample_rate for clip in clips])
         self.odds = np.cumsum(seconds / seconds.sum())
@@ -125,7 +127,11 @@ class SegmentDataset(Dataset[dict[str, Tensor]]):
         # A rate that is a multiple of a 50th of ours keeps the resampling filters few and short.
         step = self.spec.sample_rate // 50
         speed = np.exp(draw.uniform(*np.log(self.data.speed)))
-        rate = clip.sample_rate if self.data.speed == (1.0, 1.0) else max(step, round(clip.sample_rate * speed / step) * step)
+        rate = (
+            clip.sample_rate
+            if self.data.speed == (1.0, 1.0)
+            else max(step, round(clip.sample_rate * speed / step) * step)
+        )
         speed = rate / clip.sample_rate
         length = self.frames * self.spec.hop_length
         wanted = int(np.ceil(length * rate / self.spec.sample_rate))

@@ -1,7 +1,7 @@
 """The resumable state of a training run: one folder a step, complete or not there.
 
-    state/step-00002000/tensors.safetensors   weights, their running mean, the optimiser's moments, the RNG
-    state/step-00002000/state.json            step, the optimiser's settings
+state/step-00002000/tensors.safetensors   weights, their running mean, the optimiser's moments, the RNG
+state/step-00002000/state.json            step, the optimiser's settings
 """
 
 from __future__ import annotations

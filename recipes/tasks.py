@@ -112,7 +112,9 @@ class GeneratorTask(Task):
 
             donor = load_checkpoint(Path(recipe.generator.pitch))
             if donor.pitch is None or donor.mel_spec != recipe.mel:
-                raise VocoderError(f"{recipe.generator.pitch} holds no pitch estimator for the mel convention of the recipe")
+                raise VocoderError(
+                    f"{recipe.generator.pitch} holds no pitch estimator for the mel convention of the recipe"
+                )
             self.pitch = donor.pitch
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
@@ -135,7 +137,7 @@ class GeneratorTask(Task):
 
     def validate(self, clips: list[Clip], model: nn.Module) -> tuple[dict[str, float], list[Example]]:
         metrics: dict[str, list[float]] = {}
-        examples = []
+        examples: list[Example] = []
         for clip in clips:
             real = read_clip(clip, self.recipe.mel)[None]
             mel = self.mel(real.squeeze(1))

@@ -74,7 +74,9 @@ def train_step(run: Run, batch: dict[str, Tensor], recipe: Recipe) -> dict[str, 
     total = torch.stack([recipe.losses.get(name, 0.0) * term for name, term in terms.items()]).sum()
     if not torch.isfinite(total):
         broken = [name for name, term in terms.items() if not torch.isfinite(term)]
-        raise VocoderError(f"step {run.step}: the loss is not finite in {', '.join(broken)}; the last saved state is kept")
+        raise VocoderError(
+            f"step {run.step}: the loss is not finite in {', '.join(broken)}; the last saved state is kept"
+        )
     run.optimizer.zero_grad(set_to_none=True)
     total.backward()
     norm = nn.utils.clip_grad_norm_(run.task.model.parameters(), recipe.optimizer.clip)
@@ -83,16 +85,21 @@ def train_step(run: Run, batch: dict[str, Tensor], recipe: Recipe) -> dict[str, 
     with torch.no_grad():
         # A short memory at first, so that the random start is soon forgotten.
         decay = min(recipe.train.ema, (1 + run.step) / (10 + run.step))
-        for mean, value in zip(run.ema.parameters(), run.task.model.parameters()):
+        for mean, value in zip(run.ema.parameters(), run.task.model.parameters(), strict=True):
             mean.lerp_(value, 1 - decay)
-    return {name: float(term.detach()) for name, term in terms.items()} | {"total": float(total.detach()), "gradient_norm": float(norm)}
+    return {name: float(term.detach()) for name, term in terms.items()} | {
+        "total": float(total.detach()),
+        "gradient_norm": float(norm),
+    }
 
 
 def batches(recipe: Recipe, clips: list[Clip], first_step: int, cache: Path) -> Iterator[dict[str, Tensor]]:
     """Batches of the steps from ``first_step`` on; batch n is the same in every run."""
     train = recipe.train
     dataset = SegmentDataset(clips, F0Labels(clips, cache), recipe.data, recipe.mel, train.segment_frames, train.seed)
-    order = [range(step * train.batch_size, (step + 1) * train.batch_size) for step in range(first_step, train.steps)]
+    order = [
+        list(range(step * train.batch_size, (step + 1) * train.batch_size)) for step in range(first_step, train.steps)
+    ]
     # The loader's own generator keeps its worker seeds off the global one, which belongs to the resumable state.
     return iter(DataLoader(dataset, batch_sampler=order, num_workers=recipe.data.workers, generator=torch.Generator()))
 
@@ -137,7 +144,10 @@ def run_training(recipe: Recipe, folder: Path) -> Path:
             progress.set_postfix(loss=f"{terms['total']:.3f}", refresh=False)
         if run.step % recipe.train.validate_every == 0 or last:
             metrics = validate(run, valid_clips, writer, recipe.mel.sample_rate)
-            progress.write(f"step {run.step}: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()), file=sys.stderr)
+            progress.write(
+                f"step {run.step}: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()),
+                file=sys.stderr,
+            )
         if run.step % recipe.train.save_every == 0 or last:
             save_state(folder / "state", run.step, run.modules(), run.optimizer)
             export(run, recipe, folder / "model.safetensors")
@@ -153,9 +163,13 @@ def export(run: Run, recipe: Recipe, path: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m recipes.train", description="Train what a recipe describes; resumes by itself.")
+    parser = argparse.ArgumentParser(
+        prog="python -m recipes.train", description="Train what a recipe describes; resumes by itself."
+    )
     parser.add_argument("recipe", type=Path)
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override, such as train.batch_size=8")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override, such as train.batch_size=8"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/NAME")
     options = parser.parse_args(arguments)
     try:

@@ -1,8 +1,8 @@
 """Neural vocoders: mel-spectrograms in, waveforms out.
 
-    import vocoders
-    voc = vocoders.load()          # the built-in voice
-    audio = voc(mel)               # (n_mels, frames) -> (frames * hop_length,)
+import vocoders
+voc = vocoders.load()          # the built-in voice
+audio = voc(mel)               # (n_mels, frames) -> (frames * hop_length,)
 """
 
 from __future__ import annotations

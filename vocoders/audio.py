@@ -14,11 +14,6 @@ from vocoders.errors import VocoderError
 from vocoders.files import replacing
 from vocoders.mel import MelSpec
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff", ".aif", ".au", ".w64", ".caf")
-MEL_SUFFIXES = (".npy", ".npz")
-AUDIO_FORMATS = ("wav", "flac", "ogg", "mp3", "raw")  # raw: 16-bit little-endian PCM without a header
-MEL_FORMATS = ("npy", "npz")
-
 
 class Sound(NamedTuple):
     """audio: float32 (samples,), nominally in [-1, 1]; channels: how many were mixed down."""
@@ -99,7 +94,9 @@ def read_mel(data: bytes, name: str) -> tuple[np.ndarray, MelSpec | None]:
             mel = stored["mel"]
             text = str(stored["mel_spec"]) if "mel_spec" in stored.files else None
         except ValueError:
-            raise VocoderError(f"{name} holds pickled Python objects, which could run code and are never loaded") from None
+            raise VocoderError(
+                f"{name} holds pickled Python objects, which could run code and are never loaded"
+            ) from None
         except Exception as error:
             raise VocoderError(f"{name} is damaged ({type(error).__name__}: {error})") from None
     if text is None:

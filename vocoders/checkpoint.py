@@ -70,14 +70,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         with safe_open(path, framework="pt") as file:
             header: dict[str, str] = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
     except SafetensorError as error:
         raise CheckpointError(f"{path} is not a checkpoint of this package, or is damaged ({error})") from None
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error}") from None
     if header.get("format") != "vocoders":
         raise CheckpointError(
-            f"{path} is a safetensors file, but not a checkpoint of this package: its header does not say format 'vocoders'"
+            f"{path} is a safetensors file, but not a checkpoint of this package: its header lacks format 'vocoders'"
         )
     if header.get("version") != VERSION:
         raise CheckpointError(
@@ -85,11 +85,17 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"install a release of vocoders that matches it"
         )
     try:
-        parts = {key: json.loads(header[key]) for key in ("mel_spec", "training", "generator", "pitch") if key in header}
+        parts = {
+            key: json.loads(header[key]) for key in ("mel_spec", "training", "generator", "pitch") if key in header
+        }
         spec = bind(MelSpec, parts["mel_spec"], "mel_spec")
         checkpoint = Checkpoint(spec, training=parts.get("training", {}))
         with torch.device("meta"):  # shapes only
-            generator = build_generator(parts["generator"]["name"], parts["generator"]["config"], spec) if "generator" in parts else None
+            generator = (
+                build_generator(parts["generator"]["name"], parts["generator"]["config"], spec)
+                if "generator" in parts
+                else None
+            )
             pitch = PitchEstimator(bind(PitchConfig, parts["pitch"], "pitch"), spec) if "pitch" in parts else None
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise CheckpointError(f"the header of {path} is damaged ({type(error).__name__}: {error})") from None
@@ -104,7 +110,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def _check_keys(path: Path, wanted: set[str], found: set[str]) -> None:
-    for names, problem in ((wanted - found, "lacks tensors its header promises"), (found - wanted, "holds tensors its header does not know")):
+    for names, problem in (
+        (wanted - found, "lacks tensors its header promises"),
+        (found - wanted, "holds tensors its header does not know"),
+    ):
         if names:
             shown = ", ".join(sorted(names)[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
             raise CheckpointError(f"{path} {problem}: {shown}")
@@ -117,7 +126,8 @@ def _fill(path: Path, prefix: str, module: nn.Module, tensors: dict[str, Tensor]
         found = tensors[f"{prefix}.{key}"]
         if found.shape != value.shape:
             raise CheckpointError(
-                f"the header of {path} describes {prefix}.{key} of shape {tuple(value.shape)}, the file holds {tuple(found.shape)}"
+                f"the header of {path} describes {prefix}.{key} of shape {tuple(value.shape)}, "
+                f"the file holds {tuple(found.shape)}"
             )
         state[key] = found.to(value.dtype)
     module.load_state_dict(state, assign=True)

@@ -90,7 +90,7 @@ class ConvNeXtBlock2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = x
         if self.padding_mode == "reflect":
-            for dim, reach in zip((1, 2), self.reach):
+            for dim, reach in zip((1, 2), self.reach, strict=True):
                 y = reflect_pad(y, reach, reach, dim)
         y = self.dwconv(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         y = self.pwconv2(self.activation(self.pwconv1(self.norm(y))))

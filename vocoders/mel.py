@@ -94,9 +94,18 @@ class MelSpec(Config):
         return bind(cls, values, f"mel convention '{text}'")
 
 
-def _spec(sample_rate: int, n_fft: int, hop: int, win: int, n_mels: int, band: tuple[float, float], **rest: Any) -> MelSpec:
+def _spec(
+    sample_rate: int, n_fft: int, hop: int, win: int, n_mels: int, band: tuple[float, float], **rest: Any
+) -> MelSpec:
     return MelSpec(
-        sample_rate=sample_rate, n_fft=n_fft, hop_length=hop, win_length=win, n_mels=n_mels, fmin=band[0], fmax=band[1], **rest
+        sample_rate=sample_rate,
+        n_fft=n_fft,
+        hop_length=hop,
+        win_length=win,
+        n_mels=n_mels,
+        fmin=band[0],
+        fmax=band[1],
+        **rest,
     )
 
 
@@ -111,7 +120,9 @@ CONVENTIONS: dict[str, MelSpec] = {
     "bigvgan-24k": _spec(24000, 1024, 256, 1024, 100, (0, 12000), epsilon=1e-9),
     "bigvgan-44k": _spec(44100, 2048, 512, 2048, 128, (0, 22050), epsilon=1e-9),
     # gemelo-ai/vocos feature_extractors.py; F5-TTS is "vocos-24k:floor=1e-5"
-    "vocos-24k": _spec(24000, 1024, 256, 1024, 100, (0, 12000), mel_scale="htk", mel_norm="none", padding="center", floor=1e-7),
+    "vocos-24k": _spec(
+        24000, 1024, 256, 1024, 100, (0, 12000), mel_scale="htk", mel_norm="none", padding="center", floor=1e-7
+    ),
     # kan-bayashi/ParallelWaveGAN bin/preprocess.py, egs/ljspeech
     "espnet-24k": _spec(24000, 2048, 300, 1200, 80, (80, 7600), **_ESPNET),
     "pwg-ljspeech-22k": _spec(22050, 1024, 256, 1024, 80, (80, 7600), **_ESPNET),
@@ -160,7 +171,7 @@ def _mel_to_hz(mel: np.ndarray, scale: str) -> np.ndarray:
 
 
 def mel_frequencies(spec: MelSpec) -> np.ndarray:
-    """Corner frequencies in Hz, float64 (n_mels + 2,): filter i rises from i to its peak at i + 1 and falls to i + 2."""
+    """Corners in Hz, float64 (n_mels + 2,): filter i rises from corner i to its peak at i + 1 and falls to i + 2."""
     low, high = _hz_to_mel(np.array([spec.fmin, spec.fmax]), spec.mel_scale)
     return _mel_to_hz(np.linspace(low, high, spec.n_mels + 2), spec.mel_scale)
 
@@ -206,7 +217,10 @@ def suspicion(mel: np.ndarray, spec: MelSpec) -> str | None:
         guess = "log10, not a natural logarithm"
     else:
         return None
-    return f"values from {low:.2f} to {high:.2f} are unusual for {spec.name} ({spec.log}, floor {spec.log_floor:.2f}): it looks like {guess}"
+    return (
+        f"values from {low:.2f} to {high:.2f} are unusual for {spec.name} ({spec.log}, floor {spec.log_floor:.2f}): "
+        f"it looks like {guess}"
+    )
 
 
 class MelSpectrogram(nn.Module):

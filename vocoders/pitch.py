@@ -58,7 +58,9 @@ def harmonic_prior(f0: Tensor, spec: MelSpec, phase: Tensor | None = None) -> Te
     count = count.unsqueeze(-1)
     denominator = torch.sin(half)
     tiny = denominator.abs() < 1e-9
-    total = torch.sin(count * half) * torch.sin((count + 1) * half) / torch.where(tiny, torch.ones_like(half), denominator)
+    total = (
+        torch.sin(count * half) * torch.sin((count + 1) * half) / torch.where(tiny, torch.ones_like(half), denominator)
+    )
     total = torch.where(tiny, torch.zeros_like(total), total)
     return (total * amplitude.unsqueeze(-1)).flatten(-2).float()
 

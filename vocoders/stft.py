@@ -62,7 +62,9 @@ class STFT(nn.Module):
         self.padding = padding
         total = n_fft if padding == "center" else n_fft - hop_length
         self.pad = (total // 2, total - total // 2)
-        window = torch.hann_window(win_length, dtype=torch.float64, device="cpu")  # also while a model is laid out on "meta"
+        window = torch.hann_window(
+            win_length, dtype=torch.float64, device="cpu"
+        )  # also while a model is laid out on "meta"
         margin = n_fft - win_length
         window = F.pad(window, (margin // 2, margin - margin // 2))
         self.register_buffer("window", window.to(dtype), persistent=False)

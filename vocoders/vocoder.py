@@ -97,7 +97,7 @@ class Vocoder:
         return audio.to(mel.device) if isinstance(mel, Tensor) else audio.cpu().numpy()
 
     def analyze(self, audio: Any) -> Any:
-        """Audio (..., samples) in [-1, 1] at ``sample_rate`` -> float32 log-mel (..., n_mels, frames) of the same kind."""
+        """Audio (..., samples) in [-1, 1] at ``sample_rate`` -> log-mel (..., n_mels, frames), float32, of the same kind."""
         values = torch.as_tensor(audio)
         mel = MelSpectrogram(self.mel_spec, torch.float64)(values.cpu()).float()
         return mel.to(values.device) if isinstance(audio, Tensor) else mel.numpy()
@@ -107,21 +107,27 @@ class Vocoder:
         return convert_mel(torch.from_numpy(mel), source, self.mel_spec).numpy()
 
     def check_mel(self, mel: Any) -> Tensor:
-        """The mel as a float32 tensor of (n_mels, frames) or (batch, n_mels, frames). Raises VocoderError, warns MelWarning."""
+        """The mel as float32, (n_mels, frames) or (batch, n_mels, frames). Raises VocoderError, warns with MelWarning."""
         values = mel if isinstance(mel, Tensor) else torch.from_numpy(_plain(np.asarray(mel)))
         spec = self.mel_spec
         shape = tuple(values.shape)
         if not values.is_floating_point():
             raise VocoderError(f"a mel must hold floats, this one holds {str(values.dtype).removeprefix('torch.')}")
         if len(shape) not in (2, 3):
-            raise VocoderError(f"a mel must be (n_mels, frames) or (batch, n_mels, frames), this one is {len(shape)}-D: {shape}")
+            raise VocoderError(
+                f"a mel must be (n_mels, frames) or (batch, n_mels, frames), this one is {len(shape)}-D: {shape}"
+            )
         if shape[-1] == 0 or 0 in shape:
             raise VocoderError(f"the mel is empty: shape {shape}")
         if shape[-2] != spec.n_mels:
             hint = ""
             if shape[-1] == spec.n_mels:
-                hint = f"; it looks transposed, (frames, n_mels): pass mel{'.T' if len(shape) == 2 else '.swapaxes(1, 2)'}"
-            raise VocoderError(f"the model expects {spec.n_mels} mels ({spec.name}), this mel has {shape[-2]}: shape {shape}{hint}")
+                hint = (
+                    f"; it looks transposed, (frames, n_mels): pass mel{'.T' if len(shape) == 2 else '.swapaxes(1, 2)'}"
+                )
+            raise VocoderError(
+                f"the model expects {spec.n_mels} mels ({spec.name}), this mel has {shape[-2]}: shape {shape}{hint}"
+            )
         values = values.detach().float()
         if not torch.isfinite(values).all():
             count = int((~torch.isfinite(values)).sum())
@@ -135,9 +141,15 @@ class Vocoder:
         """float32 (batch, 1, frames)."""
         values = torch.as_tensor(f0) if isinstance(f0, Tensor) else torch.from_numpy(_plain(np.asarray(f0)))
         if values.shape not in ((frames,), (batch, frames), (batch, 1, frames)) or values.numel() != batch * frames:
-            raise VocoderError(f"f0 must hold {frames} values for each of {batch} mels, one a frame; it has shape {tuple(values.shape)}")
+            raise VocoderError(
+                f"f0 must hold one value a frame, {frames} for each of {batch} mels; it has shape {tuple(values.shape)}"
+            )
         values = values.reshape(batch, 1, frames).float()
-        if not bool(torch.isfinite(values).all()) or float(values.min()) < 0 or float(values.max()) > self.sample_rate / 2:
+        if (
+            not bool(torch.isfinite(values).all())
+            or float(values.min()) < 0
+            or float(values.max()) > self.sample_rate / 2
+        ):
             raise VocoderError(
                 f"f0 must be in Hz, from 0 (unvoiced) to {self.sample_rate / 2:g}; it holds {float(values.min()):g} to {float(values.max()):g}"
             )
@@ -175,7 +187,7 @@ class Vocoder:
 
     def _estimate_f0(self, mel: Tensor) -> Tensor:
         if self.pitch is None:
-            raise VocoderError(f"this model needs f0 and has no estimator of its own; pass f0, in Hz per frame")
+            raise VocoderError("this model needs f0 and has no estimator of its own; pass f0, in Hz per frame")
         return self.pitch.estimate(mel)
 
 
@@ -224,6 +236,10 @@ def _from_hub(name: str) -> Path:
     try:
         return Path(hf_hub_download(name, "model.safetensors"))
     except LocalEntryNotFoundError:
-        raise VocoderError(f"'{name}' is no local file, not in the local cache, and the Hugging Face hub cannot be reached") from None
+        raise VocoderError(
+            f"'{name}' is no local file, not in the local cache, and the Hugging Face hub cannot be reached"
+        ) from None
     except HfHubHTTPError as error:
-        raise VocoderError(f"cannot load '{name}' from the Hugging Face hub: {str(error).strip().splitlines()[0]}") from None
+        raise VocoderError(
+            f"cannot load '{name}' from the Hugging Face hub: {str(error).strip().splitlines()[0]}"
+        ) from None

@@ -22,4 +22,4 @@ def build_generator(name: str, config: dict[str, Any], mel_spec: MelSpec) -> Gen
     if name not in GENERATORS:
         raise VocoderError(f"unknown generator '{name}'; known: {', '.join(GENERATORS)}")
     kind = GENERATORS[name]
-    return kind(bind(kind.Config, config, f"generator '{name}'"), mel_spec)
+    return kind(bind(kind.config_type, config, f"generator '{name}'"), mel_spec)

@@ -31,7 +31,7 @@ class Generator(nn.Module, ABC):
     Subclasses state with ``uses_f0`` and ``uses_noise`` what they need beside the mel.
     """
 
-    Config: ClassVar[type[Config]]
+    config_type: ClassVar[type[Config]]
     uses_f0: ClassVar[bool] = False
     uses_noise: ClassVar[bool] = False
 
@@ -50,7 +50,13 @@ class Generator(nn.Module, ABC):
         """What ``forward`` does once its arguments are checked and complete."""
 
     def forward(
-        self, mel: Tensor, *, f0: Tensor | None = None, noise: Tensor | None = None, phase: Tensor | None = None, seed: int = 0
+        self,
+        mel: Tensor,
+        *,
+        f0: Tensor | None = None,
+        noise: Tensor | None = None,
+        phase: Tensor | None = None,
+        seed: int = 0,
     ) -> Tensor:
         """Log-mel -> audio.
 

@@ -75,7 +75,7 @@ class EnvelopeInterpolation(nn.Module):
 class HNMask(Generator):
     """Harmonic-plus-noise masking generator. See the head of this file."""
 
-    Config = HNMaskConfig
+    config_type = HNMaskConfig
     config: HNMaskConfig
     uses_f0 = True
     uses_noise = True
@@ -88,7 +88,9 @@ class HNMask(Generator):
         bins = config.n_fft // 2 + 1
         width = config.backbone_channels
 
-        self.backbone_input = nn.Conv1d(mel_spec.n_mels + 2, width, config.backbone_kernel, padding=config.backbone_kernel // 2)
+        self.backbone_input = nn.Conv1d(
+            mel_spec.n_mels + 2, width, config.backbone_kernel, padding=config.backbone_kernel // 2
+        )
         self.backbone = nn.Sequential(
             *(
                 ConvNeXtBlock1d(width, config.backbone_expansion, config.backbone_kernel, 1 / config.backbone_blocks)
@@ -130,6 +132,7 @@ class HNMask(Generator):
         """Log of what a mel filter gathers from flat magnitudes, which the envelope has to give back: (bins,)."""
         spec = self.mel_spec
         gathered = torch.from_numpy(np.log(mel_filter_bank(spec).sum(1).clip(1e-8))).float()
+        # Bins of noise grow with the root of the window's length.
         return -(self.envelope.weight @ gathered) / spec.power - math.log(spec.win_length / self.config.n_fft) / 2
 
     @property
@@ -148,7 +151,8 @@ class HNMask(Generator):
 
     def draft(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
         """Audio (batch, 1, samples) before the mel projection; arguments as in ``synthesize``."""
-        assert f0 is not None and noise is not None
+        assert f0 is not None
+        assert noise is not None
         bins = self.stft.n_fft // 2 + 1
         unit = self.stft.window.square().sum().sqrt()  # the root-mean-square of a bin of unit white noise
         harmonic = self.stft(harmonic_prior(f0, self.mel_spec, phase).squeeze(1)).transpose(1, 2) / unit
@@ -168,7 +172,7 @@ class HNMask(Generator):
 
         with torch.autocast(mel.device.type, enabled=False):
             log_envelope = self.envelope(mel.float()) + self.envelope_offset[:, None]
-            spectrum = log_envelope.clamp_max(10.0).exp().transpose(1, 2) * (a * harmonic + b * noise_spectrum) * unit
+            spectrum = log_envelope.clamp_max(10.0).exp().transpose(1, 2) * (a * harmonic + b * noise_spectrum)
             return self.stft.inverse(spectrum.transpose(1, 2)).unsqueeze(1)
 
     def project(self, audio: Tensor, mel: Tensor, passes: int) -> Tensor:

@@ -58,7 +58,7 @@ class Wavehax(Generator):
     The mel is standardised by the buffers ``mel_mean`` and ``mel_scale``, (n_mels, 1): statistics of the training data.
     """
 
-    Config = WavehaxConfig
+    config_type = WavehaxConfig
     config: WavehaxConfig
     uses_f0 = True
     uses_noise = True
@@ -68,7 +68,9 @@ class Wavehax(Generator):
     def __init__(self, config: WavehaxConfig, mel_spec: MelSpec) -> None:
         super().__init__(config, mel_spec)
         if config.n_fft < 2 * mel_spec.hop_length:
-            raise ValueError(f"n_fft must be at least twice the hop_length of the mel, {mel_spec.hop_length}; got {config.n_fft}")
+            raise ValueError(
+                f"n_fft must be at least twice the hop_length of the mel, {mel_spec.hop_length}; got {config.n_fft}"
+            )
         bins = config.n_fft // 2 + 1
         self.register_buffer("mel_mean", torch.zeros(mel_spec.n_mels, 1))
         self.register_buffer("mel_scale", torch.ones(mel_spec.n_mels, 1))
@@ -80,7 +82,11 @@ class Wavehax(Generator):
         self.blocks = nn.Sequential(
             *(
                 ConvNeXtBlock2d(
-                    config.channels, config.expansion, config.kernel_size, 1 / config.blocks, framewise=config.framewise_norm
+                    config.channels,
+                    config.expansion,
+                    config.kernel_size,
+                    1 / config.blocks,
+                    framewise=config.framewise_norm,
                 )
                 for _ in range(config.blocks)
             )
@@ -102,7 +108,8 @@ class Wavehax(Generator):
         return 0.1 * harmonic_prior(f0, self.mel_spec, phase) + 0.01 * noise
 
     def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
-        assert f0 is not None and noise is not None
+        assert f0 is not None
+        assert noise is not None
         with torch.no_grad():
             prior = torch.view_as_real(self.stft(self.prior(f0, noise, phase).squeeze(1)))  # (batch, bins, frames, 2)
         real, imaginary = prior.unbind(-1)
