@@ -93,7 +93,7 @@ def _vocode(options: argparse.Namespace) -> int:
     todo = [job for job in jobs if not (batch and job.target and job.target.exists() and not options.overwrite)]
     if len(todo) < len(jobs):
         notes.say(
-            f"{len(jobs) - len(todo)} of {len(jobs)} outputs are there already, left as they are (--overwrite redoes them)"
+            f"{len(jobs) - len(todo)} of {len(jobs)} outputs are there already and left as they are (see --overwrite)"
         )
     if not todo:
         return 0

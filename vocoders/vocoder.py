@@ -97,7 +97,7 @@ class Vocoder:
         return audio.to(mel.device) if isinstance(mel, Tensor) else audio.cpu().numpy()
 
     def analyze(self, audio: Any) -> Any:
-        """Audio (..., samples) in [-1, 1] at ``sample_rate`` -> log-mel (..., n_mels, frames), float32, of the same kind."""
+        """Audio (..., samples) in [-1, 1] at ``sample_rate`` -> log-mel (..., n_mels, frames), same kind."""
         values = torch.as_tensor(audio)
         mel = MelSpectrogram(self.mel_spec, torch.float64)(values.cpu()).float()
         return mel.to(values.device) if isinstance(audio, Tensor) else mel.numpy()
@@ -107,7 +107,7 @@ class Vocoder:
         return convert_mel(torch.from_numpy(mel), source, self.mel_spec).numpy()
 
     def check_mel(self, mel: Any) -> Tensor:
-        """The mel as float32, (n_mels, frames) or (batch, n_mels, frames). Raises VocoderError, warns with MelWarning."""
+        """The mel as float32, (n_mels, frames) or (batch, n_mels, frames), if it fits: raises VocoderError, warns."""
         values = mel if isinstance(mel, Tensor) else torch.from_numpy(_plain(np.asarray(mel)))
         spec = self.mel_spec
         shape = tuple(values.shape)
@@ -145,14 +145,9 @@ class Vocoder:
                 f"f0 must hold one value a frame, {frames} for each of {batch} mels; it has shape {tuple(values.shape)}"
             )
         values = values.reshape(batch, 1, frames).float()
-        if (
-            not bool(torch.isfinite(values).all())
-            or float(values.min()) < 0
-            or float(values.max()) > self.sample_rate / 2
-        ):
-            raise VocoderError(
-                f"f0 must be in Hz, from 0 (unvoiced) to {self.sample_rate / 2:g}; it holds {float(values.min()):g} to {float(values.max()):g}"
-            )
+        low, high, limit = float(values.min()), float(values.max()), self.sample_rate / 2
+        if not 0 <= low <= high <= limit:  # NaN compares false
+            raise VocoderError(f"f0 must be in Hz, from 0 (unvoiced) to {limit:g}; it holds {low:g} to {high:g}")
         return values.to(self.device)
 
     def _synthesize(self, mel: Tensor, f0: Tensor | None, seed: int) -> Tensor:
@@ -219,7 +214,8 @@ def load(model: str | Path | None = None, device: str | torch.device = "cpu") ->
         path = _from_hub(text)
     else:
         raise VocoderError(
-            f"unknown model '{text}': neither a file, nor a built-in voice ({', '.join(list_voices())}), nor a hub repository 'org/name'"
+            f"unknown model '{text}': neither a file, nor a built-in voice ({', '.join(list_voices())}), "
+            f"nor a repository 'org/name' of the Hugging Face hub"
         )
     return Vocoder(load_checkpoint(path), text).to(device)
 
