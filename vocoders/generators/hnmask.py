@@ -115,7 +115,7 @@ class HNMask(Generator):
             )
         )
         self.trunk_output = nn.Linear(config.channels, 4)
-        nn.init.normal_(self.trunk_output.weight, std=0.02)
+        nn.init.trunc_normal_(self.trunk_output.weight, std=0.02)
         with torch.no_grad():
             self.trunk_output.bias.copy_(torch.tensor([0.7, 0.0, 0.5, 0.0]))
 
@@ -138,13 +138,14 @@ class HNMask(Generator):
     @property
     def receptive_field(self) -> int:
         c, spec = self.config, self.mel_spec
+        # How far a window of n_fft samples reaches over its own hop on each side, in frames.
+        shaped = (c.n_fft - spec.hop_length) / 2 / spec.hop_length
+        projected = (spec.n_fft - spec.hop_length) / 2 / spec.hop_length
         backbone = (1 + c.backbone_blocks) * (c.backbone_kernel // 2)
-        trunk = c.blocks * (c.kernel_size[1] // 2)
-        # A frame of n_fft samples reaches over ceil((n_fft - hop) / 2 / hop) frames on each side; every analysis and
-        # every synthesis of a spectrogram adds that once.
-        transform = 2 * math.ceil((c.n_fft - spec.hop_length) / 2 / spec.hop_length)
-        projection = 2 * math.ceil((spec.n_fft - spec.hop_length) / 2 / spec.hop_length)
-        return backbone + trunk + transform + c.projections * projection
+        reach = max(backbone, math.ceil(shaped)) + c.blocks * (c.kernel_size[1] // 2) + shaped
+        for _ in range(c.projections):
+            reach = math.ceil(reach + projected) + projected  # audio to whole frames, and back
+        return math.ceil(reach)
 
     def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
         return self.project(self.draft(mel, f0, noise, phase), mel, self.config.projections)

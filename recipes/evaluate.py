@@ -1,0 +1,98 @@
+"""Copy synthesis of recordings, measured: python -m recipes.evaluate [MODEL ...] --data DIR
+
+Each recording is analysed, synthesised again from its mel alone, and compared with itself; Griffin-Lim (60
+iterations) on the same mels stands beside the models.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from tqdm import tqdm
+
+from recipes.data import Clip, f0_at, frame_times, label_f0, list_clips, read_clip
+from recipes.griffin_lim import griffin_lim
+from recipes.metrics import compare, pitch_metrics
+from vocoders.errors import VocoderError
+from vocoders.jobs import AUDIO_SUFFIXES
+from vocoders.vocoder import Vocoder, load
+
+Metrics = dict[str, float]
+
+
+def find_clips(folder: Path, list_file: str | None) -> list[Clip]:
+    """The recordings to measure on: all sound files of a folder, or those of a list in it."""
+    if list_file:
+        return list_clips(folder, folder / list_file)
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+    if not paths:
+        raise VocoderError(f"{folder} holds no recordings")
+    infos = [soundfile.info(path) for path in paths]
+    return [Clip(path, info.samplerate, info.frames) for path, info in zip(paths, infos, strict=True)]
+
+
+def evaluate(voc: Vocoder, clips: list[Clip], baseline: bool) -> dict[str, list[Metrics]]:
+    """Per-clip metrics of the model, of its pitch estimator and, with ``baseline``, of Griffin-Lim."""
+    spec = voc.mel_spec
+    systems: dict[str, Callable[[np.ndarray], np.ndarray]] = {voc.name: voc}
+    if baseline:
+        systems["griffin-lim"] = lambda mel: griffin_lim(torch.from_numpy(mel), spec).numpy()
+    results: dict[str, list[Metrics]] = {name: [] for name in systems}
+    for clip in tqdm(clips, desc=voc.name, unit="clip", disable=None):
+        audio = read_clip(clip, spec)[0].numpy()
+        mel = voc.analyze(audio)
+        for name, system in systems.items():
+            results[name].append(compare(audio, system(mel)[: len(audio)], spec))
+        if voc.pitch is not None:
+            found = voc.pitch.estimate(torch.from_numpy(mel)[None])[0, 0].numpy()
+            wanted = f0_at(label_f0(audio, spec.sample_rate), frame_times(len(found), spec))
+            results.setdefault(f"{voc.name}: F0 from the mel", []).append(pitch_metrics(wanted, found))
+    return results
+
+
+def mean(results: list[Metrics]) -> Metrics:
+    """The mean over the clips, leaving out those on which a metric is not defined."""
+    return {key: float(np.nanmean([clip[key] for clip in results])) for key in results[0]}
+
+
+def table(means: dict[str, Metrics]) -> str:
+    """Systems down, metrics across, in Markdown."""
+    columns = list(dict.fromkeys(key for values in means.values() for key in values))
+    rows = [["system", *columns], ["---"] * (len(columns) + 1)]
+    for name, values in means.items():
+        rows.append([name, *(f"{values[key]:.3f}" if key in values else "" for key in columns)])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m recipes.evaluate", description="Measure copy synthesis.")
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="as for vocode -m (default: the built-in voice)")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of recordings")
+    parser.add_argument("--list", metavar="FILE", help="file in DIR that lists the recordings to take")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write means and per-clip figures here")
+    options = parser.parse_args(arguments)
+    try:
+        clips = find_clips(options.data, options.list)
+        results: dict[str, list[Metrics]] = {}
+        for index, model in enumerate(options.models or [None]):
+            results |= evaluate(load(model), clips, baseline=index == 0)
+    except VocoderError as error:
+        print(f"recipes.evaluate: {error}", file=sys.stderr)
+        return 2
+    means = {name: mean(values) for name, values in results.items()}
+    print(table(means))
+    if options.json:
+        names = [str(clip.path.relative_to(options.data)) for clip in clips]
+        options.json.write_text(json.dumps({"clips": names, "mean": means, "per_clip": results}, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""Small models for the tests: every generator, quick to run."""
+
+import torch
+
+from vocoders import MelSpec
+from vocoders.checkpoint import Checkpoint
+from vocoders.generators import GENERATORS, Generator, build_generator
+from vocoders.pitch import PitchConfig, PitchEstimator
+
+SPEC = MelSpec(sample_rate=8000, n_fft=128, hop_length=32, win_length=128, n_mels=20, fmin=0, fmax=4000)
+
+SMALL = {
+    "hnmask": {
+        "n_fft": 64,
+        "backbone_channels": 16,
+        "backbone_blocks": 1,
+        "channels": 6,
+        "blocks": 2,
+        "kernel_size": [5, 3],
+    },
+    "wavehax": {"n_fft": 64, "channels": 6, "blocks": 2, "kernel_size": [5, 3], "framewise_norm": True},
+}
+assert set(SMALL) == set(GENERATORS)
+
+
+def generator(name: str, spec: MelSpec = SPEC, **changes) -> Generator:
+    """A small generator with weights large enough that everything acts."""
+    torch.manual_seed(1)
+    model = build_generator(name, SMALL[name] | changes, spec).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return model
+
+
+def pitch_estimator(spec: MelSpec = SPEC) -> PitchEstimator:
+    torch.manual_seed(2)
+    return PitchEstimator(PitchConfig(channels=16, blocks=1, bins=96, bins_per_octave=24), spec).eval()
+
+
+def checkpoint(name: str = "hnmask", spec: MelSpec = SPEC) -> Checkpoint:
+    return Checkpoint(spec, generator(name, spec), pitch_estimator(spec), {"data": "none"})
+
+
+def mel(frames: int, batch: int = 1, spec: MelSpec = SPEC, seed: int = 0) -> torch.Tensor:
+    """(batch, n_mels, frames), in the range of log-mels of speech."""
+    source = torch.Generator().manual_seed(seed)
+    return torch.randn(batch, spec.n_mels, frames, generator=source) * 1.5 - 5
+
+
+def f0(frames: int, batch: int = 1, seed: int = 0) -> torch.Tensor:
+    """(batch, 1, frames) in Hz with unvoiced stretches."""
+    source = torch.Generator().manual_seed(seed)
+    track = 90 + 200 * torch.rand(batch, 1, frames, generator=source)
+    track[..., 3:5] = 0
+    return track

@@ -1,0 +1,141 @@
+"""The contract, for every generator: shapes, determinism, independence within a batch, bounded context, gradients."""
+
+import models
+import pytest
+import torch
+
+from vocoders import VocoderError
+from vocoders.generators import GENERATORS, build_generator
+from vocoders.generators.base import draw_noise
+from vocoders.mel import CONVENTIONS
+
+every_generator = pytest.mark.parametrize("name", GENERATORS)
+
+
+@every_generator
+@pytest.mark.parametrize("frames", [1, 2, 3, 17])
+def test_length(name: str, frames: int) -> None:
+    audio = models.generator(name)(models.mel(frames, 2), f0=models.f0(frames, 2))
+    assert audio.shape == (2, 1, frames * 32)
+    assert audio.dtype == torch.float32
+    assert torch.isfinite(audio).all()
+
+
+@every_generator
+def test_the_same_call_gives_the_same_audio_and_the_seed_matters(name: str) -> None:
+    model = models.generator(name)
+    first, again, other = (model(models.mel(9), f0=models.f0(9), seed=seed) for seed in (3, 3, 4))
+    assert torch.equal(first, again)
+    assert torch.equal(first, other) != model.uses_noise
+    torch.manual_seed(99)  # the global generator has no say
+    assert torch.equal(first, model(models.mel(9), f0=models.f0(9), seed=3))
+
+
+@every_generator
+def test_an_item_of_a_batch_sounds_as_alone(name: str) -> None:
+    model = models.generator(name)
+    mel, f0 = models.mel(23, 3), models.f0(23, 3)
+    batch = model(mel, f0=f0)
+    for i in range(3):
+        torch.testing.assert_close(batch[i : i + 1], model(mel[i : i + 1], f0=f0[i : i + 1]), atol=1e-5, rtol=0)
+
+
+@every_generator
+def test_given_noise_replaces_the_drawn_one(name: str) -> None:
+    model = models.generator(name)
+    drawn = model(models.mel(9), f0=models.f0(9), seed=7)
+    given = model(models.mel(9), f0=models.f0(9), noise=draw_noise(9 * 32, 7), seed=0)
+    assert torch.equal(drawn, given)
+
+
+@every_generator
+@pytest.mark.parametrize("moved", ["mel", "f0"])
+def test_the_receptive_field_is_what_a_perturbed_frame_shows(name: str, moved: str) -> None:
+    model = models.generator(name)
+    reach = model.receptive_field
+    assert reach is not None
+    frames = 2 * reach + 21
+    middle = frames // 2
+    mel, f0 = models.mel(frames), torch.full((1, 1, frames), 250.0)
+    other_mel, other_f0 = mel.clone(), f0.clone()
+    if moved == "mel":
+        other_mel[..., middle] += 2.0
+    elif model.uses_f0:
+        other_f0[..., middle] = 750.0  # both have whole periods in a frame of 32 samples at 8 kHz: later phases stay
+    difference = (model(mel, f0=f0) - model(other_mel, f0=other_f0)).abs().reshape(frames, 32).amax(1)
+    reached = torch.nonzero(difference).flatten().tolist()
+    if moved == "f0" and not model.uses_f0:
+        assert not reached
+        return
+    assert middle - reach <= reached[0]
+    assert reached[-1] <= middle + reach
+    if moved == "mel":  # not merely large enough: what the mel does not pass through is at most one transform
+        assert reached[0] <= middle - reach + 1
+        assert reached[-1] >= middle + reach - 1
+
+
+@every_generator
+def test_gradients_reach_every_parameter_and_the_mel(name: str) -> None:
+    model = models.generator(name).train()
+    mel = models.mel(12).requires_grad_()
+    model(mel, f0=models.f0(12)).square().mean().backward()
+    assert mel.grad is not None
+    assert (mel.grad != 0).any()
+    dead = [
+        key for key, parameter in model.named_parameters() if parameter.grad is None or not (parameter.grad != 0).any()
+    ]
+    assert dead == []
+
+
+@every_generator
+def test_shapes_that_do_not_fit_are_refused(name: str) -> None:
+    model = models.generator(name)
+    with pytest.raises(ValueError, match=r"mel must be \(batch, 20, frames >= 1\), got \(1, 21, 4\)"):
+        model(torch.zeros(1, 21, 4))
+    with pytest.raises(ValueError, match="frames >= 1"):
+        model(torch.zeros(1, 20, 0))
+    if model.uses_f0:
+        with pytest.raises(ValueError, match="needs f0"):
+            model(models.mel(4))
+        with pytest.raises(ValueError, match=r"f0 must be \(1, 1, 4\)"):
+            model(models.mel(4), f0=models.f0(5))
+    if model.uses_noise:
+        with pytest.raises(ValueError, match=r"noise must be \(1, 1, 128\)"):
+            model(models.mel(4), f0=models.f0(4), noise=torch.zeros(1, 1, 127))
+
+
+@every_generator
+def test_autocast_keeps_the_audio_float32(name: str) -> None:
+    model = models.generator(name)
+    with torch.autocast("cpu", torch.bfloat16):
+        audio = model(models.mel(9), f0=models.f0(9))
+    assert audio.dtype == torch.float32
+    assert torch.isfinite(audio).all()
+
+
+@every_generator
+def test_all_conventions_can_be_built(name: str) -> None:
+    for spec in CONVENTIONS.values():
+        model = build_generator(name, {"n_fft": 2 * spec.hop_length}, spec)
+        audio = model(torch.full((1, spec.n_mels, 5), -4.0), f0=torch.full((1, 1, 5), 150.0))
+        assert audio.shape == (1, 1, 5 * spec.hop_length)
+
+
+def test_unknown_names_and_values_are_refused() -> None:
+    with pytest.raises(VocoderError, match="unknown generator 'wavehx'; known: hnmask, wavehax"):
+        build_generator("wavehx", {}, models.SPEC)
+    with pytest.raises(VocoderError, match="did you mean 'channels'"):
+        build_generator("wavehax", {"chanels": 3}, models.SPEC)
+    with pytest.raises(VocoderError, match="kernel_size.*both sizes must be odd"):
+        build_generator("wavehax", {"kernel_size": [4, 7]}, models.SPEC)
+    with pytest.raises(ValueError, match="twice the hop_length of the mel, 256; got 480"):
+        build_generator("wavehax", {}, CONVENTIONS["hifigan-22k"])
+
+
+def test_a_longer_draw_of_noise_starts_with_the_shorter() -> None:
+    long = draw_noise(70_000, 5)
+    for samples in (1, 17, 16_384, 40_001):
+        assert torch.equal(draw_noise(samples, 5), long[..., :samples])
+    assert float(long.mean()) == pytest.approx(0, abs=0.02)
+    assert float(long.std()) == pytest.approx(1, abs=0.02)
+    assert not torch.equal(draw_noise(100, 6), long[..., :100])

@@ -1,0 +1,166 @@
+"""MelSpec, conversion, and parity of the front-end with librosa in float64."""
+
+import librosa
+import numpy as np
+import pytest
+import signals
+import torch
+
+from vocoders import MelMismatch, MelSpec, MelSpectrogram, VocoderError
+from vocoders.mel import CONVENTIONS, convert_mel, mel_filter_bank, suspicion
+
+FACTS = {  # sample_rate, n_fft, hop, win, n_mels, fmin, fmax, scale, norm, power, padding, log, floor, epsilon
+    "hifigan-22k": (22050, 1024, 256, 1024, 80, 0, 8000, "slaney", "slaney", 1, "same", "ln", 1e-5, 1e-9),
+    "tacotron2-22k": (22050, 1024, 256, 1024, 80, 0, 8000, "slaney", "slaney", 1, "center", "ln", 1e-5, 0),
+    "bigvgan-24k": (24000, 1024, 256, 1024, 100, 0, 12000, "slaney", "slaney", 1, "same", "ln", 1e-5, 1e-9),
+    "bigvgan-44k": (44100, 2048, 512, 2048, 128, 0, 22050, "slaney", "slaney", 1, "same", "ln", 1e-5, 1e-9),
+    "vocos-24k": (24000, 1024, 256, 1024, 100, 0, 12000, "htk", "none", 1, "center", "ln", 1e-7, 0),
+    "espnet-24k": (24000, 2048, 300, 1200, 80, 80, 7600, "slaney", "slaney", 1, "center", "log10", 1e-10, 0),
+    "pwg-ljspeech-22k": (22050, 1024, 256, 1024, 80, 80, 7600, "slaney", "slaney", 1, "center", "log10", 1e-10, 0),
+    "speecht5-16k": (16000, 1024, 256, 1024, 80, 80, 7600, "slaney", "slaney", 1, "center", "log10", 1e-10, 0),
+    "cleanmel-16k": (16000, 512, 128, 512, 80, 0, 8000, "slaney", "slaney", 2, "center", "ln", 1e-5, 0),
+    "wavehax-24k": (24000, 1024, 240, 1024, 100, 0, 8000, "slaney", "slaney", 1, "same-zeros", "ln", 1e-5, 0),
+}
+
+
+def reference(audio: np.ndarray, facts: tuple) -> np.ndarray:
+    """The log-mel by librosa, float64, from the figures of the convention alone."""
+    rate, n_fft, hop, win, n_mels, fmin, fmax, scale, norm, power, padding, log, floor, epsilon = facts
+    center = padding == "center"
+    if not center:
+        pad = (n_fft - hop) // 2
+        audio = np.pad(audio, pad, mode="reflect" if padding == "same" else "constant")
+    spectrum = librosa.stft(
+        audio, n_fft=n_fft, hop_length=hop, win_length=win, center=center, pad_mode="reflect", dtype=np.complex128
+    )
+    magnitude = np.sqrt(np.abs(spectrum) ** 2 + epsilon) ** power
+    bank = librosa.filters.mel(
+        sr=rate,
+        n_fft=n_fft,
+        n_mels=n_mels,
+        fmin=fmin,
+        fmax=fmax,
+        htk=scale == "htk",
+        norm=None if norm == "none" else norm,
+        dtype=np.float64,
+    )
+    mel = np.maximum(bank @ magnitude, floor)
+    return np.log(mel) if log == "ln" else np.log10(mel)
+
+
+def test_the_table_of_conventions_is_complete() -> None:
+    assert set(FACTS) == set(CONVENTIONS)
+    for name, facts in FACTS.items():
+        assert tuple(CONVENTIONS[name].model_dump().values()) == facts
+        assert CONVENTIONS[name].name == name
+
+
+@pytest.mark.parametrize("name", FACTS)
+@pytest.mark.parametrize("signal", [signals.noise, signals.chirp, signals.voice])
+def test_parity_with_librosa_in_float64(name: str, signal) -> None:
+    audio = signal(FACTS[name][0])
+    mel = MelSpectrogram(CONVENTIONS[name], torch.float64)(torch.from_numpy(audio)).numpy()
+    expected = reference(audio, FACTS[name])
+    assert mel.shape == expected.shape
+    np.testing.assert_allclose(mel, expected, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", FACTS)
+@pytest.mark.parametrize("signal", [signals.noise, signals.voice])
+def test_parity_with_librosa_in_float32(name: str, signal) -> None:
+    """Where a value lies within 60 dB of the loudest; below, float32 rounds."""
+    spec = CONVENTIONS[name]
+    audio = signal(spec.sample_rate)
+    mel = MelSpectrogram(spec)(torch.from_numpy(audio).float()).numpy()
+    assert mel.dtype == np.float32
+    expected = reference(audio, FACTS[name])
+    decibels = expected * spec.power**-1 * (20 if spec.log == "log10" else 20 / np.log(10))
+    near = decibels > decibels.max() - 60
+    assert near.mean() > 0.5
+    np.testing.assert_allclose(mel[near], expected[near], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_number_of_frames(name: str) -> None:
+    spec = CONVENTIONS[name]
+    mel = MelSpectrogram(spec)
+    for samples in (spec.hop_length, 7 * spec.hop_length - 1, 20 * spec.hop_length):
+        expected = samples // spec.hop_length + (spec.padding == "center")
+        assert mel(torch.randn(2, 3, samples)).shape == (2, 3, spec.n_mels, expected)
+
+
+def test_a_gradient_reaches_the_audio_and_autocast_changes_nothing() -> None:
+    audio = torch.randn(1, 4096).mul_(0.1).requires_grad_()
+    mel = MelSpectrogram(CONVENTIONS["hifigan-22k"])
+    plain = mel(audio)
+    (gradient,) = torch.autograd.grad(plain.sum(), audio)
+    assert torch.isfinite(gradient).all()
+    assert (gradient != 0).any()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(mel(audio), plain)
+
+
+def test_silence_has_the_floor_and_finite_gradients() -> None:
+    audio = torch.zeros(1, 4096, requires_grad=True)
+    for spec in CONVENTIONS.values():
+        mel = MelSpectrogram(spec)(audio)
+        if spec.epsilon == 0:
+            assert torch.allclose(mel, torch.tensor(spec.log_floor))
+        (gradient,) = torch.autograd.grad(mel.sum(), audio)
+        assert torch.isfinite(gradient).all()
+
+
+def test_filter_bank_equals_librosa() -> None:
+    spec = CONVENTIONS["vocos-24k"]
+    expected = librosa.filters.mel(
+        sr=24000, n_fft=1024, n_mels=100, fmin=0, fmax=12000, htk=True, norm=None, dtype=float
+    )
+    np.testing.assert_allclose(mel_filter_bank(spec), expected, atol=1e-12)
+
+
+def test_conversion_of_log_base_and_floor_is_exact() -> None:
+    source = CONVENTIONS["hifigan-22k"]
+    target = source.model_copy(update={"log": "log10", "floor": 1e-3})
+    linear = np.geomspace(1e-5, 5, 80 * 7).reshape(80, 7)
+    converted = convert_mel(torch.from_numpy(np.log(linear)), source, target)
+    np.testing.assert_allclose(converted.numpy(), np.log10(np.maximum(linear, 1e-3)), atol=1e-12)
+    back = convert_mel(converted, target, source)
+    np.testing.assert_allclose(back.numpy(), np.log(np.maximum(linear, 1e-3)), atol=1e-12)
+    same = torch.randn(80, 3)
+    assert convert_mel(same, source, source) is same
+
+
+def test_a_mismatch_names_each_field_with_both_values() -> None:
+    with pytest.raises(MelMismatch) as caught:
+        convert_mel(torch.zeros(80, 4), CONVENTIONS["hifigan-22k"], CONVENTIONS["bigvgan-24k"])
+    text = str(caught.value)
+    for part in ("sample_rate 22050 against 24000", "n_mels 80 against 100", "fmax 8000.0 against 12000.0"):
+        assert part in text
+    assert "hop_length" not in text
+    assert "log " not in text
+
+
+def test_parse() -> None:
+    assert MelSpec.parse("hifigan-22k") == CONVENTIONS["hifigan-22k"]
+    changed = MelSpec.parse("hifigan-22k:log=log10,floor=1e-10")
+    assert changed.differences(CONVENTIONS["hifigan-22k"]) == {"log": ("log10", "ln"), "floor": (1e-10, 1e-5)}
+    assert changed.name == "custom"
+    with pytest.raises(VocoderError, match=r"unknown mel convention 'hifigan'; known: hifigan-22k"):
+        MelSpec.parse("hifigan")
+    with pytest.raises(VocoderError, match="did you mean 'floor'"):
+        MelSpec.parse("hifigan-22k:flor=1")
+    with pytest.raises(VocoderError, match="fmax 99999"):
+        MelSpec.parse("hifigan-22k:fmax=99999")
+
+
+def test_what_a_mel_of_another_kind_looks_like() -> None:
+    spec = CONVENTIONS["hifigan-22k"]
+    audio = torch.from_numpy(np.concatenate([signals.voice(22050), signals.noise(22050) / 30, np.zeros(4000)]))
+    mel = MelSpectrogram(spec, torch.float64)(audio).numpy()
+    assert suspicion(mel, spec) is None
+    assert suspicion(mel - 2.5, spec.model_copy(update={"floor": 1e-7})) is None
+    for wrong, looks in ((np.exp(mel), "linear"), (mel / np.log(10), "log10"), (20 * mel / np.log(10), "decibels")):
+        assert looks in str(suspicion(wrong, spec))
+    decimal = spec.model_copy(update={"log": "log10"})
+    assert suspicion(mel / np.log(10), decimal) is None
+    assert "natural logarithm" in str(suspicion(mel, decimal))
