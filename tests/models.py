@@ -45,7 +45,7 @@ def checkpoint(name: str = "hnmask", spec: MelSpec = SPEC) -> Checkpoint:
 def mel(frames: int, batch: int = 1, spec: MelSpec = SPEC, seed: int = 0) -> torch.Tensor:
     """(batch, n_mels, frames), in the range of log-mels of speech."""
     source = torch.Generator().manual_seed(seed)
-    return torch.randn(batch, spec.n_mels, frames, generator=source) * 1.5 - 5
+    return torch.randn(batch, spec.n_mels, frames, generator=source) * 1.2 - 6.5
 
 
 def f0(frames: int, batch: int = 1, seed: int = 0) -> torch.Tensor:

@@ -55,15 +55,19 @@ def resample(audio: np.ndarray, source: int, target: int) -> np.ndarray:
 
 
 def encode_audio(audio: np.ndarray, sample_rate: int, format: str) -> bytes:
-    """float32 (samples,) -> the bytes of a 16-bit sound file; samples beyond [-1, 1] are clipped."""
+    """float32 (samples,) -> the bytes of a 16-bit sound file; samples beyond [-1, 1] are clipped.
+
+    format: a file ending without its dot, or "raw" for little-endian PCM without a header.
+    """
+    samples = np.clip(np.round(audio * 32768.0), -32768, 32767).astype("<i2")
     if format == "raw":
-        return (np.clip(audio, -1, 1) * 32767).round().astype("<i2").tobytes()
+        return samples.tobytes()
     import soundfile
 
     buffer = io.BytesIO()
-    subtype = "PCM_16" if format in ("wav", "flac", "aiff", "au", "w64", "caf") else None
+    container = {"aif": "AIFF"}.get(format, format.upper())
     try:
-        soundfile.write(buffer, np.clip(audio, -1, 1), sample_rate, subtype, format=format.upper())
+        soundfile.write(buffer, samples, sample_rate, format=container)
     except (soundfile.LibsndfileError, ValueError) as error:
         raise VocoderError(f"cannot write audio at {sample_rate} Hz as {format}: {error}") from None
     return buffer.getvalue()
@@ -74,15 +78,17 @@ def read_mel(data: bytes, name: str) -> tuple[np.ndarray, MelSpec | None]:
 
     Never unpickles. The array is returned as it stands; what a model needs of it is checked by the Vocoder.
     """
+    pickled = VocoderError(
+        f"{name} holds pickled Python objects, which could run code and are never loaded; save a plain float32 array "
+        f"with numpy.save"
+    )
     try:
         stored = np.load(io.BytesIO(data), allow_pickle=False)
     except (ValueError, OSError, EOFError, KeyError) as error:
-        if "allow_pickle" in str(error):
-            raise VocoderError(
-                f"{name} holds pickled Python objects, which could run code and are never loaded; save a plain float32 "
-                f"array with numpy.save"
-            ) from None
-        raise VocoderError(f"{name} is not a readable .npy or .npz file ({' '.join(str(error).split())})") from None
+        if "allow_pickle" in str(error) and data.startswith((b"\x93NUMPY", b"\x80")):  # numpy says so of any text, too
+            raise pickled from None
+        reason = "it does not begin as one" if "allow_pickle" in str(error) else " ".join(str(error).split())
+        raise VocoderError(f"{name} is not a readable .npy or .npz file ({reason})") from None
     except Exception as error:  # zipfile and zlib have errors of their own for damaged archives
         raise VocoderError(f"{name} is damaged ({type(error).__name__}: {error})") from None
     if isinstance(stored, np.ndarray):
@@ -94,9 +100,7 @@ def read_mel(data: bytes, name: str) -> tuple[np.ndarray, MelSpec | None]:
             mel = stored["mel"]
             text = str(stored["mel_spec"]) if "mel_spec" in stored.files else None
         except ValueError:
-            raise VocoderError(
-                f"{name} holds pickled Python objects, which could run code and are never loaded"
-            ) from None
+            raise pickled from None
         except Exception as error:
             raise VocoderError(f"{name} is damaged ({type(error).__name__}: {error})") from None
     if text is None:

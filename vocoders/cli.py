@@ -113,7 +113,7 @@ def _vocode(options: argparse.Namespace) -> int:
         except VocoderError as error:
             failed.append(str(error))
     if failed:
-        print(f"vocode: {len(failed)} of {len(todo)} files could not be done, the others are:", file=sys.stderr)
+        print(f"vocode: {len(failed)} of {len(todo)} files could not be done:", file=sys.stderr)
         for line in failed:
             print(f"  {line}", file=sys.stderr)
     return 1 if failed else 0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vocoders.errors import VocoderError
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff", ".aif", ".au", ".w64", ".caf")
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au", ".w64", ".caf")
 MEL_SUFFIXES = (".npy", ".npz")
 FORMATS = ("wav", "flac", "ogg", "mp3", "raw", "npy", "npz")
 

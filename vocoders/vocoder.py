@@ -139,7 +139,7 @@ class Vocoder:
 
     def _check_f0(self, f0: Any, batch: int, frames: int) -> Tensor:
         """float32 (batch, 1, frames)."""
-        values = torch.as_tensor(f0) if isinstance(f0, Tensor) else torch.from_numpy(_plain(np.asarray(f0)))
+        values = f0.detach() if isinstance(f0, Tensor) else torch.from_numpy(_plain(np.asarray(f0)))
         if values.shape not in ((frames,), (batch, frames), (batch, 1, frames)) or values.numel() != batch * frames:
             raise VocoderError(
                 f"f0 must hold one value a frame, {frames} for each of {batch} mels; it has shape {tuple(values.shape)}"

@@ -126,7 +126,7 @@ def test_unknown_names_and_values_are_refused() -> None:
         build_generator("wavehx", {}, models.SPEC)
     with pytest.raises(VocoderError, match="did you mean 'channels'"):
         build_generator("wavehax", {"chanels": 3}, models.SPEC)
-    with pytest.raises(VocoderError, match="kernel_size.*both sizes must be odd"):
+    with pytest.raises(VocoderError, match=r"kernel_size.*both sizes must be odd"):
         build_generator("wavehax", {"kernel_size": [4, 7]}, models.SPEC)
     with pytest.raises(ValueError, match="twice the hop_length of the mel, 256; got 480"):
         build_generator("wavehax", {}, CONVENTIONS["hifigan-22k"])

@@ -1,0 +1,144 @@
+"""Checkpoints: what is saved comes back, and nothing damaged or foreign is taken for one."""
+
+import json
+from pathlib import Path
+
+import models
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from vocoders.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from vocoders.errors import CheckpointError
+from vocoders.generators import GENERATORS
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(models.checkpoint(), path)
+    return path
+
+
+def rewrite(path: Path, header: dict[str, str] | None = None, tensors: dict[str, torch.Tensor] | None = None) -> None:
+    with safe_open(path, framework="pt") as file:
+        old = dict(file.metadata())
+    save_file(tensors or load_file(path), path, old | (header or {}))
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_a_loaded_model_is_the_saved_one(name: str, tmp_path: Path) -> None:
+    checkpoint = models.checkpoint(name)
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(checkpoint, path)
+    loaded = load_checkpoint(path)
+    assert loaded.mel_spec == models.SPEC
+    assert loaded.training == {"data": "none"}
+    assert type(loaded.generator) is GENERATORS[name]
+    assert loaded.generator.config == checkpoint.generator.config
+    mel, f0 = models.mel(7), models.f0(7)
+    assert torch.equal(loaded.generator(mel, f0=f0), checkpoint.generator(mel, f0=f0))
+    assert torch.equal(loaded.pitch.estimate(mel), checkpoint.pitch.estimate(mel))
+    assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_the_header_describes_the_model(saved: Path) -> None:
+    with safe_open(saved, framework="pt") as file:
+        header = file.metadata()
+    assert (header["format"], header["version"]) == ("vocoders", "1")
+    assert json.loads(header["generator"])["name"] == "hnmask"
+    assert json.loads(header["mel_spec"])["hop_length"] == 32
+
+
+def test_a_pitch_estimator_alone(tmp_path: Path) -> None:
+    path = tmp_path / "pitch.safetensors"
+    save_checkpoint(Checkpoint(models.SPEC, pitch=models.pitch_estimator()), path)
+    assert load_checkpoint(path).generator is None
+
+
+def test_missing(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="there is no checkpoint"):
+        load_checkpoint(tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.0001, 0.3, 0.999])
+def test_truncated(saved: Path, share: float) -> None:
+    data = saved.read_bytes()
+    saved.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_checkpoint(saved)
+
+
+def test_foreign_files(tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    save_file({"x": torch.zeros(2)}, path)
+    with pytest.raises(CheckpointError, match="not a checkpoint of this package: its header lacks"):
+        load_checkpoint(path)
+    torch.save({"generator": {}}, path)
+    with pytest.raises(CheckpointError, match="not a checkpoint of this package, or is damaged"):
+        load_checkpoint(path)
+
+
+def test_a_later_version(saved: Path) -> None:
+    rewrite(saved, {"version": "2"})
+    with pytest.raises(CheckpointError, match="version 2, this release reads version 1"):
+        load_checkpoint(saved)
+
+
+def test_a_header_that_lies_about_shapes(saved: Path) -> None:
+    config = models.SMALL["hnmask"] | {"backbone_channels": 17}
+    rewrite(saved, {"generator": json.dumps({"name": "hnmask", "config": config})})
+    with pytest.raises(CheckpointError, match=r"describes generator\.\S+ of shape .*17.*, the file holds"):
+        load_checkpoint(saved)
+
+
+def test_a_header_that_claims_terabytes_takes_no_memory(saved: Path) -> None:
+    config = models.SMALL["hnmask"] | {"backbone_channels": 2**20}
+    rewrite(saved, {"generator": json.dumps({"name": "hnmask", "config": config})})
+    with pytest.raises(CheckpointError, match="1048576"):
+        load_checkpoint(saved)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ({"generator": "{"}, "header of .* is damaged"),
+        ({"generator": json.dumps({"name": "nothing", "config": {}})}, "unknown generator 'nothing'"),
+        ({"generator": json.dumps({"name": "hnmask", "config": {"chanels": 3}})}, "did you mean 'channels'"),
+        ({"generator": json.dumps({"name": "hnmask"})}, "header of .* is damaged"),
+        ({"generator": json.dumps([1])}, "header of .* is damaged"),
+        ({"mel_spec": json.dumps({"sample_rate": 22050})}, "'n_fft' is missing"),
+        ({"mel_spec": json.dumps("x")}, "cannot be built"),
+        ({"pitch": json.dumps({"bins": -1})}, "'bins' = -1"),
+    ],
+)
+def test_damaged_headers(saved: Path, header: dict[str, str], message: str) -> None:
+    rewrite(saved, header)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        load_checkpoint(saved)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_and_superfluous_tensors_are_listed(saved: Path) -> None:
+    tensors = load_file(saved)
+    gone = {k: v for k, v in tensors.items() if k != "generator.trunk_output.bias"}
+    rewrite(saved, tensors=gone)
+    with pytest.raises(CheckpointError, match=r"lacks tensors its header promises: generator\.trunk_output\.bias"):
+        load_checkpoint(saved)
+    rewrite(saved, tensors=tensors | {"generator.extra": torch.zeros(1)})
+    with pytest.raises(CheckpointError, match=r"holds tensors its header does not know: generator\.extra"):
+        load_checkpoint(saved)
+
+
+def test_a_failed_write_leaves_the_old_file(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = saved.read_bytes()
+
+    def full_disk(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("vocoders.checkpoint.save_file", full_disk)
+    with pytest.raises(ValueError, match="No space left"):
+        save_checkpoint(models.checkpoint(), saved)
+    assert saved.read_bytes() == before
+    assert len(list(saved.parent.iterdir())) == 1

@@ -1,0 +1,342 @@
+"""The commands, run as a user runs them: in the process where that is enough, in one of their own where not."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import models
+import numpy as np
+import pytest
+import signals
+import soundfile
+from safetensors.torch import load_file, save_file
+
+from vocoders.audio import encode_mel
+from vocoders.checkpoint import save_checkpoint
+from vocoders.cli import vocode
+from vocoders.cli import vocoders as vocoders_command
+
+HELLO = Path(__file__).parent.parent / "data" / "hello.npz"
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in, with a small model, mels of several lengths and a sound file."""
+    monkeypatch.chdir(tmp_path)
+    save_checkpoint(models.checkpoint(), tmp_path / "model.safetensors")
+    for frames in (1, 12, 40):
+        np.save(tmp_path / f"mel{frames}.npy", models.mel(frames)[0].numpy())
+    soundfile.write(tmp_path / "voice.wav", signals.voice(8000, 0.5), 8000)
+    return tmp_path
+
+
+def run(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", "import sys; from vocoders.cli import vocode; sys.exit(vocode())", *arguments]
+    return subprocess.run(command, input=stdin, capture_output=True, timeout=120)
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def refused(work: Path, capsys: pytest.CaptureFixture, *arguments: str) -> str:
+    """The one sentence of a refusal: status 2, nothing on standard output, no file more than before."""
+    before = files(work)
+    assert vocode([*arguments, "-m", "model.safetensors"] if "-m" not in arguments else list(arguments)) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = [
+        line for line in captured.err.splitlines() if not line.startswith("vocode: mel") or "carries no" not in line
+    ]
+    assert len(lines) == 1
+    assert lines[0].startswith("vocode: ")
+    assert files(work) == before
+    return lines[0]
+
+
+def test_mel_to_audio(work: Path, capsys: pytest.CaptureFixture) -> None:
+    assert vocode(["mel12.npy", "-o", "out.wav", "-m", "model.safetensors"]) == 0
+    audio, rate = soundfile.read("out.wav")
+    assert (len(audio), rate) == (12 * 32, 8000)
+    assert soundfile.info("out.wav").subtype == "PCM_16"
+    noted = capsys.readouterr().err
+    assert "mel12.npy carries no mel convention; taken as the model's, custom (20 mels, 8000 Hz)" in noted
+    assert "wrote out.wav: 0.05 s at 8000 Hz" in noted
+    assert vocode(["mel12.npy", "-o", "out.flac", "-m", "model.safetensors", "-q"]) == 0
+    np.testing.assert_array_equal(soundfile.read("out.flac")[0], audio)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_mel_of_one_frame(work: Path) -> None:
+    assert vocode(["mel1.npy", "-o", "out.wav", "-m", "model.safetensors"]) == 0
+    assert soundfile.info("out.wav").frames == 32
+
+
+def test_the_built_in_voice_speaks(work: Path) -> None:
+    """The mel of the synthesised audio is near the one it was made from."""
+    assert vocode([str(HELLO), "-o", "out.wav", "-q"]) == 0
+    assert vocode(["out.wav", "-o", "back.npz", "-q"]) == 0
+    mel, back = np.load(HELLO)["mel"], np.load("back.npz")["mel"]
+    assert back.shape == mel.shape
+    assert np.abs(back - mel).mean() < 0.25
+
+
+def test_seed_and_f0(work: Path) -> None:
+    def audio(*more: str) -> np.ndarray:
+        assert vocode(["mel40.npy", "-o", "out.wav", "-m", "model.safetensors", "-q", *more]) == 0
+        return soundfile.read("out.wav")[0]
+
+    plain = audio()
+    np.testing.assert_array_equal(audio("--seed", "0"), plain)
+    assert not np.array_equal(audio("--seed", "1"), plain)
+    np.save("f0.npy", np.full(40, 200.0))
+    assert not np.array_equal(audio("--f0", "f0.npy"), plain)
+
+
+def test_analysis_and_copy_synthesis(work: Path, capsys: pytest.CaptureFixture) -> None:
+    assert vocode(["voice.wav", "-o", "mel.npz", "-m", "model.safetensors"]) == 0
+    stored = np.load("mel.npz")
+    assert stored["mel"].shape == (20, 125)
+    assert json.loads(str(stored["mel_spec"]))["hop_length"] == 32
+    assert vocode(["voice.wav", "-o", "mel.npy", "-m", "model.safetensors"]) == 0
+    np.testing.assert_array_equal(np.load("mel.npy"), stored["mel"])
+    assert vocode(["mel.npz", "-o", "a.wav", "-m", "model.safetensors"]) == 0
+    assert vocode(["voice.wav", "-o", "b.wav", "-m", "model.safetensors"]) == 0
+    np.testing.assert_array_equal(soundfile.read("a.wav")[0], soundfile.read("b.wav")[0])
+    assert "carries no mel convention" not in capsys.readouterr().err
+
+
+def test_other_rates_and_stereo_are_said(work: Path, capsys: pytest.CaptureFixture) -> None:
+    mono = signals.voice(16000, 0.5)
+    soundfile.write("stereo.wav", np.stack([mono, -0.5 * mono], 1), 16000)
+    soundfile.write("mono.wav", 0.25 * mono, 16000)
+    assert vocode(["stereo.wav", "-o", "mel.npy", "-m", "model.safetensors"]) == 0
+    noted = capsys.readouterr().err
+    assert "stereo.wav has 2 channels, mixed down to one" in noted
+    assert "stereo.wav is at 16000 Hz, resampled to 8000 Hz" in noted
+    assert vocode(["mono.wav", "-o", "mono.npy", "-m", "model.safetensors"]) == 0
+    np.testing.assert_allclose(np.load("mel.npy"), np.load("mono.npy"), atol=0.02)
+
+
+def test_conventions(work: Path, capsys: pytest.CaptureFixture) -> None:
+    assert (
+        vocode(["voice.wav", "-o", "tacotron.npz", "-m", "model.safetensors", "--mel-convention", "tacotron2-22k"]) == 0
+    )
+    assert json.loads(str(np.load("tacotron.npz")["mel_spec"]))["padding"] == "center"
+    capsys.readouterr()
+    message = refused(work, capsys, "tacotron.npz", "-o", "out.wav")
+    assert "sample_rate 22050 against 8000" in message
+    assert "hop_length 256 against 32" in message
+    message = refused(work, capsys, "tacotron.npz", "-o", "out.wav", "--mel-convention", "hifigan-22k")
+    assert "says its convention is tacotron2-22k, --mel-convention says hifigan-22k" in message
+    assert "did you mean" in refused(work, capsys, "mel12.npy", "-o", "x.wav", "--mel-convention", "hifigan-22k:flor=1")
+
+
+def test_a_mel_in_another_logarithm_is_converted(work: Path) -> None:
+    mel = models.mel(12)[0].numpy().clip(np.log(1e-5))
+    decimal = models.SPEC.model_copy(update={"log": "log10"})
+    Path("decimal.npz").write_bytes(encode_mel((mel / np.log(10)).astype(np.float32), decimal, "npz"))
+    assert vocode(["decimal.npz", "-o", "a.wav", "-m", "model.safetensors"]) == 0
+    np.save("natural.npy", mel)
+    assert vocode(["natural.npy", "-o", "b.wav", "-m", "model.safetensors"]) == 0
+    np.testing.assert_allclose(soundfile.read("a.wav")[0], soundfile.read("b.wav")[0], atol=1e-3)
+
+
+def test_suspicious_values_are_noted(work: Path, capsys: pytest.CaptureFixture) -> None:
+    hello = np.load(HELLO)["mel"]
+    np.save("linear.npy", np.exp(hello))
+    np.save("decimal.npy", hello / np.log(10))
+    assert vocode(["linear.npy", "-o", "out.wav"]) == 0
+    assert "it looks like a linear mel" in capsys.readouterr().err
+    assert vocode(["decimal.npy", "-o", "out.wav"]) == 0
+    assert "it looks like log10" in capsys.readouterr().err
+    assert vocode([str(HELLO), "-o", "out.wav"]) == 0
+    assert "looks like" not in capsys.readouterr().err
+
+
+def test_a_batch_into_a_folder(work: Path, capsys: pytest.CaptureFixture) -> None:
+    (work / "in" / "deep").mkdir(parents=True)
+    (work / "mel12.npy").rename(work / "in" / "a.npy")
+    (work / "mel40.npy").rename(work / "in" / "deep" / "b.npy")
+    (work / "in" / "notes.txt").write_text("no mel")
+    assert vocode(["in", "-o", "out", "-m", "model.safetensors"]) == 0
+    assert files(work / "out") == {"a.wav", "deep/b.wav"}
+    alone = soundfile.read("out/deep/b.wav")[0]
+    (work / "out" / "a.wav").unlink()
+    stamp = (work / "out" / "deep" / "b.wav").stat().st_mtime_ns
+    capsys.readouterr()
+    assert vocode(["in", "-o", "out", "-m", "model.safetensors"]) == 0  # goes on where it was
+    assert "1 of 2 outputs are there already" in capsys.readouterr().err
+    assert (work / "out" / "deep" / "b.wav").stat().st_mtime_ns == stamp
+    assert vocode(["in", "-o", "out", "-m", "model.safetensors", "--overwrite"]) == 0
+    assert (work / "out" / "deep" / "b.wav").stat().st_mtime_ns != stamp
+    np.testing.assert_array_equal(soundfile.read("out/deep/b.wav")[0], alone)
+    assert vocode(["in/deep/b.npy", "-o", "single.wav", "-m", "model.safetensors"]) == 0
+    np.testing.assert_array_equal(soundfile.read("single.wav")[0], alone)
+
+
+def test_globs_and_many_files(work: Path) -> None:
+    assert vocode(["mel*.npy", "-o", "out/", "-m", "model.safetensors", "--format", "flac"]) == 0
+    assert files(work / "out") == {"mel1.flac", "mel12.flac", "mel40.flac"}
+    assert vocode(["mel1.npy", "mel12.npy", "-o", "two", "-m", "model.safetensors"]) == 0
+    assert files(work / "two") == {"mel1.wav", "mel12.wav"}
+    assert vocode(["voice.wav", "-o", "mels/", "-m", "model.safetensors", "--format", "npz"]) == 0
+    assert files(work / "mels") == {"voice.npz"}
+
+
+def test_a_batch_that_meets_bad_files_finishes_the_rest(work: Path, capsys: pytest.CaptureFixture) -> None:
+    np.save("mel13.npy", np.full((20, 4), np.nan, np.float32))
+    (work / "mel14.npy").write_bytes(b"")
+    assert vocode(["mel*.npy", "-o", "out", "-m", "model.safetensors", "-q"]) == 1
+    assert files(work / "out") == {"mel1.wav", "mel12.wav", "mel40.wav"}
+    noted = capsys.readouterr().err.splitlines()
+    assert noted[0] == "vocode: 2 of 5 files could not be done:"
+    assert "mel13.npy: the mel holds 80 NaN" in noted[1]
+    assert "mel14.npy is empty" in noted[2]
+
+
+def test_streams(work: Path) -> None:
+    mel = (work / "mel12.npy").read_bytes()
+    done = run("-", "-o", "-", "-m", "model.safetensors", stdin=mel)
+    assert done.returncode == 0, done.stderr
+    audio, rate = soundfile.read(io.BytesIO(done.stdout))
+    assert (len(audio), rate) == (384, 8000)
+    done = run("-", "-o", "-", "-m", "model.safetensors", "--format", "raw", "-q", stdin=mel)
+    assert done.stderr == b""
+    np.testing.assert_allclose(np.frombuffer(done.stdout, "<i2") / 32768, audio, atol=1e-4)
+    done = run("-", "-o", "-", "-m", "model.safetensors", "--format", "npy", stdin=(work / "voice.wav").read_bytes())
+    assert np.load(io.BytesIO(done.stdout)).shape == (20, 125)
+    done = run("-", "-o", "out.wav", "-m", "model.safetensors", stdin=b"")
+    assert (done.returncode, done.stderr) == (2, b"vocode: standard input is empty\n")
+    assert not (work / "out.wav").exists()
+
+
+def test_a_reader_that_goes_away_is_no_traceback(work: Path) -> None:
+    code = "import sys; from vocoders.cli import vocode; sys.exit(vocode())"
+    np.save("long.npy", models.mel(9000)[0].numpy())
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "long.npy", "-o", "-", "-m", "model.safetensors"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        process.stdout.close()
+        assert b"Traceback" not in process.stderr.read()
+    assert process.returncode == 1
+
+
+# Bad input: one sentence, status 2, no file left.
+
+
+def test_files_that_cannot_be_read(work: Path, capsys: pytest.CaptureFixture) -> None:
+    assert "there is no file none.npy" in refused(work, capsys, "none.npy", "-o", "out.wav")
+    assert "no file matches 'x*.npy'" in refused(work, capsys, "x*.npy", "-o", "out/")
+    (work / "empty.npy").touch()
+    assert "empty.npy is empty (0 bytes)" in refused(work, capsys, "empty.npy", "-o", "out.wav")
+    (work / "void").mkdir()
+    assert "the folder void holds no mel" in refused(work, capsys, "void", "-o", "out/")
+    (work / "text.npy").write_text("hello")
+    assert "text.npy is not a readable .npy" in refused(work, capsys, "text.npy", "-o", "out.wav")
+    (work / "cut.npy").write_bytes((work / "mel12.npy").read_bytes()[:-100])
+    assert "cut.npy is not a readable .npy" in refused(work, capsys, "cut.npy", "-o", "out.wav")
+    (work / "cut.npz").write_bytes(HELLO.read_bytes()[:-5000])
+    assert "cut.npz is" in refused(work, capsys, "cut.npz", "-o", "out.wav")
+    np.savez("other.npz", spectrogram=np.zeros(3))
+    assert "holds no array named 'mel', only: spectrogram" in refused(work, capsys, "other.npz", "-o", "out.wav")
+    (work / "noise.wav").write_bytes(np.random.default_rng(0).bytes(5000))
+    assert "noise.wav is not a readable sound file" in refused(work, capsys, "noise.wav", "-o", "out.wav")
+    soundfile.write("silent.wav", np.zeros(0), 8000)
+    assert "silent.wav holds no audio: 0 samples" in refused(work, capsys, "silent.wav", "-o", "out.wav")
+    soundfile.write("short.wav", np.zeros(31), 8000)
+    assert "short.wav is shorter than one frame: 31 samples" in refused(work, capsys, "short.wav", "-o", "out.wav")
+
+
+def test_pickles_are_never_loaded(work: Path, capsys: pytest.CaptureFixture) -> None:
+    class Hostile:
+        def __reduce__(self) -> tuple:
+            return os.mkdir, (str(work / "owned"),)
+
+    np.save("evil.npy", np.array([Hostile()], dtype=object), allow_pickle=True)
+    assert "evil.npy holds pickled Python objects" in refused(work, capsys, "evil.npy", "-o", "out.wav")
+    np.savez("evil.npz", mel=np.array([Hostile()], dtype=object))
+    assert "evil.npz holds pickled Python objects" in refused(work, capsys, "evil.npz", "-o", "out.wav")
+    (work / "bare.npy").write_bytes(__import__("pickle").dumps(Hostile()))
+    assert "bare.npy holds pickled Python objects" in refused(work, capsys, "bare.npy", "-o", "out.wav")
+    assert not (work / "owned").exists()
+
+
+@pytest.mark.parametrize(
+    ("mel", "message"),
+    [
+        (np.zeros((20, 4), np.int32), "must hold floats"),
+        (np.zeros(20, np.float32), "1-D"),
+        (np.zeros((1, 1, 20, 4), np.float32), "4-D"),
+        (np.zeros((2, 20, 4), np.float32), "a file holds one mel"),
+        (np.full((20, 4), np.inf, np.float32), "80 NaN or infinite"),
+        (np.zeros((80, 4), np.float32), r"expects 20 mels (custom), this mel has 80"),
+        (np.zeros((4, 20), np.float32), "looks transposed"),
+        (np.zeros((20, 0), np.float32), "empty"),
+    ],
+)
+def test_mels_that_do_not_fit(work: Path, capsys: pytest.CaptureFixture, mel: np.ndarray, message: str) -> None:
+    np.save("bad.npy", mel)
+    answer = refused(work, capsys, "bad.npy", "-o", "out.wav", "-q")
+    assert "bad.npy" in answer
+    assert message in answer
+
+
+def test_outputs_that_cannot_be(work: Path, capsys: pytest.CaptureFixture) -> None:
+    assert "cannot write gone/out.wav" in refused(work, capsys, "mel12.npy", "-o", "gone/out.wav", "-q")
+    assert "'out.xyz' must end in one of .wav" in refused(work, capsys, "mel12.npy", "-o", "out.xyz")
+    assert "3 inputs need a folder as output, 'out.wav' is a file" in refused(work, capsys, "mel*.npy", "-o", "out.wav")
+    assert "'-' is a stream" in refused(work, capsys, "mel*.npy", "-o", "-")
+    assert "voice.wav is both input and output" in refused(work, capsys, "voice.wav", "-o", "voice.wav")
+    (work / "x").mkdir()
+    (work / "x" / "mel12.npy").touch()
+    assert "would both become out/mel12.wav" in refused(work, capsys, "mel12.npy", "x/mel12.npy", "-o", "out/")
+    assert "is a mel already" in refused(work, capsys, "mel12.npy", "-o", "out.npz", "-q")
+    assert "--f0 belongs to a single input" in refused(work, capsys, "mel*.npy", "-o", "out/", "--f0", "f0.npy")
+
+
+def test_models_and_devices_that_cannot_be(work: Path, capsys: pytest.CaptureFixture) -> None:
+    assert "unknown model 'nobody'" in refused(work, capsys, "mel12.npy", "-o", "out.wav", "-m", "nobody")
+    assert "there is no checkpoint" in refused(work, capsys, "mel12.npy", "-o", "out.wav", "-m", "no.safetensors")
+    data = (work / "model.safetensors").read_bytes()
+    (work / "cut.safetensors").write_bytes(data[: len(data) // 2])
+    assert "is damaged" in refused(work, capsys, "mel12.npy", "-o", "out.wav", "-m", "cut.safetensors")
+    save_file(load_file(work / "model.safetensors"), work / "foreign.safetensors")
+    assert "not a checkpoint of this" in refused(
+        work, capsys, "mel12.npy", "-o", "out.wav", "-m", "foreign.safetensors"
+    )
+    assert "device 'tpu9'" in refused(work, capsys, "mel12.npy", "-o", "out.wav", "--device", "tpu9")
+
+
+def test_bad_f0_files(work: Path, capsys: pytest.CaptureFixture) -> None:
+    np.save("f0.npy", np.zeros(11))
+    assert "one value a frame, 12" in refused(work, capsys, "mel12.npy", "-o", "out.wav", "--f0", "f0.npy", "-q")
+    assert "1-D" in refused(work, capsys, "mel12.npy", "-o", "out.wav", "--f0", "mel12.npy", "-q")
+    assert "no file nof0.npy" in refused(work, capsys, "mel12.npy", "-o", "out.wav", "--f0", "nof0.npy", "-q")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission(work: Path, capsys: pytest.CaptureFixture) -> None:
+    (work / "locked").mkdir(mode=0o500)
+    assert "cannot write locked/out.wav: Permission denied" in refused(
+        work, capsys, "mel12.npy", "-o", "locked/out.wav"
+    )
+
+
+def test_info(work: Path, capsys: pytest.CaptureFixture) -> None:
+    assert vocoders_command(["info"]) == 0
+    text = capsys.readouterr().out
+    assert "hnmask" in text
+    assert "hifigan-22k" in text
+    assert vocoders_command(["info", "model.safetensors", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["generator"] == "hnmask"
+    assert facts["mel_spec"]["hop_length"] == 32
+    assert facts["training"] == {"data": "none"}
+    assert vocoders_command(["info", "nobody"]) == 2
+    assert "unknown model" in capsys.readouterr().err

@@ -1,0 +1,47 @@
+"""What is imported on the way from a mel to audio, and what is not."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+HELLO = Path(__file__).parent.parent / "data" / "hello.npz"
+FORBIDDEN = (
+    "torchaudio",
+    "tensorboard",
+    "pyworld",
+    "scipy",
+    "librosa",
+    "matplotlib",
+    "yaml",
+    "huggingface_hub",
+    "recipes",
+    "losses",
+)
+
+
+def modules_after(code: str, cwd: Path) -> set[str]:
+    """Top-level modules loaded by ``code`` in a fresh interpreter."""
+    code += "\nimport sys; print(' '.join({name.split('.')[0] for name in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=cwd, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def test_from_mel_to_audio(tmp_path: Path) -> None:
+    loaded = modules_after(
+        f"from vocoders.cli import vocode; assert vocode([{str(HELLO)!r}, '-o', 'out.wav']) == 0", tmp_path
+    )
+    assert "torch" in loaded
+    assert loaded.isdisjoint(FORBIDDEN)
+
+
+def test_the_package_itself_loads_nothing_heavy(tmp_path: Path) -> None:
+    loaded = modules_after("import vocoders, vocoders.cli", tmp_path)
+    assert loaded.isdisjoint((*FORBIDDEN, "torch", "numpy", "pydantic", "tqdm"))
+
+
+def test_the_public_surface() -> None:
+    import vocoders
+
+    for name in vocoders.__all__:
+        assert getattr(vocoders, name).__name__ == name
