@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -37,6 +38,7 @@ class Task(nn.Module, ABC):
     """The model in training and all that is fixed around it."""
 
     model: nn.Module
+    loss_names: tuple[str, ...]  # what ``losses`` returns, and a recipe can weigh
 
     @abstractmethod
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
@@ -53,6 +55,8 @@ class Task(nn.Module, ABC):
 
 class PitchTask(Task):
     """Cross-entropy against blurred pitch labels, binary cross-entropy for voicing."""
+
+    loss_names = ("pitch", "voicing")
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
@@ -106,10 +110,11 @@ class GeneratorTask(Task):
         self.model = build_generator(recipe.generator.name, recipe.generator.config, recipe.mel)
         self.mel_loss = MelLoss(recipe.mel)
         self.stft_loss = MultiResolutionSTFTLoss([(512, 128, 512), (1024, 256, 1024), (2048, 512, 2048)])
+        self.loss_names = ("mel", "spectral_convergence", "log_magnitude")
+        if isinstance(self.model, HNMask):
+            self.loss_names += ("draft_mel",)
         self.pitch: PitchEstimator | None = None
         if recipe.generator.pitch:
-            from pathlib import Path
-
             donor = load_checkpoint(Path(recipe.generator.pitch))
             if donor.pitch is None or donor.mel_spec != recipe.mel:
                 raise VocoderError(
@@ -141,7 +146,11 @@ class GeneratorTask(Task):
         for clip in clips:
             real = read_clip(clip, self.recipe.mel)[None]
             mel = self.mel(real.squeeze(1))
-            fake = model(mel, f0=self.pitch.estimate(mel) if self.pitch is not None else None)
+            if self.pitch is not None:
+                f0 = self.pitch.estimate(mel)
+            else:
+                f0 = torch.from_numpy(f0_on_frames(real[0], mel.shape[-1], self.recipe))[None, None]
+            fake = model(mel, f0=f0)
             terms = {"mel": self.mel_loss(fake, real)} | self.stft_loss(fake, real)._asdict()
             for name, value in terms.items():
                 metrics.setdefault(name, []).append(float(value))

@@ -48,6 +48,11 @@ def start(recipe: Recipe, folder: Path) -> Run:
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
     task: Task = PitchTask(recipe) if recipe.pitch is not None else GeneratorTask(recipe)
+    for name in recipe.losses:
+        if name not in task.loss_names:
+            raise VocoderError(f"unknown loss '{name}'; this model can be trained with: {', '.join(task.loss_names)}")
+    if not any(recipe.losses.values()):
+        raise VocoderError(f"the recipe weighs no loss; known: {', '.join(task.loss_names)}")
     ema = copy.deepcopy(task.model).eval().requires_grad_(False)
     settings = recipe.optimizer
     optimizer = torch.optim.AdamW(

@@ -1,0 +1,87 @@
+"""Spectral losses: parity with float64 formulas by librosa, laws, and finite gradients where logarithms are steep."""
+
+import librosa
+import numpy as np
+import pytest
+import signals
+import torch
+
+from losses.spectral import RESOLUTIONS, MelLoss, MultiResolutionSTFTLoss
+from vocoders.mel import CONVENTIONS
+
+SPEC = CONVENTIONS["hifigan-22k"]
+
+
+def reference(fake: np.ndarray, real: np.ndarray) -> tuple[float, float]:
+    """Equations 4 to 6 of the Parallel WaveGAN paper, float64."""
+    convergence, log_magnitude = [], []
+    for n_fft, hop, win in RESOLUTIONS:
+        x, y = (
+            np.sqrt(
+                np.maximum(
+                    np.abs(librosa.stft(s, n_fft=n_fft, hop_length=hop, win_length=win, pad_mode="reflect")) ** 2, 1e-7
+                )
+            )
+            for s in (fake, real)
+        )
+        convergence.append(np.linalg.norm(y - x) / np.linalg.norm(y))
+        log_magnitude.append(np.mean(np.abs(np.log(y) - np.log(x))))
+    return float(np.mean(convergence)), float(np.mean(log_magnitude))
+
+
+def pair() -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.from_numpy(signals.noise(22050, 0.4)).float(), torch.from_numpy(signals.voice(22050, 0.4)).float()
+
+
+def test_parity_with_the_formula() -> None:
+    fake, real = pair()
+    found = MultiResolutionSTFTLoss()(fake, real)
+    expected = reference(fake.double().numpy(), real.double().numpy())
+    assert float(found.spectral_convergence) == pytest.approx(expected[0], rel=1e-4)
+    assert float(found.log_magnitude) == pytest.approx(expected[1], rel=1e-4)
+
+
+def test_a_value_derived_by_hand() -> None:
+    """Twice the amplitude: the magnitudes differ by the reference itself, their logarithms by ln 2."""
+    real, _ = pair()  # noise, none of it near the smallest magnitude
+    found = MultiResolutionSTFTLoss()(2 * real, real)
+    assert float(found.spectral_convergence) == pytest.approx(1.0, rel=1e-4)
+    assert float(found.log_magnitude) == pytest.approx(np.log(2), rel=1e-4)
+    assert float(MelLoss(SPEC)(2 * real, real)) == pytest.approx(np.log(2), rel=1e-4)
+
+
+def test_zero_at_equality_and_positive_elsewhere() -> None:
+    fake, real = pair()
+    for loss in (MultiResolutionSTFTLoss(), MelLoss(SPEC)):
+        assert float(sum(torch.stack([*_terms(loss(real, real))]))) == 0
+        assert all(float(term) > 0.01 for term in _terms(loss(fake, real)))
+
+
+@pytest.mark.parametrize("which", ["silence", "equal", "full scale"])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_finite_in_float32_with_finite_gradients(which: str, autocast: bool) -> None:
+    _, real = pair()
+    real = {"silence": torch.zeros_like(real), "equal": real, "full scale": real.sign()}[which]
+    fake = (real if which == "equal" else torch.zeros_like(real)).clone().requires_grad_()
+    for loss in (MultiResolutionSTFTLoss(), MelLoss(SPEC)):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            terms = _terms(loss(fake, real))
+        for term in terms:
+            assert term.dtype == torch.float32
+            assert torch.isfinite(term)
+            (gradient,) = torch.autograd.grad(term, fake, retain_graph=True)
+            assert torch.isfinite(gradient).all()
+
+
+def test_a_step_along_the_gradient_lowers_the_loss() -> None:
+    fake, real = pair()
+    for loss in (MultiResolutionSTFTLoss(), MelLoss(SPEC)):
+        fake = fake.clone().requires_grad_()
+        before = sum(_terms(loss(fake, real)))
+        (gradient,) = torch.autograd.grad(before, fake)
+        after = sum(_terms(loss(fake - 1e-3 * gradient / gradient.norm(), real)))
+        assert float(after.detach()) < float(before.detach())
+
+
+def _terms(value) -> tuple[torch.Tensor, ...]:
+    return (value,) if isinstance(value, torch.Tensor) else tuple(value)

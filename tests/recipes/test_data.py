@@ -1,0 +1,121 @@
+"""Segments: what they hold, and that they follow from seed and number alone."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+sys.path.insert(0, str(Path(__file__).parent))
+import corpus
+import signals
+
+from recipes.data import F0_PERIOD, F0Labels, SegmentDataset, f0_at, frame_times, label_f0, list_clips, read_clip
+from recipes.recipe import DataRecipe
+from vocoders import MelSpec, VocoderError
+from vocoders.mel import CONVENTIONS
+
+SPEC = MelSpec(**corpus.SPEC)
+
+
+def dataset(tmp_path: Path, seed: int = 0, frames: int = 20, **changes) -> SegmentDataset:
+    root = tmp_path / "corpus"
+    if not root.exists():
+        corpus.make(root)
+    data = DataRecipe(root=str(root), train="train.txt", valid="valid.txt", **changes)
+    clips = list_clips(root, root / "train.txt")
+    return SegmentDataset(clips, F0Labels(clips, tmp_path / "cache"), data, SPEC, frames, seed)
+
+
+def test_shapes_and_ranges(tmp_path: Path) -> None:
+    segments = dataset(tmp_path, speed=(0.7, 1.4), gain_db=(-20, 20))
+    voiced = []
+    for i in range(40):
+        item = segments[i]
+        assert item["audio"].shape == (1, 20 * 64)
+        assert item["f0"].shape == (1, 20)
+        assert float(item["audio"].abs().max()) <= 1
+        voiced.append(item["f0"][item["f0"] > 0])
+    all_voiced = np.concatenate([v.numpy() for v in voiced])
+    assert all_voiced.min() > 110 * 0.68
+    assert all_voiced.max() < 265 * 1.45
+
+
+def test_a_segment_follows_from_seed_and_number(tmp_path: Path) -> None:
+    first, again, other = dataset(tmp_path), dataset(tmp_path), dataset(tmp_path, seed=1)
+    for i in (5, 0, 3):
+        assert np.array_equal(first[i]["audio"], again[i]["audio"])
+        assert not np.array_equal(first[i]["audio"], other[i]["audio"])
+    assert not np.array_equal(first[0]["audio"], first[1]["audio"])
+
+
+def test_speed_scales_the_pitch_with_the_label(tmp_path: Path) -> None:
+    """WORLD on the segment itself agrees with the label that was scaled."""
+    segments = dataset(tmp_path, frames=60, speed=(1.3, 1.3))
+    compared = 0
+    for i in range(30):
+        item = segments[i]
+        label, audio = item["f0"][0].numpy(), item["audio"][0].numpy()
+        if (label[10:50] > 0).all():
+            fresh = f0_at(label_f0(audio, 16000), frame_times(60, SPEC))[20:40]
+            ratio = fresh[fresh > 0] / label[20:40][fresh > 0]
+            if len(ratio):
+                assert np.abs(np.median(ratio) - 1) < 0.02
+                compared += 1
+    assert compared >= 3
+
+
+def test_clips_shorter_than_a_segment_are_padded(tmp_path: Path) -> None:
+    root = tmp_path / "corpus"
+    root.mkdir()
+    soundfile.write(root / "short.wav", signals.noise(16000, 0.05), 16000)
+    (root / "train.txt").write_text("short.wav")
+    item = dataset(tmp_path)[0]
+    assert item["audio"].shape == (1, 1280)
+    assert (item["audio"][0, 800:] == 0).all()
+    assert (item["audio"][0, :800] != 0).any()
+
+
+def test_labels_are_cached(tmp_path: Path) -> None:
+    segments = dataset(tmp_path)
+    (stored,) = (tmp_path / "cache").iterdir()
+    stamp = stored.stat().st_mtime_ns
+    assert dataset(tmp_path).labels[1].tolist() == segments.labels[1].tolist()
+    assert stored.stat().st_mtime_ns == stamp
+
+
+def test_labels_of_a_known_pitch() -> None:
+    audio = signals.voice(16000, 1.0, f0=200, glide=0)
+    labels = label_f0(audio, 16000)
+    assert len(labels) == 1 / F0_PERIOD + 1
+    assert np.median(labels[labels > 0]) == pytest.approx(200, rel=0.005)
+    assert (label_f0(signals.noise(16000, 1.0), 16000) > 0).mean() < 0.1
+
+
+def test_interpolation_of_labels() -> None:
+    labels = np.array([100, 110, 0, 120], dtype=np.float32)
+    found = f0_at(labels, F0_PERIOD * np.array([0, 0.5, 1.4, 1.6, 2.6, 9]))
+    np.testing.assert_allclose(found, [100, 105, 110, 0, 120, 120], rtol=1e-6)
+
+
+def test_frame_times_follow_the_padding() -> None:
+    assert frame_times(2, CONVENTIONS["hifigan-22k"])[0] == pytest.approx(128 / 22050)
+    assert frame_times(2, CONVENTIONS["tacotron2-22k"]).tolist() == [0, 256 / 22050]
+
+
+def test_whole_clips_come_at_the_rate_of_the_convention(tmp_path: Path) -> None:
+    segments = dataset(tmp_path)
+    audio = read_clip(segments.clips[0], CONVENTIONS["hifigan-22k"])
+    assert audio.shape == (1, int(0.8 * 22050) // 256 * 256)
+
+
+def test_lists_that_do_not_fit(tmp_path: Path) -> None:
+    with pytest.raises(VocoderError, match=r"cannot read the list of recordings .*No such file"):
+        list_clips(tmp_path, tmp_path / "none.txt")
+    (tmp_path / "list.txt").write_text("gone.wav\n")
+    with pytest.raises(VocoderError, match=r"cannot read .*gone\.wav, named in"):
+        list_clips(tmp_path, tmp_path / "list.txt")
+    (tmp_path / "list.txt").write_text("\n\n")
+    with pytest.raises(VocoderError, match="names no recordings"):
+        list_clips(tmp_path, tmp_path / "list.txt")

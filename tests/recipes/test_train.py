@@ -1,0 +1,191 @@
+"""Training: it learns, what it writes can be used, and a run that was killed is the run that was not."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+sys.path.insert(0, str(Path(__file__).parent))
+import corpus
+
+from recipes.recipe import OptimizerRecipe, load_recipe
+from recipes.state import load_state, save_state
+from recipes.train import learning_rate, main, run_training, start
+from vocoders import VocoderError, load
+from vocoders.checkpoint import load_checkpoint
+from vocoders.generators import GENERATORS
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return corpus.make(tmp_path_factory.mktemp("data") / "corpus")
+
+
+def scalars(folder: Path) -> dict[str, list[float]]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    log = EventAccumulator(str(folder / "log"), size_guidance={"scalars": 0})
+    log.Reload()
+    tags = log.Tags()
+    values = {tag: [event.value for event in log.Scalars(tag)] for tag in tags["scalars"]}
+    return values | {"audio": tags["audio"], "images": tags["images"]}
+
+
+def test_a_generator_learns_and_can_be_used(data: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(
+        corpus.recipe(tmp_path, data), ["train.steps=40", "train.validate_every=20", "optimizer.lr=0.01"]
+    )
+    path = run_training(recipe, tmp_path / "run")
+    logged = scalars(tmp_path / "run")
+    assert sum(logged["train/draft_mel"][-8:]) < 0.8 * sum(logged["train/draft_mel"][:8])
+    assert len(logged["valid/mel"]) == 2
+    assert set(logged["audio"]) == set(logged["images"]) == {"3/fake", "3/real"}
+    voc = load(path)
+    assert voc.training["steps"] == 40
+    assert voc.training["recipe"]["name"] == "tiny"
+    mel = torch.full((20, 5), -4.0)
+    assert voc(mel, f0=torch.full((5,), 120.0)).shape == (5 * 64,)
+
+
+def test_a_pitch_estimator_learns_and_goes_along_with_a_generator(data: Path, tmp_path: Path) -> None:
+    changes = {"generator": None, "pitch": {"channels": 16, "blocks": 1}, "losses": {"pitch": 1.0, "voicing": 1.0}}
+    path = corpus.recipe(tmp_path, data, **changes)
+    estimator = run_training(load_recipe(path, ["train.steps=40"]), tmp_path / "pitch")
+    logged = scalars(tmp_path / "pitch")
+    assert sum(logged["train/voicing"][-8:]) < 0.9 * sum(logged["train/voicing"][:8])
+    assert set(logged) >= {"valid/voicing_error", "valid/gross_error", "valid/f0_rmse_cents"}
+    assert load_checkpoint(estimator).generator is None
+
+    recipe = load_recipe(corpus.recipe(tmp_path, data), [f"generator.pitch={estimator}"])
+    voc = load(run_training(recipe, tmp_path / "run"))
+    assert voc.pitch is not None
+    assert voc(torch.full((20, 5), -8.0)).shape == (5 * 64,)
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_every_generator_trains(name: str, data: Path, tmp_path: Path) -> None:
+    """Also without an estimator: validation then takes the labels of the recordings."""
+    recipe = corpus.recipe(
+        tmp_path, data, generator={"name": name, "config": {"n_fft": 128, "channels": 4, "blocks": 1}}
+    )
+    losses = "{mel: 1.0, log_magnitude: 1.0}"
+    path = run_training(load_recipe(recipe, ["train.steps=2", f"losses={losses}"]), tmp_path / "run")
+    assert type(load_checkpoint(path).generator) is GENERATORS[name]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_resumed_run_is_the_unbroken_one_to_the_bit(precision: str, data: Path, tmp_path: Path) -> None:
+    path = corpus.recipe(tmp_path, data)
+    recipe = load_recipe(path, [f"train.precision={precision}"])
+    run_training(recipe, tmp_path / "whole")
+
+    class Killed(Exception):
+        pass
+
+    import recipes.train
+
+    genuine = recipes.train.train_step
+
+    def dies_at_step_5(run, batch, recipe):
+        if run.step == 5:
+            raise Killed
+        return genuine(run, batch, recipe)
+
+    recipes.train.train_step = dies_at_step_5
+    try:
+        with pytest.raises(Killed):
+            run_training(recipe, tmp_path / "broken")
+    finally:
+        recipes.train.train_step = genuine
+    torch.manual_seed(12345)
+    run_training(recipe, tmp_path / "broken")
+    for file in ("model.safetensors", "state/step-00000006/tensors.safetensors"):
+        whole, broken = load_file(tmp_path / "whole" / file), load_file(tmp_path / "broken" / file)
+        assert whole.keys() == broken.keys()
+        for key in whole:
+            assert torch.equal(whole[key], broken[key]), key
+
+
+def test_kill_9_at_any_moment_leaves_a_loadable_state(data: Path, tmp_path: Path) -> None:
+    path = corpus.recipe(tmp_path, data)
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "recipes.train", str(path), "--out", str(folder)]
+    options = ["--set", "train.save_every=1", "--set", "train.steps=100000", "--set", "train.validate_every=100000"]
+    process = subprocess.Popen(command + options, cwd=ROOT, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("state/step-*[0-9]")) and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    time.sleep(0.7)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert list(folder.glob("state/step-*[0-9]")), process.stderr.read()
+    recipe = load_recipe(path, options[1::2])
+    run = start(recipe, folder)
+    assert run.step >= 1
+    assert load_checkpoint(folder / "model.safetensors").generator is not None
+
+
+def test_a_state_half_written_is_not_taken(tmp_path: Path) -> None:
+    model = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(2)).sum().backward()
+    optimizer.step()
+    for step in (1, 2, 3):
+        save_state(tmp_path, step, {"model": model}, optimizer)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
+    (tmp_path / "step-00000004.partial").mkdir()
+    other = torch.nn.Linear(2, 2)
+    assert load_state(tmp_path, {"model": other}, torch.optim.AdamW(other.parameters())) == 3
+    assert torch.equal(other.weight, model.weight)
+    save_state(tmp_path, 4, {"model": model}, optimizer)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000003", "step-00000004"]
+    with pytest.raises(VocoderError, match="trained with another recipe"):
+        load_state(tmp_path, {"model": torch.nn.Linear(3, 2)}, torch.optim.AdamW(other.parameters()))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = load_recipe(corpus.recipe(tmp_path, data))
+    from recipes.tasks import GeneratorTask
+
+    genuine = GeneratorTask.losses
+
+    def breaks(self, batch, step):
+        terms = genuine(self, batch, step)
+        if step == 3:
+            terms["mel"] = terms["mel"] * float("nan")
+        return terms
+
+    monkeypatch.setattr(GeneratorTask, "losses", breaks)
+    with pytest.raises(VocoderError, match="step 3: the loss is not finite in mel; the last saved state is kept"):
+        run_training(recipe, tmp_path / "run")
+    assert [p.name for p in (tmp_path / "run" / "state").iterdir()] == ["step-00000002"]
+
+
+def test_the_learning_rate() -> None:
+    settings = OptimizerRecipe(lr=1.0, warmup=10)
+    rates = [learning_rate(settings, step, 1000) for step in range(1001)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[500] == pytest.approx(0.5)
+    assert rates[1000] == pytest.approx(0.0)
+    assert max(rates) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_the_command_refuses_in_one_sentence(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    path = corpus.recipe(tmp_path, data)
+    assert main([str(path), "--set", "train.batchsize=3", "--out", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("recipes.train: ")
+    assert "did you mean 'batch_size'" in error
+    assert error.count("\n") == 1
+    assert main([str(path), "--set", "data.root=/nowhere", "--out", str(tmp_path / "run")]) == 2
+    assert "cannot read the list of recordings" in capsys.readouterr().err
+    assert main([str(path), "--set", "losses.mell=1", "--out", str(tmp_path / "run")]) == 2
+    assert "unknown loss 'mell'" in capsys.readouterr().err
