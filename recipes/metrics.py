@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from scipy.ndimage import uniform_filter
 
-from recipes.data import F0_PERIOD, label_f0
+from recipes.data import F0_PERIOD, F0_RANGE, label_f0
 from vocoders.mel import MelSpec, MelSpectrogram
 from vocoders.stft import STFT
 
@@ -26,6 +26,19 @@ def pitch_metrics(wanted: np.ndarray, found: np.ndarray) -> dict[str, float]:
         "gross_error": float(np.mean(gross)) if len(gross) else 0.0,
         "f0_rmse_cents": float(np.sqrt(np.mean(cents**2))) if len(cents) else 0.0,
     }
+
+
+def measure_f0(audio: np.ndarray, sample_rate: int) -> np.ndarray:
+    """F0 in Hz, 0 = unvoiced, each F0_PERIOD: voicing as the labels have it, F0 by WORLD's Harvest.
+
+    DIO, which the labels are made with, is the better judge of voicing, but its F0 jumps at the ends of voiced
+    stretches: by it the same syntheses, Griffin-Lim included, are off 1.4 times as far.
+    """
+    import pyworld
+
+    voiced = label_f0(audio, sample_rate)
+    fine, _ = pyworld.harvest(audio.astype(np.float64), sample_rate, *F0_RANGE, frame_period=F0_PERIOD * 1000)
+    return np.where((voiced > 0) & (fine > 0), fine, voiced)
 
 
 def pesq_wide_band(real: np.ndarray, fake: np.ndarray, sample_rate: int) -> float:
@@ -61,7 +74,7 @@ def noisy_frames(audio: np.ndarray, f0: np.ndarray, sample_rate: int) -> np.ndar
 def compare(real: np.ndarray, fake: np.ndarray, spec: MelSpec) -> dict[str, float]:
     """All metrics of a synthesis against its recording."""
     rate = spec.sample_rate
-    f0_real, f0_fake = label_f0(real, rate), label_f0(fake, rate)
+    f0_real, f0_fake = measure_f0(real, rate), measure_f0(fake, rate)
     mel = MelSpectrogram(spec)
     noisy = noisy_frames(real, f0_real, rate)
     spread = noise_spread(real, rate, noisy) if noisy.any() else 0.0

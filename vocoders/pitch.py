@@ -75,6 +75,7 @@ class PitchConfig(Config):
     bins_per_octave: int = Field(48, gt=0)
     bins: int = Field(212, gt=0, description="48 an octave from 55 Hz: up to 1163 Hz")
     fmin: float = Field(55.0, gt=0, description="Hz")
+    voicing_threshold: float = Field(0.5, description="logit above which a frame is voiced")
 
 
 class PitchEstimator(nn.Module):
@@ -124,7 +125,7 @@ class PitchEstimator(nn.Module):
         near = (index - best).abs() <= reach
         weight = torch.where(near, pitch, torch.full_like(pitch, -torch.inf)).softmax(1)
         f0 = (weight * self.frequencies.log()[None, :, None]).sum(1, keepdim=True).exp()
-        return torch.where(voicing > 0, f0, torch.zeros_like(f0))
+        return torch.where(voicing > self.config.voicing_threshold, f0, torch.zeros_like(f0))
 
     def estimate(self, mel: Tensor) -> Tensor:
         """Log-mel (batch, n_mels, frames) -> F0 (batch, 1, frames) in Hz, 0 where unvoiced."""

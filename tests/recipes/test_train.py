@@ -45,8 +45,9 @@ def test_a_generator_learns_and_can_be_used(data: Path, tmp_path: Path) -> None:
     )
     path = run_training(recipe, tmp_path / "run")
     logged = scalars(tmp_path / "run")
-    assert sum(logged["train/draft_mel"][-8:]) < 0.8 * sum(logged["train/draft_mel"][:8])
-    assert len(logged["valid/mel"]) == 2
+    for metric in ("valid/mel", "valid/log_magnitude", "valid/spectral_convergence"):
+        early, late = logged[metric]
+        assert late < 0.97 * early
     assert set(logged["audio"]) == set(logged["images"]) == {"3/fake", "3/real"}
     voc = load(path)
     assert voc.training["steps"] == 40

@@ -1,0 +1,48 @@
+"""The README says what is so."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from vocoders.cli import vocode
+from vocoders.mel import CONVENTIONS
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_first_two_commands_are_the_main_job_and_the_tests() -> None:
+    blocks = re.findall(r"^```sh\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    main_job, tests = (block.strip() for block in blocks[:2])
+    assert main_job.count("\n") == tests.count("\n") == 0
+    mel = re.search(r"vocode (\S+) -o out\.wav$", main_job)
+    assert mel
+    assert (ROOT / mel[1]).is_file()
+    assert tests.endswith("pytest")
+
+
+def test_the_table_of_conventions() -> None:
+    rows = re.findall(
+        r"^\| `([\w-]+)` \| (\d+) \| (\d+) / (\d+) / (\d+) \| (\d+) \| (\d+)-(\d+) \|", README, re.MULTILINE
+    )
+    assert {row[0] for row in rows} == set(CONVENTIONS)
+    for name, *figures in rows:
+        spec = CONVENTIONS[name]
+        expected = [spec.sample_rate, spec.n_fft, spec.hop_length, spec.win_length, spec.n_mels, spec.fmin, spec.fmax]
+        assert [int(figure) for figure in figures] == expected
+
+
+def test_options_that_it_names_exist(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        vocode(["--help"])
+    assert stopped.value.code == 0
+    help_text = capsys.readouterr().out
+    for option in ("--f0", "--seed", "--device", "--mel-convention"):
+        assert option in README
+        assert option in help_text
+
+
+def test_files_that_it_links_exist() -> None:
+    for target in re.findall(r"\]\(([\w./-]+)\)", README):
+        assert (ROOT / target).exists(), target
