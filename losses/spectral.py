@@ -38,16 +38,20 @@ class MultiResolutionSTFTLoss(nn.Module):
 
     def forward(self, fake: Tensor, real: Tensor) -> STFTDistance:
         """fake, real: audio (..., samples) of equal shape."""
-        convergence, log_magnitude = [], []
-        for stft in self.stfts:
-            x, y = _magnitude(stft(fake)), _magnitude(stft(real))
-            convergence.append(torch.linalg.vector_norm(y - x) / torch.linalg.vector_norm(y))
-            log_magnitude.append(F.l1_loss(x.log(), y.log()))
+        return self.distance(self.transform(fake), self.transform(real))
+
+    def transform(self, audio: Tensor) -> list[Tensor]:
+        """Audio (..., samples) -> the magnitudes that are compared, (..., bins, frames) for each resolution."""
+        spectra = [stft(audio) for stft in self.stfts]
+        return [(x.real.square() + x.imag.square()).clamp_min(1e-7).sqrt() for x in spectra]
+
+    @staticmethod
+    def distance(fake: list[Tensor], real: list[Tensor]) -> STFTDistance:
+        """Two results of ``transform`` -> their distance."""
+        pairs = list(zip(fake, real, strict=True))
+        convergence = [torch.linalg.vector_norm(y - x) / torch.linalg.vector_norm(y) for x, y in pairs]
+        log_magnitude = [F.l1_loss(x.log(), y.log()) for x, y in pairs]
         return STFTDistance(torch.stack(convergence).mean(), torch.stack(log_magnitude).mean())
-
-
-def _magnitude(spectrum: Tensor) -> Tensor:
-    return (spectrum.real.square() + spectrum.imag.square()).clamp_min(1e-7).sqrt()
 
 
 class MelLoss(nn.Module):
@@ -63,4 +67,13 @@ class MelLoss(nn.Module):
 
     def forward(self, fake: Tensor, real: Tensor) -> Tensor:
         """fake, real: audio (..., samples) of equal shape -> float32 scalar."""
-        return F.l1_loss(self.mel(fake), self.mel(real))
+        return self.distance(self.transform(fake), self.transform(real))
+
+    def transform(self, audio: Tensor) -> Tensor:
+        """Audio (..., samples) -> the log-mel that is compared."""
+        return self.mel(audio)
+
+    @staticmethod
+    def distance(fake: Tensor, real: Tensor) -> Tensor:
+        """Two results of ``transform`` -> their distance."""
+        return F.l1_loss(fake, real)

@@ -21,7 +21,9 @@ from recipes.data import Clip, f0_at, frame_times, label_f0, list_clips, read_cl
 from recipes.griffin_lim import griffin_lim
 from recipes.metrics import compare, pitch_metrics
 from vocoders.errors import VocoderError
+from vocoders.files import replacing
 from vocoders.jobs import AUDIO_SUFFIXES
+from vocoders.stft import STFT
 from vocoders.vocoder import Vocoder, load
 
 Metrics = dict[str, float]
@@ -57,6 +59,30 @@ def evaluate(voc: Vocoder, clips: list[Clip], baseline: bool) -> dict[str, list[
     return results
 
 
+def picture(voc: Vocoder, clip: Clip, path: Path, seconds: float = 4.0) -> None:
+    """Spectrograms (80 dB of range) of a recording, of the model and of Griffin-Lim, one below the other."""
+    from matplotlib.figure import Figure
+
+    spec = voc.mel_spec
+    audio = read_clip(clip, spec)[0].numpy()[: int(seconds * spec.sample_rate) // spec.hop_length * spec.hop_length]
+    mel = voc.analyze(audio)
+    signals = {
+        f"recording {clip.path.stem}": audio,
+        voc.name: voc(mel),
+        "Griffin-Lim, 60 iterations": griffin_lim(torch.from_numpy(mel), spec).numpy(),
+    }
+    figure = Figure(figsize=(10, 8), layout="constrained")
+    for axes, (name, signal) in zip(figure.subplots(3, 1, sharex=True), signals.items(), strict=True):
+        decibels = 20 * STFT(1024, 128)(torch.from_numpy(signal)).abs().clamp_min(1e-5).log10().numpy()
+        extent = (0, len(signal) / spec.sample_rate, 0, spec.sample_rate / 2000)
+        top = float(decibels.max())
+        axes.imshow(decibels, origin="lower", aspect="auto", extent=extent, vmin=top - 80, vmax=top, cmap="magma")
+        axes.set(title=name, ylabel="kHz")
+    axes.set_xlabel("s")
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=80)
+
+
 def mean(results: list[Metrics]) -> Metrics:
     """The mean over the clips, leaving out those on which a metric is not defined."""
     return {key: float(np.nanmean([clip[key] for clip in results])) for key in results[0]}
@@ -77,12 +103,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of recordings")
     parser.add_argument("--list", metavar="FILE", help="file in DIR that lists the recordings to take")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write means and per-clip figures here")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw spectrograms of the first recording (.png)")
     options = parser.parse_args(arguments)
     try:
         clips = find_clips(options.data, options.list)
         results: dict[str, list[Metrics]] = {}
         for index, model in enumerate(options.models or [None]):
-            results |= evaluate(load(model), clips, baseline=index == 0)
+            voc = load(model)
+            if options.picture and index == 0:
+                picture(voc, clips[0], options.picture)
+            results |= evaluate(voc, clips, baseline=index == 0)
     except VocoderError as error:
         print(f"recipes.evaluate: {error}", file=sys.stderr)
         return 2

@@ -18,6 +18,7 @@ class GeneratorRecipe(Config):
     name: str
     config: dict[str, Any] = {}
     pitch: str | None = Field(None, description="checkpoint of the pitch estimator that goes along")
+    init: str | None = Field(None, description="checkpoint whose generator training starts from")
 
 
 class DataRecipe(Config):
@@ -44,6 +45,7 @@ class TrainRecipe(Config):
     precision: Literal["float32", "bfloat16"] = "float32"
     ema: float = Field(0.999, ge=0, lt=1, description="decay of the running mean of the weights")
     estimated_f0: float = Field(0.5, ge=0, le=1, description="share of steps with F0 from the estimator, not the label")
+    energy_distance: bool = Field(False, description="compare distributions, by two draws of noise a step")
     seed: int = 0
     threads: int | None = Field(None, gt=0, description="CPU threads; default: all")
     log_every: int = Field(50, gt=0)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from losses.spectral import MelLoss, MultiResolutionSTFTLoss
+from losses.energy_distance import energy_distance
+from losses.spectral import MelLoss, MultiResolutionSTFTLoss, STFTDistance
 from recipes.data import Clip, f0_at, frame_times, label_f0, read_clip
 from recipes.metrics import pitch_metrics
 from recipes.recipe import Recipe
@@ -108,6 +109,13 @@ class GeneratorTask(Task):
         self.recipe = recipe
         self.mel = MelSpectrogram(recipe.mel)
         self.model = build_generator(recipe.generator.name, recipe.generator.config, recipe.mel)
+        if recipe.generator.init:
+            donor = load_checkpoint(Path(recipe.generator.init)).generator
+            if donor is None or donor.config != self.model.config or donor.mel_spec != recipe.mel:
+                raise VocoderError(
+                    f"{recipe.generator.init} does not hold the generator and the mel convention of the recipe"
+                )
+            self.model.load_state_dict(donor.state_dict())
         self.mel_loss = MelLoss(recipe.mel)
         self.stft_loss = MultiResolutionSTFTLoss([(512, 128, 512), (1024, 256, 1024), (2048, 512, 2048)])
         self.loss_names = ("mel", "spectral_convergence", "log_magnitude")
@@ -115,12 +123,12 @@ class GeneratorTask(Task):
             self.loss_names += ("draft_mel",)
         self.pitch: PitchEstimator | None = None
         if recipe.generator.pitch:
-            donor = load_checkpoint(Path(recipe.generator.pitch))
-            if donor.pitch is None or donor.mel_spec != recipe.mel:
+            source = load_checkpoint(Path(recipe.generator.pitch))
+            if source.pitch is None or source.mel_spec != recipe.mel:
                 raise VocoderError(
                     f"{recipe.generator.pitch} holds no pitch estimator for the mel convention of the recipe"
                 )
-            self.pitch = donor.pitch
+            self.pitch = source.pitch
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         audio, f0 = batch["audio"], batch["f0"]
@@ -128,17 +136,28 @@ class GeneratorTask(Task):
             mel = self.mel(audio.squeeze(1))
             if self.pitch is not None and torch.rand(()) < self.recipe.train.estimated_f0:
                 f0 = self.pitch.estimate(mel)
-            noise = torch.randn_like(audio)
             phase = torch.rand(len(audio), 1, 1)
+            draws = 2 if self.recipe.train.energy_distance else 1
+            noises = [torch.randn_like(audio) for _ in range(draws)]
+        terms = {}
         if isinstance(self.model, HNMask):
-            draft = self.model.draft(mel, f0, noise, phase)
-            fake = self.model.project(draft, mel, self.model.config.projections)
-            terms = {"draft_mel": self.mel_loss(draft, audio)}
+            shaped = self.model.shape(mel, f0, phase)
+            drafts = [self.model.mix(mel, *shaped, noise) for noise in noises]
+            fakes = [self.model.project(draft, mel, self.model.config.projections) for draft in drafts]
+            terms["draft_mel"] = self._compare(self.mel_loss, drafts, audio)[0]
         else:
-            fake = self.model(mel, f0=f0, noise=noise, phase=phase)
-            terms = {}
-        terms["mel"] = self.mel_loss(fake, audio)
-        return terms | self.stft_loss(fake.squeeze(1), audio.squeeze(1))._asdict()
+            fakes = [self.model(mel, f0=f0, noise=noise, phase=phase) for noise in noises]
+        names = ("mel", *STFTDistance._fields)
+        values = [*self._compare(self.mel_loss, fakes, audio), *self._compare(self.stft_loss, fakes, audio)]
+        return terms | dict(zip(names, values, strict=True))
+
+    @staticmethod
+    def _compare(loss: MelLoss | MultiResolutionSTFTLoss, fakes: list[Tensor], real: Tensor) -> list[Tensor]:
+        """The terms of a loss for one draw, their energy distance for two."""
+        if len(fakes) == 2:
+            return energy_distance(loss, fakes[0].squeeze(1), fakes[1].squeeze(1), real.squeeze(1))
+        value = loss(fakes[0].squeeze(1), real.squeeze(1))
+        return list(value) if isinstance(value, tuple) else [value]
 
     def validate(self, clips: list[Clip], model: nn.Module) -> tuple[dict[str, float], list[Example]]:
         metrics: dict[str, list[float]] = {}

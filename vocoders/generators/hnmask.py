@@ -148,33 +148,39 @@ class HNMask(Generator):
         return math.ceil(reach)
 
     def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
-        return self.project(self.draft(mel, f0, noise, phase), mel, self.config.projections)
-
-    def draft(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
-        """Audio (batch, 1, samples) before the mel projection; arguments as in ``synthesize``."""
         assert f0 is not None
         assert noise is not None
-        bins = self.stft.n_fft // 2 + 1
-        unit = self.stft.window.square().sum().sqrt()  # the root-mean-square of a bin of unit white noise
-        harmonic = self.stft(harmonic_prior(f0, self.mel_spec, phase).squeeze(1)).transpose(1, 2) / unit
-        noise_spectrum = self.stft(noise.squeeze(1)).transpose(1, 2) / unit  # (batch, frames, bins)
+        return self.project(self.mix(mel, *self.shape(mel, f0, phase), noise), mel, self.config.projections)
 
+    def shape(self, mel: Tensor, f0: Tensor, phase: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The masked harmonics a H and the mask b of the noise, both complex (batch, frames, bins).
+
+        All that is learned but the envelope; the noise plays no part in it, so that one call serves many draws.
+        """
+        bins = self.stft.n_fft // 2 + 1
+        harmonic = self.stft(harmonic_prior(f0, self.mel_spec, phase).squeeze(1)).transpose(1, 2) / self._unit
         voiced = (f0 > 0).to(mel.dtype)
         octave = torch.log2(f0.clamp_min(1.0) / 220.0) * voiced
         x = self.backbone_input(torch.cat([mel / 4 + 1, octave, voiced], dim=1))
         x = self.backbone_output(self.backbone_norm(self.backbone(x).transpose(1, 2)))
         maps = x.unflatten(-1, (bins, self.config.maps))  # (batch, frames, bins, maps)
+        x = self.trunk_input(torch.cat([torch.view_as_real(harmonic).to(maps.dtype), maps], dim=-1))
+        masks = self.trunk_output(self.trunk(x)).float().unflatten(-1, (2, 2))
+        a, b = torch.view_as_complex(masks.contiguous()).unbind(-1)
+        return a * harmonic, b
 
-        source = torch.view_as_real(harmonic)
-        x = self.trunk_input(torch.cat([source.to(maps.dtype), maps], dim=-1))
-        masks = self.trunk_output(self.trunk(x)).float()
-        a = torch.view_as_complex(masks[..., :2].contiguous())
-        b = torch.view_as_complex(masks[..., 2:].contiguous())
-
+    def mix(self, mel: Tensor, harmonic: Tensor, mask: Tensor, noise: Tensor) -> Tensor:
+        """E (a H + b N) as audio (batch, 1, samples), from what ``shape`` gives and noise (batch, 1, samples)."""
+        noise_spectrum = self.stft(noise.squeeze(1)).transpose(1, 2) / self._unit
         with torch.autocast(mel.device.type, enabled=False):
             log_envelope = self.envelope(mel.float()) + self.envelope_offset[:, None]
-            spectrum = log_envelope.clamp_max(10.0).exp().transpose(1, 2) * (a * harmonic + b * noise_spectrum)
+            spectrum = log_envelope.clamp_max(10.0).exp().transpose(1, 2) * (harmonic + mask * noise_spectrum)
             return self.stft.inverse(spectrum.transpose(1, 2)).unsqueeze(1)
+
+    @property
+    def _unit(self) -> Tensor:
+        """The root-mean-square of a bin of unit white noise."""
+        return self.stft.window.square().sum().sqrt()
 
     def project(self, audio: Tensor, mel: Tensor, passes: int) -> Tensor:
         """Pull the mel of ``audio`` (batch, 1, samples) towards ``mel``: scale its spectrogram by what is missing."""
