@@ -73,10 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
         subprocess.run([*vocode, str(long), "-o", out], check=True)
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     imports, loading, first, again = (statistics.median(column) for column in zip(*parts, strict=True))
-    print(f"5 s mel, command to file: {statistics.median(totals):.2f} s (median of {options.runs})")
-    print(
-        f"  imports {imports:.2f} s, model and mel {loading:.2f} s, synthesis {first:.2f} s; the rest is the interpreter"
-    )
+    print(f"5 s mel, command to file: {statistics.median(totals):.2f} s (median of {options.runs}), of which")
+    print(f"  imports {imports:.2f} s, model and mel {loading:.2f} s, synthesis {first:.2f} s")
     print(f"  synthesis a second time {again:.2f} s: {5 / again:.0f} x real time")
     print(f"60 s mel: peak memory {peak:.0f} MiB")
     return 0

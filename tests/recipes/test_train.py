@@ -52,7 +52,7 @@ def test_a_generator_learns_and_can_be_used(data: Path, tmp_path: Path) -> None:
     voc = load(path)
     assert voc.training["steps"] == 40
     assert voc.training["recipe"]["name"] == "tiny"
-    mel = torch.full((20, 5), -4.0)
+    mel = torch.full((20, 5), -8.0)
     assert voc(mel, f0=torch.full((5,), 120.0)).shape == (5 * 64,)
 
 
@@ -72,13 +72,17 @@ def test_a_pitch_estimator_learns_and_goes_along_with_a_generator(data: Path, tm
 
 
 @pytest.mark.parametrize("name", GENERATORS)
-def test_every_generator_trains(name: str, data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("energy_distance", [False, True])
+def test_every_generator_trains(name: str, energy_distance: bool, data: Path, tmp_path: Path) -> None:
     """Also without an estimator: validation then takes the labels of the recordings."""
     recipe = corpus.recipe(
         tmp_path, data, generator={"name": name, "config": {"n_fft": 128, "channels": 4, "blocks": 1}}
     )
     losses = "{mel: 1.0, log_magnitude: 1.0}"
-    path = run_training(load_recipe(recipe, ["train.steps=2", f"losses={losses}"]), tmp_path / "run")
+    path = run_training(
+        load_recipe(recipe, ["train.steps=2", f"losses={losses}", f"train.energy_distance={energy_distance}"]),
+        tmp_path / "run",
+    )
     assert type(load_checkpoint(path).generator) is GENERATORS[name]
 
 

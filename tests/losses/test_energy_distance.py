@@ -1,0 +1,60 @@
+"""The energy distance tells a distribution from its mean, which a plain distance does not."""
+
+import pytest
+import torch
+
+from losses.energy_distance import energy_distance
+from losses.spectral import MelLoss, MultiResolutionSTFTLoss
+from vocoders.mel import CONVENTIONS
+
+SPEC = CONVENTIONS["hifigan-22k"]
+
+
+def noise(seed: int, batch: int = 4) -> torch.Tensor:
+    return 0.1 * torch.randn(batch, 8192, generator=torch.Generator().manual_seed(seed))
+
+
+def steady(batch: int = 4) -> torch.Tensor:
+    """A signal without noise: a pulse every 16 samples."""
+    audio = torch.zeros(batch, 8192)
+    audio[:, ::16] = 0.4
+    return audio
+
+
+def test_by_hand() -> None:
+    loss = MelLoss(SPEC)
+    a, b, y = noise(1), noise(2), noise(3)
+    (found,) = energy_distance(loss, a, b, y)
+    expected = (loss(a, y) + loss(b, y) - loss(a, b)) / 2
+    assert float(found) == pytest.approx(float(expected), rel=1e-5)
+    assert all(float(term) == 0 for term in energy_distance(MultiResolutionSTFTLoss(), y, y, y))
+
+
+def test_fakes_without_noise_get_the_plain_distance() -> None:
+    loss = MultiResolutionSTFTLoss()
+    found = energy_distance(loss, steady(), steady(), noise(3))
+    for term, plain in zip(found, loss(steady(), noise(3)), strict=True):
+        assert float(term) == pytest.approx(float(plain), rel=1e-5)
+
+
+def test_noise_is_best_met_by_noise_of_its_level() -> None:
+    """By the plain log-magnitude distance the best level of noise against noise is no better than a smoothed one."""
+    loss = MultiResolutionSTFTLoss()
+    real = noise(3)
+    scores = [float(energy_distance(loss, g * noise(1), g * noise(2), real)[1]) for g in (0.5, 1.0, 2.0)]
+    assert scores[1] < min(scores[0], scores[2])
+
+    magnitudes = [m.log() for m in loss.transform(real)]
+    smooth = [m.mean().expand_as(m).exp() for m in magnitudes]  # what no noise at all would look like
+    plain_smooth = float(loss.distance(smooth, loss.transform(real)).log_magnitude)
+    plain_noise = float(loss(noise(1), real).log_magnitude)
+    assert plain_smooth < plain_noise  # the plain distance prefers the buzz
+    assert scores[1] < plain_smooth  # the energy distance, which equals the plain one for the buzz, does not
+
+
+def test_gradients_reach_both_draws() -> None:
+    first, second = noise(1).requires_grad_(), noise(2).requires_grad_()
+    sum(energy_distance(MultiResolutionSTFTLoss(), first, second, noise(3))).backward()
+    for draw in (first, second):
+        assert torch.isfinite(draw.grad).all()
+        assert (draw.grad != 0).any()
