@@ -50,7 +50,7 @@ def test_another_noise_has_the_same_texture_and_a_smooth_one_less() -> None:
     real, other = speech_like(0), speech_like(1)
     assert compare(real, other, SPEC)["noise_texture"] == pytest.approx(1, abs=0.05)
     smooth = griffin_lim(MelSpectrogram(SPEC)(torch.from_numpy(real)), SPEC).numpy()
-    assert compare(real, smooth, SPEC)["noise_texture"] < 0.85
+    assert compare(real[: len(smooth)], smooth, SPEC)["noise_texture"] < 0.85
 
 
 def test_gaussian_noise_has_rayleigh_spread() -> None:
