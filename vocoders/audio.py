@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import math
+import zipfile
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +16,9 @@ from vocoders.config import bind
 from vocoders.errors import VocoderError
 from vocoders.files import replacing
 from vocoders.mel import MelSpec
+
+_LARGEST_ARRAY = 2**30  # bytes; the mel of ten hours of speech
+_BLOCK = 1 << 16  # samples handed to libsndfile at once: it keeps a whole block of Ogg on its stack
 
 
 class Sound(NamedTuple):
@@ -27,22 +33,37 @@ def read_audio(data: bytes, name: str) -> Sound:
     """Decode a sound file; channels are averaged. Raises VocoderError, which names ``name``."""
     import soundfile
 
+    blocks = []
     try:
-        audio, rate = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            rate, channels = file.samplerate, file.channels
+            # Block by block until there is no more: the length a damaged header claims is not believed.
+            while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
+                blocks.append(block.mean(1))
+    except (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError) as error:
         reason = str(error).split(": ")[-1].rstrip(".")
         raise VocoderError(f"{name} is not a readable sound file ({reason})") from None
-    if len(audio) == 0:
+    if not blocks:
         raise VocoderError(f"{name} holds no audio: 0 samples")
+    audio = np.concatenate(blocks)
     if not np.isfinite(audio).all():
         raise VocoderError(f"{name} holds NaN or infinite samples")
-    return Sound(audio.mean(1), rate, audio.shape[1])
+    return Sound(audio, rate, channels)
 
 
 def resample(audio: np.ndarray, source: int, target: int) -> np.ndarray:
-    """Band-limited resampling of float32 (samples,). Raises VocoderError when torchaudio does not fit torch."""
+    """Band-limited resampling of float32 (samples,) from one rate in Hz to another.
+
+    Raises VocoderError when torchaudio does not fit torch, and for rates without a common divisor of any size, whose
+    filters would take gigabytes.
+    """
     if source == target:
         return audio
+    divisor = math.gcd(source, target)
+    if (source // divisor) * (target // divisor) > 10**7:
+        raise VocoderError(
+            f"resampling from {source} to {target} Hz is not supported, the rates have too little in common"
+        )
     try:
         import torch
         from torchaudio.functional import resample as torchaudio_resample
@@ -67,10 +88,31 @@ def encode_audio(audio: np.ndarray, sample_rate: int, format: str) -> bytes:
     buffer = io.BytesIO()
     container = {"aif": "AIFF"}.get(format, format.upper())
     try:
-        soundfile.write(buffer, samples, sample_rate, format=container)
-    except (soundfile.LibsndfileError, ValueError) as error:
+        with soundfile.SoundFile(buffer, "w", sample_rate, 1, format=container) as file:
+            for begin in range(0, len(samples), _BLOCK):
+                file.write(samples[begin : begin + _BLOCK])
+    except (soundfile.LibsndfileError, ValueError, TypeError) as error:
         raise VocoderError(f"cannot write audio at {sample_rate} Hz as {format}: {error}") from None
     return buffer.getvalue()
+
+
+def read_array(data: bytes, name: str) -> np.ndarray:
+    """Decode a .npy. Never unpickles, and takes no memory for a size that only its header claims."""
+    buffer = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(buffer)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read_header(buffer)
+    except ValueError as error:
+        if data.startswith(b"\x80"):  # a pickle
+            raise _pickled(name) from None
+        raise VocoderError(f"{name} is not a readable .npy file ({' '.join(str(error).split())})") from None
+    if dtype.hasobject:
+        raise _pickled(name)
+    claimed, held = math.prod(shape) * dtype.itemsize, len(data) - buffer.tell()
+    if claimed != held:
+        raise VocoderError(f"{name} is not whole: its header claims {claimed} bytes of data, it holds {held}")
+    return np.load(io.BytesIO(data), allow_pickle=False)
 
 
 def read_mel(data: bytes, name: str) -> tuple[np.ndarray, MelSpec | None]:
@@ -78,36 +120,29 @@ def read_mel(data: bytes, name: str) -> tuple[np.ndarray, MelSpec | None]:
 
     Never unpickles. The array is returned as it stands; what a model needs of it is checked by the Vocoder.
     """
-    pickled = VocoderError(
-        f"{name} holds pickled Python objects, which could run code and are never loaded; save a plain float32 array "
-        f"with numpy.save"
-    )
+    if not data.startswith(b"PK"):
+        return read_array(data, name), None
     try:
-        stored = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, OSError, EOFError, KeyError) as error:
-        if "allow_pickle" in str(error) and data.startswith((b"\x93NUMPY", b"\x80")):  # numpy says so of any text, too
-            raise pickled from None
-        reason = "it does not begin as one" if "allow_pickle" in str(error) else " ".join(str(error).split())
-        raise VocoderError(f"{name} is not a readable .npy or .npz file ({reason})") from None
-    except Exception as error:  # zipfile and zlib have errors of their own for damaged archives
-        raise VocoderError(f"{name} is damaged ({type(error).__name__}: {error})") from None
-    if isinstance(stored, np.ndarray):
-        return stored, None
-    with stored:
-        if "mel" not in stored.files:
-            raise VocoderError(f"{name} holds no array named 'mel', only: {', '.join(stored.files) or 'nothing'}")
-        try:
-            mel = stored["mel"]
-            text = str(stored["mel_spec"]) if "mel_spec" in stored.files else None
-        except ValueError:
-            raise pickled from None
-        except Exception as error:
-            raise VocoderError(f"{name} is damaged ({type(error).__name__}: {error})") from None
-    if text is None:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            if "mel" not in members:
+                raise VocoderError(f"{name} holds no array named 'mel', only: {', '.join(members) or 'nothing'}")
+            parts = {}
+            for key in members.keys() & {"mel", "mel_spec"}:
+                if members[key].file_size > _LARGEST_ARRAY:
+                    raise VocoderError(
+                        f"{name} claims {members[key].file_size} bytes for '{key}'; more than 1 GiB is refused"
+                    )
+                parts[key] = archive.read(members[key])
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:
+        raise VocoderError(f"{name} is not a readable .npz file ({' '.join(str(error).split())})") from None
+    mel = read_array(parts["mel"], f"{name} (array 'mel')")
+    if "mel_spec" not in parts:
         return mel, None
+    text = str(read_array(parts["mel_spec"], f"{name} (array 'mel_spec')"))
     try:
         values = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         raise VocoderError(f"the mel convention stored in {name} is not JSON: {text[:40]!r}") from None
     return mel, bind(MelSpec, values, f"the mel convention stored in {name}")
 
@@ -136,8 +171,18 @@ def read_file(path: Path) -> bytes:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all. Raises VocoderError when it cannot be written."""
+    """Write a file whole or not at all; a device or pipe directly. Raises VocoderError when it cannot be written."""
     if path.is_dir():
         raise VocoderError(f"cannot write {path}: it is a folder")
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
+        return
     with replacing(path) as partial:
         partial.write_bytes(data)
+
+
+def _pickled(name: str) -> VocoderError:
+    return VocoderError(
+        f"{name} holds pickled Python objects, which could run code and are never loaded; save a plain float32 array "
+        f"with numpy.save"
+    )

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from vocoders.config import bind
 from vocoders.errors import CheckpointError, VocoderError
 from vocoders.files import replacing
-from vocoders.generators import GENERATORS, build_generator
+from vocoders.generators import build_generator, generator_name
 from vocoders.generators.base import Generator
 from vocoders.mel import MelSpec
 from vocoders.pitch import PitchConfig, PitchEstimator
@@ -48,8 +48,8 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     }
     tensors: dict[str, Tensor] = {}
     if checkpoint.generator is not None:
-        name = next(name for name, kind in GENERATORS.items() if kind is type(checkpoint.generator))
-        header["generator"] = json.dumps({"name": name, "config": checkpoint.generator.config.model_dump(mode="json")})
+        config = checkpoint.generator.config.model_dump(mode="json")
+        header["generator"] = json.dumps({"name": generator_name(checkpoint.generator), "config": config})
         tensors |= {f"generator.{key}": value for key, value in checkpoint.generator.state_dict().items()}
     if checkpoint.pitch is not None:
         header["pitch"] = checkpoint.pitch.config.model_dump_json()
@@ -62,19 +62,30 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint.
 
-    Raises CheckpointError, in one sentence, for a file that is missing, truncated, of another format, or whose header
-    and tensors disagree; no memory is taken for what a header claims before the tensors are seen to fit.
+    Raises CheckpointError, in one sentence, for a file that is missing, truncated, of another format, whose header
+    describes no model that can be built, or whose tensors are not those of that model. The tensors are read last;
+    before, the model is laid out without memory of its own.
     """
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}")
     try:
         with safe_open(path, framework="pt") as file:
-            header: dict[str, str] = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+            checkpoint = _describe(path, file.metadata() or {})
+            models = {"generator": checkpoint.generator, "pitch": checkpoint.pitch}
+            present = {name: model for name, model in models.items() if model is not None}
+            wanted = {f"{name}.{key}" for name, model in present.items() for key in model.state_dict()}
+            _check_keys(path, wanted, set(file.keys()))
+            for name, model in present.items():
+                _fill(path, name, model, {key: file.get_tensor(f"{name}.{key}") for key in model.state_dict()})
     except SafetensorError as error:
         raise CheckpointError(f"{path} is not a checkpoint of this package, or is damaged ({error})") from None
     except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error}") from None
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from None
+    return checkpoint
+
+
+def _describe(path: Path, header: dict[str, str]) -> Checkpoint:
+    """The checkpoint of a header, its models laid out on "meta"."""
     if header.get("format") != "vocoders":
         raise CheckpointError(
             f"{path} is a safetensors file, but not a checkpoint of this package: its header lacks format 'vocoders'"
@@ -85,50 +96,46 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"install a release of vocoders that matches it"
         )
     try:
-        parts = {
-            key: json.loads(header[key]) for key in ("mel_spec", "training", "generator", "pitch") if key in header
-        }
+        keys = ("mel_spec", "training", "generator", "pitch")
+        parts = {key: json.loads(header[key]) for key in keys if key in header}
         spec = bind(MelSpec, parts["mel_spec"], "mel_spec")
-        checkpoint = Checkpoint(spec, training=parts.get("training", {}))
+        checkpoint = Checkpoint(spec, training=dict(parts.get("training", {})))
         with torch.device("meta"):  # shapes only
-            generator = (
-                build_generator(parts["generator"]["name"], parts["generator"]["config"], spec)
-                if "generator" in parts
-                else None
-            )
-            pitch = PitchEstimator(bind(PitchConfig, parts["pitch"], "pitch"), spec) if "pitch" in parts else None
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"the header of {path} is damaged ({type(error).__name__}: {error})") from None
-    except (VocoderError, ValueError) as error:
+            if "generator" in parts:
+                name, config = parts["generator"]["name"], parts["generator"]["config"]
+                checkpoint.generator = build_generator(name, config, spec)
+            if "pitch" in parts:
+                checkpoint.pitch = PitchEstimator(bind(PitchConfig, parts["pitch"], "pitch"), spec)
+    except VocoderError as error:
         raise CheckpointError(f"the header of {path} describes a model that cannot be built: {error}") from None
-    checkpoint.generator, checkpoint.pitch = generator, pitch
-    models = {name: model for name, model in (("generator", generator), ("pitch", pitch)) if model is not None}
-    _check_keys(path, {f"{name}.{key}" for name, model in models.items() for key in model.state_dict()}, set(tensors))
-    for name, model in models.items():
-        _fill(path, name, model, tensors)
+    except (LookupError, TypeError, AttributeError, ValueError, RecursionError, ArithmeticError, RuntimeError) as error:
+        reason = str(error).split("\n")[0]
+        raise CheckpointError(f"the header of {path} is damaged ({type(error).__name__}: {reason})") from None
     return checkpoint
 
 
 def _check_keys(path: Path, wanted: set[str], found: set[str]) -> None:
+    lacking, superfluous = wanted - found, found - wanted
     for names, problem in (
-        (wanted - found, "lacks tensors its header promises"),
-        (found - wanted, "holds tensors its header does not know"),
+        (lacking, "lacks tensors its header promises"),
+        (superfluous, "holds tensors its header does not know"),
     ):
         if names:
             shown = ", ".join(sorted(names)[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
             raise CheckpointError(f"{path} {problem}: {shown}")
 
 
-def _fill(path: Path, prefix: str, module: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Give a module laid out on "meta" its tensors, once all are known to fit."""
-    state = {}
-    for key, value in module.state_dict().items():
-        found = tensors[f"{prefix}.{key}"]
+def _fill(path: Path, name: str, model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Give a model laid out on "meta" its tensors, once all are known to fit."""
+    for key, value in model.state_dict().items():
+        found = tensors[key]
         if found.shape != value.shape:
             raise CheckpointError(
-                f"the header of {path} describes {prefix}.{key} of shape {tuple(value.shape)}, "
+                f"the header of {path} describes {name}.{key} of shape {tuple(value.shape)}, "
                 f"the file holds {tuple(found.shape)}"
             )
-        state[key] = found.to(value.dtype)
-    module.load_state_dict(state, assign=True)
-    module.eval().requires_grad_(False)
+        if not found.is_floating_point() or not torch.isfinite(found).all():
+            raise CheckpointError(f"{path} is damaged: {name}.{key} does not hold finite floats")
+        tensors[key] = found.to(value.dtype)
+    model.load_state_dict(tensors, assign=True)
+    model.eval().requires_grad_(False)

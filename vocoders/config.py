@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from vocoders.errors import VocoderError
 
@@ -15,7 +15,21 @@ T = TypeVar("T", bound=BaseModel)
 class Config(BaseModel):
     """Base of all configurations: frozen, no unknown keys, defaults checked as well."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError("must be odd")
+    return value
+
+
+# Sizes of networks. The bounds are far beyond any model of sense: they keep a damaged or hostile checkpoint header
+# from asking for time or memory without end.
+Channels = Annotated[int, Field(gt=0, le=16384)]
+Count = Annotated[int, Field(gt=0, le=256)]
+OddSize = Annotated[int, Field(gt=0, le=255), AfterValidator(_odd)]
+FFTSize = Annotated[int, Field(gt=1, le=65536, multiple_of=2, description="samples")]
 
 
 def bind(model: type[T], values: Any, what: str) -> T:

@@ -15,21 +15,21 @@ from vocoders.errors import VocoderError
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path in the folder of ``path`` that takes its place when the block ends well, and vanishes when not.
 
-    Raises VocoderError when the folder cannot be written.
+    A symbolic link is followed. Raises VocoderError when the file cannot be written.
     """
+    partial = None
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+        target = path.resolve()
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=".vocoders-", suffix=path.suffix)
         os.close(handle)
-    except OSError as error:
-        raise VocoderError(f"cannot write {path}: {error.strerror}") from None
-    partial = Path(name)
-    try:
+        partial = Path(name)
         yield partial
         mask = os.umask(0)
         os.umask(mask)
         partial.chmod(0o666 & ~mask)
-        partial.replace(path)
+        partial.replace(target)
     except OSError as error:
         raise VocoderError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
-        partial.unlink(missing_ok=True)
+        if partial is not None:
+            partial.unlink(missing_ok=True)

@@ -41,6 +41,8 @@ def plan(inputs: Sequence[str], output: str, format: str | None) -> tuple[list[J
     many = len(sources) > 1 or Path(inputs[0]).is_dir()
     ending = Path(output).suffix.lower()
     named = ending in (*AUDIO_SUFFIXES, *MEL_SUFFIXES, ".raw")
+    if output != "-" and not Path(output).is_dir() and (output.endswith("/") or many) and Path(output).exists():
+        raise VocoderError(f"'{output}' is to be a folder, but is a file")
     folder = output != "-" and (Path(output).is_dir() or output.endswith("/") or (many and not named))
     if many and not folder:
         kind = "a stream" if output == "-" else "a file"
@@ -66,7 +68,9 @@ def _expand(inputs: Sequence[str], output: Path) -> Iterator[tuple[Path | None, 
             yield None, Path("stdin")
         elif path.is_dir():
             found = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in AUDIO_SUFFIXES + MEL_SUFFIXES]
-            found = [p for p in found if not p.name.startswith(".") and output not in p.parents]
+            # An output folder inside the input folder holds no inputs; the input folder itself may be the output.
+            outputs = output.resolve() if output.resolve() != path.resolve() else None
+            found = [p for p in found if not p.name.startswith(".") and outputs not in p.resolve().parents]
             if not found:
                 raise VocoderError(f"the folder {path} holds no mel (.npy, .npz) and no sound file")
             yield from ((p, p.relative_to(path)) for p in found)

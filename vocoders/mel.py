@@ -15,7 +15,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from vocoders.config import Config, bind
+from vocoders.config import Config, FFTSize, bind
 from vocoders.errors import MelMismatch, VocoderError
 from vocoders.stft import STFT, Padding
 
@@ -26,8 +26,8 @@ class MelSpec(Config):
     log_mel = log(max(filter_bank @ |STFT|^power, floor)), |STFT| = sqrt(re^2 + im^2 + epsilon), periodic Hann window.
     """
 
-    sample_rate: int = Field(gt=0, description="Hz")
-    n_fft: int = Field(gt=0, le=65536, description="samples")
+    sample_rate: int = Field(gt=0, le=1_000_000, description="Hz")
+    n_fft: FFTSize
     hop_length: int = Field(gt=0, description="samples between frames")
     win_length: int = Field(gt=0, description="samples; the window is centred in n_fft")
     n_mels: int = Field(gt=0, le=1024)
@@ -90,7 +90,7 @@ class MelSpec(Config):
         values = CONVENTIONS[name].model_dump()
         for change in filter(None, changes.split(",")):
             field, _, value = change.partition("=")
-            values[field.strip()] = int(value) if field.strip() == "power" and value.isdigit() else value.strip()
+            values[field.strip()] = int(value) if value.strip() in ("1", "2") else value.strip()
         return bind(cls, values, f"mel convention '{text}'")
 
 
@@ -152,8 +152,9 @@ def convert_mel(mel: Tensor, source: MelSpec, target: MelSpec) -> Tensor:
         )
     if not different:
         return mel
-    linear = mel.exp() if source.log == "ln" else torch.pow(10.0, mel)
-    return target.compress(linear)
+    # The ratio of the logarithms, and no detour by linear values, which would overflow and round.
+    factor = {"ln": 1.0, "log10": math.log(10.0)}
+    return (mel * (factor[source.log] / factor[target.log])).clamp_min(target.log_floor)
 
 
 def _hz_to_mel(hz: np.ndarray, scale: str) -> np.ndarray:
@@ -226,8 +227,8 @@ def suspicion(mel: np.ndarray, spec: MelSpec) -> str | None:
 class MelSpectrogram(nn.Module):
     """Log-mel-spectrogram of a convention: differentiable, and computed on the device where the audio lies.
 
-    Computed in ``dtype``, also inside autocast. In float32 the Fourier transform rounds at about 1e-7 of the loudest
-    bin of a frame, so mels more than 110 dB below it are approximate; files are analysed in float64 for that reason.
+    Computed in ``dtype``, also inside autocast. In float32 the Fourier transform rounds: values down to 70 dB below the
+    loudest frequency of their frame are right to 1e-4, quieter ones less and less; hence files are analysed in float64.
     """
 
     filter_bank: Tensor

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from vocoders.config import Config
+from vocoders.config import Channels, Config, Count, OddSize
 from vocoders.layers import ConvNeXtBlock1d
 from vocoders.mel import MelSpec
 
@@ -24,7 +24,7 @@ def frame_phase(f0: Tensor, spec: MelSpec) -> Tensor:
     f0 (batch, 1, frames) in Hz, 0 = unvoiced -> float64 (batch, 1, frames + 1); the last value is the phase at which
     the next chunk of a stream starts.
     """
-    cycles = f0.double() * (spec.hop_length / spec.sample_rate)
+    cycles = (f0.cpu() if f0.device.type == "mps" else f0).double() * (spec.hop_length / spec.sample_rate)
     total = cycles.cumsum(-1).remainder(1.0)
     return torch.cat([torch.zeros_like(total[..., :1]), total], dim=-1)
 
@@ -43,6 +43,9 @@ def harmonic_prior(f0: Tensor, spec: MelSpec, phase: Tensor | None = None) -> Te
     Returns: float32 (batch, 1, frames * hop_length)
     """
     nyquist = spec.sample_rate / 2
+    device = f0.device
+    if device.type == "mps":  # has no float64
+        f0, phase = f0.cpu(), None if phase is None else phase.cpu()
     voiced = f0 > 0
     f0 = torch.where(voiced, f0, torch.ones_like(f0)).double()
     count = torch.floor(nyquist / f0)
@@ -62,19 +65,19 @@ def harmonic_prior(f0: Tensor, spec: MelSpec, phase: Tensor | None = None) -> Te
         torch.sin(count * half) * torch.sin((count + 1) * half) / torch.where(tiny, torch.ones_like(half), denominator)
     )
     total = torch.where(tiny, torch.zeros_like(total), total)
-    return (total * amplitude.unsqueeze(-1)).flatten(-2).float()
+    return (total * amplitude.unsqueeze(-1)).flatten(-2).float().to(device)
 
 
 class PitchConfig(Config):
     """Size of a PitchEstimator and the range of F0 it can answer."""
 
-    channels: int = Field(96, gt=0)
-    blocks: int = Field(6, gt=0)
-    expansion: int = Field(2, gt=0)
-    kernel_size: int = Field(7, gt=0)
-    bins_per_octave: int = Field(48, gt=0)
-    bins: int = Field(212, gt=0, description="48 an octave from 55 Hz: up to 1163 Hz")
-    fmin: float = Field(55.0, gt=0, description="Hz")
+    channels: Channels = 96
+    blocks: Count = 6
+    expansion: Count = 2
+    kernel_size: OddSize = 7
+    bins_per_octave: int = Field(48, ge=12, le=1200)
+    bins: int = Field(212, gt=0, le=12000, description="48 an octave from 55 Hz: up to 1163 Hz")
+    fmin: float = Field(55.0, gt=0, le=1000, description="Hz")
     voicing_threshold: float = Field(0.5, description="logit above which a frame is voiced")
 
 

@@ -57,6 +57,8 @@ class STFT(nn.Module):
                 f"need 0 < hop_length <= win_length <= n_fft, got hop_length {hop_length}, win_length {win_length}, "
                 f"n_fft {n_fft}"
             )
+        if n_fft % 2:
+            raise ValueError(f"n_fft must be even, got {n_fft}")
         self.n_fft = n_fft
         self.hop_length = hop_length
         self.padding = padding

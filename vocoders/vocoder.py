@@ -53,7 +53,7 @@ class Vocoder:
         """Move to a device, such as "cuda". Raises VocoderError when it is not there."""
         try:
             target = torch.device(device)
-            torch.zeros(1).to(target)
+            torch.zeros(1).to(target).cpu()
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             reason = str(error).strip().split("\n")[0]
             raise VocoderError(f"device '{device}' cannot be used here ({reason}); 'cpu' always can") from None
@@ -77,7 +77,7 @@ class Vocoder:
             f0: in Hz per frame, 0 = unvoiced: (frames,) or (batch, frames), or a list like ``mel``. Estimated from
                 the mel when not given; ignored by generators that do without.
             seed: of the noise; the same seed gives the same audio, and not giving one is the seed 0. Every item of a
-                batch sounds exactly as it does alone.
+                batch sounds as it does alone, to rounding.
         Returns: float32 audio, (samples,) or (batch, samples) with samples = frames * hop_length, of the kind and on
             the device of the mel; a list for a list. Nominally in [-1, 1], not clipped.
         Raises: VocoderError for a mel or an f0 that does not fit. Warns with MelWarning when the values look like
@@ -93,17 +93,41 @@ class Vocoder:
         track = None if f0 is None else self._check_f0(f0, batch.shape[0], batch.shape[2])
         with torch.inference_mode():
             audio = self._synthesize(batch.to(self.device), track, seed or 0)
+        if not torch.isfinite(audio).all():
+            raise VocoderError(
+                "the model's output is not finite: the mel's values are out of all range, or the model is damaged"
+            )
         audio = audio[0] if single else audio
-        return audio.to(mel.device) if isinstance(mel, Tensor) else audio.cpu().numpy()
+        if isinstance(mel, Tensor):
+            return audio.to(mel.device).clone()  # outside inference mode: a tensor like any other
+        return audio.cpu().numpy()
 
-    def analyze(self, audio: Any) -> Any:
-        """Audio (..., samples) in [-1, 1] at ``sample_rate`` -> log-mel (..., n_mels, frames), same kind."""
-        values = torch.as_tensor(audio)
-        mel = MelSpectrogram(self.mel_spec, torch.float64)(values.cpu()).float()
+    def analyze(self, audio: Any, spec: MelSpec | None = None) -> Any:
+        """Audio (..., samples) -> float32 log-mel (..., n_mels, frames) of the same kind.
+
+        Args:
+            audio: floats in [-1, 1], numpy or torch, at the sample rate of the convention.
+            spec: the convention; the model's when not given.
+        Raises: VocoderError for audio that is not floating-point, not finite or shorter than one frame.
+        """
+        spec = spec or self.mel_spec
+        values = audio.detach() if isinstance(audio, Tensor) else torch.from_numpy(_plain(np.asarray(audio)))
+        if not values.is_floating_point():
+            raise VocoderError(f"audio must hold floats in [-1, 1], this holds {audio.dtype}")
+        if values.dim() == 0 or values.shape[-1] < spec.hop_length:
+            raise VocoderError(
+                f"the audio is shorter than one frame: {values.shape[-1] if values.dim() else 1} samples at "
+                f"{spec.sample_rate} Hz, a frame has {spec.hop_length}"
+            )
+        if not torch.isfinite(values).all():
+            raise VocoderError("the audio holds NaN or infinite samples")
+        mel = MelSpectrogram(spec, torch.float64)(values.cpu()).float()
         return mel.to(values.device) if isinstance(audio, Tensor) else mel.numpy()
 
-    def convert(self, mel: np.ndarray, source: MelSpec) -> np.ndarray:
-        """A mel of another convention in this model's. Raises MelMismatch where that is not exactly possible."""
+    def convert(self, mel: Any, source: MelSpec) -> Any:
+        """A mel of another convention in this model's, of the same kind. Raises MelMismatch where it cannot be."""
+        if isinstance(mel, Tensor):
+            return convert_mel(mel, source, self.mel_spec)
         return convert_mel(torch.from_numpy(mel), source, self.mel_spec).numpy()
 
     def check_mel(self, mel: Any) -> Tensor:
@@ -112,7 +136,7 @@ class Vocoder:
         spec = self.mel_spec
         shape = tuple(values.shape)
         if not values.is_floating_point():
-            raise VocoderError(f"a mel must hold floats, this one holds {str(values.dtype).removeprefix('torch.')}")
+            raise VocoderError(f"a mel must hold floats, this one holds {str(mel.dtype).removeprefix('torch.')}")
         if len(shape) not in (2, 3):
             raise VocoderError(
                 f"a mel must be (n_mels, frames) or (batch, n_mels, frames), this one is {len(shape)}-D: {shape}"
@@ -161,7 +185,8 @@ class Vocoder:
         phase = noise = None
         if generator.uses_f0:
             if f0 is None:
-                f0 = self._estimate_f0(mel)
+                # One by one: a rounding of F0 that hangs on the size of the batch would add up in the phase.
+                f0 = torch.cat([self._estimate_f0(item) for item in mel.split(1)])
             phase = frame_phase(f0, self.mel_spec)
         if generator.uses_noise:
             noise = draw_noise(frames * hop, seed).to(mel.device)
@@ -204,20 +229,24 @@ def load(model: str | Path | None = None, device: str | torch.device = "cpu") ->
         device: where to run it.
     Raises: VocoderError for an unknown model, CheckpointError for one that cannot be read.
     """
-    text = str(model or DEFAULT_VOICE)
-    voice = VOICES / f"{text}.safetensors"
+    name, path = find_model(model)
+    return Vocoder(load_checkpoint(path), name).to(device)
+
+
+def find_model(model: str | Path | None = None) -> tuple[str, Path]:
+    """The name and the checkpoint file of a model, named as for ``load``."""
+    name = str(model or DEFAULT_VOICE)
+    voice = VOICES / f"{name}.safetensors"
     if voice.is_file():
-        path = voice
-    elif Path(text).exists() or text.endswith(".safetensors"):
-        path = Path(text)
-    elif re.fullmatch(r"[\w.-]+/[\w.-]+", text):
-        path = _from_hub(text)
-    else:
-        raise VocoderError(
-            f"unknown model '{text}': neither a file, nor a built-in voice ({', '.join(list_voices())}), "
-            f"nor a repository 'org/name' of the Hugging Face hub"
-        )
-    return Vocoder(load_checkpoint(path), text).to(device)
+        return name, voice
+    if Path(name).exists() or name.endswith(".safetensors"):
+        return name, Path(name)
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        return name, _from_hub(name)
+    raise VocoderError(
+        f"unknown model '{name}': neither a file, nor a built-in voice ({', '.join(list_voices())}), "
+        f"nor a repository 'org/name' of the Hugging Face hub"
+    )
 
 
 def list_voices() -> list[str]:
@@ -227,15 +256,18 @@ def list_voices() -> list[str]:
 
 def _from_hub(name: str) -> Path:
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(hf_hub_download(name, "model.safetensors"))
+        try:  # what is in the cache needs no network
+            return Path(hf_hub_download(name, "model.safetensors", local_files_only=True))
+        except LocalEntryNotFoundError:
+            return Path(hf_hub_download(name, "model.safetensors"))
     except LocalEntryNotFoundError:
         raise VocoderError(
             f"'{name}' is no local file, not in the local cache, and the Hugging Face hub cannot be reached"
         ) from None
-    except HfHubHTTPError as error:
+    except (HfHubHTTPError, HFValidationError) as error:
         raise VocoderError(
             f"cannot load '{name}' from the Hugging Face hub: {str(error).strip().splitlines()[0]}"
         ) from None

@@ -101,6 +101,47 @@ def test_a_header_that_claims_terabytes_takes_no_memory(saved: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "config",
+    [
+        {"blocks": 10**9},
+        {"n_fft": 2 * 10**9},
+        {"n_fft": 65},
+        {"kernel_size": [-7, 5]},
+        {"kernel_size": [4, 5]},
+        {"maps": 10**15},
+        {"expansion": 10**30},
+        {"projections": 10**9},
+        {"channels": None},
+        {"blocks": float("inf")},
+    ],
+)
+def test_sizes_beyond_reason_are_refused_at_once(saved: Path, config: dict) -> None:
+    rewrite(saved, {"generator": json.dumps({"name": "hnmask", "config": models.SMALL["hnmask"] | config})})
+    with pytest.raises(CheckpointError, match=r"header of .* describes a model that cannot be built") as caught:
+        load_checkpoint(saved)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64])
+def test_tensors_that_are_not_floats(saved: Path, dtype: torch.dtype) -> None:
+    tensors = load_file(saved)
+    rewrite(saved, tensors=tensors | {"generator.trunk_output.bias": torch.zeros(4).to(dtype)})
+    with pytest.raises(CheckpointError, match=r"generator\.trunk_output\.bias does not hold finite floats"):
+        load_checkpoint(saved)
+
+
+def test_tensors_that_are_not_finite(saved: Path) -> None:
+    rewrite(saved, tensors=load_file(saved) | {"generator.trunk_output.bias": torch.full((4,), torch.nan)})
+    with pytest.raises(CheckpointError, match="does not hold finite floats"):
+        load_checkpoint(saved)
+
+
+def test_half_precision_is_taken(saved: Path) -> None:
+    rewrite(saved, tensors={key: value.half() for key, value in load_file(saved).items()})
+    assert all(p.dtype == torch.float32 for p in load_checkpoint(saved).generator.parameters())
+
+
+@pytest.mark.parametrize(
     ("header", "message"),
     [
         ({"generator": "{"}, "header of .* is damaged"),
@@ -110,6 +151,10 @@ def test_a_header_that_claims_terabytes_takes_no_memory(saved: Path) -> None:
         ({"generator": json.dumps([1])}, "header of .* is damaged"),
         ({"mel_spec": json.dumps({"sample_rate": 22050})}, "'n_fft' is missing"),
         ({"mel_spec": json.dumps("x")}, "cannot be built"),
+        ({"training": "[1]"}, "header of .* is damaged"),
+        ({"training": "null"}, "header of .* is damaged"),
+        ({"training": "[" * 200_000}, "header of .* is damaged"),
+        ({"mel_spec": models.SPEC.model_dump_json().replace("8000", "9" * 400)}, "header of .* describes"),
         ({"pitch": json.dumps({"bins": -1})}, "'bins' = -1"),
     ],
 )

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import models
@@ -15,7 +16,7 @@ import soundfile
 from safetensors.torch import load_file, save_file
 
 from vocoders.audio import encode_mel
-from vocoders.checkpoint import save_checkpoint
+from vocoders.checkpoint import Checkpoint, save_checkpoint
 from vocoders.cli import vocode
 from vocoders.cli import vocoders as vocoders_command
 
@@ -48,9 +49,7 @@ def refused(work: Path, capsys: pytest.CaptureFixture, *arguments: str) -> str:
     assert vocode([*arguments, "-m", "model.safetensors"] if "-m" not in arguments else list(arguments)) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    lines = [
-        line for line in captured.err.splitlines() if not line.startswith("vocode: mel") or "carries no" not in line
-    ]
+    lines = captured.err.splitlines()
     assert len(lines) == 1
     assert lines[0].startswith("vocode: ")
     assert files(work) == before
@@ -93,6 +92,9 @@ def test_seed_and_f0(work: Path) -> None:
     np.testing.assert_array_equal(audio("--seed", "0"), plain)
     assert not np.array_equal(audio("--seed", "1"), plain)
     np.save("f0.npy", np.full(40, 200.0))
+    with pytest.raises(SystemExit) as stopped:
+        audio("--seed", "99999999999999999999999")
+    assert stopped.value.code == 2
     assert not np.array_equal(audio("--f0", "f0.npy"), plain)
 
 
@@ -131,7 +133,7 @@ def test_conventions(work: Path, capsys: pytest.CaptureFixture) -> None:
     assert "sample_rate 22050 against 8000" in message
     assert "hop_length 256 against 32" in message
     message = refused(work, capsys, "tacotron.npz", "-o", "out.wav", "--mel-convention", "hifigan-22k")
-    assert "says its convention is tacotron2-22k, --mel-convention says hifigan-22k" in message
+    assert "its convention is tacotron2-22k, --mel-convention says hifigan-22k" in message
     assert "did you mean" in refused(work, capsys, "mel12.npy", "-o", "x.wav", "--mel-convention", "hifigan-22k:flor=1")
 
 
@@ -154,6 +156,11 @@ def test_suspicious_values_are_noted(work: Path, capsys: pytest.CaptureFixture) 
     assert vocode(["decimal.npy", "-o", "out.wav"]) == 0
     assert "it looks like log10" in capsys.readouterr().err
     assert vocode([str(HELLO), "-o", "out.wav"]) == 0
+    assert "looks like" not in capsys.readouterr().err
+    soundfile.write("noise.wav", signals.noise(22050), 22050)  # what we analyse ourselves is beyond suspicion
+    assert vocode(["noise.wav", "-o", "noise.npz"]) == 0
+    assert vocode(["noise.wav", "-o", "out.wav"]) == 0
+    assert vocode(["noise.npz", "-o", "out.wav"]) == 0
     assert "looks like" not in capsys.readouterr().err
 
 
@@ -194,8 +201,74 @@ def test_a_batch_that_meets_bad_files_finishes_the_rest(work: Path, capsys: pyte
     assert files(work / "out") == {"mel1.wav", "mel12.wav", "mel40.wav"}
     noted = capsys.readouterr().err.splitlines()
     assert noted[0] == "vocode: 2 of 5 files could not be done:"
+    assert len(noted) == 3
     assert "mel13.npy: the mel holds 80 NaN" in noted[1]
     assert "mel14.npy is empty" in noted[2]
+
+
+def test_a_defect_that_one_file_brings_out_does_not_cost_the_others(
+    work: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vocoders.worker import Worker
+
+    genuine = Worker.do
+
+    def do(self: Worker, job) -> str:
+        if job.name == "mel12.npy":
+            raise ZeroDivisionError("surprise\nin two lines")
+        return genuine(self, job)
+
+    monkeypatch.setattr(Worker, "do", do)
+    assert vocode(["mel*.npy", "-o", "out", "-m", "model.safetensors", "-q"]) == 1
+    assert files(work / "out") == {"mel1.wav", "mel40.wav"}
+    assert capsys.readouterr().err.splitlines()[1] == "  mel12.npy: ZeroDivisionError: surprise"
+
+
+def test_a_folder_may_be_input_and_output(work: Path) -> None:
+    (work / "mels").mkdir()
+    (work / "mel12.npy").rename(work / "mels" / "a.npy")
+    assert vocode(["mels", "-o", "mels", "-m", "model.safetensors", "-q"]) == 0
+    assert files(work / "mels") == {"a.npy", "a.wav"}
+
+
+def test_links_are_followed_and_pipes_written_to(work: Path) -> None:
+    (work / "target.wav").touch()
+    (work / "link.wav").symlink_to("target.wav")
+    assert vocode(["mel12.npy", "-o", "link.wav", "-m", "model.safetensors"]) == 0
+    assert (work / "link.wav").is_symlink()
+    assert soundfile.info("target.wav").frames == 384
+    assert vocode(["mel12.npy", "-o", "x" * 240 + ".wav", "-m", "model.safetensors"]) == 0
+
+
+def test_every_format_takes_long_audio() -> None:
+    from vocoders.audio import encode_audio, read_audio
+    from vocoders.jobs import AUDIO_SUFFIXES
+
+    audio = np.tile(signals.voice(22050, 1.0), 150).astype(np.float32)
+    for ending in AUDIO_SUFFIXES:
+        sound = read_audio(encode_audio(audio, 22050, ending[1:]), ending)
+        assert sound.sample_rate == 22050
+        assert abs(len(sound.audio) - len(audio)) < 3000  # lossy coders pad
+        assert np.abs(sound.audio[: 22050 * 149]).max() == pytest.approx(0.3, abs=0.1)
+
+
+def test_a_terminal_gets_a_progress_bar_and_a_pipe_does_not(work: Path) -> None:
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    code = "import sys; from vocoders.cli import vocode; sys.exit(vocode())"
+    command = [sys.executable, "-c", code, "mel1.npy", "mel12.npy", "-o", "out/", "-m", "model.safetensors"]
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    assert subprocess.run(command, stderr=theirs, timeout=120).returncode == 0
+    os.close(theirs)
+    assert b"2/2" in os.read(ours, 100_000)
+    os.close(ours)
+    done = subprocess.run([*command, "--overwrite"], capture_output=True, timeout=120)
+    assert b"2/2" not in done.stderr
+    assert b"\r" not in done.stderr
 
 
 def test_streams(work: Path) -> None:
@@ -240,7 +313,9 @@ def test_files_that_cannot_be_read(work: Path, capsys: pytest.CaptureFixture) ->
     (work / "text.npy").write_text("hello")
     assert "text.npy is not a readable .npy" in refused(work, capsys, "text.npy", "-o", "out.wav")
     (work / "cut.npy").write_bytes((work / "mel12.npy").read_bytes()[:-100])
-    assert "cut.npy is not a readable .npy" in refused(work, capsys, "cut.npy", "-o", "out.wav")
+    assert "cut.npy is not whole: its header claims 960 bytes of data, it holds 860" in refused(
+        work, capsys, "cut.npy", "-o", "out.wav"
+    )
     (work / "cut.npz").write_bytes(HELLO.read_bytes()[:-5000])
     assert "cut.npz is" in refused(work, capsys, "cut.npz", "-o", "out.wav")
     np.savez("other.npz", spectrogram=np.zeros(3))
@@ -249,8 +324,29 @@ def test_files_that_cannot_be_read(work: Path, capsys: pytest.CaptureFixture) ->
     assert "noise.wav is not a readable sound file" in refused(work, capsys, "noise.wav", "-o", "out.wav")
     soundfile.write("silent.wav", np.zeros(0), 8000)
     assert "silent.wav holds no audio: 0 samples" in refused(work, capsys, "silent.wav", "-o", "out.wav")
+    soundfile.write("whole.flac", signals.voice(8000, 0.5), 8000)
+    (work / "cut.flac").write_bytes((work / "whole.flac").read_bytes()[:30])
+    assert "cut.flac is not a readable sound file" in refused(work, capsys, "cut.flac", "-o", "out.wav")
+    soundfile.write("odd.wav", np.zeros(4000), 22051)
+    assert "from 22051 to 8000 Hz is not supported" in refused(work, capsys, "odd.wav", "-o", "out.wav", "-q")
     soundfile.write("short.wav", np.zeros(31), 8000)
-    assert "short.wav is shorter than one frame: 31 samples" in refused(work, capsys, "short.wav", "-o", "out.wav")
+    assert "short.wav: the audio is shorter than one frame" in refused(work, capsys, "short.wav", "-o", "out.wav")
+
+
+def test_sizes_that_only_a_header_claims_take_no_memory(work: Path, capsys: pytest.CaptureFixture) -> None:
+    data = (work / "mel12.npy").read_bytes()
+    (work / "claims.npy").write_bytes(data.replace(b"(20, 12), }      ", b"(20, 10000000), }"))
+    assert "claims 800000000 bytes of data, it holds 960" in refused(work, capsys, "claims.npy", "-o", "out.wav")
+    with zipfile.ZipFile("bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("mel.npy", "w") as member:
+        for _ in range(1100):
+            member.write(bytes(2**20))
+    assert "more than 1 GiB is refused" in refused(work, capsys, "bomb.npz", "-o", "out.wav")
+    with zipfile.ZipFile("text.npz", "w") as archive:
+        archive.writestr("mel.npy", "hello")
+    assert "text.npz (array 'mel') is not a readable .npy" in refused(work, capsys, "text.npz", "-o", "out.wav")
+    for text in ("[" * 100_000, "1" * 5000, "{"):
+        np.savez("deep.npz", mel=np.zeros((20, 4), np.float32), mel_spec=np.array(text))
+        assert "convention stored in deep.npz is not JSON" in refused(work, capsys, "deep.npz", "-o", "out.wav")
 
 
 def test_pickles_are_never_loaded(work: Path, capsys: pytest.CaptureFixture) -> None:
@@ -261,7 +357,7 @@ def test_pickles_are_never_loaded(work: Path, capsys: pytest.CaptureFixture) -> 
     np.save("evil.npy", np.array([Hostile()], dtype=object), allow_pickle=True)
     assert "evil.npy holds pickled Python objects" in refused(work, capsys, "evil.npy", "-o", "out.wav")
     np.savez("evil.npz", mel=np.array([Hostile()], dtype=object))
-    assert "evil.npz holds pickled Python objects" in refused(work, capsys, "evil.npz", "-o", "out.wav")
+    assert "evil.npz (array 'mel') holds pickled Python objects" in refused(work, capsys, "evil.npz", "-o", "out.wav")
     (work / "bare.npy").write_bytes(__import__("pickle").dumps(Hostile()))
     assert "bare.npy holds pickled Python objects" in refused(work, capsys, "bare.npy", "-o", "out.wav")
     assert not (work / "owned").exists()
@@ -288,11 +384,17 @@ def test_mels_that_do_not_fit(work: Path, capsys: pytest.CaptureFixture, mel: np
 
 
 def test_outputs_that_cannot_be(work: Path, capsys: pytest.CaptureFixture) -> None:
+    np.save("f0.npy", np.zeros(12))
     assert "cannot write gone/out.wav" in refused(work, capsys, "mel12.npy", "-o", "gone/out.wav", "-q")
     assert "'out.xyz' must end in one of .wav" in refused(work, capsys, "mel12.npy", "-o", "out.xyz")
     assert "3 inputs need a folder as output, 'out.wav' is a file" in refused(work, capsys, "mel*.npy", "-o", "out.wav")
     assert "'-' is a stream" in refused(work, capsys, "mel*.npy", "-o", "-")
     assert "voice.wav is both input and output" in refused(work, capsys, "voice.wav", "-o", "voice.wav")
+    assert "'voice.wav/' is to be a folder, but is a file" in refused(work, capsys, "mel*.npy", "-o", "voice.wav/")
+    assert "--f0 has no meaning for analysis" in refused(work, capsys, "voice.wav", "-o", "x.npy", "--f0", "f0.npy")
+    message = refused(work, capsys, "voice.wav", "-o", "x.wav", "--mel-convention", "hifigan-22k")
+    assert "--mel-convention has no meaning from sound to sound" in message
+    assert "File name too long" in refused(work, capsys, "mel12.npy", "-o", "x" * 300 + ".wav", "-q")
     (work / "x").mkdir()
     (work / "x" / "mel12.npy").touch()
     assert "would both become out/mel12.wav" in refused(work, capsys, "mel12.npy", "x/mel12.npy", "-o", "out/")
@@ -338,5 +440,8 @@ def test_info(work: Path, capsys: pytest.CaptureFixture) -> None:
     assert facts["generator"] == "hnmask"
     assert facts["mel_spec"]["hop_length"] == 32
     assert facts["training"] == {"data": "none"}
+    save_checkpoint(Checkpoint(models.SPEC, pitch=models.pitch_estimator()), work / "pitch.safetensors")
+    assert vocoders_command(["info", "pitch.safetensors"]) == 0
+    assert "pitch estimator parameters" in capsys.readouterr().out
     assert vocoders_command(["info", "nobody"]) == 2
     assert "unknown model" in capsys.readouterr().err

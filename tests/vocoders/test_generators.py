@@ -50,8 +50,9 @@ def test_given_noise_replaces_the_drawn_one(name: str) -> None:
 
 @every_generator
 @pytest.mark.parametrize("moved", ["mel", "f0"])
-def test_the_receptive_field_is_what_a_perturbed_frame_shows(name: str, moved: str) -> None:
-    model = models.generator(name)
+@pytest.mark.parametrize("win_length", [128, 64])
+def test_the_receptive_field_is_what_a_perturbed_frame_shows(name: str, moved: str, win_length: int) -> None:
+    model = models.generator(name, models.SPEC.model_copy(update={"win_length": win_length}))
     reach = model.receptive_field
     assert reach is not None
     frames = 2 * reach + 21
@@ -126,9 +127,11 @@ def test_unknown_names_and_values_are_refused() -> None:
         build_generator("wavehx", {}, models.SPEC)
     with pytest.raises(VocoderError, match="did you mean 'channels'"):
         build_generator("wavehax", {"chanels": 3}, models.SPEC)
-    with pytest.raises(VocoderError, match=r"kernel_size.*both sizes must be odd"):
+    with pytest.raises(VocoderError, match=r"kernel_size.*must be odd"):
         build_generator("wavehax", {"kernel_size": [4, 7]}, models.SPEC)
-    with pytest.raises(ValueError, match="twice the hop_length of the mel, 256; got 480"):
+    with pytest.raises(VocoderError, match=r"kernel_size.*must be odd"):
+        build_generator("hnmask", {"kernel_size": [6, 5]}, models.SPEC)
+    with pytest.raises(VocoderError, match="twice the hop_length of the mel, 256; got 480"):
         build_generator("wavehax", {}, CONVENTIONS["hifigan-22k"])
 
 

@@ -64,3 +64,5 @@ def test_autocast_and_half_precision_input_keep_float32() -> None:
 def test_sizes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="win_length 2048, n_fft 1024"):
         STFT(1024, 256, 2048)
+    with pytest.raises(ValueError, match="n_fft must be even, got 1023"):
+        STFT(1023, 256)

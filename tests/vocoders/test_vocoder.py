@@ -57,7 +57,7 @@ def test_the_seed_decides_the_noise(voc: Vocoder) -> None:
 
 def test_f0_is_estimated_unless_given(voc: Vocoder) -> None:
     mel = models.mel(9, 2)
-    estimated = voc.pitch.estimate(mel).detach()
+    estimated = torch.cat([voc.pitch.estimate(item).detach() for item in mel.split(1)])
     assert torch.equal(voc(mel), voc(mel, f0=estimated))
     torch.testing.assert_close(voc(mel, f0=estimated[:, 0].numpy()), voc(mel))
     assert not torch.equal(voc(mel), voc(mel, f0=torch.full((2, 9), 333.0)))
@@ -111,7 +111,7 @@ def test_a_list_of_any_lengths_sounds_as_each_alone(name: str) -> None:
         (np.zeros((1, 1, 20, 5), np.float32), "this one is 4-D"),
         (np.zeros((20, 0), np.float32), "empty"),
         (np.zeros((0, 20, 4), np.float32), "empty"),
-        (np.zeros((20, 4), np.int16), "must hold floats, this one holds int64"),
+        (np.zeros((20, 4), np.int16), "must hold floats, this one holds int16"),
         (np.zeros((20, 4), np.complex64), "dtype complex64"),
         (np.array([["a", "b"]]), "dtype <U1"),
         (np.array([[{}, None]], dtype=object), "dtype object"),
@@ -159,10 +159,43 @@ def test_analysis_is_the_front_end_in_float64(voc: Vocoder) -> None:
     assert torch.equal(voc.analyze(torch.from_numpy(audio)), torch.from_numpy(mel))
 
 
+def test_analysis_refuses_what_is_no_audio(voc: Vocoder) -> None:
+    for audio, message in (
+        (np.zeros(960, np.int16), "must hold floats in .* holds int16"),
+        (np.zeros(31, np.float32), "shorter than one frame: 31 samples at 8000 Hz, a frame has 32"),
+        (np.float32(0), "shorter than one frame"),
+        (np.full(960, np.nan, np.float32), "NaN or infinite samples"),
+    ):
+        with pytest.raises(VocoderError, match=message):
+            voc.analyze(audio)
+
+
+def test_audio_that_is_not_finite_is_no_result(voc: Vocoder) -> None:
+    with pytest.warns(MelWarning), pytest.raises(VocoderError, match="output is not finite"):
+        voc(np.full((20, 4), 1e30, np.float32))
+
+
+def test_audio_takes_part_in_gradients_of_others(voc: Vocoder) -> None:
+    weight = torch.ones(1, requires_grad=True)
+    (weight * voc(models.mel(5))).sum().backward()
+    assert weight.grad is not None
+
+
+def test_the_built_in_voice_sounds_in_a_batch_as_alone() -> None:
+    """Its F0 is estimated item by item: rounding that depends on the batch would add up in the phase."""
+    voc = load()
+    hello = np.load(Path(__file__).parent.parent / "data" / "hello.npz")["mel"]
+    batch = np.stack([hello[:, :200], hello[:, 200:400], hello[:, 100:300]])
+    together = voc(batch)
+    for item, audio in zip(batch, together, strict=True):
+        np.testing.assert_allclose(audio, voc(item), atol=1e-5)
+
+
 def test_convert(voc: Vocoder) -> None:
     mel = models.mel(4)[0].numpy()
     decimal = models.SPEC.model_copy(update={"log": "log10"})
     np.testing.assert_allclose(voc.convert(mel / np.log(10), decimal), mel.clip(np.log(1e-5)), atol=1e-5)
+    assert isinstance(voc.convert(torch.from_numpy(mel), decimal), torch.Tensor)
     with pytest.raises(MelMismatch, match="hop_length 64 against 32"):
         voc.convert(mel, models.SPEC.model_copy(update={"hop_length": 64}))
 
@@ -193,6 +226,8 @@ def test_load_from_a_path_and_from_the_hub_cache(tmp_path: Path, monkeypatch: py
     assert torch.equal(load("some/voice")(mel), expected)
     with pytest.raises(VocoderError, match="'some/other' is no local file, not in the local cache"):
         load("some/other")
+    with pytest.raises(VocoderError, match="cannot load 'a--b/c' from the Hugging Face hub"):
+        load("a--b/c")
 
 
 def test_unknown_models(tmp_path: Path) -> None:
@@ -211,6 +246,8 @@ def test_unknown_models(tmp_path: Path) -> None:
 def test_unknown_devices(voc: Vocoder) -> None:
     with pytest.raises(VocoderError, match="device 'gpu' cannot be used here"):
         voc.to("gpu")
+    with pytest.raises(VocoderError, match="device 'meta' cannot be used here"):
+        voc.to("meta")
     if not torch.cuda.is_available():
         with pytest.raises(VocoderError, match="device 'cuda' cannot be used here"):
             voc.to("cuda")

@@ -17,6 +17,11 @@ GENERATORS: dict[str, type[Generator]] = {
 }
 
 
+def generator_name(generator: Generator) -> str:
+    """The key of a generator's class in GENERATORS."""
+    return next(name for name, kind in GENERATORS.items() if kind is type(generator))
+
+
 def build_generator(name: str, config: dict[str, Any], mel_spec: MelSpec) -> Generator:
     """A freshly initialised generator. Raises VocoderError for an unknown name or an invalid configuration."""
     if name not in GENERATORS:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vocoders.config import Config
+from vocoders.errors import VocoderError
 from vocoders.mel import MelSpec
 
 _NOISE_BLOCK = 1 << 14
@@ -28,6 +29,9 @@ def draw_noise(samples: int, seed: int) -> Tensor:
 class Generator(nn.Module, ABC):
     """A network that turns a log-mel into audio.
 
+    Frame t becomes the samples t * hop_length ... (t + 1) * hop_length, with its middle in their middle. A "center"
+    convention places frame t at sample t * hop_length of a recording: the audio is then half a hop late.
+
     Subclasses state with ``uses_f0`` and ``uses_noise`` what they need beside the mel.
     """
 
@@ -39,6 +43,12 @@ class Generator(nn.Module, ABC):
         super().__init__()
         self.config = config
         self.mel_spec = mel_spec
+
+    def check_overlap(self, n_fft: int) -> None:
+        """Raise VocoderError unless frames of ``n_fft`` samples overlap by half at least, which their inverse needs."""
+        hop = self.mel_spec.hop_length
+        if n_fft < 2 * hop:
+            raise VocoderError(f"n_fft must be at least twice the hop_length of the mel, {hop}; got {n_fft}")
 
     @property
     @abstractmethod

@@ -28,7 +28,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from vocoders.config import Config
+from vocoders.config import Channels, Config, Count, FFTSize, OddSize
 from vocoders.generators.base import Generator
 from vocoders.layers import ConvNeXtBlock1d, ConvNeXtBlock2d
 from vocoders.mel import MelSpec, MelSpectrogram, bin_frequencies, mel_filter_bank, mel_frequencies
@@ -39,17 +39,17 @@ from vocoders.stft import STFT
 class HNMaskConfig(Config):
     """Sizes of HNMask; the defaults are those of the built-in voice."""
 
-    n_fft: int = Field(512, gt=0, description="samples, of the spectrograms it shapes")
-    backbone_channels: int = Field(128, gt=0)
-    backbone_blocks: int = Field(4, gt=0)
-    backbone_expansion: int = Field(3, gt=0)
-    backbone_kernel: int = Field(7, gt=0)
-    maps: int = Field(4, gt=0, description="conditioning channels from backbone to trunk")
-    channels: int = Field(32, gt=0)
-    blocks: int = Field(6, gt=0)
-    expansion: int = Field(2, gt=0)
-    kernel_size: tuple[int, int] = Field((7, 5), description="(bins, frames)")
-    projections: int = Field(1, ge=0, description="passes of the mel projection")
+    n_fft: FFTSize = Field(512, description="samples, of the spectrograms it shapes")
+    backbone_channels: Channels = 128
+    backbone_blocks: Count = 4
+    backbone_expansion: Count = 3
+    backbone_kernel: OddSize = 7
+    maps: Count = Field(4, description="conditioning channels from backbone to trunk")
+    channels: Channels = 32
+    blocks: Count = 6
+    expansion: Count = 2
+    kernel_size: tuple[OddSize, OddSize] = Field((7, 5), description="(bins, frames)")
+    projections: int = Field(1, ge=0, le=16, description="passes of the mel projection")
 
 
 class EnvelopeInterpolation(nn.Module):
@@ -83,8 +83,7 @@ class HNMask(Generator):
     def __init__(self, config: HNMaskConfig, mel_spec: MelSpec) -> None:
         super().__init__(config, mel_spec)
         hop = mel_spec.hop_length
-        if config.n_fft < 2 * hop:
-            raise ValueError(f"n_fft must be at least twice the hop_length of the mel, {hop}; got {config.n_fft}")
+        self.check_overlap(config.n_fft)
         bins = config.n_fft // 2 + 1
         width = config.backbone_channels
 
@@ -138,9 +137,9 @@ class HNMask(Generator):
     @property
     def receptive_field(self) -> int:
         c, spec = self.config, self.mel_spec
-        # How far a window of n_fft samples reaches over its own hop on each side, in frames.
+        # How far a window reaches over its own hop on each side, in frames.
         shaped = (c.n_fft - spec.hop_length) / 2 / spec.hop_length
-        projected = (spec.n_fft - spec.hop_length) / 2 / spec.hop_length
+        projected = (spec.win_length - spec.hop_length) / 2 / spec.hop_length
         backbone = (1 + c.backbone_blocks) * (c.backbone_kernel // 2)
         reach = max(backbone, math.ceil(shaped)) + c.blocks * (c.kernel_size[1] // 2) + shaped
         for _ in range(c.projections):

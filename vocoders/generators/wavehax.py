@@ -12,10 +12,10 @@ from __future__ import annotations
 import math
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor, nn
 
-from vocoders.config import Config
+from vocoders.config import Channels, Config, Count, FFTSize, OddSize
 from vocoders.generators.base import Generator
 from vocoders.layers import ConvNeXtBlock2d, LayerNorm2d
 from vocoders.mel import MelSpec
@@ -28,19 +28,12 @@ _PROJECTION_KERNEL = 7
 class WavehaxConfig(Config):
     """Sizes of Wavehax; the defaults are version 1."""
 
-    n_fft: int = Field(480, gt=0, description="samples; the published models take twice the hop length")
-    channels: int = Field(32, gt=0)
-    blocks: int = Field(8, gt=0)
-    expansion: int = Field(2, gt=0)
-    kernel_size: tuple[int, int] = Field((7, 7), description="(bins, frames), odd")
+    n_fft: FFTSize = Field(480, description="samples; the published models take twice the hop length")
+    channels: Channels = 32
+    blocks: Count = 8
+    expansion: Count = 2
+    kernel_size: tuple[OddSize, OddSize] = Field((7, 7), description="(bins, frames)")
     framewise_norm: bool = Field(False, description="normalise each frame on its own: bounded context, streaming")
-
-    @field_validator("kernel_size")
-    @classmethod
-    def _odd(cls, value: tuple[int, int]) -> tuple[int, int]:
-        if any(size < 1 or size % 2 == 0 for size in value):
-            raise ValueError("both sizes must be odd")
-        return value
 
 
 # The published configurations. v1 and v2 are for hop 240 at 24 kHz, fullband for hop 480 at 48 kHz.
@@ -67,10 +60,7 @@ class Wavehax(Generator):
 
     def __init__(self, config: WavehaxConfig, mel_spec: MelSpec) -> None:
         super().__init__(config, mel_spec)
-        if config.n_fft < 2 * mel_spec.hop_length:
-            raise ValueError(
-                f"n_fft must be at least twice the hop_length of the mel, {mel_spec.hop_length}; got {config.n_fft}"
-            )
+        self.check_overlap(config.n_fft)
         bins = config.n_fft // 2 + 1
         self.register_buffer("mel_mean", torch.zeros(mel_spec.n_mels, 1))
         self.register_buffer("mel_scale", torch.ones(mel_spec.n_mels, 1))
@@ -102,6 +92,11 @@ class Wavehax(Generator):
         hop = self.mel_spec.hop_length
         transform = math.ceil((self.config.n_fft - hop) / 2 / hop)  # once into the prior's spectrogram, once out
         return 2 * transform + _PROJECTION_KERNEL // 2 + self.config.blocks * (self.config.kernel_size[1] // 2)
+
+    def set_statistics(self, mel: Tensor) -> None:
+        """Standardise by the mean and spread of each mel over ``mel`` (batch, n_mels, frames)."""
+        self.mel_mean.copy_(mel.mean((0, 2))[:, None])
+        self.mel_scale.copy_(mel.std((0, 2)).clamp_min(1e-3)[:, None])
 
     def prior(self, f0: Tensor, noise: Tensor, phase: Tensor | None) -> Tensor:
         """Harmonics at a tenth of unit power over noise at -40 dB, (batch, 1, samples)."""
