@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from recipes.recipe import DataRecipe
 from vocoders.errors import VocoderError
+from vocoders.files import replacing
 from vocoders.mel import MelSpec
 
 F0_PERIOD = 0.005  # seconds between F0 labels
@@ -38,16 +39,19 @@ def list_clips(root: Path, list_file: Path) -> list[Clip]:
         names = list_file.read_text().split("\n")
     except OSError as error:
         raise VocoderError(f"cannot read the list of recordings {list_file}: {error.strerror}") from None
-    clips = []
-    for path in (root / name.strip() for name in names if name.strip()):
-        try:
-            info = soundfile.info(path)
-        except soundfile.LibsndfileError as error:
-            raise VocoderError(f"cannot read {path}, named in {list_file}: {error}") from None
-        clips.append(Clip(path, info.samplerate, info.frames))
+    clips = [open_clip(root / name.strip()) for name in names if name.strip()]
     if not clips:
         raise VocoderError(f"{list_file} names no recordings")
     return clips
+
+
+def open_clip(path: Path) -> Clip:
+    """A sound file by its header. Raises VocoderError when it cannot be read."""
+    try:
+        info = soundfile.info(path)
+    except soundfile.LibsndfileError as error:
+        raise VocoderError(f"cannot read the recording {path}: {error.error_string}") from None
+    return Clip(path, info.samplerate, info.frames)
 
 
 def label_f0(audio: np.ndarray, sample_rate: int, period: float = F0_PERIOD) -> np.ndarray:
@@ -74,6 +78,15 @@ def f0_at(labels: np.ndarray, times: np.ndarray) -> np.ndarray:
     return np.where((a > 0) & (b > 0), a * (1 - share) + b * share, nearest).astype(np.float32)
 
 
+def aligned(spec: MelSpec) -> MelSpec:
+    """The convention with its frames placed as generators place them: frame t in the middle of hop t.
+
+    The frames of a "center" convention lie half a hop earlier and are one more; otherwise they are the same. Segments
+    are analysed so, and frames, labels and samples match whatever the convention.
+    """
+    return spec.model_copy(update={"padding": "same"}) if spec.padding == "center" else spec
+
+
 def frame_times(frames: int, spec: MelSpec) -> np.ndarray:
     """The middle of each mel frame, in seconds."""
     offset = 0.0 if spec.padding == "center" else spec.hop_length / 2
@@ -81,7 +94,7 @@ def frame_times(frames: int, spec: MelSpec) -> np.ndarray:
 
 
 class F0Labels:
-    """F0 labels of all clips, computed once and kept in one file beside the run."""
+    """F0 labels of all clips, computed once and kept in one file in the folder ``cache``."""
 
     def __init__(self, clips: list[Clip], cache: Path) -> None:
         named = [f"{F0_PERIOD} {F0_RANGE}", *(f"{clip.path} {clip.samples}" for clip in clips)]
@@ -93,9 +106,8 @@ class F0Labels:
                 for clip in tqdm(clips, desc="F0 labels", unit="clip", disable=None)
             ]
             cache.mkdir(parents=True, exist_ok=True)
-            with open(path.with_suffix(".tmp"), "wb") as file:
-                np.savez(file, values=np.concatenate(labels), lengths=[len(label) for label in labels])
-            path.with_suffix(".tmp").rename(path)
+            with replacing(path) as partial:
+                np.savez(partial, values=np.concatenate(labels), lengths=[len(label) for label in labels])
         with np.load(path) as stored:
             self.values, self.ends = stored["values"], np.cumsum(stored["lengths"])
 

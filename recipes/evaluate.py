@@ -13,11 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
 from tqdm import tqdm
 
-from recipes.data import Clip, f0_at, frame_times, label_f0, list_clips, read_clip
+from recipes.data import Clip, f0_at, frame_times, label_f0, list_clips, open_clip, read_clip
 from recipes.griffin_lim import griffin_lim
 from recipes.metrics import compare, pitch_metrics
 from vocoders.errors import VocoderError
@@ -36,8 +35,7 @@ def find_clips(folder: Path, list_file: str | None) -> list[Clip]:
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
     if not paths:
         raise VocoderError(f"{folder} holds no recordings")
-    infos = [soundfile.info(path) for path in paths]
-    return [Clip(path, info.samplerate, info.frames) for path, info in zip(paths, infos, strict=True)]
+    return [open_clip(path) for path in paths]
 
 
 def evaluate(voc: Vocoder, clips: list[Clip], baseline: bool) -> dict[str, list[Metrics]]:
@@ -47,11 +45,14 @@ def evaluate(voc: Vocoder, clips: list[Clip], baseline: bool) -> dict[str, list[
     if baseline:
         systems["griffin-lim"] = lambda mel: griffin_lim(torch.from_numpy(mel), spec).numpy()
     results: dict[str, list[Metrics]] = {name: [] for name in systems}
+    # Generators place frame t in the middle of hop t: with a "center" convention they are half a hop late.
+    late = spec.hop_length // 2 if spec.padding == "center" else 0
     for clip in tqdm(clips, desc=voc.name, unit="clip", disable=None):
         audio = read_clip(clip, spec)[0].numpy()
         mel = voc.analyze(audio)
         for name, system in systems.items():
-            results[name].append(compare(audio, system(mel)[: len(audio)], spec))
+            begin = 0 if name == "griffin-lim" else late
+            results[name].append(compare(audio, system(mel)[begin : begin + len(audio)], spec))
         if voc.pitch is not None:
             found = voc.pitch.estimate(torch.from_numpy(mel)[None])[0, 0].numpy()
             wanted = f0_at(label_f0(audio, spec.sample_rate), frame_times(len(found), spec))
@@ -85,7 +86,8 @@ def picture(voc: Vocoder, clip: Clip, path: Path, seconds: float = 4.0) -> None:
 
 def mean(results: list[Metrics]) -> Metrics:
     """The mean over the clips, leaving out those on which a metric is not defined."""
-    return {key: float(np.nanmean([clip[key] for clip in results])) for key in results[0]}
+    values = {key: [clip[key] for clip in results if not np.isnan(clip[key])] for key in results[0]}
+    return {key: float(np.mean(column)) if column else float("nan") for key, column in values.items()}
 
 
 def table(means: dict[str, Metrics]) -> str:

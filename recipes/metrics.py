@@ -15,7 +15,7 @@ def pitch_metrics(wanted: np.ndarray, found: np.ndarray) -> dict[str, float]:
     """Compare F0 tracks in Hz, 0 = unvoiced, of equal length.
 
     voicing_error: share of frames of which one track says voiced and the other not. gross_error: share of the frames
-    voiced in both whose F0 is off by more than 20 %. f0_rmse_cents: over the others.
+    voiced in both whose F0 is off by more than 20 %. f0_rmse_cents: over the others. NaN where there is no such frame.
     """
     both = (wanted > 0) & (found > 0)
     ratio = found[both] / wanted[both]
@@ -23,8 +23,8 @@ def pitch_metrics(wanted: np.ndarray, found: np.ndarray) -> dict[str, float]:
     cents = 1200 * np.log2(ratio[~gross])
     return {
         "voicing_error": float(np.mean((wanted > 0) != (found > 0))),
-        "gross_error": float(np.mean(gross)) if len(gross) else 0.0,
-        "f0_rmse_cents": float(np.sqrt(np.mean(cents**2))) if len(cents) else 0.0,
+        "gross_error": float(np.mean(gross)) if len(gross) else float("nan"),
+        "f0_rmse_cents": float(np.sqrt(np.mean(cents**2))) if len(cents) else float("nan"),
     }
 
 
@@ -42,12 +42,17 @@ def measure_f0(audio: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def pesq_wide_band(real: np.ndarray, fake: np.ndarray, sample_rate: int) -> float:
-    """ITU-T P.862.2 at 16 kHz."""
+    """ITU-T P.862.2 at 16 kHz; NaN where it finds no speech."""
     import pesq
     from torchaudio.functional import resample
 
     real, fake = (resample(torch.from_numpy(x), sample_rate, 16000).numpy() for x in (real, fake))
-    return float(pesq.pesq(16000, real, fake, "wb"))
+    if not real.any():
+        return float("nan")
+    try:
+        return float(pesq.pesq(16000, real, fake, "wb"))
+    except (pesq.NoUtterancesError, pesq.BufferTooShortError):
+        return float("nan")
 
 
 def noise_spread(audio: np.ndarray, sample_rate: int, noisy: np.ndarray) -> float:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveFloat, field_validator, model_validator
 
 from vocoders.config import Config, bind
 from vocoders.errors import VocoderError
@@ -25,9 +25,18 @@ class DataRecipe(Config):
     root: str = Field(description="folder that the paths in the lists are relative to")
     train: str = Field(description="list of sound files, one path a line")
     valid: str
-    speed: tuple[float, float] = Field((1.0, 1.0), description="pitch and tempo are scaled by a factor of this range")
+    speed: tuple[PositiveFloat, PositiveFloat] = Field(
+        (1.0, 1.0), description="pitch and tempo are scaled by a factor of this range"
+    )
     gain_db: tuple[float, float] = (0.0, 0.0)
     workers: int = Field(1, ge=0)
+
+    @field_validator("speed", "gain_db")
+    @classmethod
+    def _ordered(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] > value[1]:
+            raise ValueError("a range starts with its smaller end")
+        return value
 
 
 class OptimizerRecipe(Config):
@@ -89,23 +98,37 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
             place = place.setdefault(parent, {})
             if not isinstance(place, dict):
                 raise VocoderError(f"--set {override}: '{parent}' holds a value, not further keys")
-        place[last] = yaml.safe_load(text)
+        place[last] = _parse(text, f"--set {override}")
     if isinstance(values.get("mel"), str):
         values["mel"] = MelSpec.parse(values["mel"]).model_dump()
     return bind(Recipe, values, str(path))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A file merged onto its bases; ``above`` are the files that led to it."""
+    if path.resolve() in above:
+        raise VocoderError(f"the recipe {path} is its own base")
     try:
-        values = yaml.safe_load(path.read_text())
+        values = _parse(path.read_text(), str(path))
     except OSError as error:
         raise VocoderError(f"cannot read the recipe {path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise VocoderError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    except UnicodeDecodeError:
+        raise VocoderError(f"{path} is not a recipe: it is not text") from None
     if not isinstance(values, dict):
         raise VocoderError(f"{path} is not a recipe: it must hold keys and values")
     base = values.pop("base", None)
-    return _merge(_read(path.parent / base), values) if base else values
+    if base is None:
+        return values
+    if not isinstance(base, str):
+        raise VocoderError(f"{path}: 'base' must be the path of another recipe, got {base!r}")
+    return _merge(_read(path.parent / base, (*above, path.resolve())), values)
+
+
+def _parse(text: str, name: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise VocoderError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:

@@ -16,10 +16,26 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from recipes.recipe import Recipe
 from vocoders.errors import VocoderError
 
+# What may differ when a run goes on; all else would make it another run under the same name.
+_FREE = {
+    "data.root",
+    "data.workers",
+    "generator.init",
+    "generator.pitch",
+    "train.steps",
+    "train.threads",
+    "train.log_every",
+    "train.save_every",
+    "train.validate_every",
+}
 
-def save_state(folder: Path, step: int, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer) -> None:
+
+def save_state(
+    folder: Path, step: int, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer, recipe: Recipe
+) -> None:
     """Write the state after ``step`` steps, then drop all older ones but the last."""
     tensors = {f"{name}.{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
     description = optimizer.state_dict()
@@ -33,7 +49,8 @@ def save_state(folder: Path, step: int, modules: dict[str, nn.Module], optimizer
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     save_file({key: value.contiguous().clone() for key, value in tensors.items()}, partial / "tensors.safetensors")
-    (partial / "state.json").write_text(json.dumps({"step": step, "optimizer": description["param_groups"]}))
+    settings = {"step": step, "optimizer": description["param_groups"], "recipe": recipe.model_dump(mode="json")}
+    (partial / "state.json").write_text(json.dumps(settings))
     for path in [*partial.iterdir(), partial]:
         _sync(path)
     shutil.rmtree(final, ignore_errors=True)
@@ -43,18 +60,25 @@ def save_state(folder: Path, step: int, modules: dict[str, nn.Module], optimizer
         shutil.rmtree(old)
 
 
-def load_state(folder: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer) -> int:
-    """Restore the newest complete state into ``modules`` and ``optimizer``; returns its step, 0 when there is none."""
+def load_state(folder: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer, recipe: Recipe) -> int:
+    """Restore the newest complete state into ``modules`` and ``optimizer``; returns its step, 0 when there is none.
+
+    Raises VocoderError when the run was begun with another recipe, and names what differs.
+    """
     states = _complete(folder)
     if not states:
         return 0
     description: dict[str, Any] = json.loads((states[-1] / "state.json").read_text())
+    before, now = (_flat(r) for r in (description["recipe"], recipe.model_dump(mode="json")))
+    changed = [
+        key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key) and key not in _FREE
+    ]
+    if changed:
+        listed = ", ".join(f"{key} was {before.get(key)}, is {now.get(key)}" for key in changed)
+        raise VocoderError(f"the run in {folder.parent} was begun with another recipe: {listed}; choose another --out")
     tensors = load_file(states[-1] / "tensors.safetensors")
-    try:
-        for name, module in modules.items():
-            module.load_state_dict(_below(tensors, f"{name}."))
-    except RuntimeError as error:
-        raise VocoderError(f"{states[-1]} was trained with another recipe: {' '.join(str(error).split())}") from None
+    for name, module in modules.items():
+        module.load_state_dict(_below(tensors, f"{name}."))
     slots: dict[int, dict[str, Tensor]] = {}
     for key, value in _below(tensors, "optimizer.").items():
         index, slot = key.split(".", 1)
@@ -62,6 +86,14 @@ def load_state(folder: Path, modules: dict[str, nn.Module], optimizer: torch.opt
     optimizer.load_state_dict({"state": slots, "param_groups": description["optimizer"]})
     torch.set_rng_state(tensors["rng"])
     return int(description["step"])
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as {"a.b": value}."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

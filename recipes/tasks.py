@@ -14,12 +14,12 @@ from torch.nn import functional as F
 
 from losses.energy_distance import energy_distance
 from losses.spectral import MelLoss, MultiResolutionSTFTLoss, STFTDistance
-from recipes.data import Clip, f0_at, frame_times, label_f0, read_clip
+from recipes.data import Clip, SegmentDataset, aligned, f0_at, frame_times, label_f0, read_clip
 from recipes.metrics import pitch_metrics
 from recipes.recipe import Recipe
 from vocoders.checkpoint import Checkpoint, load_checkpoint
 from vocoders.errors import VocoderError
-from vocoders.generators import build_generator
+from vocoders.generators import Generator, build_generator
 from vocoders.generators.hnmask import HNMask
 from vocoders.mel import MelSpectrogram
 from vocoders.pitch import PitchEstimator
@@ -41,8 +41,11 @@ class Task(nn.Module, ABC):
     model: nn.Module
     loss_names: tuple[str, ...]  # what ``losses`` returns, and a recipe can weigh
 
+    def prepare(self, segments: SegmentDataset) -> None:
+        """Called once, before the first step of a new run."""
+
     @abstractmethod
-    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Unweighted loss terms of a batch of audio (batch, 1, samples) and f0 (batch, 1, frames)."""
 
     @abstractmethod
@@ -63,10 +66,10 @@ class PitchTask(Task):
         super().__init__()
         assert recipe.pitch is not None
         self.recipe = recipe
-        self.mel = MelSpectrogram(recipe.mel)
+        self.mel = MelSpectrogram(aligned(recipe.mel))
         self.model: PitchEstimator = PitchEstimator(recipe.pitch, recipe.mel)
 
-    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
         audio, f0 = batch["audio"], batch["f0"]
         # Rooms, microphones and over-smoothed mels differ most in tilt and noise: blur both, a step at a time.
         mel = self.mel(audio.squeeze(1))
@@ -107,8 +110,8 @@ class GeneratorTask(Task):
         super().__init__()
         assert recipe.generator is not None
         self.recipe = recipe
-        self.mel = MelSpectrogram(recipe.mel)
-        self.model = build_generator(recipe.generator.name, recipe.generator.config, recipe.mel)
+        self.mel = MelSpectrogram(aligned(recipe.mel))
+        self.model: Generator = build_generator(recipe.generator.name, recipe.generator.config, recipe.mel)
         if recipe.generator.init:
             donor = load_checkpoint(Path(recipe.generator.init)).generator
             if donor is None or donor.config != self.model.config or donor.mel_spec != recipe.mel:
@@ -116,7 +119,7 @@ class GeneratorTask(Task):
                     f"{recipe.generator.init} does not hold the generator and the mel convention of the recipe"
                 )
             self.model.load_state_dict(donor.state_dict())
-        self.mel_loss = MelLoss(recipe.mel)
+        self.mel_loss = MelLoss(aligned(recipe.mel))
         self.stft_loss = MultiResolutionSTFTLoss([(512, 128, 512), (1024, 256, 1024), (2048, 512, 2048)])
         self.loss_names = ("mel", "spectral_convergence", "log_magnitude")
         if isinstance(self.model, HNMask):
@@ -130,7 +133,13 @@ class GeneratorTask(Task):
                 )
             self.pitch = source.pitch
 
-    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+    def prepare(self, segments: SegmentDataset) -> None:
+        assert self.recipe.generator is not None
+        if not self.recipe.generator.init:
+            audio = torch.stack([segments[i]["audio"][0] for i in range(64)])
+            self.model.set_statistics(self.mel(audio))
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
         audio, f0 = batch["audio"], batch["f0"]
         with torch.no_grad():
             mel = self.mel(audio.squeeze(1))
@@ -178,9 +187,10 @@ class GeneratorTask(Task):
         return {name: math.fsum(values) / len(values) for name, values in metrics.items()}, examples
 
     def checkpoint(self, model: nn.Module) -> Checkpoint:
-        return Checkpoint(self.recipe.mel, generator=model, pitch=self.pitch)  # type: ignore[arg-type]
+        assert isinstance(model, Generator)
+        return Checkpoint(self.recipe.mel, generator=model, pitch=self.pitch)
 
 
 def f0_on_frames(audio: Tensor, frames: int, recipe: Recipe) -> np.ndarray:
     """The label of each mel frame of ``audio`` (1, samples), Hz, 0 = unvoiced."""
-    return f0_at(label_f0(audio[0].numpy(), recipe.mel.sample_rate), frame_times(frames, recipe.mel))
+    return f0_at(label_f0(audio[0].numpy(), recipe.mel.sample_rate), frame_times(frames, aligned(recipe.mel)))

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from recipes.data import Clip, F0Labels, SegmentDataset, list_clips
+from recipes.data import Clip, F0Labels, SegmentDataset, aligned, list_clips
 from recipes.recipe import OptimizerRecipe, Recipe, load_recipe
 from recipes.state import load_state, save_state
 from recipes.tasks import GeneratorTask, PitchTask, Task
@@ -59,7 +59,7 @@ def start(recipe: Recipe, folder: Path) -> Run:
         task.model.parameters(), lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay
     )
     run = Run(task, ema, optimizer)
-    run.step = load_state(folder / "state", run.modules(), optimizer)
+    run.step = load_state(folder / "state", run.modules(), optimizer, recipe)
     return run
 
 
@@ -75,7 +75,7 @@ def train_step(run: Run, batch: dict[str, Tensor], recipe: Recipe) -> dict[str, 
     for group in run.optimizer.param_groups:
         group["lr"] = learning_rate(recipe.optimizer, run.step, recipe.train.steps)
     with torch.autocast("cpu", torch.bfloat16, enabled=recipe.train.precision == "bfloat16"):
-        terms = run.task.losses(batch, run.step)
+        terms = run.task.losses(batch)
     total = torch.stack([recipe.losses.get(name, 0.0) * term for name, term in terms.items()]).sum()
     if not torch.isfinite(total):
         broken = [name for name, term in terms.items() if not torch.isfinite(term)]
@@ -85,6 +85,8 @@ def train_step(run: Run, batch: dict[str, Tensor], recipe: Recipe) -> dict[str, 
     run.optimizer.zero_grad(set_to_none=True)
     total.backward()
     norm = nn.utils.clip_grad_norm_(run.task.model.parameters(), recipe.optimizer.clip)
+    if not torch.isfinite(norm):
+        raise VocoderError(f"step {run.step}: the gradient is not finite; the last saved state is kept")
     run.optimizer.step()
     run.step += 1
     with torch.no_grad():
@@ -92,21 +94,21 @@ def train_step(run: Run, batch: dict[str, Tensor], recipe: Recipe) -> dict[str, 
         decay = min(recipe.train.ema, (1 + run.step) / (10 + run.step))
         for mean, value in zip(run.ema.parameters(), run.task.model.parameters(), strict=True):
             mean.lerp_(value, 1 - decay)
+        for copy_of, buffer in zip(run.ema.buffers(), run.task.model.buffers(), strict=True):
+            copy_of.copy_(buffer)
     return {name: float(term.detach()) for name, term in terms.items()} | {
         "total": float(total.detach()),
         "gradient_norm": float(norm),
     }
 
 
-def batches(recipe: Recipe, clips: list[Clip], first_step: int, cache: Path) -> Iterator[dict[str, Tensor]]:
+def batches(recipe: Recipe, dataset: SegmentDataset, first_step: int) -> Iterator[dict[str, Tensor]]:
     """Batches of the steps from ``first_step`` on; batch n is the same in every run."""
-    train = recipe.train
-    dataset = SegmentDataset(clips, F0Labels(clips, cache), recipe.data, recipe.mel, train.segment_frames, train.seed)
-    order = [
-        list(range(step * train.batch_size, (step + 1) * train.batch_size)) for step in range(first_step, train.steps)
-    ]
+    size = recipe.train.batch_size
+    order = (list(range(step * size, (step + 1) * size)) for step in range(first_step, recipe.train.steps))
     # The loader's own generator keeps its worker seeds off the global one, which belongs to the resumable state.
-    return iter(DataLoader(dataset, batch_sampler=order, num_workers=recipe.data.workers, generator=torch.Generator()))
+    loader = DataLoader(dataset, batch_sampler=order, num_workers=recipe.data.workers, generator=torch.Generator())
+    return iter(loader)
 
 
 def validate(run: Run, clips: list[Clip], writer: SummaryWriter, sample_rate: int) -> dict[str, float]:
@@ -134,9 +136,13 @@ def run_training(recipe: Recipe, folder: Path) -> Path:
     root = Path(recipe.data.root)
     train_clips, valid_clips = (list_clips(root, root / name) for name in (recipe.data.train, recipe.data.valid))
     run = start(recipe, folder)
-    writer = SummaryWriter(folder / "log", purge_step=run.step)
-    loader = batches(recipe, train_clips, run.step, folder.parent / "cache")
-    metrics: dict[str, float] = {}
+    labels = F0Labels(train_clips, folder / "cache")
+    frames, seed = recipe.train.segment_frames, recipe.train.seed
+    dataset = SegmentDataset(train_clips, labels, recipe.data, aligned(recipe.mel), frames, seed)
+    if run.step == 0:
+        run.task.prepare(dataset)
+    writer = SummaryWriter(folder / "log", purge_step=run.step + 1 if run.step else None)
+    loader = batches(recipe, dataset, run.step)
     progress = tqdm(total=recipe.train.steps, initial=run.step, desc=recipe.name, unit="step", disable=None)
     while run.step < recipe.train.steps:
         terms = train_step(run, next(loader), recipe)
@@ -149,15 +155,14 @@ def run_training(recipe: Recipe, folder: Path) -> Path:
             progress.set_postfix(loss=f"{terms['total']:.3f}", refresh=False)
         if run.step % recipe.train.validate_every == 0 or last:
             metrics = validate(run, valid_clips, writer, recipe.mel.sample_rate)
-            progress.write(
-                f"step {run.step}: " + ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()),
-                file=sys.stderr,
-            )
+            listed = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+            progress.write(f"step {run.step}: {listed}", file=sys.stderr)
         if run.step % recipe.train.save_every == 0 or last:
-            save_state(folder / "state", run.step, run.modules(), run.optimizer)
+            save_state(folder / "state", run.step, run.modules(), run.optimizer, recipe)
             export(run, recipe, folder / "model.safetensors")
     progress.close()
     writer.close()
+    export(run, recipe, folder / "model.safetensors")  # again: a kill may have come between state and export
     return folder / "model.safetensors"
 
 

@@ -1,18 +1,15 @@
 """Metrics against what is known by construction, Griffin-Lim, and the command."""
 
 import json
-import sys
 from pathlib import Path
 
+import corpus
 import numpy as np
 import pytest
 import signals
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
-import corpus
-
-from recipes.evaluate import main
+from recipes.evaluate import main, mean
 from recipes.griffin_lim import griffin_lim, linear_magnitude
 from recipes.metrics import compare, measure_f0, noise_spread, noisy_frames, pitch_metrics
 from vocoders import MelSpectrogram
@@ -35,6 +32,16 @@ def test_pitch_metrics_by_hand() -> None:
     assert metrics["voicing_error"] == pytest.approx(2 / 8)
     assert metrics["gross_error"] == pytest.approx(1 / 5)
     assert metrics["f0_rmse_cents"] == pytest.approx(np.sqrt(12**2 / 4))
+
+
+def test_what_is_not_defined_is_not_perfect() -> None:
+    metrics = pitch_metrics(np.full(9, 200.0), np.zeros(9))
+    assert metrics["voicing_error"] == 1
+    assert np.isnan(metrics["gross_error"])
+    assert np.isnan(metrics["f0_rmse_cents"])
+    assert mean([metrics, pitch_metrics(np.full(9, 200.0), np.full(9, 200.0))])["f0_rmse_cents"] == 0
+    silent = np.zeros(22050, np.float32)
+    assert np.isnan(compare(silent, silent, SPEC)["pesq"])
 
 
 def test_a_recording_against_itself() -> None:
@@ -116,3 +123,6 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / "void").mkdir()
     assert main(["--data", str(tmp_path / "void")]) == 2
     assert "holds no recordings" in capsys.readouterr().err
+    (tmp_path / "void" / "junk.wav").write_text("no sound")
+    assert main(["--data", str(tmp_path / "void")]) == 2
+    assert "cannot read the recording" in capsys.readouterr().err

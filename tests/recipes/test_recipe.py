@@ -62,6 +62,9 @@ def test_a_base_is_changed_only_where_said(tmp_path: Path) -> None:
         ("generator={name: hnmask}", "exactly one of 'generator' and 'pitch'"),
         ("train", "--set takes KEY=VALUE, got 'train'"),
         ("name.first=x", "'name' holds a value"),
+        ("train.steps=[1", r"--set train\.steps=\[1 is not valid YAML"),
+        ("data.speed=[0, 1]", r"'data\.speed\.0' = 0"),
+        ("data.speed=[2, 1]", "a range starts with its smaller end"),
     ],
 )
 def test_what_does_not_fit_is_named(tmp_path: Path, override: str, message: str) -> None:
@@ -77,3 +80,10 @@ def test_files_that_are_no_recipes(tmp_path: Path) -> None:
         load_recipe(write(tmp_path, "a: [1"))
     with pytest.raises(VocoderError, match="is not a recipe"):
         load_recipe(write(tmp_path, "- 1"))
+    with pytest.raises(VocoderError, match="is its own base"):
+        load_recipe(write(tmp_path, "base: recipe.yaml"))
+    with pytest.raises(VocoderError, match="'base' must be the path of another recipe"):
+        load_recipe(write(tmp_path, "base: [1]"))
+    (tmp_path / "recipe.yaml").write_bytes(bytes(range(256)))
+    with pytest.raises(VocoderError, match="is not text"):
+        load_recipe(tmp_path / "recipe.yaml")

@@ -7,12 +7,10 @@ import sys
 import time
 from pathlib import Path
 
+import corpus
 import pytest
 import torch
 from safetensors.torch import load_file
-
-sys.path.insert(0, str(Path(__file__).parent))
-import corpus
 
 from recipes.recipe import OptimizerRecipe, load_recipe
 from recipes.state import load_state, save_state
@@ -143,17 +141,60 @@ def test_a_state_half_written_is_not_taken(tmp_path: Path) -> None:
     optimizer = torch.optim.AdamW(model.parameters())
     model(torch.ones(2)).sum().backward()
     optimizer.step()
+    (tmp_path / "recipes").mkdir()
+    recipe = load_recipe(corpus.recipe(tmp_path / "recipes", tmp_path))
+    tmp_path = tmp_path / "state"
     for step in (1, 2, 3):
-        save_state(tmp_path, step, {"model": model}, optimizer)
+        save_state(tmp_path, step, {"model": model}, optimizer, recipe)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
     (tmp_path / "step-00000004.partial").mkdir()
     other = torch.nn.Linear(2, 2)
-    assert load_state(tmp_path, {"model": other}, torch.optim.AdamW(other.parameters())) == 3
+    assert load_state(tmp_path, {"model": other}, torch.optim.AdamW(other.parameters()), recipe) == 3
     assert torch.equal(other.weight, model.weight)
-    save_state(tmp_path, 4, {"model": model}, optimizer)
+    save_state(tmp_path, 4, {"model": model}, optimizer, recipe)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000003", "step-00000004"]
-    with pytest.raises(VocoderError, match="trained with another recipe"):
-        load_state(tmp_path, {"model": torch.nn.Linear(3, 2)}, torch.optim.AdamW(other.parameters()))
+
+
+def test_another_recipe_does_not_go_on_under_the_same_name(data: Path, tmp_path: Path) -> None:
+    path = corpus.recipe(tmp_path, data)
+    run_training(load_recipe(path, ["train.steps=2"]), tmp_path / "run")
+    with pytest.raises(VocoderError, match=r"another recipe: optimizer\.lr was 0\.002, is 0\.1; choose another --out"):
+        run_training(load_recipe(path, ["optimizer.lr=0.1"]), tmp_path / "run")
+    run_training(load_recipe(path, ["train.steps=3", "train.log_every=2", "data.workers=1"]), tmp_path / "run")
+
+
+def test_a_kill_between_state_and_export_costs_nothing(data: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(corpus.recipe(tmp_path, data), ["train.steps=2"])
+    path = run_training(recipe, tmp_path / "run")
+    before = load_file(path)
+    path.unlink()
+    assert run_training(recipe, tmp_path / "run") == path
+    assert all(torch.equal(value, before[key]) for key, value in load_file(path).items())
+
+
+def test_resuming_keeps_what_was_logged(data: Path, tmp_path: Path) -> None:
+    path = corpus.recipe(tmp_path, data)
+    run_training(load_recipe(path, ["train.steps=4", "train.validate_every=2"]), tmp_path / "run")
+    run_training(load_recipe(path, ["train.steps=6", "train.validate_every=2"]), tmp_path / "run")
+    logged = scalars(tmp_path / "run")
+    assert len(logged["train/total"]) == 6
+    assert len(logged["valid/mel"]) == 3
+
+
+@pytest.mark.parametrize("padding", ["center", "same-zeros"])
+def test_every_padding_trains(padding: str, data: Path, tmp_path: Path) -> None:
+    path = corpus.recipe(tmp_path, data, mel=corpus.SPEC | {"padding": padding})
+    exported = run_training(load_recipe(path, ["train.steps=2"]), tmp_path / "run")
+    assert load_checkpoint(exported).mel_spec.padding == padding
+
+
+def test_wavehax_standardises_by_its_data(data: Path, tmp_path: Path) -> None:
+    generator = {"name": "wavehax", "config": {"n_fft": 128, "channels": 4, "blocks": 1}}
+    recipe = load_recipe(corpus.recipe(tmp_path, data, generator=generator, losses={"mel": 1.0}), ["train.steps=1"])
+    model = load_checkpoint(run_training(recipe, tmp_path / "run")).generator
+    assert float(model.mel_mean.max()) < -2
+    assert float(model.mel_scale.min()) > 0.1
+    assert float(model.mel_scale.std()) > 0
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,9 +203,11 @@ def test_a_loss_that_is_not_finite_stops_the_run(data: Path, tmp_path: Path, mon
 
     genuine = GeneratorTask.losses
 
-    def breaks(self, batch, step):
-        terms = genuine(self, batch, step)
-        if step == 3:
+    steps = iter(range(100))
+
+    def breaks(self, batch):
+        terms = genuine(self, batch)
+        if next(steps) == 3:
             terms["mel"] = terms["mel"] * float("nan")
         return terms
 
@@ -172,6 +215,28 @@ def test_a_loss_that_is_not_finite_stops_the_run(data: Path, tmp_path: Path, mon
     with pytest.raises(VocoderError, match="step 3: the loss is not finite in mel; the last saved state is kept"):
         run_training(recipe, tmp_path / "run")
     assert [p.name for p in (tmp_path / "run" / "state").iterdir()] == ["step-00000002"]
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Breaks(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient * float("nan")
+
+    from recipes.tasks import GeneratorTask
+
+    genuine = GeneratorTask.losses
+    monkeypatch.setattr(
+        GeneratorTask, "losses", lambda self, batch: {k: Breaks.apply(v) for k, v in genuine(self, batch).items()}
+    )
+    with pytest.raises(VocoderError, match="step 0: the gradient is not finite"):
+        run_training(load_recipe(corpus.recipe(tmp_path, data)), tmp_path / "run")
 
 
 def test_the_learning_rate() -> None:

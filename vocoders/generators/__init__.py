@@ -27,4 +27,9 @@ def build_generator(name: str, config: dict[str, Any], mel_spec: MelSpec) -> Gen
     if name not in GENERATORS:
         raise VocoderError(f"unknown generator '{name}'; known: {', '.join(GENERATORS)}")
     kind = GENERATORS[name]
-    return kind(bind(kind.config_type, config, f"generator '{name}'"), mel_spec)
+    try:
+        return kind(bind(kind.config_type, config, f"generator '{name}'"), mel_spec)
+    except VocoderError:
+        raise
+    except ValueError as error:  # of a layer that the sizes do not fit
+        raise VocoderError(f"generator '{name}': {error}") from None

@@ -50,6 +50,9 @@ class Generator(nn.Module, ABC):
         if n_fft < 2 * hop:
             raise VocoderError(f"n_fft must be at least twice the hop_length of the mel, {hop}; got {n_fft}")
 
+    def set_statistics(self, mel: Tensor) -> None:
+        """Take what the generator wants to know of its data from ``mel`` (batch, n_mels, frames), before training."""
+
     @property
     @abstractmethod
     def receptive_field(self) -> int | None:
