@@ -19,7 +19,8 @@ from recipes.metrics import pitch_metrics
 from recipes.recipe import Recipe
 from vocoders.checkpoint import Checkpoint, load_checkpoint
 from vocoders.errors import VocoderError
-from vocoders.generators import Generator, build_generator
+from vocoders.generators import build_generator
+from vocoders.generators.base import Generator
 from vocoders.generators.hnmask import HNMask
 from vocoders.mel import MelSpectrogram
 from vocoders.pitch import PitchEstimator

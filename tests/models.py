@@ -4,7 +4,8 @@ import torch
 
 from vocoders import MelSpec
 from vocoders.checkpoint import Checkpoint
-from vocoders.generators import GENERATORS, Generator, build_generator
+from vocoders.generators import GENERATORS, build_generator
+from vocoders.generators.base import Generator
 from vocoders.pitch import PitchConfig, PitchEstimator
 
 SPEC = MelSpec(sample_rate=8000, n_fft=128, hop_length=32, win_length=128, n_mels=20, fmin=0, fmax=4000)
