@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrizations import weight_norm
+from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 
 from losses.energy_distance import energy_distance
 from losses.spectral import MelLoss, MultiResolutionSTFTLoss, STFTDistance
@@ -120,6 +123,10 @@ class GeneratorTask(Task):
                     f"{recipe.generator.init} does not hold the generator and the mel convention of the recipe"
                 )
             self.model.load_state_dict(donor.state_dict())
+        if self.model.uses_weight_norm:
+            for layer in self.model.modules():
+                if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d)):
+                    weight_norm(layer)
         self.mel_loss = MelLoss(aligned(recipe.mel))
         self.stft_loss = MultiResolutionSTFTLoss([(512, 128, 512), (1024, 256, 1024), (2048, 512, 2048)])
         self.loss_names = ("mel", "spectral_convergence", "log_magnitude")
@@ -189,7 +196,11 @@ class GeneratorTask(Task):
 
     def checkpoint(self, model: nn.Module) -> Checkpoint:
         assert isinstance(model, Generator)
-        return Checkpoint(self.recipe.mel, generator=model, pitch=self.pitch)
+        folded = copy.deepcopy(model)
+        for layer in folded.modules():
+            if is_parametrized(layer):
+                remove_parametrizations(layer, "weight")
+        return Checkpoint(self.recipe.mel, generator=folded, pitch=self.pitch)
 
 
 def f0_on_frames(audio: Tensor, frames: int, recipe: Recipe) -> np.ndarray:

@@ -19,9 +19,42 @@ SMALL = {
         "blocks": 2,
         "kernel_size": [5, 3],
     },
+    "hifigan": {
+        "channels": 16,
+        "upsample_rates": [8, 4],
+        "upsample_kernel_sizes": [16, 8],
+        "resblock_kernel_sizes": [3, 5],
+        "resblock_dilations": [[1, 3], [1, 2]],
+    },
+    "istftnet": {
+        "channels": 16,
+        "upsample_rates": [8],
+        "upsample_kernel_sizes": [16],
+        "istft_hop": 4,
+        "resblock_kernel_sizes": [3],
+        "resblock_dilations": [[1, 3]],
+    },
+    "parallel-wavegan": {
+        "layers": 6,
+        "stacks": 2,
+        "residual_channels": 8,
+        "gate_channels": 8,
+        "skip_channels": 8,
+        "upsample_rates": [4, 8],
+    },
     "wavehax": {"n_fft": 64, "channels": 6, "blocks": 2, "kernel_size": [5, 3], "framewise_norm": True},
 }
 assert set(SMALL) == set(GENERATORS)
+
+
+def fitted(name: str, hop: int) -> dict:
+    """A small configuration for a hop length that 4 divides."""
+    if name in ("hnmask", "wavehax"):
+        return SMALL[name] | {"n_fft": 2 * hop}
+    if name == "istftnet":
+        return SMALL[name] | {"upsample_rates": [hop // 4], "upsample_kernel_sizes": [hop // 2]}
+    rates = {"upsample_rates": [hop // 4, 4]}
+    return SMALL[name] | rates | ({"upsample_kernel_sizes": [hop // 2, 8]} if name == "hifigan" else {})
 
 
 def generator(name: str, spec: MelSpec = SPEC, **changes) -> Generator:

@@ -11,6 +11,26 @@ from torch.nn import functional as F
 from vocoders.stft import reflect_pad
 
 
+class Standardize(nn.Module):
+    """(mel - mean) / scale per mel, (batch, n_mels, frames); statistics of the training data, 0 and 1 unless set."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, n_mels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(n_mels, 1))
+        self.register_buffer("scale", torch.ones(n_mels, 1))
+
+    def forward(self, mel: Tensor) -> Tensor:
+        return (mel - self.mean) / self.scale
+
+    def fit(self, mel: Tensor) -> None:
+        """Take mean and standard deviation of ``mel`` (batch, n_mels, frames)."""
+        self.mean.copy_(mel.mean((0, 2))[:, None])
+        self.scale.copy_(mel.std((0, 2)).clamp_min(1e-3)[:, None])
+
+
 class ConvNeXtBlock1d(nn.Module):
     """ConvNeXt block over time (Liu et al. 2022, arXiv 2201.03545; over time as in Vocos, arXiv 2306.00814).
 

@@ -85,7 +85,8 @@ def test_gradients_reach_every_parameter_and_the_mel(name: str) -> None:
     dead = [
         key for key, parameter in model.named_parameters() if parameter.grad is None or not (parameter.grad != 0).any()
     ]
-    assert dead == []
+    # The residual output of the last layer of Parallel WaveGAN goes nowhere; its published checkpoints hold it.
+    assert [key for key in dead if not key.startswith("conv_layers.5.conv1x1_out.")] == []
 
 
 @every_generator
@@ -117,13 +118,13 @@ def test_autocast_keeps_the_audio_float32(name: str) -> None:
 @every_generator
 def test_all_conventions_can_be_built(name: str) -> None:
     for spec in CONVENTIONS.values():
-        model = build_generator(name, {"n_fft": 2 * spec.hop_length}, spec)
+        model = build_generator(name, models.fitted(name, spec.hop_length), spec)
         audio = model(torch.full((1, spec.n_mels, 5), -4.0), f0=torch.full((1, 1, 5), 150.0))
         assert audio.shape == (1, 1, 5 * spec.hop_length)
 
 
 def test_unknown_names_and_values_are_refused() -> None:
-    with pytest.raises(VocoderError, match="unknown generator 'wavehx'; known: hnmask, wavehax"):
+    with pytest.raises(VocoderError, match=r"unknown generator 'wavehx'; known: .*hnmask.* wavehax"):
         build_generator("wavehx", {}, models.SPEC)
     with pytest.raises(VocoderError, match="did you mean 'channels'"):
         build_generator("wavehax", {"chanels": 3}, models.SPEC)

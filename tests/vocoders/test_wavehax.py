@@ -29,7 +29,7 @@ def test_parity_with_the_published_implementation(norm: str) -> None:
     model = build_generator("wavehax", config, spec)
     assert isinstance(model, Wavehax)
     weights = {k.removeprefix("weights/"): v for k, v in golden.items() if k.startswith("weights/")}
-    assert model.load_state_dict(weights, strict=False).missing_keys == ["mel_mean", "mel_scale"]
+    assert model.load_state_dict(weights, strict=False).missing_keys == ["standardize.mean", "standardize.scale"]
     with torch.no_grad():
         audio = model(golden["mel"], f0=golden["f0"], noise=golden["noise"])
         prior = model.prior(golden["f0"], golden["noise"], None)
@@ -41,8 +41,8 @@ def test_statistics_standardise_the_mel() -> None:
     model = build_generator("wavehax", {}, CONVENTIONS["wavehax-24k"])
     mel, f0 = torch.randn(1, 100, 5), torch.full((1, 1, 5), 200.0)
     plain = model(mel, f0=f0)
-    model.mel_mean.fill_(-5.0)
-    model.mel_scale.fill_(2.0)
+    model.standardize.mean.fill_(-5.0)
+    model.standardize.scale.fill_(2.0)
     torch.testing.assert_close(model(mel * 2 - 5, f0=f0), plain, atol=1e-5, rtol=0)
 
 

@@ -7,12 +7,18 @@ from typing import Any
 from vocoders.config import bind
 from vocoders.errors import VocoderError
 from vocoders.generators.base import Generator
+from vocoders.generators.hifigan import HiFiGAN
 from vocoders.generators.hnmask import HNMask
+from vocoders.generators.istftnet import ISTFTNet
+from vocoders.generators.parallel_wavegan import ParallelWaveGAN
 from vocoders.generators.wavehax import Wavehax
 from vocoders.mel import MelSpec
 
 GENERATORS: dict[str, type[Generator]] = {
     "hnmask": HNMask,
+    "hifigan": HiFiGAN,
+    "istftnet": ISTFTNet,
+    "parallel-wavegan": ParallelWaveGAN,
     "wavehax": Wavehax,
 }
 

@@ -38,6 +38,7 @@ class Generator(nn.Module, ABC):
     config_type: ClassVar[type[Config]]
     uses_f0: ClassVar[bool] = False
     uses_noise: ClassVar[bool] = False
+    uses_weight_norm: ClassVar[bool] = False  # while training; checkpoints hold it folded
 
     def __init__(self, config: Config, mel_spec: MelSpec) -> None:
         super().__init__()

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from vocoders.config import Channels, Config, Count, FFTSize, OddSize
 from vocoders.generators.base import Generator
-from vocoders.layers import ConvNeXtBlock2d, LayerNorm2d
+from vocoders.layers import ConvNeXtBlock2d, LayerNorm2d, Standardize
 from vocoders.mel import MelSpec
 from vocoders.pitch import harmonic_prior
 from vocoders.stft import STFT, reflect_pad
@@ -48,22 +48,19 @@ class Wavehax(Generator):
     """Wavehax generator. See the head of this file.
 
     Without ``framewise_norm`` every sample depends on the whole utterance, as in the published models.
-    The mel is standardised by the buffers ``mel_mean`` and ``mel_scale``, (n_mels, 1): statistics of the training data.
+    The mel is standardised by statistics of the training data.
     """
 
     config_type = WavehaxConfig
     config: WavehaxConfig
     uses_f0 = True
     uses_noise = True
-    mel_mean: Tensor
-    mel_scale: Tensor
 
     def __init__(self, config: WavehaxConfig, mel_spec: MelSpec) -> None:
         super().__init__(config, mel_spec)
         self.check_overlap(config.n_fft)
         bins = config.n_fft // 2 + 1
-        self.register_buffer("mel_mean", torch.zeros(mel_spec.n_mels, 1))
-        self.register_buffer("mel_scale", torch.ones(mel_spec.n_mels, 1))
+        self.standardize = Standardize(mel_spec.n_mels)
         self.stft = STFT(config.n_fft, mel_spec.hop_length, padding="same-zeros")
         self.prior_proj = nn.Conv1d(bins, bins, _PROJECTION_KERNEL)
         self.cond_proj = nn.Conv1d(mel_spec.n_mels, bins, _PROJECTION_KERNEL)
@@ -94,9 +91,7 @@ class Wavehax(Generator):
         return 2 * transform + _PROJECTION_KERNEL // 2 + self.config.blocks * (self.config.kernel_size[1] // 2)
 
     def set_statistics(self, mel: Tensor) -> None:
-        """Standardise by the mean and spread of each mel over ``mel`` (batch, n_mels, frames)."""
-        self.mel_mean.copy_(mel.mean((0, 2))[:, None])
-        self.mel_scale.copy_(mel.std((0, 2)).clamp_min(1e-3)[:, None])
+        self.standardize.fit(mel)
 
     def prior(self, f0: Tensor, noise: Tensor, phase: Tensor | None) -> Tensor:
         """Harmonics at a tenth of unit power over noise at -40 dB, (batch, 1, samples)."""
@@ -109,7 +104,7 @@ class Wavehax(Generator):
             prior = torch.view_as_real(self.stft(self.prior(f0, noise, phase).squeeze(1)))  # (batch, bins, frames, 2)
         real, imaginary = prior.unbind(-1)
         reach = _PROJECTION_KERNEL // 2
-        mel = (mel - self.mel_mean) / self.mel_scale
+        mel = self.standardize(mel)
         maps = [
             real,
             imaginary,

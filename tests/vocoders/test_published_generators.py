@@ -1,0 +1,133 @@
+"""HiFi-GAN, iSTFTNet and Parallel WaveGAN: parity with the public implementations, and the published sizes.
+
+data/*_golden.npz were made by running jik876/hifi-gan, rishikksh20/iSTFTNet-pytorch and kan-bayashi/ParallelWaveGAN at
+tiny sizes with random weights: input, output, and the weights under our names with the weight norm folded.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vocoders import MelSpec, VocoderError
+from vocoders.generators import build_generator
+from vocoders.generators.hifigan import HIFIGAN_CONFIGS
+from vocoders.generators.istftnet import ISTFTNET_CONFIGS
+from vocoders.generators.parallel_wavegan import PARALLEL_WAVEGAN_CONFIGS
+from vocoders.mel import CONVENTIONS
+
+DATA = Path(__file__).parent.parent / "data"
+SPEC = CONVENTIONS["hifigan-22k"]
+
+
+def check(file: str, part: str, name: str, config: dict, hop: int, n_mels: int) -> None:
+    """Our output on the stored weights and input is the stored output, to 1e-4 of its standard deviation."""
+    with np.load(DATA / file) as stored:
+        golden = {k.removeprefix(part): torch.from_numpy(stored[k]) for k in stored.files if k.startswith(part)}
+    spec = MelSpec(sample_rate=8000, n_fft=256, hop_length=hop, win_length=256, n_mels=n_mels, fmin=0, fmax=4000)
+    model = build_generator(name, config, spec).eval()
+    weights = {k.removeprefix("weights/"): v for k, v in golden.items() if k.startswith("weights/")}
+    missing = model.load_state_dict(weights, strict=False)
+    assert missing.unexpected_keys == []
+    assert missing.missing_keys == ["standardize.mean", "standardize.scale"]
+    with torch.no_grad():
+        audio = model(golden["mel"], noise=golden.get("noise"))
+    assert audio.shape == golden["audio"].shape
+    assert float((audio - golden["audio"]).abs().max() / golden["audio"].std()) < 1e-4
+
+
+@pytest.mark.parametrize(("kind", "dilations"), [(1, [[1, 3, 5], [1, 2, 4]]), (2, [[1, 2], [2, 6]])])
+def test_hifigan(kind: int, dilations: list) -> None:
+    config = {
+        "channels": 16,
+        "upsample_rates": [4, 3, 2],
+        "upsample_kernel_sizes": [8, 7, 4],
+        "resblock": kind,
+        "resblock_kernel_sizes": [3, 5],
+        "resblock_dilations": dilations,
+    }
+    check("hifigan_golden.npz", f"{kind}/", "hifigan", config, 24, 80)
+
+
+def test_istftnet() -> None:
+    config = {
+        "channels": 16,
+        "upsample_rates": [4, 2],
+        "upsample_kernel_sizes": [8, 4],
+        "istft_hop": 3,
+        "resblock_kernel_sizes": [3],
+        "resblock_dilations": [[1, 3, 5]],
+    }
+    check("istftnet_golden.npz", "", "istftnet", config, 24, 10)
+
+
+@pytest.mark.parametrize("kernel_size", [3, 5])
+def test_parallel_wavegan(kernel_size: int) -> None:
+    config = {
+        "layers": 6,
+        "stacks": 2,
+        "kernel_size": kernel_size,
+        "residual_channels": 8,
+        "gate_channels": 12,
+        "skip_channels": 6,
+        "upsample_rates": [4, 5, 3],
+    }
+    check("parallel_wavegan_golden.npz", f"{kernel_size}/", "parallel-wavegan", config, 60, 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "spec", "millions"),
+    [
+        ("hifigan", HIFIGAN_CONFIGS["v1"], SPEC, 13.93),
+        ("hifigan", HIFIGAN_CONFIGS["v2"], SPEC, 0.926),
+        ("hifigan", HIFIGAN_CONFIGS["v3"], SPEC, 1.46),
+        ("istftnet", ISTFTNET_CONFIGS["v1-c8c8i"], SPEC, 13.25),
+        ("parallel-wavegan", PARALLEL_WAVEGAN_CONFIGS["v1"], CONVENTIONS["pwg-ljspeech-22k"], 1.33),
+        ("parallel-wavegan", PARALLEL_WAVEGAN_CONFIGS["v1-24k"], CONVENTIONS["espnet-24k"], 1.33),
+    ],
+)
+def test_published_sizes(name: str, config, spec: MelSpec, millions: float) -> None:
+    model = build_generator(name, config.model_dump(), spec)
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, rel=0.005)
+
+
+@pytest.mark.parametrize("variant", ISTFTNET_CONFIGS)
+def test_variants_of_istftnet_fit_a_hop_of_256(variant: str) -> None:
+    model = build_generator("istftnet", ISTFTNET_CONFIGS[variant].model_dump(), SPEC)
+    with torch.no_grad():
+        assert model(torch.full((1, 80, 3), -5.0)).shape == (1, 1, 768)
+
+
+@pytest.mark.parametrize("rates", [(5, 3), (4, 5), (7, 2), (3, 6)])
+@pytest.mark.parametrize("extra", [0, 1, 2, 5])
+def test_any_rate_and_kernel_give_the_exact_length(rates: tuple[int, int], extra: int) -> None:
+    hop = rates[0] * rates[1]
+    spec = SPEC.model_copy(update={"hop_length": hop})
+    config = {"channels": 8, "upsample_rates": rates, "upsample_kernel_sizes": [rate + extra for rate in rates]}
+    model = build_generator("hifigan", config, spec)
+    for frames in (1, 2, 7):
+        assert model(torch.zeros(1, 80, frames)).shape == (1, 1, frames * hop)
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "message"),
+    [
+        ("hifigan", {"upsample_rates": [8, 8, 2], "upsample_kernel_sizes": [16, 16, 4]}, r"8 x 8 x 2 = 128 .*, 256"),
+        ("hifigan", {"upsample_rates": [8, 8, 4]}, "3 upsample_rates need as many upsample_kernel_sizes, got 4"),
+        ("hifigan", {"upsample_kernel_sizes": [4, 16, 4, 4]}, "upsampling by 8 with kernel 4 leaves gaps"),
+        (
+            "hifigan",
+            {"resblock_kernel_sizes": [3, 7]},
+            "2 resblock_kernel_sizes need as many resblock_dilations, got 3",
+        ),
+        ("hifigan", {"channels": 24}, "24 channels cannot be halved 4 times"),
+        ("istftnet", {"istft_hop": 8}, r"8 x 8 x 8 = 512 .*, 256"),
+        ("parallel-wavegan", {"upsample_rates": [4, 4]}, r"4 x 4 = 16 .*, 256"),
+        ("parallel-wavegan", {"layers": 31}, "31 layers cannot be divided into 3 stacks"),
+        ("parallel-wavegan", {"gate_channels": 7}, "gate_channels must be even, got 7"),
+    ],
+)
+def test_configurations_that_do_not_fit(name: str, config: dict, message: str) -> None:
+    with pytest.raises(VocoderError, match=message):
+        build_generator(name, config, SPEC)

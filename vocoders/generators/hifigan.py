@@ -1,0 +1,177 @@
+"""HiFi-GAN: transposed convolutions and multi-receptive-field fusion (Kong et al. 2020, arXiv 2010.05646).
+
+Follows the authors' implementation, jik876/hifi-gan (MIT), in everything that decides the output, its leaky ReLU of
+slope 0.01 before the last convolution included, where all others have 0.1.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vocoders.config import Channels, Config, Count, OddSize
+from vocoders.errors import VocoderError
+from vocoders.generators.base import Generator
+from vocoders.layers import Standardize
+from vocoders.mel import MelSpec
+
+SLOPE = 0.1
+_OUTER_KERNEL = 7  # of the first and the last convolution
+
+
+class HiFiGANConfig(Config):
+    """Sizes of HiFi-GAN; the defaults are version 1."""
+
+    channels: Channels = Field(512, description="after the first convolution; halved by every upsampling")
+    upsample_rates: tuple[Count, ...] = (8, 8, 2, 2)
+    upsample_kernel_sizes: tuple[Count, ...] = (16, 16, 4, 4)
+    resblock: Literal[1, 2] = 1
+    resblock_kernel_sizes: tuple[OddSize, ...] = (3, 7, 11)
+    resblock_dilations: tuple[tuple[Count, ...], ...] = ((1, 3, 5), (1, 3, 5), (1, 3, 5))
+
+    @model_validator(mode="after")
+    def _consistent(self) -> HiFiGANConfig:
+        if len(self.upsample_rates) != len(self.upsample_kernel_sizes):
+            raise ValueError(
+                f"{len(self.upsample_rates)} upsample_rates need as many upsample_kernel_sizes, "
+                f"got {len(self.upsample_kernel_sizes)}"
+            )
+        for rate, kernel in zip(self.upsample_rates, self.upsample_kernel_sizes, strict=True):
+            if kernel < rate:
+                raise ValueError(f"an upsampling by {rate} with kernel {kernel} leaves gaps; twice the rate is usual")
+            if rate == 1 and kernel % 2 == 0:
+                raise ValueError(f"a stage without upsampling needs an odd kernel, got {kernel}")
+        if len(self.resblock_kernel_sizes) != len(self.resblock_dilations):
+            raise ValueError(
+                f"{len(self.resblock_kernel_sizes)} resblock_kernel_sizes need as many resblock_dilations, "
+                f"got {len(self.resblock_dilations)}"
+            )
+        if self.channels % 2 ** len(self.upsample_rates):
+            raise ValueError(f"{self.channels} channels cannot be halved {len(self.upsample_rates)} times")
+        return self
+
+
+HIFIGAN_CONFIGS = {
+    "v1": HiFiGANConfig(),
+    "v2": HiFiGANConfig(channels=128),
+    "v3": HiFiGANConfig(
+        channels=256,
+        upsample_rates=(8, 8, 4),
+        upsample_kernel_sizes=(16, 16, 8),
+        resblock=2,
+        resblock_kernel_sizes=(3, 5, 7),
+        resblock_dilations=((1, 2), (2, 6), (3, 12)),
+    ),
+}
+
+
+class ResBlock(nn.Module):
+    """Dilated residual convolutions, (batch, channels, samples) -> the same; kind 1 follows each by a plain one."""
+
+    def __init__(self, channels: int, kernel_size: int, dilations: tuple[int, ...], kind: int) -> None:
+        super().__init__()
+        self.convs1 = nn.ModuleList(
+            nn.Conv1d(channels, channels, kernel_size, dilation=d, padding=d * (kernel_size // 2)) for d in dilations
+        )
+        self.convs2 = nn.ModuleList(
+            nn.Conv1d(channels, channels, kernel_size, padding=kernel_size // 2) for _ in dilations if kind == 1
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        for i, conv in enumerate(self.convs1):
+            y = conv(F.leaky_relu(x, SLOPE))
+            if self.convs2:
+                y = self.convs2[i](F.leaky_relu(y, SLOPE))
+            x = x + y
+        return x
+
+
+class HiFiGANTrunk(nn.Module):
+    """All of HiFi-GAN but its last convolution: (batch, n_mels, frames) -> (batch, channels_out, frames * product)."""
+
+    def __init__(self, config: HiFiGANConfig, n_mels: int) -> None:
+        super().__init__()
+        self.config = config
+        channels = config.channels
+        self.conv_pre = nn.Conv1d(n_mels, channels, _OUTER_KERNEL, padding=_OUTER_KERNEL // 2)
+        self.ups = nn.ModuleList()
+        self.resblocks = nn.ModuleList()
+        for rate, kernel in zip(config.upsample_rates, config.upsample_kernel_sizes, strict=True):
+            # Where kernel and rate differ by an odd number, one more sample at the right makes the length exact.
+            extra = (kernel - rate) % 2
+            padding = (kernel - rate + extra) // 2
+            self.ups.append(nn.ConvTranspose1d(channels, channels // 2, kernel, rate, padding, output_padding=extra))
+            channels //= 2
+            self.resblocks.append(
+                nn.ModuleList(
+                    ResBlock(channels, size, dilations, config.resblock)
+                    for size, dilations in zip(config.resblock_kernel_sizes, config.resblock_dilations, strict=True)
+                )
+            )
+        self.channels_out = channels
+        for module in [*self.ups.modules(), *self.resblocks.modules()]:
+            if isinstance(module, (nn.Conv1d, nn.ConvTranspose1d)):
+                nn.init.trunc_normal_(module.weight, std=0.01)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv_pre(x)
+        for up, blocks in zip(self.ups, self.resblocks, strict=True):
+            assert isinstance(blocks, nn.ModuleList)
+            x = up(F.leaky_relu(x, SLOPE))
+            x = sum((block(x) for block in blocks), torch.zeros((), device=x.device)) / len(blocks)
+        return F.leaky_relu(x)
+
+    def frames_behind(self, first: int, last: int) -> tuple[int, int]:
+        """The first and last mel frame that the outputs ``first`` to ``last`` of the trunk depend on."""
+        c = self.config
+        blocks = (
+            sum((size // 2) * (d + (c.resblock == 1)) for d in dilations)
+            for size, dilations in zip(c.resblock_kernel_sizes, c.resblock_dilations, strict=True)
+        )
+        reach = max(blocks)
+        for rate, kernel in reversed(list(zip(c.upsample_rates, c.upsample_kernel_sizes, strict=True))):
+            padding = (kernel - rate + (kernel - rate) % 2) // 2
+            # Input m of a transposed convolution reaches the outputs m * rate - padding + (0 ... kernel - 1).
+            first = math.ceil((first - reach + padding - kernel + 1) / rate)
+            last = math.floor((last + reach + padding) / rate)
+        return first - _OUTER_KERNEL // 2, last + _OUTER_KERNEL // 2
+
+
+def check_hop(rates: tuple[int, ...], mel_spec: MelSpec) -> None:
+    """Raise VocoderError unless the upsampling rates multiply to the hop length of the mel."""
+    product = math.prod(rates)
+    if product != mel_spec.hop_length:
+        listed = " x ".join(map(str, rates))
+        raise VocoderError(
+            f"the upsampling {listed} = {product} must equal the hop_length of the mel, {mel_spec.hop_length}"
+        )
+
+
+class HiFiGAN(Generator):
+    """HiFi-GAN generator. See the head of this file."""
+
+    config_type = HiFiGANConfig
+    config: HiFiGANConfig
+    uses_weight_norm = True
+
+    def __init__(self, config: HiFiGANConfig, mel_spec: MelSpec) -> None:
+        super().__init__(config, mel_spec)
+        check_hop(config.upsample_rates, mel_spec)
+        self.standardize = Standardize(mel_spec.n_mels)
+        self.trunk = HiFiGANTrunk(config, mel_spec.n_mels)
+        self.conv_post = nn.Conv1d(self.trunk.channels_out, 1, _OUTER_KERNEL, padding=_OUTER_KERNEL // 2)
+        nn.init.trunc_normal_(self.conv_post.weight, std=0.01)
+
+    @property
+    def receptive_field(self) -> int:
+        reach = _OUTER_KERNEL // 2
+        first, last = self.trunk.frames_behind(-reach, self.mel_spec.hop_length - 1 + reach)
+        return max(-first, last)
+
+    def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
+        return torch.tanh(self.conv_post(self.trunk(self.standardize(mel))).float())

@@ -1,0 +1,88 @@
+"""iSTFTNet: HiFi-GAN whose last upsamplings are done by an inverse STFT (Kaneko et al. 2022, arXiv 2203.02395).
+
+Named as in the paper: C8C8I keeps the upsamplings by 8 and 8 of HiFi-GAN V1 and leaves the remaining factor of 4 to the
+inverse STFT, whose window is four hops long. Follows rishikksh20/iSTFTNet-pytorch (Apache 2.0), the implementation in
+use: magnitude exp(.), phase sin(.), one frame reflected before the last convolution so that frames + 1 spectra give
+frames hops of audio.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from vocoders.generators.base import Generator
+from vocoders.generators.hifigan import HIFIGAN_CONFIGS, HiFiGANConfig, HiFiGANTrunk, check_hop
+from vocoders.layers import Standardize
+from vocoders.mel import MelSpec
+from vocoders.stft import STFT, reflect_pad
+
+_OUTER_KERNEL = 7
+
+
+class ISTFTNetConfig(HiFiGANConfig):
+    """Sizes of iSTFTNet; the defaults are V1-C8C8I."""
+
+    upsample_rates: tuple[int, ...] = (8, 8)
+    upsample_kernel_sizes: tuple[int, ...] = (16, 16)
+    istft_hop: int = Field(4, gt=0, le=4096, description="samples; the window has four times as many")
+
+
+def _variant(trunk: str, kept: int) -> ISTFTNetConfig:
+    """The configuration of a HiFi-GAN that keeps its first ``kept`` upsamplings."""
+    base = HIFIGAN_CONFIGS[trunk]
+    return ISTFTNetConfig(
+        **base.model_dump(exclude={"upsample_rates", "upsample_kernel_sizes"}),
+        upsample_rates=base.upsample_rates[:kept],
+        upsample_kernel_sizes=base.upsample_kernel_sizes[:kept],
+        istft_hop=math.prod(base.upsample_rates[kept:]),
+    )
+
+
+ISTFTNET_CONFIGS = {
+    "v1-c8c8i": _variant("v1", 2),
+    "v1-c8c8c2i": _variant("v1", 3),
+    # One upsampling by 8, at the channels of the second stage where 1 stands for a stage without upsampling.
+    "v1-c8c1i": ISTFTNetConfig(upsample_rates=(8, 1), upsample_kernel_sizes=(16, 1), istft_hop=32),
+    "v1-c8i": _variant("v1", 1),
+    "v2-c8c8i": _variant("v2", 2),
+    "v3-c8c8i": _variant("v3", 2),
+}
+
+
+class ISTFTNet(Generator):
+    """iSTFTNet generator. See the head of this file."""
+
+    config_type = ISTFTNetConfig
+    config: ISTFTNetConfig
+    uses_weight_norm = True
+
+    def __init__(self, config: ISTFTNetConfig, mel_spec: MelSpec) -> None:
+        super().__init__(config, mel_spec)
+        check_hop((*config.upsample_rates, config.istft_hop), mel_spec)
+        self.standardize = Standardize(mel_spec.n_mels)
+        self.trunk = HiFiGANTrunk(config, mel_spec.n_mels)
+        self.stft = STFT(4 * config.istft_hop, config.istft_hop, padding="center")
+        self.conv_post = nn.Conv1d(
+            self.trunk.channels_out, self.stft.n_fft + 2, _OUTER_KERNEL, padding=_OUTER_KERNEL // 2
+        )
+        nn.init.trunc_normal_(self.conv_post.weight, std=0.01)
+
+    @property
+    def receptive_field(self) -> int:
+        hop = self.config.istft_hop
+        # Sample n is covered by the spectra whose window of 4 hops, centred on spectrum t at t * hop, holds it.
+        first = math.ceil((0 - 2 * hop + 1) / hop)
+        last = math.floor((self.mel_spec.hop_length - 1 + 2 * hop) / hop)
+        # Spectrum t is trunk output t - 1, behind the reflected one.
+        first, last = first - 1 - _OUTER_KERNEL // 2, last - 1 + _OUTER_KERNEL // 2
+        first, last = self.trunk.frames_behind(first, last)
+        return max(-first, last)
+
+    def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
+        x = self.conv_post(reflect_pad(self.trunk(self.standardize(mel)), 1, 0)).float()
+        magnitude, angle = x.chunk(2, dim=1)
+        return self.stft.inverse(torch.polar(magnitude.exp(), angle.sin())).unsqueeze(1)

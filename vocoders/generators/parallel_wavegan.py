@@ -1,0 +1,128 @@
+"""Parallel WaveGAN: a non-autoregressive WaveNet from noise to speech (Yamamoto et al. 2020, arXiv 1910.11480).
+
+Follows kan-bayashi/ParallelWaveGAN (MIT) where it departs from the paper: the skip connections are scaled by
+sqrt(1 / layers), the residual ones by sqrt(1 / 2), and the mel passes a convolution over ``context`` frames on each
+side before it is upsampled by repetition and smoothing filters.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vocoders.config import Channels, Config, Count, OddSize
+from vocoders.generators.base import Generator
+from vocoders.generators.hifigan import check_hop
+from vocoders.layers import Standardize
+from vocoders.mel import MelSpec
+
+
+class ParallelWaveGANConfig(Config):
+    """Sizes of Parallel WaveGAN; the defaults are version 1 at 22.05 kHz."""
+
+    layers: Count = 30
+    stacks: Count = Field(3, description="the dilations 1, 2, 4 ... start anew in each")
+    kernel_size: OddSize = 3
+    residual_channels: Channels = 64
+    gate_channels: Channels = 128
+    skip_channels: Channels = 64
+    context: int = Field(2, ge=0, le=64, description="mel frames on each side")
+    upsample_rates: tuple[Count, ...] = (4, 4, 4, 4)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ParallelWaveGANConfig:
+        if self.layers % self.stacks:
+            raise ValueError(f"{self.layers} layers cannot be divided into {self.stacks} stacks")
+        if self.gate_channels % 2:
+            raise ValueError(f"gate_channels must be even, got {self.gate_channels}")
+        return self
+
+
+PARALLEL_WAVEGAN_CONFIGS = {
+    "v1": ParallelWaveGANConfig(),
+    "v3": ParallelWaveGANConfig(kernel_size=5),
+    "v1-24k": ParallelWaveGANConfig(upsample_rates=(4, 5, 3, 5)),
+}
+
+
+class ResidualBlock(nn.Module):
+    """Gated dilated convolution of WaveNet: (x, c) -> (residual, skip), all (batch, channels, samples)."""
+
+    def __init__(self, config: ParallelWaveGANConfig, n_mels: int, dilation: int) -> None:
+        super().__init__()
+        residual, gate = config.residual_channels, config.gate_channels
+        padding = dilation * (config.kernel_size // 2)
+        self.conv = nn.Conv1d(residual, gate, config.kernel_size, dilation=dilation, padding=padding)
+        self.conv1x1_aux = nn.Conv1d(n_mels, gate, 1, bias=False)
+        self.conv1x1_out = nn.Conv1d(gate // 2, residual, 1)
+        self.conv1x1_skip = nn.Conv1d(gate // 2, config.skip_channels, 1)
+
+    def forward(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        a, b = (self.conv(x) + self.conv1x1_aux(c)).chunk(2, dim=1)
+        gated = torch.tanh(a) * torch.sigmoid(b)
+        return (self.conv1x1_out(gated) + x) * math.sqrt(0.5), self.conv1x1_skip(gated)
+
+
+class ParallelWaveGAN(Generator):
+    """Parallel WaveGAN generator. See the head of this file."""
+
+    config_type = ParallelWaveGANConfig
+    config: ParallelWaveGANConfig
+    uses_noise = True
+    uses_weight_norm = True
+
+    def __init__(self, config: ParallelWaveGANConfig, mel_spec: MelSpec) -> None:
+        super().__init__(config, mel_spec)
+        check_hop(config.upsample_rates, mel_spec)
+        self.standardize = Standardize(mel_spec.n_mels)
+        self.conv_in = nn.Conv1d(mel_spec.n_mels, mel_spec.n_mels, 2 * config.context + 1, bias=False)
+        self.smooth = nn.ModuleList(
+            nn.Conv2d(1, 1, (1, 2 * rate + 1), padding=(0, rate), bias=False) for rate in config.upsample_rates
+        )
+        self.first_conv = nn.Conv1d(1, config.residual_channels, 1)
+        self.conv_layers = nn.ModuleList(
+            ResidualBlock(config, mel_spec.n_mels, dilation) for dilation in self._dilations()
+        )
+        self.last_conv1 = nn.Conv1d(config.skip_channels, config.skip_channels, 1)
+        self.last_conv2 = nn.Conv1d(config.skip_channels, 1, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv1d):
+                nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Conv2d):
+                nn.init.constant_(module.weight, 1 / module.kernel_size[1])
+
+    def _dilations(self) -> list[int]:
+        period = self.config.layers // self.config.stacks
+        return [2 ** (layer % period) for layer in range(self.config.layers)]
+
+    @property
+    def receptive_field(self) -> int:
+        reach = (self.config.kernel_size // 2) * sum(self._dilations())
+        first, last = -reach, self.mel_spec.hop_length - 1 + reach
+        for rate in reversed(self.config.upsample_rates):
+            first, last = (first - rate) // rate, (last + rate) // rate
+        return max(-first, last) + self.config.context
+
+    def set_statistics(self, mel: Tensor) -> None:
+        self.standardize.fit(mel)
+
+    def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
+        assert noise is not None
+        context = self.config.context
+        c = self.conv_in(F.pad(self.standardize(mel), (context, context), mode="replicate")).unsqueeze(1)
+        for rate, smooth in zip(self.config.upsample_rates, self.smooth, strict=True):
+            c = smooth(c.repeat_interleave(rate, dim=-1))
+        c = c.squeeze(1)
+        x = self.first_conv(noise)
+        skips = torch.zeros((), device=x.device)
+        for layer in self.conv_layers:
+            x, skip = layer(x, c)
+            skips = skips + skip
+        x = self.last_conv1(F.relu(skips * math.sqrt(1 / len(self.conv_layers))))
+        return self.last_conv2(F.relu(x)).float()
