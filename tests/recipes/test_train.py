@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import corpus
+import models
 import pytest
 import torch
 from safetensors.torch import load_file

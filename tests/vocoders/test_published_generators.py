@@ -121,6 +121,7 @@ def test_any_rate_and_kernel_give_the_exact_length(rates: tuple[int, int], extra
             {"resblock_kernel_sizes": [3, 7]},
             "2 resblock_kernel_sizes need as many resblock_dilations, got 3",
         ),
+        ("hifigan", {"upsample_rates": [8, 8, 4, 1]}, "without upsampling needs an odd kernel, got 4"),
         ("hifigan", {"channels": 24}, "24 channels cannot be halved 4 times"),
         ("istftnet", {"istft_hop": 8}, r"8 x 8 x 8 = 512 .*, 256"),
         ("parallel-wavegan", {"upsample_rates": [4, 4]}, r"4 x 4 = 16 .*, 256"),
