@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
-from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
+from torch.nn.utils.parametrize import is_parametrized
 
 from losses.energy_distance import energy_distance
 from losses.spectral import MelLoss, MultiResolutionSTFTLoss, STFTDistance
@@ -22,7 +21,7 @@ from recipes.metrics import pitch_metrics
 from recipes.recipe import Recipe
 from vocoders.checkpoint import Checkpoint, load_checkpoint
 from vocoders.errors import VocoderError
-from vocoders.generators import build_generator
+from vocoders.generators import build_generator, generator_name
 from vocoders.generators.base import Generator
 from vocoders.generators.hnmask import HNMask
 from vocoders.mel import MelSpectrogram
@@ -124,7 +123,7 @@ class GeneratorTask(Task):
                 )
             self.model.load_state_dict(donor.state_dict())
         if self.model.uses_weight_norm:
-            for layer in self.model.modules():
+            for layer in list(self.model.modules()):
                 if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d)):
                     weight_norm(layer)
         self.mel_loss = MelLoss(aligned(recipe.mel))
@@ -196,10 +195,13 @@ class GeneratorTask(Task):
 
     def checkpoint(self, model: nn.Module) -> Checkpoint:
         assert isinstance(model, Generator)
-        folded = copy.deepcopy(model)
-        for layer in folded.modules():
+        # A fresh one with the weights as the layers use them; PyTorch's own removal breaks copies that share the class.
+        weights = {key: value for key, value in model.state_dict().items() if "parametrizations" not in key}
+        for name, layer in model.named_modules():
             if is_parametrized(layer):
-                remove_parametrizations(layer, "weight")
+                weights[f"{name}.weight"] = layer.weight
+        folded = build_generator(generator_name(model), model.config.model_dump(), self.recipe.mel)
+        folded.load_state_dict(weights)
         return Checkpoint(self.recipe.mel, generator=folded, pitch=self.pitch)
 
 
