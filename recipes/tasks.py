@@ -200,8 +200,9 @@ class GeneratorTask(Task):
         for name, layer in model.named_modules():
             if is_parametrized(layer):
                 weights[f"{name}.weight"] = layer.weight
-        folded = build_generator(generator_name(model), model.config.model_dump(), self.recipe.mel)
-        folded.load_state_dict(weights)
+        with torch.device("meta"):  # laid out without drawing initial weights: the random state belongs to the training
+            folded = build_generator(generator_name(model), model.config.model_dump(), self.recipe.mel)
+        folded.load_state_dict(weights, assign=True)
         return Checkpoint(self.recipe.mel, generator=folded, pitch=self.pitch)
 
 
