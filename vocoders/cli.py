@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vocoders.errors import VocoderError
@@ -150,8 +151,54 @@ def vocoders(arguments: list[str] | None = None) -> int:
     )
     info.add_argument("--json", action="store_true", help="for machines")
     info.set_defaults(run=_info)
+    importing = commands.add_parser(
+        "import",
+        help="take over a checkpoint of another project",
+        description="Turn a checkpoint of another project into one of ours; see the README for the families.",
+    )
+    importing.add_argument("family", help="hifi-gan, istftnet, parallel-wavegan, wavehax or speecht5-hifigan")
+    importing.add_argument("checkpoint", type=Path, help="the file that project's training wrote")
+    importing.add_argument("--config", type=Path, help="its configuration (default: config.json or .yml beside it)")
+    importing.add_argument("--stats", type=Path, help="mean and scale of its mels, .npy or .h5")
+    importing.add_argument("--mel-convention", metavar="NAME", help="where the configuration does not say it")
+    importing.add_argument("-o", "--output", type=Path, required=True, help="model.safetensors")
+    importing.set_defaults(run=_import)
+    listing = commands.add_parser("list", help="generators, mel conventions, built-in voices")
+    listing.set_defaults(run=_list)
     options = parser.parse_args(arguments)
     return _run(lambda: options.run(options), "vocoders")
+
+
+def _import(options: argparse.Namespace) -> int:
+    from vocoders.checkpoint import save_checkpoint
+    from vocoders.generators import generator_name
+    from vocoders.importers import import_checkpoint
+
+    checkpoint = import_checkpoint(
+        options.family, options.checkpoint, options.config, options.stats, options.mel_convention
+    )
+    assert checkpoint.generator is not None
+    save_checkpoint(checkpoint, options.output)
+    print(f"wrote {options.output}: {generator_name(checkpoint.generator)}, mel convention {checkpoint.mel_spec.name}")
+    return 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    from vocoders.generators import GENERATORS
+    from vocoders.mel import CONVENTIONS
+    from vocoders.vocoder import DEFAULT_VOICE, list_voices
+
+    print("generators")
+    for name, kind in GENERATORS.items():
+        print(f"  {name:<18} {(sys.modules[kind.__module__].__doc__ or '').splitlines()[0]}")
+    print("mel conventions")
+    for name, spec in CONVENTIONS.items():
+        band = f"{spec.fmin:g}-{spec.fmax:g} Hz"
+        print(f"  {name:<18} {spec.sample_rate} Hz, hop {spec.hop_length}, {spec.n_mels} mels, {band}, {spec.log}")
+    print("built-in voices")
+    for name in list_voices():
+        print(f"  {name}{' (default)' if name == DEFAULT_VOICE else ''}")
+    return 0
 
 
 def _info(options: argparse.Namespace) -> int:

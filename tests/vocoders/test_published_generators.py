@@ -1,12 +1,5 @@
-"""HiFi-GAN, iSTFTNet and Parallel WaveGAN: parity with the public implementations, and the published sizes.
+"""Sizes and configurations of HiFi-GAN, iSTFTNet and Parallel WaveGAN; their parity stands in test_importers.py."""
 
-data/*_golden.npz were made by running jik876/hifi-gan, rishikksh20/iSTFTNet-pytorch and kan-bayashi/ParallelWaveGAN at
-tiny sizes with random weights: input, output, and the weights under our names with the weight norm folded.
-"""
-
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 
@@ -17,63 +10,7 @@ from vocoders.generators.istftnet import ISTFTNET_CONFIGS
 from vocoders.generators.parallel_wavegan import PARALLEL_WAVEGAN_CONFIGS
 from vocoders.mel import CONVENTIONS
 
-DATA = Path(__file__).parent.parent / "data"
 SPEC = CONVENTIONS["hifigan-22k"]
-
-
-def check(file: str, part: str, name: str, config: dict, hop: int, n_mels: int) -> None:
-    """Our output on the stored weights and input is the stored output, to 1e-4 of its standard deviation."""
-    with np.load(DATA / file) as stored:
-        golden = {k.removeprefix(part): torch.from_numpy(stored[k]) for k in stored.files if k.startswith(part)}
-    spec = MelSpec(sample_rate=8000, n_fft=256, hop_length=hop, win_length=256, n_mels=n_mels, fmin=0, fmax=4000)
-    model = build_generator(name, config, spec).eval()
-    weights = {k.removeprefix("weights/"): v for k, v in golden.items() if k.startswith("weights/")}
-    missing = model.load_state_dict(weights, strict=False)
-    assert missing.unexpected_keys == []
-    assert missing.missing_keys == ["standardize.mean", "standardize.scale"]
-    with torch.no_grad():
-        audio = model(golden["mel"], noise=golden.get("noise"))
-    assert audio.shape == golden["audio"].shape
-    assert float((audio - golden["audio"]).abs().max() / golden["audio"].std()) < 1e-4
-
-
-@pytest.mark.parametrize(("kind", "dilations"), [(1, [[1, 3, 5], [1, 2, 4]]), (2, [[1, 2], [2, 6]])])
-def test_hifigan(kind: int, dilations: list) -> None:
-    config = {
-        "channels": 16,
-        "upsample_rates": [4, 3, 2],
-        "upsample_kernel_sizes": [8, 7, 4],
-        "resblock": kind,
-        "resblock_kernel_sizes": [3, 5],
-        "resblock_dilations": dilations,
-    }
-    check("hifigan_golden.npz", f"{kind}/", "hifigan", config, 24, 80)
-
-
-def test_istftnet() -> None:
-    config = {
-        "channels": 16,
-        "upsample_rates": [4, 2],
-        "upsample_kernel_sizes": [8, 4],
-        "istft_hop": 3,
-        "resblock_kernel_sizes": [3],
-        "resblock_dilations": [[1, 3, 5]],
-    }
-    check("istftnet_golden.npz", "", "istftnet", config, 24, 10)
-
-
-@pytest.mark.parametrize("kernel_size", [3, 5])
-def test_parallel_wavegan(kernel_size: int) -> None:
-    config = {
-        "layers": 6,
-        "stacks": 2,
-        "kernel_size": kernel_size,
-        "residual_channels": 8,
-        "gate_channels": 12,
-        "skip_channels": 6,
-        "upsample_rates": [4, 5, 3],
-    }
-    check("parallel_wavegan_golden.npz", f"{kernel_size}/", "parallel-wavegan", config, 60, 10)
 
 
 @pytest.mark.parametrize(
