@@ -42,6 +42,7 @@ SMALL = {
         "skip_channels": 8,
         "upsample_rates": [4, 8],
     },
+    "multi-stream-wavehax": {"streams": 2, "n_fft": 32, "channels": 6, "blocks": 2, "kernel_size": [5, 3]},
     "wavehax": {"n_fft": 64, "channels": 6, "blocks": 2, "kernel_size": [5, 3], "framewise_norm": True},
 }
 assert set(SMALL) == set(GENERATORS)
@@ -51,6 +52,8 @@ def fitted(name: str, hop: int) -> dict:
     """A small configuration for a hop length that 4 divides."""
     if name in ("hnmask", "wavehax"):
         return SMALL[name] | {"n_fft": 2 * hop}
+    if name == "multi-stream-wavehax":
+        return SMALL[name] | {"n_fft": hop}
     if name == "istftnet":
         return SMALL[name] | {"upsample_rates": [hop // 4], "upsample_kernel_sizes": [hop // 2]}
     rates = {"upsample_rates": [hop // 4, 4]}

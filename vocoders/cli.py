@@ -163,6 +163,16 @@ def vocoders(arguments: list[str] | None = None) -> int:
     importing.add_argument("--mel-convention", metavar="NAME", help="where the configuration does not say it")
     importing.add_argument("-o", "--output", type=Path, required=True, help="model.safetensors")
     importing.set_defaults(run=_import)
+    designing = commands.add_parser(
+        "design",
+        help="a valid configuration for any sample rate",
+        description="Print a valid configuration of a generator for a sample rate and hop, and what it costs.",
+    )
+    designing.add_argument("--generator", required=True, help="a name that 'vocoders list' prints")
+    designing.add_argument("--sample-rate", type=int, required=True, metavar="HZ")
+    designing.add_argument("--hop", type=int, required=True, metavar="SAMPLES", help="between mel frames")
+    designing.add_argument("--mels", type=int, metavar="N", help="default: 80, 100 or 128, by the sample rate")
+    designing.set_defaults(run=_design)
     listing = commands.add_parser("list", help="generators, mel conventions, built-in voices")
     listing.set_defaults(run=_list)
     options = parser.parse_args(arguments)
@@ -180,6 +190,25 @@ def _import(options: argparse.Namespace) -> int:
     assert checkpoint.generator is not None
     save_checkpoint(checkpoint, options.output)
     print(f"wrote {options.output}: {generator_name(checkpoint.generator)}, mel convention {checkpoint.mel_spec.name}")
+    return 0
+
+
+def _design(options: argparse.Namespace) -> int:
+    import json
+
+    from vocoders.design import build_on_meta, design, macs_per_second
+
+    config, spec = design(options.generator, options.sample_rate, options.hop, options.mels)
+    generator = build_on_meta(options.generator, config, spec)
+    context = generator.receptive_field
+    frame = spec.hop_length / spec.sample_rate * 1000
+    print("# for a recipe; JSON is YAML")
+    print(f"mel: {spec.model_dump_json()}")
+    print(f"generator: {json.dumps({'name': options.generator, 'config': config})}")
+    print(f"# parameters      {sum(p.numel() for p in generator.parameters()) / 1e6:.2f} M")
+    print(f"# work            {macs_per_second(generator) / 1e9:.2f} GMAC per second of audio")
+    reach = "the whole utterance" if context is None else f"{context} frames on each side, {context * frame:.0f} ms"
+    print(f"# receptive field {reach}")
     return 0
 
 

@@ -169,7 +169,7 @@ def _parallel_wavegan(config: Settings, content: Settings, _: MelSpec | None) ->
 
 
 def _wavehax(config: Settings, content: Settings, spec: MelSpec | None) -> Parts:
-    """chomeyama/wavehax: {"model": {"generator": ...}} and a YAML with the generator's part as "generator", or alone."""
+    """chomeyama/wavehax: {"model": {"generator": ...}} and a YAML, the generator below "generator" or at its top."""
     config = config.get("generator", config)
     for key, only in (("prior_type", "pcph"), ("use_logmag_phase", False), ("use_layer_norm", True)):
         if config.get(key, only) != only:
@@ -187,10 +187,17 @@ def _wavehax(config: Settings, content: Settings, spec: MelSpec | None) -> Parts
         "kernel_size": [kernel, kernel] if isinstance(kernel, int) else kernel,
         "framewise_norm": config.get("framewise_norm", False),
     }
+    name = "wavehax"
+    if "num_splits" in config:
+        if config["decomposer"] != "MultiStream1d":
+            raise VocoderError(f"multi-stream Wavehax with {config['decomposer']} is not supported, only MultiStream1d")
+        name, own["streams"] = "multi-stream-wavehax", config["num_splits"]
+        own["framewise_norm"] = config.get("framewise_norm", True)
     weights: Weights = {}
     for key, value in content["model"]["generator"].items():
-        if key.startswith("stft."):
-            continue  # windows
+        if key.startswith("stft.") or key == "decomposer.updown_filter":
+            continue  # constants
+        key = key.replace("decomposer.conv_analysis", "split").replace("decomposer.conv_synthesis", "join")
         key = key.replace("norm.gamma", "norm.weight").replace("norm.beta", "norm.bias")
         if key.endswith("dwconv.weight"):
             value = value.transpose(2, 3)  # (bins, frames) -> (frames, bins)
@@ -199,7 +206,7 @@ def _wavehax(config: Settings, content: Settings, spec: MelSpec | None) -> Parts
         elif value.dim() == 4:  # 1 x 1 convolutions
             value = value[:, :, 0, 0]
         weights[key] = value.contiguous()
-    return "wavehax", own, _require(spec), weights
+    return name, own, _require(spec), weights
 
 
 FAMILIES: dict[str, Callable[[Any, Any, MelSpec | None], Parts]] = {

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from vocoders.config import Config, FFTSize, bind
 from vocoders.errors import MelMismatch, VocoderError
-from vocoders.stft import STFT, Padding
+from vocoders.stft import STFT, Padding, full_precision
 
 
 class MelSpec(Config):
@@ -250,5 +250,5 @@ class MelSpectrogram(nn.Module):
             values = values if self.spec.power == 2 else values.sqrt()
         else:
             values = spectrum.abs()
-        with torch.autocast(values.device.type, enabled=False):
+        with full_precision(values):
             return self.spec.compress(self.filter_bank @ values)

@@ -11,6 +11,11 @@ from torch.nn import functional as F
 Padding = Literal["same", "same-zeros", "center"]
 
 
+def full_precision(x: Tensor) -> torch.autocast:
+    """A context without autocast on the device of ``x``, also for shapes without data on "meta"."""
+    return torch.autocast("cpu" if x.device.type == "meta" else x.device.type, enabled=False)
+
+
 def reflect_pad(x: Tensor, left: int, right: int, dim: int = -1) -> Tensor:
     """Mirror both ends of ``dim`` without repeating the edge, as ``numpy.pad(mode="reflect")``.
 

@@ -10,6 +10,7 @@ from vocoders.generators.base import Generator
 from vocoders.generators.hifigan import HiFiGAN
 from vocoders.generators.hnmask import HNMask
 from vocoders.generators.istftnet import ISTFTNet
+from vocoders.generators.multi_stream_wavehax import MultiStreamWavehax
 from vocoders.generators.parallel_wavegan import ParallelWaveGAN
 from vocoders.generators.wavehax import Wavehax
 from vocoders.mel import MelSpec
@@ -20,6 +21,7 @@ GENERATORS: dict[str, type[Generator]] = {
     "istftnet": ISTFTNet,
     "parallel-wavegan": ParallelWaveGAN,
     "wavehax": Wavehax,
+    "multi-stream-wavehax": MultiStreamWavehax,
 }
 
 

@@ -33,7 +33,7 @@ from vocoders.generators.base import Generator
 from vocoders.layers import ConvNeXtBlock1d, ConvNeXtBlock2d
 from vocoders.mel import MelSpec, MelSpectrogram, bin_frequencies, mel_filter_bank, mel_frequencies
 from vocoders.pitch import harmonic_prior
-from vocoders.stft import STFT
+from vocoders.stft import STFT, full_precision
 
 
 class HNMaskConfig(Config):
@@ -171,7 +171,7 @@ class HNMask(Generator):
     def mix(self, mel: Tensor, harmonic: Tensor, mask: Tensor, noise: Tensor) -> Tensor:
         """E (a H + b N) as audio (batch, 1, samples), from what ``shape`` gives and noise (batch, 1, samples)."""
         noise_spectrum = self.stft(noise.squeeze(1)).transpose(1, 2) / self._unit
-        with torch.autocast(mel.device.type, enabled=False):
+        with full_precision(mel):
             log_envelope = self.envelope(mel.float()) + self.envelope_offset[:, None]
             spectrum = log_envelope.clamp_max(10.0).exp().transpose(1, 2) * (harmonic + mask * noise_spectrum)
             return self.stft.inverse(spectrum.transpose(1, 2)).unsqueeze(1)
@@ -184,7 +184,7 @@ class HNMask(Generator):
     def project(self, audio: Tensor, mel: Tensor, passes: int) -> Tensor:
         """Pull the mel of ``audio`` (batch, 1, samples) towards ``mel``: scale its spectrogram by what is missing."""
         audio = audio.squeeze(1)
-        with torch.autocast(mel.device.type, enabled=False):
+        with full_precision(mel):
             mel = mel.float()
             for _ in range(passes):
                 spectrum = self.projection_stft(audio)

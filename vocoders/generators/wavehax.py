@@ -22,7 +22,7 @@ from vocoders.mel import MelSpec
 from vocoders.pitch import harmonic_prior
 from vocoders.stft import STFT, reflect_pad
 
-_PROJECTION_KERNEL = 7
+PROJECTION_KERNEL = 7
 
 
 class WavehaxConfig(Config):
@@ -62,8 +62,8 @@ class Wavehax(Generator):
         bins = config.n_fft // 2 + 1
         self.standardize = Standardize(mel_spec.n_mels)
         self.stft = STFT(config.n_fft, mel_spec.hop_length, padding="same-zeros")
-        self.prior_proj = nn.Conv1d(bins, bins, _PROJECTION_KERNEL)
-        self.cond_proj = nn.Conv1d(mel_spec.n_mels, bins, _PROJECTION_KERNEL)
+        self.prior_proj = nn.Conv1d(bins, bins, PROJECTION_KERNEL)
+        self.cond_proj = nn.Conv1d(mel_spec.n_mels, bins, PROJECTION_KERNEL)
         self.input_proj = nn.Linear(5, config.channels, bias=False)
         self.input_norm = LayerNorm2d(config.channels, config.framewise_norm)
         self.blocks = nn.Sequential(
@@ -80,7 +80,7 @@ class Wavehax(Generator):
         )
         self.output_norm = LayerNorm2d(config.channels, config.framewise_norm)
         self.output_proj = nn.Linear(config.channels, 2)
-        self.apply(_initialize)
+        self.apply(initialize)
 
     @property
     def receptive_field(self) -> int | None:
@@ -88,22 +88,18 @@ class Wavehax(Generator):
             return None
         hop = self.mel_spec.hop_length
         transform = math.ceil((self.config.n_fft - hop) / 2 / hop)  # once into the prior's spectrogram, once out
-        return 2 * transform + _PROJECTION_KERNEL // 2 + self.config.blocks * (self.config.kernel_size[1] // 2)
+        return 2 * transform + PROJECTION_KERNEL // 2 + self.config.blocks * (self.config.kernel_size[1] // 2)
 
     def set_statistics(self, mel: Tensor) -> None:
         self.standardize.fit(mel)
-
-    def prior(self, f0: Tensor, noise: Tensor, phase: Tensor | None) -> Tensor:
-        """Harmonics at a tenth of unit power over noise at -40 dB, (batch, 1, samples)."""
-        return 0.1 * harmonic_prior(f0, self.mel_spec, phase) + 0.01 * noise
 
     def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
         assert f0 is not None
         assert noise is not None
         with torch.no_grad():
-            prior = torch.view_as_real(self.stft(self.prior(f0, noise, phase).squeeze(1)))  # (batch, bins, frames, 2)
-        real, imaginary = prior.unbind(-1)
-        reach = _PROJECTION_KERNEL // 2
+            prior = self.stft(wavehax_prior(f0, noise, phase, self.mel_spec).squeeze(1))
+        real, imaginary = prior.real, prior.imag  # (batch, bins, frames)
+        reach = PROJECTION_KERNEL // 2
         mel = self.standardize(mel)
         maps = [
             real,
@@ -118,7 +114,13 @@ class Wavehax(Generator):
         return self.stft.inverse(torch.view_as_complex(x.contiguous()).transpose(1, 2)).unsqueeze(1)
 
 
-def _initialize(module: nn.Module) -> None:
+def wavehax_prior(f0: Tensor, noise: Tensor, phase: Tensor | None, spec: MelSpec) -> Tensor:
+    """Harmonics at a tenth of unit power over noise at -40 dB, (batch, 1, samples)."""
+    return 0.1 * harmonic_prior(f0, spec, phase) + 0.01 * noise
+
+
+def initialize(module: nn.Module) -> None:
+    """The published initial weights, to be applied to every module."""
     if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Linear)):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:

@@ -1,0 +1,109 @@
+"""Multi-stream Wavehax: Wavehax over learned streams, for low latency (Yoneyama et al. 2025, arXiv 2506.03554).
+
+The prior is split into streams at a fraction of the rate by a learned filter bank, whose short spectrograms the network
+shapes side by side; a second filter bank joins the results. Follows chomeyama/wavehax (MIT), as wavehax.py does.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from vocoders.config import Channels, Config, Count, FFTSize, OddSize
+from vocoders.errors import VocoderError
+from vocoders.generators.base import Generator
+from vocoders.generators.wavehax import PROJECTION_KERNEL, initialize, wavehax_prior
+from vocoders.layers import ConvNeXtBlock2d, LayerNorm2d, Standardize
+from vocoders.mel import MelSpec
+from vocoders.stft import STFT, reflect_pad
+
+_TAPS = 63  # of the filters that split and join the streams
+
+
+class MultiStreamWavehaxConfig(Config):
+    """Sizes of multi-stream Wavehax; the defaults are the published ones, for hop 240 at 24 kHz."""
+
+    streams: Count = 4
+    n_fft: FFTSize = Field(120, description="samples of a stream, twice its hop at least")
+    channels: Channels = 64
+    blocks: Count = 8
+    expansion: Count = 2
+    kernel_size: tuple[OddSize, OddSize] = Field((7, 7), description="(bins, frames)")
+    framewise_norm: bool = Field(True, description="normalise each frame on its own: bounded context, streaming")
+
+
+class MultiStreamWavehax(Generator):
+    """Multi-stream Wavehax generator. See the head of this file."""
+
+    config_type = MultiStreamWavehaxConfig
+    config: MultiStreamWavehaxConfig
+    uses_f0 = True
+    uses_noise = True
+
+    def __init__(self, config: MultiStreamWavehaxConfig, mel_spec: MelSpec) -> None:
+        super().__init__(config, mel_spec)
+        hop, rest = divmod(mel_spec.hop_length, config.streams)
+        if rest or config.n_fft < 2 * hop:
+            raise VocoderError(
+                f"{config.streams} streams must divide the hop_length of the mel, {mel_spec.hop_length}, and n_fft be "
+                f"at least twice the hop of a stream; got n_fft {config.n_fft}"
+            )
+        bins = config.n_fft // 2 + 1
+        self.standardize = Standardize(mel_spec.n_mels)
+        self.stft = STFT(config.n_fft, hop, padding="same-zeros")
+        self.split = nn.Conv1d(1, config.streams, _TAPS, bias=False)
+        self.join = nn.Conv1d(config.streams, 1, _TAPS, bias=False)
+        self.cond_proj = nn.Conv1d(mel_spec.n_mels, config.streams * bins, PROJECTION_KERNEL)
+        self.input_proj = nn.Linear(3 * config.streams, config.channels, bias=False)
+        self.input_norm = LayerNorm2d(config.channels, config.framewise_norm)
+        scale = 1 / config.blocks
+        self.blocks = nn.Sequential(
+            *(
+                ConvNeXtBlock2d(
+                    config.channels, config.expansion, config.kernel_size, scale, framewise=config.framewise_norm
+                )
+                for _ in range(config.blocks)
+            )
+        )
+        self.output_norm = LayerNorm2d(config.channels, config.framewise_norm)
+        self.output_proj = nn.Linear(config.channels, 2 * config.streams)
+        self.apply(initialize)
+
+    @property
+    def receptive_field(self) -> int | None:
+        if not self.config.framewise_norm:
+            return None
+        filters = (_TAPS // 2) / self.mel_spec.hop_length  # frames that splitting and joining reach over
+        transform = (self.config.n_fft / self.stft.hop_length - 1) / 2
+        conditioned = max(math.ceil(filters + transform), PROJECTION_KERNEL // 2)
+        blocks = self.config.blocks * (self.config.kernel_size[1] // 2)
+        return conditioned + blocks + math.ceil(transform + filters)
+
+    def set_statistics(self, mel: Tensor) -> None:
+        self.standardize.fit(mel)
+
+    def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
+        assert f0 is not None
+        assert noise is not None
+        streams, taps = self.config.streams, _TAPS // 2
+        with torch.no_grad():
+            prior = wavehax_prior(f0, noise, phase, self.mel_spec)
+        split = self.split(reflect_pad(prior, taps, taps))[..., ::streams]
+        spectra = torch.view_as_real(self.stft(split))  # (batch, streams, bins, frames, 2)
+        reach = PROJECTION_KERNEL // 2
+        cond = self.cond_proj(reflect_pad(self.standardize(mel), reach, reach)).unflatten(1, (streams, -1))
+        maps = torch.cat([cond.unsqueeze(-1), spectra], dim=-1)  # (batch, streams, bins, frames, 3)
+        # The published order of channels: all conditions first, then real and imaginary part of each stream.
+        cond, spectra = maps[..., :1], maps[..., 1:]
+        x = torch.cat([m.permute(0, 3, 2, 1, 4).flatten(3) for m in (cond, spectra)], dim=-1)
+        x = self.blocks(self.input_norm(self.input_proj(x)))
+        x = self.output_proj(self.output_norm(x)).float().unflatten(-1, (streams, 2))
+        spectrum = torch.view_as_complex(x.contiguous())  # (batch, frames, bins, streams)
+        audio = self.stft.inverse(spectrum.permute(0, 3, 2, 1))  # (batch, streams, samples / streams)
+        # Zeros between the samples of a stream, at the rate of the whole.
+        stuffed = torch.zeros(*audio.shape, streams, device=audio.device)
+        stuffed[..., 0] = audio * streams
+        return self.join(reflect_pad(stuffed.flatten(-2), taps, taps)).float()
