@@ -1,7 +1,8 @@
-"""How long a command takes and what memory it needs: python -m recipes.benchmark [MODEL]
+"""How long things take and what memory they need: python -m recipes.benchmark [MODEL] [--generators]
 
 Times ``vocode`` on a 5 s mel from command to file, each time in a process of its own, and splits it into what precedes
-synthesis and synthesis itself; then the peak memory for a 60 s mel. Medians; the machine should be idle.
+synthesis and synthesis itself; then the peak memory for a 60 s mel. With --generators instead: parameters, work and speed
+of every published configuration, untrained. Medians; the machine should be idle.
 """
 
 from __future__ import annotations
@@ -15,9 +16,18 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
+from vocoders.design import macs_per_second
+from vocoders.generators import build_generator
+from vocoders.generators.hifigan import HIFIGAN_CONFIGS
+from vocoders.generators.istftnet import ISTFTNET_CONFIGS
+from vocoders.generators.parallel_wavegan import PARALLEL_WAVEGAN_CONFIGS
+from vocoders.generators.wavehax import WAVEHAX_CONFIGS
+from vocoders.mel import CONVENTIONS, MelSpec
 from vocoders.vocoder import load
 
 # Does what ``vocode in.npz -o out.wav`` does, with a clock between its parts.
@@ -50,11 +60,44 @@ def write_mel(folder: Path, model: str | None, seconds: float) -> Path:
     return path
 
 
+def generators_table(seconds: float = 2.0, runs: int = 5) -> str:
+    """Parameters, GMAC per second of audio and speed of every published configuration, in Markdown."""
+    sizes: dict[str, tuple[str, dict[str, Any], MelSpec]] = {}
+    spec, wavehax, pwg = (CONVENTIONS[name] for name in ("hifigan-22k", "wavehax-24k", "espnet-24k"))
+    full_band = wavehax.model_copy(update={"sample_rate": 48000, "hop_length": 480, "n_fft": 2048, "win_length": 2048})
+    sizes |= {f"HiFi-GAN {key.upper()}": ("hifigan", c.model_dump(), spec) for key, c in HIFIGAN_CONFIGS.items()}
+    sizes |= {f"iSTFTNet {key.upper()}": ("istftnet", c.model_dump(), spec) for key, c in ISTFTNET_CONFIGS.items()}
+    sizes["Parallel WaveGAN v1, 24 kHz"] = ("parallel-wavegan", PARALLEL_WAVEGAN_CONFIGS["v1-24k"].model_dump(), pwg)
+    for key, config in WAVEHAX_CONFIGS.items():
+        sizes[f"Wavehax {key}"] = ("wavehax", config.model_dump(), full_band if key == "fullband" else wavehax)
+    sizes["Wavehax multi-stream"] = ("multi-stream-wavehax", {}, wavehax)
+    sizes["HNMask"] = ("hnmask", {}, spec)
+    rows = ["| generator | parameters | GMAC/s | x real time |", "|---|---|---|---|"]
+    for label, (name, config, convention) in sizes.items():
+        model = build_generator(name, config, convention).eval()
+        frames = round(seconds * convention.sample_rate / convention.hop_length)
+        mel, f0 = torch.full((1, convention.n_mels, frames), -5.0), torch.full((1, 1, frames), 150.0)
+        times = []
+        with torch.inference_mode():
+            for _ in range(runs + 1):
+                begin = time.perf_counter()
+                model(mel, f0=f0)
+                times.append(time.perf_counter() - begin)
+        speed = seconds / statistics.median(times[1:])
+        count = sum(p.numel() for p in model.parameters()) / 1e6
+        rows.append(f"| {label} | {count:.2f} M | {macs_per_second(model) / 1e9:.2f} | {speed:.1f} |")
+    return "\n".join(rows)
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m recipes.benchmark", description="Time and memory of vocode.")
     parser.add_argument("model", nargs="?", help="as for vocode -m (default: the built-in voice)")
     parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--generators", action="store_true", help="a table of all published configurations")
     options = parser.parse_args(arguments)
+    if options.generators:
+        print(generators_table())
+        return 0
     more = [options.model] if options.model else []
     vocode = [sys.executable, "-c", "import sys; from vocoders.cli import vocode; sys.exit(vocode())", "-q"]
     vocode += ["-m", options.model] if options.model else []

@@ -80,7 +80,7 @@ def build_on_meta(name: str, config: dict[str, Any], spec: MelSpec) -> Generator
 
 
 def _rates(product: int, preferred: int) -> list[int]:
-    """Factors of ``product``, as few as possible, each at most ``preferred`` if it can be and 16 if not; large first."""
+    """Factors of ``product``, as few as possible, at most ``preferred`` where that can be, else 16; large first."""
     rates: list[int] = []
     rest = product
     while rest > 1:

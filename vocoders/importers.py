@@ -60,9 +60,11 @@ def import_checkpoint(
         raise VocoderError(f"the configuration contradicts --mel-convention {mel_convention}: {differing}")
     if stats:
         weights["standardize.mean"], weights["standardize.scale"] = _read_stats(stats, own_spec.n_mels)
-    generator = build_generator(name, sizes, own_spec).eval()
+    with torch.device("meta"):  # the weights are read once and not copied into others
+        generator = build_generator(name, sizes, own_spec)
     wanted = generator.state_dict()
-    weights = {key: wanted[key] for key in wanted if key.startswith("standardize.")} | weights
+    unset = {"standardize.mean": torch.zeros, "standardize.scale": torch.ones}
+    weights = {key: make(own_spec.n_mels, 1) for key, make in unset.items() if key in wanted} | weights
     for keys, problem in ((wanted.keys() - weights.keys(), "lacks"), (weights.keys() - wanted.keys(), "also holds")):
         if keys:
             raise VocoderError(f"{checkpoint} does not fit its configuration, it {problem}: {', '.join(sorted(keys))}")
@@ -70,7 +72,8 @@ def import_checkpoint(
         if weights[key].shape != value.shape:
             shapes = f"{tuple(weights[key].shape)} instead of {tuple(value.shape)}"
             raise VocoderError(f"{checkpoint} does not fit its configuration: {key} has the shape {shapes}")
-    generator.load_state_dict(weights)
+    generator.load_state_dict({key: value.float() for key, value in weights.items()}, assign=True)
+    generator.eval().requires_grad_(False)
     return Checkpoint(own_spec, generator, training={"imported from": family, "file": checkpoint.name})
 
 

@@ -8,6 +8,9 @@ stored, the initial phase of Wavehax by zero.
 
 import json
 import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +97,43 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     for family in ("bigvgan", "vocos"):
         assert vocoders_command(["import", family, "x.pt", "-o", str(out)]) == 2
         assert f"cannot import '{family}'; supported: hifi-gan, istftnet" in capsys.readouterr().err
+
+
+def test_memory_for_a_checkpoint_of_55_mb(tmp_path: Path) -> None:
+    """HiFi-GAN V1 in the official layout: no more than twice the file's size."""
+    from vocoders.generators.hifigan import HIFIGAN_CONFIGS, HiFiGAN
+    from vocoders.mel import CONVENTIONS
+
+    weights = {}
+    for key, value in HiFiGAN(HIFIGAN_CONFIGS["v1"], CONVENTIONS["hifigan-22k"]).state_dict().items():
+        flat = re.sub(
+            r"resblocks\.(\d)\.(\d)", lambda m: f"resblocks.{3 * int(m[1]) + int(m[2])}", key.removeprefix("trunk.")
+        )
+        if key.endswith("weight"):
+            weights[f"{flat}_g"], weights[f"{flat}_v"] = torch.ones(len(value), *[1] * (value.dim() - 1)), value
+        elif key.endswith("bias"):
+            weights[flat] = value
+    torch.save({"generator": weights}, tmp_path / "generator_v1")
+    size = (tmp_path / "generator_v1").stat().st_size
+    assert 55e6 < size < 57e6
+    config = {"resblock": "1", "upsample_rates": [8, 8, 2, 2], "upsample_kernel_sizes": [16, 16, 4, 4]}
+    config |= {"upsample_initial_channel": 512, "resblock_kernel_sizes": [3, 7, 11], "num_mels": 80, "n_fft": 1024}
+    config |= {"resblock_dilation_sizes": [[1, 3, 5]] * 3, "hop_size": 256, "win_size": 1024, "sampling_rate": 22050}
+    (tmp_path / "config.json").write_text(json.dumps(config | {"fmin": 0, "fmax": 8000}))
+    code = f"""
+import resource, time
+from pathlib import Path
+from vocoders.importers import import_checkpoint
+import torch.nn.modules.transformer
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+begin = time.perf_counter()
+import_checkpoint("hifi-gan", Path({str(tmp_path / "generator_v1")!r}))
+print(time.perf_counter() - begin, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    seconds, taken = map(float, done.stdout.split())
+    print(f"{seconds:.2f} s, {taken / size:.2f} x the size")
+    assert taken < 2 * size + 10e6  # what PyTorch imports on the way is not the checkpoint
 
 
 def test_statistics_in_hdf5(tmp_path: Path) -> None:
