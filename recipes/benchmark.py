@@ -1,8 +1,8 @@
 """How long things take and what memory they need: python -m recipes.benchmark [MODEL] [--generators]
 
 Times ``vocode`` on a 5 s mel from command to file, each time in a process of its own, and splits it into what precedes
-synthesis and synthesis itself; then the peak memory for a 60 s mel. With --generators instead: parameters, work and speed
-of every published configuration, untrained. Medians; the machine should be idle.
+synthesis and synthesis itself; then the peak memory for a 60 s mel. With --generators instead: parameters, work and
+speed of every published configuration, untrained. Medians; the machine should be idle.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def generators_table(seconds: float = 2.0, runs: int = 5) -> str:
     sizes |= {f"HiFi-GAN {key.upper()}": ("hifigan", c.model_dump(), spec) for key, c in HIFIGAN_CONFIGS.items()}
     sizes |= {f"iSTFTNet {key.upper()}": ("istftnet", c.model_dump(), spec) for key, c in ISTFTNET_CONFIGS.items()}
     sizes["Parallel WaveGAN v1, 24 kHz"] = ("parallel-wavegan", PARALLEL_WAVEGAN_CONFIGS["v1-24k"].model_dump(), pwg)
-    for key, config in WAVEHAX_CONFIGS.items():
-        sizes[f"Wavehax {key}"] = ("wavehax", config.model_dump(), full_band if key == "fullband" else wavehax)
+    for key, version in WAVEHAX_CONFIGS.items():
+        sizes[f"Wavehax {key}"] = ("wavehax", version.model_dump(), full_band if key == "fullband" else wavehax)
     sizes["Wavehax multi-stream"] = ("multi-stream-wavehax", {}, wavehax)
     sizes["HNMask"] = ("hnmask", {}, spec)
     rows = ["| generator | parameters | GMAC/s | x real time |", "|---|---|---|---|"]
