@@ -46,3 +46,9 @@ def test_options_that_it_names_exist(capsys: pytest.CaptureFixture) -> None:
 def test_files_that_it_links_exist() -> None:
     for target in re.findall(r"\]\(([\w./-]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_no_placeholder_is_left() -> None:
+    for path in ROOT.rglob("*.md"):
+        if ".venv" not in path.parts:
+            assert not re.findall(r"\b[A-Z]{2,}_[A-Z_]+\b", path.read_text().replace("MIT_LICENSE", "")), path
