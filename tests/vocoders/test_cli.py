@@ -287,6 +287,19 @@ def test_streams(work: Path) -> None:
     assert not (work / "out.wav").exists()
 
 
+def test_memory_for_a_minute_of_mel(work: Path) -> None:
+    """The built-in voice stays under 1.5 GB, whatever the length."""
+    hello = np.load(HELLO)["mel"]
+    np.save("minute.npy", np.tile(hello, 12)[:, : 60 * 22050 // 256])
+    code = (
+        "import resource; from vocoders.cli import vocode; assert vocode(['minute.npy', '-o', 'out.wav', '-q']) == 0; "
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
+    assert int(done.stdout) * 1024 < 1.5e9
+    assert soundfile.info("out.wav").duration == pytest.approx(60, abs=0.1)
+
+
 def test_a_reader_that_goes_away_is_no_traceback(work: Path) -> None:
     code = "import sys; from vocoders.cli import vocode; sys.exit(vocode())"
     np.save("long.npy", models.mel(9000)[0].numpy())

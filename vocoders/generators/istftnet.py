@@ -45,7 +45,7 @@ def _variant(trunk: str, kept: int) -> ISTFTNetConfig:
 ISTFTNET_CONFIGS = {
     "v1-c8c8i": _variant("v1", 2),
     "v1-c8c8c2i": _variant("v1", 3),
-    # One upsampling by 8, at the channels of the second stage where 1 stands for a stage without upsampling.
+    # 1 stands for a stage that upsamples nothing. Its kernel is our choice: no public implementation has this variant.
     "v1-c8c1i": ISTFTNetConfig(upsample_rates=(8, 1), upsample_kernel_sizes=(16, 1), istft_hop=32),
     "v1-c8i": _variant("v1", 1),
     "v2-c8c8i": _variant("v2", 2),
