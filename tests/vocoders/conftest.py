@@ -1,0 +1,20 @@
+from pathlib import Path
+
+import models
+import numpy as np
+import pytest
+import signals
+import soundfile
+
+from vocoders.checkpoint import save_checkpoint
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in, with a small model, mels of several lengths and a sound file."""
+    monkeypatch.chdir(tmp_path)
+    save_checkpoint(models.checkpoint(), tmp_path / "model.safetensors")
+    for frames in (1, 12, 40):
+        np.save(tmp_path / f"mel{frames}.npy", models.mel(frames)[0].numpy())
+    soundfile.write(tmp_path / "voice.wav", signals.voice(8000, 0.5), 8000)
+    return tmp_path
