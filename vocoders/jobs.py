@@ -37,7 +37,7 @@ def plan(inputs: Sequence[str], output: str, format: str | None) -> tuple[list[J
     ``format`` decides for folders and streams (default wav), for a file its ending does. Raises VocoderError for inputs
     that are not there and for outputs that are not clear, twice the same, or an input as well.
     """
-    sources = list(_expand(inputs, Path(output)))
+    sources = list(_expand(inputs, Path(output), format or "wav"))
     many = len(sources) > 1 or Path(inputs[0]).is_dir()
     ending = Path(output).suffix.lower()
     named = ending in (*AUDIO_SUFFIXES, *MEL_SUFFIXES, ".raw")
@@ -60,17 +60,21 @@ def plan(inputs: Sequence[str], output: str, format: str | None) -> tuple[list[J
     return jobs, folder
 
 
-def _expand(inputs: Sequence[str], output: Path) -> Iterator[tuple[Path | None, Path]]:
-    """Every input file, and its place below an output folder."""
+def _expand(inputs: Sequence[str], output: Path, format: str) -> Iterator[tuple[Path | None, Path]]:
+    """Every input file, and its place below an output folder that takes files of ``format``."""
     for text in inputs:
         path = Path(text)
         if text == "-":
             yield None, Path("stdin")
         elif path.is_dir():
             found = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in AUDIO_SUFFIXES + MEL_SUFFIXES]
-            # An output folder inside the input folder holds no inputs; the input folder itself may be the output.
-            outputs = output.resolve() if output.resolve() != path.resolve() else None
-            found = [p for p in found if not p.name.startswith(".") and outputs not in p.resolve().parents]
+            found = [p for p in found if not p.name.startswith(".")]
+            # What an earlier call made is no input: all of an output folder inside the input folder; the files of the
+            # output's format where the input folder is the output itself.
+            if output.resolve() == path.resolve():
+                found = [p for p in found if p.suffix.lower() != f".{format}"]
+            else:
+                found = [p for p in found if output.resolve() not in p.resolve().parents]
             if not found:
                 raise VocoderError(f"the folder {path} holds no mel (.npy, .npz) and no sound file")
             yield from ((p, p.relative_to(path)) for p in found)

@@ -198,6 +198,9 @@ def test_a_folder_may_be_input_and_output(work: Path) -> None:
     (work / "mel12.npy").rename(work / "mels" / "a.npy")
     assert vocode(["mels", "-o", "mels", "-m", "model.safetensors", "-q"]) == 0
     assert files(work / "mels") == {"a.npy", "a.wav"}
+    np.save("mels/b.npy", models.mel(3)[0].numpy())
+    assert vocode(["mels", "-o", "mels", "-m", "model.safetensors", "-q"]) == 0  # goes on where it was
+    assert files(work / "mels") == {"a.npy", "a.wav", "b.npy", "b.wav"}
 
 
 def test_links_are_followed_and_pipes_written_to(work: Path) -> None:

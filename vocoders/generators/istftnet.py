@@ -14,6 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from vocoders.config import Count
 from vocoders.generators.base import Generator
 from vocoders.generators.hifigan import HIFIGAN_CONFIGS, HiFiGANConfig, HiFiGANTrunk, check_hop
 from vocoders.layers import Standardize
@@ -26,8 +27,8 @@ _OUTER_KERNEL = 7
 class ISTFTNetConfig(HiFiGANConfig):
     """Sizes of iSTFTNet; the defaults are V1-C8C8I."""
 
-    upsample_rates: tuple[int, ...] = (8, 8)
-    upsample_kernel_sizes: tuple[int, ...] = (16, 16)
+    upsample_rates: tuple[Count, ...] = (8, 8)
+    upsample_kernel_sizes: tuple[Count, ...] = (16, 16)
     istft_hop: int = Field(4, gt=0, le=4096, description="samples; the window has four times as many")
 
 
