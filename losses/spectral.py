@@ -13,6 +13,7 @@ from vocoders.mel import MelSpec, MelSpectrogram
 from vocoders.stft import STFT
 
 RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))
+MEL_SCALES = ((32, 5), (64, 10), (128, 20), (256, 40), (512, 80), (1024, 160), (2048, 320))
 
 
 class STFTDistance(NamedTuple):
@@ -58,7 +59,8 @@ class MelLoss(nn.Module):
     """Mean absolute difference of two log-mels (HiFi-GAN, Kong et al. 2020, arXiv 2010.05646, equation 3).
 
     Args:
-        mel_spec: any convention; HiFi-GAN and Wavehax take the model's own with fmax at half the sample rate.
+        mel_spec: any convention; HiFi-GAN and Wavehax take the model's own with fmax at half the sample rate, which is
+            ``full_band(mel_spec)``.
     """
 
     def __init__(self, mel_spec: MelSpec) -> None:
@@ -77,3 +79,52 @@ class MelLoss(nn.Module):
     def distance(fake: Tensor, real: Tensor) -> Tensor:
         """Two results of ``transform`` -> their distance."""
         return F.l1_loss(fake, real)
+
+
+def full_band(spec: MelSpec) -> MelSpec:
+    """The convention with its filters spread up to half the sample rate."""
+    return spec.model_copy(update={"fmax": spec.sample_rate / 2})
+
+
+class MultiScaleMelLoss(nn.Module):
+    """Sum of the mean absolute differences of log10-mels at seven resolutions, over the full band.
+
+    The definition of Kumar et al. 2023 (Descript audio codec, arXiv 2306.06546, section 3.4), which BigVGAN v2 shares:
+    windows of 32 to 2048 samples, hops of a quarter, 5 to 320 mels, floor 1e-5.
+
+    Args:
+        sample_rate: Hz.
+        scales: (window length in samples, number of mels) of each.
+    """
+
+    def __init__(self, sample_rate: int, scales: Sequence[tuple[int, int]] = MEL_SCALES) -> None:
+        super().__init__()
+        self.mels = nn.ModuleList(
+            MelSpectrogram(
+                MelSpec(
+                    sample_rate=sample_rate,
+                    n_fft=window,
+                    hop_length=window // 4,
+                    win_length=window,
+                    n_mels=n_mels,
+                    fmin=0.0,
+                    fmax=sample_rate / 2,
+                    padding="center",
+                    log="log10",
+                )
+            )
+            for window, n_mels in scales
+        )
+
+    def forward(self, fake: Tensor, real: Tensor) -> Tensor:
+        """fake, real: audio (..., samples) of equal shape -> float32 scalar."""
+        return self.distance(self.transform(fake), self.transform(real))
+
+    def transform(self, audio: Tensor) -> list[Tensor]:
+        """Audio (..., samples) -> the log-mels that are compared."""
+        return [mel(audio) for mel in self.mels]
+
+    @staticmethod
+    def distance(fake: list[Tensor], real: list[Tensor]) -> Tensor:
+        """Two results of ``transform`` -> their distance."""
+        return torch.stack([F.l1_loss(x, y) for x, y in zip(fake, real, strict=True)]).sum()

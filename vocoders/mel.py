@@ -229,15 +229,21 @@ class MelSpectrogram(nn.Module):
 
     Computed in ``dtype``, also inside autocast. In float32 the Fourier transform rounds: values down to 70 dB below the
     loudest frequency of their frame are right to 1e-4, quieter ones less and less; hence files are analysed in float64.
+
+    With ``trainable`` the transform's basis and the ``filter_bank`` become parameters.
     """
 
     filter_bank: Tensor
 
-    def __init__(self, spec: MelSpec, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, spec: MelSpec, dtype: torch.dtype = torch.float32, trainable: bool = False) -> None:
         super().__init__()
         self.spec = spec
-        self.stft = STFT(spec.n_fft, spec.hop_length, spec.win_length, spec.padding, dtype)
-        self.register_buffer("filter_bank", torch.from_numpy(mel_filter_bank(spec)).to(dtype), persistent=False)
+        self.stft = STFT(spec.n_fft, spec.hop_length, spec.win_length, spec.padding, dtype, trainable)
+        filter_bank = torch.from_numpy(mel_filter_bank(spec)).to(dtype)
+        if trainable:
+            self.filter_bank = nn.Parameter(filter_bank)
+        else:
+            self.register_buffer("filter_bank", filter_bank, persistent=False)
 
     def forward(self, audio: Tensor) -> Tensor:
         """Audio (..., samples) in [-1, 1] -> log-mel (..., n_mels, frames)."""

@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 import signals
 import torch
+from golden import GOLDEN, audio
 
-from losses.spectral import RESOLUTIONS, MelLoss, MultiResolutionSTFTLoss
+from losses.spectral import RESOLUTIONS, MelLoss, MultiResolutionSTFTLoss, MultiScaleMelLoss, full_band
 from vocoders.mel import CONVENTIONS
 
 SPEC = CONVENTIONS["hifigan-22k"]
+LOSSES = (MultiResolutionSTFTLoss(), MelLoss(SPEC), MelLoss(full_band(SPEC)), MultiScaleMelLoss(22050))
 
 
 def reference(fake: np.ndarray, real: np.ndarray) -> tuple[float, float]:
@@ -41,6 +43,24 @@ def test_parity_with_the_formula() -> None:
     assert float(found.log_magnitude) == pytest.approx(expected[1], rel=1e-4)
 
 
+def test_parity_with_the_public_implementations() -> None:
+    """ParallelWaveGAN's own numbers, and those of BigVGAN, which equal the Descript codec's."""
+    fake, real = audio(7).squeeze(1), audio(8).squeeze(1)
+    found = MultiResolutionSTFTLoss()(fake, real)
+    assert float(found.spectral_convergence) == pytest.approx(float(GOLDEN["loss/pwg_stft/sc"]), rel=1e-5)
+    assert float(found.log_magnitude) == pytest.approx(float(GOLDEN["loss/pwg_stft/mag"]), rel=1e-5)
+    found = MultiScaleMelLoss(24000)(fake, real)
+    assert float(found) == pytest.approx(float(GOLDEN["loss/bigvgan/multiscale_mel"]), rel=1e-5)
+
+
+def test_the_full_band_hears_what_the_convention_does_not() -> None:
+    real = torch.from_numpy(signals.noise(22050, 0.4)).float()
+    spectrum = torch.fft.rfft(real)
+    spectrum[round(0.4 * 9000) :] = 0
+    muffled = torch.fft.irfft(spectrum, n=len(real))
+    assert float(MelLoss(full_band(SPEC))(muffled, real)) > 10 * float(MelLoss(SPEC)(muffled, real))
+
+
 def test_a_value_derived_by_hand() -> None:
     """Twice the amplitude: the magnitudes differ by the reference itself, their logarithms by ln 2."""
     real, _ = pair()  # noise, none of it near the smallest magnitude
@@ -48,11 +68,14 @@ def test_a_value_derived_by_hand() -> None:
     assert float(found.spectral_convergence) == pytest.approx(1.0, rel=1e-4)
     assert float(found.log_magnitude) == pytest.approx(np.log(2), rel=1e-4)
     assert float(MelLoss(SPEC)(2 * real, real)) == pytest.approx(np.log(2), rel=1e-4)
+    assert float(MultiScaleMelLoss(22050, [(512, 40), (256, 20)])(2 * real, real)) == pytest.approx(
+        2 * np.log10(2), rel=1e-4
+    )
 
 
 def test_zero_at_equality_and_positive_elsewhere() -> None:
     fake, real = pair()
-    for loss in (MultiResolutionSTFTLoss(), MelLoss(SPEC)):
+    for loss in LOSSES:
         assert float(sum(torch.stack([*_terms(loss(real, real))]))) == 0
         assert all(float(term) > 0.01 for term in _terms(loss(fake, real)))
 
@@ -63,7 +86,7 @@ def test_finite_in_float32_with_finite_gradients(which: str, autocast: bool) -> 
     _, real = pair()
     real = {"silence": torch.zeros_like(real), "equal": real, "full scale": real.sign()}[which]
     fake = (real if which == "equal" else torch.zeros_like(real)).clone().requires_grad_()
-    for loss in (MultiResolutionSTFTLoss(), MelLoss(SPEC)):
+    for loss in LOSSES:
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             terms = _terms(loss(fake, real))
         for term in terms:
@@ -75,7 +98,7 @@ def test_finite_in_float32_with_finite_gradients(which: str, autocast: bool) -> 
 
 def test_a_step_along_the_gradient_lowers_the_loss() -> None:
     fake, real = pair()
-    for loss in (MultiResolutionSTFTLoss(), MelLoss(SPEC)):
+    for loss in LOSSES:
         fake = fake.clone().requires_grad_()
         before = sum(_terms(loss(fake, real)))
         (gradient,) = torch.autograd.grad(before, fake)

@@ -1,0 +1,56 @@
+"""The adversarial objectives and feature matching, as pure functions of what discriminators return.
+
+All are sums over the sub-discriminators, as in HiFi-GAN's equations, of means over scores or features, and computed in
+float32, also inside autocast. (Wavehax sums likewise; ParallelWaveGAN divides by the number of sub-discriminators.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from losses.discriminators.base import Judgement
+
+Objective = Literal["lsgan", "hinge"]
+
+
+def discriminator_loss(real: Sequence[Judgement], fake: Sequence[Judgement], objective: Objective = "lsgan") -> Tensor:
+    """What the discriminator minimises: float32 scalar.
+
+    lsgan: mean (1 - D(real))^2 + mean D(fake)^2 (Mao et al. 2017; HiFi-GAN, equation 1).
+    hinge: mean max(0, 1 - D(real)) + mean max(0, 1 + D(fake)) (Lim and Ye 2017; Wavehax).
+    """
+    terms = []
+    for y, x in zip(real, fake, strict=True):
+        y_scores, x_scores = y.scores.float(), x.scores.float()
+        if objective == "lsgan":
+            terms.append((1 - y_scores).square().mean() + x_scores.square().mean())
+        else:
+            terms.append(F.relu(1 - y_scores).mean() + F.relu(1 + x_scores).mean())
+    return torch.stack(terms).sum()
+
+
+def generator_loss(fake: Sequence[Judgement], objective: Objective = "lsgan") -> Tensor:
+    """What the generator minimises: float32 scalar.
+
+    lsgan: mean (1 - D(fake))^2 (HiFi-GAN, equation 2). hinge: mean -D(fake).
+    """
+    scores = [x.scores.float() for x in fake]
+    return torch.stack([(1 - s).square().mean() if objective == "lsgan" else -s.mean() for s in scores]).sum()
+
+
+def feature_matching(fake: Sequence[Judgement], real: Sequence[Judgement]) -> Tensor:
+    """Mean absolute difference of feature maps, summed over layers: float32 scalar (HiFi-GAN, equation 4).
+
+    No gradient goes to the features of ``real``.
+    """
+    pairs = [
+        (x, y.detach())
+        for fakes, reals in zip(fake, real, strict=True)
+        for x, y in zip(fakes.feature_maps, reals.feature_maps, strict=True)
+    ]
+    return torch.stack([F.l1_loss(x.float(), y.float()) for x, y in pairs]).sum()

@@ -1,0 +1,179 @@
+"""Differentiable constant-Q transform, on the device where the audio lies."""
+
+from __future__ import annotations
+
+import math
+from itertools import count
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vocoders.errors import VocoderError
+from vocoders.stft import full_precision
+
+LOWEST = 32.703196  # Hz, the note C1
+# Beyond this many bandwidths (sample_rate / kernel length) above its centre, the spectrum of a Hann window is below
+# -80 dB: what the decimation of an octave cuts off there does not matter.
+_GUARD = 10
+
+
+class CQT(nn.Module):
+    """Constant-Q transform: bins spaced geometrically, each with a Hann kernel of Q periods of its frequency.
+
+    X[k, t] = sqrt(N_k) / sum(w_k) * sum_n x[t * hop_length + n] w_k[n] exp(-2 pi i f_k n / sample_rate), with f_k =
+    fmin * 2^(k / bins_per_octave), Q = 1 / (2^(1 / bins_per_octave) - 1), N_k = Q * sample_rate / f_k and w_k a Hann
+    window of N_k samples around n = 0 (Brown 1991; the scale is librosa's). Frame t is centred on sample
+    t * hop_length, with zeros beyond both ends of the audio.
+
+    The octaves share one Fourier transform. The lower bins of it, transformed back, are the audio at a lower rate, in
+    which the kernels of that octave are short (the idea of Schoerkhuber and Klapuri 2010, without its cascade of
+    filters). The rate is whole samples per frame, so any hop works.
+
+    Args:
+        sample_rate: Hz.
+        hop_length: samples between frames, any positive integer.
+        bins_per_octave: 12 to 96.
+        fmin: frequency of the lowest bin, Hz. Default: as many octaves below half the sample rate as fit above C1,
+            32.7 Hz, or n_octaves of them.
+        n_octaves: default: as many whole ones as fit between fmin and half the sample rate.
+        max_kernel: longest kernel in samples: below the frequency where it is reached, the bandwidth stays the same
+            (a variable-Q transform). Default: no limit.
+        partial_kernels: also accept audio shorter than the longest kernel, which then never sees it whole.
+        trainable: the kernels become parameters, one (taps, 2 * bins_per_octave) for each octave.
+        dtype: of the computation, also inside autocast.
+    Raises: VocoderError for octaves that do not fit the rate, or bins_per_octave out of range.
+    """
+
+    def __init__(
+        self,
+        sample_rate: int,
+        hop_length: int,
+        *,
+        bins_per_octave: int = 24,
+        fmin: float | None = None,
+        n_octaves: int | None = None,
+        max_kernel: int | None = None,
+        partial_kernels: bool = False,
+        trainable: bool = False,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        if hop_length < 1 or sample_rate < 1:
+            raise VocoderError(f"CQT: sample_rate and hop_length must be positive, got {sample_rate} and {hop_length}")
+        if not 12 <= bins_per_octave <= 96:
+            raise VocoderError(f"CQT: bins_per_octave must be from 12 to 96, got {bins_per_octave}")
+        if max_kernel is not None and max_kernel < 2:
+            raise VocoderError(f"CQT: max_kernel must be at least 2 samples, got {max_kernel}")
+        fmin, n_octaves = _octaves(sample_rate, fmin, n_octaves)
+        self.sample_rate, self.hop_length, self.bins_per_octave = sample_rate, hop_length, bins_per_octave
+        self.fmin, self.n_octaves, self.partial_kernels, self.dtype = fmin, n_octaves, partial_kernels, dtype
+
+        bins = torch.arange(n_octaves * bins_per_octave, dtype=torch.float64)
+        self.frequencies = fmin * 2.0 ** (bins / bins_per_octave)
+        """Centre of each bin in Hz, float64 (n_bins,)."""
+        ratio = 4.0 ** (1 / bins_per_octave)
+        lengths = sample_rate * (ratio + 1) / (ratio - 1) / self.frequencies
+        self.lengths = lengths if max_kernel is None else lengths.clamp_max(max_kernel)
+        """Length of each kernel in samples, float64 (n_bins,)."""
+        self.min_samples = math.ceil(self.lengths[0])
+        self._margin = math.ceil(self.min_samples / 2 / hop_length) + 1  # frames of silence at the end
+
+        self._rates: list[int] = []  # of each octave, samples per frame
+        kernels = []
+        for octave in range(n_octaves):
+            chosen = slice(octave * bins_per_octave, (octave + 1) * bins_per_octave)
+            frequencies, lengths = self.frequencies[chosen], self.lengths[chosen]
+            highest = float((frequencies + _GUARD * sample_rate / lengths).max())
+            rate = math.ceil(2 * highest / sample_rate * hop_length)
+            rate = rate if rate <= hop_length / 2 else hop_length  # longer kernels cost less than transforms
+            self._rates.append(rate)
+            # irfft divides by its own, shorter length, rfft before it was of the whole one: hence the factor.
+            kernel = _kernels(frequencies / sample_rate, lengths, hop_length / rate) * (rate / hop_length)
+            kernels.append(kernel.to(dtype))
+        if trainable:
+            self.kernels = nn.ParameterList(kernels)
+        else:
+            for octave, kernel in enumerate(kernels):
+                self.register_buffer(f"kernel{octave}", kernel, persistent=False)
+        self.trainable = trainable
+
+    @property
+    def n_bins(self) -> int:
+        return self.n_octaves * self.bins_per_octave
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """Audio (..., samples) -> complex (..., n_bins, samples // hop_length + 1), lowest frequency first.
+
+        Raises: VocoderError for audio shorter than the longest kernel, unless ``partial_kernels``.
+        """
+        samples = audio.shape[-1]
+        if samples < 1 or (samples < self.min_samples and not self.partial_kernels):
+            raise VocoderError(
+                f"CQT: {samples} samples are fewer than the {self.min_samples} of the longest kernel, that of "
+                f"{self.fmin:.1f} Hz with {self.bins_per_octave} bins per octave at {self.sample_rate} Hz; take longer "
+                f"segments, a higher fmin, fewer bins_per_octave, or max_kernel={samples}"
+            )
+        frames = samples // self.hop_length + 1
+        total = _smooth(frames + self._margin)
+        octaves = []
+        with full_precision(audio):
+            audio = F.pad(audio.to(self.dtype), (0, total * self.hop_length - samples))
+            spectrum = torch.fft.rfft(audio)
+            for octave in reversed(range(self.n_octaves)):
+                rate = self._rates[octave]
+                spectrum = spectrum[..., : total * rate // 2 + 1]
+                if rate < self.hop_length:
+                    audio = torch.fft.irfft(spectrum, n=total * rate)
+                octaves.append(self._octave(octave, audio, frames))
+            return torch.cat(octaves[::-1], dim=-1).transpose(-1, -2)
+
+    def _octave(self, octave: int, audio: Tensor, frames: int) -> Tensor:
+        """Audio at the octave's rate, with silence at its end -> complex (..., frames, bins_per_octave)."""
+        kernel = self.kernels[octave] if self.trainable else self.get_buffer(f"kernel{octave}")
+        taps, rate = kernel.shape[0], self._rates[octave]
+        # The transform made the audio periodic: the silence at its end also precedes it.
+        around = torch.cat([audio[..., -(taps // 2) :], audio[..., : (frames - 1) * rate + taps // 2 + 1]], dim=-1)
+        windows = around.unfold(-1, taps, rate)
+        return torch.view_as_complex((windows @ kernel).unflatten(-1, (self.bins_per_octave, 2)))
+
+
+def _octaves(sample_rate: int, fmin: float | None, n_octaves: int | None) -> tuple[float, int]:
+    """Complete and check the lowest frequency and the number of octaves."""
+    nyquist = sample_rate / 2
+    if fmin is not None and not 0 < fmin <= nyquist / 2:
+        raise VocoderError(f"CQT: fmin must be from 0 to {nyquist / 2:g} Hz at {sample_rate} Hz, got {fmin:g}")
+    fit = math.floor(math.log2(nyquist / (fmin or LOWEST)) + 1e-9)
+    chosen = fit if n_octaves is None else n_octaves
+    if chosen < 1 or (fmin is not None and chosen > fit):
+        lowest = fmin or nyquist / 2.0**chosen
+        raise VocoderError(
+            f"CQT: {chosen} octaves from {lowest:g} Hz reach {lowest * 2.0**chosen:g} Hz, but half the sample rate is "
+            f"{nyquist:g} Hz: at {sample_rate} Hz {max(fit, 0)} octaves fit above {fmin or LOWEST:g} Hz"
+        )
+    return (fmin if fmin is not None else nyquist / 2.0**chosen), chosen
+
+
+def _kernels(frequencies: Tensor, lengths: Tensor, step: float) -> Tensor:
+    """Kernels of one octave, sampled every ``step`` samples, real and imaginary parts in turn: (taps, 2 * bins).
+
+    frequencies in cycles per sample, lengths in samples.
+    """
+    half = math.ceil(float(lengths.max()) / 2 / step)
+    time = torch.arange(-half, half + 1, dtype=torch.float64)[:, None] * step
+    window = torch.where(time.abs() <= lengths / 2, 0.5 + 0.5 * torch.cos(2 * math.pi * time / lengths), 0.0)
+    window = window * (lengths.sqrt() / window.sum(0))
+    phase = -2 * math.pi * frequencies * time
+    return torch.stack([window * phase.cos(), window * phase.sin()], dim=-1).flatten(1)
+
+
+def _smooth(number: int) -> int:
+    """The next number without prime factors above 5, for which the Fourier transform is fast."""
+    for candidate in count(number):
+        rest = candidate
+        for prime in (2, 3, 5):
+            while rest % prime == 0:
+                rest //= prime
+        if rest == 1:
+            return candidate
+    raise AssertionError

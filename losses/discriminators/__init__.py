@@ -1,0 +1,39 @@
+"""All discriminators by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from losses.discriminators.base import Discriminator, Judgement
+from losses.discriminators.multi_period import MultiPeriodDiscriminator
+from losses.discriminators.multi_resolution import MultiResolutionDiscriminator
+from losses.discriminators.multi_scale import MultiScaleDiscriminator
+from losses.discriminators.multi_scale_stft import MultiScaleSTFTDiscriminator
+from losses.discriminators.multi_scale_subband_cqt import MultiScaleSubbandCQTDiscriminator
+from losses.discriminators.parallel_wavegan import ParallelWaveGANDiscriminator
+from vocoders.config import bind
+from vocoders.errors import VocoderError
+
+__all__ = ["DISCRIMINATORS", "Discriminator", "Judgement", "build_discriminator"]
+
+DISCRIMINATORS: dict[str, type[Discriminator]] = {
+    "multi-period": MultiPeriodDiscriminator,
+    "multi-scale": MultiScaleDiscriminator,
+    "multi-resolution": MultiResolutionDiscriminator,
+    "multi-scale-stft": MultiScaleSTFTDiscriminator,
+    "multi-scale-subband-cqt": MultiScaleSubbandCQTDiscriminator,
+    "parallel-wavegan": ParallelWaveGANDiscriminator,
+}
+
+
+def build_discriminator(name: str, config: dict[str, Any], sample_rate: int) -> Discriminator:
+    """A freshly initialised discriminator. Raises VocoderError for an unknown name or an invalid configuration."""
+    if name not in DISCRIMINATORS:
+        raise VocoderError(f"unknown discriminator '{name}'; known: {', '.join(DISCRIMINATORS)}")
+    kind = DISCRIMINATORS[name]
+    try:
+        return kind(bind(kind.config_type, config, f"discriminator '{name}'"), sample_rate)
+    except VocoderError:
+        raise
+    except ValueError as error:  # of a layer that the sizes do not fit
+        raise VocoderError(f"discriminator '{name}': {error}") from None

@@ -1,0 +1,41 @@
+"""Parallel WaveGAN's discriminator: Yamamoto et al. 2020, arXiv 1910.11480, section 3.2."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import weight_norm
+
+from losses.discriminators.base import Discriminator, Judgement
+from vocoders.config import Channels, Config
+
+
+class ParallelWaveGANDiscriminatorConfig(Config):
+    """Defaults: those of the paper."""
+
+    layers: int = Field(10, ge=2, le=64)
+    channels: Channels = 64
+
+
+class ParallelWaveGANDiscriminator(Discriminator):
+    """Dilated convolutions at the sample rate: a score for each sample."""
+
+    config_type = ParallelWaveGANDiscriminatorConfig
+
+    def __init__(self, config: ParallelWaveGANDiscriminatorConfig, sample_rate: int) -> None:
+        super().__init__(config, sample_rate)
+        self.convs = nn.ModuleList()
+        for i in range(config.layers - 1):
+            dilation = max(i, 1)  # 1, 1, 2, 3, 4 ...
+            before = config.channels if i else 1
+            conv = nn.Conv1d(before, config.channels, 3, dilation=dilation, padding=dilation)
+            self.convs.append(weight_norm(conv))
+        self.conv_post = weight_norm(nn.Conv1d(config.channels, 1, 3, padding=1))
+
+    def judge(self, audio: Tensor) -> list[Judgement]:
+        x, feature_maps = audio, []
+        for conv in self.convs:
+            x = F.leaky_relu(conv(x), 0.2)
+            feature_maps.append(x)
+        return [Judgement(self.conv_post(x), feature_maps)]

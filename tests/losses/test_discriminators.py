@@ -1,0 +1,260 @@
+"""The contract of all discriminators, and parity of each with its public implementation on the same weights."""
+
+import models
+import pytest
+import torch
+from golden import GOLDEN, audio, fill, filling, matches
+from torch import Tensor, nn
+
+from losses.adversarial import discriminator_loss, feature_matching, generator_loss
+from losses.discriminators import DISCRIMINATORS, Judgement, build_discriminator
+from losses.discriminators.multi_period import PeriodDiscriminator
+from losses.discriminators.multi_resolution import SpectrogramDiscriminator
+from losses.discriminators.multi_scale import ScaleDiscriminator
+from losses.discriminators.multi_scale_stft import STFTDiscriminator
+from vocoders import VocoderError
+from vocoders.generators import GENERATORS
+
+RATE = 24000
+SMALL = {
+    "multi-period": {"periods": [2, 3], "channels": [4, 8]},
+    "multi-scale": {"scales": 2, "channels": [16, 16, 16, 32]},
+    "multi-resolution": {"n_ffts": [256, 128], "channels": 4},
+    "multi-scale-stft": {"n_ffts": [256, 128], "hop_lengths": [64, 32], "channels": 4},
+    "multi-scale-subband-cqt": {
+        "bins_per_octave": [12, 16],
+        "hop_lengths": [64, 48],
+        "n_octaves": 3,
+        "max_kernel": 512,
+        "channels": 4,
+    },
+    "parallel-wavegan": {"layers": 4, "channels": 4},
+}
+assert set(SMALL) == set(DISCRIMINATORS)
+every = pytest.mark.parametrize("name", DISCRIMINATORS)
+
+
+def small(name: str, rate: int = RATE) -> nn.Module:
+    torch.manual_seed(3)
+    return build_discriminator(name, SMALL[name], rate).eval()
+
+
+def noise(batch: int = 2, samples: int = 2048, seed: int = 0) -> Tensor:
+    return 0.1 * torch.randn(batch, 1, samples, generator=torch.Generator().manual_seed(seed))
+
+
+def flat(judgements: list[Judgement]) -> list[Tensor]:
+    return [tensor for j in judgements for tensor in (j.scores, *j.feature_maps)]
+
+
+# The contract
+
+
+@every
+def test_shapes_and_determinism(name: str) -> None:
+    discriminator = small(name)
+    judgements = discriminator(noise())
+    assert judgements
+    for judgement in judgements:
+        assert judgement.scores.shape[0] == 2
+        assert len(judgement.feature_maps) >= 2
+        assert all(m.shape[0] == 2 for m in judgement.feature_maps)
+    again = flat(discriminator(noise()))
+    assert all(torch.equal(a, b) for a, b in zip(flat(judgements), again, strict=True))
+
+
+@every
+def test_an_item_is_judged_as_it_would_be_alone(name: str) -> None:
+    discriminator = small(name)
+    audio = noise(3)
+    together, alone = flat(discriminator(audio)), flat(discriminator(audio[1:2]))
+    for a, b in zip(together, alone, strict=True):
+        torch.testing.assert_close(a[1:2], b, rtol=1e-4, atol=1e-5)
+
+
+@every
+def test_gradients_reach_all_weights_and_the_audio(name: str) -> None:
+    discriminator = small(name).train()
+    fake = noise(seed=1).requires_grad_()
+    real, judged = discriminator(noise()), discriminator(fake)
+    loss = discriminator_loss(real, judged)
+    loss.backward(inputs=list(discriminator.parameters()), retain_graph=True)
+    for key, parameter in discriminator.named_parameters():
+        if "conv_post" not in key or "bias" not in key:
+            assert (parameter.grad != 0).any(), key
+        assert torch.isfinite(parameter.grad).all(), key
+    (generator_loss(judged) + feature_matching(judged, real)).backward(inputs=[fake])
+    assert torch.isfinite(fake.grad).all()
+    assert (fake.grad != 0).float().mean() > 0.5
+
+
+@every
+@pytest.mark.parametrize("generator_name", GENERATORS)
+def test_every_generator_learns_from_it(name: str, generator_name: str) -> None:
+    generator = models.generator(generator_name).train()
+    discriminator = small(name, models.SPEC.sample_rate)
+    fake = generator(models.mel(64), f0=models.f0(64))
+    generator_loss(discriminator(fake)).backward()
+    without = []
+    for key, parameter in generator.named_parameters():
+        if parameter.grad is None:
+            without.append(key)
+        else:
+            assert torch.isfinite(parameter.grad).all(), key
+            assert (parameter.grad != 0).any() or "bias" in key, key
+    # The residual output of Parallel WaveGAN's last layer leads nowhere, in the paper as well.
+    assert all("conv1x1_out" in key for key in without), without
+
+
+@every
+@pytest.mark.parametrize("kind", ["silence", "full scale", "equal"])
+def test_hard_signals_in_bfloat16_and_float32(name: str, kind: str) -> None:
+    real = {"silence": torch.zeros(2, 1, 2048), "full scale": noise().sign(), "equal": noise()}[kind]
+    for autocast in (False, True):
+        discriminator = small(name).train()
+        fake = real.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            judged_real, judged_fake = discriminator(real), discriminator(fake)
+            loss = discriminator_loss(judged_real, judged_fake)
+            loss = loss + generator_loss(judged_fake) + feature_matching(judged_fake, judged_real)
+        assert loss.dtype == torch.float32
+        loss.backward()
+        assert torch.isfinite(loss)
+        assert torch.isfinite(fake.grad).all()
+        assert all(torch.isfinite(p.grad).all() for p in discriminator.parameters())
+
+
+@every
+def test_it_learns_to_tell_noise_from_a_tone(name: str) -> None:
+    discriminator = small(name).train()
+    optimizer = torch.optim.AdamW(discriminator.parameters(), 1e-2)
+    time = torch.arange(2048) / RATE
+    losses = []
+    for step in range(60):
+        hz = 200 * (1 + torch.rand(4, 1, 1, generator=torch.Generator().manual_seed(step)))
+        real = 0.3 * torch.sin(2 * torch.pi * hz * time)
+        loss = discriminator_loss(discriminator(real), discriminator(noise(4, seed=step)), "hinge")
+        losses.append(float(loss.detach()) / len(discriminator(real)))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert losses[-1] < 0.8 * losses[0]
+
+
+@every
+def test_wrong_audio_is_refused_with_the_numbers(name: str) -> None:
+    discriminator = small(name)
+    with pytest.raises(VocoderError, match=r"mono audio of shape \(batch, 1, samples\), got \(2, 2, 2048\)"):
+        discriminator(noise().expand(-1, 2, -1))
+    with pytest.raises(VocoderError, match=r"mono .* got \(2, 2048\)"):
+        discriminator(noise().squeeze(1))
+    least = discriminator.min_samples
+    assert flat(discriminator(noise(samples=least)))
+    if least > 1:
+        with pytest.raises(VocoderError, match=rf"at least {least} samples at 24000 Hz, got {least - 1}; take longer"):
+            discriminator(noise(samples=least - 1))
+    else:
+        with pytest.raises(VocoderError, match=r"at least 1 samples at 24000 Hz, got 0"):
+            discriminator(noise(samples=0))
+
+
+def test_names_and_keys_are_checked() -> None:
+    with pytest.raises(VocoderError, match="unknown discriminator 'multi-periods'; known: multi-period, "):
+        build_discriminator("multi-periods", {}, RATE)
+    with pytest.raises(VocoderError, match=r"unknown key 'period' \(did you mean 'periods'\?\)"):
+        build_discriminator("multi-period", {"period": [2]}, RATE)
+    with pytest.raises(VocoderError, match=r"discriminator 'multi-scale': .*divisible by groups"):
+        build_discriminator("multi-scale", {"channels": [10, 16, 16, 16]}, RATE)
+    with pytest.raises(VocoderError, match=r"must pair up and be positive, got \(1024,\) and \(256, 512\)"):
+        build_discriminator("multi-scale-stft", {"n_ffts": [1024], "hop_lengths": [256, 512]}, RATE)
+    with pytest.raises(VocoderError, match="must pair up"):
+        build_discriminator("multi-scale-subband-cqt", {"bins_per_octave": [24]}, RATE)
+    with pytest.raises(VocoderError, match=r"9 octaves from 32\.7 Hz reach 16742\.4 Hz, but half the sample rate is"):
+        build_discriminator("multi-scale-subband-cqt", {"n_octaves": 9, "fmin": 32.7}, RATE)
+
+
+# Parity
+
+
+@pytest.mark.parametrize("period", [2, 11])
+def test_multi_period_equals_hifigan(period: int) -> None:
+    discriminator = PeriodDiscriminator(period, (32, 128, 512, 1024, 1024)).eval()
+    fill(discriminator)
+    compare(discriminator(audio()), f"mpd.{period}")
+
+
+@pytest.mark.parametrize("scale", [0, 1])
+def test_multi_scale_equals_hifigan(scale: int) -> None:
+    discriminator = ScaleDiscriminator((128, 256, 512, 1024), use_spectral_norm=scale == 0).eval()
+    fill(discriminator, spectral=scale == 0)
+    signal = nn.functional.avg_pool1d(audio(), 4, 2, padding=2) if scale else audio()
+    compare(discriminator(signal), f"msd.{scale}")
+
+
+def test_the_scales_are_pooled_one_after_the_other() -> None:
+    discriminator = small("multi-scale")
+    pooled = nn.functional.avg_pool1d(noise(), 4, 2, padding=2)
+    expected = discriminator.discriminators[1](pooled).scores
+    assert torch.equal(discriminator(noise())[1].scores, expected)
+
+
+def test_spectral_norm_of_the_first_scale() -> None:
+    scale = ScaleDiscriminator((16, 16, 16, 16), use_spectral_norm=True).train()
+    for _ in range(200):  # each evaluation in training is one step of the power iteration
+        largest = [torch.linalg.matrix_norm(conv.weight.flatten(1), 2) for conv in scale.convs]
+    assert torch.stack(largest).detach() == pytest.approx(torch.ones(7), abs=0.02)
+
+
+def test_multi_resolution_equals_wavehax() -> None:
+    discriminator = SpectrogramDiscriminator(512, 128, 32).eval()
+    fill(discriminator)
+    compare(discriminator(audio()), "mrd.512")
+
+
+def test_parallel_wavegan_equals_its_own() -> None:
+    discriminator = build_discriminator("parallel-wavegan", {}, RATE).eval()
+    fill(discriminator)
+    (judgement,) = discriminator(audio())
+    matches(judgement.scores, "pwg/scores")
+
+
+def test_multi_scale_stft_equals_encodec() -> None:
+    discriminator = STFTDiscriminator(512, 128, 32, (1, 2, 4)).eval()
+    fill(discriminator)
+    compare(discriminator(audio()), "msstft.512")
+
+
+def test_multi_scale_subband_cqt_equals_amphion_on_the_same_transform() -> None:
+    """With nnAudio's CQT in the place of ours."""
+    published = {
+        "oversampling": 2,
+        "hop_lengths": [256],
+        "bins_per_octave": [12],
+        "fmin": 32.7,
+        "n_octaves": 9,
+        "max_kernel": None,
+        "partial_kernels": True,
+    }
+    discriminator = build_discriminator("multi-scale-subband-cqt", published, RATE).eval()
+    part = discriminator.discriminators[0]
+    octaves = [filling(number, torch.Size([2, 2, 3, 9])) for number in range(9)]
+    part.conv_octaves.weight.data = torch.cat([weight for weight, _ in octaves])
+    part.conv_octaves.bias.data = torch.cat([bias for _, bias in octaves])
+    fill(part.trunk, first=9)
+    ours = part.cqt(torch.zeros(2, 16384))
+    stored = torch.view_as_complex(torch.from_numpy(GOLDEN["cqt.12/z"]))
+    assert ours.shape == stored.shape
+
+    seen = []
+    part.cqt.forward = lambda x: seen.append(x) or stored
+    compare(discriminator(audio())[0], "cqt.12")
+    assert seen[0].shape == (2, 16384)  # twice the rate
+    mine = discriminator.discriminators[0].cqt.__class__.forward(part.cqt, seen[0]).abs()
+    assert float(torch.corrcoef(torch.stack([mine.flatten(), stored.abs().flatten()]))[0, 1]) > 0.99
+
+
+def compare(judgement: Judgement, key: str) -> None:
+    matches(judgement.scores, f"{key}/scores")
+    for i, feature_map in enumerate(judgement.feature_maps):
+        matches(feature_map.flatten(1) if feature_map.dim() == 1 else feature_map, f"{key}/fmap{i}")
+    assert f"{key}/fmap{len(judgement.feature_maps)}/shape" not in GOLDEN.files
