@@ -6,11 +6,11 @@ from typing import Any
 
 from torch import Tensor
 
-from losses.spectral import MelLoss, MultiResolutionSTFTLoss
+from losses.spectral import MelLoss, MultiResolutionSTFTLoss, MultiScaleMelLoss
 
 
 def energy_distance(
-    loss: MelLoss | MultiResolutionSTFTLoss, first: Tensor, second: Tensor, real: Tensor
+    loss: MelLoss | MultiScaleMelLoss | MultiResolutionSTFTLoss, first: Tensor, second: Tensor, real: Tensor
 ) -> list[Tensor]:
     """Mean distance of two fakes, drawn with different noise, to the recording, less half their own distance.
 

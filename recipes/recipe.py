@@ -62,6 +62,14 @@ class TrainRecipe(Config):
     validate_every: int = Field(2000, gt=0)
 
 
+class AdversarialRecipe(Config):
+    """How the discriminators are trained beside the generator."""
+
+    objective: Literal["lsgan", "hinge"] = "lsgan"
+    start: int = Field(0, ge=0, description="step from which on they take part")
+    optimizer: OptimizerRecipe | None = Field(None, description="default: that of the generator")
+
+
 class Recipe(Config):
     """One training run. ``generator`` is trained, or ``pitch``: exactly one of the two."""
 
@@ -70,7 +78,16 @@ class Recipe(Config):
     generator: GeneratorRecipe | None = None
     pitch: PitchConfig | None = None
     data: DataRecipe
-    losses: dict[str, float] = {}
+    losses: dict[str, float] = Field(
+        {}, description="weights; with discriminators, adversarial: 1 and feature_matching: 2"
+    )
+    stft_resolutions: list[tuple[int, int, int]] = Field(
+        [(512, 128, 512), (1024, 256, 1024), (2048, 512, 2048)],
+        min_length=1,
+        description="(n_fft, hop_length, win_length) of the losses spectral_convergence and log_magnitude",
+    )
+    discriminators: dict[str, dict[str, Any]] = Field({}, description="name: configuration")
+    adversarial: AdversarialRecipe = AdversarialRecipe()
     optimizer: OptimizerRecipe
     train: TrainRecipe
 
@@ -78,7 +95,22 @@ class Recipe(Config):
     def _one_model(self) -> Recipe:
         if (self.generator is None) == (self.pitch is None):
             raise ValueError("exactly one of 'generator' and 'pitch' must be given")
+        if self.pitch is not None and self.discriminators:
+            raise ValueError("discriminators judge the audio of a generator; a pitch estimator makes none")
         return self
+
+    @field_validator("discriminators", mode="before")
+    @classmethod
+    def _without_configuration(cls, value: Any) -> Any:
+        """``multi-period:`` alone, or a list of names, stands for the defaults."""
+        if isinstance(value, list):
+            value = dict.fromkeys(value)
+        return {k: {} if v is None else v for k, v in value.items()} if isinstance(value, dict) else value
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weight of each loss; HiFi-GAN's for the adversarial ones where the recipe has none."""
+        return ({"adversarial": 1.0, "feature_matching": 2.0} if self.discriminators else {}) | self.losses
 
 
 def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:

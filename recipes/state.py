@@ -1,7 +1,7 @@
 """The resumable state of a training run: one folder a step, complete or not there.
 
-state/step-00002000/tensors.safetensors   weights, their running mean, the optimiser's moments, the RNG
-state/step-00002000/state.json            step, the optimiser's settings
+state/step-00002000/tensors.safetensors   weights, their running mean, the optimisers' moments, the RNG
+state/step-00002000/state.json            step, the optimisers' settings, the recipe
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from recipes.recipe import Recipe
 from vocoders.errors import VocoderError
 
+Optimizers = dict[str, torch.optim.Optimizer]
+
 # What may differ when a run goes on; all else would make it another run under the same name.
 _FREE = {
     "data.root",
@@ -33,15 +35,16 @@ _FREE = {
 }
 
 
-def save_state(
-    folder: Path, step: int, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer, recipe: Recipe
-) -> None:
+def save_state(folder: Path, step: int, modules: dict[str, nn.Module], optimizers: Optimizers, recipe: Recipe) -> None:
     """Write the state after ``step`` steps, then drop all older ones but the last."""
     tensors = {f"{name}.{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
-    description = optimizer.state_dict()
-    for index, slots in description["state"].items():
-        for slot, value in slots.items():
-            tensors[f"optimizer.{index}.{slot}"] = value
+    groups: dict[str, Any] = {}
+    for name, optimizer in optimizers.items():
+        description = optimizer.state_dict()
+        groups[name] = description["param_groups"]
+        for index, slots in description["state"].items():
+            for slot, value in slots.items():
+                tensors[f"{name} optimizer.{index}.{slot}"] = value
     tensors["rng"] = torch.get_rng_state()
 
     final = folder / f"step-{step:08d}"
@@ -49,7 +52,7 @@ def save_state(
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     save_file({key: value.contiguous().clone() for key, value in tensors.items()}, partial / "tensors.safetensors")
-    settings = {"step": step, "optimizer": description["param_groups"], "recipe": recipe.model_dump(mode="json")}
+    settings = {"step": step, "optimizers": groups, "recipe": recipe.model_dump(mode="json")}
     (partial / "state.json").write_text(json.dumps(settings))
     for path in [*partial.iterdir(), partial]:
         _sync(path)
@@ -60,8 +63,8 @@ def save_state(
         shutil.rmtree(old)
 
 
-def load_state(folder: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer, recipe: Recipe) -> int:
-    """Restore the newest complete state into ``modules`` and ``optimizer``; returns its step, 0 when there is none.
+def load_state(folder: Path, modules: dict[str, nn.Module], optimizers: Optimizers, recipe: Recipe) -> int:
+    """Restore the newest complete state into ``modules`` and ``optimizers``; returns its step, 0 when there is none.
 
     Raises VocoderError when the run was begun with another recipe, and names what differs.
     """
@@ -79,11 +82,12 @@ def load_state(folder: Path, modules: dict[str, nn.Module], optimizer: torch.opt
     tensors = load_file(states[-1] / "tensors.safetensors")
     for name, module in modules.items():
         module.load_state_dict(_below(tensors, f"{name}."))
-    slots: dict[int, dict[str, Tensor]] = {}
-    for key, value in _below(tensors, "optimizer.").items():
-        index, slot = key.split(".", 1)
-        slots.setdefault(int(index), {})[slot] = value
-    optimizer.load_state_dict({"state": slots, "param_groups": description["optimizer"]})
+    for name, optimizer in optimizers.items():
+        slots: dict[int, dict[str, Tensor]] = {}
+        for key, value in _below(tensors, f"{name} optimizer.").items():
+            index, slot = key.split(".", 1)
+            slots.setdefault(int(index), {})[slot] = value
+        optimizer.load_state_dict({"state": slots, "param_groups": description["optimizers"][name]})
     torch.set_rng_state(tensors["rng"])
     return int(description["step"])
 

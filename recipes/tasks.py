@@ -15,7 +15,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.parametrize import is_parametrized
 
 from losses.energy_distance import energy_distance
-from losses.spectral import MelLoss, MultiResolutionSTFTLoss, STFTDistance
+from losses.spectral import MelLoss, MultiResolutionSTFTLoss, MultiScaleMelLoss, full_band
 from recipes.data import Clip, SegmentDataset, aligned, f0_at, frame_times, label_f0, read_clip
 from recipes.metrics import pitch_metrics
 from recipes.recipe import Recipe
@@ -28,6 +28,7 @@ from vocoders.mel import MelSpectrogram
 from vocoders.pitch import PitchEstimator
 
 Batch = dict[str, Tensor]
+SpectralLoss = MelLoss | MultiScaleMelLoss | MultiResolutionSTFTLoss
 
 
 class Example(NamedTuple):
@@ -36,6 +37,15 @@ class Example(NamedTuple):
     name: str
     fake: Tensor
     real: Tensor
+
+
+class Step(NamedTuple):
+    """What a batch gave."""
+
+    terms: dict[str, Tensor]
+    """Unweighted losses."""
+    fake: Tensor | None = None
+    """What a generator made of the batch's mel, (batch, 1, samples), for the discriminators to judge."""
 
 
 class Task(nn.Module, ABC):
@@ -48,8 +58,8 @@ class Task(nn.Module, ABC):
         """Called once, before the first step of a new run."""
 
     @abstractmethod
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Unweighted loss terms of a batch of audio (batch, 1, samples) and f0 (batch, 1, frames)."""
+    def losses(self, batch: Batch) -> Step:
+        """The losses of a batch of audio (batch, 1, samples) and f0 (batch, 1, frames)."""
 
     @abstractmethod
     def validate(self, clips: list[Clip], model: nn.Module) -> tuple[dict[str, float], list[Example]]:
@@ -72,7 +82,7 @@ class PitchTask(Task):
         self.mel = MelSpectrogram(aligned(recipe.mel))
         self.model: PitchEstimator = PitchEstimator(recipe.pitch, recipe.mel)
 
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
+    def losses(self, batch: Batch) -> Step:
         audio, f0 = batch["audio"], batch["f0"]
         # Rooms, microphones and over-smoothed mels differ most in tilt and noise: blur both, a step at a time.
         mel = self.mel(audio.squeeze(1))
@@ -86,10 +96,12 @@ class PitchTask(Task):
         target = torch.exp(-0.5 * (octaves * 12 / 0.35).square())  # a third of a semitone wide
         target = target / target.sum(1, keepdim=True).clamp_min(1e-6)
         cross_entropy = -(target * pitch.log_softmax(1)).sum(1, keepdim=True)
-        return {
-            "pitch": (cross_entropy * voiced).sum() / voiced.sum().clamp_min(1),
-            "voicing": F.binary_cross_entropy_with_logits(voicing, voiced.float()),
-        }
+        return Step(
+            {
+                "pitch": (cross_entropy * voiced).sum() / voiced.sum().clamp_min(1),
+                "voicing": F.binary_cross_entropy_with_logits(voicing, voiced.float()),
+            }
+        )
 
     def validate(self, clips: list[Clip], model: nn.Module) -> tuple[dict[str, float], list[Example]]:
         assert isinstance(model, PitchEstimator)
@@ -127,10 +139,18 @@ class GeneratorTask(Task):
                 if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d)):
                     weight_norm(layer)
         self.mel_loss = MelLoss(aligned(recipe.mel))
-        self.stft_loss = MultiResolutionSTFTLoss([(512, 128, 512), (1024, 256, 1024), (2048, 512, 2048)])
-        self.loss_names = ("mel", "spectral_convergence", "log_magnitude")
+        self.stft_loss = MultiResolutionSTFTLoss(recipe.stft_resolutions)
+        spectral: dict[tuple[str, ...], SpectralLoss] = {
+            ("mel",): self.mel_loss,
+            ("full_band_mel",): MelLoss(full_band(aligned(recipe.mel))),
+            ("multi_scale_mel",): MultiScaleMelLoss(recipe.mel.sample_rate),
+            ("spectral_convergence", "log_magnitude"): self.stft_loss,
+        }
+        self.loss_names = tuple(name for names in spectral for name in names)
         if isinstance(self.model, HNMask):
             self.loss_names += ("draft_mel",)
+        # What has no weight is not computed.
+        self.spectral = {names: loss for names, loss in spectral.items() if any(map(recipe.weights.get, names))}
         self.pitch: PitchEstimator | None = None
         if recipe.generator.pitch:
             source = load_checkpoint(Path(recipe.generator.pitch))
@@ -146,7 +166,7 @@ class GeneratorTask(Task):
             audio = torch.stack([segments[i]["audio"][0] for i in range(64)])
             self.model.set_statistics(self.mel(audio))
 
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
+    def losses(self, batch: Batch) -> Step:
         audio, f0 = batch["audio"], batch["f0"]
         with torch.no_grad():
             mel = self.mel(audio.squeeze(1))
@@ -155,20 +175,21 @@ class GeneratorTask(Task):
             phase = torch.rand(len(audio), 1, 1)
             draws = 2 if self.recipe.train.energy_distance else 1
             noises = [torch.randn_like(audio) for _ in range(draws)]
-        terms = {}
+        terms: dict[str, Tensor] = {}
         if isinstance(self.model, HNMask):
             shaped = self.model.shape(mel, f0, phase)
             drafts = [self.model.mix(mel, *shaped, noise) for noise in noises]
             fakes = [self.model.project(draft, mel, self.model.config.projections) for draft in drafts]
-            terms["draft_mel"] = self._compare(self.mel_loss, drafts, audio)[0]
+            if self.recipe.weights.get("draft_mel"):
+                terms["draft_mel"] = self._compare(self.mel_loss, drafts, audio)[0]
         else:
             fakes = [self.model(mel, f0=f0, noise=noise, phase=phase) for noise in noises]
-        names = ("mel", *STFTDistance._fields)
-        values = [*self._compare(self.mel_loss, fakes, audio), *self._compare(self.stft_loss, fakes, audio)]
-        return terms | dict(zip(names, values, strict=True))
+        for names, loss in self.spectral.items():
+            terms |= dict(zip(names, self._compare(loss, fakes, audio), strict=True))
+        return Step(terms, fakes[0])
 
     @staticmethod
-    def _compare(loss: MelLoss | MultiResolutionSTFTLoss, fakes: list[Tensor], real: Tensor) -> list[Tensor]:
+    def _compare(loss: SpectralLoss, fakes: list[Tensor], real: Tensor) -> list[Tensor]:
         """The terms of a loss for one draw, their energy distance for two."""
         if len(fakes) == 2:
             return energy_distance(loss, fakes[0].squeeze(1), fakes[1].squeeze(1), real.squeeze(1))

@@ -16,10 +16,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from recipes.adversary import Adversary
 from recipes.data import Clip, F0Labels, SegmentDataset, aligned, list_clips
 from recipes.recipe import OptimizerRecipe, Recipe, load_recipe
 from recipes.state import load_state, save_state
@@ -35,11 +37,13 @@ class Run:
 
     task: Task
     ema: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizers: dict[str, torch.optim.Optimizer]
+    adversary: Adversary | None
     step: int = 0
 
     def modules(self) -> dict[str, nn.Module]:
-        return {"model": self.task.model, "ema": self.ema}
+        changing: dict[str, nn.Module] = {"model": self.task.model, "ema": self.ema}
+        return changing | ({"adversary": self.adversary} if self.adversary is not None else {})
 
 
 def start(recipe: Recipe, folder: Path) -> Run:
@@ -48,19 +52,28 @@ def start(recipe: Recipe, folder: Path) -> Run:
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
     task: Task = PitchTask(recipe) if recipe.pitch is not None else GeneratorTask(recipe)
+    known = task.loss_names + (("adversarial", "feature_matching") if recipe.discriminators else ())
     for name in recipe.losses:
-        if name not in task.loss_names:
-            raise VocoderError(f"unknown loss '{name}'; this model can be trained with: {', '.join(task.loss_names)}")
-    if not any(recipe.losses.values()):
-        raise VocoderError(f"the recipe weighs no loss; known: {', '.join(task.loss_names)}")
+        if name in ("adversarial", "feature_matching") and name not in known:
+            raise VocoderError(f"loss '{name}' needs discriminators; name some in the recipe")
+        if name not in known:
+            raise VocoderError(f"unknown loss '{name}'; this model can be trained with: {', '.join(known)}")
+    if not any(recipe.weights.values()):
+        raise VocoderError(f"the recipe weighs no loss; known: {', '.join(known)}")
     ema = copy.deepcopy(task.model).eval().requires_grad_(False)
-    settings = recipe.optimizer
-    optimizer = torch.optim.AdamW(
-        task.model.parameters(), lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay
-    )
-    run = Run(task, ema, optimizer)
-    run.step = load_state(folder / "state", run.modules(), optimizer, recipe)
+    optimizers = {"model": build_optimizer(task.model, recipe.optimizer)}
+    adversary = Adversary(recipe) if recipe.discriminators else None
+    if adversary is not None:
+        optimizers["adversary"] = build_optimizer(adversary, recipe.adversarial.optimizer or recipe.optimizer)
+    run = Run(task, ema, optimizers, adversary)
+    run.step = load_state(folder / "state", run.modules(), optimizers, recipe)
     return run
+
+
+def build_optimizer(module: nn.Module, settings: OptimizerRecipe) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(
+        module.parameters(), lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay
+    )
 
 
 def learning_rate(settings: OptimizerRecipe, step: int, steps: int) -> float:
@@ -70,24 +83,29 @@ def learning_rate(settings: OptimizerRecipe, step: int, steps: int) -> float:
 
 
 def train_step(run: Run, batch: dict[str, Tensor], recipe: Recipe) -> dict[str, float]:
-    """One update. Returns the loss terms, the total and the norm of the gradient before clipping."""
+    """One update. Returns the loss terms, the totals and the norms of the gradients before clipping."""
     run.task.train()
-    for group in run.optimizer.param_groups:
-        group["lr"] = learning_rate(recipe.optimizer, run.step, recipe.train.steps)
-    with torch.autocast("cpu", torch.bfloat16, enabled=recipe.train.precision == "bfloat16"):
-        terms = run.task.losses(batch)
-    total = torch.stack([recipe.losses.get(name, 0.0) * term for name, term in terms.items()]).sum()
-    if not torch.isfinite(total):
-        broken = [name for name, term in terms.items() if not torch.isfinite(term)]
+    own = None  # what the discriminators minimise
+    with torch.autocast("cpu", torch.bfloat16, enabled=recipe.train.precision == "bfloat16"), parametrize.cached():
+        terms, fake = run.task.losses(batch)
+        if run.adversary is not None and run.step >= recipe.adversarial.start:
+            assert fake is not None
+            judged, own = run.adversary(fake, batch["audio"])
+            terms = terms | judged
+    total = torch.stack([recipe.weights.get(name, 0.0) * term for name, term in terms.items()]).sum()
+    log = {name: float(term.detach()) for name, term in terms.items()} | {"total": float(total.detach())}
+    if own is not None:
+        log["discriminator"] = float(own.detach())
+    broken = [name for name, value in log.items() if not math.isfinite(value)]
+    if broken:
+        named = [name for name in broken if name != "total"] or broken
         raise VocoderError(
-            f"step {run.step}: the loss is not finite in {', '.join(broken)}; the last saved state is kept"
+            f"step {run.step}: the loss is not finite in {', '.join(named)}; the last saved state is kept"
         )
-    run.optimizer.zero_grad(set_to_none=True)
-    total.backward()
-    norm = nn.utils.clip_grad_norm_(run.task.model.parameters(), recipe.optimizer.clip)
-    if not torch.isfinite(norm):
-        raise VocoderError(f"step {run.step}: the gradient is not finite; the last saved state is kept")
-    run.optimizer.step()
+    log["gradient_norm"] = descend(run, "model", total, recipe.optimizer, recipe.train.steps, more=own is not None)
+    if own is not None:
+        settings = recipe.adversarial.optimizer or recipe.optimizer
+        log["discriminator_gradient_norm"] = descend(run, "adversary", own, settings, recipe.train.steps)
     run.step += 1
     with torch.no_grad():
         # A short memory at first, so that the random start is soon forgotten.
@@ -96,10 +114,22 @@ def train_step(run: Run, batch: dict[str, Tensor], recipe: Recipe) -> dict[str, 
             mean.lerp_(value, 1 - decay)
         for copy_of, buffer in zip(run.ema.buffers(), run.task.model.buffers(), strict=True):
             copy_of.copy_(buffer)
-    return {name: float(term.detach()) for name, term in terms.items()} | {
-        "total": float(total.detach()),
-        "gradient_norm": float(norm),
-    }
+    return log
+
+
+def descend(run: Run, which: str, loss: Tensor, settings: OptimizerRecipe, steps: int, more: bool = False) -> float:
+    """One step of one optimiser; returns the norm of the gradient. ``more``: another backward pass follows."""
+    optimizer = run.optimizers[which]
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward(inputs=parameters, retain_graph=more)
+    norm = float(nn.utils.clip_grad_norm_(parameters, settings.clip))
+    if not math.isfinite(norm):
+        raise VocoderError(f"step {run.step}: the gradient of the {which} is not finite; the last saved state is kept")
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(settings, run.step, steps)
+    optimizer.step()
+    return norm
 
 
 def batches(recipe: Recipe, dataset: SegmentDataset, first_step: int) -> Iterator[dict[str, Tensor]]:
@@ -151,14 +181,14 @@ def run_training(recipe: Recipe, folder: Path) -> Path:
         if run.step % recipe.train.log_every == 0:
             for name, value in terms.items():
                 writer.add_scalar(f"train/{name}", value, run.step)
-            writer.add_scalar("train/learning_rate", run.optimizer.param_groups[0]["lr"], run.step)
+            writer.add_scalar("train/learning_rate", run.optimizers["model"].param_groups[0]["lr"], run.step)
             progress.set_postfix(loss=f"{terms['total']:.3f}", refresh=False)
         if run.step % recipe.train.validate_every == 0 or last:
             metrics = validate(run, valid_clips, writer, recipe.mel.sample_rate)
             listed = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
             progress.write(f"step {run.step}: {listed}", file=sys.stderr)
         if run.step % recipe.train.save_every == 0 or last:
-            save_state(folder / "state", run.step, run.modules(), run.optimizer, recipe)
+            save_state(folder / "state", run.step, run.modules(), run.optimizers, recipe)
             export(run, recipe, folder / "model.safetensors")
     progress.close()
     writer.close()

@@ -1,8 +1,8 @@
 """Results of public implementations, and the rule by which their weights were filled.
 
-data/discriminators_golden.npz was made by running jik876/hifi-gan, chomeyama/wavehax, kan-bayashi/ParallelWaveGAN,
-facebookresearch/encodec, open-mmlab/Amphion (with nnAudio) and NVIDIA/BigVGAN, which all are outside this repository. Of
-scores and feature maps it keeps shape, mean, mean magnitude, and 64 values spread over them.
+data/discriminators_golden.npz was made by running, outside this repository, jik876/hifi-gan, chomeyama/wavehax,
+kan-bayashi/ParallelWaveGAN, facebookresearch/encodec, open-mmlab/Amphion (with nnAudio) and NVIDIA/BigVGAN.
+Of scores and feature maps it keeps shape, mean, mean magnitude, and 64 values spread over them.
 """
 
 from pathlib import Path

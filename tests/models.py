@@ -1,7 +1,8 @@
-"""Small models for the tests: every generator, quick to run."""
+"""Small models for the tests: every generator and discriminator, quick to run."""
 
 import torch
 
+from losses.discriminators import DISCRIMINATORS
 from vocoders import MelSpec
 from vocoders.checkpoint import Checkpoint
 from vocoders.generators import GENERATORS, build_generator
@@ -46,6 +47,22 @@ SMALL = {
     "wavehax": {"n_fft": 64, "channels": 6, "blocks": 2, "kernel_size": [5, 3], "framewise_norm": True},
 }
 assert set(SMALL) == set(GENERATORS)
+
+SMALL_DISCRIMINATORS = {
+    "multi-period": {"periods": [2, 3], "channels": [4, 8]},
+    "multi-scale": {"scales": 2, "channels": [16, 16, 16, 32]},
+    "multi-resolution": {"n_ffts": [256, 128], "channels": 4},
+    "multi-scale-stft": {"n_ffts": [256, 128], "hop_lengths": [64, 32], "channels": 4},
+    "multi-scale-subband-cqt": {
+        "bins_per_octave": [12, 16],
+        "hop_lengths": [64, 48],
+        "n_octaves": 3,
+        "max_kernel": 512,
+        "channels": 4,
+    },
+    "parallel-wavegan": {"layers": 4, "channels": 4},
+}
+assert set(SMALL_DISCRIMINATORS) == set(DISCRIMINATORS)
 
 
 def fitted(name: str, hop: int) -> dict:

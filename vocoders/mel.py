@@ -230,7 +230,8 @@ class MelSpectrogram(nn.Module):
     Computed in ``dtype``, also inside autocast. In float32 the Fourier transform rounds: values down to 70 dB below the
     loudest frequency of their frame are right to 1e-4, quieter ones less and less; hence files are analysed in float64.
 
-    With ``trainable`` the transform's basis and the ``filter_bank`` become parameters.
+    With ``trainable`` the transform's basis and the ``filter_bank`` become parameters; of the latter the magnitude
+    counts, because a filter that went below zero would be cut off at the floor and never learn again.
     """
 
     filter_bank: Tensor
@@ -257,4 +258,5 @@ class MelSpectrogram(nn.Module):
         else:
             values = spectrum.abs()
         with full_precision(values):
-            return self.spec.compress(self.filter_bank @ values)
+            bank = self.filter_bank.abs() if isinstance(self.filter_bank, nn.Parameter) else self.filter_bank
+            return self.spec.compress(bank @ values)

@@ -1,4 +1,4 @@
-"""Multi-scale discriminator: Kumar et al. 2019, "MelGAN", arXiv 1910.06711, in the form of HiFi-GAN, arXiv 2010.05646."""
+"""Multi-scale discriminator: Kumar et al. 2019, "MelGAN", arXiv 1910.06711, in HiFi-GAN's form, arXiv 2010.05646."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class MultiScaleSubbandCQTDiscriminator(Discriminator):
     def __init__(self, config: MultiScaleSubbandCQTConfig, sample_rate: int) -> None:
         super().__init__(config, sample_rate)
         self.oversampling = config.oversampling
-        self.discriminators = nn.ModuleList()
+        cqts = []
         for bins_per_octave, hop_length in zip(config.bins_per_octave, config.hop_lengths, strict=True):
             cqt = CQT(
                 sample_rate * config.oversampling,
@@ -85,8 +85,11 @@ class MultiScaleSubbandCQTDiscriminator(Discriminator):
                 max_kernel=config.max_kernel,
                 partial_kernels=config.partial_kernels,
             )
-            self.discriminators.append(SubbandCQTDiscriminator(cqt, config.channels, config.dilations))
-        longest = max(d.cqt.min_samples for d in self.discriminators)
+            cqts.append(cqt)
+        self.discriminators = nn.ModuleList(
+            SubbandCQTDiscriminator(cqt, config.channels, config.dilations) for cqt in cqts
+        )
+        longest = max(cqt.min_samples for cqt in cqts)
         self._min_samples = 1 if config.partial_kernels else -(-longest // config.oversampling)
 
     @property

@@ -16,27 +16,12 @@ from vocoders import VocoderError
 from vocoders.generators import GENERATORS
 
 RATE = 24000
-SMALL = {
-    "multi-period": {"periods": [2, 3], "channels": [4, 8]},
-    "multi-scale": {"scales": 2, "channels": [16, 16, 16, 32]},
-    "multi-resolution": {"n_ffts": [256, 128], "channels": 4},
-    "multi-scale-stft": {"n_ffts": [256, 128], "hop_lengths": [64, 32], "channels": 4},
-    "multi-scale-subband-cqt": {
-        "bins_per_octave": [12, 16],
-        "hop_lengths": [64, 48],
-        "n_octaves": 3,
-        "max_kernel": 512,
-        "channels": 4,
-    },
-    "parallel-wavegan": {"layers": 4, "channels": 4},
-}
-assert set(SMALL) == set(DISCRIMINATORS)
 every = pytest.mark.parametrize("name", DISCRIMINATORS)
 
 
 def small(name: str, rate: int = RATE) -> nn.Module:
     torch.manual_seed(3)
-    return build_discriminator(name, SMALL[name], rate).eval()
+    return build_discriminator(name, models.SMALL_DISCRIMINATORS[name], rate).eval()
 
 
 def noise(batch: int = 2, samples: int = 2048, seed: int = 0) -> Tensor:

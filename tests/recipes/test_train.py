@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from losses.adversarial import discriminator_loss, feature_matching, generator_loss
 from recipes.recipe import OptimizerRecipe, load_recipe
 from recipes.state import load_state, save_state
 from recipes.train import learning_rate, main, run_training, start
@@ -85,9 +86,77 @@ def test_every_generator_trains(name: str, energy_distance: bool, data: Path, tm
     assert not [key for key in generator.state_dict() if "parametrizations" in key]
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_resumed_run_is_the_unbroken_one_to_the_bit(precision: str, data: Path, tmp_path: Path) -> None:
+ADVERSARIES = {
+    name: models.SMALL_DISCRIMINATORS[name] for name in ("multi-scale", "multi-scale-stft", "multi-scale-subband-cqt")
+}
+
+
+def test_two_discriminators_are_two_lines(data: Path, tmp_path: Path) -> None:
+    """With the default weights and optimiser, and segments long enough for the default sizes."""
     path = corpus.recipe(tmp_path, data)
+    text = path.read_text() + "discriminators:\n  multi-scale-stft:\n  multi-scale-subband-cqt:\n"
+    path.write_text(text)
+    recipe = load_recipe(path, ["train.steps=1", "train.segment_frames=120"])
+    assert recipe.weights["feature_matching"] == 2
+    assert load(run_training(recipe, tmp_path / "run")).training["steps"] == 1
+    named = load_recipe(path, ["train.steps=1", "discriminators=[multi-scale-stft]"])
+    assert named.discriminators == {"multi-scale-stft": {}}
+
+
+@pytest.mark.parametrize("objective", ["lsgan", "hinge"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_generator_and_discriminators_train_against_each_other(
+    objective: str, precision: str, data: Path, tmp_path: Path
+) -> None:
+    adversarial = {"objective": objective, "start": 5, "optimizer": {"lr": 0.01, "warmup": 0, "clip": 100.0}}
+    path = corpus.recipe(tmp_path, data, discriminators=ADVERSARIES, adversarial=adversarial)
+    recipe = load_recipe(path, ["train.steps=40", f"train.precision={precision}"])
+    run_training(recipe, tmp_path / "run")
+    logged = scalars(tmp_path / "run")
+    assert len(logged["train/mel"]) == 40
+    for name in ("adversarial", "feature_matching", "discriminator", "discriminator_gradient_norm"):
+        assert len(logged[f"train/{name}"]) == 35
+    early, late = logged["train/discriminator"][:5], logged["train/discriminator"][-5:]
+    assert sum(late) < 0.8 * sum(early)
+
+
+def test_each_side_gets_its_own_gradient_alone(data: Path, tmp_path: Path) -> None:
+    """The update that shares one judgement equals the textbook's, which judges a detached fake again."""
+    from recipes.train import build_optimizer, train_step
+
+    path = corpus.recipe(
+        tmp_path, data, discriminators={"multi-scale-stft": models.SMALL_DISCRIMINATORS["multi-scale-stft"]}
+    )
+    recipe = load_recipe(path, ["optimizer.clip=1e9", "losses={mel: 1}"])
+    batch = {"audio": 0.1 * torch.randn(2, 1, 24 * 64), "f0": torch.full((2, 1, 24), 120.0)}
+    run, textbook = start(recipe, tmp_path / "a"), start(recipe, tmp_path / "b")
+    torch.manual_seed(5)
+    train_step(run, batch, recipe)
+    torch.manual_seed(5)
+    terms, fake = textbook.task.train().losses(batch)
+    with torch.no_grad():
+        real = textbook.adversary.judge(batch["audio"])
+    textbook.adversary.requires_grad_(False)
+    judged = textbook.adversary.judge(fake)
+    (terms["mel"] + generator_loss(judged) + 2 * feature_matching(judged, real)).backward()
+    textbook.adversary.requires_grad_(True)
+    adversary = textbook.adversary
+    discriminator_loss(adversary.judge(batch["audio"]), adversary.judge(fake.detach())).backward()
+    for module in (textbook.task.model, adversary):
+        optimizer = build_optimizer(module, recipe.optimizer)
+        optimizer.param_groups[0]["lr"] = learning_rate(recipe.optimizer, 0, recipe.train.steps)
+        optimizer.step()
+    for ours, theirs in ((run.task.model, textbook.task.model), (run.adversary, adversary)):
+        for (key, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6, msg=key)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("discriminators", [{}, ADVERSARIES], ids=["alone", "adversarial"])
+def test_a_resumed_run_is_the_unbroken_one_to_the_bit(
+    precision: str, discriminators: dict, data: Path, tmp_path: Path
+) -> None:
+    path = corpus.recipe(tmp_path, data, discriminators=discriminators)
     recipe = load_recipe(path, [f"train.precision={precision}"])
     run_training(recipe, tmp_path / "whole")
 
@@ -146,13 +215,13 @@ def test_a_state_half_written_is_not_taken(tmp_path: Path) -> None:
     recipe = load_recipe(corpus.recipe(tmp_path / "recipes", tmp_path))
     tmp_path = tmp_path / "state"
     for step in (1, 2, 3):
-        save_state(tmp_path, step, {"model": model}, optimizer, recipe)
+        save_state(tmp_path, step, {"model": model}, {"model": optimizer}, recipe)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
     (tmp_path / "step-00000004.partial").mkdir()
     other = torch.nn.Linear(2, 2)
-    assert load_state(tmp_path, {"model": other}, torch.optim.AdamW(other.parameters()), recipe) == 3
+    assert load_state(tmp_path, {"model": other}, {"model": torch.optim.AdamW(other.parameters())}, recipe) == 3
     assert torch.equal(other.weight, model.weight)
-    save_state(tmp_path, 4, {"model": model}, optimizer, recipe)
+    save_state(tmp_path, 4, {"model": model}, {"model": optimizer}, recipe)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000003", "step-00000004"]
 
 
@@ -207,10 +276,10 @@ def test_a_loss_that_is_not_finite_stops_the_run(data: Path, tmp_path: Path, mon
     steps = iter(range(100))
 
     def breaks(self, batch):
-        terms = genuine(self, batch)
+        step = genuine(self, batch)
         if next(steps) == 3:
-            terms["mel"] = terms["mel"] * float("nan")
-        return terms
+            step.terms["mel"] = step.terms["mel"] * float("nan")
+        return step
 
     monkeypatch.setattr(GeneratorTask, "losses", breaks)
     with pytest.raises(VocoderError, match="step 3: the loss is not finite in mel; the last saved state is kept"):
@@ -230,13 +299,15 @@ def test_a_gradient_that_is_not_finite_stops_the_run(
         def backward(ctx, gradient):
             return gradient * float("nan")
 
-    from recipes.tasks import GeneratorTask
+    from recipes.tasks import GeneratorTask, Step
 
     genuine = GeneratorTask.losses
     monkeypatch.setattr(
-        GeneratorTask, "losses", lambda self, batch: {k: Breaks.apply(v) for k, v in genuine(self, batch).items()}
+        GeneratorTask,
+        "losses",
+        lambda self, batch: Step({k: Breaks.apply(v) for k, v in genuine(self, batch).terms.items()}),
     )
-    with pytest.raises(VocoderError, match="step 0: the gradient is not finite"):
+    with pytest.raises(VocoderError, match="step 0: the gradient of the model is not finite"):
         run_training(load_recipe(corpus.recipe(tmp_path, data)), tmp_path / "run")
 
 
@@ -260,3 +331,11 @@ def test_the_command_refuses_in_one_sentence(data: Path, tmp_path: Path, capsys:
     assert "cannot read the list of recordings" in capsys.readouterr().err
     assert main([str(path), "--set", "losses.mell=1", "--out", str(tmp_path / "run")]) == 2
     assert "unknown loss 'mell'" in capsys.readouterr().err
+    assert main([str(path), "--set", "losses.adversarial=1", "--out", str(tmp_path / "run")]) == 2
+    assert "loss 'adversarial' needs discriminators" in capsys.readouterr().err
+    assert main([str(path), "--set", "discriminators={multi-scale-stft: }", "--out", str(tmp_path / "run")]) == 2
+    assert (
+        "segments of 1536 samples, but discriminator 'multi-scale-stft' needs at least 2048" in capsys.readouterr().err
+    )
+    assert main([str(path), "--set", "discriminators=[multi-stft]", "--out", str(tmp_path / "run")]) == 2
+    assert "unknown discriminator 'multi-stft'" in capsys.readouterr().err
