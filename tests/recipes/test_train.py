@@ -86,9 +86,8 @@ def test_every_generator_trains(name: str, energy_distance: bool, data: Path, tm
     assert not [key for key in generator.state_dict() if "parametrizations" in key]
 
 
-ADVERSARIES = {
-    name: models.SMALL_DISCRIMINATORS[name] for name in ("multi-scale", "multi-scale-stft", "multi-scale-subband-cqt")
-}
+SMALL = models.SMALL_DISCRIMINATORS
+ADVERSARIES = {name: SMALL[name] for name in ("multi-scale", "multi-scale-stft", "multi-scale-subband-cqt")}
 
 
 def test_two_discriminators_are_two_lines(data: Path, tmp_path: Path) -> None:
@@ -116,17 +115,17 @@ def test_generator_and_discriminators_train_against_each_other(
     assert len(logged["train/mel"]) == 40
     for name in ("adversarial", "feature_matching", "discriminator", "discriminator_gradient_norm"):
         assert len(logged[f"train/{name}"]) == 35
-    early, late = logged["train/discriminator"][:5], logged["train/discriminator"][-5:]
-    assert sum(late) < 0.8 * sum(early)
+    assert min(logged["train/discriminator_gradient_norm"]) > 0
+    if objective == "lsgan":
+        early, late = logged["train/discriminator"][:5], logged["train/discriminator"][-5:]
+        assert sum(late) < 0.8 * sum(early)
 
 
 def test_each_side_gets_its_own_gradient_alone(data: Path, tmp_path: Path) -> None:
     """The update that shares one judgement equals the textbook's, which judges a detached fake again."""
     from recipes.train import build_optimizer, train_step
 
-    path = corpus.recipe(
-        tmp_path, data, discriminators={"multi-scale-stft": models.SMALL_DISCRIMINATORS["multi-scale-stft"]}
-    )
+    path = corpus.recipe(tmp_path, data, discriminators={"multi-scale-stft": SMALL["multi-scale-stft"]})
     recipe = load_recipe(path, ["optimizer.clip=1e9", "losses={mel: 1}"])
     batch = {"audio": 0.1 * torch.randn(2, 1, 24 * 64), "f0": torch.full((2, 1, 24), 120.0)}
     run, textbook = start(recipe, tmp_path / "a"), start(recipe, tmp_path / "b")
@@ -334,8 +333,7 @@ def test_the_command_refuses_in_one_sentence(data: Path, tmp_path: Path, capsys:
     assert main([str(path), "--set", "losses.adversarial=1", "--out", str(tmp_path / "run")]) == 2
     assert "loss 'adversarial' needs discriminators" in capsys.readouterr().err
     assert main([str(path), "--set", "discriminators={multi-scale-stft: }", "--out", str(tmp_path / "run")]) == 2
-    assert (
-        "segments of 1536 samples, but discriminator 'multi-scale-stft' needs at least 2048" in capsys.readouterr().err
-    )
+    error = capsys.readouterr().err
+    assert "segments of 1536 samples, but discriminator 'multi-scale-stft' needs at least 2048" in error
     assert main([str(path), "--set", "discriminators=[multi-stft]", "--out", str(tmp_path / "run")]) == 2
     assert "unknown discriminator 'multi-stft'" in capsys.readouterr().err
