@@ -120,11 +120,11 @@ class SegmentDataset(Dataset[dict[str, Tensor]]):
     """Random segments: audio (1, frames * hop_length) and f0 (1, frames), see the head of this file.
 
     Clips are drawn in proportion to their length. Speed (pitch and tempo together, by resampling) and gain are drawn
-    from the recipe's ranges; a clip shorter than the segment is padded with zeros.
+    from the recipe's ranges; a clip shorter than the segment is padded with zeros. Without labels f0 is 0 throughout.
     """
 
     def __init__(
-        self, clips: list[Clip], labels: F0Labels, data: DataRecipe, spec: MelSpec, frames: int, seed: int
+        self, clips: list[Clip], labels: F0Labels | None, data: DataRecipe, spec: MelSpec, frames: int, seed: int
     ) -> None:
         self.clips, self.labels, self.data, self.spec, self.frames, self.seed = clips, labels, data, spec, frames, seed
         seconds = np.array([clip.samples / clip.sample_rate for clip in clips])
@@ -154,9 +154,11 @@ class SegmentDataset(Dataset[dict[str, Tensor]]):
         audio = resample(source, rate, self.spec.sample_rate)[:length]
         audio = torch.nn.functional.pad(audio, (0, length - len(audio)))
         audio = audio * 10 ** (draw.uniform(*self.data.gain_db) / 20)
-        times = start / clip.sample_rate + frame_times(self.frames, self.spec) * speed
-        f0 = f0_at(self.labels[chosen], times) * speed
-        f0[times * clip.sample_rate >= clip.samples] = 0
+        f0: np.ndarray = np.zeros(self.frames, np.float32)
+        if self.labels is not None:
+            times = start / clip.sample_rate + frame_times(self.frames, self.spec) * speed
+            f0 = f0_at(self.labels[chosen], times) * speed
+            f0[times * clip.sample_rate >= clip.samples] = 0
         return {"audio": audio.clamp(-1, 1)[None], "f0": torch.from_numpy(f0).float()[None]}
 
 

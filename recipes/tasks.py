@@ -52,6 +52,7 @@ class Task(nn.Module, ABC):
     """The model in training and all that is fixed around it."""
 
     model: nn.Module
+    uses_f0 = True  # whether batches must hold F0 labels
     loss_names: tuple[str, ...]  # what ``losses`` returns, and a recipe can weigh
 
     def prepare(self, segments: SegmentDataset) -> None:
@@ -134,6 +135,7 @@ class GeneratorTask(Task):
                     f"{recipe.generator.init} does not hold the generator and the mel convention of the recipe"
                 )
             self.model.load_state_dict(donor.state_dict())
+        self.uses_f0 = self.model.uses_f0
         if self.model.uses_weight_norm:
             for layer in list(self.model.modules()):
                 if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d)):
@@ -202,9 +204,10 @@ class GeneratorTask(Task):
         for clip in clips:
             real = read_clip(clip, self.recipe.mel)[None]
             mel = self.mel(real.squeeze(1))
+            f0 = None
             if self.pitch is not None:
                 f0 = self.pitch.estimate(mel)
-            else:
+            elif self.uses_f0:
                 f0 = torch.from_numpy(f0_on_frames(real[0], mel.shape[-1], self.recipe))[None, None]
             fake = model(mel, f0=f0)
             terms = {"mel": self.mel_loss(fake, real)} | self.stft_loss(fake, real)._asdict()

@@ -166,7 +166,7 @@ def run_training(recipe: Recipe, folder: Path) -> Path:
     root = Path(recipe.data.root)
     train_clips, valid_clips = (list_clips(root, root / name) for name in (recipe.data.train, recipe.data.valid))
     run = start(recipe, folder)
-    labels = F0Labels(train_clips, folder / "cache")
+    labels = F0Labels(train_clips, folder / "cache") if run.task.uses_f0 else None
     frames, seed = recipe.train.segment_frames, recipe.train.seed
     dataset = SegmentDataset(train_clips, labels, recipe.data, aligned(recipe.mel), frames, seed)
     if run.step == 0:

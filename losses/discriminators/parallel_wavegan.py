@@ -18,6 +18,14 @@ class ParallelWaveGANDiscriminatorConfig(Config):
     channels: Channels = 64
 
 
+def initialized(conv: nn.Conv1d) -> nn.Conv1d:
+    """With the published start: from PyTorch's own, ten layers pass on so little that hundreds of steps learn nothing."""
+    nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+    assert conv.bias is not None
+    nn.init.zeros_(conv.bias)
+    return conv
+
+
 class ParallelWaveGANDiscriminator(Discriminator):
     """Dilated convolutions at the sample rate: a score for each sample."""
 
@@ -30,8 +38,8 @@ class ParallelWaveGANDiscriminator(Discriminator):
             dilation = max(i, 1)  # 1, 1, 2, 3, 4 ...
             before = config.channels if i else 1
             conv = nn.Conv1d(before, config.channels, 3, dilation=dilation, padding=dilation)
-            self.convs.append(weight_norm(conv))
-        self.conv_post = weight_norm(nn.Conv1d(config.channels, 1, 3, padding=1))
+            self.convs.append(weight_norm(initialized(conv)))
+        self.conv_post = weight_norm(initialized(nn.Conv1d(config.channels, 1, 3, padding=1)))
 
     def judge(self, audio: Tensor) -> list[Judgement]:
         x, feature_maps = audio, []

@@ -1,4 +1,4 @@
-"""How long things take and what memory they need: python -m recipes.benchmark [MODEL] [--generators]
+"""How long things take and what memory they need: python -m recipes.benchmarks.vocode [MODEL] [--generators]
 
 Times ``vocode`` on a 5 s mel from command to file, each time in a process of its own, and splits it into what precedes
 synthesis and synthesis itself; then the peak memory for a 60 s mel. With --generators instead: parameters, work and
@@ -90,7 +90,9 @@ def generators_table(seconds: float = 2.0, runs: int = 5) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m recipes.benchmark", description="Time and memory of vocode.")
+    parser = argparse.ArgumentParser(
+        prog="python -m recipes.benchmarks.vocode", description="Time and memory of vocode."
+    )
     parser.add_argument("model", nargs="?", help="as for vocode -m (default: the built-in voice)")
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--generators", action="store_true", help="a table of all published configurations")
