@@ -19,7 +19,7 @@ class ParallelWaveGANDiscriminatorConfig(Config):
 
 
 def initialized(conv: nn.Conv1d) -> nn.Conv1d:
-    """With the published start: from PyTorch's own, ten layers pass on so little that hundreds of steps learn nothing."""
+    """With the published start: after PyTorch's own, ten layers pass on so little that nothing is learned at first."""
     nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
     assert conv.bias is not None
     nn.init.zeros_(conv.bias)

@@ -1,0 +1,193 @@
+"""Training steps of public implementations, taken from clones that the user made: none of their code is here.
+
+CLONES is a folder with clones under these names, each only needed for its own rows: hifi-gan (jik876), wavehax
+(chomeyama), ParallelWaveGAN (kan-bayashi), Amphion (open-mmlab), nnAudio (KinWaiCheuk). Amphion wants einops.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import json
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from vocoders.mel import MelSpec
+
+# (real, fake) -> scores of real, scores of fake, feature maps of real, feature maps of fake
+Judge = Callable[[Tensor, Tensor], tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]]
+
+
+class Opponents(NamedTuple):
+    """A public generator and discriminator, called in one way."""
+
+    generator: nn.Module
+    generate: Callable[[Tensor, Tensor, Tensor], Tensor]
+    """(mel, f0, noise) -> audio"""
+    discriminator: nn.Module
+    judge: Judge
+
+
+class _Settings(dict[str, Any]):
+    """A dictionary whose keys are attributes as well, as these projects pass their configurations."""
+
+    __getattr__ = dict.__getitem__
+
+    @classmethod
+    def of(cls, values: Any) -> Any:
+        return cls({k: cls.of(v) for k, v in values.items()}) if isinstance(values, dict) else values
+
+
+def _load(clone: Path, *modules: str) -> list[Any]:
+    if not clone.is_dir():
+        raise FileNotFoundError(f"no clone at {clone}")
+    sys.path.insert(0, str(clone))
+    return [importlib.import_module(module) for module in modules]
+
+
+def _pairwise(discriminator: nn.Module) -> Judge:
+    """For those that judge both signals in one call and return lists of lists of feature maps."""
+
+    def judge(real: Tensor, fake: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
+        scores_real, scores_fake, maps_real, maps_fake = discriminator(real, fake)
+        return scores_real, scores_fake, [m for ms in maps_real for m in ms], [m for ms in maps_fake for m in ms]
+
+    return judge
+
+
+def _hifigan_generator(clones: Path) -> tuple[nn.Module, Any]:
+    (models,) = _load(clones / "hifi-gan", "models")
+    settings = _Settings(json.loads((clones / "hifi-gan" / "config_v1.json").read_text()))
+    return models.Generator(settings), models
+
+
+def hifigan(clones: Path, discriminator: str) -> Opponents:
+    generator, models = _hifigan_generator(clones)
+    kinds = {"multi-period": "MultiPeriodDiscriminator", "multi-scale": "MultiScaleDiscriminator"}
+    judge = getattr(models, kinds[discriminator])()
+    return Opponents(generator, lambda mel, f0, noise: generator(mel), judge, _pairwise(judge))
+
+
+def amphion(clones: Path, discriminator: str) -> Opponents:
+    """Amphion's discriminators with hifi-gan's generator, which its own HiFi-GAN repeats."""
+    generator, _ = _hifigan_generator(clones)
+    sys.path.append(str(clones / "nnAudio" / "Installation"))
+    for name in ("models", "utils"):  # hifi-gan's modules of these names hide Amphion's packages
+        sys.modules.pop(name, None)
+    parts = "models.vocoders.gan.discriminator"
+    cqt, stft = _load(clones / "Amphion", f"{parts}.mssbcqtd", f"{parts}.msstftd")
+    model = {
+        "mssbcqtd": {
+            "hop_lengths": [512, 256, 256],
+            "filters": 32,
+            "max_filters": 1024,
+            "filters_scale": 1,
+            "dilations": [1, 2, 4],
+            "in_channels": 1,
+            "out_channels": 1,
+            "n_octaves": [9, 9, 9],
+            "bins_per_octaves": [24, 36, 48],
+        },
+        "msstftd": {"filters": 32},
+    }
+    settings = _Settings.of({"model": model, "preprocess": {"sample_rate": 24000}})
+    with contextlib.redirect_stdout(io.StringIO()):  # nnAudio reports its progress
+        if discriminator == "multi-scale-stft":
+            judge = stft.MultiScaleSTFTDiscriminator(settings)
+        else:
+            judge = cqt.MultiScaleSubbandCQTDiscriminator(settings)
+    return Opponents(generator, lambda mel, f0, noise: generator(mel), judge, _pairwise(judge))
+
+
+def wavehax(clones: Path, discriminator: str) -> Opponents:
+    clone = clones / "wavehax"
+    discriminators, generators = _load(clone, "wavehax.discriminators.univnet", "wavehax.generators.wavehax")
+    settings = yaml.safe_load((clone / "wavehax/bin/config/generator/wavehax.v1.yaml").read_text())
+    generator = generators.WavehaxGenerator(**{k: v for k, v in settings.items() if k != "_target_"})
+    settings = yaml.safe_load((clone / "wavehax/bin/config/discriminator/univnet.yaml").read_text())
+    whole = discriminators.MultiResolutionMultiPeriodDiscriminator(
+        **{k: v for k, v in settings.items() if k != "_target_"}
+    )
+    part = whole.mpd if discriminator == "multi-period" else whole.mrd
+
+    def judge(real: Tensor, fake: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
+        scores_real, maps_real = part(real)
+        scores_fake, maps_fake = part(fake)
+        return scores_real, scores_fake, maps_real, maps_fake
+
+    return Opponents(generator, lambda mel, f0, noise: generator(mel, f0)[0], part, judge)
+
+
+def parallel_wavegan(clones: Path, discriminator: str) -> Opponents:
+    clone = clones / "ParallelWaveGAN" / "parallel_wavegan"
+    if not clone.is_dir():
+        raise FileNotFoundError(f"no clone at {clone.parent}")
+    # The packages' own __init__ import much that is not needed here: stand-ins with the same path take their place.
+    for name in ("", ".models", ".layers", ".utils"):
+        package = types.ModuleType("parallel_wavegan" + name)
+        package.__path__ = [str(clone.joinpath(*filter(None, name.split("."))))]
+        sys.modules[package.__name__] = package
+    root, utils, layers = (sys.modules["parallel_wavegan" + name] for name in ("", ".utils", ".layers"))
+    root.__dict__.update(models=sys.modules["parallel_wavegan.models"])
+    utils.__dict__.update(read_hdf5=None)
+    blocks = importlib.import_module("parallel_wavegan.layers.residual_block")
+    layers.__dict__.update(blocks.__dict__)
+    layers.__dict__.update(upsample=importlib.import_module("parallel_wavegan.layers.upsample"))
+    models = importlib.import_module("parallel_wavegan.models.parallel_wavegan")
+    generator = models.ParallelWaveGANGenerator(aux_context_window=2, upsample_params={"upsample_scales": [4, 5, 3, 5]})
+    judge_module = models.ParallelWaveGANDiscriminator()
+
+    def judge(real: Tensor, fake: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
+        return [judge_module(real)], [judge_module(fake)], [], []
+
+    def generate(mel: Tensor, f0: Tensor, noise: Tensor) -> Tensor:
+        return generator(noise, nn.functional.pad(mel, (2, 2), mode="replicate"))
+
+    return Opponents(generator, generate, judge_module, judge)
+
+
+PUBLIC: dict[tuple[str, str], Callable[[Path, str], Opponents]] = {
+    ("hifigan", "multi-period"): hifigan,
+    ("hifigan", "multi-scale"): hifigan,
+    ("hifigan", "multi-scale-stft"): amphion,
+    ("hifigan", "multi-scale-subband-cqt"): amphion,
+    ("wavehax", "multi-period"): wavehax,
+    ("wavehax", "multi-resolution"): wavehax,
+    ("parallel-wavegan", "parallel-wavegan"): parallel_wavegan,
+}
+
+
+def public_step(opponents: Opponents, spec: MelSpec, lr: float) -> Callable[[Tensor, Tensor, Tensor, Tensor], None]:
+    """(mel, f0, noise, audio) -> one update of both, as these projects do it: each signal is judged for each update.
+
+    The mel loss is ours in both cases, because theirs do not run with today's torch and librosa.
+    """
+    from losses.spectral import MelLoss, full_band
+
+    mel_loss = MelLoss(full_band(spec))
+    optimizers = [torch.optim.AdamW(module.parameters(), lr, (0.8, 0.99)) for module in opponents[::2]]
+
+    def step(mel: Tensor, f0: Tensor, noise: Tensor, audio: Tensor) -> None:
+        fake = opponents.generate(mel, f0, noise)
+        real_scores, fake_scores, _, _ = opponents.judge(audio, fake.detach())
+        loss = sum((1 - r).square().mean() + f.square().mean() for r, f in zip(real_scores, fake_scores, strict=True))
+        optimizers[1].zero_grad()
+        torch.as_tensor(loss).backward()
+        optimizers[1].step()
+
+        _, fake_scores, real_maps, fake_maps = opponents.judge(audio, fake)
+        loss = sum((1 - f).square().mean() for f in fake_scores) + 45 * mel_loss(fake.squeeze(1), audio.squeeze(1))
+        loss = loss + 2 * sum((f - r).abs().mean() for r, f in zip(real_maps, fake_maps, strict=True))
+        optimizers[0].zero_grad()
+        loss.backward()
+        optimizers[0].step()
+
+    return step

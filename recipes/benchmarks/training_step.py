@@ -1,0 +1,163 @@
+"""Time and memory of one training step: python -m recipes.benchmarks.training_step [--clones CLONES]
+
+Every pairing of a generator, at its published size, and a discriminator: both are updated once, with the mel loss and
+feature matching beside the adversarial one. Generator "none" is the discriminator's part alone. With clones of public
+implementations (see recipes/benchmarks/public.py) their step is measured right after ours, at the same sizes. Each
+measurement is a process of its own; medians. The machine should be idle.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from losses.discriminators import DISCRIMINATORS
+from recipes.benchmarks import peak_resident
+from recipes.benchmarks.public import PUBLIC, public_step
+from recipes.recipe import Recipe
+from recipes.train import descend, start, train_step
+from vocoders.config import bind
+from vocoders.generators.hifigan import HIFIGAN_CONFIGS
+from vocoders.generators.istftnet import ISTFTNET_CONFIGS
+from vocoders.generators.parallel_wavegan import PARALLEL_WAVEGAN_CONFIGS
+from vocoders.generators.wavehax import WAVEHAX_CONFIGS
+from vocoders.mel import CONVENTIONS
+
+# Generator: label, configuration, mel convention.
+GENERATORS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "hnmask": ("HNMask", {}, "hifigan-22k"),
+    "hifigan": ("HiFi-GAN V1", HIFIGAN_CONFIGS["v1"].model_dump(), "hifigan-22k"),
+    "istftnet": ("iSTFTNet V1-C8C8I", ISTFTNET_CONFIGS["v1-c8c8i"].model_dump(), "hifigan-22k"),
+    "parallel-wavegan": ("Parallel WaveGAN v1", PARALLEL_WAVEGAN_CONFIGS["v1-24k"].model_dump(), "espnet-24k"),
+    "wavehax": ("Wavehax v1", WAVEHAX_CONFIGS["v1"].model_dump(), "wavehax-24k"),
+    "multi-stream-wavehax": ("Wavehax multi-stream", {}, "wavehax-24k"),
+}
+
+
+def recipe_of(generator: str, discriminator: str, batch: int, samples: int, precision: str) -> Recipe:
+    """A recipe of one pairing, without data; of the discriminator alone for generator "none"."""
+    _, config, convention = GENERATORS["hnmask" if generator == "none" else generator]
+    spec = CONVENTIONS[convention]
+    values = {
+        "name": "step",
+        "mel": spec.model_dump(),
+        "generator": {"name": "hnmask" if generator == "none" else generator, "config": config},
+        "data": {"root": ".", "train": "-", "valid": "-"},
+        "losses": {"full_band_mel": 45.0},
+        "discriminators": {discriminator: {}},
+        "optimizer": {"lr": 2e-4, "clip": 1e3},
+        "train": {
+            "steps": 1000,
+            "batch_size": batch,
+            "segment_frames": samples // spec.hop_length,
+            "precision": precision,
+        },
+    }
+    return bind(Recipe, values, "the benchmark's recipe")
+
+
+def measured(options: argparse.Namespace, whose: str, generator: str, discriminator: str) -> dict[str, float]:
+    """Median seconds of a step and the MiB that building and stepping add, in this process."""
+    recipe = recipe_of(generator, discriminator, options.batch, options.samples, options.precision)
+    frames, hop = recipe.train.segment_frames, recipe.mel.hop_length
+    torch.manual_seed(0)
+    audio = 0.1 * torch.randn(options.batch, 1, frames * hop)
+    f0 = torch.full((options.batch, 1, frames), 150.0)
+    torch.fft.rfft(audio)
+    before = peak_resident()
+    step: Callable[[], Any]
+    if whose == "public":
+        opponents = PUBLIC[generator, discriminator](options.clones, discriminator)
+        update = public_step(opponents, recipe.mel, recipe.optimizer.lr)
+        mel = torch.full((options.batch, recipe.mel.n_mels, frames), -5.0)
+        noise = torch.randn_like(audio)
+
+        def step() -> None:
+            update(mel, f0, noise, audio)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            run = start(recipe, Path(folder))
+        if generator == "none":
+            assert run.adversary is not None
+            adversary = run.adversary
+            fake = (audio + 0.01 * torch.randn_like(audio)).requires_grad_()
+
+            def step() -> None:
+                with torch.autocast("cpu", torch.bfloat16, enabled=recipe.train.precision == "bfloat16"):
+                    terms, own = adversary(fake, audio)
+                (terms["adversarial"] + 2 * terms["feature_matching"]).backward(inputs=[fake], retain_graph=True)
+                descend(run, "adversary", own, recipe.optimizer, recipe.train.steps)
+        else:
+
+            def step() -> None:
+                train_step(run, {"audio": audio, "f0": f0}, recipe)
+
+    times = []
+    for _ in range(options.steps + 1):
+        begin = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - begin)
+    return {"seconds": statistics.median(times[1:]), "memory": peak_resident() - before}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m recipes.benchmarks.training_step", description="Time and memory of one training step."
+    )
+    parser.add_argument("--clones", type=Path, help="folder of clones of public implementations")
+    parser.add_argument("--generators", nargs="*", default=["none", *GENERATORS], choices=["none", *GENERATORS])
+    parser.add_argument("--discriminators", nargs="*", default=list(DISCRIMINATORS), choices=list(DISCRIMINATORS))
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--samples", type=int, default=8192, help="of a segment, rounded down to whole frames")
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32", help="of ours")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--one", choices=["ours", "public"], help=argparse.SUPPRESS)  # how this script calls itself
+    options = parser.parse_args(arguments)
+    if options.one:
+        torch.set_num_threads(options.threads)
+        print(json.dumps(measured(options, options.one, options.generators[0], options.discriminators[0])))
+        return 0
+
+    def result(whose: str, generator: str, discriminator: str) -> dict[str, float]:
+        command = [sys.executable, "-m", "recipes.benchmarks.training_step", "--one", whose]
+        command += ["--generators", generator, "--discriminators", discriminator]
+        for name in ("batch", "samples", "precision", "threads", "steps"):
+            command += [f"--{name}", str(getattr(options, name))]
+        command += ["--clones", str(options.clones)] if options.clones else []
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            print(done.stderr, file=sys.stderr)
+            return {"seconds": float("nan"), "memory": float("nan")}
+        return json.loads(done.stdout.splitlines()[-1])
+
+    print(f"{options.batch} x {options.samples} samples, {options.threads} threads, ours in {options.precision}\n")
+    print("| generator | discriminator | step, s | memory, MiB | public, s | public, MiB | times faster |")
+    print("|---|---|---|---|---|---|---|")
+    for generator in options.generators:
+        label = "none" if generator == "none" else GENERATORS[generator][0]
+        for discriminator in options.discriminators:
+            ours = result("ours", generator, discriminator)
+            row = f"| {label} | {discriminator} | {ours['seconds']:.3f} | {ours['memory']:.0f} |"
+            if options.clones and (generator, discriminator) in PUBLIC:
+                public = result("public", generator, discriminator)
+                ratio = public["seconds"] / ours["seconds"]
+                row += f" {public['seconds']:.3f} | {public['memory']:.0f} | {ratio:.2f} |"
+            else:
+                row += " | | |"
+            print(row, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""The benchmark scripts run; what they measure no test asserts."""
+
+import importlib.util
+from pathlib import Path
+
+import corpus
+import pytest
+import torch
+
+from recipes.benchmarks import cqt, separation, training_step
+from vocoders.mel import CONVENTIONS, MelSpectrogram
+
+
+def test_noise_vocoding_keeps_the_envelope_and_drops_the_voice() -> None:
+    import signals
+
+    spec = CONVENTIONS["hifigan-22k"]
+    voice = torch.from_numpy(signals.voice(22050, 1.0, f0=150, glide=0)[: 85 * 256]).float()[None, None]
+    copy = separation.NoiseVocoder(spec)(voice, torch.Generator().manual_seed(0))
+    assert copy.shape == voice.shape
+    assert float(copy.square().mean()) == pytest.approx(float(voice.square().mean()), rel=1e-3)
+    mel = MelSpectrogram(spec)
+    means = [mel(audio)[0, 0].exp().mean(1).log() for audio in (voice, copy)]
+    assert float(torch.corrcoef(torch.stack(means))[0, 1]) > 0.9
+    lag = 22050 // 150
+    for audio, periodic in ((voice, True), (copy, False)):
+        x = audio[0, 0]
+        correlation = max(float((x[k:] * x[:-k]).sum() / x.square().sum()) for k in range(lag - 20, lag + 20))
+        assert (correlation > 0.6) is periodic
+
+
+def test_separation_runs(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    data = corpus.make(tmp_path / "data")
+    arguments = ["parallel-wavegan", "--data", str(data), "--steps", "1", "--batch", "1", "--mel", "cleanmel-16k"]
+    assert separation.main(arguments) == 0
+    row = capsys.readouterr().out.splitlines()[-1]
+    assert row.startswith("| parallel-wavegan | 0 | - | 0.")
+    assert separation.main([*arguments[:1], "--data", str(tmp_path)]) == 2
+    assert "cannot read the list of recordings" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("generator", ["none", "wavehax"])
+def test_training_step_runs(generator: str, capsys: pytest.CaptureFixture) -> None:
+    arguments = ["--generators", generator, "--discriminators", "multi-resolution", "--steps", "1", "--batch", "1"]
+    assert training_step.main([*arguments, "--samples", "2400", "--threads", "1"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1].split("|")
+    assert last[2].strip() == "multi-resolution"
+    assert float(last[3]) > 0
+    assert float(last[4]) > 0
+
+
+@pytest.mark.skipif(importlib.util.find_spec("nnAudio") is not None, reason="nnAudio is installed")
+def test_without_nnaudio_the_comparison_says_what_is_missing(capsys: pytest.CaptureFixture) -> None:
+    assert cqt.main([]) == 2
+    assert "nnAudio is not here; clone it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["ours, the same", "ours, as used"])
+def test_our_side_of_the_comparison(kind: str) -> None:
+    run = cqt.transform(kind, 24, 512)
+    forward, backward = cqt.seconds(run, torch.randn(1, 8192))
+    assert forward > 0
+    assert backward > 0
