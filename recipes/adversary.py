@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from torch import Tensor, nn
 
 from losses.adversarial import discriminator_loss, feature_matching, generator_loss
 from losses.discriminators import Judgement, build_discriminator
 from recipes.recipe import Recipe
+from recipes.state import load_discriminators
 from vocoders.errors import VocoderError
 
 
@@ -30,6 +33,8 @@ class Adversary(nn.Module):
                     f"{discriminator.shorter}"
                 )
             self.discriminators[name] = discriminator
+        if recipe.adversarial.init:
+            load_discriminators(self, recipe, Path(recipe.adversarial.init))
 
     def judge(self, audio: Tensor) -> list[Judgement]:
         return [judgement for discriminator in self.discriminators.values() for judgement in discriminator(audio)]

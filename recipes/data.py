@@ -7,8 +7,10 @@ training that resumes at step n asks for the segments from n * batch_size on.
 from __future__ import annotations
 
 import hashlib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
@@ -20,7 +22,11 @@ from tqdm import tqdm
 from recipes.recipe import DataRecipe
 from vocoders.errors import VocoderError
 from vocoders.files import replacing
+from vocoders.jobs import AUDIO_SUFFIXES
 from vocoders.mel import MelSpec
+
+if TYPE_CHECKING:
+    from recipes.predicted_mels import PredictedMels
 
 F0_PERIOD = 0.005  # seconds between F0 labels
 F0_RANGE = (71.0, 800.0)  # Hz, WORLD's own defaults: a wider range doubles the doubtful frames of DIO
@@ -39,19 +45,64 @@ def list_clips(root: Path, list_file: Path) -> list[Clip]:
         names = list_file.read_text().split("\n")
     except OSError as error:
         raise VocoderError(f"cannot read the list of recordings {list_file}: {error.strerror}") from None
-    clips = [open_clip(root / name.strip()) for name in names if name.strip()]
-    if not clips:
+    paths = [root / name.strip() for name in names if name.strip()]
+    if not paths:
         raise VocoderError(f"{list_file} names no recordings")
+    return open_clips(paths, str(list_file))
+
+
+def find_clips(root: Path) -> list[Clip]:
+    """All sound files of a folder and the folders in it."""
+    if not root.is_dir():
+        raise VocoderError(f"there is no folder {root}")
+    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+    if not paths:
+        raise VocoderError(f"{root} holds no recordings; known endings: {', '.join(sorted(AUDIO_SUFFIXES))}")
+    return open_clips(paths, str(root))
+
+
+def open_clips(paths: list[Path], source: str) -> list[Clip]:
+    """Sound files by their headers. Bad ones are listed on standard error and left out, unless all are."""
+    clips, bad = [], []
+    for path in tqdm(paths, desc="recordings", unit="file", disable=None if len(paths) > 1000 else True):
+        try:
+            info = soundfile.info(path)
+        except soundfile.LibsndfileError as error:
+            reason = error.error_string.strip().rstrip(".") if path.exists() else "no such file"
+            bad.append(f"{path} ({reason})")
+            continue
+        if info.frames:
+            clips.append(Clip(path, info.samplerate, info.frames))
+        else:
+            bad.append(f"{path} (empty)")
+    if not clips:
+        raise VocoderError(f"none of the {len(bad)} recordings of {source} can be read, such as {bad[0]}")
+    if bad:
+        print(f"left out {len(bad)} of {len(paths)} recordings that cannot be read: {'; '.join(bad)}", file=sys.stderr)
     return clips
 
 
-def open_clip(path: Path) -> Clip:
-    """A sound file by its header. Raises VocoderError when it cannot be read."""
-    try:
-        info = soundfile.info(path)
-    except soundfile.LibsndfileError as error:
-        raise VocoderError(f"cannot read the recording {path}: {error.error_string}") from None
-    return Clip(path, info.samplerate, info.frames)
+def split_clips(data: DataRecipe) -> tuple[list[Clip], list[Clip]]:
+    """What to train and what to validate on.
+
+    Without lists every sound file of the folder is taken; which ones validate hangs on their names alone, so that
+    adding recordings moves none from one side to the other.
+    """
+    root = Path(data.dir)
+    valid = list_clips(root, root / data.valid) if data.valid else []
+    if data.train:
+        train = list_clips(root, root / data.train)
+    else:
+        chosen = {clip.path for clip in valid}
+        train = [clip for clip in find_clips(root) if clip.path not in chosen]
+        if not train:
+            raise VocoderError(f"{root / str(data.valid)} lists all recordings of {root}: none is left to train on")
+    if not data.valid:
+        ranked = sorted(train, key=lambda clip: hashlib.sha256(str(clip.path.relative_to(root)).encode()).digest())
+        valid = ranked[: min(16, max(1, len(ranked) // 100))]
+        if not data.train and len(train) > 1:
+            train = [clip for clip in train if clip not in valid]
+    return train, valid
 
 
 def label_f0(audio: np.ndarray, sample_rate: int, period: float = F0_PERIOD) -> np.ndarray:
@@ -121,35 +172,61 @@ class SegmentDataset(Dataset[dict[str, Tensor]]):
 
     Clips are drawn in proportion to their length. Speed (pitch and tempo together, by resampling) and gain are drawn
     from the recipe's ranges; a clip shorter than the segment is padded with zeros. Without labels f0 is 0 throughout.
+    With predicted mels each item also holds its mel (n_mels, frames).
     """
 
     def __init__(
-        self, clips: list[Clip], labels: F0Labels | None, data: DataRecipe, spec: MelSpec, frames: int, seed: int
+        self,
+        clips: list[Clip],
+        labels: F0Labels | None,
+        data: DataRecipe,
+        spec: MelSpec,
+        frames: int,
+        seed: int,
+        mels: PredictedMels | None = None,
     ) -> None:
         self.clips, self.labels, self.data, self.spec, self.frames, self.seed = clips, labels, data, spec, frames, seed
+        self.mels = mels
         seconds = np.array([clip.samples / clip.sample_rate for clip in clips])
         self.odds = np.cumsum(seconds / seconds.sum())
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
+        draw = np.random.default_rng([self.seed, index])
+        for _ in range(20):
+            try:
+                return self.segment(draw)
+            except soundfile.LibsndfileError as error:  # a damaged file whose header is whole: draw again
+                print(f"passing over a recording that cannot be decoded: {error}", file=sys.stderr)
+        raise VocoderError("twenty recordings in a row cannot be decoded")
+
+    def segment(self, draw: np.random.Generator) -> dict[str, Tensor]:
+        """A segment drawn from ``draw``. Raises LibsndfileError when its recording cannot be decoded."""
         from torchaudio.functional import resample
 
-        draw = np.random.default_rng([self.seed, index])
         chosen = min(int(np.searchsorted(self.odds, draw.random())), len(self.clips) - 1)
-        clip = self.clips[chosen]
+        clip, hop = self.clips[chosen], self.spec.hop_length
         # A rate that is a multiple of a 50th of ours keeps the resampling filters few and short.
         step = self.spec.sample_rate // 50
         speed = np.exp(draw.uniform(*np.log(self.data.speed)))
-        rate = (
-            clip.sample_rate
-            if self.data.speed == (1.0, 1.0)
-            else max(step, round(clip.sample_rate * speed / step) * step)
-        )
+        unchanged = self.data.speed == (1.0, 1.0)
+        rate = clip.sample_rate if unchanged else max(step, round(clip.sample_rate * speed / step) * step)
         speed = rate / clip.sample_rate
-        length = self.frames * self.spec.hop_length
+        length = self.frames * hop
         wanted = int(np.ceil(length * rate / self.spec.sample_rate))
-        start = int(draw.integers(0, max(clip.samples - wanted, 0) + 1))
+        item: dict[str, Tensor] = {}
+        if self.mels is None:
+            start = int(draw.integers(0, max(clip.samples - wanted, 0) + 1))
+        else:
+            mel = self.mels[clip]
+            # A "center" convention places its frames half a hop earlier: its first one lies before the recording.
+            centred = self.mels.spec.padding == "center"
+            first = int(draw.integers(int(centred), max(mel.shape[1] - self.frames, int(centred)) + 1))
+            start = round((first - centred / 2) * hop * clip.sample_rate / self.spec.sample_rate)
+            mel = mel[:, first : first + self.frames]
+            silence = self.frames - mel.shape[1]
+            item["mel"] = torch.nn.functional.pad(mel, (0, silence), value=self.mels.spec.log_floor)
         with soundfile.SoundFile(clip.path) as file:
-            file.seek(start)
+            file.seek(min(start, clip.samples))
             source = torch.from_numpy(file.read(wanted, dtype="float32", always_2d=True).mean(1))
         audio = resample(source, rate, self.spec.sample_rate)[:length]
         audio = torch.nn.functional.pad(audio, (0, length - len(audio)))
@@ -159,7 +236,7 @@ class SegmentDataset(Dataset[dict[str, Tensor]]):
             times = start / clip.sample_rate + frame_times(self.frames, self.spec) * speed
             f0 = f0_at(self.labels[chosen], times) * speed
             f0[times * clip.sample_rate >= clip.samples] = 0
-        return {"audio": audio.clamp(-1, 1)[None], "f0": torch.from_numpy(f0).float()[None]}
+        return item | {"audio": audio.clamp(-1, 1)[None], "f0": torch.from_numpy(f0).float()[None]}
 
 
 def read_clip(clip: Clip, spec: MelSpec) -> Tensor:

@@ -22,13 +22,14 @@ class GeneratorRecipe(Config):
 
 
 class DataRecipe(Config):
-    root: str = Field(description="folder that the paths in the lists are relative to")
-    train: str = Field(description="list of sound files, one path a line")
-    valid: str
+    dir: str = Field(description="folder of recordings; the lists are in it, and their paths relative to it")
+    train: str | None = Field(None, description="list of sound files, one path a line; default: all that valid is not")
+    valid: str | None = Field(None, description="default: one sound file in a hundred, at most 16")
     speed: tuple[PositiveFloat, PositiveFloat] = Field(
         (1.0, 1.0), description="pitch and tempo are scaled by a factor of this range"
     )
     gain_db: tuple[float, float] = (0.0, 0.0)
+    mels: str | None = Field(None, description="folder of predicted mels named like the recordings, to fine-tune on")
     workers: int = Field(1, ge=0)
 
     @field_validator("speed", "gain_db")
@@ -38,18 +39,35 @@ class DataRecipe(Config):
             raise ValueError("a range starts with its smaller end")
         return value
 
+    @model_validator(mode="after")
+    def _mels_as_they_are(self) -> DataRecipe:
+        if self.mels and (self.speed != (1.0, 1.0) or self.gain_db != (0.0, 0.0)):
+            raise ValueError(
+                f"with 'mels' the recordings cannot be changed: speed must be [1, 1] and gain_db [0, 0], got "
+                f"{list(self.speed)} and {list(self.gain_db)}"
+            )
+        return self
+
 
 class OptimizerRecipe(Config):
+    kind: Literal["adamw", "radam"] = "adamw"
     lr: float = Field(gt=0)
     betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = Field(1e-8, gt=0)
     weight_decay: float = 0.0
-    warmup: int = Field(200, ge=0, description="steps of linear warm-up, before the cosine to zero")
-    clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
+    warmup: int = Field(200, ge=0, description="steps of linear warm-up")
+    schedule: Literal["cosine", "decay"] = Field(
+        "cosine", description="cosine: half a cosine down to zero; decay: times `decay` every `decay_every` steps"
+    )
+    decay: float = Field(0.999, gt=0, le=1)
+    decay_every: int = Field(1000, gt=0)
+    clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient; null: any")
 
 
 class TrainRecipe(Config):
     steps: int = Field(gt=0)
-    batch_size: int = Field(gt=0)
+    batch_size: int = Field(gt=0, description="of one update, over all accumulated parts and all ranks")
+    accumulate: int = Field(1, gt=0, description="parts that a batch is computed in, for less memory")
     segment_frames: int = Field(gt=0)
     precision: Literal["float32", "bfloat16"] = "float32"
     ema: float = Field(0.999, ge=0, lt=1, description="decay of the running mean of the weights")
@@ -67,6 +85,7 @@ class AdversarialRecipe(Config):
 
     objective: Literal["lsgan", "hinge"] = "lsgan"
     start: int = Field(0, ge=0, description="step from which on they take part")
+    init: str | None = Field(None, description="discriminators.safetensors of a run that training starts from")
     optimizer: OptimizerRecipe | None = Field(None, description="default: that of the generator")
 
 
@@ -95,6 +114,8 @@ class Recipe(Config):
     def _one_model(self) -> Recipe:
         if (self.generator is None) == (self.pitch is None):
             raise ValueError("exactly one of 'generator' and 'pitch' must be given")
+        if self.pitch is not None and self.data.mels:
+            raise ValueError("a pitch estimator is trained on the recordings' own mels; leave data.mels out")
         if self.pitch is not None and self.discriminators:
             raise ValueError("discriminators judge the audio of a generator; a pitch estimator makes none")
         return self
@@ -116,8 +137,9 @@ class Recipe(Config):
 def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     """Read a recipe.
 
-    ``base: other.yaml`` starts from another file, relative to this one. Each override is "a.b=value", the value in
-    YAML. ``mel`` may be a convention's name. Raises VocoderError for a file that cannot be read or does not fit.
+    ``base: other.yaml`` starts from another file, relative to this one; of a list of them, later ones win. Each
+    override is "a.b=value", the value in YAML. ``mel`` may be a convention's name. Raises VocoderError for a file that
+    cannot be read or does not fit.
     """
     values = _read(path)
     for override in overrides or []:
@@ -148,12 +170,14 @@ def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise VocoderError(f"{path} is not a recipe: it is not text") from None
     if not isinstance(values, dict):
         raise VocoderError(f"{path} is not a recipe: it must hold keys and values")
-    base = values.pop("base", None)
-    if base is None:
-        return values
-    if not isinstance(base, str):
-        raise VocoderError(f"{path}: 'base' must be the path of another recipe, got {base!r}")
-    return _merge(_read(path.parent / base, (*above, path.resolve())), values)
+    bases = values.pop("base", [])
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise VocoderError(f"{path}: 'base' must be the path of another recipe, or a list of paths, got {bases!r}")
+    merged: dict[str, Any] = {}
+    for base in bases:
+        merged = _merge(merged, _read(path.parent / base, (*above, path.resolve())))
+    return _merge(merged, values)
 
 
 def _parse(text: str, name: str) -> Any:

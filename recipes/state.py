@@ -1,33 +1,39 @@
 """The resumable state of a training run: one folder a step, complete or not there.
 
-state/step-00002000/tensors.safetensors   weights, their running mean, the optimisers' moments, the RNG
+state/step-00002000/tensors.safetensors   weights, their running mean, the optimisers' moments
 state/step-00002000/state.json            step, the optimisers' settings, the recipe
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from recipes.recipe import Recipe
 from vocoders.errors import VocoderError
+from vocoders.files import replacing
 
 Optimizers = dict[str, torch.optim.Optimizer]
 
 # What may differ when a run goes on; all else would make it another run under the same name.
 _FREE = {
-    "data.root",
+    "data.dir",
+    "data.mels",
     "data.workers",
     "generator.init",
     "generator.pitch",
+    "adversarial.init",
     "train.steps",
+    "train.accumulate",
     "train.threads",
     "train.log_every",
     "train.save_every",
@@ -35,8 +41,13 @@ _FREE = {
 }
 
 
-def save_state(folder: Path, step: int, modules: dict[str, nn.Module], optimizers: Optimizers, recipe: Recipe) -> None:
-    """Write the state after ``step`` steps, then drop all older ones but the last."""
+def save_state(
+    folder: Path, step: int, best: float, modules: dict[str, nn.Module], optimizers: Optimizers, recipe: Recipe
+) -> None:
+    """Write the state after ``step`` steps, then drop all older ones but the last.
+
+    Raises VocoderError, with the older ones untouched, when it cannot be written.
+    """
     tensors = {f"{name}.{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
     groups: dict[str, Any] = {}
     for name, optimizer in optimizers.items():
@@ -45,32 +56,40 @@ def save_state(folder: Path, step: int, modules: dict[str, nn.Module], optimizer
         for index, slots in description["state"].items():
             for slot, value in slots.items():
                 tensors[f"{name} optimizer.{index}.{slot}"] = value
-    tensors["rng"] = torch.get_rng_state()
-
     final = folder / f"step-{step:08d}"
     partial = folder / f"{final.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    save_file({key: value.contiguous().clone() for key, value in tensors.items()}, partial / "tensors.safetensors")
-    settings = {"step": step, "optimizers": groups, "recipe": recipe.model_dump(mode="json")}
-    (partial / "state.json").write_text(json.dumps(settings))
-    for path in [*partial.iterdir(), partial]:
-        _sync(path)
-    shutil.rmtree(final, ignore_errors=True)
-    partial.rename(final)
-    _sync(folder)
+    try:
+        partial.mkdir(parents=True)
+        save_file({key: value.contiguous().clone() for key, value in tensors.items()}, partial / "tensors.safetensors")
+        settings = {"step": step, "best": best, "optimizers": groups, "recipe": recipe.model_dump(mode="json")}
+        (partial / "state.json").write_text(json.dumps(settings))
+        for path in [*partial.iterdir(), partial]:
+            _sync(path)
+        shutil.rmtree(final, ignore_errors=True)
+        partial.rename(final)
+        _sync(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        kept = _complete(folder)
+        left = f"the state {kept[-1].name} is kept" if kept else "there is no older one"
+        raise VocoderError(f"cannot save the state of step {step} in {folder}: {error}; {left}") from None
     for old in _complete(folder)[:-2]:
         shutil.rmtree(old)
 
 
-def load_state(folder: Path, modules: dict[str, nn.Module], optimizers: Optimizers, recipe: Recipe) -> int:
-    """Restore the newest complete state into ``modules`` and ``optimizers``; returns its step, 0 when there is none.
+def load_state(
+    folder: Path, modules: dict[str, nn.Module], optimizers: Optimizers, recipe: Recipe
+) -> tuple[int, float]:
+    """Restore the newest complete state into ``modules`` and ``optimizers``; returns its step and best validation.
+
+    These are 0 and infinity when there is no state.
 
     Raises VocoderError when the run was begun with another recipe, and names what differs.
     """
     states = _complete(folder)
     if not states:
-        return 0
+        return 0, math.inf
     description: dict[str, Any] = json.loads((states[-1] / "state.json").read_text())
     before, now = (_flat(r) for r in (description["recipe"], recipe.model_dump(mode="json")))
     changed = [
@@ -88,8 +107,30 @@ def load_state(folder: Path, modules: dict[str, nn.Module], optimizers: Optimize
             index, slot = key.split(".", 1)
             slots.setdefault(int(index), {})[slot] = value
         optimizer.load_state_dict({"state": slots, "param_groups": description["optimizers"][name]})
-    torch.set_rng_state(tensors["rng"])
-    return int(description["step"])
+    return int(description["step"]), float(description["best"])
+
+
+def save_discriminators(adversary: nn.Module, recipe: Recipe, path: Path) -> None:
+    """One file with all discriminators, that the recipe of another run can start from (``adversarial.init``)."""
+    named = {"discriminators": json.dumps(recipe.discriminators), "sample_rate": str(recipe.mel.sample_rate)}
+    with replacing(path) as partial:
+        save_file({key: value.contiguous().clone() for key, value in adversary.state_dict().items()}, partial, named)
+
+
+def load_discriminators(adversary: nn.Module, recipe: Recipe, path: Path) -> None:
+    """Restore what ``save_discriminators`` wrote. Raises VocoderError when it holds others than the recipe names."""
+    try:
+        with safe_open(path, "pt") as file:
+            named = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise VocoderError(f"cannot read the discriminators {path}: {error}") from None
+    stored, rate = json.loads(named.get("discriminators", "{}")), named.get("sample_rate")
+    if stored != recipe.discriminators or rate != str(recipe.mel.sample_rate):
+        raise VocoderError(
+            f"{path} holds the discriminators {stored} for {rate} Hz, the recipe names {recipe.discriminators} for "
+            f"{recipe.mel.sample_rate} Hz"
+        )
+    adversary.load_state_dict(load_file(path))
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

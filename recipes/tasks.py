@@ -17,14 +17,16 @@ from torch.nn.utils.parametrize import is_parametrized
 from losses.energy_distance import energy_distance
 from losses.spectral import MelLoss, MultiResolutionSTFTLoss, MultiScaleMelLoss, full_band
 from recipes.data import Clip, SegmentDataset, aligned, f0_at, frame_times, label_f0, read_clip
+from recipes.distributed import Draws
 from recipes.metrics import pitch_metrics
-from recipes.recipe import Recipe
+from recipes.predicted_mels import PredictedMels
+from recipes.recipe import GeneratorRecipe, Recipe
 from vocoders.checkpoint import Checkpoint, load_checkpoint
 from vocoders.errors import VocoderError
 from vocoders.generators import build_generator, generator_name
 from vocoders.generators.base import Generator
 from vocoders.generators.hnmask import HNMask
-from vocoders.mel import MelSpectrogram
+from vocoders.mel import MelSpec, MelSpectrogram
 from vocoders.pitch import PitchEstimator
 
 Batch = dict[str, Tensor]
@@ -52,15 +54,27 @@ class Task(nn.Module, ABC):
     """The model in training and all that is fixed around it."""
 
     model: nn.Module
+    mel: MelSpectrogram
     uses_f0 = True  # whether batches must hold F0 labels
+    judged_by: str  # the metric of validation, less is better, that the best checkpoint is chosen by
     loss_names: tuple[str, ...]  # what ``losses`` returns, and a recipe can weigh
+
+    @property
+    def device(self) -> torch.device:
+        return self.mel.filter_bank.device
 
     def prepare(self, segments: SegmentDataset) -> None:
         """Called once, before the first step of a new run."""
 
     @abstractmethod
-    def losses(self, batch: Batch) -> Step:
-        """The losses of a batch of audio (batch, 1, samples) and f0 (batch, 1, frames)."""
+    def forward(self, batch: Batch, draws: Draws) -> Step:
+        """The losses of a batch.
+
+        Args:
+            batch: audio (batch, 1, samples), f0 (batch, 1, frames) and, where predicted mels are trained on, mel
+                (batch, n_mels, frames).
+            draws: all random numbers needed.
+        """
 
     @abstractmethod
     def validate(self, clips: list[Clip], model: nn.Module) -> tuple[dict[str, float], list[Example]]:
@@ -74,6 +88,7 @@ class Task(nn.Module, ABC):
 class PitchTask(Task):
     """Cross-entropy against blurred pitch labels, binary cross-entropy for voicing."""
 
+    judged_by = "voicing_error"
     loss_names = ("pitch", "voicing")
 
     def __init__(self, recipe: Recipe) -> None:
@@ -83,14 +98,15 @@ class PitchTask(Task):
         self.mel = MelSpectrogram(aligned(recipe.mel))
         self.model: PitchEstimator = PitchEstimator(recipe.pitch, recipe.mel)
 
-    def losses(self, batch: Batch) -> Step:
+    def forward(self, batch: Batch, draws: Draws) -> Step:
         audio, f0 = batch["audio"], batch["f0"]
         # Rooms, microphones and over-smoothed mels differ most in tilt and noise: blur both, a step at a time.
         mel = self.mel(audio.squeeze(1))
-        tilt = torch.linspace(-1, 1, mel.shape[1])[:, None] * torch.randn(len(mel), 1, 1) * 0.7
-        ripple = F.interpolate(torch.randn(len(mel), 1, 8), mel.shape[1], mode="linear").transpose(1, 2) * 0.4
-        noise_floor = torch.empty(len(mel), 1, 1).uniform_(self.recipe.mel.log_floor, -5.0)
-        mel = torch.logaddexp(mel + tilt + ripple, noise_floor + 0.3 * torch.randn_like(mel))
+        tilt = torch.linspace(-1, 1, mel.shape[1], device=mel.device)[:, None] * draws.randn(1, 1) * 0.7
+        ripple = F.interpolate(draws.randn(1, 8), mel.shape[1], mode="linear").transpose(1, 2) * 0.4
+        floor = self.recipe.mel.log_floor
+        noise_floor = floor + (-5.0 - floor) * draws.rand(1, 1)
+        mel = torch.logaddexp(mel + tilt + ripple, noise_floor + 0.3 * draws.randn(*mel.shape[1:]))
         pitch, voicing = self.model(mel)
         voiced = f0 > 0
         octaves = self.model.frequencies.log2()[None, :, None] - f0.clamp_min(1.0).log2()
@@ -109,7 +125,7 @@ class PitchTask(Task):
         found, wanted = [], []
         for clip in clips:
             audio = read_clip(clip, self.recipe.mel)
-            f0 = model.estimate(self.mel(audio))[0, 0].numpy()
+            f0 = model.estimate(self.mel(audio.to(self.device)))[0, 0].cpu().numpy()
             found.append(f0)
             wanted.append(f0_on_frames(audio, f0.shape[0], self.recipe))
         return pitch_metrics(np.concatenate(wanted), np.concatenate(found)), []
@@ -122,19 +138,14 @@ class PitchTask(Task):
 class GeneratorTask(Task):
     """Spectral losses on the generator's output; HNMask also on its output before the mel projection."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    judged_by = "mel"
+
+    def __init__(self, recipe: Recipe, mels: PredictedMels | None = None) -> None:
         super().__init__()
         assert recipe.generator is not None
-        self.recipe = recipe
+        self.recipe, self.mels = recipe, mels
         self.mel = MelSpectrogram(aligned(recipe.mel))
-        self.model: Generator = build_generator(recipe.generator.name, recipe.generator.config, recipe.mel)
-        if recipe.generator.init:
-            donor = load_checkpoint(Path(recipe.generator.init)).generator
-            if donor is None or donor.config != self.model.config or donor.mel_spec != recipe.mel:
-                raise VocoderError(
-                    f"{recipe.generator.init} does not hold the generator and the mel convention of the recipe"
-                )
-            self.model.load_state_dict(donor.state_dict())
+        self.model: Generator = self._build(recipe.generator, recipe.mel)
         self.uses_f0 = self.model.uses_f0
         if self.model.uses_weight_norm:
             for layer in list(self.model.modules()):
@@ -162,21 +173,38 @@ class GeneratorTask(Task):
                 )
             self.pitch = source.pitch
 
+    @staticmethod
+    def _build(settings: GeneratorRecipe, mel_spec: MelSpec) -> Generator:
+        """A new generator, or the one of the checkpoint ``init``, whose configuration need not be repeated."""
+        if not settings.init:
+            return build_generator(settings.name, settings.config, mel_spec)
+        donor = load_checkpoint(Path(settings.init)).generator
+        if donor is None or generator_name(donor) != settings.name:
+            raise VocoderError(f"{settings.init} holds no generator '{settings.name}'")
+        if donor.mel_spec != mel_spec:
+            listed = ", ".join(f"{k} {a} against {b}" for k, (a, b) in donor.mel_spec.differences(mel_spec).items())
+            raise VocoderError(f"{settings.init} was made for another mel convention than the recipe's: {listed}")
+        wanted = build_generator(settings.name, settings.config, mel_spec).config if settings.config else donor.config
+        if donor.config != wanted:
+            raise VocoderError(f"{settings.init} has another configuration than the recipe; leave generator.config out")
+        return donor.requires_grad_(True)
+
     def prepare(self, segments: SegmentDataset) -> None:
         assert self.recipe.generator is not None
         if not self.recipe.generator.init:
-            audio = torch.stack([segments[i]["audio"][0] for i in range(64)])
-            self.model.set_statistics(self.mel(audio))
+            items = [segments[i] for i in range(64)]
+            audio = torch.stack([item["audio"][0] for item in items]).to(self.device)
+            given = [item["mel"] for item in items if "mel" in item]
+            self.model.set_statistics(torch.stack(given).to(self.device) if given else self.mel(audio))
 
-    def losses(self, batch: Batch) -> Step:
+    def forward(self, batch: Batch, draws: Draws) -> Step:
         audio, f0 = batch["audio"], batch["f0"]
         with torch.no_grad():
-            mel = self.mel(audio.squeeze(1))
-            if self.pitch is not None and torch.rand(()) < self.recipe.train.estimated_f0:
+            mel = batch["mel"] if "mel" in batch else self.mel(audio.squeeze(1))
+            if self.pitch is not None and draws.chance(self.recipe.train.estimated_f0):
                 f0 = self.pitch.estimate(mel)
-            phase = torch.rand(len(audio), 1, 1)
-            draws = 2 if self.recipe.train.energy_distance else 1
-            noises = [torch.randn_like(audio) for _ in range(draws)]
+            phase = draws.rand(1, 1)
+            noises = [draws.randn(*audio.shape[1:]) for _ in range(2 if self.recipe.train.energy_distance else 1)]
         terms: dict[str, Tensor] = {}
         if isinstance(self.model, HNMask):
             shaped = self.model.shape(mel, f0, phase)
@@ -198,32 +226,44 @@ class GeneratorTask(Task):
         value = loss(fakes[0].squeeze(1), real.squeeze(1))
         return list(value) if isinstance(value, tuple) else [value]
 
+    def example(self, clip: Clip) -> tuple[Tensor, Tensor]:
+        """A whole recording, audio (1, 1, samples) and mel (1, n_mels, frames), a predicted one where there is one."""
+        audio = read_clip(clip, self.recipe.mel)[None].to(self.device)
+        if self.mels is None or clip not in self.mels:
+            return audio, self.mel(audio.squeeze(1))
+        # From the first frame of a "center" convention that lies inside, whose middle is half a hop into the audio.
+        hop, centred = self.recipe.mel.hop_length, self.recipe.mel.padding == "center"
+        mel = self.mels[clip][:, int(centred) :].to(self.device)
+        audio = audio[..., hop // 2 if centred else 0 :]
+        frames = min(mel.shape[1], audio.shape[-1] // hop)
+        return audio[..., : frames * hop], mel[None, :, :frames]
+
     def validate(self, clips: list[Clip], model: nn.Module) -> tuple[dict[str, float], list[Example]]:
         metrics: dict[str, list[float]] = {}
         examples: list[Example] = []
         for clip in clips:
-            real = read_clip(clip, self.recipe.mel)[None]
-            mel = self.mel(real.squeeze(1))
+            real, mel = self.example(clip)
             f0 = None
             if self.pitch is not None:
                 f0 = self.pitch.estimate(mel)
             elif self.uses_f0:
-                f0 = torch.from_numpy(f0_on_frames(real[0], mel.shape[-1], self.recipe))[None, None]
+                labels = f0_on_frames(real[0].cpu(), mel.shape[-1], self.recipe)
+                f0 = torch.from_numpy(labels)[None, None].to(self.device)
             fake = model(mel, f0=f0)
             terms = {"mel": self.mel_loss(fake, real)} | self.stft_loss(fake, real)._asdict()
             for name, value in terms.items():
                 metrics.setdefault(name, []).append(float(value))
             if len(examples) < 3:
-                examples.append(Example(clip.path.stem, fake[0], real[0]))
+                examples.append(Example(clip.path.stem, fake[0].cpu(), real[0].cpu()))
         return {name: math.fsum(values) / len(values) for name, values in metrics.items()}, examples
 
     def checkpoint(self, model: nn.Module) -> Checkpoint:
         assert isinstance(model, Generator)
         # A fresh one with the weights as the layers use them; PyTorch's own removal breaks copies that share the class.
-        weights = {key: value for key, value in model.state_dict().items() if "parametrizations" not in key}
+        weights = {key: value.cpu() for key, value in model.state_dict().items() if "parametrizations" not in key}
         for name, layer in model.named_modules():
             if is_parametrized(layer):
-                weights[f"{name}.weight"] = layer.weight
+                weights[f"{name}.weight"] = layer.weight.cpu()
         with torch.device("meta"):  # laid out without drawing initial weights: the random state belongs to the training
             folded = build_generator(generator_name(model), model.config.model_dump(), self.recipe.mel)
         folded.load_state_dict(weights, assign=True)

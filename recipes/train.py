@@ -1,13 +1,17 @@
 """The training loop: python -m recipes.train RECIPE.yaml [--set KEY=VALUE ...]
 
-Writes into runs/NAME: TensorBoard logs, the resumable state, and at the end model.safetensors, which ``vocode -m``
-takes. Started again, it goes on where it was; killed at any moment, it loses at most the steps since the last state.
+Writes into runs/NAME: TensorBoard logs, the resumable state, and at each saved state what ``vocode -m`` takes:
+model.safetensors, the last one, and model-best.safetensors, the one with the best validation. Started again, it goes on
+where it was; killed at any moment, it loses at most the steps since the last state. On several GPUs or machines it is
+started by torchrun, and computes the same.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
+import json
 import math
 import sys
 from collections.abc import Iterator
@@ -16,16 +20,21 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch import distributed as dist
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parametrize
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from recipes.adversary import Adversary
-from recipes.data import Clip, F0Labels, SegmentDataset, aligned, list_clips
+from recipes.data import Clip, F0Labels, SegmentDataset, aligned, split_clips
+from recipes.distributed import Draws, Ranks, join, parts
+from recipes.optimization import build_optimizer, learning_rate
+from recipes.predicted_mels import PredictedMels
 from recipes.recipe import OptimizerRecipe, Recipe, load_recipe
-from recipes.state import load_state, save_state
-from recipes.tasks import GeneratorTask, PitchTask, Task
+from recipes.state import load_state, save_discriminators, save_state
+from recipes.tasks import Batch, GeneratorTask, PitchTask, Task
 from vocoders.checkpoint import save_checkpoint
 from vocoders.errors import VocoderError
 from vocoders.stft import STFT
@@ -33,25 +42,46 @@ from vocoders.stft import STFT
 
 @dataclass
 class Run:
-    """All that changes while training."""
+    """All that changes while training, and this process's place in it."""
 
     task: Task
     ema: nn.Module
     optimizers: dict[str, torch.optim.Optimizer]
     adversary: Adversary | None
+    ranks: Ranks
     step: int = 0
+    best: float = math.inf  # the lowest value so far of the task's ``judged_by``
+
+    def __post_init__(self) -> None:
+        # What train_step calls; through DDP, which averages the gradients of all ranks, where there are several.
+        self.compute: nn.Module = self.task
+        self.judge: nn.Module | None = self.adversary
+        if self.ranks.world > 1:
+            # Parallel WaveGAN has weights that no loss reaches.
+            self.compute = DistributedDataParallel(self.task, find_unused_parameters=True, broadcast_buffers=False)
+            if self.adversary is not None:
+                self.judge = DistributedDataParallel(self.adversary, broadcast_buffers=False)
 
     def modules(self) -> dict[str, nn.Module]:
         changing: dict[str, nn.Module] = {"model": self.task.model, "ema": self.ema}
         return changing | ({"adversary": self.adversary} if self.adversary is not None else {})
 
+    def waiting(self) -> contextlib.AbstractContextManager[object]:
+        """Inside, gradients add up here and are not yet averaged over the ranks."""
+        stack = contextlib.ExitStack()
+        for module in (self.compute, self.judge):
+            if isinstance(module, DistributedDataParallel):
+                stack.enter_context(module.no_sync())
+        return stack
 
-def start(recipe: Recipe, folder: Path) -> Run:
+
+def start(recipe: Recipe, folder: Path, ranks: Ranks | None = None, mels: PredictedMels | None = None) -> Run:
     """A new run, or the one whose state lies in ``folder``."""
+    ranks = ranks or Ranks()
     torch.manual_seed(recipe.train.seed)
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
-    task: Task = PitchTask(recipe) if recipe.pitch is not None else GeneratorTask(recipe)
+    task: Task = PitchTask(recipe) if recipe.pitch is not None else GeneratorTask(recipe, mels)
     known = task.loss_names + (("adversarial", "feature_matching") if recipe.discriminators else ())
     for name in recipe.losses:
         if name in ("adversarial", "feature_matching") and name not in known:
@@ -60,85 +90,103 @@ def start(recipe: Recipe, folder: Path) -> Run:
             raise VocoderError(f"unknown loss '{name}'; this model can be trained with: {', '.join(known)}")
     if not any(recipe.weights.values()):
         raise VocoderError(f"the recipe weighs no loss; known: {', '.join(known)}")
+    adversary = Adversary(recipe).to(ranks.device) if recipe.discriminators else None
+    task.to(ranks.device)
     ema = copy.deepcopy(task.model).eval().requires_grad_(False)
     optimizers = {"model": build_optimizer(task.model, recipe.optimizer)}
-    adversary = Adversary(recipe) if recipe.discriminators else None
     if adversary is not None:
         optimizers["adversary"] = build_optimizer(adversary, recipe.adversarial.optimizer or recipe.optimizer)
-    run = Run(task, ema, optimizers, adversary)
-    run.step = load_state(folder / "state", run.modules(), optimizers, recipe)
+    run = Run(task, ema, optimizers, adversary, ranks)
+    run.step, run.best = load_state(folder / "state", run.modules(), optimizers, recipe)
     return run
 
 
-def build_optimizer(module: nn.Module, settings: OptimizerRecipe) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(
-        module.parameters(), lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay
-    )
+def train_step(run: Run, batches: list[Batch], recipe: Recipe) -> dict[str, float]:
+    """One update from one batch, given in the parts that this rank computes.
 
-
-def learning_rate(settings: OptimizerRecipe, step: int, steps: int) -> float:
-    """Linear warm-up, then half a cosine down to zero."""
-    warmup = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
-    return settings.lr * warmup * 0.5 * (1 + math.cos(math.pi * step / steps))
-
-
-def train_step(run: Run, batch: dict[str, Tensor], recipe: Recipe) -> dict[str, float]:
-    """One update. Returns the loss terms, the totals and the norms of the gradients before clipping."""
+    Returns the loss terms, their totals and the norms of the gradients before clipping.
+    """
     run.task.train()
-    own = None  # what the discriminators minimise
-    with torch.autocast("cpu", torch.bfloat16, enabled=recipe.train.precision == "bfloat16"), parametrize.cached():
-        terms, fake = run.task.losses(batch)
-        if run.adversary is not None and run.step >= recipe.adversarial.start:
-            assert fake is not None
-            judged, own = run.adversary(fake, batch["audio"])
-            terms = terms | judged
-    total = torch.stack([recipe.weights.get(name, 0.0) * term for name, term in terms.items()]).sum()
-    log = {name: float(term.detach()) for name, term in terms.items()} | {"total": float(total.detach())}
-    if own is not None:
-        log["discriminator"] = float(own.detach())
-    broken = [name for name, value in log.items() if not math.isfinite(value)]
-    if broken:
-        named = [name for name in broken if name != "total"] or broken
-        raise VocoderError(
-            f"step {run.step}: the loss is not finite in {', '.join(named)}; the last saved state is kept"
-        )
-    log["gradient_norm"] = descend(run, "model", total, recipe.optimizer, recipe.train.steps, more=own is not None)
-    if own is not None:
-        settings = recipe.adversarial.optimizer or recipe.optimizer
-        log["discriminator_gradient_norm"] = descend(run, "adversary", own, settings, recipe.train.steps)
+    settings = {"model": recipe.optimizer, "adversary": recipe.adversarial.optimizer or recipe.optimizer}
+    weights = {name: [p for g in o.param_groups for p in g["params"]] for name, o in run.optimizers.items()}
+    for optimizer in run.optimizers.values():
+        optimizer.zero_grad(set_to_none=True)
+    adversarial = run.judge is not None and run.step >= recipe.adversarial.start
+    log: dict[str, float] = {}
+    for number, (batch, part) in enumerate(zip(batches, parts(recipe, run.ranks), strict=True), 1):
+        batch = {key: value.to(run.ranks.device, non_blocking=True) for key, value in batch.items()}
+        draws = Draws(recipe.train.seed, run.step, recipe.train.batch_size, part, run.ranks.device)
+        autocast = torch.autocast(run.ranks.device.type, torch.bfloat16, recipe.train.precision == "bfloat16")
+        with run.waiting() if number < len(batches) else contextlib.nullcontext():
+            with autocast, parametrize.cached():
+                terms, fake = run.compute(batch, draws)
+                losses = {}
+                if adversarial:
+                    assert run.judge is not None
+                    judged, losses["adversary"] = run.judge(fake, batch["audio"])
+                    terms = terms | judged
+            losses["model"] = torch.stack([recipe.weights.get(k, 0.0) * term for k, term in terms.items()]).sum()
+            found = {name: float(term.detach()) for name, term in terms.items()} | {
+                _TOTALS[name]: float(loss.detach()) for name, loss in losses.items()
+            }
+            broken = [name for name, value in found.items() if not math.isfinite(value)]
+            if broken:
+                named = [name for name in broken if name != "total"] or broken
+                raise VocoderError(f"step {run.step}: the loss is not finite in {', '.join(named)}; {_KEPT}")
+            # The generator first: its gradient passes through the discriminators as they are.
+            (losses["model"] / len(batches)).backward(inputs=weights["model"], retain_graph=adversarial)
+            if adversarial:
+                (losses["adversary"] / len(batches)).backward(inputs=weights["adversary"])
+        for name, value in found.items():
+            log[name] = log.get(name, 0.0) + value / len(batches)
+    for name in ("model", "adversary") if adversarial else ("model",):
+        log[f"{name}_gradient_norm"] = descend(run, name, weights[name], settings[name], recipe.train.steps)
     run.step += 1
     with torch.no_grad():
         # A short memory at first, so that the random start is soon forgotten.
         decay = min(recipe.train.ema, (1 + run.step) / (10 + run.step))
-        for mean, value in zip(run.ema.parameters(), run.task.model.parameters(), strict=True):
-            mean.lerp_(value, 1 - decay)
+        for mean, weight in zip(run.ema.parameters(), run.task.model.parameters(), strict=True):
+            mean.lerp_(weight, 1 - decay)
         for copy_of, buffer in zip(run.ema.buffers(), run.task.model.buffers(), strict=True):
             copy_of.copy_(buffer)
     return log
 
 
-def descend(run: Run, which: str, loss: Tensor, settings: OptimizerRecipe, steps: int, more: bool = False) -> float:
-    """One step of one optimiser; returns the norm of the gradient. ``more``: another backward pass follows."""
-    optimizer = run.optimizers[which]
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward(inputs=parameters, retain_graph=more)
-    norm = float(nn.utils.clip_grad_norm_(parameters, settings.clip))
+_TOTALS = {"model": "total", "adversary": "discriminator"}
+_KEPT = "the last saved state is kept"
+
+
+def descend(run: Run, which: str, weights: list[nn.Parameter], settings: OptimizerRecipe, steps: int) -> float:
+    """One step of one optimiser along the gradients that are there; returns their norm."""
+    norm = float(nn.utils.clip_grad_norm_(weights, settings.clip or math.inf))
     if not math.isfinite(norm):
-        raise VocoderError(f"step {run.step}: the gradient of the {which} is not finite; the last saved state is kept")
-    for group in optimizer.param_groups:
+        raise VocoderError(f"step {run.step}: the gradient of the {which} is not finite; {_KEPT}")
+    for group in run.optimizers[which].param_groups:
         group["lr"] = learning_rate(settings, run.step, steps)
-    optimizer.step()
+    run.optimizers[which].step()
     return norm
 
 
-def batches(recipe: Recipe, dataset: SegmentDataset, first_step: int) -> Iterator[dict[str, Tensor]]:
-    """Batches of the steps from ``first_step`` on; batch n is the same in every run."""
-    size = recipe.train.batch_size
-    order = (list(range(step * size, (step + 1) * size)) for step in range(first_step, recipe.train.steps))
-    # The loader's own generator keeps its worker seeds off the global one, which belongs to the resumable state.
-    loader = DataLoader(dataset, batch_sampler=order, num_workers=recipe.data.workers, generator=torch.Generator())
-    return iter(loader)
+def load_batches(recipe: Recipe, dataset: SegmentDataset, first_step: int, ranks: Ranks) -> Iterator[list[Batch]]:
+    """The batches of the steps from ``first_step`` on, each in this rank's parts; batch n is the same in every run."""
+    size, mine = recipe.train.batch_size, parts(recipe, ranks)
+    order = (
+        list(range(step * size + part.start, step * size + part.stop))
+        for step in range(first_step, recipe.train.steps)
+        for part in mine
+    )
+    # The loader's own generator keeps its worker seeds off the global one, which belongs to the initial weights.
+    loader = iter(
+        DataLoader(
+            dataset,
+            batch_sampler=order,
+            num_workers=recipe.data.workers,
+            generator=torch.Generator(),
+            pin_memory=ranks.device.type == "cuda",
+        )
+    )
+    for _ in range(first_step, recipe.train.steps):
+        yield [next(loader) for _ in mine]
 
 
 def validate(run: Run, clips: list[Clip], writer: SummaryWriter, sample_rate: int) -> dict[str, float]:
@@ -161,23 +209,37 @@ def spectrogram_image(audio: Tensor) -> Tensor:
     return ((decibels - decibels.max()) / 80 + 1).clamp(0, 1).flip(1)
 
 
-def run_training(recipe: Recipe, folder: Path) -> Path:
+def run_training(recipe: Recipe, folder: Path, ranks: Ranks | None = None) -> Path:
     """Train to the end of the recipe; returns the path of the exported checkpoint."""
-    root = Path(recipe.data.root)
-    train_clips, valid_clips = (list_clips(root, root / name) for name in (recipe.data.train, recipe.data.valid))
-    run = start(recipe, folder)
-    labels = F0Labels(train_clips, folder / "cache") if run.task.uses_f0 else None
+    ranks = ranks or Ranks()
+    train_clips, valid_clips = split_clips(recipe.data)
+    mels = None
+    if recipe.data.mels:
+        mels = PredictedMels(Path(recipe.data.mels), Path(recipe.data.dir), [*train_clips, *valid_clips], recipe.mel)
+        train_clips = [clip for clip in train_clips if clip in mels]
+    run = start(recipe, folder, ranks, mels)
+    labels = None
+    if run.task.uses_f0:
+        if not ranks.first:
+            ranks.wait()
+        labels = F0Labels(train_clips, folder / "cache")
+        if ranks.first:
+            ranks.wait()
     frames, seed = recipe.train.segment_frames, recipe.train.seed
-    dataset = SegmentDataset(train_clips, labels, recipe.data, aligned(recipe.mel), frames, seed)
+    dataset = SegmentDataset(train_clips, labels, recipe.data, aligned(recipe.mel), frames, seed, mels)
     if run.step == 0:
         run.task.prepare(dataset)
-    writer = SummaryWriter(folder / "log", purge_step=run.step + 1 if run.step else None)
-    loader = batches(recipe, dataset, run.step)
-    progress = tqdm(total=recipe.train.steps, initial=run.step, desc=recipe.name, unit="step", disable=None)
+        run.ema.load_state_dict(run.task.model.state_dict())
+    writer = SummaryWriter(folder / "log", purge_step=run.step + 1 if run.step else None) if ranks.first else None
+    loader = load_batches(recipe, dataset, run.step, ranks)
+    shown = None if ranks.first else True
+    progress = tqdm(total=recipe.train.steps, initial=run.step, desc=recipe.name, unit="step", disable=shown)
     while run.step < recipe.train.steps:
         terms = train_step(run, next(loader), recipe)
         progress.update()
         last = run.step == recipe.train.steps
+        if writer is None:
+            continue
         if run.step % recipe.train.log_every == 0:
             for name, value in terms.items():
                 writer.add_scalar(f"train/{name}", value, run.step)
@@ -187,12 +249,19 @@ def run_training(recipe: Recipe, folder: Path) -> Path:
             metrics = validate(run, valid_clips, writer, recipe.mel.sample_rate)
             listed = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
             progress.write(f"step {run.step}: {listed}", file=sys.stderr)
+            if metrics[run.task.judged_by] < run.best:
+                run.best = metrics[run.task.judged_by]
+                export(run, recipe, folder / "model-best.safetensors")
         if run.step % recipe.train.save_every == 0 or last:
-            save_state(folder / "state", run.step, run.modules(), run.optimizers, recipe)
+            save_state(folder / "state", run.step, run.best, run.modules(), run.optimizers, recipe)
             export(run, recipe, folder / "model.safetensors")
     progress.close()
-    writer.close()
-    export(run, recipe, folder / "model.safetensors")  # again: a kill may have come between state and export
+    if writer is not None:
+        writer.close()
+        export(run, recipe, folder / "model.safetensors")  # again: a kill may have come between state and export
+        if run.adversary is not None:
+            save_discriminators(run.adversary, recipe, folder / "discriminators.safetensors")
+    ranks.wait()
     return folder / "model.safetensors"
 
 
@@ -210,18 +279,29 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override, such as train.batch_size=8"
     )
+    parser.add_argument("--mels", metavar="DIR", help="fine-tune on the predicted mels in DIR, as --set data.mels=DIR")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/NAME")
+    parser.add_argument("--device", help="cpu, cuda or cuda:N; default: a GPU where there is one")
     options = parser.parse_args(arguments)
+    overrides = options.set + ([f"data.mels={json.dumps(options.mels)}"] if options.mels else [])
     try:
-        recipe = load_recipe(options.recipe, options.set)
-        path = run_training(recipe, options.out or Path("runs") / recipe.name)
+        recipe = load_recipe(options.recipe, overrides)
+        ranks = join(options.device)
+        path = run_training(recipe, options.out or Path("runs") / recipe.name, ranks)
     except VocoderError as error:
         print(f"recipes.train: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # of the disk, such as a full one, met while logging
+        print(f"recipes.train: cannot write: {error}; {_KEPT}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; start again to go on from the last saved state", file=sys.stderr)
         return 130
-    print(f"wrote {path}")
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+    if ranks.first:
+        print(f"wrote {path}")
     return 0
 
 

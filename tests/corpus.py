@@ -39,7 +39,7 @@ def recipe(folder: Path, data: Path, **changes: object) -> Path:
             "config": {"n_fft": 128, "backbone_channels": 16, "backbone_blocks": 1, "channels": 6, "blocks": 1},
         },
         "data": {
-            "root": str(data),
+            "dir": str(data),
             "train": "train.txt",
             "valid": "valid.txt",
             "speed": [0.8, 1.25],

@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
         spec = aligned(MelSpec.parse(options.mel))
         names = options.names or list(DISCRIMINATORS)
         vocoder = NoiseVocoder(spec)
-        data = DataRecipe(root=str(options.data), train=options.list, valid=options.valid)
+        data = DataRecipe(dir=str(options.data), train=options.list, valid=options.valid)
         sets = []
         for listed in (options.list, options.valid):
             clips = list_clips(options.data, options.data / listed)

@@ -52,7 +52,7 @@ def recipe_of(generator: str, discriminator: str, batch: int, samples: int, prec
         "name": "step",
         "mel": spec.model_dump(),
         "generator": {"name": "hnmask" if generator == "none" else generator, "config": config},
-        "data": {"root": ".", "train": "-", "valid": "-"},
+        "data": {"dir": ".", "train": "-", "valid": "-"},
         "losses": {"full_band_mel": 45.0},
         "discriminators": {discriminator: {}},
         "optimizer": {"lr": 2e-4, "clip": 1e3},
@@ -96,11 +96,14 @@ def measured(options: argparse.Namespace, whose: str, generator: str, discrimina
                 with torch.autocast("cpu", torch.bfloat16, enabled=recipe.train.precision == "bfloat16"):
                     terms, own = adversary(fake, audio)
                 (terms["adversarial"] + 2 * terms["feature_matching"]).backward(inputs=[fake], retain_graph=True)
-                descend(run, "adversary", own, recipe.optimizer, recipe.train.steps)
+                weights = list(adversary.parameters())
+                own.backward(inputs=weights)
+                descend(run, "adversary", weights, recipe.optimizer, recipe.train.steps)
+                run.optimizers["adversary"].zero_grad(set_to_none=True)
         else:
 
             def step() -> None:
-                train_step(run, {"audio": audio, "f0": f0}, recipe)
+                train_step(run, [{"audio": audio, "f0": f0}], recipe)
 
     times = []
     for _ in range(options.steps + 1):

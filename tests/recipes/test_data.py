@@ -7,8 +7,20 @@ import numpy as np
 import pytest
 import signals
 import soundfile
+import torch
 
-from recipes.data import F0_PERIOD, F0Labels, SegmentDataset, f0_at, frame_times, label_f0, list_clips, read_clip
+from recipes.data import (
+    F0_PERIOD,
+    F0Labels,
+    SegmentDataset,
+    f0_at,
+    find_clips,
+    frame_times,
+    label_f0,
+    list_clips,
+    read_clip,
+    split_clips,
+)
 from recipes.recipe import DataRecipe
 from vocoders import MelSpec, VocoderError
 from vocoders.mel import CONVENTIONS
@@ -20,7 +32,7 @@ def dataset(tmp_path: Path, seed: int = 0, frames: int = 20, **changes) -> Segme
     root = tmp_path / "corpus"
     if not root.exists():
         corpus.make(root)
-    data = DataRecipe(root=str(root), train="train.txt", valid="valid.txt", **changes)
+    data = DataRecipe(dir=str(root), train="train.txt", valid="valid.txt", **changes)
     clips = list_clips(root, root / "train.txt")
     return SegmentDataset(clips, F0Labels(clips, tmp_path / "cache"), data, SPEC, frames, seed)
 
@@ -111,8 +123,66 @@ def test_lists_that_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(VocoderError, match=r"cannot read the list of recordings .*No such file"):
         list_clips(tmp_path, tmp_path / "none.txt")
     (tmp_path / "list.txt").write_text("gone.wav\n")
-    with pytest.raises(VocoderError, match=r"cannot read the recording .*gone\.wav"):
+    with pytest.raises(VocoderError, match=r"none of the 1 recordings of .* such as .*gone\.wav \(no such file\)"):
         list_clips(tmp_path, tmp_path / "list.txt")
     (tmp_path / "list.txt").write_text("\n\n")
     with pytest.raises(VocoderError, match="names no recordings"):
         list_clips(tmp_path, tmp_path / "list.txt")
+
+
+def test_any_folder_works_without_lists(tmp_path: Path) -> None:
+    """Which recordings validate hangs on their names alone; both sides together are all of them."""
+    for i in range(300):
+        path = tmp_path / "deep" / str(i % 7) / f"{i}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, np.zeros(16), 16000)
+    train, valid = split_clips(DataRecipe(dir=str(tmp_path)))
+    assert len(valid) == 3
+    assert len(train) == 297
+    assert not {c.path for c in train} & {c.path for c in valid}
+    soundfile.write(tmp_path / "more.ogg", np.zeros(16), 16000)
+    _, later = split_clips(DataRecipe(dir=str(tmp_path)))
+    assert len({c.path for c in later} & {c.path for c in valid}) >= 2
+    (tmp_path / "valid.txt").write_text("deep/0/0.wav\n")
+    train, valid = split_clips(DataRecipe(dir=str(tmp_path), valid="valid.txt"))
+    assert [c.path.name for c in valid] == ["0.wav"]
+    assert len(train) == 300
+
+
+def test_a_folder_of_one_recording_validates_on_it(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "only.wav", np.zeros(16), 16000)
+    train, valid = split_clips(DataRecipe(dir=str(tmp_path)))
+    assert train == valid
+    (tmp_path / "valid.txt").write_text("only.wav\n")
+    with pytest.raises(VocoderError, match="lists all recordings"):
+        split_clips(DataRecipe(dir=str(tmp_path), valid="valid.txt"))
+
+
+def test_folders_that_hold_nothing(tmp_path: Path) -> None:
+    with pytest.raises(VocoderError, match="there is no folder"):
+        find_clips(tmp_path / "gone")
+    with pytest.raises(VocoderError, match="holds no recordings; known endings: "):
+        find_clips(tmp_path)
+
+
+def test_bad_files_are_listed_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    corpus.make(tmp_path / "data")
+    (tmp_path / "data" / "broken.wav").write_bytes(b"not a sound file")
+    soundfile.write(tmp_path / "data" / "empty.wav", np.zeros(0), 16000)
+    assert len(find_clips(tmp_path / "data")) == 4
+    error = capsys.readouterr().err
+    assert "left out 2 of 6 recordings that cannot be read: " in error
+    assert "broken.wav (" in error
+    assert "empty.wav (empty)" in error
+
+
+def test_a_recording_damaged_behind_its_header_is_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    whole = dataset(tmp_path)
+    path = whole.clips[0].path
+    content = path.read_bytes()
+    path.write_bytes(content[:200] + bytes(len(content) - 200))
+    items = [whole[i] for i in range(12)]
+    assert "passing over a recording that cannot be decoded" in capsys.readouterr().err
+    assert all(torch.isfinite(item["audio"]).all() for item in items)
+    again = [whole[i] for i in range(12)]
+    assert all(torch.equal(a["audio"], b["audio"]) for a, b in zip(items, again, strict=True))

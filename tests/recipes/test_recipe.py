@@ -14,7 +14,7 @@ BASE = """
 name: test
 mel: hifigan-22k
 pitch: {}
-data: {root: data, train: a.txt, valid: b.txt}
+data: {dir: data, train: a.txt, valid: b.txt}
 losses: {pitch: 1.0}
 optimizer: {lr: 0.001}
 train: {steps: 10, batch_size: 2, segment_frames: 8}
@@ -27,7 +27,9 @@ def write(folder: Path, text: str, name: str = "recipe.yaml") -> Path:
 
 
 @pytest.mark.parametrize(
-    "path", sorted(RECIPES.glob("*/[!d]*.yaml")), ids=lambda path: f"{path.parent.name}/{path.stem}"
+    "path",
+    sorted(set(RECIPES.glob("*/[!d]*.yaml")) - set(RECIPES.glob("bases/*"))),
+    ids=lambda path: f"{path.parent.name}/{path.stem}",
 )
 def test_the_recipes_of_the_repository_bind(path: Path) -> None:
     recipe = load_recipe(path)

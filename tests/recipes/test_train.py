@@ -1,5 +1,6 @@
 """Training: it learns, what it writes can be used, and a run that was killed is the run that was not."""
 
+import json
 import os
 import signal
 import subprocess
@@ -14,9 +15,11 @@ import torch
 from safetensors.torch import load_file
 
 from losses.adversarial import discriminator_loss, feature_matching, generator_loss
+from recipes.distributed import Draws
+from recipes.optimization import build_optimizer, learning_rate
 from recipes.recipe import OptimizerRecipe, load_recipe
 from recipes.state import load_state, save_state
-from recipes.train import learning_rate, main, run_training, start
+from recipes.train import main, run_training, start, train_step
 from vocoders import VocoderError, load
 from vocoders.checkpoint import load_checkpoint
 from vocoders.generators import GENERATORS
@@ -113,9 +116,9 @@ def test_generator_and_discriminators_train_against_each_other(
     run_training(recipe, tmp_path / "run")
     logged = scalars(tmp_path / "run")
     assert len(logged["train/mel"]) == 40
-    for name in ("adversarial", "feature_matching", "discriminator", "discriminator_gradient_norm"):
+    for name in ("adversarial", "feature_matching", "discriminator", "adversary_gradient_norm"):
         assert len(logged[f"train/{name}"]) == 35
-    assert min(logged["train/discriminator_gradient_norm"]) > 0
+    assert min(logged["train/adversary_gradient_norm"]) > 0
     if objective == "lsgan":
         early, late = logged["train/discriminator"][:5], logged["train/discriminator"][-5:]
         assert sum(late) < 0.8 * sum(early)
@@ -123,16 +126,12 @@ def test_generator_and_discriminators_train_against_each_other(
 
 def test_each_side_gets_its_own_gradient_alone(data: Path, tmp_path: Path) -> None:
     """The update that shares one judgement equals the textbook's, which judges a detached fake again."""
-    from recipes.train import build_optimizer, train_step
-
     path = corpus.recipe(tmp_path, data, discriminators={"multi-scale-stft": SMALL["multi-scale-stft"]})
     recipe = load_recipe(path, ["optimizer.clip=1e9", "losses={mel: 1}"])
     batch = {"audio": 0.1 * torch.randn(2, 1, 24 * 64), "f0": torch.full((2, 1, 24), 120.0)}
     run, textbook = start(recipe, tmp_path / "a"), start(recipe, tmp_path / "b")
-    torch.manual_seed(5)
-    train_step(run, batch, recipe)
-    torch.manual_seed(5)
-    terms, fake = textbook.task.train().losses(batch)
+    train_step(run, [batch], recipe)
+    terms, fake = textbook.task.train()(batch, Draws(0, 0, 2, slice(0, 2), torch.device("cpu")))
     with torch.no_grad():
         real = textbook.adversary.judge(batch["audio"])
     textbook.adversary.requires_grad_(False)
@@ -214,13 +213,13 @@ def test_a_state_half_written_is_not_taken(tmp_path: Path) -> None:
     recipe = load_recipe(corpus.recipe(tmp_path / "recipes", tmp_path))
     tmp_path = tmp_path / "state"
     for step in (1, 2, 3):
-        save_state(tmp_path, step, {"model": model}, {"model": optimizer}, recipe)
+        save_state(tmp_path, step, 0.5, {"model": model}, {"model": optimizer}, recipe)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
     (tmp_path / "step-00000004.partial").mkdir()
     other = torch.nn.Linear(2, 2)
-    assert load_state(tmp_path, {"model": other}, {"model": torch.optim.AdamW(other.parameters())}, recipe) == 3
+    assert load_state(tmp_path, {"model": other}, {"model": torch.optim.AdamW(other.parameters())}, recipe) == (3, 0.5)
     assert torch.equal(other.weight, model.weight)
-    save_state(tmp_path, 4, {"model": model}, {"model": optimizer}, recipe)
+    save_state(tmp_path, 4, 0.5, {"model": model}, {"model": optimizer}, recipe)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000003", "step-00000004"]
 
 
@@ -270,17 +269,17 @@ def test_a_loss_that_is_not_finite_stops_the_run(data: Path, tmp_path: Path, mon
     recipe = load_recipe(corpus.recipe(tmp_path, data))
     from recipes.tasks import GeneratorTask
 
-    genuine = GeneratorTask.losses
+    genuine = GeneratorTask.forward
 
     steps = iter(range(100))
 
-    def breaks(self, batch):
-        step = genuine(self, batch)
+    def breaks(self, batch, draws):
+        step = genuine(self, batch, draws)
         if next(steps) == 3:
             step.terms["mel"] = step.terms["mel"] * float("nan")
         return step
 
-    monkeypatch.setattr(GeneratorTask, "losses", breaks)
+    monkeypatch.setattr(GeneratorTask, "forward", breaks)
     with pytest.raises(VocoderError, match="step 3: the loss is not finite in mel; the last saved state is kept"):
         run_training(recipe, tmp_path / "run")
     assert [p.name for p in (tmp_path / "run" / "state").iterdir()] == ["step-00000002"]
@@ -300,14 +299,84 @@ def test_a_gradient_that_is_not_finite_stops_the_run(
 
     from recipes.tasks import GeneratorTask, Step
 
-    genuine = GeneratorTask.losses
+    genuine = GeneratorTask.forward
     monkeypatch.setattr(
         GeneratorTask,
-        "losses",
-        lambda self, batch: Step({k: Breaks.apply(v) for k, v in genuine(self, batch).terms.items()}),
+        "forward",
+        lambda self, *given: Step({k: Breaks.apply(v) for k, v in genuine(self, *given).terms.items()}),
     )
     with pytest.raises(VocoderError, match="step 0: the gradient of the model is not finite"):
         run_training(load_recipe(corpus.recipe(tmp_path, data)), tmp_path / "run")
+
+
+def test_a_full_disk_keeps_the_older_state(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """A limit on the size of files stands for the disk."""
+    path = corpus.recipe(tmp_path, data)
+    folder = tmp_path / "run"
+    run_training(load_recipe(path, ["train.steps=2"]), folder)
+    before = load_file(folder / "state" / "step-00000002" / "tensors.safetensors")
+    code = (
+        "import resource, signal, sys; from recipes.train import main; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (40000, 40000)); sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, str(path), "--out", str(folder), "--set", "train.steps=4"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "recipes.train: cannot " in done.stderr
+    assert "kept" in done.stderr
+    assert [p.name for p in (folder / "state").iterdir()] == ["step-00000002"]
+    after = load_file(folder / "state" / "step-00000002" / "tensors.safetensors")
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
+    run_training(load_recipe(path, ["train.steps=4"]), folder)
+
+
+def test_a_state_that_cannot_be_written_leaves_no_part_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = torch.nn.Linear(2, 2)
+    recipe = load_recipe(corpus.recipe(tmp_path, tmp_path))
+    save_state(tmp_path / "state", 1, 0.5, {"model": model}, {}, recipe)
+
+    def full(*given: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("recipes.state.save_file", full)
+    with pytest.raises(VocoderError, match=r"state of step 2 in .*No space left .*; the state step-00000001 is kept"):
+        save_state(tmp_path / "state", 2, 0.5, {"model": model}, {}, recipe)
+    assert [p.name for p in (tmp_path / "state").iterdir()] == ["step-00000001"]
+
+
+def test_the_best_checkpoint_is_kept_beside_the_last(data: Path, tmp_path: Path) -> None:
+    """Also by a run that goes on: its first validation is worse than the best of the run before."""
+    path = corpus.recipe(tmp_path, data)
+    folder = tmp_path / "run"
+    run_training(load_recipe(path, ["train.steps=6", "train.validate_every=2", "optimizer.lr=0.001"]), folder)
+    logged = scalars(folder)["valid/mel"]
+    best = load_checkpoint(folder / "model-best.safetensors")
+    assert best.training["steps"] == 2 * (logged.index(min(logged)) + 1)
+    state = json.loads((folder / "state" / "step-00000006" / "state.json").read_text())
+    assert state["best"] == pytest.approx(min(logged), rel=1e-5)
+
+    import recipes.tasks
+
+    genuine = recipes.tasks.GeneratorTask.validate
+    try:
+        recipes.tasks.GeneratorTask.validate = lambda *given: ({"mel": 99.0}, genuine(*given)[1])
+        run_training(load_recipe(path, ["train.steps=8", "train.validate_every=2", "optimizer.lr=0.001"]), folder)
+    finally:
+        recipes.tasks.GeneratorTask.validate = genuine
+    assert load_checkpoint(folder / "model-best.safetensors").training["steps"] == best.training["steps"]
+    assert load_checkpoint(folder / "model.safetensors").training["steps"] == 8
+
+
+def test_optimisers_and_schedules(data: Path, tmp_path: Path) -> None:
+    model = torch.nn.Linear(2, 2)
+    settings = OptimizerRecipe(kind="radam", lr=1e-4, eps=1e-6, betas=(0.9, 0.999))
+    optimizer = build_optimizer(model, settings)
+    assert isinstance(optimizer, torch.optim.RAdam)
+    assert optimizer.defaults["eps"] == 1e-6
+    halved = OptimizerRecipe(lr=1.0, warmup=0, schedule="decay", decay=0.5, decay_every=200)
+    assert [learning_rate(halved, step, 10**6) for step in (0, 199, 200, 399, 400)] == [1, 1, 0.5, 0.5, 0.25]
+    path = corpus.recipe(tmp_path, data, optimizer={"kind": "radam", "lr": 0.01, "schedule": "decay", "clip": None})
+    run_training(load_recipe(path, ["train.steps=2"]), tmp_path / "run")
 
 
 def test_the_learning_rate() -> None:
@@ -326,7 +395,7 @@ def test_the_command_refuses_in_one_sentence(data: Path, tmp_path: Path, capsys:
     assert error.startswith("recipes.train: ")
     assert "did you mean 'batch_size'" in error
     assert error.count("\n") == 1
-    assert main([str(path), "--set", "data.root=/nowhere", "--out", str(tmp_path / "run")]) == 2
+    assert main([str(path), "--set", "data.dir=/nowhere", "--out", str(tmp_path / "run")]) == 2
     assert "cannot read the list of recordings" in capsys.readouterr().err
     assert main([str(path), "--set", "losses.mell=1", "--out", str(tmp_path / "run")]) == 2
     assert "unknown loss 'mell'" in capsys.readouterr().err

@@ -1,0 +1,83 @@
+"""However a batch is divided among accumulated parts and ranks, training computes the same."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import corpus
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from recipes.distributed import Draws, Ranks, parts
+from recipes.recipe import load_recipe
+from recipes.train import run_training
+from vocoders import VocoderError
+
+ROOT = Path(__file__).parents[2]
+CPU = torch.device("cpu")
+# Spectral convergence is a ratio over the whole batch, so it alone depends on how the batch is divided.
+LOSSES = {"mel": 1.0, "draft_mel": 0.5, "log_magnitude": 1.0}
+DISCRIMINATORS = {
+    "multi-resolution": {"n_ffts": [256], "channels": 4},
+    "multi-period": {"periods": [2], "channels": [4]},
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return corpus.make(tmp_path_factory.mktemp("data") / "corpus")
+
+
+def recipe(folder: Path, data: Path) -> Path:
+    return corpus.recipe(folder, data, losses=LOSSES, discriminators=DISCRIMINATORS)
+
+
+SET = ["train.batch_size=4", "train.steps=4", "optimizer.lr=0.001"]
+
+
+def same(a: Path, b: Path) -> None:
+    ours, theirs = load_file(a), load_file(b)
+    assert ours.keys() == theirs.keys()
+    for key, value in ours.items():
+        torch.testing.assert_close(theirs[key], value, rtol=1e-3, atol=2e-5, msg=key)
+
+
+def test_every_item_meets_the_same_numbers() -> None:
+    whole = Draws(3, 7, 4, slice(0, 4), CPU)
+    cut = [Draws(3, 7, 4, slice(start, start + 2), CPU) for start in (0, 2)]
+    for name in ("randn", "rand"):
+        expected = getattr(whole, name)(1, 5)
+        assert torch.equal(torch.cat([getattr(draws, name)(1, 5) for draws in cut]), expected)
+    assert len({whole.chance(0.5), *(draws.chance(0.5) for draws in cut)}) == 1
+    assert not torch.equal(Draws(3, 8, 4, slice(0, 4), CPU).randn(5), Draws(3, 7, 4, slice(0, 4), CPU).randn(5))
+
+
+def test_parts_cover_the_batch_once(data: Path, tmp_path: Path) -> None:
+    loaded = load_recipe(recipe(tmp_path, data), ["train.batch_size=12", "train.accumulate=3"])
+    taken = [i for rank in (0, 1) for part in parts(loaded, Ranks(rank, 2)) for i in range(12)[part]]
+    assert sorted(taken) == list(range(12))
+    with pytest.raises(VocoderError, match=r"batch_size = 12 must be a multiple of the 5 ranks times .* = 3"):
+        parts(loaded, Ranks(0, 5))
+
+
+def test_accumulated_parts_give_the_same_weights(data: Path, tmp_path: Path) -> None:
+    path = recipe(tmp_path, data)
+    whole = run_training(load_recipe(path, SET), tmp_path / "whole")
+    cut = run_training(load_recipe(path, [*SET, "train.accumulate=2"]), tmp_path / "cut")
+    same(whole, cut)
+
+
+def test_two_ranks_give_the_same_weights_as_one(data: Path, tmp_path: Path) -> None:
+    """And only the first writes; started by torchrun, over gloo."""
+    path = recipe(tmp_path, data)
+    options = [argument for setting in SET for argument in ("--set", setting)]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+    command += ["recipes.train", str(path), "--out", str(tmp_path / "two"), "--device", "cpu", *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("wrote ") == 1
+    one = run_training(load_recipe(path, SET), tmp_path / "one")
+    same(one, tmp_path / "two" / "model.safetensors")
+    same(tmp_path / "one" / "discriminators.safetensors", tmp_path / "two" / "discriminators.safetensors")
