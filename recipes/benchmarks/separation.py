@@ -2,8 +2,8 @@
 
 Each discriminator is trained by itself to tell recordings from noise-vocoded copies of them: white noise under the
 envelope of the recording's mel, which has its loudness and formants and nothing of its voice. Logged is how often, on
-recordings it is not trained on, a segment scores higher than the copy of another. A discriminator that stays at 0.5
-after a few hundred steps is dead.
+recordings it is not trained on, a segment scores higher than its own copy. A discriminator that stays at 0.5 after a few
+hundred steps is dead.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class NoiseVocoder:
 
 
 def separation(discriminator: Discriminator, real: Tensor, fake: Tensor) -> float:
-    """Share of pairs (recording, copy) in which the recording scores higher, ties counting half."""
+    """Share of the recordings that score higher than their own copies, ties counting half."""
     discriminator.eval()
     with torch.no_grad():
         scores = []
@@ -52,7 +52,7 @@ def separation(discriminator: Discriminator, real: Tensor, fake: Tensor) -> floa
             judged = [torch.stack([j.scores.mean() for j in discriminator(item[None])]).sum() for item in audio]
             scores.append(torch.stack(judged))
     discriminator.train()
-    difference = scores[0][:, None] - scores[1][None, :]
+    difference = scores[0] - scores[1]
     return float((difference > 0).float().mean() + 0.5 * (difference == 0).float().mean())
 
 
@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
             sets.append(SegmentDataset(clips, None, data, spec, 8192 // spec.hop_length, seed=0))
         train, valid = sets
         source = torch.Generator().manual_seed(0)
-        real = torch.stack([valid[i]["audio"] for i in range(32)])
+        real = torch.stack([valid[i]["audio"] for i in range(64)])
         fake = vocoder(real, source)
         print("| discriminator | step | loss | separation | seconds |\n|---|---|---|---|---|", flush=True)
         for name in names:
