@@ -6,9 +6,14 @@ training that resumes at step n asks for the segments from n * batch_size on.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import multiprocessing
 import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +34,7 @@ if TYPE_CHECKING:
     from recipes.predicted_mels import PredictedMels
 
 F0_PERIOD = 0.005  # seconds between F0 labels
-F0_RANGE = (71.0, 800.0)  # Hz, WORLD's own defaults: a wider range doubles the doubtful frames of DIO
+F0_RANGE = (71.0, 800.0)  # Hz, WORLD's own; twice as wide doubles the doubtful frames of DIO
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class Clip:
 def list_clips(root: Path, list_file: Path) -> list[Clip]:
     """The sound files that ``list_file`` names, one a line, relative to ``root``."""
     try:
-        names = list_file.read_text().split("\n")
+        names = list_file.read_text(encoding="utf-8").split("\n")
     except OSError as error:
         raise VocoderError(f"cannot read the list of recordings {list_file}: {error.strerror}") from None
     paths = [root / name.strip() for name in names if name.strip()]
@@ -105,8 +110,8 @@ def split_clips(data: DataRecipe) -> tuple[list[Clip], list[Clip]]:
     return train, valid
 
 
-def label_f0(audio: np.ndarray, sample_rate: int, period: float = F0_PERIOD) -> np.ndarray:
-    """F0 in Hz, 0 = unvoiced, one value each ``period`` seconds from 0 on: WORLD's DIO refined by StoneMask.
+def label_f0(audio: np.ndarray, sample_rate: int, f0_range: tuple[float, float] = F0_RANGE) -> np.ndarray:
+    """F0 in Hz, 0 = unvoiced, one value each F0_PERIOD seconds from 0 on: WORLD's DIO refined by StoneMask.
 
     Of WORLD's two estimators Harvest calls nearly everything voiced and changes its mind on voicing twice as often
     when a little noise is added.
@@ -114,8 +119,17 @@ def label_f0(audio: np.ndarray, sample_rate: int, period: float = F0_PERIOD) -> 
     import pyworld
 
     audio = audio.astype(np.float64)
-    coarse, times = pyworld.dio(audio, sample_rate, *F0_RANGE, frame_period=period * 1000)
+    coarse, times = pyworld.dio(audio, sample_rate, *f0_range, frame_period=F0_PERIOD * 1000)
     return pyworld.stonemask(audio, coarse, times, sample_rate).astype(np.float32)
+
+
+def label_clip(clip: Clip, f0_range: tuple[float, float]) -> np.ndarray:
+    """The labels of a clip; all unvoiced where it cannot be decoded, for then no segment is drawn from it either."""
+    try:
+        audio = soundfile.read(clip.path, dtype="float64", always_2d=True)[0].mean(1)
+    except soundfile.LibsndfileError:
+        audio = np.zeros(clip.samples)
+    return label_f0(audio, clip.sample_rate, f0_range)
 
 
 def f0_at(labels: np.ndarray, times: np.ndarray) -> np.ndarray:
@@ -145,26 +159,40 @@ def frame_times(frames: int, spec: MelSpec) -> np.ndarray:
 
 
 class F0Labels:
-    """F0 labels of all clips, computed once and kept in one file in the folder ``cache``."""
+    """F0 labels of all clips, computed once and kept in the folder ``cache``, a file for each thousand clips."""
 
-    def __init__(self, clips: list[Clip], cache: Path) -> None:
-        named = [f"{F0_PERIOD} {F0_RANGE}", *(f"{clip.path} {clip.samples}" for clip in clips)]
-        key = hashlib.sha256("\n".join(named).encode()).hexdigest()[:16]
-        path = cache / f"f0-{key}.npz"
-        if not path.exists():
-            labels = [
-                label_f0(soundfile.read(clip.path, dtype="float64", always_2d=True)[0].mean(1), clip.sample_rate)
-                for clip in tqdm(clips, desc="F0 labels", unit="clip", disable=None)
-            ]
-            cache.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as partial:
-                np.savez(partial, values=np.concatenate(labels), lengths=[len(label) for label in labels])
-        with np.load(path) as stored:
-            self.values, self.ends = stored["values"], np.cumsum(stored["lengths"])
+    def __init__(self, clips: list[Clip], cache: Path, f0_range: tuple[float, float] = F0_RANGE) -> None:
+        blocks = [clips[i : i + _BLOCK] for i in range(0, len(clips), _BLOCK)]
+        named = [[f"{F0_PERIOD} {f0_range}", *(f"{clip.path} {clip.samples}" for clip in block)] for block in blocks]
+        paths = [cache / f"f0-{hashlib.sha256(chr(10).join(names).encode()).hexdigest()[:16]}.npz" for names in named]
+        todo = sum(len(block) for block, path in zip(blocks, paths, strict=True) if not path.exists())
+        label = partial(label_clip, f0_range=f0_range)
+        with contextlib.ExitStack() as stack:
+            progress = stack.enter_context(tqdm(total=todo, desc="F0 labels", unit="clip", disable=None))
+            compute: Callable[..., Iterable[np.ndarray]] = map
+            if todo > 64:  # worth starting processes for
+                context = multiprocessing.get_context("spawn")
+                compute = partial(stack.enter_context(ProcessPoolExecutor(mp_context=context)).map, chunksize=8)
+            for block, path in zip(blocks, paths, strict=True):
+                if path.exists():
+                    continue
+                labels = []
+                for values in compute(label, block):
+                    labels.append(values)
+                    progress.update()
+                cache.mkdir(parents=True, exist_ok=True)
+                with replacing(path) as unfinished:
+                    np.savez(unfinished, values=np.concatenate(labels), lengths=[len(values) for values in labels])
+        stored = [np.load(path) for path in paths]
+        self.values = np.concatenate([part["values"] for part in stored])
+        self.ends = np.cumsum(np.concatenate([part["lengths"] for part in stored]))
 
     def __getitem__(self, index: int) -> np.ndarray:
         start = self.ends[index - 1] if index else 0
         return self.values[start : self.ends[index]]
+
+
+_BLOCK = 1000
 
 
 class SegmentDataset(Dataset[dict[str, Tensor]]):

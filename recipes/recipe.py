@@ -29,10 +29,13 @@ class DataRecipe(Config):
         (1.0, 1.0), description="pitch and tempo are scaled by a factor of this range"
     )
     gain_db: tuple[float, float] = (0.0, 0.0)
+    f0_range: tuple[PositiveFloat, PositiveFloat] = Field(
+        (71.0, 800.0), description="Hz, in which F0 is looked for; wider for singers, at the price of more mistakes"
+    )
     mels: str | None = Field(None, description="folder of predicted mels named like the recordings, to fine-tune on")
     workers: int = Field(1, ge=0)
 
-    @field_validator("speed", "gain_db")
+    @field_validator("speed", "gain_db", "f0_range")
     @classmethod
     def _ordered(cls, value: tuple[float, float]) -> tuple[float, float]:
         if value[0] > value[1]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +17,7 @@ from losses.energy_distance import energy_distance
 from losses.spectral import MelLoss, MultiResolutionSTFTLoss, MultiScaleMelLoss, full_band
 from recipes.data import Clip, SegmentDataset, aligned, f0_at, frame_times, label_f0, read_clip
 from recipes.distributed import Draws
-from recipes.metrics import pitch_metrics
+from recipes.metrics import Signal, pesq_wide_band, pitch_metrics
 from recipes.predicted_mels import PredictedMels
 from recipes.recipe import GeneratorRecipe, Recipe
 from vocoders.checkpoint import Checkpoint, load_checkpoint
@@ -251,11 +250,13 @@ class GeneratorTask(Task):
                 f0 = torch.from_numpy(labels)[None, None].to(self.device)
             fake = model(mel, f0=f0)
             terms = {"mel": self.mel_loss(fake, real)} | self.stft_loss(fake, real)._asdict()
-            for name, value in terms.items():
-                metrics.setdefault(name, []).append(float(value))
+            heard = [Signal(x[0, 0].cpu().numpy(), self.recipe.mel.sample_rate) for x in (real, fake)]
+            for name, value in (terms | {"pesq": pesq_wide_band(*heard)}).items():
+                if np.isfinite(value := float(value)):  # PESQ is not defined without speech
+                    metrics.setdefault(name, []).append(value)
             if len(examples) < 3:
                 examples.append(Example(clip.path.stem, fake[0].cpu(), real[0].cpu()))
-        return {name: math.fsum(values) / len(values) for name, values in metrics.items()}, examples
+        return {name: float(np.mean(values)) for name, values in metrics.items()}, examples
 
     def checkpoint(self, model: nn.Module) -> Checkpoint:
         assert isinstance(model, Generator)
@@ -272,4 +273,5 @@ class GeneratorTask(Task):
 
 def f0_on_frames(audio: Tensor, frames: int, recipe: Recipe) -> np.ndarray:
     """The label of each mel frame of ``audio`` (1, samples), Hz, 0 = unvoiced."""
-    return f0_at(label_f0(audio[0].numpy(), recipe.mel.sample_rate), frame_times(frames, aligned(recipe.mel)))
+    labels = label_f0(audio[0].numpy(), recipe.mel.sample_rate, recipe.data.f0_range)
+    return f0_at(labels, frame_times(frames, aligned(recipe.mel)))

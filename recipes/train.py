@@ -14,6 +14,7 @@ import copy
 import json
 import math
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parametrize
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
@@ -126,9 +128,9 @@ def train_step(run: Run, batches: list[Batch], recipe: Recipe) -> dict[str, floa
                     judged, losses["adversary"] = run.judge(fake, batch["audio"])
                     terms = terms | judged
             losses["model"] = torch.stack([recipe.weights.get(k, 0.0) * term for k, term in terms.items()]).sum()
-            found = {name: float(term.detach()) for name, term in terms.items()} | {
-                _TOTALS[name]: float(loss.detach()) for name, loss in losses.items()
-            }
+            values = terms | {_TOTALS[name]: loss for name, loss in losses.items()}
+            # As one tensor, because a GPU is waited for at each number that is read from it.
+            found = dict(zip(values, torch.stack([value.detach() for value in values.values()]).tolist(), strict=True))
             broken = [name for name, value in found.items() if not math.isfinite(value)]
             if broken:
                 named = [name for name in broken if name != "total"] or broken
@@ -145,8 +147,8 @@ def train_step(run: Run, batches: list[Batch], recipe: Recipe) -> dict[str, floa
     with torch.no_grad():
         # A short memory at first, so that the random start is soon forgotten.
         decay = min(recipe.train.ema, (1 + run.step) / (10 + run.step))
-        for mean, weight in zip(run.ema.parameters(), run.task.model.parameters(), strict=True):
-            mean.lerp_(weight, 1 - decay)
+        means, now = list(run.ema.parameters()), list(run.task.model.parameters())
+        get_ema_multi_avg_fn(decay)(means, now, None)
         for copy_of, buffer in zip(run.ema.buffers(), run.task.model.buffers(), strict=True):
             copy_of.copy_(buffer)
     return log
@@ -222,7 +224,7 @@ def run_training(recipe: Recipe, folder: Path, ranks: Ranks | None = None) -> Pa
     if run.task.uses_f0:
         if not ranks.first:
             ranks.wait()
-        labels = F0Labels(train_clips, folder / "cache")
+        labels = F0Labels(train_clips, folder / "cache", recipe.data.f0_range)
         if ranks.first:
             ranks.wait()
     frames, seed = recipe.train.segment_frames, recipe.train.seed
@@ -234,8 +236,12 @@ def run_training(recipe: Recipe, folder: Path, ranks: Ranks | None = None) -> Pa
     loader = load_batches(recipe, dataset, run.step, ranks)
     shown = None if ranks.first else True
     progress = tqdm(total=recipe.train.steps, initial=run.step, desc=recipe.name, unit="step", disable=shown)
+    counted, waited, since = run.step, 0.0, time.perf_counter()
     while run.step < recipe.train.steps:
-        terms = train_step(run, next(loader), recipe)
+        begin = time.perf_counter()
+        batches = next(loader)
+        waited += time.perf_counter() - begin
+        terms = train_step(run, batches, recipe)
         progress.update()
         last = run.step == recipe.train.steps
         if writer is None:
@@ -244,6 +250,9 @@ def run_training(recipe: Recipe, folder: Path, ranks: Ranks | None = None) -> Pa
             for name, value in terms.items():
                 writer.add_scalar(f"train/{name}", value, run.step)
             writer.add_scalar("train/learning_rate", run.optimizers["model"].param_groups[0]["lr"], run.step)
+            seconds = time.perf_counter() - since
+            writer.add_scalar("speed/steps_per_second", (run.step - counted) / seconds, run.step)
+            writer.add_scalar("speed/share_waiting_for_data", waited / seconds, run.step)
             progress.set_postfix(loss=f"{terms['total']:.3f}", refresh=False)
         if run.step % recipe.train.validate_every == 0 or last:
             metrics = validate(run, valid_clips, writer, recipe.mel.sample_rate)
@@ -255,6 +264,8 @@ def run_training(recipe: Recipe, folder: Path, ranks: Ranks | None = None) -> Pa
         if run.step % recipe.train.save_every == 0 or last:
             save_state(folder / "state", run.step, run.best, run.modules(), run.optimizers, recipe)
             export(run, recipe, folder / "model.safetensors")
+        if run.step % recipe.train.log_every == 0:
+            counted, waited, since = run.step, 0.0, time.perf_counter()
     progress.close()
     if writer is not None:
         writer.close()

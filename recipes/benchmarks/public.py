@@ -72,8 +72,14 @@ def _hifigan_generator(clones: Path) -> tuple[nn.Module, Any]:
 def hifigan(clones: Path, discriminator: str) -> Opponents:
     generator, models = _hifigan_generator(clones)
     kinds = {"multi-period": "MultiPeriodDiscriminator", "multi-scale": "MultiScaleDiscriminator"}
-    judge = getattr(models, kinds[discriminator])()
-    return Opponents(generator, lambda mel, f0, noise: generator(mel), judge, _pairwise(judge))
+    judges = nn.ModuleList(getattr(models, kinds[name])() for name in discriminator.split("+"))
+
+    def judge(real: Tensor, fake: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
+        found = [_pairwise(module)(real, fake) for module in judges]
+        one, two, three, four = ([x for lists in column for x in lists] for column in zip(*found, strict=True))
+        return one, two, three, four
+
+    return Opponents(generator, lambda mel, f0, noise: generator(mel), judges, judge)
 
 
 def amphion(clones: Path, discriminator: str) -> Opponents:
@@ -116,7 +122,7 @@ def wavehax(clones: Path, discriminator: str) -> Opponents:
     whole = discriminators.MultiResolutionMultiPeriodDiscriminator(
         **{k: v for k, v in settings.items() if k != "_target_"}
     )
-    part = whole.mpd if discriminator == "multi-period" else whole.mrd
+    part = {"multi-period": whole.mpd, "multi-resolution": whole.mrd}.get(discriminator, whole)
 
     def judge(real: Tensor, fake: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
         scores_real, maps_real = part(real)
@@ -159,7 +165,9 @@ PUBLIC: dict[tuple[str, str], Callable[[Path, str], Opponents]] = {
     ("hifigan", "multi-scale"): hifigan,
     ("hifigan", "multi-scale-stft"): amphion,
     ("hifigan", "multi-scale-subband-cqt"): amphion,
+    ("hifigan", "multi-period+multi-scale"): hifigan,
     ("wavehax", "multi-period"): wavehax,
+    ("wavehax", "multi-period+multi-resolution"): wavehax,
     ("wavehax", "multi-resolution"): wavehax,
     ("parallel-wavegan", "parallel-wavegan"): parallel_wavegan,
 }

@@ -2,7 +2,7 @@
 
 Each discriminator is trained by itself to tell recordings from noise-vocoded copies of them: white noise under the
 envelope of the recording's mel, which has its loudness and formants and nothing of its voice. Logged is how often, on
-recordings it is not trained on, a segment scores higher than its own copy. A discriminator that stays at 0.5 after a few
+recordings it is not trained on, a segment scores higher than its own copy. A discriminator that stays at 0.5 after some
 hundred steps is dead.
 """
 

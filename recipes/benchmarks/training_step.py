@@ -1,9 +1,9 @@
 """Time and memory of one training step: python -m recipes.benchmarks.training_step [--clones CLONES]
 
-Every pairing of a generator, at its published size, and a discriminator: both are updated once, with the mel loss and
-feature matching beside the adversarial one. Generator "none" is the discriminator's part alone. With clones of public
-implementations (see recipes/benchmarks/public.py) their step is measured right after ours, at the same sizes. Each
-measurement is a process of its own; medians. The machine should be idle.
+Every pairing of a generator, at its published size, and a discriminator (or several, NAME+NAME): both are updated once,
+with the mel loss and feature matching beside the adversarial one. Generator "none" is the discriminator's part alone.
+With clones of public implementations (see recipes/benchmarks/public.py) their step is measured right after ours, at the
+same sizes. Each measurement is a process of its own; medians. The machine should be idle.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def recipe_of(generator: str, discriminator: str, batch: int, samples: int, prec
         "generator": {"name": "hnmask" if generator == "none" else generator, "config": config},
         "data": {"dir": ".", "train": "-", "valid": "-"},
         "losses": {"full_band_mel": 45.0},
-        "discriminators": {discriminator: {}},
+        "discriminators": {name: {} for name in discriminator.split("+")},
         "optimizer": {"lr": 2e-4, "clip": 1e3},
         "train": {
             "steps": 1000,
@@ -119,7 +119,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--clones", type=Path, help="folder of clones of public implementations")
     parser.add_argument("--generators", nargs="*", default=["none", *GENERATORS], choices=["none", *GENERATORS])
-    parser.add_argument("--discriminators", nargs="*", default=list(DISCRIMINATORS), choices=list(DISCRIMINATORS))
+    parser.add_argument(
+        "--discriminators", nargs="*", default=list(DISCRIMINATORS), metavar="NAME", help="several as NAME+NAME"
+    )
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--samples", type=int, default=8192, help="of a segment, rounded down to whole frames")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32", help="of ours")

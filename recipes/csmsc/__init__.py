@@ -1,0 +1,1 @@
+"""CSMSC, also called BZNSYP or Biaobei: one Mandarin reader."""

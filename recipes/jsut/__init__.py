@@ -1,0 +1,1 @@
+"""JSUT: one Japanese reader."""

@@ -1,0 +1,1 @@
+"""JVS: a hundred Japanese speakers."""

@@ -1,0 +1,42 @@
+"""JVS 1: write train.txt, valid.txt and test.txt of its normal speech, with twelve speakers held out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from recipes.prepare import Corpus, Split, run
+
+CORPUS = Corpus(
+    name="jvs",
+    title="JVS ver1",
+    source=(
+        "https://sites.google.com/site/shinnosuketakamichi/research-topics/jvs_corpus (a manual download, under its "
+        "terms of use) and unpack it there"
+    ),
+    marker="jvs*/parallel100",
+    layout="jvs_ver1/jvs001/parallel100/wav24kHz16bit/VOICEACTRESS100_001.wav",
+    clips=12997,
+)
+
+# parallel100: the same hundred sentences by everyone; nonpara30: thirty of one's own. Whispering and falsetto stay out.
+STYLES = ("parallel100", "nonpara30")
+VALID_SPEAKERS = ("jvs089", "jvs090")  # a man and a woman
+TEST_SPEAKERS = tuple(f"jvs{number:03d}" for number in range(91, 101))  # six women and four men
+
+
+def split(root: Path) -> Split:
+    """By speaker, so that nobody who is validated or tested on is trained on. The choice of speakers is ours."""
+    lists: Split = {"train": [], "valid": [], "test": []}
+    for path in sorted(path for style in STYLES for path in root.glob(f"jvs*/{style}/wav24kHz16bit/*.wav")):
+        speaker = path.relative_to(root).parts[0]
+        lists["test" if speaker in TEST_SPEAKERS else "valid" if speaker in VALID_SPEAKERS else "train"].append(path)
+    return lists
+
+
+def main(arguments: list[str] | None = None) -> int:
+    return run(CORPUS, split, CORPUS.parser(__doc__ or "").parse_args(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

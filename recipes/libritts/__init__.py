@@ -1,0 +1,1 @@
+"""LibriTTS and LibriTTS-R: 2456 English readers."""

@@ -1,0 +1,1 @@
+"""LJ Speech: one English reader."""

@@ -1,0 +1,1 @@
+"""M4Singer: twenty Mandarin singers at 48 kHz."""

@@ -1,0 +1,1 @@
+"""Opencpop: one Mandarin singer at 44.1 kHz."""

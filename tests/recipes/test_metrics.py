@@ -1,0 +1,275 @@
+"""Metrics against what is known by construction, and the detector of tones against tones."""
+
+import numpy as np
+import pytest
+import signals
+import torch
+from scipy.signal import lfilter
+
+from recipes import metrics
+from recipes.data import F0_PERIOD
+from recipes.griffin_lim import griffin_lim
+from recipes.metrics import (
+    Signal,
+    compare,
+    levels,
+    measure_f0,
+    mel_cepstral_distortion,
+    mel_cepstrum,
+    noise_spread,
+    noisy_frames,
+    periodicity,
+    pitch_metrics,
+    stationary_lines,
+)
+from vocoders import MelSpectrogram, load
+from vocoders.mel import CONVENTIONS
+
+RATE = 22050
+SPEC = CONVENTIONS["hifigan-22k"]
+
+
+def speech_like(seed: int = 0, rate: int = RATE) -> np.ndarray:
+    """Vowel, noise, vowel, and 0.2 s of near silence: float32."""
+    noise, quiet = 0.3 * signals.noise(rate, 0.6, seed=seed), 1e-4 * signals.noise(rate, 0.2, seed=seed)
+    parts = [signals.voice(rate, 0.8), noise, signals.voice(rate, 0.8, f0=200), quiet]
+    return np.concatenate(parts).astype(np.float32)
+
+
+def against_itself(change: np.ndarray | float = 0.0) -> dict[str, float]:
+    real = speech_like()
+    return compare(Signal(real, RATE), Signal((real + change).astype(np.float32), RATE), SPEC)
+
+
+def sine(hz: float, dbfs: float, samples: int, rate: int = RATE) -> np.ndarray:
+    return 10 ** (dbfs / 20) * np.sin(2 * np.pi * hz * np.arange(samples) / rate)
+
+
+def test_a_recording_against_itself() -> None:
+    found = against_itself()
+    assert found["pesq"] > 4.6
+    perfect = {"stoi": 1, "voicing_f1": 1, "noise_texture": 1}
+    for name, value in found.items():
+        if name not in ("pesq", "silence_dbfs"):
+            assert value == pytest.approx(perfect.get(name, 0), abs=1e-6), name
+
+
+def test_noise_makes_all_worse() -> None:
+    clean, noisy, noisier = (against_itself(level * signals.noise(RATE, 2.4, seed=9)) for level in (0.0, 0.02, 0.2))
+    for name in ("pesq", "stoi"):
+        assert clean[name] > noisy[name] > noisier[name], name
+    for name in ("log_mel_l1", "stft_distance", "mcd_db", "periodicity_error", "silence_dbfs"):
+        assert clean[name] < noisy[name] < noisier[name], name
+
+
+def test_what_is_not_defined_is_not_perfect() -> None:
+    found = pitch_metrics(np.full(9, 200.0), np.zeros(9))
+    assert found["voicing_error"] == 1
+    assert found["voicing_f1"] == 0
+    assert np.isnan(found["gross_error"])
+    assert np.isnan(found["f0_rmse_cents"])
+    assert np.isnan(pitch_metrics(np.zeros(9), np.zeros(9))["voicing_f1"])
+
+
+def test_silence_and_what_is_too_short() -> None:
+    silent = Signal(np.zeros(RATE, np.float32), RATE)
+    found = compare(silent, silent, SPEC)
+    undefined = {"pesq", "stoi", "mcd_db", "periodicity_error", "noise_texture", "level_db", "voicing_f1"}
+    undefined |= {"gross_error", "f0_rmse_cents"}
+    assert {name for name, value in found.items() if np.isnan(value)} == undefined
+    assert found["silence_dbfs"] == -120
+    for samples in (256, 1024, 4096):
+        short = Signal(speech_like()[:samples], RATE)
+        found = compare(short, short, SPEC)
+        assert np.isnan(found["pesq"])
+        assert np.isnan(found["stoi"])
+        assert found["log_mel_l1"] == found["stft_distance"] == 0
+        assert stationary_lines(short, short) == []
+    loud = Signal(speech_like()[:RATE], RATE)
+    found = compare(loud, Signal(np.zeros(RATE, np.float32), RATE), SPEC)
+    assert found["pesq"] == 1.04
+    assert found["stoi"] < 0.1
+    assert found["voicing_f1"] == found["noise_texture"] == 0
+    assert found["level_db"] < -80
+    assert np.isnan(found["silence_dbfs"])  # the recording never is
+
+
+def test_pitch_metrics_by_hand() -> None:
+    wanted = np.array([0, 0, 100, 100, 100, 100, 200, 200.0])
+    found = np.array([0, 50, 0, 100, 200, 100 * 2 ** (12 / 1200), 200, 200])
+    result = pitch_metrics(wanted, found)
+    assert result["voicing_error"] == pytest.approx(2 / 8)
+    precision, recall = 5 / 6, 5 / 6
+    assert result["voicing_f1"] == pytest.approx(2 * precision * recall / (precision + recall))
+    assert result["gross_error"] == pytest.approx(1 / 5)
+    assert result["f0_rmse_cents"] == pytest.approx(np.sqrt(12**2 / 4))
+
+
+def test_a_detuned_copy_is_off_by_as_many_cents() -> None:
+    up = 2 ** (50 / 1200)
+    real, fake = (signals.voice(RATE, 1.0, f0=hz, glide=0).astype(np.float32) for hz in (150, 150 * up))
+    inside = slice(20, -20)
+    f0_real, f0_fake = measure_f0(real, RATE)[inside], measure_f0(fake, RATE)[inside]
+    assert pitch_metrics(f0_real, f0_fake)["f0_rmse_cents"] == pytest.approx(50, abs=1)
+
+
+def test_levels() -> None:
+    real = speech_like()
+    found = compare(Signal(real, RATE), Signal(real / 2, RATE), SPEC)
+    half = 20 * np.log10(0.5)
+    assert found["level_db"] == pytest.approx(half, abs=1e-4)
+    assert found["mcd_db"] == pytest.approx(0, abs=0.05)  # which is blind to level
+    # The last 0.2 s but for the 50 ms next to speech: noise of 0.1 * 1e-4.
+    assert found["silence_dbfs"] == pytest.approx(-100 + half, abs=0.3)
+    track = levels(sine(1000, 0, RATE).astype(np.float32), RATE)
+    assert len(track) == 201
+    assert track[10:-10] == pytest.approx(-3.01, abs=0.01)
+
+
+def test_stft_distance_of_half_the_signal() -> None:
+    """|X - X / 2| / |X| = 1 / 2, and ln 2 apart; a loud signal stays clear of the floor under magnitudes."""
+    real = signals.noise(RATE, 1.0).astype(np.float32)
+    distance = metrics.stft_distance(Signal(real, RATE), Signal(real / 2, RATE))
+    assert distance == pytest.approx(0.5 + np.log(2), abs=1e-4)
+
+
+@pytest.mark.parametrize("rate", [16000, 22050, 44100])
+def test_mel_cepstral_distortion_of_a_ripple(rate: int) -> None:
+    """A ripple of 6 dB over the mel axis has a root mean square of 6 / sqrt(2) dB, whatever it is added to."""
+    hz = np.linspace(0, rate / 2, 1025)
+    mel = np.log1p(hz / 700) / np.log1p(8000 / 700)
+    flat = np.exp(-hz / 3000)[None].repeat(3, 0)
+    ripple = flat * 10 ** (6 * np.cos(np.pi * 7 * mel) / 10)
+    far = flat * 10 ** (6 * np.cos(np.pi * 40 * mel) / 10)  # finer than order 24 resolves
+    louder = flat * 100
+    everywhere = np.ones(3, bool)
+    for envelope, expected in ((ripple, 6 / np.sqrt(2)), (far, 0), (louder, 0)):
+        found = mel_cepstral_distortion(mel_cepstrum(flat, rate), mel_cepstrum(envelope, rate), everywhere)
+        assert found == pytest.approx(expected, abs=0.02)
+    assert np.isnan(mel_cepstral_distortion(mel_cepstrum(flat, rate), mel_cepstrum(far, rate), ~everywhere))
+
+
+def test_mel_cepstral_distortion_of_a_filter() -> None:
+    """1 + 0.9 z^-1 over 1 - 0.5 z^-1, whose response is known: signal and formula agree."""
+    real = speech_like()
+    fake = lfilter([1, 0.9], [1, -0.5], real)
+    z = np.exp(-1j * np.pi * np.linspace(0, 1, 2049))
+    response = np.abs((1 + 0.9 * z) / (1 - 0.5 * z)) ** 2
+    one = np.ones(1, bool)
+    expected = mel_cepstral_distortion(mel_cepstrum(np.ones((1, 2049)), RATE), mel_cepstrum(response[None], RATE), one)
+    a, b = Signal(real, RATE), Signal(fake, RATE)
+    b.f0 = a.f0
+    voiced = a.loud & (a.f0 > 0)
+    assert expected > 3
+    assert mel_cepstral_distortion(a.cepstrum, b.cepstrum, voiced) == pytest.approx(expected, rel=0.1)
+
+
+def test_periodicity_is_the_share_of_the_harmonics() -> None:
+    t = np.arange(RATE) / RATE
+    harmonics = sum(np.sin(2 * np.pi * 170 * k * t) for k in range(1, 8))
+    harmonics = harmonics / harmonics.std()
+    white = np.random.default_rng(0).standard_normal(RATE)
+    inside = slice(10, -10)
+    for share in (1.0, 0.8, 0.5):
+        mixed = (0.1 * (share**0.5 * harmonics + (1 - share) ** 0.5 * white)).astype(np.float32)
+        # White noise reaches beyond the 8 kHz that are looked at.
+        seen = share / (share + (1 - share) * 8000 / (RATE / 2))
+        found = periodicity(mixed, RATE)
+        assert len(found) == round(1 / F0_PERIOD) + 1
+        assert found[inside].mean() == pytest.approx(seen, abs=0.05)
+    assert periodicity((0.1 * white).astype(np.float32), RATE).mean() < 0.25
+    assert periodicity(np.zeros(RATE, np.float32), RATE).max() == 0
+    hum = sine(20, -20, RATE).astype(np.float32)  # slower than any F0
+    assert periodicity(hum, RATE)[inside].mean() < 0.1
+
+
+def test_periodicity_error_of_a_voice_half_drowned() -> None:
+    """Nearly 1 becomes about one half."""
+    voice = signals.voice(RATE, 1.0, glide=0)
+    drowned = voice + voice.std() * np.random.default_rng(0).standard_normal(RATE) * (RATE / 16000) ** 0.5
+    real, fake = (Signal(x.astype(np.float32), RATE) for x in (voice, drowned))
+    assert metrics.periodicity_error(real, fake) == pytest.approx(0.5, abs=0.06)
+
+
+def test_another_noise_has_the_same_texture_and_a_smooth_one_less() -> None:
+    real, other = Signal(speech_like(0), RATE), Signal(speech_like(1), RATE)
+    assert metrics.noise_texture(real, other) == pytest.approx(1, abs=0.05)
+    smooth = griffin_lim(MelSpectrogram(SPEC)(torch.from_numpy(real.audio)), SPEC).numpy()
+    shortened = Signal(real.audio[: len(smooth)], RATE)
+    assert metrics.noise_texture(shortened, Signal(smooth, RATE)) < 0.85
+
+
+def test_gaussian_noise_has_rayleigh_spread() -> None:
+    audio = signals.noise(RATE, 2.0).astype(np.float32)
+    noisy = noisy_frames(audio, np.zeros(401), RATE)
+    assert noisy.mean() > 0.95
+    assert noise_spread(audio, RATE, noisy) == pytest.approx(5.57, abs=0.35)
+
+
+def test_noisy_frames_avoid_voiced_and_silent_ones() -> None:
+    audio = speech_like()
+    noisy = noisy_frames(audio, measure_f0(audio, RATE), RATE)
+    times = np.flatnonzero(noisy) * 256 / RATE
+    assert len(times) > 20
+    assert times.min() > 0.78
+    assert times.max() < 1.42
+
+
+def lines(real: np.ndarray, fake: np.ndarray, rate: int = RATE) -> list[metrics.Line]:
+    return stationary_lines(Signal(real.astype(np.float32), rate), Signal(fake.astype(np.float32), rate))
+
+
+@pytest.mark.parametrize("rate", [16000, 22050, 44100])
+@pytest.mark.parametrize("hz", [1234.0, 3000.0, 6890.6])
+def test_a_faint_steady_tone_is_found(hz: float, rate: int) -> None:
+    real = speech_like(rate=rate)
+    found = lines(real, speech_like(1, rate) + sine(hz, -60, len(real), rate), rate)
+    assert len(found) == 1
+    assert found[0].hz == pytest.approx(hz, abs=12)
+    assert found[0].excess_db > 15
+
+
+def test_stripes_at_multiples_of_the_frame_rate_are_found() -> None:
+    """What transposed convolutions and inverse STFTs of few bins leave behind, loud where the signal is."""
+    real = speech_like()
+    stripes = np.arange(12, 120, 9) * RATE / 256
+    loudness = 10 ** (np.interp(np.arange(len(real)), np.arange(481) * 110.25, levels(real, RATE)) / 20)
+    pattern = sum(sine(hz, -25, len(real)) for hz in stripes)
+    for fake in (real + loudness * pattern, real + 0.02 * pattern):
+        assert [line.hz for line in lines(real, fake)] == pytest.approx(stripes, abs=12)
+
+
+def test_all_multiples_of_the_frame_rate_are_found() -> None:
+    real = signals.noise(RATE, 2.0)
+    stripes = np.arange(10, 120) * RATE / 256
+    fake = signals.noise(RATE, 2.0, seed=1) + sum(sine(hz, -30, len(real)) for hz in stripes)
+    assert [line.hz for line in lines(real, fake)] == pytest.approx(stripes, abs=12)
+
+
+def test_what_was_recorded_is_no_line() -> None:
+    speech = speech_like()
+    hum = sum(sine(50 * k, -45 - k, len(speech)) for k in (1, 2, 3, 5))
+    real = speech + hum
+    assert lines(real, real) == []
+    assert lines(real, speech_like(1) + hum) == []
+    assert lines(real, 4 * real) == []  # louder as a whole
+    assert lines(real, speech) == []  # and losing it is no line either
+    assert [round(line.hz, -1) for line in lines(speech, real)] == [50, 100, 150, 250]
+
+
+def test_noise_and_sustained_voice_are_no_lines() -> None:
+    for seconds in (1.0, 2.0, 4.0):
+        noises = [signals.noise(RATE, seconds, seed=seed) for seed in (0, 1)]
+        assert lines(*noises) == []
+    sung = signals.voice(RATE, 2.0, glide=0)
+    assert lines(sung, signals.voice(RATE, 2.0, glide=0) + 1e-3 * signals.noise(RATE, 2.0, seed=3)) == []
+
+
+def test_copy_synthesis_has_no_lines() -> None:
+    """Griffin-Lim and the built-in voice; both on all 32 clips of LJ Speech as well, by hand."""
+    real = speech_like()
+    real = real[: len(real) // 256 * 256]
+    voc = load()
+    mel = voc.analyze(real)
+    assert lines(real, voc(mel)) == []
+    assert lines(real, griffin_lim(torch.from_numpy(mel), SPEC).numpy()) == []
