@@ -26,6 +26,14 @@ class Ranks:
         """Whether this is the rank that writes files."""
         return self.rank == 0
 
+    def agree(self, decision: bool) -> bool:
+        """What the first rank decided."""
+        if self.world > 1:
+            told = torch.tensor([float(decision)], device=self.device)
+            dist.broadcast(told, 0)
+            return bool(told)
+        return decision
+
     def wait(self) -> None:
         """Until all ranks are here."""
         if self.world > 1:

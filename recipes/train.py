@@ -211,8 +211,8 @@ def spectrogram_image(audio: Tensor) -> Tensor:
     return ((decibels - decibels.max()) / 80 + 1).clamp(0, 1).flip(1)
 
 
-def run_training(recipe: Recipe, folder: Path, ranks: Ranks | None = None) -> Path:
-    """Train to the end of the recipe; returns the path of the exported checkpoint."""
+def run_training(recipe: Recipe, folder: Path, ranks: Ranks | None = None, minutes: float | None = None) -> Path:
+    """Train to the end of the recipe, or for so many minutes; returns the path of the exported checkpoint."""
     ranks = ranks or Ranks()
     train_clips, valid_clips = split_clips(recipe.data)
     mels = None
@@ -237,13 +237,17 @@ def run_training(recipe: Recipe, folder: Path, ranks: Ranks | None = None) -> Pa
     shown = None if ranks.first else True
     progress = tqdm(total=recipe.train.steps, initial=run.step, desc=recipe.name, unit="step", disable=shown)
     counted, waited, since = run.step, 0.0, time.perf_counter()
-    while run.step < recipe.train.steps:
+    end = math.inf if minutes is None else since + 60 * minutes
+    last = run.step >= recipe.train.steps
+    while not last:
         begin = time.perf_counter()
         batches = next(loader)
         waited += time.perf_counter() - begin
         terms = train_step(run, batches, recipe)
         progress.update()
         last = run.step == recipe.train.steps
+        if minutes is not None:
+            last = ranks.agree(last or time.perf_counter() > end)
         if writer is None:
             continue
         if run.step % recipe.train.log_every == 0:
@@ -292,13 +296,14 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--mels", metavar="DIR", help="fine-tune on the predicted mels in DIR, as --set data.mels=DIR")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/NAME")
+    parser.add_argument("--minutes", type=float, help="stop after so long, to be started again later")
     parser.add_argument("--device", help="cpu, cuda or cuda:N; default: a GPU where there is one")
     options = parser.parse_args(arguments)
     overrides = options.set + ([f"data.mels={json.dumps(options.mels)}"] if options.mels else [])
     try:
         recipe = load_recipe(options.recipe, overrides)
         ranks = join(options.device)
-        path = run_training(recipe, options.out or Path("runs") / recipe.name, ranks)
+        path = run_training(recipe, options.out or Path("runs") / recipe.name, ranks, options.minutes)
     except VocoderError as error:
         print(f"recipes.train: {error}", file=sys.stderr)
         return 2

@@ -186,3 +186,27 @@ def test_a_recording_damaged_behind_its_header_is_passed_over(tmp_path: Path, ca
     assert all(torch.isfinite(item["audio"]).all() for item in items)
     again = [whole[i] for i in range(12)]
     assert all(torch.equal(a["audio"], b["audio"]) for a, b in zip(items, again, strict=True))
+
+
+def test_labels_of_many_clips_are_computed_in_parallel_and_in_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A block that is there is not computed again; the labels are those of each clip alone."""
+    for i in range(70):
+        soundfile.write(tmp_path / f"{i:02}.wav", signals.voice(16000, 0.15, f0=100 + i), 16000)
+    clips = find_clips(tmp_path)
+    monkeypatch.setattr("recipes.data._BLOCK", 40)
+    labels = F0Labels(clips, tmp_path / "cache")
+    for i in (0, 39, 40, 69):
+        assert np.array_equal(labels[i], label_f0(signals_of(clips[i]), 16000))
+    first, _ = sorted((tmp_path / "cache").iterdir(), key=lambda path: path.stat().st_mtime)
+    first.unlink()
+    monkeypatch.setattr("recipes.data.label_clip", lambda clip, f0_range: np.zeros(31, np.float32))
+    again = F0Labels(clips, tmp_path / "cache")
+    assert not again[0].any()
+    assert np.array_equal(again[69], labels[69])
+    assert not F0Labels(clips[:1], tmp_path / "cache", (50.0, 400.0))[0].any()
+
+
+def signals_of(clip) -> np.ndarray:
+    return soundfile.read(clip.path)[0]

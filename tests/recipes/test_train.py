@@ -309,6 +309,17 @@ def test_a_gradient_that_is_not_finite_stops_the_run(
         run_training(load_recipe(corpus.recipe(tmp_path, data)), tmp_path / "run")
 
 
+def test_a_run_in_pieces_of_minutes_is_the_unbroken_one(data: Path, tmp_path: Path) -> None:
+    path = corpus.recipe(tmp_path, data)
+    run_training(load_recipe(path), tmp_path / "whole")
+    for steps in (1, 2, 3):  # each piece is too short for more than a step
+        run_training(load_recipe(path), tmp_path / "pieces", minutes=0)
+        assert load_checkpoint(tmp_path / "pieces" / "model.safetensors").training["steps"] == steps
+    assert main([str(path), "--out", str(tmp_path / "pieces"), "--minutes", "10"]) == 0
+    whole, pieces = (load_file(tmp_path / run / "model.safetensors") for run in ("whole", "pieces"))
+    assert all(torch.equal(value, pieces[key]) for key, value in whole.items())
+
+
 def test_a_full_disk_keeps_the_older_state(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """A limit on the size of files stands for the disk."""
     path = corpus.recipe(tmp_path, data)
