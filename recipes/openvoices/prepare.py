@@ -1,0 +1,270 @@
+"""The corpus of the built-in voice: convert the clips of four public repositories, write train.txt and valid.txt."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+from recipes.data import open_clips
+from recipes.prepare import write_list
+from vocoders.audio import encode_audio, resample, write_file
+from vocoders.errors import VocoderError
+
+RATE = 24000
+FRAME = 240  # samples: 10 ms
+MARGIN = 10  # frames kept before the first and after the last that is not silent
+SILENCE_DB = -50.0  # below the level that a twentieth of a clip's frames exceed
+PEAK = 0.97
+
+
+@dataclass(frozen=True)
+class Repository:
+    name: str
+    commit: str
+
+    @property
+    def folder(self) -> str:
+        """What ``git clone`` calls it."""
+        return self.name.rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True)
+class Speaker:
+    name: str
+    """Of the folder in the corpus."""
+    source: str
+    """Key of REPOSITORIES."""
+    pattern: str
+    """Of the clips in the clone."""
+    count: int
+    """Clips at the commit."""
+    gain_db: float
+    """As measured on the corpus that the built-in voice was trained on."""
+    ours: str = ""
+    """Which clips, sorted by path, are in that corpus: a bit each, in base64. Empty: all of them."""
+
+
+REPOSITORIES = {
+    "kathleen": Repository("rhasspy/dataset-voice-kathleen", "c51cb97"),
+    "nathalie": Repository("rhasspy/dataset-voice-nathalie", "3b3e91f"),
+    "flemishguy": Repository("rhasspy/dataset-voice-flemishguy", "2576e9c"),
+    "makam": Repository("MTG/turkish-makam-acapella-sections-dataset", "d912653"),
+}
+
+SPEAKERS = (
+    Speaker(
+        "kathleen-en-f",
+        "kathleen",
+        "data/*.wav",
+        1620,
+        6.743,
+        "BF9JoLW0/W9HGARgWS6J4Fj6jNIwQ9yC30gw/OdgS3DVBrfpT8IRRMYE6tM1SpERiLzoelkIWxZEJ3291wyv878pwFvfZcXKv+sHGJYCvar0"
+        "puZPUpQFeFHqhsjnul0TsFWGD51UfLrs3Q5TXiongwuYWNb3gv/FYRgqj+JUVMHWnT57NcbCU0V6RlguY2xTlwkGz+9HSC8BfyczIWcMpzqe"
+        "EhaTFjW8WBbLdqdUvG+XC1FAgvmUBhwNZFjT41RZIutSiMLtHYWaqkA=",
+    ),
+    Speaker(
+        "nathalie-nl-f",
+        "nathalie",
+        "verified/*.flac",
+        1130,
+        3.793,
+        "vu/97+6PKH3t7f/ff6tt/+69w//T+/v/8z/7//v/2/fev+/f39R/r7s2//cr2d+3ef8V//f+/6//9P6/8vd+7+/v76fv7/f/f+/r9//fj9+r"
+        "v/H/f6/v3/f9v9X3N///77Nevf2+jt/v9/67/7/ra5/f//+8Vdfv8/7/Y//a7v//43b/C/t9/Ptvvdv+wA==",
+    ),
+    Speaker(
+        "flemishguy-nl-m",
+        "flemishguy",
+        "wavs/*.wav",
+        1139,
+        9.152,
+        "uP9bae033nd7bc1fb70Z+//+wr7mfa0/97W2VxXzjK5B/krOfbX79wmuxTk/XP0y7R5vp39jtns3uxv7rWgf95rnzw/zLaPX2PNfm1nP26mu"
+        "e+b92jm1y7c3lH+8d/U/vc9H70fPrbVPc2ONjte3WLZ/e71Wz3/fPX97pu//3marzt+94//99VY/m9T7aMA=",
+    ),
+    # The pattern takes sections, which have a number, and leaves whole songs out.
+    Speaker("makam-goekhan-tr-sing", "makam", "goekhan/*_[0-9]*_*.wav", 12, 0.179),
+    Speaker("makam-idil-tr-sing", "makam", "idil/*_[0-9]*_*.wav", 29, -3.237),
+    Speaker("makam-guelen-tr-sing", "makam", "guelen/*_[0-9]*_*.wav", 17, 3.071),
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Status 0: all is well; 1: lists are written, but some clips are unreadable and left out; 2: no lists."""
+    parser = argparse.ArgumentParser(
+        prog="python -m recipes.openvoices.prepare",
+        description=" ".join((__doc__ or "").split()),
+        epilog="recipes/openvoices/README.md says what is in the repositories.",
+    )
+    parser.add_argument("dir", type=Path, metavar="DIR", help="folder to build the corpus in")
+    for key, repository in REPOSITORIES.items():
+        parser.add_argument(
+            f"--{key}",
+            type=Path,
+            metavar="CLONE",
+            help=f"clone of {repository.name} at {repository.commit} (default: DIR/{repository.folder})",
+        )
+    parser.add_argument("--all", action="store_true", help="all clips of the clones, not only those of our corpus")
+    options = parser.parse_args(arguments)
+    clones = {key: getattr(options, key) or options.dir / REPOSITORIES[key].folder for key in REPOSITORIES}
+    try:
+        return prepare(options.dir, clones, options.all)
+    except VocoderError as error:
+        print(f"recipes.openvoices.prepare: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; run again to go on", file=sys.stderr)
+        return 130
+
+
+def prepare(folder: Path, clones: dict[str, Path], everything: bool) -> int:
+    """Convert what is not in ``folder`` yet, and write the lists; returns the exit status."""
+    check_clones(clones)
+    jobs = [
+        (source, folder / speaker.name / f"{source.stem}.flac", speaker.gain_db)
+        for speaker in SPEAKERS
+        for source in choose(speaker, clones[speaker.source], everything)
+    ]
+    for parent in sorted({target.parent for _, target, _ in jobs}):
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise VocoderError(f"cannot make the folder {parent}: {error.strerror}") from None
+    bad = []
+    todo = [job for job in jobs if not job[1].exists()]
+    for source, target, gain_db in tqdm(todo, desc="clips", unit="clip", disable=None):
+        try:
+            audio = convert(source, gain_db)
+        except soundfile.LibsndfileError as error:
+            bad.append(f"{source} ({error.error_string.strip().rstrip('.')})")
+        else:
+            if len(audio):
+                write_file(target, encode_audio(audio, RATE, "flac"))
+            else:
+                bad.append(f"{source} (empty)")
+    if bad:
+        print(f"left out {len(bad)} of {len(jobs)} clips that cannot be read: {'; '.join(bad)}", file=sys.stderr)
+    complete = write_lists(folder, sorted(target for _, target, _ in jobs if target.exists()))
+    return 0 if complete and not bad else 1
+
+
+def check_clones(clones: dict[str, Path]) -> None:
+    """Raises VocoderError when a clone is missing; says on standard error when one is at another commit."""
+    missing = [key for key in REPOSITORIES if not clones[key].is_dir()]
+    if missing:
+        wanted = (
+            f"{clones[key]} (https://github.com/{REPOSITORIES[key].name} at {REPOSITORIES[key].commit})"
+            for key in missing
+        )
+        options = (f"--{key}" for key in missing)
+        raise VocoderError(
+            f"there is no {', no '.join(wanted)}: clone it, or name its folder with {', '.join(options)}"
+        )
+    for key, repository in REPOSITORIES.items():
+        at = head(clones[key])
+        if at is None or not at.startswith(repository.commit):
+            where = f"is at {at[:7]}" if at else "does not say at which commit it is"
+            print(f"note: {clones[key]} {where}; ours was made from {repository.commit}", file=sys.stderr)
+
+
+def head(clone: Path) -> str | None:
+    """The commit that is checked out; None without git or its folder."""
+    command = ["git", f"--git-dir={clone / '.git'}", "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def choose(speaker: Speaker, clone: Path, everything: bool) -> list[Path]:
+    """A speaker's clips in the clone, sorted: all of them, or those of our corpus.
+
+    Raises VocoderError for a clone with no clips, and for one of which nobody can say which clips were ours.
+    """
+    paths = sorted(clone.glob(speaker.pattern))
+    if not paths:
+        raise VocoderError(f"{clone} holds no {speaker.pattern}; is it a clone of {REPOSITORIES[speaker.source].name}?")
+    if everything:
+        return paths
+    if len(paths) != speaker.count:
+        raise VocoderError(
+            f"{clone} holds {len(paths)} recordings {speaker.pattern}, and {speaker.count} at commit "
+            f"{REPOSITORIES[speaker.source].commit}; check that commit out whole, or take what is there with --all"
+        )
+    if not speaker.ours:
+        return paths
+    chosen = np.unpackbits(np.frombuffer(base64.b64decode(speaker.ours), np.uint8), count=len(paths))
+    return [path for path, ours in zip(paths, chosen, strict=True) if ours]
+
+
+def convert(source: Path, gain_db: float) -> np.ndarray:
+    """A clip as it stands in the corpus: float32 (samples,) at RATE, trimmed and with its gain. Empty stays empty.
+
+    The first channel is taken, not the mean: in makam-guelen's clips the two differ and would cancel in part. All
+    other clips of two channels hold the same twice.
+    """
+    audio, rate = soundfile.read(source, dtype="float32", always_2d=True)
+    audio = np.ascontiguousarray(audio[:, 0])
+    if len(audio):
+        audio = trim(resample(audio, rate, RATE))
+    peak = float(np.abs(audio).max(initial=0))
+    gain = 10 ** (gain_db / 20)
+    return audio * (gain if peak * gain <= PEAK else PEAK / peak)
+
+
+def trim(audio: np.ndarray) -> np.ndarray:
+    """Without leading and trailing silence but for a margin.
+
+    Silent are frames SILENCE_DB below the 95th percentile of the frames' levels: a single click does not move it, as
+    it would the maximum.
+    """
+    frames = audio[: len(audio) // FRAME * FRAME].reshape(-1, FRAME)
+    if not len(frames):
+        return audio
+    level = 10 * np.log10((frames.astype(np.float64) ** 2).mean(1) + 1e-12)
+    loud = np.flatnonzero(level > np.quantile(level, 0.95) + SILENCE_DB)
+    return audio[max(loud[0] - MARGIN, 0) * FRAME : (loud[-1] + 1 + MARGIN) * FRAME]
+
+
+def sentence(path: Path) -> tuple[str, str]:
+    """Speaker and prompt: the name without the time in seconds at which a reader recorded this take of it."""
+    return path.parent.name, re.sub(r"_\d{10}$", "", path.stem)
+
+
+def write_lists(folder: Path, paths: list[Path]) -> bool:
+    """valid.txt: those of the validation clips that are there; train.txt: the clips of all other sentences.
+
+    Returns whether all of them can be read; those that cannot are left out.
+    """
+    wanted = Path(__file__).with_name("valid.txt").read_text(encoding="utf-8").split()
+    held_out = {sentence(Path(name)) for name in wanted}
+    lists = {
+        "train": [path for path in paths if sentence(path) not in held_out],
+        "valid": [path for path in paths if path.relative_to(folder).as_posix() in set(wanted)],
+    }
+    if len(lists["valid"]) < len(wanted):
+        print(
+            f"note: {len(wanted) - len(lists['valid'])} of {len(wanted)} validation clips are missing", file=sys.stderr
+        )
+    for name, listed in lists.items():
+        if not listed:
+            raise VocoderError(f"the clones have nothing for {name}.txt; are they complete?")
+    complete = True
+    for name, listed in lists.items():
+        clips = open_clips(listed, str(folder))
+        minutes = sum(clip.samples / clip.sample_rate for clip in clips) / 60
+        new = write_list(folder / f"{name}.txt", [clip.path.relative_to(folder).as_posix() for clip in clips])
+        print(f"{folder / name}.txt: {len(clips)} clips, {minutes:.1f} min{'' if new else ' (as before)'}")
+        complete = complete and len(clips) == len(listed)
+    return complete
+
+
+if __name__ == "__main__":
+    sys.exit(main())
