@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from recipes.data import f0_at, frame_times, label_f0, list_clips, read_clip
+from recipes.data import Clip, list_clips, read_clip
+from recipes.evaluate import System, choose
 from recipes.metrics import Signal, compare
 from recipes.recipe import load_recipe
 from recipes.train import run_training
@@ -48,20 +49,15 @@ COMMON = {
 SHOWN = ("pesq", "log_mel_l1", "stft_distance", "noise_texture")
 
 
-def quality(path: Path, data: Path, names: str, clips: int) -> dict[str, float]:
-    """Mean metrics over some of the recordings that a list names; F0, where it is needed, is the recording's own."""
-    voc = load(path)
-    listed = list_clips(data, data / names)
-    chosen = [listed[i * len(listed) // clips] for i in range(clips)]
+def quality(path: Path, clips: list[Clip]) -> dict[str, float]:
+    """Mean metrics of copy synthesis; F0, where a model needs it, is the recording's own."""
+    system = System(load(path))
+    spec = system.voc.mel_spec
     found = []
-    for clip in chosen:
-        audio = read_clip(clip, voc.mel_spec)[0].numpy()
-        mel = voc.analyze(audio)
-        f0 = f0_at(label_f0(audio, voc.sample_rate), frame_times(mel.shape[-1], voc.mel_spec))
-        fake = voc(mel, f0=f0) if voc.generator.uses_f0 else voc(mel)
-        late = voc.mel_spec.hop_length // 2 if voc.mel_spec.padding == "center" else 0
-        fake = fake[late : late + len(audio)]
-        found.append(compare(Signal(audio, voc.sample_rate), Signal(fake, voc.sample_rate), voc.mel_spec))
+    for clip in clips:
+        audio = read_clip(clip, spec)[0].numpy()
+        fake, _ = system.copy(audio)
+        found.append(compare(Signal(audio, spec.sample_rate), Signal(fake, spec.sample_rate), spec))
     return {name: float(np.nanmean([values[name] for values in found])) for name in SHOWN}
 
 
@@ -78,6 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
     print("| model | minutes | steps | PESQ | log-mel L1 | STFT distance | noise texture |")
     print("|---|---|---|---|---|---|---|", flush=True)
     try:
+        clips = choose(list_clips(options.data, options.data / "valid.txt"), options.clips)
         for family in options.families or SMALL:
             if family not in SMALL:
                 raise VocoderError(f"unknown family '{family}'; known: {', '.join(SMALL)}")
@@ -88,7 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
             for minutes in options.minutes:
                 path = run_training(recipe, options.out / family, minutes=minutes - spent)
                 spent = minutes
-                values = quality(path, options.data, "valid.txt", options.clips)
+                values = quality(path, clips)
                 shown = " | ".join(f"{values[name]:.2f}" for name in SHOWN)
                 print(f"| {label} | {minutes:g} | {load(path).training['steps']} | {shown} |", flush=True)
     except VocoderError as error:

@@ -7,7 +7,7 @@ import corpus
 import pytest
 import torch
 
-from recipes.benchmarks import cqt, separation, training_step
+from recipes.benchmarks import cqt, minutes, separation, training_step
 from vocoders.mel import CONVENTIONS, MelSpectrogram
 
 
@@ -63,3 +63,18 @@ def test_our_side_of_the_comparison(kind: str) -> None:
     forward, backward = cqt.seconds(run, torch.randn(1, 8192))
     assert forward > 0
     assert backward > 0
+
+
+def test_minutes_runs(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = corpus.make(tmp_path / "data")
+    monkeypatch.setattr(minutes, "COMMON", minutes.COMMON | {"train.batch_size": "1", "train.segment_frames": "8"})
+    arguments = ["wavehax", "--data", str(data), "--minutes", "0", "--clips", "1", "--out", str(tmp_path / "out")]
+    threads = torch.get_num_threads()
+    try:
+        assert minutes.main(arguments) == 0
+    finally:
+        torch.set_num_threads(threads)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("| Wavehax v2 | 0 | 1 | ")
+    assert minutes.main(["wavehacks", "--data", str(data)]) == 2
+    assert "unknown family 'wavehacks'; known: hifigan" in capsys.readouterr().err
