@@ -1,102 +1,197 @@
-"""Copy synthesis of recordings, measured: python -m recipes.evaluate [MODEL ...] --data DIR
+"""Copy synthesis of recordings, measured: python -m recipes.evaluate [MODEL ...] --data DIR [--report DIR]
 
 Each recording is analysed, synthesised again from its mel alone, and compared with itself; Griffin-Lim (60
-iterations) on the same mels stands beside the models.
+iterations) on the mels of the first model stands beside the models. A model that needs F0 and has no estimator of its
+own is given the recording's, and its name in the table says so.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import soundfile
 import torch
 from tqdm import tqdm
 
-from recipes.data import Clip, f0_at, frame_times, label_f0, list_clips, open_clip, read_clip
+from recipes.data import Clip, f0_at, find_clips, frame_times, label_f0, list_clips, read_clip
 from recipes.griffin_lim import griffin_lim
-from recipes.metrics import compare, pitch_metrics
+from recipes.metrics import Signal, compare, pitch_metrics, silence_level, stationary_lines
+from recipes.report import RECORDING, Metrics, Outcome, appearing, picture, summarize, table, write_page, write_sounds
 from vocoders.errors import VocoderError
 from vocoders.files import replacing
-from vocoders.jobs import AUDIO_SUFFIXES
-from vocoders.stft import STFT
 from vocoders.vocoder import Vocoder, load
 
-Metrics = dict[str, float]
+Models = tuple[str | None, ...]
 
 
-def find_clips(folder: Path, list_file: str | None) -> list[Clip]:
-    """The recordings to measure on: all sound files of a folder, or those of a list in it."""
-    if list_file:
-        return list_clips(folder, folder / list_file)
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
-    if not paths:
-        raise VocoderError(f"{folder} holds no recordings")
-    return [open_clip(path) for path in paths]
+@dataclass(frozen=True)
+class System:
+    """A model, or Griffin-Lim on the mels of one."""
+
+    voc: Vocoder
+    griffin_lim: bool = False
+
+    @property
+    def given_f0(self) -> bool:
+        return self.voc.generator.uses_f0 and self.voc.pitch is None and not self.griffin_lim
+
+    @property
+    def name(self) -> str:
+        return "griffin-lim" if self.griffin_lim else f"{self.voc.name}, F0 given" if self.given_f0 else self.voc.name
+
+    def copy(self, audio: np.ndarray) -> tuple[np.ndarray, float]:
+        """Copy synthesis of ``audio``, as long as it, and the seconds it took from the mel on."""
+        spec = self.voc.mel_spec
+        mel = self.voc.analyze(audio)
+        f0 = wanted_f0(audio, self.voc, mel.shape[1]) if self.given_f0 else None
+        begin = time.perf_counter()
+        fake = griffin_lim(torch.from_numpy(mel), spec).numpy() if self.griffin_lim else self.voc(mel, f0)
+        seconds = time.perf_counter() - begin
+        # Generators place frame t in the middle of hop t: with a "center" convention they are half a hop late.
+        late = spec.hop_length // 2 if spec.padding == "center" and not self.griffin_lim else 0
+        return fake[late : late + len(audio)], seconds
 
 
-def evaluate(voc: Vocoder, clips: list[Clip], baseline: bool) -> dict[str, list[Metrics]]:
-    """Per-clip metrics of the model, of its pitch estimator and, with ``baseline``, of Griffin-Lim."""
-    spec = voc.mel_spec
-    systems: dict[str, Callable[[np.ndarray], np.ndarray]] = {voc.name: voc}
-    if baseline:
-        systems["griffin-lim"] = lambda mel: griffin_lim(torch.from_numpy(mel), spec).numpy()
-    results: dict[str, list[Metrics]] = {name: [] for name in systems}
-    # Generators place frame t in the middle of hop t: with a "center" convention they are half a hop late.
-    late = spec.hop_length // 2 if spec.padding == "center" else 0
-    for clip in tqdm(clips, desc=voc.name, unit="clip", disable=None):
-        audio = read_clip(clip, spec)[0].numpy()
-        mel = voc.analyze(audio)
-        for name, system in systems.items():
-            begin = 0 if name == "griffin-lim" else late
-            results[name].append(compare(audio, system(mel)[begin : begin + len(audio)], spec))
-        if voc.pitch is not None:
-            found = voc.pitch.estimate(torch.from_numpy(mel)[None])[0, 0].numpy()
-            wanted = f0_at(label_f0(audio, spec.sample_rate), frame_times(len(found), spec))
-            results.setdefault(f"{voc.name}: F0 from the mel", []).append(pitch_metrics(wanted, found))
-    return results
+@cache
+def load_systems(models: Models) -> tuple[System, ...]:
+    """The models, and Griffin-Lim on the mels of the first; loaded once in each process."""
+    systems = tuple(System(load(model)) for model in dict.fromkeys(models))
+    systems = (*systems, System(systems[0].voc, griffin_lim=True))
+    noise = np.geomspace(1e-5, 0.1, 20000) * np.random.default_rng(0).standard_normal(20000)
+    for system in systems:  # the first synthesis of a process takes longer than all that follow
+        system.copy(noise.astype(np.float32))
+    return systems
 
 
-def picture(voc: Vocoder, clip: Clip, path: Path, seconds: float = 4.0) -> None:
-    """Spectrograms (80 dB of range) of a recording, of the model and of Griffin-Lim, one below the other."""
-    from matplotlib.figure import Figure
+def wanted_f0(audio: np.ndarray, voc: Vocoder, frames: int) -> np.ndarray:
+    """The label of each mel frame, Hz, 0 = unvoiced."""
+    return f0_at(label_f0(audio, voc.sample_rate), frame_times(frames, voc.mel_spec))
 
-    spec = voc.mel_spec
-    audio = read_clip(clip, spec)[0].numpy()[: int(seconds * spec.sample_rate) // spec.hop_length * spec.hop_length]
-    mel = voc.analyze(audio)
-    signals = {
-        f"recording {clip.path.stem}": audio,
-        voc.name: voc(mel),
-        "Griffin-Lim, 60 iterations": griffin_lim(torch.from_numpy(mel), spec).numpy(),
+
+def estimator_metrics(audio: np.ndarray, voc: Vocoder) -> Metrics:
+    """Of the F0 that the model reads from the mel."""
+    assert voc.pitch is not None
+    found = voc.pitch.estimate(torch.from_numpy(voc.analyze(audio))[None])[0, 0].numpy()
+    return pitch_metrics(wanted_f0(audio, voc, len(found)), found)
+
+
+def synthesize(clip: Clip, systems: Iterable[System]) -> Iterator[tuple[System, Signal, Signal, float]]:
+    """Each system with the recording at its sample rate, its copy of it, and the seconds that took."""
+    recordings: dict[tuple[int, int], Signal] = {}
+    for system in systems:
+        spec = system.voc.mel_spec
+        kind = spec.sample_rate, spec.hop_length
+        if kind not in recordings:
+            recordings[kind] = Signal(read_clip(clip, spec)[0].numpy(), spec.sample_rate)
+        real = recordings[kind]
+        audio, seconds = system.copy(real.audio)
+        yield system, real, Signal(audio, real.sample_rate), seconds
+
+
+def measure(numbered: tuple[int, Clip], models: Models, root: Path, folder: Path | None) -> Outcome:
+    """All systems on one clip; sound and spectrograms go into ``folder``. Raises VocoderError, which names the clip."""
+    number, clip = numbered
+    outcome = Outcome(os.path.relpath(clip.path, root), clip.samples / clip.sample_rate, {}, {})
+    signals: dict[str, Signal] = {}
+    estimators: dict[str, Metrics] = {}
+    try:
+        for system, real, fake, seconds in synthesize(clip, load_systems(models)):
+            if not signals:
+                signals[RECORDING] = real
+                outcome.metrics[RECORDING] = {"silence_dbfs": silence_level(real, real)}
+                outcome.lines[RECORDING] = []
+            signals[system.name] = fake
+            lines = stationary_lines(real, fake)
+            speed = len(real.audio) / real.sample_rate / seconds
+            outcome.metrics[system.name] = compare(real, fake, system.voc.mel_spec) | {
+                "lines": float(len(lines)),
+                "speed": speed,
+            }
+            outcome.lines[system.name] = lines
+            if system.voc.pitch is not None and not system.griffin_lim:
+                estimators[f"{system.name}: F0 from the mel"] = estimator_metrics(real.audio, system.voc)
+        if folder:
+            write_sounds(folder, number, signals)
+    except (VocoderError, soundfile.LibsndfileError) as error:
+        raise VocoderError(f"{clip.path}: {error}") from None
+    outcome.metrics.update(estimators)
+    return outcome
+
+
+def run(task: Callable[[Any], Outcome], items: Sequence[Any], workers: int) -> Iterator[Outcome]:
+    """``task`` on each item, in order, in as many processes."""
+    if workers == 1:
+        yield from map(task, items)
+        return
+    threads = max(1, torch.get_num_threads() // workers)
+    context = multiprocessing.get_context("spawn")  # a fork would share the threads of torch
+    with ProcessPoolExecutor(workers, context, torch.set_num_threads, (threads,)) as pool:
+        yield from pool.map(task, items)
+
+
+def choose(clips: list[Clip], count: int | None) -> list[Clip]:
+    """``count`` clips, evenly spaced; all when there are no more, or when it is None."""
+    if count is None or count >= len(clips):
+        return clips
+    return [clips[round(place)] for place in np.linspace(0, len(clips) - 1, count)]
+
+
+def as_json(outcomes: list[Outcome]) -> str:
+    """Means, intervals and the figures of each clip, system by system; what is not defined is null."""
+
+    def null(metrics: Metrics) -> dict[str, float | None]:
+        return {name: value if np.isfinite(value) else None for name, value in metrics.items()}
+
+    summary = summarize(outcomes)
+    content = {
+        "clips": [outcome.name for outcome in outcomes],
+        "mean": {system: null({k: v.mean for k, v in values.items()}) for system, values in summary.items()},
+        "interval": {system: null({k: v.half_width for k, v in values.items()}) for system, values in summary.items()},
+        "per_clip": {system: [null(outcome.metrics[system]) for outcome in outcomes] for system in summary},
+        "lines": {system: [outcome.lines[system] for outcome in outcomes] for system in outcomes[0].lines},
     }
-    figure = Figure(figsize=(10, 8), layout="constrained")
-    for axes, (name, signal) in zip(figure.subplots(3, 1, sharex=True), signals.items(), strict=True):
-        decibels = 20 * STFT(1024, 128)(torch.from_numpy(signal)).abs().clamp_min(1e-5).log10().numpy()
-        extent = (0, len(signal) / spec.sample_rate, 0, spec.sample_rate / 2000)
-        top = float(decibels.max())
-        axes.imshow(decibels, origin="lower", aspect="auto", extent=extent, vmin=top - 80, vmax=top, cmap="magma")
-        axes.set(title=name, ylabel="kHz")
-    axes.set_xlabel("s")
-    with replacing(path) as partial:
-        figure.savefig(partial, dpi=80)
+    return json.dumps(content, indent=1, allow_nan=False)
 
 
-def mean(results: list[Metrics]) -> Metrics:
-    """The mean over the clips, leaving out those on which a metric is not defined."""
-    values = {key: [clip[key] for clip in results if not np.isnan(clip[key])] for key in results[0]}
-    return {key: float(np.mean(column)) if column else float("nan") for key, column in values.items()}
-
-
-def table(means: dict[str, Metrics]) -> str:
-    """Systems down, metrics across, in Markdown."""
-    columns = list(dict.fromkeys(key for values in means.values() for key in values))
-    rows = [["system", *columns], ["---"] * (len(columns) + 1)]
-    for name, values in means.items():
-        rows.append([name, *(f"{values[key]:.3f}" if key in values else "" for key in columns)])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+def evaluate(options: argparse.Namespace) -> list[Outcome]:
+    """What the command does, but for its table."""
+    for name, count in (("--clips", options.clips), ("--workers", options.workers)):
+        if count is not None and count < 1:
+            raise VocoderError(f"{name} must be at least 1, got {count}")
+    for path in (options.json, options.picture):  # known before the work, not after it
+        if path and not path.resolve().parent.is_dir():
+            raise VocoderError(f"cannot write {path}: there is no folder {path.parent}")
+    clips = list_clips(options.data, options.data / options.list) if options.list else find_clips(options.data)
+    clips = choose(clips, options.clips)
+    models = tuple(options.models) or (None,)
+    systems = load_systems(models)
+    if options.picture:
+        _, reals, fakes, _ = zip(*synthesize(clips[0], systems), strict=True)
+        names = [f"{RECORDING} {clips[0].path.stem}", *(system.name for system in systems)]
+        picture(dict(zip(names, (reals[0], *fakes), strict=True)), options.picture)
+    with appearing(options.report) if options.report else nullcontext() as folder:
+        task = partial(measure, models=models, root=options.data, folder=folder)
+        found = run(task, list(enumerate(clips)), options.workers)
+        outcomes = list(tqdm(found, total=len(clips), unit="clip", disable=None))
+        if folder:
+            write_page(folder, " ".join(filter(None, (options.data.resolve().name, options.list))), outcomes)
+    if options.json:
+        with replacing(options.json) as partial_file:
+            partial_file.write_text(as_json(outcomes))
+    return outcomes
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -104,25 +199,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("models", nargs="*", metavar="MODEL", help="as for vocode -m (default: the built-in voice)")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of recordings")
     parser.add_argument("--list", metavar="FILE", help="file in DIR that lists the recordings to take")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write means and per-clip figures here")
+    parser.add_argument("--clips", type=int, metavar="N", help="take only N of the recordings, evenly spaced")
+    parser.add_argument("--report", type=Path, metavar="DIR", help="write a page to listen to, a new folder")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write means, intervals and per-clip figures here")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw spectrograms of the first recording (.png)")
+    parser.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="processes; speed is measured truly by one alone (default)"
+    )
     options = parser.parse_args(arguments)
     try:
-        clips = find_clips(options.data, options.list)
-        results: dict[str, list[Metrics]] = {}
-        for index, model in enumerate(options.models or [None]):
-            voc = load(model)
-            if options.picture and index == 0:
-                picture(voc, clips[0], options.picture)
-            results |= evaluate(voc, clips, baseline=index == 0)
+        outcomes = evaluate(options)
     except VocoderError as error:
         print(f"recipes.evaluate: {error}", file=sys.stderr)
         return 2
-    means = {name: mean(values) for name, values in results.items()}
-    print(table(means))
-    if options.json:
-        names = [str(clip.path.relative_to(options.data)) for clip in clips]
-        options.json.write_text(json.dumps({"clips": names, "mean": means, "per_clip": results}, indent=1))
+    print(table(summarize(outcomes)))
     return 0
 
 

@@ -215,6 +215,15 @@ def run_training(recipe: Recipe, folder: Path, ranks: Ranks | None = None, minut
     """Train to the end of the recipe, or for so many minutes; returns the path of the exported checkpoint."""
     ranks = ranks or Ranks()
     train_clips, valid_clips = split_clips(recipe.data)
+    rate = recipe.mel.sample_rate
+    lower = [clip for clip in train_clips if clip.sample_rate < rate]
+    if lower and ranks.first:
+        highest = max(clip.sample_rate for clip in lower) // 2
+        print(
+            f"note: {len(lower)} of {len(train_clips)} recordings have a lower rate than the recipe's {rate} Hz: above "
+            f"{highest} Hz they hold nothing to learn",
+            file=sys.stderr,
+        )
     mels = None
     if recipe.data.mels:
         mels = PredictedMels(Path(recipe.data.mels), Path(recipe.data.dir), [*train_clips, *valid_clips], recipe.mel)

@@ -1,91 +1,33 @@
-"""Metrics against what is known by construction, Griffin-Lim, and the command."""
+"""The command, from recordings to figures, and Griffin-Lim."""
 
 import json
 from pathlib import Path
 
 import corpus
+import models
 import numpy as np
 import pytest
 import signals
+import soundfile
 import torch
 
-from recipes.evaluate import main, mean
+from recipes.data import find_clips
+from recipes.evaluate import System, choose, main, synthesize
 from recipes.griffin_lim import griffin_lim, linear_magnitude
-from recipes.metrics import compare, measure_f0, noise_spread, noisy_frames, pitch_metrics
-from vocoders import MelSpectrogram
-from vocoders.mel import CONVENTIONS, mel_filter_bank
+from vocoders import MelSpectrogram, load
+from vocoders.checkpoint import Checkpoint, save_checkpoint
+from vocoders.mel import CONVENTIONS, MelSpec, mel_filter_bank
+from vocoders.vocoder import Vocoder
 
 SPEC = CONVENTIONS["hifigan-22k"]
 
 
-def speech_like(seed: int = 0) -> np.ndarray:
-    """Vowel, noise, vowel, silence: float32, 22050 Hz."""
-    noise = 0.3 * signals.noise(22050, 0.6, seed=seed)
-    parts = [signals.voice(22050, 0.8), noise, signals.voice(22050, 0.8, f0=200), np.zeros(2205)]
-    return np.concatenate(parts).astype(np.float32)
-
-
-def test_pitch_metrics_by_hand() -> None:
-    wanted = np.array([0, 0, 100, 100, 100, 100, 200, 200.0])
-    found = np.array([0, 50, 0, 100, 200, 100 * 2 ** (12 / 1200), 200, 200])
-    metrics = pitch_metrics(wanted, found)
-    assert metrics["voicing_error"] == pytest.approx(2 / 8)
-    assert metrics["gross_error"] == pytest.approx(1 / 5)
-    assert metrics["f0_rmse_cents"] == pytest.approx(np.sqrt(12**2 / 4))
-
-
-def test_what_is_not_defined_is_not_perfect() -> None:
-    metrics = pitch_metrics(np.full(9, 200.0), np.zeros(9))
-    assert metrics["voicing_error"] == 1
-    assert np.isnan(metrics["gross_error"])
-    assert np.isnan(metrics["f0_rmse_cents"])
-    assert mean([metrics, pitch_metrics(np.full(9, 200.0), np.full(9, 200.0))])["f0_rmse_cents"] == 0
-    silent = np.zeros(22050, np.float32)
-    assert np.isnan(compare(silent, silent, SPEC)["pesq"])
-
-
-def test_a_recording_against_itself() -> None:
-    audio = speech_like()
-    metrics = compare(audio, audio, SPEC)
-    assert metrics["pesq"] > 4.6
-    assert metrics["log_mel_l1"] == 0
-    assert metrics["voicing_error"] == metrics["gross_error"] == metrics["f0_rmse_cents"] == 0
-    assert metrics["noise_texture"] == pytest.approx(1)
-
-
-def test_another_noise_has_the_same_texture_and_a_smooth_one_less() -> None:
-    real, other = speech_like(0), speech_like(1)
-    assert compare(real, other, SPEC)["noise_texture"] == pytest.approx(1, abs=0.05)
-    smooth = griffin_lim(MelSpectrogram(SPEC)(torch.from_numpy(real)), SPEC).numpy()
-    assert compare(real[: len(smooth)], smooth, SPEC)["noise_texture"] < 0.85
-
-
-def test_gaussian_noise_has_rayleigh_spread() -> None:
-    audio = signals.noise(22050, 2.0).astype(np.float32)
-    noisy = noisy_frames(audio, np.zeros(401), 22050)
-    assert noisy.mean() > 0.95
-    assert noise_spread(audio, 22050, noisy) == pytest.approx(5.57, abs=0.35)
-
-
-def test_noisy_frames_avoid_voiced_and_silent_ones() -> None:
-    audio = speech_like()
-    noisy = noisy_frames(audio, measure_f0(audio, 22050), 22050)
-    times = np.flatnonzero(noisy) * 256 / 22050
-    assert len(times) > 20
-    assert times.min() > 0.78
-    assert times.max() < 1.42
-
-
-def test_a_detuned_copy_is_off_by_as_many_cents() -> None:
-    up = 2 ** (50 / 1200)
-    real, fake = (signals.voice(22050, 1.0, f0=hz, glide=0).astype(np.float32) for hz in (150, 150 * up))
-    inside = slice(20, -20)
-    f0_real, f0_fake = measure_f0(real, 22050)[inside], measure_f0(fake, 22050)[inside]
-    assert pitch_metrics(f0_real, f0_fake)["f0_rmse_cents"] == pytest.approx(50, abs=1)
+def voice(rate: int, seconds: float = 0.8) -> torch.Tensor:
+    return torch.from_numpy(signals.voice(rate, seconds)).float()
 
 
 def test_linear_magnitude_has_the_mel() -> None:
-    mel = MelSpectrogram(SPEC)(torch.from_numpy(speech_like()))
+    mel = MelSpectrogram(SPEC)(voice(22050))
     magnitude = linear_magnitude(mel, SPEC)
     assert (magnitude >= 0).all()
     again = SPEC.compress(torch.from_numpy(mel_filter_bank(SPEC)).float() @ magnitude)
@@ -95,8 +37,7 @@ def test_linear_magnitude_has_the_mel() -> None:
 @pytest.mark.parametrize("name", ["hifigan-22k", "tacotron2-22k", "cleanmel-16k", "espnet-24k"])
 def test_griffin_lim_restores_the_mel(name: str) -> None:
     spec = CONVENTIONS[name]
-    audio = torch.from_numpy(signals.voice(spec.sample_rate, 0.6)).float()
-    mel = MelSpectrogram(spec)(audio)
+    mel = MelSpectrogram(spec)(voice(spec.sample_rate, 0.6))
     fake = griffin_lim(mel, spec)
     again = MelSpectrogram(spec)(fake)[..., : mel.shape[-1]]
     unit = spec.natural_log_magnitude(torch.ones(1)).item()
@@ -104,25 +45,110 @@ def test_griffin_lim_restores_the_mel(name: str) -> None:
     assert float((again - mel)[loud].abs().mean()) * unit < 0.3
 
 
+def test_evenly_spaced_clips() -> None:
+    assert choose(list(range(10)), 4) == [0, 3, 6, 9]
+    assert choose(list(range(10)), 1) == [0]
+    assert choose(list(range(3)), None) == choose(list(range(3)), 9) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", ["hifigan-22k", "tacotron2-22k"])
+@pytest.mark.parametrize("baseline", [False, True])
+def test_copies_lie_where_the_recording_lies(name: str, baseline: bool, tmp_path: Path) -> None:
+    """Also with a "center" convention, whose frames lie half a hop earlier: a click stays where it is."""
+    spec = CONVENTIONS[name]
+    if baseline:
+        voc = Vocoder(Checkpoint(spec, load().generator))
+    else:  # the built-in voice draws its envelopes from the mel, whichever way its frames are padded
+        voc = load()
+        voc.mel_spec = spec
+    samples = 80 * 256
+    audio = 1e-4 * np.random.default_rng(0).standard_normal(samples)
+    audio[9000:9400] += 0.3 * np.random.default_rng(1).standard_normal(400)
+    soundfile.write(tmp_path / "click.wav", audio, 22050)
+    [(_, real, fake, seconds)] = synthesize(find_clips(tmp_path)[0], [System(voc, baseline)])
+    assert len(real.audio) == len(fake.audio) == samples
+    assert seconds > 0
+    centres = [(x.audio**2 @ np.arange(samples)) / (x.audio**2).sum() for x in (real, fake)]
+    assert centres[1] == pytest.approx(centres[0], abs=64)
+
+
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     data = corpus.make(tmp_path / "corpus")
     out, image = tmp_path / "out.json", tmp_path / "image.png"
     assert main(["--data", str(data), "--list", "valid.txt", "--json", str(out), "--picture", str(image)]) == 0
     table = capsys.readouterr().out.splitlines()
-    assert table[0].startswith("| system | pesq | log_mel_l1 |")
-    assert [row.split("|")[1].strip() for row in table[2:]] == [
-        "openvoices-22k",
-        "griffin-lim",
-        "openvoices-22k: F0 from the mel",
-    ]
+    assert table[0].startswith("| system | PESQ | STOI | log-mel L1 |")
+    systems = [row.split("|")[1].strip() for row in table[2:]]
+    assert systems == ["recording", "openvoices-22k", "griffin-lim", "openvoices-22k: F0 from the mel"]
     results = json.loads(out.read_text())
     assert results["clips"] == ["3.flac"]
+    assert list(results["mean"]) == list(results["interval"]) == list(results["per_clip"]) == systems
     assert results["mean"]["griffin-lim"] == results["per_clip"]["griffin-lim"][0]
+    assert set(results["interval"]["griffin-lim"].values()) == {None}  # of one clip
+    assert results["lines"] == {"recording": [[]], "openvoices-22k": [[]], "griffin-lim": [[]]}
     assert image.read_bytes().startswith(b"\x89PNG")
-    assert main(["--data", str(tmp_path / "corpus"), "--list", "none.txt"]) == 2
-    (tmp_path / "void").mkdir()
-    assert main(["--data", str(tmp_path / "void")]) == 2
-    assert "holds no recordings" in capsys.readouterr().err
-    (tmp_path / "void" / "junk.wav").write_text("no sound")
-    assert main(["--data", str(tmp_path / "void")]) == 2
-    assert "cannot read the recording" in capsys.readouterr().err
+
+
+def flat(per_clip: dict) -> dict[tuple, float]:
+    """All figures but speed, null as NaN."""
+    return {
+        (system, clip, name): np.nan if value is None else value
+        for system, clips in per_clip.items()
+        for clip, figures in enumerate(clips)
+        for name, value in figures.items()
+        if name != "speed"
+    }
+
+
+def test_several_models_and_processes(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Of other sample rates and conventions, with and without F0; figures do not hang on the number of processes."""
+    data = corpus.make(tmp_path / "corpus")
+    narrow = models.SPEC.model_copy(update={"padding": "center"})
+    wide = MelSpec(**corpus.SPEC)
+    hifigan, hnmask = str(tmp_path / "hifigan.safetensors"), str(tmp_path / "hnmask.safetensors")
+    save_checkpoint(models.checkpoint("hifigan", narrow), Path(hifigan))
+    config = models.fitted("hnmask", wide.hop_length)
+    save_checkpoint(Checkpoint(wide, models.build_generator("hnmask", config, wide)), Path(hnmask))
+    found = []
+    for workers in ("1", "2"):
+        out = tmp_path / f"{workers}.json"
+        arguments = ["--data", str(data), "--clips", "3", "--json", str(out), "--workers", workers]
+        assert main([hifigan, hnmask, hifigan, *arguments]) == 0
+        found.append(json.loads(out.read_text()))
+    one, two = (flat(results["per_clip"]) for results in found)
+    assert list(one) == list(two)
+    assert list(one.values()) == pytest.approx(list(two.values()), rel=1e-2, abs=1e-4, nan_ok=True)
+    assert found[0]["clips"] == ["0.flac", "2.flac", "3.flac"]
+    names = ["recording", hifigan, f"{hnmask}, F0 given", "griffin-lim", f"{hifigan}: F0 from the mel"]
+    assert list(found[0]["mean"]) == names
+    assert capsys.readouterr().err == ""
+
+
+def test_bad_input_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    data = corpus.make(tmp_path / "corpus")
+    void, junk, short = (tmp_path / name for name in ("void", "junk", "short"))
+    for folder in (void, junk, short):
+        folder.mkdir()
+    (junk / "junk.wav").write_text("no sound")
+    soundfile.write(short / "short.wav", np.zeros(100), 22050)
+    before = sorted(tmp_path.rglob("*"))
+    for arguments, message in (
+        (["--data", str(data), "--list", "none.txt"], "cannot read the list"),
+        (["--data", str(tmp_path / "none")], "there is no folder"),
+        (["--data", str(void)], "holds no recordings"),
+        (["--data", str(junk)], "can be read"),
+        (["--data", str(short)], f"{short / 'short.wav'}: the audio is shorter than one frame"),
+        (["--data", str(data), "--clips", "0"], "--clips must be at least 1"),
+        (["--data", str(data), "--workers", "0"], "--workers must be at least 1"),
+        (["none", "--data", str(data)], "unknown model"),
+        (["--data", str(data), "--report", str(void / "a" / "b")], "cannot write"),
+        (["--data", str(data), "--report", str(junk)], "exists already"),
+        (["--data", str(data), "--json", str(void / "a" / "b.json")], "there is no folder"),
+        (["--data", str(short), "--report", str(void / "page")], "shorter than one frame"),
+    ):
+        assert main(arguments) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1, arguments
+        assert lines[0].startswith("recipes.evaluate: ")
+        assert message in lines[0]
+    assert sorted(tmp_path.rglob("*")) == before

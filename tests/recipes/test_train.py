@@ -399,6 +399,13 @@ def test_the_learning_rate() -> None:
     assert max(rates) == pytest.approx(1.0, abs=1e-3)
 
 
+def test_recordings_of_a_lower_rate_are_noted(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    recipe = corpus.recipe(tmp_path, data, mel=corpus.SPEC | {"sample_rate": 24000, "fmax": 12000})
+    run_training(load_recipe(recipe, ["train.steps=1"]), tmp_path / "run")
+    note = "note: 3 of 3 recordings have a lower rate than the recipe's 24000 Hz: above 8000 Hz they hold nothing"
+    assert note in capsys.readouterr().err
+
+
 def test_the_command_refuses_in_one_sentence(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     path = corpus.recipe(tmp_path, data)
     assert main([str(path), "--set", "train.batchsize=3", "--out", str(tmp_path / "run")]) == 2
