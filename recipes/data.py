@@ -87,6 +87,13 @@ def open_clips(paths: list[Path], source: str) -> list[Clip]:
     return clips
 
 
+def choose(clips: list[Clip], count: int | None) -> list[Clip]:
+    """``count`` clips, evenly spaced; all when there are no more, or when it is None."""
+    if count is None or count >= len(clips):
+        return clips
+    return [clips[round(place)] for place in np.linspace(0, len(clips) - 1, count)]
+
+
 def split_clips(data: DataRecipe) -> tuple[list[Clip], list[Clip]]:
     """What to train and what to validate on.
 
@@ -104,10 +111,10 @@ def split_clips(data: DataRecipe) -> tuple[list[Clip], list[Clip]]:
             raise VocoderError(f"{root / str(data.valid)} lists all recordings of {root}: none is left to train on")
     if not data.valid:
         ranked = sorted(train, key=lambda clip: hashlib.sha256(str(clip.path.relative_to(root)).encode()).digest())
-        valid = ranked[: min(16, max(1, len(ranked) // 100))]
+        valid = ranked[: min(data.valid_clips, max(1, len(ranked) // 100))]
         if not data.train and len(train) > 1:
             train = [clip for clip in train if clip not in valid]
-    return train, valid
+    return train, choose(valid, data.valid_clips)
 
 
 def label_f0(audio: np.ndarray, sample_rate: int, f0_range: tuple[float, float] = F0_RANGE) -> np.ndarray:

@@ -26,7 +26,7 @@ import soundfile
 import torch
 from tqdm import tqdm
 
-from recipes.data import Clip, f0_at, find_clips, frame_times, label_f0, list_clips, read_clip
+from recipes.data import Clip, choose, f0_at, find_clips, frame_times, label_f0, list_clips, read_clip
 from recipes.griffin_lim import griffin_lim
 from recipes.metrics import Signal, compare, pitch_metrics, silence_level, stationary_lines
 from recipes.report import RECORDING, Metrics, Outcome, appearing, picture, summarize, table, write_page, write_sounds
@@ -140,13 +140,6 @@ def run(task: Callable[[Any], Outcome], items: Sequence[Any], workers: int) -> I
     context = multiprocessing.get_context("spawn")  # a fork would share the threads of torch
     with ProcessPoolExecutor(workers, context, torch.set_num_threads, (threads,)) as pool:
         yield from pool.map(task, items)
-
-
-def choose(clips: list[Clip], count: int | None) -> list[Clip]:
-    """``count`` clips, evenly spaced; all when there are no more, or when it is None."""
-    if count is None or count >= len(clips):
-        return clips
-    return [clips[round(place)] for place in np.linspace(0, len(clips) - 1, count)]
 
 
 def as_json(outcomes: list[Outcome]) -> str:

@@ -24,7 +24,8 @@ class GeneratorRecipe(Config):
 class DataRecipe(Config):
     dir: str = Field(description="folder of recordings; the lists are in it, and their paths relative to it")
     train: str | None = Field(None, description="list of sound files, one path a line; default: all that valid is not")
-    valid: str | None = Field(None, description="default: one sound file in a hundred, at most 16")
+    valid: str | None = Field(None, description="default: one sound file in a hundred, at most valid_clips")
+    valid_clips: int = Field(16, gt=0, description="most recordings of those that a validation synthesises")
     speed: tuple[PositiveFloat, PositiveFloat] = Field(
         (1.0, 1.0), description="pitch and tempo are scaled by a factor of this range"
     )

@@ -29,6 +29,7 @@ _FREE = {
     "data.dir",
     "data.mels",
     "data.workers",
+    "data.valid_clips",
     "generator.init",
     "generator.pitch",
     "adversarial.init",

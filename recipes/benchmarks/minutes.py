@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from recipes.data import Clip, list_clips, read_clip
-from recipes.evaluate import System, choose
+from recipes.data import Clip, choose, list_clips, read_clip
+from recipes.evaluate import System
 from recipes.metrics import Signal, compare
 from recipes.recipe import load_recipe
 from recipes.train import run_training

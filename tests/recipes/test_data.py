@@ -146,6 +146,12 @@ def test_any_folder_works_without_lists(tmp_path: Path) -> None:
     (tmp_path / "valid.txt").write_text("deep/0/0.wav\n")
     train, valid = split_clips(DataRecipe(dir=str(tmp_path), valid="valid.txt"))
     assert [c.path.name for c in valid] == ["0.wav"]
+    (tmp_path / "many.txt").write_text("\n".join(f"deep/0/{i}.wav" for i in range(0, 294, 7)))
+    train, valid = split_clips(DataRecipe(dir=str(tmp_path), valid="many.txt", valid_clips=3))
+    assert [c.path.name for c in valid] == ["0.wav", "140.wav", "287.wav"]  # and none of the 42 is trained on
+    assert len(train) == 301 - 42
+    (tmp_path / "valid.txt").write_text("deep/0/0.wav\n")
+    train, valid = split_clips(DataRecipe(dir=str(tmp_path), valid="valid.txt"))
     assert len(train) == 300
 
 

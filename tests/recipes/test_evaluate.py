@@ -11,8 +11,8 @@ import signals
 import soundfile
 import torch
 
-from recipes.data import find_clips
-from recipes.evaluate import System, choose, main, synthesize
+from recipes.data import choose, find_clips
+from recipes.evaluate import System, main, synthesize
 from recipes.griffin_lim import griffin_lim, linear_magnitude
 from vocoders import MelSpectrogram, load
 from vocoders.checkpoint import Checkpoint, save_checkpoint
