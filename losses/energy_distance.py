@@ -27,6 +27,8 @@ def energy_distance(
     a, b, y = (loss.transform(audio) for audio in (first, second, real))
     # The transforms' type is the loss's own affair.
     measure: Any = loss.distance
-    distances = [measure(a, y), measure(b, y), measure(a, b)]
+    # All three in the same unit: one relative to a fake could be made as large as one likes by silencing that fake.
+    relative = {"reference": y} if isinstance(loss, MultiResolutionSTFTLoss) else {}
+    distances = [measure(a, y), measure(b, y), measure(a, b, **relative)]
     attracted, also, repelled = (list(d) if isinstance(d, tuple) else [d] for d in distances)
     return [(p + q - r) / 2 for p, q, r in zip(attracted, also, repelled, strict=True)]

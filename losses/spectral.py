@@ -47,10 +47,14 @@ class MultiResolutionSTFTLoss(nn.Module):
         return [(x.real.square() + x.imag.square()).clamp_min(1e-7).sqrt() for x in spectra]
 
     @staticmethod
-    def distance(fake: list[Tensor], real: list[Tensor]) -> STFTDistance:
-        """Two results of ``transform`` -> their distance."""
+    def distance(fake: list[Tensor], real: list[Tensor], reference: list[Tensor] | None = None) -> STFTDistance:
+        """Two results of ``transform`` -> their distance.
+
+        Spectral convergence is relative to the norm of ``reference``, by default of ``real``.
+        """
         pairs = list(zip(fake, real, strict=True))
-        convergence = [torch.linalg.vector_norm(y - x) / torch.linalg.vector_norm(y) for x, y in pairs]
+        norms = [torch.linalg.vector_norm(z) for z in (real if reference is None else reference)]
+        convergence = [torch.linalg.vector_norm(y - x) / norm for (x, y), norm in zip(pairs, norms, strict=True)]
         log_magnitude = [F.l1_loss(x.log(), y.log()) for x, y in pairs]
         return STFTDistance(torch.stack(convergence).mean(), torch.stack(log_magnitude).mean())
 

@@ -22,6 +22,7 @@ class Adversary(nn.Module):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         self.objective = recipe.adversarial.objective
+        self.matches_features = bool(recipe.weights["feature_matching"])
         self.discriminators = nn.ModuleDict()
         segment = recipe.train.segment_frames * recipe.mel.hop_length
         for name, config in recipe.discriminators.items():
@@ -46,8 +47,7 @@ class Adversary(nn.Module):
         Wavehax does, neither has changed in between, and judging the fake again would give the same.
         """
         judged_real, judged_fake = self.judge(real), self.judge(fake)
-        terms = {
-            "adversarial": generator_loss(judged_fake, self.objective),
-            "feature_matching": feature_matching(judged_fake, judged_real),
-        }
+        terms = {"adversarial": generator_loss(judged_fake, self.objective)}
+        if self.matches_features:
+            terms["feature_matching"] = feature_matching(judged_fake, judged_real)
         return terms, discriminator_loss(judged_real, judged_fake, self.objective)

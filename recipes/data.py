@@ -97,24 +97,28 @@ def choose(clips: list[Clip], count: int | None) -> list[Clip]:
 def split_clips(data: DataRecipe) -> tuple[list[Clip], list[Clip]]:
     """What to train and what to validate on.
 
-    Without lists every sound file of the folder is taken; which ones validate hangs on their names alone, so that
-    adding recordings moves none from one side to the other.
+    Without a list to train on every sound file of the folder is taken. Without one to validate on, one file in a
+    hundred is, by a hash of its name: adding files moves none from one side to the other.
     """
     root = Path(data.dir)
-    valid = list_clips(root, root / data.valid) if data.valid else []
-    if data.train:
-        train = list_clips(root, root / data.train)
+    listed = list_clips(root, root / data.valid) if data.valid else None
+    clips = list_clips(root, root / data.train) if data.train else find_clips(root)
+    if listed is None:
+        places = {clip: _place(str(clip.path.relative_to(root))) for clip in clips}
+        valid = [clip for clip in clips if places[clip] < 0.01] or [min(clips, key=lambda clip: places[clip])]
     else:
-        chosen = {clip.path for clip in valid}
-        train = [clip for clip in find_clips(root) if clip.path not in chosen]
-        if not train:
-            raise VocoderError(f"{root / str(data.valid)} lists all recordings of {root}: none is left to train on")
-    if not data.valid:
-        ranked = sorted(train, key=lambda clip: hashlib.sha256(str(clip.path.relative_to(root)).encode()).digest())
-        valid = ranked[: min(data.valid_clips, max(1, len(ranked) // 100))]
-        if not data.train and len(train) > 1:
-            train = [clip for clip in train if clip not in valid]
-    return train, choose(valid, data.valid_clips)
+        valid = listed
+    # With both lists given, a recording in both is the user's decision.
+    taken = set() if data.train and data.valid else {clip.path for clip in valid}
+    train = [clip for clip in clips if clip.path not in taken]
+    if not train and listed is not None:
+        raise VocoderError(f"{root / str(data.valid)} lists all recordings of {root}: none is left to train on")
+    return train or clips, choose(valid, data.valid_clips)
+
+
+def _place(name: str) -> float:
+    """A number in [0, 1) that hangs on the name alone."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
 
 
 def label_f0(audio: np.ndarray, sample_rate: int, f0_range: tuple[float, float] = F0_RANGE) -> np.ndarray:
@@ -230,12 +234,12 @@ class SegmentDataset(Dataset[dict[str, Tensor]]):
         for _ in range(20):
             try:
                 return self.segment(draw)
-            except soundfile.LibsndfileError as error:  # a damaged file whose header is whole: draw again
+            except (soundfile.LibsndfileError, ValueError) as error:  # a damaged file whose header is whole
                 print(f"passing over a recording that cannot be decoded: {error}", file=sys.stderr)
         raise VocoderError("twenty recordings in a row cannot be decoded")
 
     def segment(self, draw: np.random.Generator) -> dict[str, Tensor]:
-        """A segment drawn from ``draw``. Raises LibsndfileError when its recording cannot be decoded."""
+        """A segment drawn from ``draw``. Raises LibsndfileError or ValueError when its recording cannot be decoded."""
         from torchaudio.functional import resample
 
         chosen = min(int(np.searchsorted(self.odds, draw.random())), len(self.clips) - 1)
@@ -263,6 +267,8 @@ class SegmentDataset(Dataset[dict[str, Tensor]]):
         with soundfile.SoundFile(clip.path) as file:
             file.seek(min(start, clip.samples))
             source = torch.from_numpy(file.read(wanted, dtype="float32", always_2d=True).mean(1))
+        if not torch.isfinite(source).all():
+            raise ValueError(f"{clip.path} holds values that are not finite")
         audio = resample(source, rate, self.spec.sample_rate)[:length]
         audio = torch.nn.functional.pad(audio, (0, length - len(audio)))
         audio = audio * 10 ** (draw.uniform(*self.data.gain_db) / 20)
@@ -275,9 +281,33 @@ class SegmentDataset(Dataset[dict[str, Tensor]]):
 
 
 def read_clip(clip: Clip, spec: MelSpec) -> Tensor:
-    """A whole clip, mono, at the convention's rate, cut to whole frames: (1, frames * hop_length)."""
+    """A whole clip, mono, at the convention's rate, cut to whole frames: (1, frames * hop_length).
+
+    Raises VocoderError when it cannot be decoded, is not finite, or is shorter than a frame.
+    """
     from torchaudio.functional import resample
 
-    source = torch.from_numpy(soundfile.read(clip.path, dtype="float32", always_2d=True)[0].mean(1))
+    try:
+        source = torch.from_numpy(soundfile.read(clip.path, dtype="float32", always_2d=True)[0].mean(1))
+    except soundfile.LibsndfileError as error:
+        raise VocoderError(f"{clip.path} cannot be decoded: {error}") from None
     audio = resample(source, clip.sample_rate, spec.sample_rate)
+    if not torch.isfinite(audio).all() or len(audio) < spec.hop_length:
+        raise VocoderError(f"{clip.path} is shorter than a frame, {spec.hop_length} samples, or not finite")
     return audio[None, : len(audio) // spec.hop_length * spec.hop_length]
+
+
+def readable(clips: list[Clip], spec: MelSpec) -> list[Clip]:
+    """Those that ``read_clip`` can read; the others are listed on standard error, unless that is all of them."""
+    kept, bad = [], []
+    for clip in clips:
+        try:
+            read_clip(clip, spec)
+            kept.append(clip)
+        except VocoderError as error:
+            bad.append(str(error))
+    if not kept:
+        raise VocoderError(f"none of the recordings to validate on can be read, such as {bad[0]}")
+    if bad:
+        print(f"left out {len(bad)} of {len(clips)} recordings to validate on: {'; '.join(bad)}", file=sys.stderr)
+    return kept

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import torch
 from torch import Tensor
@@ -34,6 +35,18 @@ class Ranks:
             return bool(told)
         return decision
 
+    def same(self, step: int) -> None:
+        """Raise VocoderError unless all ranks are at ``step``."""
+        if self.world > 1:
+            steps = [torch.zeros(1, dtype=torch.long, device=self.device) for _ in range(self.world)]
+            dist.all_gather(steps, torch.tensor([step], device=self.device))
+            found = [int(value) for value in steps]
+            if len(set(found)) > 1:
+                raise VocoderError(
+                    f"the ranks found the states of different steps, {found}; the folder of a run must lie on a disk "
+                    f"that all machines share"
+                )
+
     def wait(self) -> None:
         """Until all ranks are here."""
         if self.world > 1:
@@ -41,14 +54,23 @@ class Ranks:
 
 
 def join(device: str | None = None) -> Ranks:
-    """Join the group that torchrun started this process in; a group of one otherwise. GPUs where there are any."""
+    """Join the group that torchrun started this process in; a group of one otherwise. GPUs where there are any.
+
+    Raises VocoderError for a device that is not there.
+    """
     local = int(os.environ.get("LOCAL_RANK", 0))
-    chosen = torch.device(device or (f"cuda:{local}" if torch.cuda.is_available() else "cpu"))
+    name = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(f"cuda:{local}" if name == "cuda" else name)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise VocoderError(f"cannot train on device '{name}': {str(error).splitlines()[0]}") from None
     if "WORLD_SIZE" not in os.environ:
         return Ranks(device=chosen)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    # F0 labels of a large corpus take hours, in which all ranks but the first wait.
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=timedelta(days=2))
     return Ranks(dist.get_rank(), dist.get_world_size(), chosen)
 
 

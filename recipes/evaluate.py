@@ -101,8 +101,8 @@ def synthesize(clip: Clip, systems: Iterable[System]) -> Iterator[tuple[System, 
         yield system, real, Signal(audio, real.sample_rate), seconds
 
 
-def measure(numbered: tuple[int, Clip], models: Models, root: Path, folder: Path | None) -> Outcome:
-    """All systems on one clip; sound and spectrograms go into ``folder``. Raises VocoderError, which names the clip."""
+def measure(numbered: tuple[int, Clip], models: Models, root: Path, folder: Path | None) -> Outcome | str:
+    """All systems on one clip; sound and spectrograms go into ``folder``. Returns a sentence for a clip that fails."""
     number, clip = numbered
     outcome = Outcome(os.path.relpath(clip.path, root), clip.samples / clip.sample_rate, {}, {})
     signals: dict[str, Signal] = {}
@@ -126,12 +126,12 @@ def measure(numbered: tuple[int, Clip], models: Models, root: Path, folder: Path
         if folder:
             write_sounds(folder, number, signals)
     except (VocoderError, soundfile.LibsndfileError) as error:
-        raise VocoderError(f"{clip.path}: {error}") from None
+        return str(error) if str(clip.path) in str(error) else f"{clip.path}: {error}"
     outcome.metrics.update(estimators)
     return outcome
 
 
-def run(task: Callable[[Any], Outcome], items: Sequence[Any], workers: int) -> Iterator[Outcome]:
+def run(task: Callable[[Any], Outcome | str], items: Sequence[Any], workers: int) -> Iterator[Outcome | str]:
     """``task`` on each item, in order, in as many processes."""
     if workers == 1:
         yield from map(task, items)
@@ -159,8 +159,8 @@ def as_json(outcomes: list[Outcome]) -> str:
     return json.dumps(content, indent=1, allow_nan=False)
 
 
-def evaluate(options: argparse.Namespace) -> list[Outcome]:
-    """What the command does, but for its table."""
+def evaluate(options: argparse.Namespace) -> tuple[list[Outcome], list[str]]:
+    """What the command does, but for its table: what was measured, and a sentence for each clip that failed."""
     for name, count in (("--clips", options.clips), ("--workers", options.workers)):
         if count is not None and count < 1:
             raise VocoderError(f"{name} must be at least 1, got {count}")
@@ -178,13 +178,17 @@ def evaluate(options: argparse.Namespace) -> list[Outcome]:
     with appearing(options.report) if options.report else nullcontext() as folder:
         task = partial(measure, models=models, root=options.data, folder=folder)
         found = run(task, list(enumerate(clips)), options.workers)
-        outcomes = list(tqdm(found, total=len(clips), unit="clip", disable=None))
+        done = list(tqdm(found, total=len(clips), unit="clip", disable=None))
+        outcomes = [outcome for outcome in done if isinstance(outcome, Outcome)]
+        failed = [reason for reason in done if isinstance(reason, str)]
+        if not outcomes:
+            raise VocoderError(f"none of the {len(failed)} recordings could be measured, such as {failed[0]}")
         if folder:
             write_page(folder, " ".join(filter(None, (options.data.resolve().name, options.list))), outcomes)
     if options.json:
         with replacing(options.json) as partial_file:
             partial_file.write_text(as_json(outcomes))
-    return outcomes
+    return outcomes, failed
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -201,12 +205,14 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        outcomes = evaluate(options)
+        outcomes, failed = evaluate(options)
     except VocoderError as error:
         print(f"recipes.evaluate: {error}", file=sys.stderr)
         return 2
     print(table(summarize(outcomes)))
-    return 0
+    for reason in failed:
+        print(f"recipes.evaluate: left out {reason}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

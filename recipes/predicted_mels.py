@@ -103,6 +103,14 @@ class PredictedMels:
         offset, correlation, unshifted = align(predicted, real)
         if correlation < 0.5:
             return f"another recording: correlation {correlation:.2f}"
+        # An acoustic model smooths, so its mels vary a little less. Those of another logarithm, and normalised ones, vary
+        # otherwise, or lie elsewhere.
+        spread, level = predicted.std() / real.std(), predicted.mean() - real.mean()
+        if not 0.6 < spread < 1.6 or abs(level) > real.std():
+            return (
+                f"another convention than {self.spec.name}: its values vary {float(spread):.2f} times as much as the "
+                f"recording's and lie {float(level):+.2f} beside them"
+            )
         if offset:
             where = "late" if offset > 0 else "early"
             return f"{abs(offset)} frames {where}: correlation {correlation:.2f} there, {unshifted:.2f} as it stands"
@@ -110,7 +118,7 @@ class PredictedMels:
 
     def read(self, path: Path) -> Tensor:
         """float32 (n_mels, frames) in the convention of the model."""
-        values, stored = read_mel(read_file(path), path.name)
+        values, stored = read_mel(read_file(path), path.name)  # a bare .npy is taken as the convention of the model
         if values.ndim != 2 or not np.issubdtype(values.dtype, np.floating) or not np.isfinite(values).all():
             raise VocoderError(f"needs finite numbers (n_mels, frames), got {values.dtype} {values.shape}")
         mel = torch.from_numpy(values).float()

@@ -77,7 +77,7 @@ class TrainRecipe(Config):
     ema: float = Field(0.999, ge=0, lt=1, description="decay of the running mean of the weights")
     estimated_f0: float = Field(0.5, ge=0, le=1, description="share of steps with F0 from the estimator, not the label")
     energy_distance: bool = Field(False, description="compare distributions, by two draws of noise a step")
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     threads: int | None = Field(None, gt=0, description="CPU threads; default: all")
     log_every: int = Field(50, gt=0)
     save_every: int = Field(500, gt=0)
@@ -89,8 +89,16 @@ class AdversarialRecipe(Config):
 
     objective: Literal["lsgan", "hinge"] = "lsgan"
     start: int = Field(0, ge=0, description="step from which on they take part")
-    init: str | None = Field(None, description="discriminators.safetensors of a run that training starts from")
-    optimizer: OptimizerRecipe | None = Field(None, description="default: that of the generator")
+    init: str | None = Field(
+        None, description="discriminators.safetensors of a run that training starts from, at once and not at `start`"
+    )
+    optimizer: OptimizerRecipe | None = Field(
+        None, description="default: that of the generator; its schedule counts from `start`"
+    )
+
+    @property
+    def first_step(self) -> int:
+        return 0 if self.init else self.start
 
 
 class Recipe(Config):

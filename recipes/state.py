@@ -34,7 +34,6 @@ _FREE = {
     "generator.pitch",
     "adversarial.init",
     "train.steps",
-    "train.accumulate",
     "train.threads",
     "train.log_every",
     "train.save_every",
@@ -62,7 +61,9 @@ def save_state(
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
-        save_file({key: value.contiguous().clone() for key, value in tensors.items()}, partial / "tensors.safetensors")
+        # Copies on the CPU: tensors may share memory, which safetensors refuses, and a GPU may be full.
+        copies = {key: value.detach().to("cpu", copy=True).contiguous() for key, value in tensors.items()}
+        save_file(copies, partial / "tensors.safetensors")
         settings = {"step": step, "best": best, "optimizers": groups, "recipe": recipe.model_dump(mode="json")}
         (partial / "state.json").write_text(json.dumps(settings))
         for path in [*partial.iterdir(), partial]:
@@ -114,8 +115,9 @@ def load_state(
 def save_discriminators(adversary: nn.Module, recipe: Recipe, path: Path) -> None:
     """One file with all discriminators, that the recipe of another run can start from (``adversarial.init``)."""
     named = {"discriminators": json.dumps(recipe.discriminators), "sample_rate": str(recipe.mel.sample_rate)}
+    copies = {key: v.detach().to("cpu", copy=True).contiguous() for key, v in adversary.state_dict().items()}
     with replacing(path) as partial:
-        save_file({key: value.contiguous().clone() for key, value in adversary.state_dict().items()}, partial, named)
+        save_file(copies, partial, named)
 
 
 def load_discriminators(adversary: nn.Module, recipe: Recipe, path: Path) -> None:
@@ -135,10 +137,11 @@ def load_discriminators(adversary: nn.Module, recipe: Recipe, path: Path) -> Non
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as {"a.b": value}."""
+    """Nested settings as {"a.b": value}; an empty mapping, such as a discriminator with its defaults, is a value."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        nested = isinstance(value, dict) and value
+        flat |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
     return flat
 
 

@@ -161,6 +161,7 @@ class GeneratorTask(Task):
         self.loss_names = tuple(name for names in spectral for name in names)
         if isinstance(self.model, HNMask):
             self.loss_names += ("draft_mel",)
+        self.spectral_losses = nn.ModuleList(spectral.values())  # so that they follow the task to its device
         # What has no weight is not computed.
         self.spectral = {names: loss for names, loss in spectral.items() if any(map(recipe.weights.get, names))}
         self.pitch: PitchEstimator | None = None

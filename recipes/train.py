@@ -30,7 +30,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from recipes.adversary import Adversary
-from recipes.data import Clip, F0Labels, SegmentDataset, aligned, split_clips
+from recipes.data import Clip, F0Labels, SegmentDataset, aligned, readable, split_clips
 from recipes.distributed import Draws, Ranks, join, parts
 from recipes.optimization import build_optimizer, learning_rate
 from recipes.predicted_mels import PredictedMels
@@ -90,8 +90,15 @@ def start(recipe: Recipe, folder: Path, ranks: Ranks | None = None, mels: Predic
             raise VocoderError(f"loss '{name}' needs discriminators; name some in the recipe")
         if name not in known:
             raise VocoderError(f"unknown loss '{name}'; this model can be trained with: {', '.join(known)}")
-    if not any(recipe.weights.values()):
+    weighed = [name for name, weight in recipe.weights.items() if weight]
+    if not weighed:
         raise VocoderError(f"the recipe weighs no loss; known: {', '.join(known)}")
+    if recipe.adversarial.first_step and not set(weighed) & set(task.loss_names):
+        raise VocoderError(
+            f"nothing is weighed before step {recipe.adversarial.first_step}, when the discriminators begin; known: "
+            f"{', '.join(task.loss_names)}"
+        )
+    parts(recipe, ranks)
     adversary = Adversary(recipe).to(ranks.device) if recipe.discriminators else None
     task.to(ranks.device)
     ema = copy.deepcopy(task.model).eval().requires_grad_(False)
@@ -100,6 +107,7 @@ def start(recipe: Recipe, folder: Path, ranks: Ranks | None = None, mels: Predic
         optimizers["adversary"] = build_optimizer(adversary, recipe.adversarial.optimizer or recipe.optimizer)
     run = Run(task, ema, optimizers, adversary, ranks)
     run.step, run.best = load_state(folder / "state", run.modules(), optimizers, recipe)
+    ranks.same(run.step)
     return run
 
 
@@ -113,7 +121,7 @@ def train_step(run: Run, batches: list[Batch], recipe: Recipe) -> dict[str, floa
     weights = {name: [p for g in o.param_groups for p in g["params"]] for name, o in run.optimizers.items()}
     for optimizer in run.optimizers.values():
         optimizer.zero_grad(set_to_none=True)
-    adversarial = run.judge is not None and run.step >= recipe.adversarial.start
+    adversarial = run.judge is not None and run.step >= recipe.adversarial.first_step
     log: dict[str, float] = {}
     for number, (batch, part) in enumerate(zip(batches, parts(recipe, run.ranks), strict=True), 1):
         batch = {key: value.to(run.ranks.device, non_blocking=True) for key, value in batch.items()}
@@ -142,7 +150,8 @@ def train_step(run: Run, batches: list[Batch], recipe: Recipe) -> dict[str, floa
         for name, value in found.items():
             log[name] = log.get(name, 0.0) + value / len(batches)
     for name in ("model", "adversary") if adversarial else ("model",):
-        log[f"{name}_gradient_norm"] = descend(run, name, weights[name], settings[name], recipe.train.steps)
+        begun = recipe.adversarial.first_step if name == "adversary" else 0
+        log[f"{name}_gradient_norm"] = descend(run, name, weights[name], settings[name], recipe.train.steps, begun)
     run.step += 1
     with torch.no_grad():
         # A short memory at first, so that the random start is soon forgotten.
@@ -158,13 +167,15 @@ _TOTALS = {"model": "total", "adversary": "discriminator"}
 _KEPT = "the last saved state is kept"
 
 
-def descend(run: Run, which: str, weights: list[nn.Parameter], settings: OptimizerRecipe, steps: int) -> float:
-    """One step of one optimiser along the gradients that are there; returns their norm."""
+def descend(
+    run: Run, which: str, weights: list[nn.Parameter], settings: OptimizerRecipe, steps: int, begun: int = 0
+) -> float:
+    """One step of one optimiser, which began at step ``begun``, along the gradients there are; returns their norm."""
     norm = float(nn.utils.clip_grad_norm_(weights, settings.clip or math.inf))
     if not math.isfinite(norm):
         raise VocoderError(f"step {run.step}: the gradient of the {which} is not finite; {_KEPT}")
     for group in run.optimizers[which].param_groups:
-        group["lr"] = learning_rate(settings, run.step, steps)
+        group["lr"] = learning_rate(settings, run.step - begun, steps - begun)
     run.optimizers[which].step()
     return norm
 
@@ -228,6 +239,9 @@ def run_training(recipe: Recipe, folder: Path, ranks: Ranks | None = None, minut
     if recipe.data.mels:
         mels = PredictedMels(Path(recipe.data.mels), Path(recipe.data.dir), [*train_clips, *valid_clips], recipe.mel)
         train_clips = [clip for clip in train_clips if clip in mels]
+        if not train_clips:
+            raise VocoderError(f"{recipe.data.mels} holds mels of recordings to validate on alone, none to train on")
+    valid_clips = readable(valid_clips, recipe.mel)
     run = start(recipe, folder, ranks, mels)
     labels = None
     if run.task.uses_f0:
@@ -271,12 +285,14 @@ def run_training(recipe: Recipe, folder: Path, ranks: Ranks | None = None, minut
             metrics = validate(run, valid_clips, writer, recipe.mel.sample_rate)
             listed = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
             progress.write(f"step {run.step}: {listed}", file=sys.stderr)
-            if metrics[run.task.judged_by] < run.best:
+            if metrics.get(run.task.judged_by, math.inf) < run.best:
                 run.best = metrics[run.task.judged_by]
                 export(run, recipe, folder / "model-best.safetensors")
         if run.step % recipe.train.save_every == 0 or last:
             save_state(folder / "state", run.step, run.best, run.modules(), run.optimizers, recipe)
             export(run, recipe, folder / "model.safetensors")
+            if run.adversary is not None:
+                save_discriminators(run.adversary, recipe, folder / "discriminators.safetensors")
         if run.step % recipe.train.log_every == 0:
             counted, waited, since = run.step, 0.0, time.perf_counter()
     progress.close()

@@ -81,8 +81,10 @@ def main(arguments: list[str] | None = None) -> int:
             label, changes = SMALL[family]
             settings = [f"{key}={value}" for key, value in (COMMON | changes).items()]
             recipe = load_recipe(OPENVOICES / f"{family}.yaml", [*settings, f"data.dir={options.data}"])
+            if (options.out / family).exists():
+                raise VocoderError(f"{options.out / family} holds an earlier run; choose another --out")
             spent = 0.0
-            for minutes in options.minutes:
+            for minutes in sorted(options.minutes):
                 path = run_training(recipe, options.out / family, minutes=minutes - spent)
                 spent = minutes
                 values = quality(path, clips)

@@ -180,7 +180,7 @@ def public_step(opponents: Opponents, spec: MelSpec, lr: float) -> Callable[[Ten
     """
     from losses.spectral import MelLoss, full_band
 
-    mel_loss = MelLoss(full_band(spec))
+    mel_loss = MelLoss(full_band(spec)).to(next(opponents.generator.parameters()).device)
     optimizers = [torch.optim.AdamW(module.parameters(), lr, (0.8, 0.99)) for module in opponents[::2]]
 
     def step(mel: Tensor, f0: Tensor, noise: Tensor, audio: Tensor) -> None:

@@ -24,6 +24,7 @@ import torch
 from losses.discriminators import DISCRIMINATORS
 from recipes.benchmarks import peak_resident
 from recipes.benchmarks.public import PUBLIC, public_step
+from recipes.distributed import Ranks, join
 from recipes.recipe import Recipe
 from recipes.train import descend, start, train_step
 from vocoders.config import bind
@@ -53,7 +54,8 @@ def recipe_of(generator: str, discriminator: str, batch: int, samples: int, prec
         "mel": spec.model_dump(),
         "generator": {"name": "hnmask" if generator == "none" else generator, "config": config},
         "data": {"dir": ".", "train": "-", "valid": "-"},
-        "losses": {"full_band_mel": 45.0},
+        # Parallel WaveGAN's own discriminator is trained against without feature matching.
+        "losses": {"full_band_mel": 45.0, "feature_matching": 0.0 if discriminator == "parallel-wavegan" else 2.0},
         "discriminators": {name: {} for name in discriminator.split("+")},
         "optimizer": {"lr": 2e-4, "clip": 1e3},
         "train": {
@@ -66,36 +68,45 @@ def recipe_of(generator: str, discriminator: str, batch: int, samples: int, prec
     return bind(Recipe, values, "the benchmark's recipe")
 
 
+def peak_memory(device: torch.device) -> float:
+    """MiB: of the GPU, or of this process."""
+    return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else peak_resident()
+
+
 def measured(options: argparse.Namespace, whose: str, generator: str, discriminator: str) -> dict[str, float]:
     """Median seconds of a step and the MiB that building and stepping add, in this process."""
     recipe = recipe_of(generator, discriminator, options.batch, options.samples, options.precision)
     frames, hop = recipe.train.segment_frames, recipe.mel.hop_length
     torch.manual_seed(0)
-    audio = 0.1 * torch.randn(options.batch, 1, frames * hop)
-    f0 = torch.full((options.batch, 1, frames), 150.0)
+    device = join(options.device).device
+    audio = 0.1 * torch.randn(options.batch, 1, frames * hop, device=device)
+    f0 = torch.full((options.batch, 1, frames), 150.0, device=device)
     torch.fft.rfft(audio)
-    before = peak_resident()
+    before = peak_memory(device)
     step: Callable[[], Any]
     if whose == "public":
         opponents = PUBLIC[generator, discriminator](options.clones, discriminator)
+        for module in opponents[::2]:
+            module.to(device)
         update = public_step(opponents, recipe.mel, recipe.optimizer.lr)
-        mel = torch.full((options.batch, recipe.mel.n_mels, frames), -5.0)
+        mel = torch.full((options.batch, recipe.mel.n_mels, frames), -5.0, device=device)
         noise = torch.randn_like(audio)
 
         def step() -> None:
             update(mel, f0, noise, audio)
     else:
         with tempfile.TemporaryDirectory() as folder:
-            run = start(recipe, Path(folder))
+            run = start(recipe, Path(folder), Ranks(device=device))
         if generator == "none":
             assert run.adversary is not None
             adversary = run.adversary
             fake = (audio + 0.01 * torch.randn_like(audio)).requires_grad_()
 
             def step() -> None:
-                with torch.autocast("cpu", torch.bfloat16, enabled=recipe.train.precision == "bfloat16"):
+                with torch.autocast(device.type, torch.bfloat16, recipe.train.precision == "bfloat16"):
                     terms, own = adversary(fake, audio)
-                (terms["adversarial"] + 2 * terms["feature_matching"]).backward(inputs=[fake], retain_graph=True)
+                loss = torch.stack([recipe.weights[name] * term for name, term in terms.items()]).sum()
+                loss.backward(inputs=[fake], retain_graph=True)
                 weights = list(adversary.parameters())
                 own.backward(inputs=weights)
                 descend(run, "adversary", weights, recipe.optimizer, recipe.train.steps)
@@ -109,8 +120,10 @@ def measured(options: argparse.Namespace, whose: str, generator: str, discrimina
     for _ in range(options.steps + 1):
         begin = time.perf_counter()
         step()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         times.append(time.perf_counter() - begin)
-    return {"seconds": statistics.median(times[1:]), "memory": peak_resident() - before}
+    return {"seconds": statistics.median(times[1:]), "memory": peak_memory(device) - before}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -127,6 +140,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32", help="of ours")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--device", help="cpu or cuda; default: a GPU where there is one")
     parser.add_argument("--one", choices=["ours", "public"], help=argparse.SUPPRESS)  # how this script calls itself
     options = parser.parse_args(arguments)
     if options.one:
@@ -139,6 +153,7 @@ def main(arguments: list[str] | None = None) -> int:
         command += ["--generators", generator, "--discriminators", discriminator]
         for name in ("batch", "samples", "precision", "threads", "steps"):
             command += [f"--{name}", str(getattr(options, name))]
+        command += ["--device", options.device] if options.device else []
         command += ["--clones", str(options.clones)] if options.clones else []
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:

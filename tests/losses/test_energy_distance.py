@@ -58,3 +58,16 @@ def test_gradients_reach_both_draws() -> None:
     for draw in (first, second):
         assert torch.isfinite(draw.grad).all()
         assert (draw.grad != 0).any()
+
+
+def test_every_term_is_an_energy_distance() -> None:
+    """Bounded below, the same for either order of the draws, least for noise of the right level."""
+    for term in (0, 1):
+        loss = MultiResolutionSTFTLoss()
+        first, second, real = noise(1, 16), noise(2, 16), noise(3, 16)
+        for gain in (1.0, 0.1, 0.001):
+            found = float(energy_distance(loss, first, gain * second, real)[term])
+            assert found > 0
+            assert found == pytest.approx(float(energy_distance(loss, gain * second, first, real)[term]), rel=1e-4)
+        scores = {g: float(energy_distance(loss, g * first, g * second, real)[term]) for g in (0.7, 1.0, 1.4)}
+        assert min(scores, key=lambda gain: scores[gain]) == 1.0

@@ -17,7 +17,7 @@ from vocoders import VocoderError
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
-# Spectral convergence is a ratio over the whole batch, so it alone depends on how the batch is divided.
+# Without what is a ratio over the whole batch, such as spectral convergence, which depends on how it is divided.
 LOSSES = {"mel": 1.0, "draft_mel": 0.5, "log_magnitude": 1.0}
 DISCRIMINATORS = {
     "multi-resolution": {"n_ffts": [256], "channels": 4},

@@ -124,6 +124,17 @@ def test_several_models_and_processes(tmp_path: Path, capsys: pytest.CaptureFixt
     assert capsys.readouterr().err == ""
 
 
+def test_one_bad_recording_does_not_end_it(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    data = corpus.make(tmp_path / "corpus")
+    soundfile.write(data / "9.wav", np.zeros(100), 22050)
+    assert main(["--data", str(data), "--json", str(tmp_path / "out.json")]) == 1
+    out, error = capsys.readouterr()
+    assert "openvoices-22k" in out
+    assert "recipes.evaluate: left out" in error
+    assert "9.wav is shorter than a frame" in error
+    assert len(json.loads((tmp_path / "out.json").read_text())["clips"]) == 4
+
+
 def test_bad_input_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     data = corpus.make(tmp_path / "corpus")
     void, junk, short = (tmp_path / name for name in ("void", "junk", "short"))
@@ -137,14 +148,14 @@ def test_bad_input_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture
         (["--data", str(tmp_path / "none")], "there is no folder"),
         (["--data", str(void)], "holds no recordings"),
         (["--data", str(junk)], "can be read"),
-        (["--data", str(short)], f"{short / 'short.wav'}: the audio is shorter than one frame"),
+        (["--data", str(short)], f"{short / 'short.wav'} is shorter than a frame"),
         (["--data", str(data), "--clips", "0"], "--clips must be at least 1"),
         (["--data", str(data), "--workers", "0"], "--workers must be at least 1"),
         (["none", "--data", str(data)], "unknown model"),
         (["--data", str(data), "--report", str(void / "a" / "b")], "cannot write"),
         (["--data", str(data), "--report", str(junk)], "exists already"),
         (["--data", str(data), "--json", str(void / "a" / "b.json")], "there is no folder"),
-        (["--data", str(short), "--report", str(void / "page")], "shorter than one frame"),
+        (["--data", str(short), "--report", str(void / "page")], "shorter than a frame"),
     ):
         assert main(arguments) == 2
         lines = capsys.readouterr().err.splitlines()

@@ -72,6 +72,8 @@ def test_mels_are_found_by_name_and_checked(data: Path, tmp_path: Path, capsys: 
         (lambda mel: mel.T, r"bands, not 20, it looks transposed"),
         (lambda mel: mel[:, :-9], r"191 frames, 200 in the recording"),
         (lambda mel: np.random.default_rng(0).normal(size=mel.shape), r"another recording: correlation -?0\.\d+"),
+        (lambda mel: mel * 0.4343, r"another convention than custom: its values vary 0\.4\d times as much"),
+        (lambda mel: mel - 7, r"another convention than custom: .* lie -7\.\d+ beside them"),
         (lambda mel: mel * np.nan, r"needs finite numbers"),
         (lambda mel: mel.astype(int), r"needs finite numbers \(n_mels, frames\), got int64"),
     ],

@@ -185,23 +185,76 @@ def test_a_resumed_run_is_the_unbroken_one_to_the_bit(
             assert torch.equal(whole[key], broken[key]), key
 
 
-def test_kill_9_at_any_moment_leaves_a_loadable_state(data: Path, tmp_path: Path) -> None:
-    path = corpus.recipe(tmp_path, data)
+def test_kill_9_at_any_moment_costs_nothing_but_time(data: Path, tmp_path: Path) -> None:
+    """Killed three times, also while saving, which it does at each step: the end is the unbroken run's, to the bit."""
+    path = corpus.recipe(tmp_path, data, discriminators={"multi-scale-stft": SMALL["multi-scale-stft"]})
+    settings = ["train.save_every=1", "train.steps=60", "train.validate_every=1000"]
+    run_training(load_recipe(path, settings), tmp_path / "whole")
     folder = tmp_path / "run"
     command = [sys.executable, "-m", "recipes.train", str(path), "--out", str(folder)]
-    options = ["--set", "train.save_every=1", "--set", "train.steps=100000", "--set", "train.validate_every=100000"]
-    process = subprocess.Popen(command + options, cwd=ROOT, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 120
-    while not list(folder.glob("state/step-*[0-9]")) and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.05)
-    time.sleep(0.7)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert list(folder.glob("state/step-*[0-9]")), process.stderr.read()
-    recipe = load_recipe(path, options[1::2])
-    run = start(recipe, folder)
-    assert run.step >= 1
-    assert load_checkpoint(folder / "model.safetensors").generator is not None
+    command += [argument for setting in settings for argument in ("--set", setting)]
+    for delay in (0.05, 0.13, 0.31):
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE)
+        begun, deadline = set(folder.glob("state/step-*[0-9]")), time.monotonic() + 120
+        while set(folder.glob("state/step-*[0-9]")) == begun and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.005)
+        time.sleep(delay)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert list(folder.glob("state/step-*[0-9]")), process.stderr.read()
+        assert load_checkpoint(folder / "model.safetensors").generator is not None
+    run_training(load_recipe(path, settings), folder)
+    for file in ("model.safetensors", "discriminators.safetensors"):
+        whole, killed = load_file(tmp_path / "whole" / file), load_file(folder / file)
+        assert all(torch.equal(value, killed[key]) for key, value in whole.items())
+
+
+def test_all_that_a_step_needs_follows_to_the_device(data: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(
+        corpus.recipe(tmp_path, data, discriminators=ADVERSARIES),
+        ["losses={full_band_mel: 1, multi_scale_mel: 1, mel: 1, log_magnitude: 1}"],
+    )
+    run = start(recipe, tmp_path / "run")
+    for module in (run.task.to("meta"), run.adversary.to("meta")):
+        assert {tensor.device.type for tensor in (*module.parameters(), *module.buffers())} == {"meta"}
+    for loss in run.task.spectral.values():
+        assert {buffer.device.type for buffer in loss.buffers()} == {"meta"}
+
+
+def test_what_cannot_be_resumed_or_begun(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    path = corpus.recipe(tmp_path, data, discriminators={"parallel-wavegan": {}})
+    run_training(load_recipe(path, ["train.steps=1"]), tmp_path / "run")
+    with pytest.raises(VocoderError, match=r"another recipe: discriminators was None, is \{\}, discr"):
+        run_training(load_recipe(path, ["train.steps=2", "discriminators=[]"]), tmp_path / "run")
+    with pytest.raises(VocoderError, match="nothing is weighed before step 3, when the discriminators begin"):
+        run_training(load_recipe(path, ["losses={adversarial: 1}", "adversarial.start=3"]), tmp_path / "other")
+    for device in ("gpu", "cuda:99"):
+        assert main([str(path), "--device", device, "--out", str(tmp_path / "other")]) == 2
+        assert f"cannot train on device '{device}'" in capsys.readouterr().err
+    assert main([str(path), "--set", "train.seed=-1", "--out", str(tmp_path / "other")]) == 2
+
+
+def test_a_discriminator_that_starts_late_begins_its_schedule_then(data: Path, tmp_path: Path) -> None:
+    optimizer = {"lr": 1.0e-3, "warmup": 0, "schedule": "decay", "decay": 0.5, "decay_every": 2}
+    adversarial = {"start": 3, "optimizer": optimizer}
+    path = corpus.recipe(tmp_path, data, discriminators={"parallel-wavegan": {}}, adversarial=adversarial)
+    recipe = load_recipe(path)
+    run = start(recipe, tmp_path / "run")
+    batch = {"audio": 0.1 * torch.randn(2, 1, 24 * 64), "f0": torch.full((2, 1, 24), 120.0)}
+    rates = []
+    for _ in range(7):
+        train_step(run, [batch], recipe)
+        rates.append(run.optimizers["adversary"].param_groups[0]["lr"])
+    assert rates[3:] == [1e-3, 1e-3, 5e-4, 5e-4]
+
+
+def test_bad_recordings_to_validate_on_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    data = corpus.make(tmp_path / "data")
+    good = (data / "3.flac").read_bytes()
+    (data / "4.flac").write_bytes(good[:200] + bytes(len(good) - 200))
+    (data / "valid.txt").write_text("3.flac\n4.flac\n")
+    run_training(load_recipe(corpus.recipe(tmp_path, data), ["train.steps=1"]), tmp_path / "run")
+    assert "left out 1 of 2 recordings to validate on: " in capsys.readouterr().err
 
 
 def test_a_state_half_written_is_not_taken(tmp_path: Path) -> None:
