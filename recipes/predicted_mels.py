@@ -103,8 +103,8 @@ class PredictedMels:
         offset, correlation, unshifted = align(predicted, real)
         if correlation < 0.5:
             return f"another recording: correlation {correlation:.2f}"
-        # An acoustic model smooths, so its mels vary a little less. Those of another logarithm, and normalised ones, vary
-        # otherwise, or lie elsewhere.
+        # An acoustic model smooths, so its mels vary a little less. Those of another logarithm vary otherwise, and
+        # normalised ones lie elsewhere.
         spread, level = predicted.std() / real.std(), predicted.mean() - real.mean()
         if not 0.6 < spread < 1.6 or abs(level) > real.std():
             return (
