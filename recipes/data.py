@@ -49,7 +49,9 @@ def list_clips(root: Path, list_file: Path) -> list[Clip]:
     try:
         names = list_file.read_text(encoding="utf-8").split("\n")
     except OSError as error:
-        raise VocoderError(f"cannot read the list of recordings {list_file}: {error.strerror}") from None
+        raise VocoderError(
+            f"cannot read the list of recordings {list_file}: {error.strerror}; the prepare.py of a dataset writes it"
+        ) from None
     paths = [root / name.strip() for name in names if name.strip()]
     if not paths:
         raise VocoderError(f"{list_file} names no recordings")

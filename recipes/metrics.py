@@ -119,9 +119,10 @@ def stoi(real: Signal, fake: Signal) -> float:
 
 
 def log_mel_distance(real: Signal, fake: Signal, spec: MelSpec) -> float:
-    """Mean absolute difference of the log-mels, in the logarithm of the convention."""
+    """Mean absolute difference of the log-mels, as natural logarithms of magnitudes, to compare across conventions."""
     mel = MelSpectrogram(spec)
-    return float((mel(torch.from_numpy(real.audio)) - mel(torch.from_numpy(fake.audio))).abs().mean())
+    logs = [spec.natural_log_magnitude(mel(torch.from_numpy(x.audio))) for x in (real, fake)]
+    return float((logs[0] - logs[1]).abs().mean())
 
 
 def stft_distance(real: Signal, fake: Signal) -> float:

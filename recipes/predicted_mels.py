@@ -18,6 +18,7 @@ from tqdm import tqdm
 from recipes.data import Clip, read_clip
 from vocoders.audio import read_file, read_mel
 from vocoders.errors import VocoderError
+from vocoders.jobs import MEL_SUFFIXES
 from vocoders.mel import MelSpec, MelSpectrogram, convert_mel
 
 MOST_SHIFT = 12  # frames on each side that an offset is looked for
@@ -69,7 +70,9 @@ class PredictedMels:
         own = MelSpectrogram(spec)
         for clip in tqdm(clips, desc="mels", unit="file", disable=None):
             inside = clip.path.relative_to(root).with_suffix("")
-            places = [p.with_name(f"{p.name}{end}") for p in (folder / inside, folder / inside.name) for end in _ENDS]
+            places = [
+                p.with_name(f"{p.name}{end}") for p in (folder / inside, folder / inside.name) for end in MEL_SUFFIXES
+            ]
             path = next((p for p in places if p.is_file()), None)
             if path is None:
                 missing += 1
@@ -129,6 +132,3 @@ class PredictedMels:
 
     def __contains__(self, clip: Clip) -> bool:
         return clip.path in self.paths
-
-
-_ENDS = (".npy", ".npz")

@@ -60,3 +60,14 @@ def recipe(folder: Path, data: Path, **changes: object) -> Path:
     path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump(values | changes))
     return path
+
+
+def scalars(folder: Path) -> dict[str, list[float]]:
+    """What a run logged, by tag; the tags alone of sounds and images."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    log = EventAccumulator(str(folder / "log"), size_guidance={"scalars": 0})
+    log.Reload()
+    tags = log.Tags()
+    values = {tag: [event.value for event in log.Scalars(tag)] for tag in tags["scalars"]}
+    return values | {"audio": tags["audio"], "images": tags["images"]}

@@ -63,6 +63,9 @@ SMALL_DISCRIMINATORS = {
     "parallel-wavegan": {"layers": 4, "channels": 4},
 }
 assert set(SMALL_DISCRIMINATORS) == set(DISCRIMINATORS)
+ADVERSARIES = {
+    name: SMALL_DISCRIMINATORS[name] for name in ("multi-scale", "multi-scale-stft", "multi-scale-subband-cqt")
+}
 
 
 def fitted(name: str, hop: int) -> dict:

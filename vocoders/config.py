@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -42,6 +43,22 @@ def bind(model: type[T], values: Any, what: str) -> T:
         return model.model_validate(values)
     except ValidationError as error:
         raise VocoderError(f"{what}: {'; '.join(_explain(e, model) for e in error.errors())}") from None
+
+
+def build(kinds: Mapping[str, Any], what: str, name: str, values: dict[str, Any], *rest: Any) -> Any:
+    """One of ``kinds``, such as the generators, from its name and the values of its ``config_type``.
+
+    Raises VocoderError for an unknown name or an invalid configuration.
+    """
+    if name not in kinds:
+        raise VocoderError(f"unknown {what} '{name}'; known: {', '.join(kinds)}")
+    kind = kinds[name]
+    try:
+        return kind(bind(kind.config_type, values, f"{what} '{name}'"), *rest)
+    except VocoderError:
+        raise
+    except ValueError as error:  # of a layer that the sizes do not fit
+        raise VocoderError(f"{what} '{name}': {error}") from None
 
 
 def _explain(error: Any, model: type[BaseModel]) -> str:

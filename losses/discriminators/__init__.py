@@ -11,8 +11,7 @@ from losses.discriminators.multi_scale import MultiScaleDiscriminator
 from losses.discriminators.multi_scale_stft import MultiScaleSTFTDiscriminator
 from losses.discriminators.multi_scale_subband_cqt import MultiScaleSubbandCQTDiscriminator
 from losses.discriminators.parallel_wavegan import ParallelWaveGANDiscriminator
-from vocoders.config import bind
-from vocoders.errors import VocoderError
+from vocoders.config import build
 
 __all__ = ["DISCRIMINATORS", "Discriminator", "Judgement", "build_discriminator"]
 
@@ -28,12 +27,5 @@ DISCRIMINATORS: dict[str, type[Discriminator]] = {
 
 def build_discriminator(name: str, config: dict[str, Any], sample_rate: int) -> Discriminator:
     """A freshly initialised discriminator. Raises VocoderError for an unknown name or an invalid configuration."""
-    if name not in DISCRIMINATORS:
-        raise VocoderError(f"unknown discriminator '{name}'; known: {', '.join(DISCRIMINATORS)}")
-    kind = DISCRIMINATORS[name]
-    try:
-        return kind(bind(kind.config_type, config, f"discriminator '{name}'"), sample_rate)
-    except VocoderError:
-        raise
-    except ValueError as error:  # of a layer that the sizes do not fit
-        raise VocoderError(f"discriminator '{name}': {error}") from None
+    discriminator: Discriminator = build(DISCRIMINATORS, "discriminator", name, config, sample_rate)
+    return discriminator

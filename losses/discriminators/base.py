@@ -29,6 +29,7 @@ class Discriminator(nn.Module, ABC):
     """
 
     config_type: ClassVar[type[Config]]
+    shorter: ClassVar[str] = ""  # what else can be done about too short segments, for the error message
 
     def __init__(self, config: Config, sample_rate: int) -> None:
         super().__init__()
@@ -62,5 +63,3 @@ class Discriminator(nn.Module, ABC):
                 f"{audio.shape[2]}; take longer segments{self.shorter}"
             )
         return self.judge(audio)
-
-    shorter: ClassVar[str] = ""  # what else can be done about too short segments, for the error message

@@ -79,7 +79,7 @@ class MultiScaleSTFTDiscriminator(Discriminator):
 
     def __init__(self, config: MultiScaleSTFTConfig, sample_rate: int) -> None:
         super().__init__(config, sample_rate)
-        self.min_n_fft = max(config.n_ffts)
+        self._min_samples = max(config.n_ffts)
         self.discriminators = nn.ModuleList(
             STFTDiscriminator(n_fft, hop, config.channels, config.dilations)
             for n_fft, hop in zip(config.n_ffts, config.hop_lengths, strict=True)
@@ -87,7 +87,7 @@ class MultiScaleSTFTDiscriminator(Discriminator):
 
     @property
     def min_samples(self) -> int:
-        return self.min_n_fft
+        return self._min_samples
 
     def judge(self, audio: Tensor) -> list[Judgement]:
         return [discriminator(audio) for discriminator in self.discriminators]

@@ -25,11 +25,6 @@ DISCRIMINATORS = {
 }
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return corpus.make(tmp_path_factory.mktemp("data") / "corpus")
-
-
 def recipe(folder: Path, data: Path) -> Path:
     return corpus.recipe(folder, data, losses=LOSSES, discriminators=DISCRIMINATORS)
 
@@ -69,15 +64,45 @@ def test_accumulated_parts_give_the_same_weights(data: Path, tmp_path: Path) -> 
     same(whole, cut)
 
 
-def test_two_ranks_give_the_same_weights_as_one(data: Path, tmp_path: Path) -> None:
-    """And only the first writes; started by torchrun, over gloo."""
+def torchrun(*arguments: object) -> subprocess.CompletedProcess:
+    """Two processes over gloo, one thread each."""
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        *map(str, arguments),
+    ]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+@pytest.mark.parametrize("more", [[], ["train.accumulate=2", "adversarial.start=2", "losses={mel: 1.0}"]], ids=len)
+def test_two_ranks_give_the_same_weights_as_one(more: list[str], data: Path, tmp_path: Path) -> None:
+    """Also in parts, with discriminators that come late; and only the first rank writes."""
     path = recipe(tmp_path, data)
-    options = [argument for setting in SET for argument in ("--set", setting)]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
-    command += ["recipes.train", str(path), "--out", str(tmp_path / "two"), "--device", "cpu", *options]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    settings = SET + more
+    options = [argument for setting in settings for argument in ("--set", setting)]
+    done = torchrun("-m", "recipes.train", path, "--out", tmp_path / "two", "--device", "cpu", *options)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("wrote ") == 1
-    one = run_training(load_recipe(path, SET), tmp_path / "one")
+    one = run_training(load_recipe(path, [s for s in settings if "accumulate" not in s]), tmp_path / "one")
     same(one, tmp_path / "two" / "model.safetensors")
     same(tmp_path / "one" / "discriminators.safetensors", tmp_path / "two" / "discriminators.safetensors")
+
+
+def test_ranks_that_find_different_states_stop(data: Path, tmp_path: Path) -> None:
+    """As on two machines without a common disk, where the second finds no state."""
+    path = recipe(tmp_path, data)
+    run_training(load_recipe(path, [*SET, "train.steps=2"]), tmp_path / "rank0")
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"import os, sys; sys.path.insert(0, {str(ROOT)!r}); from recipes.train import main\n"
+        "sys.exit(main([*sys.argv[2:], '--out', sys.argv[1] + '/rank' + os.environ['RANK']]))"
+    )
+    options = [argument for setting in SET for argument in ("--set", setting)]
+    done = torchrun(script, tmp_path, path, "--device", "cpu", *options)
+    assert done.returncode != 0
+    assert (
+        "the ranks found the states of different steps, [2, 0]; the folder of a run must lie on a disk" in done.stderr
+    )

@@ -13,6 +13,7 @@ from recipes.metrics import (
     Signal,
     compare,
     levels,
+    log_mel_distance,
     measure_f0,
     mel_cepstral_distortion,
     mel_cepstrum,
@@ -22,7 +23,7 @@ from recipes.metrics import (
     pitch_metrics,
     stationary_lines,
 )
-from vocoders import MelSpectrogram, load
+from vocoders import MelSpec, MelSpectrogram, load
 from vocoders.mel import CONVENTIONS
 
 RATE = 22050
@@ -273,3 +274,12 @@ def test_copy_synthesis_has_no_lines() -> None:
     mel = voc.analyze(real)
     assert lines(real, voc(mel)) == []
     assert lines(real, griffin_lim(torch.from_numpy(mel), SPEC).numpy()) == []
+
+
+def test_log_mel_distance_is_the_same_unit_in_every_convention() -> None:
+    """Half the amplitude is ln 2, also where the convention takes log10 or powers."""
+    audio = signals.noise(22050, 1.0).astype(np.float32)
+    for change in ("", ":log=log10", ":power=2", ":power=2,log=log10"):
+        spec = MelSpec.parse(f"hifigan-22k{change}")
+        found = log_mel_distance(Signal(audio, 22050), Signal(audio / 2, 22050), spec)
+        assert found == pytest.approx(np.log(2), rel=1e-3)

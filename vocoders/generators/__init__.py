@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vocoders.config import bind
-from vocoders.errors import VocoderError
+from vocoders.config import build
 from vocoders.generators.base import Generator
 from vocoders.generators.hifigan import HiFiGAN
 from vocoders.generators.hnmask import HNMask
@@ -32,12 +31,5 @@ def generator_name(generator: Generator) -> str:
 
 def build_generator(name: str, config: dict[str, Any], mel_spec: MelSpec) -> Generator:
     """A freshly initialised generator. Raises VocoderError for an unknown name or an invalid configuration."""
-    if name not in GENERATORS:
-        raise VocoderError(f"unknown generator '{name}'; known: {', '.join(GENERATORS)}")
-    kind = GENERATORS[name]
-    try:
-        return kind(bind(kind.config_type, config, f"generator '{name}'"), mel_spec)
-    except VocoderError:
-        raise
-    except ValueError as error:  # of a layer that the sizes do not fit
-        raise VocoderError(f"generator '{name}': {error}") from None
+    generator: Generator = build(GENERATORS, "generator", name, config, mel_spec)
+    return generator
