@@ -14,8 +14,8 @@ from torch import Tensor
 
 from vocoders.checkpoint import Checkpoint, load_checkpoint
 from vocoders.errors import CheckpointError, VocoderError
-from vocoders.generators.base import draw_noise
 from vocoders.mel import MelSpec, MelSpectrogram, convert_mel, suspicion
+from vocoders.noise import white_noise
 from vocoders.pitch import frame_phase
 
 VOICES = Path(__file__).parent / "voices"
@@ -189,7 +189,7 @@ class Vocoder:
                 f0 = torch.cat([self._estimate_f0(item) for item in mel.split(1)])
             phase = frame_phase(f0, self.mel_spec)
         if generator.uses_noise:
-            noise = draw_noise(frames * hop, seed).to(mel.device)
+            noise = torch.from_numpy(white_noise(0, frames * hop, seed)).to(mel.device)[None, None]
         context = generator.receptive_field
         chunk = CHUNK_FRAMES if context is not None else frames
         audio = torch.empty(batch, frames * hop, device=mel.device)

@@ -1,13 +1,14 @@
 """The contract, for every generator: shapes, determinism, independence within a batch, bounded context, gradients."""
 
 import models
+import numpy as np
 import pytest
 import torch
 
 from vocoders import VocoderError
 from vocoders.generators import GENERATORS, build_generator
-from vocoders.generators.base import draw_noise
 from vocoders.mel import CONVENTIONS
+from vocoders.noise import white_noise
 
 every_generator = pytest.mark.parametrize("name", GENERATORS)
 
@@ -44,7 +45,7 @@ def test_an_item_of_a_batch_sounds_as_alone(name: str) -> None:
 def test_given_noise_replaces_the_drawn_one(name: str) -> None:
     model = models.generator(name)
     drawn = model(models.mel(9), f0=models.f0(9), seed=7)
-    given = model(models.mel(9), f0=models.f0(9), noise=draw_noise(9 * 32, 7), seed=0)
+    given = model(models.mel(9), f0=models.f0(9), noise=torch.from_numpy(white_noise(0, 9 * 32, 7))[None, None], seed=0)
     assert torch.equal(drawn, given)
 
 
@@ -136,10 +137,12 @@ def test_unknown_names_and_values_are_refused() -> None:
         build_generator("wavehax", {}, CONVENTIONS["hifigan-22k"])
 
 
-def test_a_longer_draw_of_noise_starts_with_the_shorter() -> None:
-    long = draw_noise(70_000, 5)
-    for samples in (1, 17, 16_384, 40_001):
-        assert torch.equal(draw_noise(samples, 5), long[..., :samples])
-    assert float(long.mean()) == pytest.approx(0, abs=0.02)
-    assert float(long.std()) == pytest.approx(1, abs=0.02)
-    assert not torch.equal(draw_noise(100, 6), long[..., :100])
+def test_any_part_of_the_noise_is_that_part_of_the_whole() -> None:
+    whole = white_noise(0, 70_000, 5)
+    for start, stop in ((0, 1), (0, 16_384), (16_383, 16_385), (40_001, 70_000), (3, 3)):
+        np.testing.assert_array_equal(white_noise(start, stop, 5), whole[start:stop])
+    assert whole.dtype == np.float32
+    assert float(whole.mean()) == pytest.approx(0, abs=0.02)
+    assert float(whole.std()) == pytest.approx(1, abs=0.02)
+    assert abs(np.corrcoef(whole[:16_384], whole[16_384:32_768])[0, 1]) < 0.03
+    assert not np.array_equal(white_noise(0, 100, 6), whole[:100])

@@ -11,19 +11,7 @@ from torch import Tensor, nn
 from vocoders.config import Config
 from vocoders.errors import VocoderError
 from vocoders.mel import MelSpec
-
-_NOISE_BLOCK = 1 << 14
-
-
-def draw_noise(samples: int, seed: int) -> Tensor:
-    """Standard normal (1, 1, samples) that depends on the seed alone: the same on every device and for every length.
-
-    Drawn in blocks of fixed size, because the tail of ``torch.randn`` depends on how many numbers are asked for:
-    a longer draw starts with the shorter one, so streams and whole utterances agree.
-    """
-    source = torch.Generator().manual_seed(seed)
-    blocks = [torch.randn(_NOISE_BLOCK, generator=source) for _ in range(-(-samples // _NOISE_BLOCK))]
-    return torch.cat(blocks)[:samples].reshape(1, 1, samples)
+from vocoders.noise import white_noise
 
 
 class Generator(nn.Module, ABC):
@@ -97,7 +85,7 @@ class Generator(nn.Module, ABC):
         if not self.uses_noise:
             noise = None
         elif noise is None:
-            noise = draw_noise(samples, seed).to(mel.device).expand(batch, -1, -1)
+            noise = torch.from_numpy(white_noise(0, samples, seed)).to(mel.device).expand(batch, 1, -1)
         elif noise.shape != (batch, 1, samples):
             raise ValueError(f"noise must be {(batch, 1, samples)} for this mel, got {tuple(noise.shape)}")
         return self.synthesize(mel, f0, noise, phase)
