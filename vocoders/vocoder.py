@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -16,7 +16,8 @@ from vocoders.checkpoint import Checkpoint, load_checkpoint
 from vocoders.errors import CheckpointError, VocoderError
 from vocoders.mel import MelSpec, MelSpectrogram, convert_mel, suspicion
 from vocoders.noise import white_noise
-from vocoders.pitch import frame_phase
+from vocoders.pitch import PitchEstimator, frame_phase
+from vocoders.stream import Stream
 
 VOICES = Path(__file__).parent / "voices"
 DEFAULT_VOICE = "openvoices-22k"
@@ -88,6 +89,9 @@ class Vocoder:
                 raise VocoderError(f"{len(mel)} mels, but {len(f0)} f0 tracks")
             return [self(item, None if f0 is None else f0[i], seed) for i, item in enumerate(mel)]
         values = self.check_mel(mel)
+        doubt = suspicion(values.cpu().numpy(), self.mel_spec)
+        if doubt:
+            warnings.warn(doubt, MelWarning, stacklevel=2)
         single = values.dim() == 2
         batch = values[None] if single else values
         track = None if f0 is None else self._check_f0(f0, batch.shape[0], batch.shape[2])
@@ -101,6 +105,26 @@ class Vocoder:
         if isinstance(mel, Tensor):
             return audio.to(mel.device).clone()  # outside inference mode: a tensor like any other
         return audio.cpu().numpy()
+
+    def stream(self, mel_chunks: Iterable[Any], seed: int | None = None) -> Iterator[Any]:
+        """Audio while the frames arrive, equal to that of the whole mel.
+
+        Args:
+            mel_chunks: log-mels (n_mels, frames), numpy or torch, one after the other, of one frame or more.
+            seed: as for ``__call__``.
+        Yields: float32 (samples,) of the kind of the chunks, never empty; joined, they are ``voc(mel, seed=seed)``
+            to rounding. See ``Stream``, which takes frames by hand.
+        Raises: VocoderError for a model that cannot stream, a chunk that does not fit, or no frame at all.
+        """
+        return self._pieces(Stream(self, seed), mel_chunks)  # not a generator itself: what cannot be is said at once
+
+    @staticmethod
+    def _pieces(stream: Stream, mel_chunks: Iterable[Any]) -> Iterator[Any]:
+        for mel in mel_chunks:
+            if len(audio := stream.push(mel)):
+                yield audio
+        if len(audio := stream.finish()):
+            yield audio
 
     def analyze(self, audio: Any, spec: MelSpec | None = None) -> Any:
         """Audio (..., samples) -> float32 log-mel (..., n_mels, frames) of the same kind.
@@ -131,7 +155,7 @@ class Vocoder:
         return convert_mel(torch.from_numpy(mel), source, self.mel_spec).numpy()
 
     def check_mel(self, mel: Any) -> Tensor:
-        """The mel as float32, (n_mels, frames) or (batch, n_mels, frames), if it fits: raises VocoderError, warns."""
+        """The mel as float32, (n_mels, frames) or (batch, n_mels, frames), if it fits: raises VocoderError."""
         values = mel if isinstance(mel, Tensor) else torch.from_numpy(_plain(np.asarray(mel)))
         spec = self.mel_spec
         shape = tuple(values.shape)
@@ -156,9 +180,6 @@ class Vocoder:
         if not torch.isfinite(values).all():
             count = int((~torch.isfinite(values)).sum())
             raise VocoderError(f"the mel holds {count} NaN or infinite values of {values.numel()}")
-        doubt = suspicion(values.cpu().numpy(), spec)
-        if doubt:
-            warnings.warn(doubt, MelWarning, stacklevel=3)
         return values
 
     def _check_f0(self, f0: Any, batch: int, frames: int) -> Tensor:
@@ -186,7 +207,7 @@ class Vocoder:
         if generator.uses_f0:
             if f0 is None:
                 # One by one: a rounding of F0 that hangs on the size of the batch would add up in the phase.
-                f0 = torch.cat([self._estimate_f0(item) for item in mel.split(1)])
+                f0 = torch.cat([self.estimator.estimate(item) for item in mel.split(1)])
             phase = frame_phase(f0, self.mel_spec)
         if generator.uses_noise:
             noise = torch.from_numpy(white_noise(0, frames * hop, seed)).to(mel.device)[None, None]
@@ -205,10 +226,12 @@ class Vocoder:
             audio[:, begin * hop : end * hop] = piece[:, 0, (begin - first) * hop : (end - first) * hop]
         return audio
 
-    def _estimate_f0(self, mel: Tensor) -> Tensor:
+    @property
+    def estimator(self) -> PitchEstimator:
+        """Raises VocoderError when the model has none."""
         if self.pitch is None:
             raise VocoderError("this model needs f0 and has no estimator of its own; pass f0, in Hz per frame")
-        return self.pitch.estimate(mel)
+        return self.pitch
 
 
 def _plain(array: np.ndarray) -> np.ndarray:

@@ -95,9 +95,7 @@ class Worker:
         source = stored or self.convention
         if source and source != own and mel.dtype.kind == "f":
             mel = self.voc.convert(mel.astype(np.float32), source)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", MelWarning)  # said below, and only of what carries no convention
-            self.voc.check_mel(mel)
+        self.voc.check_mel(mel)
         if source is None:
             self.notes.say(
                 f"{name} carries no mel convention; taken as the model's, {own.name} ({own.n_mels} mels, "
@@ -119,7 +117,7 @@ class Worker:
 
     def _synthesize(self, mel: np.ndarray, name: str) -> np.ndarray:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", MelWarning)
+            warnings.simplefilter("ignore", MelWarning)  # said in _mel, and only of what carries no convention
             audio = self.voc(mel, self.f0, self.seed)
         peak = float(abs(audio).max())
         if peak > 1:
