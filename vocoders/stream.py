@@ -15,8 +15,9 @@ from vocoders.noise import white_noise
 if TYPE_CHECKING:
     from vocoders.vocoder import Vocoder
 
-# Frames synthesised at once. What an utterance of any length needs in memory is set by this, not by its length.
-CHUNK_FRAMES = 512
+# Frames synthesised at once, up to twice as many where that is all. What an utterance of any length needs in memory is
+# set by this, not by its length.
+CHUNK_FRAMES = 256
 
 
 class Continuation:
@@ -38,7 +39,8 @@ class Continuation:
         """
         generator, hop = self.vocoder.generator, self.vocoder.mel_spec.hop_length
         batch, _, frames = mel.shape
-        chunk = CHUNK_FRAMES if generator.receptive_field is not None else max(frames, 1)
+        at_once = frames <= 2 * CHUNK_FRAMES or generator.receptive_field is None
+        chunk = max(frames, 1) if at_once else CHUNK_FRAMES
         audio = []
         for begin in range(0, max(frames, 1), chunk):
             count = min(chunk, frames - begin)

@@ -163,9 +163,9 @@ class Vocoder:
                 f"the model expects {spec.n_mels} mels ({spec.name}), this mel has {shape[-2]}: shape {shape}{hint}"
             )
         values = values.detach().float()
-        if not torch.isfinite(values).all():
-            count = int((~torch.isfinite(values)).sum())
-            raise VocoderError(f"the mel holds {count} NaN or infinite values of {values.numel()}")
+        damaged = sum(int((~part.isfinite()).sum()) for part in values.split(4096, -1))  # in memory that does not grow
+        if damaged:
+            raise VocoderError(f"the mel holds {damaged} NaN or infinite values of {values.numel()}")
         return values
 
     def _check_f0(self, f0: Any, batch: int, frames: int) -> Tensor:
@@ -194,7 +194,8 @@ def _plain(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind not in "fiub":
         raise VocoderError(f"expected an array of floats, got dtype {array.dtype}")
     if array.dtype.kind == "f":
-        return np.array(array, dtype=np.float32)  # also big-endian and float16 files
+        as_is = array.dtype == np.float32 and array.flags.writeable and min(array.strides, default=0) >= 0
+        return array if as_is else np.array(array, dtype=np.float32)  # also big-endian and float16 files
     return np.ascontiguousarray(array).astype(np.int64)
 
 
