@@ -74,7 +74,7 @@ def clicks(real: Signal, fake: Signal) -> list[Click]:
     sides = [highest[far + place : far + place + len(found)] for place in (-middle, middle)]
     others = np.maximum.reduce([*sides, maximum_filter1d(wanted, 2 * near + 1)])
     peaks, _ = find_peaks(found - others, height=CLICK, distance=far)
-    return [Click(float((k - 2) / real.sample_rate), float(found[k] - others[k])) for k in peaks]
+    return [Click(float(max(k - 2, 0) / real.sample_rate), float(found[k] - others[k])) for k in peaks]
 
 
 def sharpness(audio: np.ndarray) -> np.ndarray:
