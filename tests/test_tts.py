@@ -180,6 +180,7 @@ def test_coqui(normalisation: str) -> None:
     # Range normalisation ends 100 dB below its top, which is 20 dB: a floor of 1e-4.
     floor = 1e-4 if ap.log_func == "np.log10" else 1e-5
     check(left["mel"], left["audio"], np.log(np.maximum(linear, floor)), 256)
+    assert left["spec"] == MelSpec.parse(f"hifigan-22k:floor=1e-8,log={'ln' if ap.log_func == 'np.log' else 'log10'}")
 
 
 def test_coqui_with_another_band_is_refused() -> None:
@@ -221,6 +222,8 @@ def test_espnet2(normalises: bool) -> None:
     at_once, from_files = run("ESPnet2", text2speech=Text2Speech())
     check(at_once["mel"], at_once["audio"], expected, 300)
     check(from_files["mel"], from_files["audio"], expected, 300)
+    assert at_once["spec"] == CONVENTIONS["espnet-24k"]
+    np.testing.assert_allclose(at_once["voc"].generator.standardize.mean[:, 0], MEAN, rtol=1e-6)
 
     Text2Speech.feats_extract.fmax = None
     with pytest.raises(MelMismatch, match=r"fmax 12000.0 against 7600.0"):
