@@ -281,6 +281,14 @@ def test_every_convention_of_the_page_is_one() -> None:
         MelSpec.parse(name)
 
 
+def test_what_it_links_exists() -> None:
+    headings = re.findall(r"^## (.*)$", PAGE, re.MULTILINE)
+    anchors = {heading.lower().replace(" ", "-") for heading in headings}
+    for target in re.findall(r"\]\(([^)]+)\)", PAGE):
+        file, _, anchor = target.partition("#")
+        assert (ROOT / "docs" / file).exists() if file else anchor in anchors, target
+
+
 def test_the_commands_that_train() -> None:
     ((_, text),) = blocks("No vocoder for a convention")
     commands = [shlex.split(line) for line in text.splitlines()]
