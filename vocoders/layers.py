@@ -66,8 +66,11 @@ class LayerNorm2d(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.layer_norm(x, x.shape[2:] if self.framewise else x.shape[1:], eps=self.eps)
-        return x * self.weight + self.bias
+        return self.standardize(x) * self.weight + self.bias
+
+    def standardize(self, x: Tensor) -> Tensor:
+        """All but the affine transform."""
+        return F.layer_norm(x, x.shape[2:] if self.framewise else x.shape[1:], eps=self.eps)
 
 
 class ConvNeXtBlock2d(nn.Module):
@@ -108,10 +111,33 @@ class ConvNeXtBlock2d(nn.Module):
         self.gamma = nn.Parameter(torch.full((channels,), scale))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x
+        y = x.permute(0, 3, 1, 2)
         if self.padding_mode == "reflect":
-            for dim, reach in zip((1, 2), self.reach, strict=True):
-                y = reflect_pad(y, reach, reach, dim)
-        y = self.dwconv(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        y = self.pwconv2(self.activation(self.pwconv1(self.norm(y))))
-        return x + self.gamma * y
+            y = reflect_pad_2d(y, *self.reach)
+        y = self.norm.standardize(self.dwconv(y).permute(0, 2, 3, 1))
+        # The norm's affine transform and the scale gamma go into the weights beside them: three passes less over what
+        # is large.
+        weight, bias = self.pwconv1.weight, self.pwconv1.bias
+        y = pointwise(y, weight * self.norm.weight, bias + weight @ self.norm.bias)
+        y = self.activation(y)
+        y = pointwise(y, self.gamma[:, None] * self.pwconv2.weight, self.gamma * self.pwconv2.bias)
+        return x + y
+
+
+def reflect_pad_2d(x: Tensor, rows: int, columns: int) -> Tensor:
+    """Mirror the last two axes of (batch, channels, rows, columns), see ``reflect_pad``."""
+    if x.shape[2] > rows and x.shape[3] > columns:
+        return F.pad(x, (columns, columns, rows, rows), mode="reflect")
+    return reflect_pad(reflect_pad(x, rows, rows, 2), columns, columns, 3)
+
+
+def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """A linear layer over the last axis of x (batch, frames, bins, channels), with weight (channels_out, channels).
+
+    On a CPU as a convolution: oneDNN's reach twice the speed of MKL's matrix products on processors of AMD. PyTorch
+    leaves a convolution of size 1 to oneDNN only when the batch is large, so the frames go there.
+    """
+    if x.device.type != "cpu" or torch.onnx.is_in_onnx_export():
+        return F.linear(x, weight, bias)
+    columns = x.flatten(0, 1).unsqueeze(2).permute(0, 3, 1, 2)  # (batch * frames, channels, bins, 1), channels last
+    return F.conv2d(columns, weight[:, :, None, None], bias).permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
