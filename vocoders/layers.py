@@ -149,7 +149,10 @@ def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return F.conv2d(x.permute(0, 3, 1, 2), weight[:, :, None, None], bias, dilation=2).permute(0, 2, 3, 1)
 
 
-def along_time(conv: nn.Conv1d, x: Tensor) -> Tensor:
-    """``conv`` over x (batch, channels, 1, samples) in PyTorch's channels_last format, see ``pointwise``."""
-    dilation = conv.dilation[0] if conv.kernel_size[0] > 1 else 2
-    return F.conv2d(x, conv.weight.unsqueeze(2), conv.bias, 1, (0, conv.padding[0]), dilation)
+def along_time(conv: nn.Conv1d | nn.ConvTranspose1d, x: Tensor) -> Tensor:
+    """``conv`` over x (batch, channels, 1, samples), in PyTorch's channels_last format: the fastest one on a CPU."""
+    weight, padding = conv.weight.unsqueeze(2), (0, int(conv.padding[0]))
+    if isinstance(conv, nn.ConvTranspose1d):
+        return F.conv_transpose2d(x, weight, conv.bias, (1, conv.stride[0]), padding, (0, conv.output_padding[0]))
+    dilation = conv.dilation[0] if conv.kernel_size[0] > 1 else 2  # see ``pointwise``
+    return F.conv2d(x, weight, conv.bias, 1, padding, dilation)
