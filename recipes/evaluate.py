@@ -32,7 +32,8 @@ from recipes.metrics import Signal, compare, pitch_metrics, silence_level, stati
 from recipes.report import RECORDING, Metrics, Outcome, appearing, picture, summarize, table, write_page, write_sounds
 from vocoders.errors import VocoderError
 from vocoders.files import replacing
-from vocoders.vocoder import Vocoder, load
+from vocoders.models import load
+from vocoders.vocoder import Vocoder
 
 Models = tuple[str | None, ...]
 

@@ -24,7 +24,8 @@ def frame_phase(f0: Tensor, spec: MelSpec) -> Tensor:
     f0 (batch, 1, frames) in Hz, 0 = unvoiced -> float64 (batch, 1, frames + 1); the last value is the phase at which
     the next chunk of a stream starts.
     """
-    cycles = (f0.cpu() if f0.device.type == "mps" else f0).double() * (spec.hop_length / spec.sample_rate)
+    # Integers alone: a fraction would be rounded to float32 on its way into an ONNX graph.
+    cycles = (f0.cpu() if f0.device.type == "mps" else f0).double() * spec.hop_length / spec.sample_rate
     total = cycles.cumsum(-1).remainder(1.0)
     return torch.cat([torch.zeros_like(total[..., :1]), total], dim=-1)
 
@@ -57,7 +58,8 @@ def harmonic_prior(f0: Tensor, spec: MelSpec, phase: Tensor | None = None) -> Te
     # The first sample of a frame already carries one increment, as a running sum over samples would have it.
     step = torch.arange(1, spec.hop_length + 1, dtype=torch.float64, device=f0.device) / spec.sample_rate
     cycles = start.unsqueeze(-1) + f0.unsqueeze(-1) * step  # (batch, 1, frames, hop_length)
-    half = math.pi * (cycles - cycles.round())  # t / 2 in [-pi / 2, pi / 2], where the sum is well conditioned
+    pi = torch.tensor(math.pi, dtype=torch.float64, device=f0.device)
+    half = pi * (cycles - cycles.round())  # t / 2 in [-pi / 2, pi / 2], where the sum is well conditioned
     count = count.unsqueeze(-1)
     denominator = torch.sin(half)
     tiny = denominator.abs() < 1e-9

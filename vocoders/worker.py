@@ -13,9 +13,10 @@ from tqdm import tqdm
 
 from vocoders.audio import encode_audio, encode_mel, read_array, read_audio, read_file, read_mel, resample, write_file
 from vocoders.errors import VocoderError
+from vocoders.inputs import MelWarning
 from vocoders.jobs import AUDIO_SUFFIXES, MEL_SUFFIXES, Job
 from vocoders.mel import MelSpec, suspicion
-from vocoders.vocoder import MelWarning, load
+from vocoders.models import load
 
 
 class Notes:

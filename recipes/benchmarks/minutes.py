@@ -19,7 +19,7 @@ from recipes.metrics import Signal, compare
 from recipes.recipe import load_recipe
 from recipes.train import run_training
 from vocoders.errors import VocoderError
-from vocoders.vocoder import load
+from vocoders.models import load
 
 OPENVOICES = Path(__file__).parent.parent / "openvoices"
 SMALL = {

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from vocoders.errors import VocoderError
-from vocoders.vocoder import load
+from vocoders.models import load
 
 PITCHES = (60, 70, 80, 100, 150, 200, 300, 400, 500, 600, 700, 800, 900, 1000, 1100)
 

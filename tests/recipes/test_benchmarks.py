@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from recipes.benchmarks import cqt, minutes, separation, training_step
-from vocoders.mel import CONVENTIONS, MelSpectrogram
+from vocoders.analysis import MelSpectrogram
+from vocoders.mel import CONVENTIONS
 
 
 def test_noise_vocoding_keeps_the_envelope_and_drops_the_voice() -> None:

@@ -11,11 +11,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import vocoders.models
 import vocoders.vocoder
 from vocoders import MelMismatch, Vocoder, VocoderError, load
 from vocoders.checkpoint import Checkpoint, save_checkpoint
 from vocoders.generators import GENERATORS
-from vocoders.vocoder import MelWarning
+from vocoders.inputs import MelWarning
 
 
 @pytest.fixture
@@ -205,7 +206,7 @@ def test_the_built_in_voice() -> None:
     assert voc.mel_spec.name == "hifigan-22k"
     assert voc.sample_rate == 22050
     assert voc.pitch is not None
-    assert (Path(vocoders.vocoder.VOICES) / f"{voc.name}.safetensors").stat().st_size < 5e6
+    assert (Path(vocoders.models.VOICES) / f"{voc.name}.safetensors").stat().st_size < 5e6
     assert load(voc.name).training == voc.training
 
 

@@ -11,6 +11,7 @@ import math
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vocoders.config import Channels, Config, Count, FFTSize, OddSize
 from vocoders.errors import VocoderError
@@ -104,6 +105,5 @@ class MultiStreamWavehax(Generator):
         spectrum = torch.view_as_complex(x.contiguous())  # (batch, frames, bins, streams)
         audio = self.stft.inverse(spectrum.permute(0, 3, 2, 1))  # (batch, streams, samples / streams)
         # Zeros between the samples of a stream, at the rate of the whole.
-        stuffed = torch.zeros(*audio.shape, streams, device=audio.device)
-        stuffed[..., 0] = audio * streams
-        return self.join(reflect_pad(stuffed.flatten(-2), taps, taps)).float()
+        stuffed = F.pad((audio * streams).unsqueeze(-1), (0, streams - 1)).flatten(-2)
+        return self.join(reflect_pad(stuffed, taps, taps)).float()
