@@ -66,10 +66,18 @@ class System:
         return fake[late : late + len(audio)], seconds
 
 
+def load_checkpointed(model: str | Path | None) -> Vocoder:
+    """A model that is a checkpoint. Raises VocoderError for an exported one, whose parts cannot be asked one by one."""
+    voc = load(model)
+    if not isinstance(voc, Vocoder):
+        raise VocoderError(f"{voc.name} is an exported model; name the checkpoint it was made of")
+    return voc
+
+
 @cache
 def load_systems(models: Models) -> tuple[System, ...]:
     """The models, and Griffin-Lim on the mels of the first; loaded once in each process."""
-    systems = tuple(System(load(model)) for model in dict.fromkeys(models))
+    systems = tuple(System(load_checkpointed(model)) for model in dict.fromkeys(models))
     systems = (*systems, System(systems[0].voc, griffin_lim=True))
     noise = np.geomspace(1e-5, 0.1, 20000) * np.random.default_rng(0).standard_normal(20000)
     for system in systems:  # the first synthesis of a process takes longer than all that follow

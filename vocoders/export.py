@@ -51,6 +51,9 @@ class RealSTFT(STFT):
     ONNX has no complex numbers; the exporter carries them as pairs of real ones through everything but the transform.
     """
 
+    analysis: Tensor
+    synthesis: Tensor
+
     def __init__(self, stft: STFT) -> None:
         super().__init__(stft.n_fft, stft.hop_length, padding=stft.padding)
         self.window = stft.window
@@ -91,8 +94,9 @@ class Graph(nn.Module):
             for name, child in list(module.named_children()):
                 if isinstance(child, STFT):
                     setattr(module, name, RealSTFT(child))
-        estimates = self.generator.uses_f0 and checkpoint.pitch is not None
-        self.pitch = copy.deepcopy(checkpoint.pitch).cpu().eval().requires_grad_(False) if estimates else None
+        self.pitch = None
+        if self.generator.uses_f0 and checkpoint.pitch is not None:
+            self.pitch = copy.deepcopy(checkpoint.pitch).cpu().eval().requires_grad_(False)
 
     def forward(
         self, mel: Tensor, f0: Tensor | None = None, noise: Tensor | None = None, phase: Tensor | None = None
@@ -181,8 +185,9 @@ def metadata(checkpoint: Checkpoint) -> dict[str, str]:
     """The metadata of an exported model.
 
     ``format``, ``mel_spec``, ``generator``, ``pitch`` and ``training`` as in the header of a checkpoint (see
-    checkpoint.py), ``version`` that of the inputs and outputs above; further ``opset``, ``sample_rate`` in Hz, and in frames on each side ``receptive_field`` of the
-    generator, "null" for the whole utterance, and ``pitch_receptive_field`` of the estimator.
+    checkpoint.py), ``version`` that of the inputs and outputs above; further ``opset``, ``sample_rate`` in Hz, and in
+    frames on each side ``receptive_field`` of the generator, "null" for the whole utterance, and
+    ``pitch_receptive_field`` of the estimator.
     """
     generator = checkpoint.generator
     assert generator is not None

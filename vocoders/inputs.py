@@ -14,10 +14,10 @@ NEEDS_F0 = "this model needs f0 and has no estimator of its own; pass f0, in Hz 
 NOT_FINITE = "the model's output is not finite: the mel's values are out of all range, or the model is damaged"
 CANNOT_STREAM = (
     "this model cannot stream: it normalises over the whole utterance, so that the first sample depends on the last "
-    "frame; synthesise whole utterances, or use one with framewise_norm"
+    "frame; synthesise the whole mel, or use a model with framewise_norm"
 )
-STREAM_OVER = "this stream is finished; another utterance needs another stream"
-STREAM_EMPTY = "the stream ended without a single frame"
+STREAM_OVER = "this stream is over; another utterance needs another stream"
+STREAM_EMPTY = "the stream ended before its first frame"
 
 
 class MelWarning(UserWarning):

@@ -45,7 +45,7 @@ class OnnxVocoder:
         header = self._session.get_modelmeta().custom_metadata_map
         if header.get("format") != "vocoders":
             raise CheckpointError(
-                f"{path} is an ONNX model, but not one that 'vocoders export' wrote: its metadata lacks format 'vocoders'"
+                f"{path} is an ONNX model, but none that 'vocoders export' wrote: its metadata lacks format 'vocoders'"
             )
         if header.get("version") != VERSION:
             raise CheckpointError(
@@ -141,8 +141,8 @@ class OnnxVocoder:
             from vocoders.analysis import analyze
         except ImportError as error:
             raise VocoderError(
-                f"analysis of audio needs torch, which cannot be imported ({error}); an exported model alone turns mels "
-                f"into audio"
+                f"analysis of audio needs torch, which cannot be imported ({error}); without torch an exported model "
+                f"turns mels into audio and nothing else"
             ) from None
         return analyze(audio, spec or self.mel_spec)
 
@@ -157,7 +157,7 @@ class OnnxVocoder:
     def run(
         self, mel: np.ndarray, f0: np.ndarray, noise: np.ndarray, phase: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The graph as it is, see export.py for its inputs: audio, and the F0 it used. What it does not need is left."""
+        """The graph itself, its inputs as in export.py, where those it does not need are left out: audio and F0."""
         given = {"mel": mel, "f0": f0, "noise": noise, "phase": phase}
         found = self._session.run(None, {name: value for name, value in given.items() if name in self._inputs})
         return found[0], found[1] if self.estimates_f0 else f0
@@ -167,60 +167,67 @@ class OnnxStream:
     """One utterance, synthesised while its frames arrive: ``Stream`` for an exported model, without torch."""
 
     def __init__(self, vocoder: OnnxVocoder, seed: int | None = None) -> None:
-        """Raises VocoderError at once when the model cannot stream."""
+        """Raises VocoderError when the model cannot stream."""
         if vocoder.receptive_field is None:
             raise VocoderError(CANNOT_STREAM)
         if vocoder.uses_f0 and not vocoder.estimates_f0:
             raise VocoderError(NEEDS_F0)
         self.vocoder = vocoder
-        self._utterance = _Utterance(vocoder, seed, False)
-        self._over = False
-
-    @property
-    def lookahead(self) -> int:
-        """Frames that must follow a frame before its audio is final."""
-        return self._utterance.lookahead
+        # Frames that must follow a frame before its audio is final.
+        self.lookahead: int = vocoder.receptive_field + vocoder.pitch_receptive_field
+        self._utterance: _Utterance | None = _Utterance(vocoder, seed)  # None when it is over
 
     def push(self, mel: Any) -> np.ndarray:
         """The next frames of the log-mel (n_mels, frames) -> the audio that is final now, (samples,), perhaps none.
 
-        Raises: VocoderError for a mel that does not fit, after which the stream goes on as if it had not been given,
-            and when the stream is over.
+        Raises: VocoderError for a mel that does not fit, after which the stream goes on as if it had not come, and
+            for a stream that is over.
         """
-        if self._over:
-            raise VocoderError(STREAM_OVER)
         values = self.vocoder.check_mel(mel)
         if values.ndim != 2:
             raise VocoderError(f"a stream takes mels of (n_mels, frames), this one is {values.shape}")
-        return self._utterance.advance(values, None, False)
+        return self._advance(values, last=False)
 
     def finish(self) -> np.ndarray:
-        """The rest of the audio; the stream is over. Raises VocoderError when no frame was ever given."""
-        if self._over:
-            raise VocoderError(STREAM_OVER)
-        if self._utterance.end == 0:
+        """The rest of the audio; the stream is over.
+
+        Raises VocoderError when no frame ever came, or the stream is over already.
+        """
+        if self._utterance and self._utterance.end == 0:
             raise VocoderError(STREAM_EMPTY)
-        self._over = True
-        return self._utterance.advance(np.empty((self.vocoder.mel_spec.n_mels, 0), np.float32), None, True)
+        return self._advance(np.empty((self.vocoder.mel_spec.n_mels, 0), np.float32), last=True)
+
+    def pieces(self, mel_chunks: Iterable[Any]) -> Iterator[np.ndarray]:
+        """The audio of all that comes, as it becomes final, without empty pieces; the stream is over then."""
+        for mel in mel_chunks:
+            if len(audio := self.push(mel)):
+                yield audio
+        if len(audio := self.finish()):
+            yield audio
+
+    def _advance(self, mel: np.ndarray, last: bool) -> np.ndarray:
+        utterance, self._utterance = self._utterance, None  # over, too, when something goes wrong
+        if utterance is None:
+            raise VocoderError(STREAM_OVER)
+        audio = utterance.advance(mel, None, last)
+        if not last:
+            self._utterance = utterance
+        return audio
 
 
 class _Utterance:
     """What a chunk needs of those before it: mel and F0 of its context, the phase there, how far the audio is out."""
 
-    def __init__(self, vocoder: OnnxVocoder, seed: int | None, given_f0: bool) -> None:
+    def __init__(self, vocoder: OnnxVocoder, seed: int | None, given_f0: bool = False) -> None:
         self._vocoder = vocoder
         self._seed = seed or 0
-        self._context = vocoder.receptive_field or 0
+        self._context = vocoder.receptive_field or 0  # of the whole utterance, which comes at once, nothing waits
         self._pitch_context = 0 if given_f0 else vocoder.pitch_receptive_field
         self._mel = np.empty((vocoder.mel_spec.n_mels, 0), np.float32)  # from frame _first on
         self._f0 = np.empty((1, 0), np.float32)  # likewise, negative where it is not final
         self._phase = 0.0  # at frame _first, in cycles
         self._first = 0
         self._done = 0  # frames whose audio is out
-
-    @property
-    def lookahead(self) -> int:
-        return self._context + self._pitch_context
 
     @property
     def end(self) -> int:
@@ -232,7 +239,7 @@ class _Utterance:
         spec = self._vocoder.mel_spec
         self._mel = np.concatenate([self._mel, mel], 1)
         self._f0 = np.concatenate([self._f0, np.full_like(mel[:1], -1) if f0 is None else f0], 1)
-        ready = self.end if last else self.end - self.lookahead
+        ready = self.end if last else self.end - self._context - self._pitch_context
         if ready <= self._done:
             return np.empty(0, np.float32)
         noise = white_noise(self._first * spec.hop_length, self.end * spec.hop_length, self._seed)

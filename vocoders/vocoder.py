@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, overload
 
@@ -12,14 +13,10 @@ from torch import Tensor
 from vocoders.analysis import analyze
 from vocoders.checkpoint import Checkpoint
 from vocoders.errors import CheckpointError, VocoderError
-from vocoders.inputs import NEEDS_F0, NOT_FINITE, check_f0, check_mel, doubt_mel
+from vocoders.inputs import NEEDS_F0, check_f0, check_mel, doubt_mel
 from vocoders.mel import MelSpec, convert_mel
-from vocoders.noise import white_noise
-from vocoders.pitch import PitchEstimator, frame_phase
-from vocoders.stream import Stream
-
-# Frames synthesised at once. What an utterance of any length needs in memory is set by this, not by its length.
-CHUNK_FRAMES = 512
+from vocoders.pitch import PitchEstimator
+from vocoders.stream import Continuation, Stream
 
 
 class Vocoder:
@@ -30,7 +27,8 @@ class Vocoder:
             raise CheckpointError(f"{name or 'the checkpoint'} holds no generator, only a pitch estimator")
         self.name = name
         self.generator = checkpoint.generator.eval()
-        self.pitch = checkpoint.pitch.eval() if checkpoint.pitch is not None else None
+        # In float64: a rounding of F0 that hangs on the size of a batch or of a chunk would add up in the phase.
+        self.pitch = copy.deepcopy(checkpoint.pitch).eval().double() if checkpoint.pitch is not None else None
         self.mel_spec: MelSpec = checkpoint.mel_spec
         self.training = checkpoint.training
 
@@ -52,7 +50,7 @@ class Vocoder:
             raise VocoderError(f"device '{device}' cannot be used here ({reason}); 'cpu' always can") from None
         self.generator.to(target)
         if self.pitch is not None:
-            self.pitch.to(target)
+            self.pitch.to("cpu" if target.type == "mps" else target)  # mps has no float64
         return self
 
     @overload
@@ -89,9 +87,7 @@ class Vocoder:
             checked = check_f0(_array(f0), batch.shape[0], batch.shape[2], self.mel_spec)
             track = torch.from_numpy(checked).to(self.device)
         with torch.inference_mode():
-            audio = self._synthesize(batch.to(self.device), track, seed or 0)
-        if not torch.isfinite(audio).all():
-            raise VocoderError(NOT_FINITE)
+            audio = Continuation(self, seed or 0)(batch.to(self.device), track, last=True)
         audio = audio[0] if single else audio
         if isinstance(mel, Tensor):
             return audio.to(mel.device).clone()  # outside inference mode: a tensor like any other
@@ -107,15 +103,7 @@ class Vocoder:
             to rounding. See ``Stream``, which takes frames by hand.
         Raises: VocoderError for a model that cannot stream, a chunk that does not fit, or no frame at all.
         """
-        return self._pieces(Stream(self, seed), mel_chunks)  # not a generator itself: what cannot be is said at once
-
-    @staticmethod
-    def _pieces(stream: Stream, mel_chunks: Iterable[Any]) -> Iterator[Any]:
-        for mel in mel_chunks:
-            if len(audio := stream.push(mel)):
-                yield audio
-        if len(audio := stream.finish()):
-            yield audio
+        return Stream(self, seed).pieces(mel_chunks)  # no generator itself: what cannot be is said at once
 
     def analyze(self, audio: Any, spec: MelSpec | None = None) -> Any:
         """Audio (..., samples) -> float32 log-mel (..., n_mels, frames) of the same kind.
@@ -135,37 +123,6 @@ class Vocoder:
         """The mel as float32, (n_mels, frames) or (batch, n_mels, frames), if it fits: raises VocoderError."""
         values = check_mel(_array(mel), self.mel_spec)
         return mel.detach().float() if isinstance(mel, Tensor) else torch.from_numpy(values)
-
-    def _synthesize(self, mel: Tensor, f0: Tensor | None, seed: int) -> Tensor:
-        """(batch, n_mels, frames) -> (batch, samples), in chunks where the generator's context is bounded.
-
-        A chunk is given its whole context, and noise and harmonic phase are those of the utterance, so that chunks
-        join to what the whole utterance would have been.
-        """
-        generator, hop = self.generator, self.mel_spec.hop_length
-        batch, _, frames = mel.shape
-        phase = noise = None
-        if generator.uses_f0:
-            if f0 is None:
-                # One by one: a rounding of F0 that hangs on the size of the batch would add up in the phase.
-                f0 = torch.cat([self.estimator.estimate(item) for item in mel.split(1)])
-            phase = frame_phase(f0, self.mel_spec)
-        if generator.uses_noise:
-            noise = torch.from_numpy(white_noise(0, frames * hop, seed)).to(mel.device)[None, None]
-        context = generator.receptive_field
-        chunk = CHUNK_FRAMES if context is not None else frames
-        audio = torch.empty(batch, frames * hop, device=mel.device)
-        for begin in range(0, frames, chunk):
-            end = min(begin + chunk, frames)
-            first, last = max(0, begin - (context or 0)), min(frames, end + (context or 0))
-            piece = generator(
-                mel[..., first:last],
-                f0=None if f0 is None else f0[..., first:last],
-                noise=None if noise is None else noise[..., first * hop : last * hop].expand(batch, -1, -1),
-                phase=None if phase is None else phase[..., first : first + 1],
-            )
-            audio[:, begin * hop : end * hop] = piece[:, 0, (begin - first) * hop : (end - first) * hop]
-        return audio
 
     @property
     def estimator(self) -> PitchEstimator:

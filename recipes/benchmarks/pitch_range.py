@@ -12,8 +12,8 @@ import sys
 import numpy as np
 import torch
 
+from recipes.evaluate import load_checkpointed
 from vocoders.errors import VocoderError
-from vocoders.models import load
 
 PITCHES = (60, 70, 80, 100, 150, 200, 300, 400, 500, 600, 700, 800, 900, 1000, 1100)
 
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("model", nargs="?", help="as for vocode -m (default: the built-in voice)")
     options = parser.parse_args(arguments)
     try:
-        voc = load(options.model)
+        voc = load_checkpointed(options.model)
         if voc.pitch is None:
             raise VocoderError(f"{voc.name} reads no F0 from the mel")
     except VocoderError as error:
