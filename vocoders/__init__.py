@@ -10,9 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vocoders.analysis import MelSpectrogram
     from vocoders.errors import MelMismatch, VocoderError
-    from vocoders.mel import MelSpec, MelSpectrogram
-    from vocoders.vocoder import Vocoder, load
+    from vocoders.mel import MelSpec
+    from vocoders.models import load
+    from vocoders.vocoder import Vocoder
 
 __all__ = ["MelMismatch", "MelSpec", "MelSpectrogram", "Vocoder", "VocoderError", "load"]
 
@@ -20,9 +22,9 @@ _HOMES = {
     "MelMismatch": "vocoders.errors",
     "VocoderError": "vocoders.errors",
     "MelSpec": "vocoders.mel",
-    "MelSpectrogram": "vocoders.mel",
+    "MelSpectrogram": "vocoders.analysis",
     "Vocoder": "vocoders.vocoder",
-    "load": "vocoders.vocoder",
+    "load": "vocoders.models",
 }
 
 

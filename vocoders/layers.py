@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import wrap_torch_function
 
 from vocoders.stft import reflect_pad
 
@@ -119,25 +120,16 @@ class ConvNeXtBlock2d(nn.Module):
         # is large.
         first = self.pwconv1.weight * self.norm.weight, self.pwconv1.bias + self.pwconv1.weight @ self.norm.bias
         second = self.gamma[:, None] * self.pwconv2.weight, self.gamma * self.pwconv2.bias
-        if torch.is_grad_enabled() or not self.norm.framewise:
-            return x + self._mix(self.norm.standardize(y), first, second)
-        for part, source in zip(y.split(TILE, 1), x.split(TILE, 1)):
-            torch.add(source, self._mix(self.norm.standardize(part), first, second), out=part)
-        return y
-
-    def _mix(self, y, first, second):
-        return pointwise(self.activation(pointwise(y, *first)), *second)
+        y = self.activation(pointwise(self.norm.standardize(y), *first))
+        return x + pointwise(y, *second)
 
 
-import os
-TILE = int(os.environ.get("TILE", 16))
-
-
-def reflect_pad_2d(x: Tensor, rows: int, columns: int) -> Tensor:
-    """Mirror the last two axes of (batch, channels, rows, columns), see ``reflect_pad``."""
-    if x.shape[2] > rows and x.shape[3] > columns:
-        return F.pad(x, (columns, columns, rows, rows), mode="reflect")
-    return reflect_pad(reflect_pad(x, rows, rows, 2), columns, columns, 3)
+@wrap_torch_function(lambda x, *_: (x,))
+def reflect_pad_2d(x: Tensor, frames: int, bins: int) -> Tensor:
+    """Mirror both ends of the last two axes of (batch, channels, frames, bins), see ``reflect_pad``."""
+    if x.shape[2] > frames and x.shape[3] > bins:
+        return F.pad(x, (bins, bins, frames, frames), mode="reflect")
+    return reflect_pad(reflect_pad(x, frames, frames, 2), bins, bins, 3)
 
 
 def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -146,13 +138,19 @@ def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     As a convolution, because oneDNN's reach twice the speed of MKL's matrix products on processors of AMD. Dilated,
     which means nothing for a kernel of 1, because PyTorch keeps plain ones of that size from oneDNN.
     """
-    return F.conv2d(x.permute(0, 3, 1, 2), weight[:, :, None, None], bias, dilation=2).permute(0, 2, 3, 1)
+    x = F.conv2d(x.permute(0, 3, 1, 2), weight[:, :, None, None], bias, (1, 1), (0, 0), (2, 2), 1)
+    return x.permute(0, 2, 3, 1)
 
 
-def along_time(conv: nn.Conv1d | nn.ConvTranspose1d, x: Tensor) -> Tensor:
-    """``conv`` over x (batch, channels, 1, samples), in PyTorch's channels_last format: the fastest one on a CPU."""
-    weight, padding = conv.weight.unsqueeze(2), (0, int(conv.padding[0]))
+def along_time(conv: nn.Module, x: Tensor) -> Tensor:
+    """``conv``, a Conv1d or ConvTranspose1d, over x (batch, channels, 1, samples).
+
+    In PyTorch's channels_last format, in which oneDNN's convolutions are fastest.
+    """
+    assert isinstance(conv, (nn.Conv1d, nn.ConvTranspose1d))
+    weight, padding, dilation = conv.weight.unsqueeze(2), (0, int(conv.padding[0])), (1, conv.dilation[0])
     if isinstance(conv, nn.ConvTranspose1d):
-        return F.conv_transpose2d(x, weight, conv.bias, (1, conv.stride[0]), padding, (0, conv.output_padding[0]))
-    dilation = conv.dilation[0] if conv.kernel_size[0] > 1 else 2  # see ``pointwise``
-    return F.conv2d(x, weight, conv.bias, 1, padding, dilation)
+        more = (0, conv.output_padding[0])
+        return F.conv_transpose2d(x, weight, conv.bias, (1, conv.stride[0]), padding, more, 1, dilation)
+    dilation = dilation if conv.kernel_size[0] > 1 else (2, 2)  # see ``pointwise``
+    return F.conv2d(x, weight, conv.bias, (1, 1), padding, dilation, 1)

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import re
-import warnings
-from collections.abc import Sequence
-from pathlib import Path
+import copy
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vocoders.checkpoint import Checkpoint, load_checkpoint
+from vocoders.analysis import analyze
+from vocoders.checkpoint import Checkpoint
 from vocoders.errors import CheckpointError, VocoderError
-from vocoders.mel import MelSpec, MelSpectrogram, convert_mel, suspicion
-from vocoders.noise import white_noise
-from vocoders.pitch import frame_phase
-
-VOICES = Path(__file__).parent / "voices"
-DEFAULT_VOICE = "openvoices-22k"
-
-# Frames synthesised at once. What an utterance of any length needs in memory is set by this, not by its length.
-CHUNK_FRAMES = 512
-
-
-class MelWarning(UserWarning):
-    """The values of a mel hardly come from the convention it is taken for."""
+from vocoders.inputs import NEEDS_F0, check_f0, check_mel, doubt_mel
+from vocoders.mel import MelSpec, convert_mel
+from vocoders.pitch import PitchEstimator
+from vocoders.stream import Continuation, Stream
 
 
 class Vocoder:
@@ -37,7 +27,8 @@ class Vocoder:
             raise CheckpointError(f"{name or 'the checkpoint'} holds no generator, only a pitch estimator")
         self.name = name
         self.generator = checkpoint.generator.eval()
-        self.pitch = checkpoint.pitch.eval() if checkpoint.pitch is not None else None
+        # In float64: a rounding of F0 that hangs on the size of a batch or of a chunk would add up in the phase.
+        self.pitch = copy.deepcopy(checkpoint.pitch).eval().double() if checkpoint.pitch is not None else None
         self.mel_spec: MelSpec = checkpoint.mel_spec
         self.training = checkpoint.training
 
@@ -59,7 +50,7 @@ class Vocoder:
             raise VocoderError(f"device '{device}' cannot be used here ({reason}); 'cpu' always can") from None
         self.generator.to(target)
         if self.pitch is not None:
-            self.pitch.to(target)
+            self.pitch.to("cpu" if target.type == "mps" else target)  # mps has no float64
         return self
 
     @overload
@@ -88,19 +79,31 @@ class Vocoder:
                 raise VocoderError(f"{len(mel)} mels, but {len(f0)} f0 tracks")
             return [self(item, None if f0 is None else f0[i], seed) for i, item in enumerate(mel)]
         values = self.check_mel(mel)
+        doubt_mel(_array(values), self.mel_spec)
         single = values.dim() == 2
         batch = values[None] if single else values
-        track = None if f0 is None else self._check_f0(f0, batch.shape[0], batch.shape[2])
+        track = None
+        if f0 is not None:
+            checked = check_f0(_array(f0), batch.shape[0], batch.shape[2], self.mel_spec)
+            track = torch.from_numpy(checked).to(self.device)
         with torch.inference_mode():
-            audio = self._synthesize(batch.to(self.device), track, seed or 0)
-        if not torch.isfinite(audio).all():
-            raise VocoderError(
-                "the model's output is not finite: the mel's values are out of all range, or the model is damaged"
-            )
+            audio = Continuation(self, seed or 0)(batch.to(self.device), track, last=True)
         audio = audio[0] if single else audio
         if isinstance(mel, Tensor):
             return audio.to(mel.device).clone()  # outside inference mode: a tensor like any other
         return audio.cpu().numpy()
+
+    def stream(self, mel_chunks: Iterable[Any], seed: int | None = None) -> Iterator[Any]:
+        """Audio while the frames arrive, equal to that of the whole mel.
+
+        Args:
+            mel_chunks: log-mels (n_mels, frames), numpy or torch, one after the other, of one frame or more.
+            seed: as for ``__call__``.
+        Yields: float32 (samples,) of the kind of the chunks, never empty; joined, they are ``voc(mel, seed=seed)``
+            to rounding. See ``Stream``, which takes frames by hand.
+        Raises: VocoderError for a model that cannot stream, a chunk that does not fit, or no frame at all.
+        """
+        return Stream(self, seed).pieces(mel_chunks)  # no generator itself: what cannot be is said at once
 
     def analyze(self, audio: Any, spec: MelSpec | None = None) -> Any:
         """Audio (..., samples) -> float32 log-mel (..., n_mels, frames) of the same kind.
@@ -110,164 +113,26 @@ class Vocoder:
             spec: the convention; the model's when not given.
         Raises: VocoderError for audio that is not floating-point, not finite or shorter than one frame.
         """
-        spec = spec or self.mel_spec
-        values = audio.detach() if isinstance(audio, Tensor) else torch.from_numpy(_plain(np.asarray(audio)))
-        if not values.is_floating_point():
-            raise VocoderError(f"audio must hold floats in [-1, 1], this holds {audio.dtype}")
-        if values.dim() == 0 or values.shape[-1] < spec.hop_length:
-            raise VocoderError(
-                f"the audio is shorter than one frame: {values.shape[-1] if values.dim() else 1} samples at "
-                f"{spec.sample_rate} Hz, a frame has {spec.hop_length}"
-            )
-        if not torch.isfinite(values).all():
-            raise VocoderError("the audio holds NaN or infinite samples")
-        mel = MelSpectrogram(spec, torch.float64)(values.cpu()).float()
-        return mel.to(values.device) if isinstance(audio, Tensor) else mel.numpy()
+        return analyze(audio, spec or self.mel_spec)
 
     def convert(self, mel: Any, source: MelSpec) -> Any:
         """A mel of another convention in this model's, of the same kind. Raises MelMismatch where it cannot be."""
-        if isinstance(mel, Tensor):
-            return convert_mel(mel, source, self.mel_spec)
-        return convert_mel(torch.from_numpy(mel), source, self.mel_spec).numpy()
+        return convert_mel(mel, source, self.mel_spec)
 
     def check_mel(self, mel: Any) -> Tensor:
-        """The mel as float32, (n_mels, frames) or (batch, n_mels, frames), if it fits: raises VocoderError, warns."""
-        values = mel if isinstance(mel, Tensor) else torch.from_numpy(_plain(np.asarray(mel)))
-        spec = self.mel_spec
-        shape = tuple(values.shape)
-        if not values.is_floating_point():
-            raise VocoderError(f"a mel must hold floats, this one holds {str(mel.dtype).removeprefix('torch.')}")
-        if len(shape) not in (2, 3):
-            raise VocoderError(
-                f"a mel must be (n_mels, frames) or (batch, n_mels, frames), this one is {len(shape)}-D: {shape}"
-            )
-        if shape[-1] == 0 or 0 in shape:
-            raise VocoderError(f"the mel is empty: shape {shape}")
-        if shape[-2] != spec.n_mels:
-            hint = ""
-            if shape[-1] == spec.n_mels:
-                hint = (
-                    f"; it looks transposed, (frames, n_mels): pass mel{'.T' if len(shape) == 2 else '.swapaxes(1, 2)'}"
-                )
-            raise VocoderError(
-                f"the model expects {spec.n_mels} mels ({spec.name}), this mel has {shape[-2]}: shape {shape}{hint}"
-            )
-        values = values.detach().float()
-        if not torch.isfinite(values).all():
-            count = int((~torch.isfinite(values)).sum())
-            raise VocoderError(f"the mel holds {count} NaN or infinite values of {values.numel()}")
-        doubt = suspicion(values.cpu().numpy(), spec)
-        if doubt:
-            warnings.warn(doubt, MelWarning, stacklevel=3)
-        return values
+        """The mel as float32, (n_mels, frames) or (batch, n_mels, frames), if it fits: raises VocoderError."""
+        values = check_mel(_array(mel), self.mel_spec)
+        return mel.detach().float() if isinstance(mel, Tensor) else torch.from_numpy(values)
 
-    def _check_f0(self, f0: Any, batch: int, frames: int) -> Tensor:
-        """float32 (batch, 1, frames)."""
-        values = f0.detach() if isinstance(f0, Tensor) else torch.from_numpy(_plain(np.asarray(f0)))
-        if values.shape not in ((frames,), (batch, frames), (batch, 1, frames)) or values.numel() != batch * frames:
-            raise VocoderError(
-                f"f0 must hold one value a frame, {frames} for each of {batch} mels; it has shape {tuple(values.shape)}"
-            )
-        values = values.reshape(batch, 1, frames).float()
-        low, high, limit = float(values.min()), float(values.max()), self.sample_rate / 2
-        if not 0 <= low <= high <= limit:  # NaN compares false
-            raise VocoderError(f"f0 must be in Hz, from 0 (unvoiced) to {limit:g}; it holds {low:g} to {high:g}")
-        return values.to(self.device)
-
-    def _synthesize(self, mel: Tensor, f0: Tensor | None, seed: int) -> Tensor:
-        """(batch, n_mels, frames) -> (batch, samples), in chunks where the generator's context is bounded.
-
-        A chunk is given its whole context, and noise and harmonic phase are those of the utterance, so that chunks
-        join to what the whole utterance would have been.
-        """
-        generator, hop = self.generator, self.mel_spec.hop_length
-        batch, _, frames = mel.shape
-        phase = noise = None
-        if generator.uses_f0:
-            if f0 is None:
-                # One by one: a rounding of F0 that hangs on the size of the batch would add up in the phase.
-                f0 = torch.cat([self._estimate_f0(item) for item in mel.split(1)])
-            phase = frame_phase(f0, self.mel_spec)
-        if generator.uses_noise:
-            noise = torch.from_numpy(white_noise(0, frames * hop, seed)).to(mel.device)[None, None]
-        context = generator.receptive_field
-        chunk = CHUNK_FRAMES if context is not None else frames
-        audio = torch.empty(batch, frames * hop, device=mel.device)
-        for begin in range(0, frames, chunk):
-            end = min(begin + chunk, frames)
-            first, last = max(0, begin - (context or 0)), min(frames, end + (context or 0))
-            piece = generator(
-                mel[..., first:last],
-                f0=None if f0 is None else f0[..., first:last],
-                noise=None if noise is None else noise[..., first * hop : last * hop].expand(batch, -1, -1),
-                phase=None if phase is None else phase[..., first : first + 1],
-            )
-            audio[:, begin * hop : end * hop] = piece[:, 0, (begin - first) * hop : (end - first) * hop]
-        return audio
-
-    def _estimate_f0(self, mel: Tensor) -> Tensor:
+    @property
+    def estimator(self) -> PitchEstimator:
+        """Raises VocoderError when the model has none."""
         if self.pitch is None:
-            raise VocoderError("this model needs f0 and has no estimator of its own; pass f0, in Hz per frame")
-        return self.pitch.estimate(mel)
+            raise VocoderError(NEEDS_F0)
+        return self.pitch
 
 
-def _plain(array: np.ndarray) -> np.ndarray:
-    """The array in a form torch takes; numbers only."""
-    if array.dtype.kind not in "fiub":
-        raise VocoderError(f"expected an array of floats, got dtype {array.dtype}")
-    if array.dtype.kind == "f":
-        return np.array(array, dtype=np.float32)  # also big-endian and float16 files
-    return np.ascontiguousarray(array).astype(np.int64)
-
-
-def load(model: str | Path | None = None, device: str | torch.device = "cpu") -> Vocoder:
-    """A vocoder, ready to use.
-
-    Args:
-        model: None for the built-in voice; a built-in voice's name; the path of a checkpoint; or "org/name", a
-            repository of the Hugging Face hub that holds model.safetensors.
-        device: where to run it.
-    Raises: VocoderError for an unknown model, CheckpointError for one that cannot be read.
-    """
-    name, path = find_model(model)
-    return Vocoder(load_checkpoint(path), name).to(device)
-
-
-def find_model(model: str | Path | None = None) -> tuple[str, Path]:
-    """The name and the checkpoint file of a model, named as for ``load``."""
-    name = str(model or DEFAULT_VOICE)
-    voice = VOICES / f"{name}.safetensors"
-    if voice.is_file():
-        return name, voice
-    if Path(name).exists() or name.endswith(".safetensors"):
-        return name, Path(name)
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        return name, _from_hub(name)
-    raise VocoderError(
-        f"unknown model '{name}': neither a file, nor a built-in voice ({', '.join(list_voices())}), "
-        f"nor a repository 'org/name' of the Hugging Face hub"
-    )
-
-
-def list_voices() -> list[str]:
-    """The names of the built-in voices."""
-    return sorted(path.stem for path in VOICES.glob("*.safetensors"))
-
-
-def _from_hub(name: str) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        try:  # what is in the cache needs no network
-            return Path(hf_hub_download(name, "model.safetensors", local_files_only=True))
-        except LocalEntryNotFoundError:
-            return Path(hf_hub_download(name, "model.safetensors"))
-    except LocalEntryNotFoundError:
-        raise VocoderError(
-            f"'{name}' is no local file, not in the local cache, and the Hugging Face hub cannot be reached"
-        ) from None
-    except (HfHubHTTPError, HFValidationError) as error:
-        raise VocoderError(
-            f"cannot load '{name}' from the Hugging Face hub: {str(error).strip().splitlines()[0]}"
-        ) from None
+def _array(values: Any) -> np.ndarray:
+    if isinstance(values, Tensor):
+        return (values.float() if values.is_floating_point() else values).numpy(force=True)
+    return np.asarray(values)

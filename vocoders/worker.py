@@ -13,9 +13,10 @@ from tqdm import tqdm
 
 from vocoders.audio import encode_audio, encode_mel, read_array, read_audio, read_file, read_mel, resample, write_file
 from vocoders.errors import VocoderError
+from vocoders.inputs import MelWarning
 from vocoders.jobs import AUDIO_SUFFIXES, MEL_SUFFIXES, Job
 from vocoders.mel import MelSpec, suspicion
-from vocoders.vocoder import MelWarning, load
+from vocoders.models import load
 
 
 class Notes:
@@ -95,9 +96,7 @@ class Worker:
         source = stored or self.convention
         if source and source != own and mel.dtype.kind == "f":
             mel = self.voc.convert(mel.astype(np.float32), source)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", MelWarning)  # said below, and only of what carries no convention
-            self.voc.check_mel(mel)
+        self.voc.check_mel(mel)
         if source is None:
             self.notes.say(
                 f"{name} carries no mel convention; taken as the model's, {own.name} ({own.n_mels} mels, "
@@ -119,7 +118,7 @@ class Worker:
 
     def _synthesize(self, mel: np.ndarray, name: str) -> np.ndarray:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", MelWarning)
+            warnings.simplefilter("ignore", MelWarning)  # said in _mel, and only of what carries no convention
             audio = self.voc(mel, self.f0, self.seed)
         peak = float(abs(audio).max())
         if peak > 1:

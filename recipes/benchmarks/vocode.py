@@ -28,7 +28,7 @@ from vocoders.generators.istftnet import ISTFTNET_CONFIGS
 from vocoders.generators.parallel_wavegan import PARALLEL_WAVEGAN_CONFIGS
 from vocoders.generators.wavehax import WAVEHAX_CONFIGS
 from vocoders.mel import CONVENTIONS, MelSpec
-from vocoders.vocoder import load
+from vocoders.models import load
 
 # Does what ``vocode in.npz -o out.wav`` does, with a clock between its parts.
 _TIMED = """

@@ -119,6 +119,7 @@ class ParallelWaveGAN(Generator):
         context = self.config.context
         c = self.conv_in(F.pad(self.standardize(mel), (context, context), mode="replicate"))
         for rate, smooth in zip(self.config.upsample_rates, self.smooth, strict=True):
+            assert isinstance(smooth, nn.Conv2d)
             c = stretch(c, rate, smooth.weight.flatten())
         c = c.unsqueeze(2).contiguous(memory_format=torch.channels_last)
         x = along_time(self.first_conv, noise.unsqueeze(2)).contiguous(memory_format=torch.channels_last)
@@ -136,5 +137,7 @@ def stretch(x: Tensor, rate: int, weight: Tensor) -> Tensor:
     Each new sample is a sum of three old ones, the same sum for every sample of the same phase.
     """
     phases = torch.stack([F.pad(weight, (p, rate - 1 - p)).reshape(3, rate).sum(1) for p in range(rate)])
-    y = F.conv1d(x.flatten(0, 1).unsqueeze(1), phases.unsqueeze(1), padding=1)  # (batch * channels, rate, samples)
+    y = F.conv1d(
+        x.flatten(0, 1).unsqueeze(1), phases.unsqueeze(1), None, (1,), (1,), (1,), 1
+    )  # (batch * channels, rate, samples)
     return y.transpose(1, 2).reshape(*x.shape[:2], -1)
