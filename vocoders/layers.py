@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -73,6 +74,13 @@ class LayerNorm2d(nn.Module):
         """All but the affine transform."""
         return F.layer_norm(x, x.shape[2:] if self.framewise else x.shape[1:], eps=self.eps)
 
+    def standardizer(self, x: Tensor) -> Callable[[Tensor], Tensor]:
+        """What ``standardize`` does to x as a function of some of its frames; for norms over all frames."""
+        mean = x.mean((1, 2, 3), keepdim=True)
+        squares = [torch.linalg.vector_norm(y - mean, dim=(1, 2, 3), keepdim=True).square() for y in x.split(_TILE, 1)]
+        scale = (torch.stack(squares).sum(0) / x[0].numel() + self.eps).rsqrt()
+        return lambda y: (y - mean) * scale
+
 
 class ConvNeXtBlock2d(nn.Module):
     """ConvNeXt block over time and frequency, (batch, frames, bins, channels) -> the same shape.
@@ -115,13 +123,26 @@ class ConvNeXtBlock2d(nn.Module):
         y = x.permute(0, 3, 1, 2)
         if self.padding_mode == "reflect":
             y = reflect_pad_2d(y, *self.reach)
-        y = self.dwconv(y).permute(0, 2, 3, 1)
+        return self.mix(x, self.dwconv(y).permute(0, 2, 3, 1))
+
+    @wrap_torch_function(lambda self, x, y: (x, y))
+    def mix(self, x: Tensor, y: Tensor) -> Tensor:
+        """x plus what the layers behind the depthwise convolution make of its result y."""
         # The norm's affine transform and the scale gamma go into the weights beside them: three passes less over what
         # is large.
         first = self.pwconv1.weight * self.norm.weight, self.pwconv1.bias + self.pwconv1.weight @ self.norm.bias
         second = self.gamma[:, None] * self.pwconv2.weight, self.gamma * self.pwconv2.bias
-        y = self.activation(pointwise(self.norm.standardize(y), *first))
-        return x + pointwise(y, *second)
+        if torch.is_grad_enabled():
+            return x + pointwise(self.activation(pointwise(self.norm.standardize(y), *first)), *second)
+        # A few frames at a time, which stay in the cache.
+        standardize = self.norm.standardize if self.norm.framewise else self.norm.standardizer(y)
+        for some_x, some_y in zip(x.split(_TILE, 1), y.split(_TILE, 1), strict=True):
+            hidden = self.activation(pointwise(standardize(some_y), *first))
+            torch.add(some_x, pointwise(hidden, *second), out=some_y)
+        return y
+
+
+_TILE = 32  # frames
 
 
 @wrap_torch_function(lambda x, *_: (x,))

@@ -16,9 +16,6 @@ from vocoders.noise import white_noise
 if TYPE_CHECKING:
     from vocoders.vocoder import Vocoder
 
-# Frames synthesised at once. What an utterance of any length needs in memory is set by this, not by its length.
-CHUNK_FRAMES = 512
-
 
 class Continuation:
     """A batch of utterances, as far as synthesised: what they need to go on."""
@@ -39,7 +36,7 @@ class Continuation:
         """
         generator, hop = self.vocoder.generator, self.vocoder.mel_spec.hop_length
         batch, _, frames = mel.shape
-        chunk = CHUNK_FRAMES if generator.receptive_field is not None else max(frames, 1)
+        chunk = generator.chunk_frames if generator.receptive_field is not None else max(frames, 1)
         audio = []
         for begin in range(0, max(frames, 1), chunk):
             count = min(chunk, frames - begin)

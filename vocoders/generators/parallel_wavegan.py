@@ -76,6 +76,7 @@ class ParallelWaveGAN(Generator):
     config: ParallelWaveGANConfig
     uses_noise = True
     uses_weight_norm = True
+    chunk_frames = 64  # of 128 channels at the sample rate: more would not stay in the cache
 
     def __init__(self, config: ParallelWaveGANConfig, mel_spec: MelSpec) -> None:
         super().__init__(config, mel_spec)
@@ -137,7 +138,5 @@ def stretch(x: Tensor, rate: int, weight: Tensor) -> Tensor:
     Each new sample is a sum of three old ones, the same sum for every sample of the same phase.
     """
     phases = torch.stack([F.pad(weight, (p, rate - 1 - p)).reshape(3, rate).sum(1) for p in range(rate)])
-    y = F.conv1d(
-        x.flatten(0, 1).unsqueeze(1), phases.unsqueeze(1), None, (1,), (1,), (1,), 1
-    )  # (batch * channels, rate, samples)
+    y = F.conv1d(x.flatten(0, 1).unsqueeze(1), phases.unsqueeze(1), None, (1,), (1,), (1,), 1)
     return y.transpose(1, 2).reshape(*x.shape[:2], -1)
