@@ -27,7 +27,7 @@ from vocoders.noise import white_noise
 VERSION = "1"  # of the graph's inputs, outputs and metadata, see export.py
 
 # Frames synthesised at once. What an utterance of any length needs in memory is set by this, not by its length.
-CHUNK_FRAMES = 512
+_CHUNK_FRAMES = 512
 
 
 class OnnxVocoder:
@@ -67,6 +67,11 @@ class OnnxVocoder:
     @property
     def sample_rate(self) -> int:
         return self.mel_spec.sample_rate
+
+    @property
+    def chunk_frames(self) -> int | None:
+        """Frames that long utterances are synthesised in at a time; None where only the whole will do."""
+        return None if self.receptive_field is None else _CHUNK_FRAMES
 
     @property
     def uses_f0(self) -> bool:
@@ -114,7 +119,7 @@ class OnnxVocoder:
             raise VocoderError(NEEDS_F0)
         utterance = _Utterance(self, seed, f0 is not None)
         frames = mel.shape[-1]
-        chunk = frames if self.receptive_field is None else CHUNK_FRAMES
+        chunk = self.chunk_frames or frames
         pieces = []
         for begin in range(0, frames, chunk):
             part = slice(begin, begin + chunk)

@@ -43,6 +43,11 @@ class Vocoder:
     def device(self) -> torch.device:
         return next(self.generator.parameters()).device
 
+    @property
+    def chunk_frames(self) -> int | None:
+        """Frames that long utterances are synthesised in at a time; None where only the whole will do."""
+        return None if self.generator.receptive_field is None else self.generator.chunk_frames
+
     def to(self, device: str | torch.device) -> Vocoder:
         """Move to a device, such as "cuda". Raises VocoderError when it is not there."""
         try:
