@@ -42,12 +42,13 @@ class ConvNeXtBlock1d(nn.Module):
         self.dwconv = nn.Conv1d(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
         self.norm = nn.LayerNorm(channels)
         self.pwconv1 = nn.Linear(channels, channels * expansion)
+        self.activation = nn.GELU()
         self.pwconv2 = nn.Linear(channels * expansion, channels)
         self.gamma = nn.Parameter(torch.full((channels,), scale))
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm(self.dwconv(x).transpose(1, 2))
-        y = self.pwconv2(F.gelu(self.pwconv1(y)))
+        y = self.pwconv2(self.activation(self.pwconv1(y)))
         return x + (self.gamma * y).transpose(1, 2)
 
 
