@@ -152,7 +152,11 @@ class OnnxVocoder:
 
 
 class OnnxStream:
-    """One utterance, synthesised while its frames arrive: ``Stream`` for an exported model, without torch."""
+    """One utterance, synthesised while its frames arrive: ``Stream`` for an exported model, without torch.
+
+    Each push that gives audio computes its context, ``lookahead`` and the same again before it, anew: pushes of that
+    many frames and more are the economical ones.
+    """
 
     def __init__(self, vocoder: OnnxVocoder, seed: int | None = None) -> None:
         """Raises VocoderError when the model cannot stream."""
@@ -265,7 +269,7 @@ def _open(path: Path, device: str) -> Any:
     if not path.is_file():
         raise CheckpointError(f"there is no model {path}")
     kind, _, number = device.partition(":")
-    provider: Any = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}.get(kind)
+    provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}.get(kind)
     if provider not in onnxruntime.get_available_providers() or not (number or "0").isdecimal():
         raise VocoderError(
             f"device '{device}' cannot be used here for an exported model; this onnxruntime has "
@@ -273,9 +277,12 @@ def _open(path: Path, device: str) -> Any:
         )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what is wrong is said by the exception
-    provider = (provider, {"device_id": number or "0"}) if kind == "cuda" else provider
+    choice = (provider, {"device_id": number or "0"}) if kind == "cuda" else provider
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=[provider])
+        session = onnxruntime.InferenceSession(str(path), options, providers=[choice])
     except Exception as error:  # onnxruntime raises a class of its own for each status
         reason = str(error).split("\n")[0]
         raise CheckpointError(f"{path} is not a readable ONNX model, or cannot be run here ({reason})") from None
+    if provider not in session.get_providers():  # it would fall back in silence
+        raise VocoderError(f"device '{device}' cannot be used here: onnxruntime finds no CUDA that fits it")
+    return session
