@@ -23,6 +23,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +40,7 @@ from vocoders.errors import CheckpointError, VocoderError
 from vocoders.files import replacing
 from vocoders.generators import generator_name
 from vocoders.onnx_vocoder import VERSION
+from vocoders.pitch import PitchEstimator
 from vocoders.stft import STFT, reflect_pad
 
 OPSET = 20  # the first with Gelu; ONNX Runtime 1.17 and later run it
@@ -83,6 +85,65 @@ class RealSTFT(STFT):
         return (audio[..., inside] / envelope[..., inside].clamp_min(1e-8)).reshape(*shape, -1)
 
 
+class MatrixConv1d(nn.Module):
+    """A convolution over time as products with one matrix for each tap: ONNX Runtime has none in float64.
+
+    Same length, stride 1; dense or depthwise.
+    """
+
+    def __init__(self, conv: nn.Conv1d) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, frames, taps = self.conv.weight, x.shape[-1], self.conv.kernel_size[0]
+        x = F.pad(x, (taps // 2, taps // 2))
+        parts = [x[..., k : k + frames] for k in range(taps)]
+        if self.conv.groups == 1:
+            products = [weight[..., k] @ part for k, part in enumerate(parts)]
+        else:
+            products = [weight[..., k] * part for k, part in enumerate(parts)]
+        bias = self.conv.bias
+        assert bias is not None
+        return sum(products, bias[:, None])
+
+
+class TabulatedGELU(nn.Module):
+    """GELU in float64 to 1e-10, by a table of the error function and its slope: ONNX Runtime has none in float64.
+
+    erf(z + d) = erf(z) + erf'(z) (d - z d^2 + ...), erf'(z) = 2 / sqrt(pi) exp(-z^2), for z = i / 1024 in [-6, 6].
+    """
+
+    table: Tensor
+    root: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        z = torch.arange(-6 * 1024, 6 * 1024 + 1, dtype=torch.float64) / 1024
+        self.register_buffer("table", torch.stack([torch.erf(z), 2 / math.sqrt(math.pi) * torch.exp(-z * z)], 1))
+        self.register_buffer("root", torch.tensor(2.0, dtype=torch.float64).sqrt())
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = (x / self.root).clamp(-6, 6)
+        entry = (z * 1024).round()
+        near = entry / 1024
+        d = z - near
+        erf, slope = F.embedding(entry.long() + 6 * 1024, self.table).unbind(-1)
+        return x / 2 * (1 + erf + slope * (d - near * d * d))
+
+
+def in_float64(estimator: PitchEstimator) -> PitchEstimator:
+    """A copy in float64, as Vocoder has it, of what ONNX Runtime can do in float64."""
+    estimator, gelu = copy.deepcopy(estimator).cpu().eval().double(), TabulatedGELU()
+    for module in list(estimator.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.Conv1d):
+                setattr(module, name, MatrixConv1d(child))
+            elif isinstance(child, nn.GELU):
+                setattr(module, name, gelu)
+    return estimator.requires_grad_(False)
+
+
 class Graph(nn.Module):
     """What is exported: generator and estimator as one module. See the head of this file."""
 
@@ -96,7 +157,7 @@ class Graph(nn.Module):
                     setattr(module, name, RealSTFT(child))
         self.pitch = None
         if self.generator.uses_f0 and checkpoint.pitch is not None:
-            self.pitch = copy.deepcopy(checkpoint.pitch).cpu().eval().requires_grad_(False)
+            self.pitch = in_float64(checkpoint.pitch)
 
     def forward(
         self, mel: Tensor, f0: Tensor | None = None, noise: Tensor | None = None, phase: Tensor | None = None

@@ -78,6 +78,10 @@ class OnnxVocoder:
         return "f0" in self._inputs
 
     @property
+    def uses_noise(self) -> bool:
+        return "noise" in self._inputs
+
+    @property
     def estimates_f0(self) -> bool:
         """Whether it reads F0 from the mel where none is given."""
         return "used_f0" in self._outputs
@@ -94,7 +98,8 @@ class OnnxVocoder:
                 list of (n_mels, frames) of any lengths.
             f0: in Hz per frame, 0 = unvoiced: (frames,) or (batch, frames), or a list like ``mel``. Estimated from
                 the mel when not given; ignored by generators that do without.
-            seed: of the noise; the same seed gives the same audio, and not giving one is the seed 0.
+            seed: of the noise; the same seed gives the same audio, and not giving one is the seed 0. Every item of a
+                batch sounds as it does alone, to rounding.
         Returns: float32 audio, (samples,) or (batch, samples) with samples = frames * hop_length; a list for a list.
             Nominally in [-1, 1], not clipped.
         Raises: VocoderError for a mel or an f0 that does not fit. Warns with MelWarning when the values look like
@@ -108,37 +113,20 @@ class OnnxVocoder:
         doubt_mel(values, self.mel_spec)
         batch = values[None] if values.ndim == 2 else values
         items, _, frames = batch.shape
-        tracks = None if f0 is None else check_f0(np.asarray(f0), items, frames, self.mel_spec)
-        # One by one: a rounding of F0 that hangs on the size of the batch would add up in the phase.
-        audio = [self._synthesize(batch[i], None if tracks is None else tracks[i], seed) for i in range(items)]
-        return audio[0] if values.ndim == 2 else np.stack(audio)
-
-    def _synthesize(self, mel: np.ndarray, f0: np.ndarray | None, seed: int | None) -> np.ndarray:
-        """(n_mels, frames), and F0 (1, frames) -> (samples,), in chunks where the generator's context is bounded."""
-        if f0 is None and self.uses_f0 and not self.estimates_f0:
-            raise VocoderError(NEEDS_F0)
-        utterance = _Utterance(self, seed, f0 is not None)
-        frames = mel.shape[-1]
+        track = None if f0 is None else check_f0(np.asarray(f0), items, frames, self.mel_spec)
+        continuation = Continuation(self, seed, items, track is not None)
         chunk = self.chunk_frames or frames
         pieces = []
         for begin in range(0, frames, chunk):
-            part = slice(begin, begin + chunk)
-            pieces.append(utterance.advance(mel[:, part], None if f0 is None else f0[:, part], begin + chunk >= frames))
-        return np.concatenate(pieces)
+            here = slice(begin, begin + chunk)
+            given = None if track is None else track[..., here]
+            pieces.append(continuation(batch[..., here], given, last=begin + chunk >= frames))
+        audio = np.concatenate(pieces, 1)
+        return audio[0] if values.ndim == 2 else audio
 
     def stream(self, mel_chunks: Iterable[Any], seed: int | None = None) -> Iterator[np.ndarray]:
         """Audio while the frames arrive, equal to that of the whole mel; see ``Vocoder.stream``."""
-        return self._pieces(
-            OnnxStream(self, seed), mel_chunks
-        )  # not a generator itself: what cannot be is said at once
-
-    @staticmethod
-    def _pieces(stream: OnnxStream, mel_chunks: Iterable[Any]) -> Iterator[np.ndarray]:
-        for mel in mel_chunks:
-            if len(audio := stream.push(mel)):
-                yield audio
-        if len(audio := stream.finish()):
-            yield audio
+        return OnnxStream(self, seed).pieces(mel_chunks)  # no generator itself: what cannot be is said at once
 
     def analyze(self, audio: Any, spec: MelSpec | None = None) -> Any:
         """Audio -> log-mel, as ``Vocoder.analyze``. It needs torch: raises VocoderError when that is not installed."""
@@ -160,7 +148,7 @@ class OnnxVocoder:
         return check_mel(np.asarray(mel), self.mel_spec)
 
     def run(
-        self, mel: np.ndarray, f0: np.ndarray, noise: np.ndarray, phase: np.ndarray
+        self, mel: np.ndarray, f0: np.ndarray, noise: np.ndarray | None, phase: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """The graph itself, its inputs as in export.py, where those it does not need are left out: audio and F0."""
         given = {"mel": mel, "f0": f0, "noise": noise, "phase": phase}
@@ -169,18 +157,20 @@ class OnnxVocoder:
 
 
 class OnnxStream:
-    """One utterance, synthesised while its frames arrive: ``Stream`` for an exported model, without torch."""
+    """One utterance, synthesised while its frames arrive: ``Stream`` for an exported model, without torch.
+
+    Each push that gives audio computes its context, ``lookahead`` and the same again before it, anew: pushes of that
+    many frames and more are the economical ones.
+    """
 
     def __init__(self, vocoder: OnnxVocoder, seed: int | None = None) -> None:
         """Raises VocoderError when the model cannot stream."""
         if vocoder.receptive_field is None:
             raise VocoderError(CANNOT_STREAM)
-        if vocoder.uses_f0 and not vocoder.estimates_f0:
-            raise VocoderError(NEEDS_F0)
         self.vocoder = vocoder
+        self._continuation: Continuation | None = Continuation(vocoder, seed)  # None when it is over
         # Frames that must follow a frame before its audio is final.
         self.lookahead: int = vocoder.receptive_field + vocoder.pitch_receptive_field
-        self._utterance: _Utterance | None = _Utterance(vocoder, seed)  # None when it is over
 
     def push(self, mel: Any) -> np.ndarray:
         """The next frames of the log-mel (n_mels, frames) -> the audio that is final now, (samples,), perhaps none.
@@ -198,7 +188,7 @@ class OnnxStream:
 
         Raises VocoderError when no frame ever came, or the stream is over already.
         """
-        if self._utterance and self._utterance.end == 0:
+        if self._continuation and self._continuation.frames == 0:
             raise VocoderError(STREAM_EMPTY)
         return self._advance(np.empty((self.vocoder.mel_spec.n_mels, 0), np.float32), last=True)
 
@@ -211,57 +201,65 @@ class OnnxStream:
             yield audio
 
     def _advance(self, mel: np.ndarray, last: bool) -> np.ndarray:
-        utterance, self._utterance = self._utterance, None  # over, too, when something goes wrong
-        if utterance is None:
+        continuation, self._continuation = self._continuation, None  # over, too, when something goes wrong
+        if continuation is None:
             raise VocoderError(STREAM_OVER)
-        audio = utterance.advance(mel, None, last)
+        audio = continuation(mel[None], last=last)[0]
         if not last:
-            self._utterance = utterance
+            self._continuation = continuation
         return audio
 
 
-class _Utterance:
-    """What a chunk needs of those before it: mel and F0 of its context, the phase there, how far the audio is out."""
+class Continuation:
+    """A batch of utterances, as far as synthesised: what they need to go on."""
 
-    def __init__(self, vocoder: OnnxVocoder, seed: int | None, given_f0: bool = False) -> None:
-        self._vocoder = vocoder
-        self._seed = seed or 0
-        self._context = vocoder.receptive_field or 0  # of the whole utterance, which comes at once, nothing waits
+    def __init__(self, vocoder: OnnxVocoder, seed: int | None, items: int = 1, given_f0: bool = False) -> None:
+        """Raises VocoderError when the model needs F0 and has it neither given nor from an estimator."""
+        if vocoder.uses_f0 and not vocoder.estimates_f0 and not given_f0:
+            raise VocoderError(NEEDS_F0)
+        self.vocoder = vocoder
+        self.seed = seed or 0
+        self.frames = 0  # that have come
+        self._context = vocoder.receptive_field or 0  # a whole utterance comes at once and waits for nothing
         self._pitch_context = 0 if given_f0 else vocoder.pitch_receptive_field
-        self._mel = np.empty((vocoder.mel_spec.n_mels, 0), np.float32)  # from frame _first on
-        self._f0 = np.empty((1, 0), np.float32)  # likewise, negative where it is not final
-        self._phase = 0.0  # at frame _first, in cycles
-        self._first = 0
+        self._mel = np.empty((items, vocoder.mel_spec.n_mels, 0), np.float32)  # of the frames still needed
+        self._f0 = np.empty((items, 1, 0), np.float32)  # likewise; negative where the estimate is not final
+        self._phase = np.zeros((items, 1, 1))  # at the first of them, in cycles
         self._done = 0  # frames whose audio is out
 
-    @property
-    def end(self) -> int:
-        """Frames given so far."""
-        return self._first + self._mel.shape[1]
+    def __call__(self, mel: np.ndarray, f0: np.ndarray | None = None, last: bool = False) -> np.ndarray:
+        """The next frames, with ``last`` the last ones -> float32 (items, samples): all audio that is final now.
 
-    def advance(self, mel: np.ndarray, f0: np.ndarray | None, last: bool) -> np.ndarray:
-        """Take more frames; returns the audio (samples,) of all that have their context now."""
-        spec = self._vocoder.mel_spec
-        self._mel = np.concatenate([self._mel, mel], 1)
-        self._f0 = np.concatenate([self._f0, np.full_like(mel[:1], -1) if f0 is None else f0], 1)
-        ready = self.end if last else self.end - self._context - self._pitch_context
+        Args:
+            mel: float32 (items, n_mels, frames), of any number of frames.
+            f0: float32 (items, 1, frames) in every call, or never.
+        Raises: VocoderError when the model gives what is not finite.
+        """
+        spec = self.vocoder.mel_spec
+        items = len(mel)
+        self._mel = np.concatenate([self._mel, mel], 2)
+        self._f0 = np.concatenate([self._f0, np.full_like(mel[:, :1], -1) if f0 is None else f0], 2)
+        self.frames += mel.shape[2]
+        known = self.frames - self._pitch_context  # frames whose F0 is final
+        ready = self.frames if last else known - self._context
         if ready <= self._done:
-            return np.empty(0, np.float32)
-        noise = white_noise(self._first * spec.hop_length, self.end * spec.hop_length, self._seed)
-        audio, used = self._vocoder.run(
-            self._mel[None], self._f0[None], noise[None, None], np.full((1, 1, 1), self._phase)
-        )
-        begin, end = ((frame - self._first) * spec.hop_length for frame in (self._done, ready))
-        audio = audio[0, 0, begin:end]
+            return np.empty((items, 0), np.float32)
+        first = self.frames - self._mel.shape[2]
+        noise = None
+        if self.vocoder.uses_noise:
+            drawn = white_noise(first * spec.hop_length, self.frames * spec.hop_length, self.seed)
+            noise = np.tile(drawn, (items, 1, 1))
+        audio, used = self.vocoder.run(self._mel, self._f0, noise, self._phase)
+        audio = audio[:, 0, (self._done - first) * spec.hop_length : (ready - first) * spec.hop_length]
         if not np.isfinite(audio).all():
             raise VocoderError(NOT_FINITE)
         self._done = ready
-        known = self.end - self._pitch_context - self._first
-        self._f0[:, :known] = used[0, :, :known]
-        drop = max(0, min(ready - self._context - self._first, known - self._pitch_context))
-        cycles = self._f0[:, :drop].astype(np.float64) * spec.hop_length / spec.sample_rate
-        self._phase = float((self._phase + cycles.sum()) % 1.0)
-        self._mel, self._f0, self._first = self._mel[:, drop:], self._f0[:, drop:], self._first + drop
+        if not last:
+            self._f0[..., : known - first] = used[..., : known - first]
+            drop = max(0, min(ready - self._context, known - self._pitch_context) - first)
+            cycles = self._f0[..., :drop].astype(np.float64) * spec.hop_length / spec.sample_rate
+            self._phase = (self._phase + cycles.sum(2, keepdims=True)) % 1.0
+            self._mel, self._f0 = self._mel[..., drop:], self._f0[..., drop:]
         return audio
 
 
@@ -276,7 +274,7 @@ def _open(path: Path, device: str) -> Any:
     if not path.is_file():
         raise CheckpointError(f"there is no model {path}")
     kind, _, number = device.partition(":")
-    provider: Any = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}.get(kind)
+    provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}.get(kind)
     if provider not in onnxruntime.get_available_providers() or not (number or "0").isdecimal():
         raise VocoderError(
             f"device '{device}' cannot be used here for an exported model; this onnxruntime has "
@@ -284,9 +282,12 @@ def _open(path: Path, device: str) -> Any:
         )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what is wrong is said by the exception
-    provider = (provider, {"device_id": number or "0"}) if kind == "cuda" else provider
+    choice = (provider, {"device_id": number or "0"}) if kind == "cuda" else provider
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=[provider])
+        session = onnxruntime.InferenceSession(str(path), options, providers=[choice])
     except Exception as error:  # onnxruntime raises a class of its own for each status
         reason = str(error).split("\n")[0]
         raise CheckpointError(f"{path} is not a readable ONNX model, or cannot be run here ({reason})") from None
+    if provider not in session.get_providers():  # it would fall back in silence
+        raise VocoderError(f"device '{device}' cannot be used here: onnxruntime finds no CUDA that fits it")
+    return session
