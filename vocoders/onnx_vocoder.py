@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -277,6 +278,8 @@ def _open(path: Path, device: str) -> Any:
         )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what is wrong is said by the exception
+    threads = os.environ.get("OMP_NUM_THREADS", "")  # which torch heeds as well
+    options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0  # 0: a thread for each core
     choice = (provider, {"device_id": number or "0"}) if kind == "cuda" else provider
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=[choice])
