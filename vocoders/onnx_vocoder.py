@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
@@ -82,10 +82,6 @@ class OnnxVocoder:
         """Whether it reads F0 from the mel where none is given."""
         return "used_f0" in self._outputs
 
-    @overload
-    def __call__(self, mel: np.ndarray, f0: Any = None, seed: int | None = None) -> np.ndarray: ...
-    @overload
-    def __call__(self, mel: Sequence[Any], f0: Any = None, seed: int | None = None) -> list[np.ndarray]: ...
     def __call__(self, mel: Any, f0: Any = None, seed: int | None = None) -> Any:
         """Log-mel -> audio.
 
@@ -96,8 +92,8 @@ class OnnxVocoder:
                 the mel when not given; ignored by generators that do without.
             seed: of the noise; the same seed gives the same audio, and not giving one is the seed 0. Every item of a
                 batch sounds as it does alone, to rounding.
-        Returns: float32 audio, (samples,) or (batch, samples) with samples = frames * hop_length; a list for a list.
-            Nominally in [-1, 1], not clipped.
+        Returns: numpy, float32 audio, (samples,) or (batch, samples) with samples = frames * hop_length; a list for a
+            list. Nominally in [-1, 1], not clipped.
         Raises: VocoderError for a mel or an f0 that does not fit. Warns with MelWarning when the values look like
             another convention's.
         """
