@@ -7,7 +7,7 @@ what the n-th operation of the pass before has kept:
     convolution              the end of its input, which windows to come still need
     transposed convolution,
     overlap-add              the end of its output, to which columns to come still add
-    padding                  columns that are to be mirrored, or cut off, at the end
+    padding                  columns that are to be mirrored at the end
     sum of two branches      what one branch is ahead of the other
     running sum              its last value
 
@@ -26,7 +26,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vocoders.layers import reflect_pad_2d
 from vocoders.stft import overlap_add, reflect_pad
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]  # positional, by keyword
 
 
 class Incremental:
@@ -49,8 +52,8 @@ class Incremental:
         spans = (piece if piece is None else _span(piece, -1, self) for piece in pieces)
         return self.function(*spans).as_subclass(Tensor)
 
-    def do(self, function: Callable[..., Any], arguments: Any) -> Any:
-        """The next operation of the pass; ``arguments`` are (positional, by keyword)."""
+    def do(self, function: Callable[..., Any], arguments: Arguments, spans: list[Span]) -> Any:
+        """The next operation of the pass, and the signals among its arguments."""
         if self._turn == len(self._operations):
             self._operations.append(Operation(function))
         operation = self._operations[self._turn]
@@ -58,7 +61,7 @@ class Incremental:
             raise RuntimeError(f"passes differ: {function.__name__} where {operation.function.__name__} was before")
         self._turn += 1
         operation.last = self._last
-        out, axis = operation(arguments)
+        out, axis = operation(arguments, spans)
         if axis is None:
             return out
         return _span(out, axis, self) if isinstance(out, Tensor) else tuple(_span(part, axis, self) for part in out)
@@ -74,7 +77,9 @@ class Span(Tensor):
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         with torch._C.DisableTorchFunctionSubclass():
             arguments = (args, kwargs or {})
-            return next(_spans(arguments)).network.do(func, arguments)
+            spans: list[Span] = []
+            _collect(arguments, spans)
+            return spans[0].network.do(func, arguments, spans)
 
 
 def _span(x: Tensor, axis: int, network: Incremental) -> Span:
@@ -92,33 +97,32 @@ class Operation:
         self.last = False  # in the last one
         self.axis: int | None = None  # of time in the result of a columnwise operation
         self.kept: dict[int, Tensor] = {}
-        self.count: int | None = None  # of columns, of padding
+        self.count: int | None = None  # of columns
 
-    def __call__(self, arguments: Any) -> tuple[Any, int | None]:
+    def __call__(self, arguments: Arguments, spans: list[Span]) -> tuple[Any, int | None]:
         """The result, and the axis of time in it; None for what is no signal, such as a dtype."""
         rule = _RULES.get(self.function)
-        result = self.columnwise(arguments) if rule is None else rule(self, *arguments[0], **arguments[1])
+        result = self.columnwise(arguments, spans) if rule is None else rule(self, *arguments[0], **arguments[1])
         self.first = False
         return result
 
-    def columnwise(self, arguments: Any) -> tuple[Any, int | None]:
+    def columnwise(self, arguments: Arguments, spans: list[Span]) -> tuple[Any, int | None]:
         """Each column by itself: as many as all its signals have; what some have more of is kept."""
         if self.first:
-            self.axis = _axis_of_result(self.function, arguments)
-        spans = list(_spans(arguments))
-        pieces = [self.join(span, span.axis, i) for i, span in enumerate(spans)]
-        count = min(piece.shape[span.axis] for piece, span in zip(pieces, spans, strict=True))
-        for i, span in enumerate(spans):
-            pieces[i] = self.split(pieces[i], span.axis, count, i)
+            self.axis = _axis_of_result(self.function, arguments, spans)
+        if len(spans) == 1:
+            count, whole = spans[0].shape[spans[0].axis], arguments
+        else:
+            pieces = [self.join(span, span.axis, i) for i, span in enumerate(spans)]
+            count = min(piece.shape[span.axis] for piece, span in zip(pieces, spans, strict=True))
+            parts = [self.split(piece, spans[i].axis, count, i) for i, piece in enumerate(pieces)]
+            whole = _replace(arguments, iter(parts))
         if count or self.axis is None:
-            return self._apply(arguments, pieces), self.axis
-        out = self._apply(arguments, [_zeros(span, span.axis, 1) for span in spans])  # some refuse what is empty
-        empty = [part.narrow(self.axis, 0, 0) for part in ([out] if isinstance(out, Tensor) else out)]
-        return (empty[0] if isinstance(out, Tensor) else empty), self.axis
-
-    def _apply(self, arguments: Any, pieces: list[Tensor]) -> Any:
-        args, kwargs = _replace(arguments, iter(pieces))
-        return self.function(*args, **kwargs)
+            return self.function(*whole[0], **whole[1]), self.axis
+        out = _on_zeros(self.function, arguments, spans, 1)  # some operations refuse what is empty
+        if isinstance(out, Tensor):
+            return out.narrow(self.axis, 0, 0), self.axis
+        return [part.narrow(self.axis, 0, 0) for part in out], self.axis
 
     def join(self, x: Tensor, axis: int, key: int = 0) -> Tensor:
         """``x`` behind what was kept."""
@@ -140,14 +144,22 @@ class Operation:
         self.split(x, axis, count * stride)
         return (x.narrow(axis, 0, (count - 1) * stride + size) if count else _zeros(x, axis, size)), count
 
-    def overlap(self, x: Tensor, stride: int, count: int) -> Tensor:
-        """``x``, the sum of ``count`` stretches that start ``stride`` apart, and of earlier ones, as far as final."""
+    def overlap(self, x: Tensor, stride: int, count: int, left: int, right: int) -> Tensor:
+        """``x``, the sum of ``count`` stretches that start ``stride`` apart, and of earlier ones, as far as final.
+
+        The whole is without its first ``left`` and last ``right`` columns.
+        """
+        if right > x.shape[-1] - max(count, 1) * stride:
+            raise NotImplementedError("more is cut off at the end than stretches overlap")
         before = self.kept.pop(0, None)
         if count == 0:
             x = x[..., :0] if before is None else before
         elif before is not None:
             x[..., : before.shape[-1]] += before
-        return self.split(x, -1, x.shape[-1] if self.last else count * stride)
+        x = self.split(x, -1, x.shape[-1] - right if self.last else count * stride)
+        cut = min(left if self.count is None else self.count, x.shape[-1])
+        self.count = (left if self.count is None else self.count) - cut
+        return x[..., cut:]
 
     def pad(
         self, x: Tensor, axis: int, left: int, right: int, needed: int, pad: Callable[[Tensor, int, int], Tensor]
@@ -163,14 +175,6 @@ class Operation:
         self.count = min(length, right + 1)  # kept to be mirrored at the end; they are out already
         self.split(x, axis, length - self.count)
         return out
-
-    def crop(self, x: Tensor, axis: int, left: int, right: int) -> Tensor:
-        """All but the first and the last columns of the whole."""
-        x = self.join(x, axis, key=1)  # beside what overlap keeps
-        cut = min(left if self.count is None else self.count, x.shape[axis])
-        self.count = (left if self.count is None else self.count) - cut
-        x = x.narrow(axis, cut, x.shape[axis] - cut)
-        return self.split(x, axis, max(0, x.shape[axis] - right), key=1)
 
 
 Rule = Callable[..., tuple[Any, int | None]]
@@ -198,20 +202,21 @@ def _convolution(
     return op.function(windows, weight, bias, stride, padding, dilation, groups).narrow(axis, 0, count), axis
 
 
-@_rule(torch.conv_transpose1d)
+@_rule(torch.conv_transpose1d, torch.conv_transpose2d)
 def _transposed_convolution(
     op: Operation, x: Span, weight: Tensor, bias: Any, stride: Any, padding: Any, more: Any, groups: int, dilation: Any
 ) -> tuple[Tensor, int]:
     count = x.shape[-1]
     out = op.function(x if count else _zeros(x, -1, 1), weight, None, stride, 0, 0, groups, dilation)
-    out = op.crop(op.overlap(out, stride[0], count), -1, padding[0], padding[0] - more[0])
-    return (out if bias is None else out + bias[:, None]), -1
+    out = op.overlap(out, stride[-1], count, padding[-1], padding[-1] - more[-1])
+    return (out if bias is None else out + bias.reshape(-1, *[1] * (x.dim() - 2))), -1
 
 
 @_rule(overlap_add)
-def _overlap_add(op: Operation, frames: Span, hop_length: int) -> tuple[Tensor, int]:
+def _overlap_add(op: Operation, frames: Span, hop_length: int, left: int, right: int) -> tuple[Tensor, int]:
     count = frames.shape[-2]
-    return op.overlap(overlap_add(frames if count else _zeros(frames, -2, 1), hop_length), hop_length, count), -1
+    out = overlap_add(frames if count else _zeros(frames, -2, 1), hop_length, 0, 0)
+    return op.overlap(out, hop_length, count, left, right), -1
 
 
 @_rule(Tensor.unfold)
@@ -225,11 +230,9 @@ def _pad(op: Operation, x: Span, pad: Any, mode: str = "constant", value: float 
     axis, before = x.axis, 2 * (-x.axis - 1)  # F.pad begins with the last axis
     left, right = (*pad[before : before + 2], 0, 0)[:2]
     if left == right == 0:
-        return op.columnwise(((x, pad), {"mode": mode, "value": value}))
-    if any(pad[:before]) or any(pad[before + 2 :]) or left * right < 0:
+        return op.columnwise(((x, pad, mode, value), {}), [x])
+    if any(pad[:before]) or any(pad[before + 2 :]) or left < 0 or right < 0:
         raise NotImplementedError(f"padding by {pad} of a signal with its time at {axis}")
-    if left <= 0 and right <= 0:
-        return op.crop(x, axis, -left, -right), axis
     others = [0] * before
     return op.pad(
         x, axis, left, right, mode != "constant", lambda x, a, b: F.pad(x, (*others, a, b), mode, value)
@@ -240,8 +243,14 @@ def _pad(op: Operation, x: Span, pad: Any, mode: str = "constant", value: float 
 def _reflect_pad(op: Operation, x: Span, left: int, right: int, dim: int = -1) -> tuple[Any, Any]:
     axis = dim if dim < 0 else dim - x.dim()
     if axis != x.axis:
-        return op.columnwise(((x, left, right, dim), {}))
+        return op.columnwise(((x, left, right, dim), {}), [x])
     return op.pad(x, axis, left, right, left + 1, lambda x, a, b: reflect_pad(x, a, b, axis)), axis
+
+
+@_rule(reflect_pad_2d)
+def _reflect_pad_2d(op: Operation, x: Span, frames: int, bins: int) -> tuple[Tensor, int]:
+    padded = reflect_pad(x, bins, bins)
+    return op.pad(padded, -2, frames, frames, frames + 1, lambda x, a, b: reflect_pad(x, a, b, -2)), -2
 
 
 @_rule(Tensor.cumsum)
@@ -254,23 +263,21 @@ def _cumsum(op: Operation, x: Span, dim: int) -> tuple[Tensor, int]:
     return out, dim
 
 
-def _spans(arguments: Any) -> Iterator[Span]:
-    """All in nested tuples, lists and dicts."""
-    if isinstance(arguments, Span):
-        yield arguments
-    elif isinstance(arguments, (tuple, list)):
-        for item in arguments:
-            yield from _spans(item)
-    elif isinstance(arguments, dict):
-        yield from _spans(list(arguments.values()))
+def _collect(arguments: Any, spans: list[Span]) -> None:
+    """Append all signals in nested tuples, lists and dicts to ``spans``."""
+    for item in arguments.values() if isinstance(arguments, dict) else arguments:
+        if isinstance(item, Span):
+            spans.append(item)
+        elif isinstance(item, (tuple, list, dict)):
+            _collect(item, spans)
 
 
 def _replace(arguments: Any, given: Iterator[Tensor]) -> Any:
-    """The arguments with the next of ``given`` in the place of each Span."""
+    """The arguments with the next of ``given`` in the place of each signal."""
     if isinstance(arguments, Span):
         return next(given)
     if type(arguments) in (tuple, list):
-        return type(arguments)(_replace(item, given) for item in arguments)
+        return type(arguments)([_replace(item, given) for item in arguments])
     if isinstance(arguments, dict):
         return {key: _replace(item, given) for key, item in arguments.items()}
     return arguments
@@ -287,13 +294,17 @@ def _pad_zeros(x: Tensor, axis: int, left: int, right: int) -> Tensor:
     return F.pad(x, [0, 0] * (-axis - 1) + [left, right]) if left or right else x
 
 
-def _axis_of_result(function: Callable[..., Any], arguments: Any) -> int | None:
+def _on_zeros(function: Callable[..., Any], arguments: Arguments, spans: list[Span], columns: int) -> Any:
+    """What the function gives for as many columns of zeros."""
+    args, kwargs = _replace(arguments, (_zeros(span, span.axis, columns) for span in spans))
+    return function(*args, **kwargs)
+
+
+def _axis_of_result(function: Callable[..., Any], arguments: Arguments, spans: list[Span]) -> int | None:
     """Where the result has its time: the axis that grows with the signals, found by trying one and two columns."""
     shapes = []
     for columns in (1, 2):
-        tiny = (_zeros(span, span.axis, columns) for span in _spans(arguments))
-        args, kwargs = _replace(arguments, tiny)
-        out = function(*args, **kwargs)
+        out = _on_zeros(function, arguments, spans, columns)
         out = out[0] if isinstance(out, (tuple, list)) else out
         if not isinstance(out, Tensor):
             return None

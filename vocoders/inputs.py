@@ -25,9 +25,14 @@ class MelWarning(UserWarning):
 
 
 def plain(array: np.ndarray) -> np.ndarray:
-    """float32 for floats of any size and byte order, int64 for whole numbers, contiguous; nothing else is taken."""
+    """float32 for floats of any size and byte order, int64 for whole numbers; nothing else is taken.
+
+    A copy only where torch could not take the array as it is: one that is mapped from a file stays there.
+    """
     if array.dtype.kind not in "fiub":
         raise VocoderError(f"expected an array of floats, got dtype {array.dtype}")
+    if array.dtype == np.float32 and array.flags.writeable and min(array.strides, default=0) >= 0:
+        return array
     return np.array(array, np.float32 if array.dtype.kind == "f" else np.int64)
 
 
@@ -49,9 +54,9 @@ def check_mel(mel: np.ndarray, spec: MelSpec) -> np.ndarray:
         raise VocoderError(
             f"the model expects {spec.n_mels} mels ({spec.name}), this mel has {shape[-2]}: shape {shape}{hint}"
         )
-    if not np.isfinite(values).all():
-        count = int((~np.isfinite(values)).sum())
-        raise VocoderError(f"the mel holds {count} NaN or infinite values of {values.size}")
+    blocks = (values[..., begin : begin + 4096] for begin in range(0, shape[-1], 4096))  # in memory that does not grow
+    if damaged := sum(int((~np.isfinite(block)).sum()) for block in blocks):
+        raise VocoderError(f"the mel holds {damaged} NaN or infinite values of {values.size}")
     return values
 
 

@@ -28,7 +28,7 @@ from vocoders.noise import white_noise
 VERSION = "1"  # of the graph's inputs, outputs and metadata, see export.py
 
 # Frames synthesised at once. What an utterance of any length needs in memory is set by this, not by its length.
-CHUNK_FRAMES = 512
+_CHUNK_FRAMES = 512
 
 
 class OnnxVocoder:
@@ -70,6 +70,11 @@ class OnnxVocoder:
         return self.mel_spec.sample_rate
 
     @property
+    def chunk_frames(self) -> int | None:
+        """Frames that long utterances are synthesised in at a time; None where only the whole will do."""
+        return None if self.receptive_field is None else _CHUNK_FRAMES
+
+    @property
     def uses_f0(self) -> bool:
         return "f0" in self._inputs
 
@@ -107,7 +112,7 @@ class OnnxVocoder:
         items, _, frames = batch.shape
         track = None if f0 is None else check_f0(np.asarray(f0), items, frames, self.mel_spec)
         continuation = Continuation(self, seed, items, track is not None)
-        chunk = frames if self.receptive_field is None else CHUNK_FRAMES
+        chunk = self.chunk_frames or frames
         pieces = []
         for begin in range(0, frames, chunk):
             here = slice(begin, begin + chunk)

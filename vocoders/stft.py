@@ -15,7 +15,7 @@ def full_precision(x: Tensor) -> torch.autocast:
     return torch.autocast("cpu" if x.device.type == "meta" else x.device.type, enabled=False)
 
 
-@wrap_torch_function(lambda x, *_: (x,))
+@wrap_torch_function(lambda x, *_, **__: (x,))
 def reflect_pad(x: Tensor, left: int, right: int, dim: int = -1) -> Tensor:
     """Mirror both ends of ``dim`` without repeating the edge, as ``numpy.pad(mode="reflect")``.
 
@@ -30,11 +30,12 @@ def reflect_pad(x: Tensor, left: int, right: int, dim: int = -1) -> Tensor:
     return x.index_select(dim, torch.minimum(index, period - index))
 
 
-@wrap_torch_function(lambda frames, hop_length: (frames,))
-def overlap_add(frames: Tensor, hop_length: int) -> Tensor:
-    """(..., frames, size) -> (..., (frames - 1) * hop_length + size): the sum of frames that start hop_length apart.
+@wrap_torch_function(lambda frames, *_: (frames,))
+def overlap_add(frames: Tensor, hop_length: int, left: int, right: int) -> Tensor:
+    """The sum of frames that start hop_length apart, without its first ``left`` and last ``right`` samples.
 
-    Each frame is cut into pieces of hop_length; the pieces of one index are a shifted copy of the whole signal.
+    (..., frames, size) -> (..., (frames - 1) * hop_length + size - left - right). Each frame is cut into pieces of
+    hop_length; the pieces of one index are a shifted copy of the whole signal.
     """
     count, size = frames.shape[-2:]
     pieces = -(-size // hop_length)
@@ -42,7 +43,7 @@ def overlap_add(frames: Tensor, hop_length: int) -> Tensor:
     audio = torch.zeros(*frames.shape[:-3], count + pieces - 1, hop_length, dtype=frames.dtype, device=frames.device)
     for i in range(pieces):
         audio[..., i : i + count, :] += frames[..., i, :]
-    return audio.flatten(-2)[..., : (count - 1) * hop_length + size]
+    return audio.flatten(-2)[..., left : (count - 1) * hop_length + size - right]
 
 
 class STFT(nn.Module):
@@ -118,9 +119,6 @@ class STFT(nn.Module):
         if self.basis is not None:
             raise RuntimeError("a trainable STFT has no inverse")
         frames = torch.fft.irfft(spectrum.transpose(-1, -2), n=self.n_fft) * self.window
-        audio = overlap_add(frames, self.hop_length)
-        one = frames[(0,) * (frames.dim() - 2)]  # of all signals: their windows add up to the same
-        envelope = overlap_add(torch.ones_like(one) * self.window.square(), self.hop_length)
-        left, right = self.pad
-        inside = (-left, -right)
-        return F.pad(audio, inside) / F.pad(envelope, inside).clamp_min(1e-8)
+        one = frames[(0,) * (frames.dim() - 2)]  # of several signals: the windows of all add up to the same
+        envelope = overlap_add(self.window.square().expand_as(one), self.hop_length, *self.pad)
+        return overlap_add(frames, self.hop_length, *self.pad) / envelope.clamp_min(1e-8)

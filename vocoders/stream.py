@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,9 +17,6 @@ from vocoders.noise import white_noise
 if TYPE_CHECKING:
     from vocoders.vocoder import Vocoder
 
-# Frames synthesised at once. What an utterance of any length needs in memory is set by this, not by its length.
-CHUNK_FRAMES = 512
-
 
 class Continuation:
     """A batch of utterances, as far as synthesised: what they need to go on."""
@@ -27,7 +25,7 @@ class Continuation:
         self.vocoder = vocoder
         self.seed = seed
         self.frames = 0  # that have come
-        self._network = Incremental(self._synthesize)
+        self._network = Incremental(partial(_audio, vocoder))  # not of self: a cycle would keep memory for a while
 
     def __call__(self, mel: Tensor, f0: Tensor | None = None, last: bool = False) -> Tensor:
         """The next frames, with ``last`` the last ones -> float32 (batch, samples): all audio that is final now.
@@ -39,7 +37,8 @@ class Continuation:
         """
         generator, hop = self.vocoder.generator, self.vocoder.mel_spec.hop_length
         batch, _, frames = mel.shape
-        chunk = CHUNK_FRAMES if generator.receptive_field is not None else max(frames, 1)
+        limit = self.vocoder.chunk_frames
+        chunk = max(frames, 1) if limit is None or frames <= 2 * limit else limit
         audio = []
         for begin in range(0, max(frames, 1), chunk):
             count = min(chunk, frames - begin)
@@ -59,11 +58,12 @@ class Continuation:
             raise VocoderError(NOT_FINITE)
         return joined
 
-    def _synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None) -> Tensor:
-        generator = self.vocoder.generator
-        if generator.uses_f0 and f0 is None:
-            f0 = self.vocoder.estimator.estimate(mel)
-        return generator.synthesize(mel, f0, noise, None)
+
+def _audio(vocoder: Vocoder, mel: Tensor, f0: Tensor | None, noise: Tensor | None) -> Tensor:
+    generator = vocoder.generator
+    if generator.uses_f0 and f0 is None:
+        f0 = vocoder.estimator.estimate(mel)
+    return generator.synthesize(mel, f0, noise, None)
 
 
 class Stream:
@@ -84,7 +84,7 @@ class Stream:
         # Frames that must follow a frame, at most, before all of its audio is final.
         self.lookahead: int = context + (vocoder.estimator.receptive_field if generator.uses_f0 else 0)
         self._continuation: Continuation | None = Continuation(vocoder, seed or 0)  # None when it is over
-        self._like: Any = None  # the last mel's device; None for numpy
+        self._device: torch.device | None = None  # of the last mel; None for numpy
 
     def push(self, mel: Any) -> Any:
         """The next frames of the log-mel -> the audio that is final now, perhaps none.
@@ -98,7 +98,7 @@ class Stream:
         values = self.vocoder.check_mel(mel)
         if values.dim() != 2:
             raise VocoderError(f"a stream takes mels of (n_mels, frames), this one is {tuple(values.shape)}")
-        self._like = mel.device if isinstance(mel, Tensor) else None
+        self._device = mel.device if isinstance(mel, Tensor) else None
         return self._advance(values, last=False)
 
     def finish(self) -> Any:
@@ -126,4 +126,4 @@ class Stream:
             audio = continuation(mel[None].to(self.vocoder.device), last=last)[0]
         if not last:
             self._continuation = continuation
-        return audio.cpu().numpy() if self._like is None else audio.to(self._like).clone()
+        return audio.cpu().numpy() if self._device is None else audio.to(self._device).clone()

@@ -69,7 +69,7 @@ def test_chunked_equals_whole(name: str, exported: Exported, data: st.DataObject
     f0 = models.f0(frames, 2).numpy() if given_f0 else None
     whole = voc(mel, f0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vocoders.onnx_vocoder, "CHUNK_FRAMES", data.draw(st.integers(1, 60), "chunk"))
+        patch.setattr(vocoders.onnx_vocoder, "_CHUNK_FRAMES", data.draw(st.integers(1, 60), "chunk"))
         np.testing.assert_allclose(voc(mel, f0), whole, atol=1e-5)
     if not given_f0:
         cuts = sorted(data.draw(st.sets(st.integers(1, frames), max_size=6), "cuts") - {frames})
@@ -89,7 +89,7 @@ def test_no_run_of_the_graph_grows_with_the_length(voc: OnnxVocoder, monkeypatch
     monkeypatch.setattr(OnnxVocoder, "run", run)
     voc(models.mel(3000).numpy())
     assert len(runs) == 6
-    assert max(runs) <= vocoders.onnx_vocoder.CHUNK_FRAMES + 2 * (voc.receptive_field + voc.pitch_receptive_field)
+    assert max(runs) <= vocoders.onnx_vocoder._CHUNK_FRAMES + 2 * (voc.receptive_field + voc.pitch_receptive_field)
 
 
 def test_a_stream(voc: OnnxVocoder) -> None:

@@ -75,21 +75,17 @@ def test_f0_is_estimated_unless_given(voc: Vocoder) -> None:
 def test_chunked_equals_whole(name: str, frames: int, chunk: int) -> None:
     voc = Vocoder(models.checkpoint(name))
     mel = models.mel(frames, 2)
-    before = vocoders.stream.CHUNK_FRAMES
-    try:
-        vocoders.stream.CHUNK_FRAMES = chunk
-        chunked = voc(mel)
-        vocoders.stream.CHUNK_FRAMES = 10_000
-        whole = voc(mel)
-    finally:
-        vocoders.stream.CHUNK_FRAMES = before
+    whole = voc(mel)
+    assert frames <= voc.generator.chunk_frames
+    voc.generator.chunk_frames = chunk
+    chunked = voc(mel)
     torch.testing.assert_close(chunked, whole, atol=1e-5, rtol=0)
 
 
 def test_a_generator_that_needs_the_whole_utterance_gets_it() -> None:
     model = models.generator("wavehax", framewise_norm=False)
     voc = Vocoder(Checkpoint(models.SPEC, model, models.pitch_estimator()))
-    frames = vocoders.stream.CHUNK_FRAMES + 30
+    frames = model.chunk_frames + 30
     mel = models.mel(frames)
     expected = model(mel, f0=voc.pitch.estimate(mel))[0]
     torch.testing.assert_close(voc(mel), expected)

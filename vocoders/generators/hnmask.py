@@ -140,7 +140,8 @@ class HNMask(Generator):
         c, spec = self.config, self.mel_spec
         # How far a window reaches over its own hop on each side, in frames.
         shaped = (c.n_fft - spec.hop_length) / 2 / spec.hop_length
-        projected = (spec.win_length - spec.hop_length) / 2 / spec.hop_length
+        # A window shorter than its transform is one with zeros around it, which a stream waits for as well.
+        projected = (spec.n_fft - spec.hop_length) / 2 / spec.hop_length
         backbone = (1 + c.backbone_blocks) * (c.backbone_kernel // 2)
         reach = max(backbone, math.ceil(shaped)) + c.blocks * (c.kernel_size[1] // 2) + shaped
         for _ in range(c.projections):
