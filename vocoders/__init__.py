@@ -14,15 +14,17 @@ if TYPE_CHECKING:
     from vocoders.errors import MelMismatch, VocoderError
     from vocoders.mel import MelSpec
     from vocoders.models import load
+    from vocoders.onnx_vocoder import OnnxVocoder
     from vocoders.vocoder import Vocoder
 
-__all__ = ["MelMismatch", "MelSpec", "MelSpectrogram", "Vocoder", "VocoderError", "load"]
+__all__ = ["MelMismatch", "MelSpec", "MelSpectrogram", "OnnxVocoder", "Vocoder", "VocoderError", "load"]
 
 _HOMES = {
     "MelMismatch": "vocoders.errors",
     "VocoderError": "vocoders.errors",
     "MelSpec": "vocoders.mel",
     "MelSpectrogram": "vocoders.analysis",
+    "OnnxVocoder": "vocoders.onnx_vocoder",
     "Vocoder": "vocoders.vocoder",
     "load": "vocoders.models",
 }

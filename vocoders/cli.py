@@ -44,7 +44,9 @@ def vocode(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("-o", "--output", required=True, metavar="OUTPUT", help="file, folder for a batch, or -")
     parser.add_argument(
-        "-m", "--model", help="checkpoint file, built-in voice or hub repository org/name (default: built-in voice)"
+        "-m",
+        "--model",
+        help="checkpoint or .onnx file, built-in voice or hub repository org/name (default: built-in voice)",
     )
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps")
     parser.add_argument(
@@ -160,7 +162,7 @@ def vocoders(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     info = commands.add_parser("info", help="what a checkpoint is", description="Print what a checkpoint is.")
     info.add_argument(
-        "model", nargs="?", help="checkpoint file, built-in voice or hub repository (default: built-in voice)"
+        "model", nargs="?", help="checkpoint or .onnx file, built-in voice or hub repository (default: built-in voice)"
     )
     info.add_argument("--json", action="store_true", help="for machines")
     info.set_defaults(run=_info)

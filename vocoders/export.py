@@ -39,11 +39,12 @@ from vocoders.checkpoint import Checkpoint
 from vocoders.errors import CheckpointError, VocoderError
 from vocoders.files import replacing
 from vocoders.generators import generator_name
+from vocoders.generators.base import Generator
 from vocoders.onnx_vocoder import VERSION
 from vocoders.pitch import PitchEstimator
 from vocoders.stft import STFT, reflect_pad
 
-OPSET = 20  # the first with Gelu; ONNX Runtime 1.17 and later run it
+OPSET = 20  # the first with Gelu; ONNX Runtime 1.18 and later run it
 LARGEST_DIFFERENCE = 1e-4  # from torch's audio, of its peak
 
 
@@ -191,7 +192,7 @@ _AXES = {
 
 
 def export_onnx(checkpoint: Checkpoint, path: Path) -> float:
-    """Write a checkpoint's generator, with its pitch estimator where it needs F0, as ONNX.
+    """Write the generator of a checkpoint on the CPU, with its pitch estimator where it needs F0, as ONNX.
 
     The file appears whole or not at all, and only when ONNX Runtime's audio from it equals torch's to
     LARGEST_DIFFERENCE of the peak; returns the difference found.
@@ -231,7 +232,7 @@ def export_onnx(checkpoint: Checkpoint, path: Path) -> float:
     onnx.checker.check_model(model, full_check=True)
     data = model.SerializeToString()
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    difference = max(_difference(graph, session, graph.example(*size)) for size in ((1, 1), (2, 40)))
+    difference = max(_difference(checkpoint.generator, session, graph.example(*size)) for size in ((1, 1), (2, 40)))
     if not difference <= LARGEST_DIFFERENCE:
         raise VocoderError(
             f"the exported model's audio differs from torch's by {difference:.1e} of its peak, more than "
@@ -281,9 +282,9 @@ def _silence() -> Iterator[None]:
             logging.disable(logging.NOTSET)
 
 
-def _difference(graph: Graph, session: Any, inputs: dict[str, Tensor]) -> float:
+def _difference(generator: Generator, session: Any, inputs: dict[str, Tensor]) -> float:
     """The largest between torch's and ONNX Runtime's audio, of the peak."""
     with torch.inference_mode():
-        expected = graph.generator(**inputs).numpy()
+        expected = generator(**inputs).numpy()
     found = session.run(["audio"], {name: value.numpy() for name, value in inputs.items()})[0]
     return float(np.abs(found - expected).max() / np.abs(expected).max())

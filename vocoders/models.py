@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from vocoders.errors import VocoderError
 
@@ -18,6 +18,10 @@ VOICES = Path(__file__).parent / "voices"
 DEFAULT_VOICE = "openvoices-22k"
 
 
+@overload
+def load(model: None = None, device: str | torch.device = "cpu") -> Vocoder: ...
+@overload
+def load(model: str | Path, device: str | torch.device = "cpu") -> Vocoder | OnnxVocoder: ...
 def load(model: str | Path | None = None, device: str | torch.device = "cpu") -> Vocoder | OnnxVocoder:
     """A vocoder, ready to use.
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
@@ -86,10 +87,6 @@ class OnnxVocoder:
         """Whether it reads F0 from the mel where none is given."""
         return "used_f0" in self._outputs
 
-    @overload
-    def __call__(self, mel: np.ndarray, f0: Any = None, seed: int | None = None) -> np.ndarray: ...
-    @overload
-    def __call__(self, mel: Sequence[Any], f0: Any = None, seed: int | None = None) -> list[np.ndarray]: ...
     def __call__(self, mel: Any, f0: Any = None, seed: int | None = None) -> Any:
         """Log-mel -> audio.
 
@@ -100,8 +97,8 @@ class OnnxVocoder:
                 the mel when not given; ignored by generators that do without.
             seed: of the noise; the same seed gives the same audio, and not giving one is the seed 0. Every item of a
                 batch sounds as it does alone, to rounding.
-        Returns: float32 audio, (samples,) or (batch, samples) with samples = frames * hop_length; a list for a list.
-            Nominally in [-1, 1], not clipped.
+        Returns: numpy, float32 audio, (samples,) or (batch, samples) with samples = frames * hop_length; a list for a
+            list. Nominally in [-1, 1], not clipped.
         Raises: VocoderError for a mel or an f0 that does not fit. Warns with MelWarning when the values look like
             another convention's.
         """
@@ -282,6 +279,8 @@ def _open(path: Path, device: str) -> Any:
         )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what is wrong is said by the exception
+    threads = os.environ.get("OMP_NUM_THREADS", "")  # which torch heeds as well
+    options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0  # 0: a thread for each core
     choice = (provider, {"device_id": number or "0"}) if kind == "cuda" else provider
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=[choice])

@@ -89,7 +89,7 @@ def test_no_run_of_the_graph_grows_with_the_length(voc: OnnxVocoder, monkeypatch
     monkeypatch.setattr(OnnxVocoder, "run", run)
     voc(models.mel(3000).numpy())
     assert len(runs) == 6
-    assert max(runs) <= voc.chunk_frames + 2 * (voc.receptive_field + voc.pitch_receptive_field)
+    assert max(runs) <= vocoders.onnx_vocoder._CHUNK_FRAMES + 2 * (voc.receptive_field + voc.pitch_receptive_field)
 
 
 def test_a_stream(voc: OnnxVocoder) -> None:
