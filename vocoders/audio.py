@@ -6,7 +6,6 @@ import io
 import json
 import math
 import zipfile
-import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,17 +28,22 @@ class Sound(NamedTuple):
     channels: int
 
 
-def read_audio(data: bytes, name: str) -> Sound:
-    """Decode a sound file; channels are averaged. Raises VocoderError, which names ``name``."""
+def read_audio(data: bytes, name: str, most_seconds: float = math.inf) -> Sound:
+    """Decode a sound file; channels are averaged. Raises VocoderError, which names ``name``, also for a longer one."""
     import soundfile
 
-    blocks = []
+    blocks, samples = [], 0
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             rate, channels = file.samplerate, file.channels
             # Block by block until there is no more: the length a damaged header claims is not believed.
             while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
                 blocks.append(block.mean(1))
+                samples += len(block)
+                if samples > most_seconds * rate:
+                    raise VocoderError(f"{name} is longer than {most_seconds:g} s")
+    except VocoderError:
+        raise
     except (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError) as error:
         reason = str(error).split(": ")[-1].rstrip(".")
         raise VocoderError(f"{name} is not a readable sound file ({reason})") from None
@@ -75,12 +79,17 @@ def resample(audio: np.ndarray, source: int, target: int) -> np.ndarray:
     return torchaudio_resample(torch.from_numpy(audio), source, target).numpy()
 
 
+def to_pcm(audio: np.ndarray) -> np.ndarray:
+    """float32 (samples,) -> little-endian 16-bit samples; those beyond [-1, 1] are clipped."""
+    return np.clip(np.round(audio * 32768.0), -32768, 32767).astype("<i2")
+
+
 def encode_audio(audio: np.ndarray, sample_rate: int, format: str) -> bytes:
     """float32 (samples,) -> the bytes of a 16-bit sound file; samples beyond [-1, 1] are clipped.
 
     format: a file ending without its dot, or "raw" for little-endian PCM without a header.
     """
-    samples = np.clip(np.round(audio * 32768.0), -32768, 32767).astype("<i2")
+    samples = to_pcm(audio)
     if format == "raw":
         return samples.tobytes()
     import soundfile
@@ -103,7 +112,7 @@ def read_array(data: bytes, name: str) -> np.ndarray:
         version = np.lib.format.read_magic(buffer)
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read_header(buffer)
-    except ValueError as error:
+    except Exception as error:  # numpy's parser raises all kinds for a hostile header
         if data.startswith(b"\x80"):  # a pickle
             raise _pickled(name) from None
         raise VocoderError(f"{name} is not a readable .npy file ({' '.join(str(error).split())})") from None
@@ -115,10 +124,11 @@ def read_array(data: bytes, name: str) -> np.ndarray:
     return np.load(io.BytesIO(data), allow_pickle=False)
 
 
-def read_mel(data: bytes, name: str) -> tuple[np.ndarray, MelSpec | None]:
+def read_mel(data: bytes, name: str, largest: int = _LARGEST_ARRAY) -> tuple[np.ndarray, MelSpec | None]:
     """Decode a .npy, which carries no convention, or an .npz as ``encode_mel`` writes it.
 
-    Never unpickles. The array is returned as it stands; what a model needs of it is checked by the Vocoder.
+    Never unpickles, nor unpacks more than ``largest`` bytes. The array is returned as it stands; what a model needs of
+    it is checked by the Vocoder.
     """
     if not data.startswith(b"PK"):
         return read_array(data, name), None
@@ -129,12 +139,17 @@ def read_mel(data: bytes, name: str) -> tuple[np.ndarray, MelSpec | None]:
                 raise VocoderError(f"{name} holds no array named 'mel', only: {', '.join(members) or 'nothing'}")
             parts = {}
             for key in members.keys() & {"mel", "mel_spec"}:
-                if members[key].file_size > _LARGEST_ARRAY:
+                if members[key].file_size > largest:
                     raise VocoderError(
-                        f"{name} claims {members[key].file_size} bytes for '{key}'; more than 1 GiB is refused"
+                        f"{name} claims {members[key].file_size} bytes for '{key}'; more than "
+                        f"{largest / 2**30:.3g} GiB is refused"
                     )
+                if members[key].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise VocoderError(f"{name} is no .npz of numpy: '{key}' is neither stored nor deflated")
                 parts[key] = archive.read(members[key])
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:
+    except VocoderError:
+        raise
+    except Exception as error:  # zipfile raises all kinds for a damaged archive
         raise VocoderError(f"{name} is not a readable .npz file ({' '.join(str(error).split())})") from None
     mel = read_array(parts["mel"], f"{name} (array 'mel')")
     if "mel_spec" not in parts:
