@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import os
@@ -66,13 +65,6 @@ class Tab:
     def requests(self) -> list[str]:
         """The addresses asked for since ``Network.enable``."""
         return [e["params"]["request"]["url"] for e in self.events if e["method"] == "Network.requestWillBeSent"]
-
-    def received(self, path: str) -> bytes:
-        """The body of the last answer from an address with ``path`` in it."""
-        answers = [e["params"] for e in self.events if e["method"] == "Network.responseReceived"]
-        number = [answer["requestId"] for answer in answers if path in answer["response"]["url"]][-1]
-        found = self.call("Network.getResponseBody", requestId=number)
-        return base64.b64decode(found["body"]) if found["base64Encoded"] else found["body"].encode()
 
     def complaints(self) -> list[Any]:
         """Uncaught exceptions and errors in the console."""

@@ -300,7 +300,8 @@ async def _refused(connection: HTTPConnection, error: Exception) -> Response | N
         error = Refused(422, "; ".join(faults))
     elif isinstance(error, VocoderError):
         error = Refused(422, str(error))
-    assert isinstance(error, Refused)
+    elif not isinstance(error, Refused):
+        error = Refused(500, "a defect of the server; its log says more")
     response = JSONResponse(error.content, error.status, error.headers)
     if isinstance(connection, WebSocket):
         await connection.send_denial_response(response)
@@ -339,7 +340,7 @@ def create_app(
     app.include_router(router)
     app.include_router(public)
     invalid = (RequestValidationError, WebSocketRequestValidationError)
-    for kind in (Refused, Busy, VocoderError, *invalid, ClientDisconnect, TimeoutError):
+    for kind in (Refused, Busy, VocoderError, *invalid, ClientDisconnect, TimeoutError, Exception):
         app.add_exception_handler(kind, _refused)  # type: ignore[arg-type]
     app.add_middleware(Door, metrics=metrics)
     return app

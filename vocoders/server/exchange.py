@@ -21,7 +21,8 @@ log = logging.getLogger("uvicorn.error")
 
 _PIECE = 1 << 16  # bytes handed to the connection at once
 _MOST_DISCARDED = 256 * 2**20  # bytes of a body that nobody wants
-_DISCARD_SECONDS = 10.0
+_DISCARD_SECONDS = 10.0  # in all
+_DISCARD_PAUSE = 1.0  # seconds without a byte
 
 
 async def read_body(request: Request, limits: Limits) -> bytes:
@@ -158,15 +159,18 @@ class Door:
 
         async def discard() -> None:
             end, read = time.perf_counter() + _DISCARD_SECONDS, 0
-            while not complete and read < _MOST_DISCARDED:
+            while not complete and read < _MOST_DISCARDED and time.perf_counter() < end:
                 try:
-                    message = await asyncio.wait_for(counted_receive(), max(0.0, end - time.perf_counter()))
+                    message = await asyncio.wait_for(counted_receive(), _DISCARD_PAUSE)
                 except asyncio.TimeoutError:
                     return
                 read += len(message.get("body", b""))
 
         try:
             await self.app(scope, counted_receive, counted_send)
+        except Exception:
+            status = status or 500
+            raise
         finally:
             route = getattr(scope.get("route"), "path", "other")
             self.metrics.request(route, status, time.perf_counter() - begin)

@@ -96,7 +96,8 @@ def fit(array: np.ndarray, spec: MelSpec | None, voice: Voice, limits: Limits) -
             f"{limits.seconds:g} s are synthesised in one request",
         )
     try:
-        voice.vocoder.check_mel(array)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is refused as infinite
+            voice.vocoder.check_mel(array)
         values = convert(np.asarray(array, np.float32), spec, voice)
     except VocoderError as error:
         raise Refused(422, str(error)) from None

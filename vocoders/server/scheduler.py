@@ -288,6 +288,8 @@ def _synthesize(turns: list[Turn]) -> list[np.ndarray | Exception]:
             return list(synthesize_together(turns[0].voice.vocoder, mels, seeds))
         except VocoderError:
             pass  # of one of them; alone, each hears its own
+        except Exception:
+            log.exception("a batch of %d failed; now one by one", len(turns))
     return [_alone(turn) for turn in turns]
 
 
