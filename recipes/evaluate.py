@@ -1,4 +1,4 @@
-"""Copy synthesis of recordings, measured: python -m recipes.evaluate [MODEL ...] --data DIR [--report DIR]
+"""Copy synthesis of recordings, measured: python -m recipes.evaluate [[NAME=]MODEL ...] --data DIR [--report DIR]
 
 Each recording is analysed, synthesised again from its mel alone, and compared with itself; Griffin-Lim (60
 iterations) on the mels of the first model stands beside the models. A model that needs F0 and has no estimator of its
@@ -26,9 +26,11 @@ import soundfile
 import torch
 from tqdm import tqdm
 
+from recipes.artifacts import clicks, stationary_lines
 from recipes.data import Clip, choose, f0_at, find_clips, frame_times, label_f0, list_clips, read_clip
 from recipes.griffin_lim import griffin_lim
-from recipes.metrics import Signal, compare, pitch_metrics, silence_level, stationary_lines
+from recipes.metrics import Signal, compare, pitch_metrics, silence_level
+from recipes.nisqa import nisqa, require_nisqa
 from recipes.report import RECORDING, Metrics, Outcome, appearing, picture, summarize, table, write_page, write_sounds
 from vocoders.errors import VocoderError
 from vocoders.files import replacing
@@ -65,11 +67,25 @@ class System:
         return fake[late : late + len(audio)], seconds
 
 
+def load_named(model: str | None) -> Vocoder:
+    """MODEL, or NAME=MODEL, which names its row of the table."""
+    name, _, rest = (model or "").partition("=")
+    if not (name and rest) or "/" in name or Path(model or "").exists():  # "=" may be part of a path
+        return load(model)
+    voc = load(rest)
+    voc.name = name
+    return voc
+
+
 @cache
 def load_systems(models: Models) -> tuple[System, ...]:
     """The models, and Griffin-Lim on the mels of the first; loaded once in each process."""
-    systems = tuple(System(load(model)) for model in dict.fromkeys(models))
+    systems = tuple(System(load_named(model)) for model in dict.fromkeys(models))
     systems = (*systems, System(systems[0].voc, griffin_lim=True))
+    names = [RECORDING, *(system.name for system in systems)]
+    for name in names:
+        if names.count(name) > 1:
+            raise VocoderError(f"two rows of the table would be called '{name}'; name a model otherwise: NAME=MODEL")
     noise = np.geomspace(1e-5, 0.1, 20000) * np.random.default_rng(0).standard_normal(20000)
     for system in systems:  # the first synthesis of a process takes longer than all that follow
         system.copy(noise.astype(np.float32))
@@ -101,26 +117,36 @@ def synthesize(clip: Clip, systems: Iterable[System]) -> Iterator[tuple[System, 
         yield system, real, Signal(audio, real.sample_rate), seconds
 
 
-def measure(numbered: tuple[int, Clip], models: Models, root: Path, folder: Path | None) -> Outcome | str:
+def measure(
+    numbered: tuple[int, Clip], models: Models, root: Path, folder: Path | None, with_nisqa: bool
+) -> Outcome | str:
     """All systems on one clip; sound and spectrograms go into ``folder``. Returns a sentence for a clip that fails."""
     number, clip = numbered
-    outcome = Outcome(os.path.relpath(clip.path, root), clip.samples / clip.sample_rate, {}, {})
+    outcome = Outcome(os.path.relpath(clip.path, root), clip.samples / clip.sample_rate, {}, {}, {})
+
+    def quality(signal: Signal) -> Metrics:
+        return {"nisqa": nisqa(signal)} if with_nisqa else {}
+
     signals: dict[str, Signal] = {}
     estimators: dict[str, Metrics] = {}
     try:
         for system, real, fake, seconds in synthesize(clip, load_systems(models)):
             if not signals:
                 signals[RECORDING] = real
-                outcome.metrics[RECORDING] = {"silence_dbfs": silence_level(real, real)}
-                outcome.lines[RECORDING] = []
+                outcome.metrics[RECORDING] = quality(real) | {"silence_dbfs": silence_level(real, real)}
+                outcome.lines[RECORDING], outcome.clicks[RECORDING] = [], []
             signals[system.name] = fake
-            lines = stationary_lines(real, fake)
-            speed = len(real.audio) / real.sample_rate / seconds
-            outcome.metrics[system.name] = compare(real, fake, system.voc.mel_spec) | {
-                "lines": float(len(lines)),
-                "speed": speed,
-            }
-            outcome.lines[system.name] = lines
+            outcome.lines[system.name] = stationary_lines(real, fake)
+            outcome.clicks[system.name] = clicks(real, fake)
+            outcome.metrics[system.name] = (
+                quality(fake)
+                | compare(real, fake, system.voc.mel_spec)
+                | {
+                    "lines": float(len(outcome.lines[system.name])),
+                    "clicks": float(len(outcome.clicks[system.name])),
+                    "speed": len(real.audio) / real.sample_rate / seconds,
+                }
+            )
             if system.voc.pitch is not None and not system.griffin_lim:
                 estimators[f"{system.name}: F0 from the mel"] = estimator_metrics(real.audio, system.voc)
         if folder:
@@ -155,6 +181,7 @@ def as_json(outcomes: list[Outcome]) -> str:
         "interval": {system: null({k: v.half_width for k, v in values.items()}) for system, values in summary.items()},
         "per_clip": {system: [null(outcome.metrics[system]) for outcome in outcomes] for system in summary},
         "lines": {system: [outcome.lines[system] for outcome in outcomes] for system in outcomes[0].lines},
+        "clicks": {system: [outcome.clicks[system] for outcome in outcomes] for system in outcomes[0].clicks},
     }
     return json.dumps(content, indent=1, allow_nan=False)
 
@@ -171,12 +198,14 @@ def evaluate(options: argparse.Namespace) -> tuple[list[Outcome], list[str]]:
     clips = choose(clips, options.clips)
     models = tuple(options.models) or (None,)
     systems = load_systems(models)
+    if options.nisqa:
+        require_nisqa()
     if options.picture:
         _, reals, fakes, _ = zip(*synthesize(clips[0], systems), strict=True)
         names = [f"{RECORDING} {clips[0].path.stem}", *(system.name for system in systems)]
         picture(dict(zip(names, (reals[0], *fakes), strict=True)), options.picture)
     with appearing(options.report) if options.report else nullcontext() as folder:
-        task = partial(measure, models=models, root=options.data, folder=folder)
+        task = partial(measure, models=models, root=options.data, folder=folder, with_nisqa=options.nisqa)
         found = run(task, list(enumerate(clips)), options.workers)
         done = list(tqdm(found, total=len(clips), unit="clip", disable=None))
         outcomes = [outcome for outcome in done if isinstance(outcome, Outcome)]
@@ -193,10 +222,21 @@ def evaluate(options: argparse.Namespace) -> tuple[list[Outcome], list[str]]:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m recipes.evaluate", description="Measure copy synthesis.")
-    parser.add_argument("models", nargs="*", metavar="MODEL", help="as for vocode -m (default: the built-in voice)")
+    parser.add_argument(
+        "models",
+        nargs="*",
+        metavar="[NAME=]MODEL",
+        help="as for vocode -m (default: the built-in voice); NAME is what the table calls it",
+    )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of recordings")
     parser.add_argument("--list", metavar="FILE", help="file in DIR that lists the recordings to take")
     parser.add_argument("--clips", type=int, metavar="N", help="take only N of the recordings, evenly spaced")
+    parser.add_argument(
+        "--nisqa",
+        action="store_true",
+        help="predict the quality that listeners hear, of the recordings too; needs the extra nisqa, and weights that "
+        "torchmetrics downloads once (CC BY-NC-SA 4.0: to measure, not to train)",
+    )
     parser.add_argument("--report", type=Path, metavar="DIR", help="write a page to listen to, a new folder")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write means, intervals and per-clip figures here")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw spectrograms of the first recording (.png)")

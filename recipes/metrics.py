@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import warnings
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy.fft import dct
-from scipy.ndimage import maximum_filter1d, median_filter, uniform_filter
+from scipy.ndimage import maximum_filter1d, uniform_filter
 
 from losses.spectral import MultiResolutionSTFTLoss
 from recipes.data import F0_PERIOD, F0_RANGE, label_f0
@@ -23,14 +22,6 @@ from vocoders.stft import STFT
 
 NAN = float("nan")
 LOUD = 40.0  # dB below the loudest instant of a recording where its speech ends and its silence begins
-LINE = 12.0  # dB by which a stationary line must stand out; 74 copies by Griffin-Lim reach 8.5, by openvoices-22k 5.3
-
-
-class Line(NamedTuple):
-    """A stationary spectral line: where, and by how much it stands out."""
-
-    hz: float
-    excess_db: float
 
 
 class Signal:
@@ -86,6 +77,7 @@ def compare(real: Signal, fake: Signal, spec: MelSpec) -> dict[str, float]:
         "periodicity_error": periodicity_error(real, fake),
         "noise_texture": noise_texture(real, fake),
         "level_db": level_difference(real, fake),
+        "above_mel_db": treble_difference(real, fake, spec.fmax),
         "silence_dbfs": silence_level(real, fake),
     }
 
@@ -260,6 +252,21 @@ def level_difference(real: Signal, fake: Signal) -> float:
     return fake_level - real_level if real_level > -120 else NAN
 
 
+def treble_difference(real: Signal, fake: Signal, hz: float) -> float:
+    """By how many dB the synthesis is louder than the recording above ``hz``: with the top of a mel, where the mel is
+    blind. NaN where the recording has less than -120 dBFS there, or no frequency lies above.
+    """
+
+    def power(signal: Signal) -> float:
+        """Mean square of what lies above, by Parseval's theorem."""
+        stft = STFT(1024, 256)
+        above = stft(torch.from_numpy(signal.audio)).abs()[int(hz / signal.sample_rate * 1024) + 1 : -1]
+        return float(2 * above.double().square().sum(0).mean() / (1024 * stft.window.double().square().sum()))
+
+    real_power, fake_power = power(real), power(fake)
+    return float(decibels(np.array(fake_power)) - decibels(np.array(real_power))) if real_power > 1e-12 else NAN
+
+
 def silence_level(real: Signal, fake: Signal) -> float:
     """Root mean square in dBFS (a constant 1 is 0 dBFS) where the recording is silent. NaN where it never is."""
     silent = real.silent
@@ -283,34 +290,6 @@ def instants(audio: np.ndarray, sample_rate: int) -> int:
 def decibels(power: np.ndarray) -> np.ndarray:
     """Of mean squares, not below -120."""
     return 10 * np.log10(np.maximum(power, 1e-12))
-
-
-def stationary_lines(real: Signal, fake: Signal) -> list[Line]:
-    """Tones and stripes: narrow lines in the synthesis from begin to end that the recording has not.
-
-    The level that a bin exceeds in all but 15 % of the frames is its floor. A line stands out by LINE dB in three ways:
-    its floor above the median of the floors within 150 Hz; that difference above the recording's within 25 Hz, so that
-    hum that was recorded is no line; its floor above the recording's there, so that ripples in what is quieter than the
-    recording are none. Of steady tones in speech below 3 kHz two in three are found at -60 dBFS and nearly all at -50,
-    above 3 kHz nearly all at -70 (a sine of amplitude 1 is 0 dBFS). Clips under 1 s are too short to tell: none.
-    """
-    if len(real.audio) < real.sample_rate:
-        return []
-    size = 2 ** round(np.log2(real.sample_rate / 10))  # windows of about 0.1 s
-    stft = STFT(size, size // 4, padding="center")
-    width = 2 * round(150 * size / real.sample_rate) + 1
-    near = 2 * round(25 * size / real.sample_rate) + 1
-
-    def floor(signal: Signal) -> np.ndarray:
-        magnitude = stft(torch.from_numpy(signal.audio)).abs().numpy() * 2 / float(stft.window.sum())
-        return np.percentile(20 * np.log10(np.maximum(magnitude, 1e-5)), 15, axis=1)
-
-    levels = floor(real), floor(fake)
-    prominence = [level - median_filter(level, width, mode="nearest") for level in levels]
-    gains = [fake - maximum_filter1d(real, near) for real, fake in (levels, prominence)]
-    excess = np.minimum.reduce([prominence[1], *gains])
-    peaks = np.flatnonzero((excess > LINE) & (excess == maximum_filter1d(excess, 7)))
-    return [Line(float(k * real.sample_rate / size), float(excess[k])) for k in peaks]
 
 
 def at_rate(audio: np.ndarray, source: int, target: int) -> np.ndarray:

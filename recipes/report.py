@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from recipes.metrics import NAN, Line, Signal
+from recipes.artifacts import Click, Line
+from recipes.metrics import NAN, Signal
 from vocoders.audio import encode_audio
 from vocoders.errors import VocoderError
 from vocoders.files import replacing
@@ -37,6 +38,7 @@ class Column(NamedTuple):
 
 
 COLUMNS = {
+    "nisqa": Column("NISQA", 2, "as recorded", "quality predicted from the signal alone, 1 to 5"),
     "pesq": Column("PESQ", 2, "↑", "perceptual quality, wide band, at most 4.64; does not notice buzz"),
     "stoi": Column("STOI", 3, "↑", "intelligibility, at most 1"),
     "log_mel_l1": Column("log-mel L1", 3, "↓", "mean absolute difference of the log-mels"),
@@ -49,8 +51,10 @@ COLUMNS = {
     "periodicity_error": Column("periodicity error", 3, "↓", "RMSE of the share of the power that repeats, 0 to 1"),
     "noise_texture": Column("noise texture", 2, "→ 1", "spread of noise over the recording's; less is buzz"),
     "level_db": Column("level, dB", 2, "→ 0", "louder than the recording by"),
+    "above_mel_db": Column("above the mel, dB", 1, "→ 0", "louder than the recording where the mel is blind, by"),
     "silence_dbfs": Column("silence, dBFS", 1, "as recorded", "level where the recording is silent"),
     "lines": Column("tones", 2, "↓", "tones and stripes per clip that the recording has not"),
+    "clicks": Column("clicks", 2, "↓", "clicks per clip that the recording has not"),
     "speed": Column("x real time", 1, "↑", "speed of the synthesis alone, on this machine"),
 }
 
@@ -64,6 +68,8 @@ class Outcome(NamedTuple):
     """By system; also what makes no sound, such as the pitch estimator."""
     lines: dict[str, list[Line]]
     """Tones and stripes of the recording (none) and of each system that makes sound."""
+    clicks: dict[str, list[Click]]
+    """Likewise."""
 
 
 class Estimate(NamedTuple):
@@ -101,11 +107,17 @@ def shown(name: str, value: float, half_width: float = NAN) -> str:
     return " ± ".join(f"{part * column.scale:.{column.digits}f}" for part in parts)
 
 
+def columns_of(summary: dict[str, dict[str, Estimate]]) -> dict[str, Column]:
+    """Those in which any system has a figure."""
+    return {name: column for name, column in COLUMNS.items() if any(name in figures for figures in summary.values())}
+
+
 def table(summary: dict[str, dict[str, Estimate]]) -> str:
     """Systems down, metrics across, in Markdown."""
-    rows = [["system", *(column.title for column in COLUMNS.values())], ["---"] * (len(COLUMNS) + 1)]
+    columns = columns_of(summary)
+    rows = [["system", *(column.title for column in columns.values())], ["---"] * (len(columns) + 1)]
     for system, figures in summary.items():
-        rows.append([system, *(shown(name, *figures[name][:2]) if name in figures else "" for name in COLUMNS)])
+        rows.append([system, *(shown(name, *figures[name][:2]) if name in figures else "" for name in columns)])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -165,8 +177,10 @@ def write_page(folder: Path, source: str, outcomes: Sequence[Outcome]) -> None:
 
     here = FileSystemLoader(Path(__file__).parent)
     page = Environment(loader=here, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page.globals.update(columns=COLUMNS, shown=shown, file_stem=file_stem, recording=RECORDING, range=RANGE)
-    text = page.get_template("report.html").render(source=source, outcomes=outcomes, summary=summarize(outcomes))
+    page.globals.update(shown=shown, file_stem=file_stem, recording=RECORDING, range=RANGE)
+    summary = summarize(outcomes)
+    content = {"source": source, "outcomes": outcomes, "summary": summary, "columns": columns_of(summary)}
+    text = page.get_template("report.html").render(content)
     (folder / "index.html").write_text(text, encoding="utf-8")
 
 

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from vocoders.cli import vocode
@@ -20,6 +21,16 @@ def test_the_first_two_commands_are_the_main_job_and_the_tests() -> None:
     assert mel
     assert (ROOT / mel[1]).is_file()
     assert tests.endswith("pytest")
+
+
+def test_the_first_lines_of_python() -> None:
+    block = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)[0]
+    with np.load(ROOT / "tests" / "data" / "hello.npz") as file:
+        mel = file["mel"][:, :90]
+    names = {"mel": mel, "f0": np.full(90, 120.0), "other": mel / np.log(10)}
+    exec(compile(block, "README.md", "exec"), names)
+    assert names["audio"].shape == (90 * 256,)
+    np.testing.assert_allclose(names["mel"], mel, atol=1e-5)
 
 
 def test_the_table_of_conventions() -> None:

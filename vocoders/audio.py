@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 import json
 import math
+import mmap
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -17,7 +20,11 @@ from vocoders.files import replacing
 from vocoders.mel import MelSpec
 
 _LARGEST_ARRAY = 2**30  # bytes; the mel of ten hours of speech
+_LONGEST_HEADER = 1 << 16  # bytes, of a .npy; numpy itself refuses far shorter ones
 _BLOCK = 1 << 16  # samples handed to libsndfile at once: it keeps a whole block of Ogg on its stack
+
+
+Bytes = bytes | mmap.mmap
 
 
 class Sound(NamedTuple):
@@ -28,7 +35,7 @@ class Sound(NamedTuple):
     channels: int
 
 
-def read_audio(data: bytes, name: str, most_seconds: float = math.inf) -> Sound:
+def read_audio(data: Bytes, name: str, most_seconds: float = math.inf) -> Sound:
     """Decode a sound file; channels are averaged. Raises VocoderError, which names ``name``, also for a longer one."""
     import soundfile
 
@@ -84,36 +91,84 @@ def to_pcm(audio: np.ndarray) -> np.ndarray:
     return np.clip(np.round(audio * 32768.0), -32768, 32767).astype("<i2")
 
 
-def encode_audio(audio: np.ndarray, sample_rate: int, format: str) -> bytes:
-    """float32 (samples,) -> the bytes of a 16-bit sound file; samples beyond [-1, 1] are clipped.
+class AudioWriter:
+    """Writes 16-bit mono sound piece by piece; samples beyond [-1, 1] are clipped. To be used in a ``with`` block.
 
-    format: a file ending without its dot, or "raw" for little-endian PCM without a header.
+    samples: how many were written; peak: the largest magnitude among them, before clipping.
     """
-    samples = to_pcm(audio)
-    if format == "raw":
-        return samples.tobytes()
-    import soundfile
 
+    def __init__(self, target: Path | BinaryIO, sample_rate: int, format: str) -> None:
+        """
+        Args:
+            target: the file to make; or an open one, which gets raw PCM as it comes and all else at the end, because
+                the lengths in most headers are known only then.
+            format: a file ending without its dot, or "raw" for little-endian PCM without a header.
+        Raises: VocoderError for a rate or format that libsndfile cannot write.
+        """
+        self.samples = 0
+        self.peak = 0.0
+        self._target = target
+        self._what = f"audio at {sample_rate} Hz as {format}"
+        self._sound: Any = None
+        if format == "raw":
+            self._file: Any = target.open("wb") if isinstance(target, Path) else target
+            return
+        import soundfile
+
+        self._file = str(target) if isinstance(target, Path) else io.BytesIO()
+        container = {"aif": "AIFF"}.get(format, format.upper())
+        try:
+            self._sound = soundfile.SoundFile(self._file, "w", sample_rate, 1, format=container)
+        except (soundfile.LibsndfileError, ValueError, TypeError) as error:
+            raise VocoderError(f"cannot write {self._what}: {error}") from None
+
+    def write(self, audio: np.ndarray) -> None:
+        """float32 (samples,). Raises VocoderError when the disk is full, and the like."""
+        self.samples += len(audio)
+        self.peak = max(self.peak, float(abs(audio).max(initial=0)))
+        pcm = to_pcm(audio)
+        if self._sound is None:
+            self._file.write(pcm.tobytes())
+            self._file.flush()
+            return
+        try:
+            for begin in range(0, len(pcm), _BLOCK):
+                self._sound.write(pcm[begin : begin + _BLOCK])
+        except (RuntimeError, AssertionError) as error:  # a LibsndfileError, or less written than given
+            raise VocoderError(f"cannot write {self._what}: {error}") from None
+
+    def __enter__(self) -> AudioWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._sound is not None:
+            self._sound.close()
+            if kind is None and not isinstance(self._target, Path):
+                self._target.write(self._file.getvalue())
+        elif isinstance(self._target, Path):
+            self._file.close()
+
+
+def encode_audio(audio: np.ndarray, sample_rate: int, format: str) -> bytes:
+    """float32 (samples,) -> the bytes of a sound file, as ``AudioWriter`` writes it."""
     buffer = io.BytesIO()
-    container = {"aif": "AIFF"}.get(format, format.upper())
-    try:
-        with soundfile.SoundFile(buffer, "w", sample_rate, 1, format=container) as file:
-            for begin in range(0, len(samples), _BLOCK):
-                file.write(samples[begin : begin + _BLOCK])
-    except (soundfile.LibsndfileError, ValueError, TypeError) as error:
-        raise VocoderError(f"cannot write audio at {sample_rate} Hz as {format}: {error}") from None
+    with AudioWriter(buffer, sample_rate, format) as writer:
+        writer.write(audio)
     return buffer.getvalue()
 
 
-def read_array(data: bytes, name: str) -> np.ndarray:
-    """Decode a .npy. Never unpickles, and takes no memory for a size that only its header claims."""
-    buffer = io.BytesIO(data)
+def read_array(data: Bytes, name: str) -> np.ndarray:
+    """Decode a .npy. Never unpickles, and takes no memory for a size that only its header claims.
+
+    The array of a mapped file lies in that file; changes to it stay in memory.
+    """
+    buffer = io.BytesIO(data[:_LONGEST_HEADER])
     try:
         version = np.lib.format.read_magic(buffer)
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read_header(buffer)
+        shape, fortran, dtype = read_header(buffer)
     except Exception as error:  # numpy's parser raises all kinds for a hostile header
-        if data.startswith(b"\x80"):  # a pickle
+        if data[:1] == b"\x80":  # a pickle
             raise _pickled(name) from None
         raise VocoderError(f"{name} is not a readable .npy file ({' '.join(str(error).split())})") from None
     if dtype.hasobject:
@@ -121,16 +176,17 @@ def read_array(data: bytes, name: str) -> np.ndarray:
     claimed, held = math.prod(shape) * dtype.itemsize, len(data) - buffer.tell()
     if claimed != held:
         raise VocoderError(f"{name} is not whole: its header claims {claimed} bytes of data, it holds {held}")
-    return np.load(io.BytesIO(data), allow_pickle=False)
+    array: np.ndarray = np.ndarray(shape, dtype, data, buffer.tell(), order="F" if fortran else "C")
+    return array if array.flags.writeable else array.copy()
 
 
-def read_mel(data: bytes, name: str, largest: int = _LARGEST_ARRAY) -> tuple[np.ndarray, MelSpec | None]:
+def read_mel(data: Bytes, name: str, largest: int = _LARGEST_ARRAY) -> tuple[np.ndarray, MelSpec | None]:
     """Decode a .npy, which carries no convention, or an .npz as ``encode_mel`` writes it.
 
     Never unpickles, nor unpacks more than ``largest`` bytes. The array is returned as it stands; what a model needs of
     it is checked by the Vocoder.
     """
-    if not data.startswith(b"PK"):
+    if data[:2] != b"PK":
         return read_array(data, name), None
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -172,10 +228,37 @@ def encode_mel(mel: np.ndarray, spec: MelSpec, format: str) -> bytes:
     return buffer.getvalue()
 
 
+def read_frames(file: BinaryIO, n_mels: int, name: str) -> Iterator[np.ndarray]:
+    """Headerless frames as they arrive: little-endian float32, n_mels values each -> (n_mels, frames), frames >= 1.
+
+    Raises VocoderError when the file ends within a frame.
+    """
+    size, rest = 4 * n_mels, b""
+    while block := file.read1(_BLOCK):  # type: ignore[attr-defined]  # what is there, without waiting for more
+        rest += block
+        whole = len(rest) // size * size
+        if whole:
+            yield np.frombuffer(rest[:whole], "<f4").reshape(-1, n_mels).T
+        rest = rest[whole:]
+    if rest:
+        raise VocoderError(
+            f"{name} ends within a frame: its last {len(rest)} bytes are no {n_mels} float32, {size} bytes"
+        )
+
+
 def read_file(path: Path) -> bytes:
     """The bytes of a file. Raises VocoderError when it is missing, a folder, unreadable or empty."""
+    return map_file(path)[:]
+
+
+def map_file(path: Path) -> Bytes:
+    """As ``read_file``, but what can be mapped into memory is not read before it is used."""
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            try:
+                return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            except (ValueError, OSError):  # empty, or no regular file
+                data = file.read()
     except FileNotFoundError:
         raise VocoderError(f"there is no file {path}") from None
     except OSError as error:
@@ -185,15 +268,29 @@ def read_file(path: Path) -> bytes:
     return data
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all; a device or pipe directly. Raises VocoderError when it cannot be written."""
+@contextmanager
+def writing(path: Path) -> Iterator[Path | BinaryIO]:
+    """What to write in place of a file, which then appears whole or not at all; a device or pipe itself, open.
+
+    Raises VocoderError when it cannot be written.
+    """
     if path.is_dir():
         raise VocoderError(f"cannot write {path}: it is a folder")
     if path.exists() and not path.is_file():
-        path.write_bytes(data)
-        return
-    with replacing(path) as partial:
-        partial.write_bytes(data)
+        with path.open("wb") as file:
+            yield file
+    else:
+        with replacing(path) as partial:
+            yield partial
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all; a device or pipe directly. Raises VocoderError when it cannot be written."""
+    with writing(path) as target:
+        if isinstance(target, Path):
+            target.write_bytes(data)
+        else:
+            target.write(data)
 
 
 def _pickled(name: str) -> VocoderError:

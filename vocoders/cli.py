@@ -25,6 +25,8 @@ what it does follows from the endings:
   vocode voice.flac -o mel.npz           analysis: audio in, mel out (.npz carries its convention, .npy does not)
   vocode mels/ -o audio/                 a folder, a quoted glob or many files in: a folder out, resumable
   cat mel.npy | vocode - -o - > out.wav  - is standard input or output
+  tts | vocode - -o - --raw-mel --format raw | player
+                                         audio while the frames arrive
 """
 
 
@@ -61,6 +63,12 @@ def vocode(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--format", choices=FORMATS, help="for output to a folder or to - (default: wav); raw: 16-bit PCM, no header"
+    )
+    parser.add_argument(
+        "--raw-mel",
+        action="store_true",
+        help="standard input is frames as they arrive, without a header: float32, little-endian, all mels of a frame "
+        "together; audio leaves as it becomes final (at once with --format raw)",
     )
     parser.add_argument("--overwrite", action="store_true", help="in a batch, redo outputs that are already there")
     parser.add_argument("-q", "--quiet", action="store_true", help="errors only")
@@ -114,6 +122,10 @@ def _vocode(options: argparse.Namespace) -> int:
     jobs, batch = plan(options.inputs, options.output, options.format)
     if batch and options.f0:
         raise VocoderError("--f0 belongs to a single input and a single output file")
+    if options.raw_mel and (batch or jobs[0].source or jobs[0].makes_mel or options.f0):
+        raise VocoderError(
+            "--raw-mel takes frames from standard input to a sound, without --f0: vocode - -o - --raw-mel"
+        )
     todo = [job for job in jobs if not (batch and job.target and job.target.exists() and not options.overwrite)]
     if todo:
         from vocoders.worker import Notes, Worker
@@ -129,7 +141,7 @@ def _vocode(options: argparse.Namespace) -> int:
     if not todo:
         return 0
     if not batch:
-        notes.say(worker.do(todo[0]))
+        notes.say(worker.do(todo[0], bar=not options.quiet))
         return 0
     return _do_all(worker, todo, options.quiet)
 

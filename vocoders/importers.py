@@ -98,7 +98,7 @@ def _istftnet(config: Settings, content: Settings, _: MelSpec | None) -> Parts:
 
 
 def _speecht5(config: Settings, content: Settings, spec: MelSpec | None) -> Parts:
-    """transformers SpeechT5HifiGan: flat weights with "mean" and "scale", and config.json."""
+    """transformers SpeechT5HifiGan and its copy FastSpeech2ConformerHifiGan: flat weights with "mean" and "scale"."""
     sizes = _hifi_gan_sizes(config | {"resblock": "1"})
     weights = _fold(content)
     mean, scale = (weights.pop(key).reshape(-1, 1) for key in ("mean", "scale"))

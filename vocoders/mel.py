@@ -114,7 +114,8 @@ _ESPNET: dict[str, Any] = {"padding": "center", "log": "log10", "floor": 1e-10}
 CONVENTIONS: dict[str, MelSpec] = {
     # jik876/hifi-gan meldataset.py; also Grad-TTS, BigVGAN 22k, and Matcha after undoing its (m + 5.536622) / 2.116101
     "hifigan-22k": _spec(22050, 1024, 256, 1024, 80, (0, 8000), epsilon=1e-9),
-    # NVIDIA/tacotron2 layers.py; also FastSpeech2 of ming024
+    # NVIDIA/tacotron2 layers.py; also ming024/FastSpeech2 audio/stft.py. coqui-ai/TTS utils/audio/processor.py is
+    # "tacotron2-22k:floor=1e-8" with the audio settings of most of its recipes/ljspeech
     "tacotron2-22k": _spec(22050, 1024, 256, 1024, 80, (0, 8000), padding="center"),
     # NVIDIA/BigVGAN configs; the 24 kHz one also Amphion
     "bigvgan-24k": _spec(24000, 1024, 256, 1024, 100, (0, 12000), epsilon=1e-9),
@@ -123,10 +124,12 @@ CONVENTIONS: dict[str, MelSpec] = {
     "vocos-24k": _spec(
         24000, 1024, 256, 1024, 100, (0, 12000), mel_scale="htk", mel_norm="none", padding="center", floor=1e-7
     ),
-    # kan-bayashi/ParallelWaveGAN bin/preprocess.py, egs/ljspeech
+    # kan-bayashi/ParallelWaveGAN bin/preprocess.py, egs/ljspeech. Also espnet/espnet, espnet2/tts/feats_extract/
+    # log_mel_fbank.py with egs2/{jsut,libritts,vctk}/tts1/run.sh or egs2/ljspeech/tts1/run.sh, but that it keeps each
+    # bin above 1e-5; and, of the latter, FastSpeech2Conformer of transformers once its statistics are undone
     "espnet-24k": _spec(24000, 2048, 300, 1200, 80, (80, 7600), **_ESPNET),
     "pwg-ljspeech-22k": _spec(22050, 1024, 256, 1024, 80, (80, 7600), **_ESPNET),
-    # transformers feature_extraction_speecht5.py
+    # transformers feature_extraction_speecht5.py; also the defaults of espnet/espnet egs2/TEMPLATE/tts1/tts.sh
     "speecht5-16k": _spec(16000, 1024, 256, 1024, 80, (80, 7600), **_ESPNET),
     # CleanMel configs
     "cleanmel-16k": _spec(16000, 512, 128, 512, 80, (0, 8000), power=2, padding="center"),

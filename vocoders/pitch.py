@@ -51,7 +51,8 @@ def harmonic_prior(f0: Tensor, spec: MelSpec, phase: Tensor | None = None) -> Te
     count = torch.floor(nyquist / f0)
     amplitude = torch.where(voiced, torch.sqrt(2.0 * f0 / nyquist), torch.zeros_like(f0))
 
-    start = frame_phase(torch.where(voiced, f0, torch.zeros_like(f0)), spec)[..., :-1]
+    cycles = torch.where(voiced, f0, torch.zeros_like(f0)) * (spec.hop_length / spec.sample_rate)
+    start = (cycles.cumsum(-1) - cycles).remainder(1.0)
     if phase is not None:
         start = start + phase
     # The first sample of a frame already carries one increment, as a running sum over samples would have it.
@@ -111,10 +112,14 @@ class PitchEstimator(nn.Module):
         return 2 + self.config.blocks * (self.config.kernel_size // 2)
 
     def forward(self, mel: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-mel (batch, n_mels, frames) -> pitch logits (batch, bins, frames), voicing logit (batch, 1, frames)."""
+        """Log-mel (batch, n_mels, frames) -> pitch logits (batch, bins, frames), voicing logit (batch, 1, frames).
+
+        In float32 at least, also inside autocast.
+        """
         x = self.input(mel / 4 + 1)
         x = self.input_norm(x.transpose(1, 2)).transpose(1, 2)
-        x = self.output(self.output_norm(self.blocks(x).transpose(1, 2))).transpose(1, 2).float()
+        x = self.output(self.output_norm(self.blocks(x).transpose(1, 2))).transpose(1, 2)
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
         return x[:, :-1], x[:, -1:]
 
     def decode(self, pitch: Tensor, voicing: Tensor) -> Tensor:
@@ -131,5 +136,8 @@ class PitchEstimator(nn.Module):
         return torch.where(voicing > self.config.voicing_threshold, f0, torch.zeros_like(f0))
 
     def estimate(self, mel: Tensor) -> Tensor:
-        """Log-mel (batch, n_mels, frames) -> F0 (batch, 1, frames) in Hz, 0 where unvoiced."""
-        return self.decode(*self(mel))
+        """Log-mel (batch, n_mels, frames) -> F0 float32 (batch, 1, frames) in Hz, 0 where unvoiced.
+
+        Computed where the estimator lies and in its dtype, whatever those of the mel.
+        """
+        return self.decode(*self(mel.to(self.frequencies))).float().to(mel.device)

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import wrap_torch_function
 
 Padding = Literal["same", "same-zeros", "center"]
 
@@ -16,6 +17,7 @@ def full_precision(x: Tensor) -> torch.autocast:
     return torch.autocast("cpu" if x.device.type == "meta" else x.device.type, enabled=False)
 
 
+@wrap_torch_function(lambda x, *_: (x,))
 def reflect_pad(x: Tensor, left: int, right: int, dim: int = -1) -> Tensor:
     """Mirror both ends of ``dim`` without repeating the edge, as ``numpy.pad(mode="reflect")``.
 
@@ -29,6 +31,21 @@ def reflect_pad(x: Tensor, left: int, right: int, dim: int = -1) -> Tensor:
     period = 2 * (length - 1)
     index = index.remainder(period)
     return x.index_select(dim, torch.minimum(index, period - index))
+
+
+@wrap_torch_function(lambda frames, hop_length: (frames,))
+def overlap_add(frames: Tensor, hop_length: int) -> Tensor:
+    """(..., frames, size) -> (..., (frames - 1) * hop_length + size): the sum of frames that start hop_length apart.
+
+    Each frame is cut into pieces of hop_length; the pieces of one index are a shifted copy of the whole signal.
+    """
+    count, size = frames.shape[-2:]
+    pieces = -(-size // hop_length)
+    frames = F.pad(frames, (0, pieces * hop_length - size)).unflatten(-1, (pieces, hop_length))
+    audio = torch.zeros(*frames.shape[:-3], count + pieces - 1, hop_length, dtype=frames.dtype, device=frames.device)
+    for i in range(pieces):
+        audio[..., i : i + count, :] += frames[..., i, :]
+    return audio.flatten(-2)[..., : (count - 1) * hop_length + size]
 
 
 class STFT(nn.Module):
@@ -104,24 +121,9 @@ class STFT(nn.Module):
         if self.basis is not None:
             raise RuntimeError("a trainable STFT has no inverse")
         frames = torch.fft.irfft(spectrum.transpose(-1, -2), n=self.n_fft) * self.window
-        audio = self._overlap_add(frames)
-        envelope = self._overlap_add(self.window.square().expand(frames.shape[-2], -1))
+        audio = overlap_add(frames, self.hop_length)
+        one = frames[(0,) * (frames.dim() - 2)]  # of all signals: their windows add up to the same
+        envelope = overlap_add(torch.ones_like(one) * self.window.square(), self.hop_length)
         left, right = self.pad
-        inside = slice(left, audio.shape[-1] - right)
-        return audio[..., inside] / envelope[inside].clamp_min(1e-8)
-
-    def _overlap_add(self, frames: Tensor) -> Tensor:
-        """(..., frames, n_fft) -> (..., (frames - 1) * hop_length + n_fft).
-
-        Each frame is cut into pieces of hop_length; the pieces of one index are a shifted copy of the whole signal.
-        """
-        count = frames.shape[-2]
-        pieces = -(-self.n_fft // self.hop_length)
-        frames = F.pad(frames, (0, pieces * self.hop_length - self.n_fft))
-        frames = frames.unflatten(-1, (pieces, self.hop_length))
-        audio = torch.zeros(
-            *frames.shape[:-3], count + pieces - 1, self.hop_length, dtype=frames.dtype, device=frames.device
-        )
-        for i in range(pieces):
-            audio[..., i : i + count, :] += frames[..., i, :]
-        return audio.flatten(-2)[..., : (count - 1) * self.hop_length + self.n_fft]
+        inside = (-left, -right)
+        return F.pad(audio, inside) / F.pad(envelope, inside).clamp_min(1e-8)

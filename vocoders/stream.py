@@ -1,128 +1,137 @@
-"""Synthesis while the frames arrive, equal to that of the whole utterance."""
+"""Synthesis of utterances that come in pieces, equal to that of the whole."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from vocoders.errors import VocoderError
+from vocoders.incremental import Incremental
 from vocoders.noise import white_noise
-from vocoders.pitch import frame_phase
 
 if TYPE_CHECKING:
     from vocoders.vocoder import Vocoder
+
+# Frames synthesised at once, up to twice as many where that is all. What an utterance of any length needs in memory is
+# set by this, not by its length.
+CHUNK_FRAMES = 256
+
+
+class Continuation:
+    """A batch of utterances, as far as synthesised: what they need to go on."""
+
+    def __init__(self, vocoder: Vocoder, seed: int) -> None:
+        self.vocoder = vocoder
+        self.seed = seed
+        self.frames = 0  # that have come
+        self._network = Incremental(partial(_audio, vocoder))  # not of self: a cycle would keep memory for a while
+
+    def __call__(self, mel: Tensor, f0: Tensor | None = None, last: bool = False) -> Tensor:
+        """The next frames, with ``last`` the last ones -> float32 (batch, samples): all audio that is final now.
+
+        Args:
+            mel: float32 (batch, n_mels, frames), of any number of frames.
+            f0: (batch, 1, frames), or None in every call: estimated where the generator needs it.
+        Raises: VocoderError when the model needs f0 and has no estimator, or gives what is not finite.
+        """
+        generator, hop = self.vocoder.generator, self.vocoder.mel_spec.hop_length
+        batch, _, frames = mel.shape
+        at_once = frames <= 2 * CHUNK_FRAMES or generator.receptive_field is None
+        chunk = max(frames, 1) if at_once else CHUNK_FRAMES
+        audio = []
+        for begin in range(0, max(frames, 1), chunk):
+            count = min(chunk, frames - begin)
+            noise = None
+            if generator.uses_noise:
+                drawn = white_noise(self.frames * hop, (self.frames + count) * hop, self.seed)
+                noise = torch.from_numpy(drawn).to(mel.device).expand(batch, 1, -1)
+            here = slice(begin, begin + count)
+            audio.append(
+                self._network(
+                    mel[..., here], None if f0 is None else f0[..., here], noise, last=last and begin + count == frames
+                )
+            )
+            self.frames += count
+        joined = torch.cat(audio, -1).squeeze(1)
+        if not torch.isfinite(joined).all():
+            raise VocoderError(
+                "the model's output is not finite: the mel's values are out of all range, or the model is damaged"
+            )
+        return joined
+
+
+def _audio(vocoder: Vocoder, mel: Tensor, f0: Tensor | None, noise: Tensor | None) -> Tensor:
+    generator = vocoder.generator
+    if generator.uses_f0 and f0 is None:
+        f0 = vocoder.estimator.estimate(mel)
+    return generator.synthesize(mel, f0, noise, None)
 
 
 class Stream:
     """One utterance, synthesised while its frames arrive.
 
     What ``push`` and ``finish`` return, joined, is what ``voc(mel, seed=seed)`` returns for the whole mel, to rounding.
-    Memory does not grow with the length. One stream is one utterance and belongs to one thread at a time.
+    Memory does not grow with the length. A stream belongs to one thread at a time; different streams of a vocoder may
+    run in different ones.
     """
 
     def __init__(self, vocoder: Vocoder, seed: int | None = None) -> None:
-        """Raises VocoderError at once when the model cannot stream."""
-        context = vocoder.generator.receptive_field
+        """Raises VocoderError when the model cannot stream."""
+        generator = vocoder.generator
+        context = generator.receptive_field
         if context is None:
             raise VocoderError(
                 "this model cannot stream: it normalises over the whole utterance, so that the first sample depends on "
-                "the last frame; synthesise whole utterances, or use one with framewise_norm"
+                "the last frame; synthesise the whole mel, or use a model with framewise_norm"
             )
         self.vocoder = vocoder
-        self.seed = seed or 0
-        self._context = context
-        self._pitch_context = 0
-        if vocoder.generator.uses_f0:
-            self._pitch_context = vocoder.estimator.receptive_field
-        self._over = False
-        self._numpy = True
-        spec = vocoder.mel_spec
-        self._mel = torch.empty(1, spec.n_mels, 0, device=vocoder.device)  # from frame _first on
-        self._f0 = torch.empty(1, 1, 0, device=vocoder.device)  # from frame _first on
-        self._phase = torch.zeros(1, 1, 1, dtype=torch.float64, device=vocoder.device)  # at frame _first
-        self._first = 0
-        self._done = 0  # frames whose audio is out
-
-    @property
-    def lookahead(self) -> int:
-        """Frames that must follow a frame before its audio is final."""
-        return self._context + self._pitch_context
+        # Frames that must follow a frame, at most, before all of its audio is final.
+        self.lookahead: int = context + (vocoder.estimator.receptive_field if generator.uses_f0 else 0)
+        self._continuation: Continuation | None = Continuation(vocoder, seed or 0)  # None when it is over
+        self._device: torch.device | None = None  # of the last mel; None for numpy
 
     def push(self, mel: Any) -> Any:
         """The next frames of the log-mel -> the audio that is final now, perhaps none.
 
         Args:
-            mel: (n_mels, frames), numpy or torch, at least one frame.
+            mel: (n_mels, frames), numpy or torch, at least one frame, in the convention of the vocoder.
         Returns: float32 (samples,), of the kind and on the device of the mel.
-        Raises: VocoderError for a mel that does not fit, after which the stream goes on as if it had not been given,
-            and when the stream is over.
+        Raises: VocoderError for a mel that does not fit, after which the stream goes on as if it had not come, and
+            for a stream that is over.
         """
-        if self._over:
-            raise VocoderError("this stream is finished; another utterance needs another stream")
         values = self.vocoder.check_mel(mel)
         if values.dim() != 2:
             raise VocoderError(f"a stream takes mels of (n_mels, frames), this one is {tuple(values.shape)}")
-        self._numpy = not isinstance(mel, Tensor)
-        self._mel = torch.cat([self._mel, values[None].to(self._mel.device)], -1)
-        audio = self._advance(last=False)
-        return audio.numpy(force=True) if self._numpy else audio.to(values.device).clone()
+        self._device = mel.device if isinstance(mel, Tensor) else None
+        return self._advance(values, last=False)
 
     def finish(self) -> Any:
         """The rest of the audio, of the kind of the last mel; the stream is over.
 
-        Raises VocoderError when no frame was ever given.
+        Raises VocoderError when no frame ever came, or the stream is over already.
         """
-        if self._over:
-            raise VocoderError("this stream is finished; another utterance needs another stream")
-        if self._first + self._mel.shape[-1] == 0:
-            raise VocoderError("the stream ended without a single frame")
-        self._over = True
-        audio = self._advance(last=True)
-        return audio.numpy(force=True) if self._numpy else audio.clone()
+        if self._continuation and self._continuation.frames == 0:
+            raise VocoderError("the stream ended before its first frame")
+        return self._advance(torch.empty(self.vocoder.mel_spec.n_mels, 0), last=True)
 
-    @torch.inference_mode()
-    def _advance(self, last: bool) -> Tensor:
-        """(samples,): the audio of all frames that have their context."""
-        voc, hop = self.vocoder, self.vocoder.mel_spec.hop_length
-        end = self._first + self._mel.shape[-1]
-        if voc.generator.uses_f0:
-            known = self._first + self._f0.shape[-1]
-            until = end if last else max(known, end - self._pitch_context)
-            if until > known:
-                begin = max(self._first, known - self._pitch_context)
-                found = voc.estimator.estimate(self._mel[..., begin - self._first :])
-                self._f0 = torch.cat([self._f0, found[..., known - begin : until - begin]], -1)
-        else:
-            until = end
-        ready = until if last else max(self._done, until - self._context)
-        if ready == self._done:
-            return self._mel.new_empty(0)
-        begin = max(self._first, self._done - self._context)
-        noise = phase = None
-        if voc.generator.uses_noise:
-            noise = torch.from_numpy(white_noise(begin * hop, until * hop, self.seed)).to(self._mel.device)[None, None]
-        if voc.generator.uses_f0:
-            phases = frame_phase(self._f0, voc.mel_spec) + self._phase
-            phase = phases[..., begin - self._first : begin - self._first + 1]
-        audio = voc.generator(
-            self._mel[..., begin - self._first : until - self._first],
-            f0=self._f0[..., begin - self._first :] if voc.generator.uses_f0 else None,
-            noise=noise,
-            phase=phase,
-        )[0, 0, (self._done - begin) * hop : (ready - begin) * hop]
-        if not torch.isfinite(audio).all():
-            raise VocoderError(
-                "the model's output is not finite: the mel's values are out of all range, or the model is damaged"
-            )
-        self._done = ready
-        first = max(0, min(ready - self._context, until - self._pitch_context))
-        if first > self._first:
-            drop = first - self._first
-            if voc.generator.uses_f0:
-                self._phase = phases[..., drop : drop + 1].remainder(1.0)
-                self._f0 = self._f0[..., drop:].clone()
-            self._mel = self._mel[..., drop:].clone()
-            self._first = first
-        return audio
+    def pieces(self, mel_chunks: Iterable[Any]) -> Iterator[Any]:
+        """The audio of all that comes, as it becomes final, without empty pieces; the stream is over then."""
+        for mel in mel_chunks:
+            if len(audio := self.push(mel)):
+                yield audio
+        if len(audio := self.finish()):
+            yield audio
+
+    def _advance(self, mel: Tensor, last: bool) -> Any:
+        continuation, self._continuation = self._continuation, None  # over, too, when something goes wrong
+        if continuation is None:
+            raise VocoderError("this stream is over; another utterance needs another stream")
+        with torch.inference_mode():
+            audio = continuation(mel[None].to(self.vocoder.device), last=last)[0]
+        if not last:
+            self._continuation = continuation
+        return audio.cpu().numpy() if self._device is None else audio.to(self._device).clone()

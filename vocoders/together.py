@@ -12,7 +12,8 @@ from torch import Tensor
 from vocoders.errors import VocoderError
 from vocoders.noise import white_noise
 from vocoders.pitch import frame_phase
-from vocoders.vocoder import CHUNK_FRAMES, Vocoder
+from vocoders.stream import CHUNK_FRAMES
+from vocoders.vocoder import Vocoder
 
 
 def synthesize_together(vocoder: Vocoder, mels: Sequence[np.ndarray], seeds: Sequence[int]) -> list[np.ndarray]:
@@ -45,7 +46,7 @@ def _groups(lengths: Sequence[int], context: int | None) -> list[list[int]]:
     for index, length in sorted(enumerate(lengths), key=lambda pair: pair[1]):
         short = lengths[groups[-1][0]] if groups else 0
         near = context is not None and length - short + 2 * context <= short
-        if groups and length <= CHUNK_FRAMES and (length == short or near):
+        if groups and length <= 2 * CHUNK_FRAMES and (length == short or near):
             groups[-1].append(index)
         else:
             groups.append([index])

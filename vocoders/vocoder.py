@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,15 +16,11 @@ from torch import Tensor
 from vocoders.checkpoint import Checkpoint, load_checkpoint
 from vocoders.errors import CheckpointError, VocoderError
 from vocoders.mel import MelSpec, MelSpectrogram, convert_mel, suspicion
-from vocoders.noise import white_noise
-from vocoders.pitch import PitchEstimator, frame_phase
-from vocoders.stream import Stream
+from vocoders.pitch import PitchEstimator
+from vocoders.stream import Continuation, Stream
 
 VOICES = Path(__file__).parent / "voices"
 DEFAULT_VOICE = "openvoices-22k"
-
-# Frames synthesised at once. What an utterance of any length needs in memory is set by this, not by its length.
-CHUNK_FRAMES = 512
 
 
 class MelWarning(UserWarning):
@@ -38,7 +35,8 @@ class Vocoder:
             raise CheckpointError(f"{name or 'the checkpoint'} holds no generator, only a pitch estimator")
         self.name = name
         self.generator = checkpoint.generator.eval()
-        self.pitch = checkpoint.pitch.eval() if checkpoint.pitch is not None else None
+        # In float64: a rounding of F0 that hangs on the size of a batch or of a chunk would add up in the phase.
+        self.pitch = copy.deepcopy(checkpoint.pitch).eval().double() if checkpoint.pitch is not None else None
         self.mel_spec: MelSpec = checkpoint.mel_spec
         self.training = checkpoint.training
 
@@ -60,7 +58,7 @@ class Vocoder:
             raise VocoderError(f"device '{device}' cannot be used here ({reason}); 'cpu' always can") from None
         self.generator.to(target)
         if self.pitch is not None:
-            self.pitch.to(target)
+            self.pitch.to("cpu" if target.type == "mps" else target)  # mps has no float64
         return self
 
     @overload
@@ -96,11 +94,7 @@ class Vocoder:
         batch = values[None] if single else values
         track = None if f0 is None else self._check_f0(f0, batch.shape[0], batch.shape[2])
         with torch.inference_mode():
-            audio = self._synthesize(batch.to(self.device), track, seed or 0)
-        if not torch.isfinite(audio).all():
-            raise VocoderError(
-                "the model's output is not finite: the mel's values are out of all range, or the model is damaged"
-            )
+            audio = Continuation(self, seed or 0)(batch.to(self.device), track, last=True)
         audio = audio[0] if single else audio
         if isinstance(mel, Tensor):
             return audio.to(mel.device).clone()  # outside inference mode: a tensor like any other
@@ -116,15 +110,7 @@ class Vocoder:
             to rounding. See ``Stream``, which takes frames by hand.
         Raises: VocoderError for a model that cannot stream, a chunk that does not fit, or no frame at all.
         """
-        return self._pieces(Stream(self, seed), mel_chunks)  # not a generator itself: what cannot be is said at once
-
-    @staticmethod
-    def _pieces(stream: Stream, mel_chunks: Iterable[Any]) -> Iterator[Any]:
-        for mel in mel_chunks:
-            if len(audio := stream.push(mel)):
-                yield audio
-        if len(audio := stream.finish()):
-            yield audio
+        return Stream(self, seed).pieces(mel_chunks)  # no generator itself: what cannot be is said at once
 
     def analyze(self, audio: Any, spec: MelSpec | None = None) -> Any:
         """Audio (..., samples) -> float32 log-mel (..., n_mels, frames) of the same kind.
@@ -177,9 +163,9 @@ class Vocoder:
                 f"the model expects {spec.n_mels} mels ({spec.name}), this mel has {shape[-2]}: shape {shape}{hint}"
             )
         values = values.detach().float()
-        if not torch.isfinite(values).all():
-            count = int((~torch.isfinite(values)).sum())
-            raise VocoderError(f"the mel holds {count} NaN or infinite values of {values.numel()}")
+        damaged = sum(int((~part.isfinite()).sum()) for part in values.split(4096, -1))  # in memory that does not grow
+        if damaged:
+            raise VocoderError(f"the mel holds {damaged} NaN or infinite values of {values.numel()}")
         return values
 
     def _check_f0(self, f0: Any, batch: int, frames: int) -> Tensor:
@@ -195,37 +181,6 @@ class Vocoder:
             raise VocoderError(f"f0 must be in Hz, from 0 (unvoiced) to {limit:g}; it holds {low:g} to {high:g}")
         return values.to(self.device)
 
-    def _synthesize(self, mel: Tensor, f0: Tensor | None, seed: int) -> Tensor:
-        """(batch, n_mels, frames) -> (batch, samples), in chunks where the generator's context is bounded.
-
-        A chunk is given its whole context, and noise and harmonic phase are those of the utterance, so that chunks
-        join to what the whole utterance would have been.
-        """
-        generator, hop = self.generator, self.mel_spec.hop_length
-        batch, _, frames = mel.shape
-        phase = noise = None
-        if generator.uses_f0:
-            if f0 is None:
-                # One by one: a rounding of F0 that hangs on the size of the batch would add up in the phase.
-                f0 = torch.cat([self.estimator.estimate(item) for item in mel.split(1)])
-            phase = frame_phase(f0, self.mel_spec)
-        if generator.uses_noise:
-            noise = torch.from_numpy(white_noise(0, frames * hop, seed)).to(mel.device)[None, None]
-        context = generator.receptive_field
-        chunk = CHUNK_FRAMES if context is not None else frames
-        audio = torch.empty(batch, frames * hop, device=mel.device)
-        for begin in range(0, frames, chunk):
-            end = min(begin + chunk, frames)
-            first, last = max(0, begin - (context or 0)), min(frames, end + (context or 0))
-            piece = generator(
-                mel[..., first:last],
-                f0=None if f0 is None else f0[..., first:last],
-                noise=None if noise is None else noise[..., first * hop : last * hop].expand(batch, -1, -1),
-                phase=None if phase is None else phase[..., first : first + 1],
-            )
-            audio[:, begin * hop : end * hop] = piece[:, 0, (begin - first) * hop : (end - first) * hop]
-        return audio
-
     @property
     def estimator(self) -> PitchEstimator:
         """Raises VocoderError when the model has none."""
@@ -239,7 +194,8 @@ def _plain(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind not in "fiub":
         raise VocoderError(f"expected an array of floats, got dtype {array.dtype}")
     if array.dtype.kind == "f":
-        return np.array(array, dtype=np.float32)  # also big-endian and float16 files
+        as_is = array.dtype == np.float32 and array.flags.writeable and min(array.strides, default=0) >= 0
+        return array if as_is else np.array(array, dtype=np.float32)  # also big-endian and float16 files
     return np.ascontiguousarray(array).astype(np.int64)
 
 

@@ -6,15 +6,32 @@ import argparse
 import sys
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from tqdm import tqdm
 
-from vocoders.audio import encode_audio, encode_mel, read_array, read_audio, read_file, read_mel, resample, write_file
+from vocoders.audio import (
+    AudioWriter,
+    Bytes,
+    encode_mel,
+    map_file,
+    read_array,
+    read_audio,
+    read_file,
+    read_frames,
+    read_mel,
+    resample,
+    write_file,
+    writing,
+)
 from vocoders.errors import VocoderError
 from vocoders.jobs import AUDIO_SUFFIXES, MEL_SUFFIXES, Job
 from vocoders.mel import MelSpec, suspicion
+from vocoders.stream import CHUNK_FRAMES
 from vocoders.vocoder import MelWarning, load
 
 
@@ -38,6 +55,7 @@ class Worker:
     def __init__(self, options: argparse.Namespace, notes: Notes) -> None:
         self.notes = notes
         self.seed: int = options.seed
+        self.raw_mel: bool = options.raw_mel
         self.voc = load(options.model, options.device)
         self.convention = MelSpec.parse(options.mel_convention) if options.mel_convention else None
         self.f0 = None
@@ -46,42 +64,94 @@ class Worker:
             if self.f0.ndim != 1:
                 raise VocoderError(f"{options.f0} must hold one F0 per frame, 1-D; it has shape {self.f0.shape}")
 
-    def do(self, job: Job) -> str:
-        """One job; returns what was done. Raises VocoderError, whose sentence names the input."""
+    def do(self, job: Job, bar: bool = False) -> str:
+        """One job, with a progress bar if it is long; returns what was done.
+
+        Raises VocoderError, whose sentence names the input.
+        """
         try:
-            data = read_file(job.source) if job.source else _read_stream()
-            begin = time.perf_counter()
-            result, spec = self._make(data, job)
-            if job.makes_mel:
-                encoded = encode_mel(result, spec, job.format)
-            else:
-                encoded = encode_audio(result, spec.sample_rate, job.format)
-            if job.target:
-                write_file(job.target, encoded)
-            else:
-                _write_stream(encoded)
-            return _report(job, result, spec, time.perf_counter() - begin)
+            if self.raw_mel:
+                return self._write_audio(job, self._arriving(), bar)
+            data = map_file(job.source) if job.source else _read_stream()
+            if _is_mel(job, data):
+                if job.makes_mel:
+                    raise VocoderError("it is a mel already; the output for it is a sound file")
+                mel, source = self._mel(data, job.name)
+                return self._write_audio(job, self._synthesize(mel, source), bar, mel.shape[1])
+            mel = self._analyze(data, job)
+            if not job.makes_mel:
+                return self._write_audio(job, self._synthesize(mel, self.voc.mel_spec), bar, mel.shape[1])
+            return self._write_mel(job, mel)
         except VocoderError as error:
             text = str(error)
             raise VocoderError(text if str(job.source or "standard ") in text else f"{job.name}: {text}") from None
 
-    def _make(self, data: bytes, job: Job) -> tuple[np.ndarray, MelSpec]:
-        """The audio or the mel that comes out, and the convention it belongs to."""
-        own = self.voc.mel_spec
-        if _is_mel(job, data):
-            if job.makes_mel:
-                raise VocoderError("it is a mel already; the output for it is a sound file")
-            return self._synthesize(self._mel(data, job.name), job.name), own
-        if self.f0 is not None and job.makes_mel:
-            raise VocoderError("--f0 has no meaning for analysis")
-        if self.convention and not job.makes_mel:
-            raise VocoderError("--mel-convention has no meaning from sound to sound: the model's is used")
-        spec = self.convention or own
-        mel = self.voc.analyze(self._audio(data, job.name, spec), spec)
-        return (mel if job.makes_mel else self._synthesize(mel, job.name)), spec
+    def _write_mel(self, job: Job, mel: np.ndarray) -> str:
+        spec = self.convention or self.voc.mel_spec
+        encoded = encode_mel(mel, spec, job.format)
+        if job.target:
+            write_file(job.target, encoded)
+        else:
+            with _standard_output() as file:
+                file.write(encoded)
+        return f"wrote {_target(job)}: {mel.shape[0]} mels x {mel.shape[1]} frames, {spec.name}"
 
-    def _mel(self, data: bytes, name: str) -> np.ndarray:
-        """A mel file in the model's convention."""
+    def _write_audio(self, job: Job, pieces: Iterator[np.ndarray], bar: bool, frames: int | None = None) -> str:
+        """Write the audio of ``frames`` frames, if that is known, as it comes."""
+        spec, begin = self.voc.mel_spec, time.perf_counter()
+        long = frames is None or frames > 2 * CHUNK_FRAMES
+        with ExitStack() as stack:
+            target = stack.enter_context(writing(job.target) if job.target else _standard_output())
+            writer = stack.enter_context(AudioWriter(target, spec.sample_rate, job.format))
+            total = None if frames is None else frames * spec.hop_length
+            hidden = None if bar and long else True  # None: shown on a terminal
+            progress = stack.enter_context(
+                tqdm(total=total, unit="sample", unit_scale=True, leave=False, disable=hidden)
+            )
+            for audio in pieces:
+                writer.write(audio)
+                progress.update(len(audio))
+        if writer.peak > 1:
+            self.notes.say(f"{job.name}: peaks reach {writer.peak:.2f} and are clipped at 1")
+        length = writer.samples / spec.sample_rate
+        speed = length / (time.perf_counter() - begin)
+        return f"wrote {_target(job)}: {length:.2f} s at {spec.sample_rate} Hz, {speed:.0f} x real time"
+
+    def _synthesize(self, mel: np.ndarray, source: MelSpec) -> Iterator[np.ndarray]:
+        """The audio of a mel of the convention ``source``, piece by piece where it is long and the model can."""
+        frames = mel.shape[1]
+        if frames > 2 * CHUNK_FRAMES and self.f0 is None and self.voc.generator.receptive_field is not None:
+            chunks = (mel[:, begin : begin + CHUNK_FRAMES] for begin in range(0, frames, CHUNK_FRAMES))
+            yield from self.voc.stream((self._own(chunk, source) for chunk in chunks), self.seed)
+            return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", MelWarning)  # said in _mel, and only of what carries no convention
+            audio = self.voc(self._own(mel, source), self.f0, self.seed)
+        yield audio
+
+    def _arriving(self) -> Iterator[np.ndarray]:
+        """The audio of raw frames on standard input, as it becomes final."""
+        own, name = self.voc.mel_spec, "standard input"
+        if sys.stdin is None:
+            raise VocoderError("standard input is closed")
+        if self.convention is None:
+            self._say_assumed(name)
+
+        def frames() -> Iterator[np.ndarray]:
+            first: list[np.ndarray] | None = []  # second or so: enough to judge by
+            for mel in read_frames(sys.stdin.buffer, own.n_mels, name):
+                mel = self._own(mel, self.convention or own)
+                if first is not None:
+                    first.append(mel)
+                    if sum(part.shape[1] for part in first) >= 100:
+                        self._say_doubt(np.concatenate(first, axis=1), name)
+                        first = None
+                yield mel
+
+        return self.voc.stream(frames(), self.seed)
+
+    def _mel(self, data: Bytes, name: str) -> tuple[np.ndarray, MelSpec]:
+        """A mel that the model can take, once it is converted from the convention returned beside it."""
         own = self.voc.mel_spec
         mel, stored = read_mel(data, name)
         if mel.ndim == 3 and len(mel) == 1:
@@ -92,53 +162,55 @@ class Worker:
             )
         if stored and self.convention and stored != self.convention:
             raise VocoderError(f"its convention is {stored.name}, --mel-convention says {self.convention.name}")
-        source = stored or self.convention
-        if source and source != own and mel.dtype.kind == "f":
-            mel = self.voc.convert(mel.astype(np.float32), source)
+        source = stored or self.convention or own
+        self._own(np.empty((source.n_mels, 0), np.float32), source)  # or it cannot be converted
         self.voc.check_mel(mel)
-        if source is None:
-            self.notes.say(
-                f"{name} carries no mel convention; taken as the model's, {own.name} ({own.n_mels} mels, "
-                f"{own.sample_rate} Hz); --mel-convention tells another",
-                once="assumed convention",
-            )
-        if not stored and (doubt := suspicion(mel, own)):
+        if not (stored or self.convention):
+            self._say_assumed(name)
+        if not stored:
+            self._say_doubt(self._own(mel[:, :: 1 + mel.shape[1] // 4096], source), name)  # of a long one, a part
+        return mel, source
+
+    def _own(self, mel: np.ndarray, source: MelSpec) -> np.ndarray:
+        """A mel of the convention ``source`` in the model's."""
+        return mel if source == self.voc.mel_spec else self.voc.convert(mel.astype(np.float32), source)
+
+    def _say_assumed(self, name: str) -> None:
+        own = self.voc.mel_spec
+        self.notes.say(
+            f"{name} carries no mel convention; taken as the model's, {own.name} ({own.n_mels} mels, "
+            f"{own.sample_rate} Hz); --mel-convention tells another",
+            once="assumed convention",
+        )
+
+    def _say_doubt(self, mel: np.ndarray, name: str) -> None:
+        if doubt := suspicion(mel, self.voc.mel_spec):
             self.notes.say(f"{name}: {doubt}")
-        return mel
 
-    def _audio(self, data: bytes, name: str, spec: MelSpec) -> np.ndarray:
-        """A sound file, mono, at the rate of a convention."""
-        sound = read_audio(data, name)
+    def _analyze(self, data: Bytes, job: Job) -> np.ndarray:
+        """The mel of a sound file, mixed down and brought to the rate of the convention."""
+        if self.f0 is not None and job.makes_mel:
+            raise VocoderError("--f0 has no meaning for analysis")
+        if self.convention and not job.makes_mel:
+            raise VocoderError("--mel-convention has no meaning from sound to sound: the model's is used")
+        spec, sound = self.convention or self.voc.mel_spec, read_audio(data, job.name)
         if sound.channels > 1:
-            self.notes.say(f"{name} has {sound.channels} channels, mixed down to one")
+            self.notes.say(f"{job.name} has {sound.channels} channels, mixed down to one")
         if sound.sample_rate != spec.sample_rate:
-            self.notes.say(f"{name} is at {sound.sample_rate} Hz, resampled to {spec.sample_rate} Hz")
-        return resample(sound.audio, sound.sample_rate, spec.sample_rate)
-
-    def _synthesize(self, mel: np.ndarray, name: str) -> np.ndarray:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", MelWarning)  # said in _mel, and only of what carries no convention
-            audio = self.voc(mel, self.f0, self.seed)
-        peak = float(abs(audio).max())
-        if peak > 1:
-            self.notes.say(f"{name}: peaks reach {peak:.2f} and are clipped at 1")
-        return audio
+            self.notes.say(f"{job.name} is at {sound.sample_rate} Hz, resampled to {spec.sample_rate} Hz")
+        return self.voc.analyze(resample(sound.audio, sound.sample_rate, spec.sample_rate), spec)
 
 
-def _report(job: Job, result: np.ndarray, spec: MelSpec, seconds: float) -> str:
-    target = job.target or "standard output"
-    if job.makes_mel:
-        return f"wrote {target}: {result.shape[0]} mels x {result.shape[1]} frames, {spec.name}"
-    length = len(result) / spec.sample_rate
-    return f"wrote {target}: {length:.2f} s at {spec.sample_rate} Hz, {length / seconds:.0f} x real time"
+def _target(job: Job) -> str:
+    return str(job.target or "standard output")
 
 
-def _is_mel(job: Job, data: bytes) -> bool:
+def _is_mel(job: Job, data: Bytes) -> bool:
     """By its ending; a stream and what has no known ending by how it begins."""
     ending = job.source.suffix.lower() if job.source else ""
     if ending in MEL_SUFFIXES + AUDIO_SUFFIXES:
         return ending in MEL_SUFFIXES
-    return data.startswith((b"\x93NUMPY", b"PK\x03\x04"))
+    return data[:6] == b"\x93NUMPY" or data[:4] == b"PK\x03\x04"
 
 
 def _read_stream() -> bytes:
@@ -148,11 +220,12 @@ def _read_stream() -> bytes:
     return data
 
 
-def _write_stream(data: bytes) -> None:
+@contextmanager
+def _standard_output() -> Iterator[BinaryIO]:
     if sys.stdout is None:
         raise VocoderError("standard output is closed")
     try:
-        sys.stdout.buffer.write(data)
+        yield sys.stdout.buffer
         sys.stdout.buffer.flush()
     except BrokenPipeError:
         raise

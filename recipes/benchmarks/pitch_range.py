@@ -1,19 +1,22 @@
 """How far the pitch of a voice reaches: python -m recipes.benchmarks.pitch_range [MODEL]
 
-Copy synthesis of synthetic vowels from 60 to 1100 Hz, from the mel alone: the F0 that the model reads from the mel, and
-the F0 and level of what it makes of it. The F0 of the synthesis is WORLD's Harvest, from 45 to 1500 Hz.
+Copy synthesis of synthetic vowels from 60 to 1100 Hz, from the mel alone: the F0 that the model reads from the mel, if
+it reads any, and the F0 and level of what it makes of it. The F0 of the synthesis is WORLD's Harvest, from 45 to 1500
+Hz. The last row is digital silence.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import warnings
+from itertools import chain
 
 import numpy as np
 import torch
 
 from vocoders.errors import VocoderError
-from vocoders.vocoder import load
+from vocoders.vocoder import MelWarning, Vocoder, load
 
 PITCHES = (60, 70, 80, 100, 150, 200, 300, 400, 500, 600, 700, 800, 900, 1000, 1100)
 
@@ -30,17 +33,33 @@ def vowel(hz: float, sample_rate: int, seconds: float = 1.5) -> np.ndarray:
     return (0.3 * total / np.abs(total).max() + 1e-3 * noise).astype(np.float32)
 
 
-def described(track: np.ndarray, hz: float) -> str:
-    """Share of voiced frames, and their median F0 off by how many cents."""
+def described(track: np.ndarray | None, hz: float | None) -> str:
+    """Share of voiced frames, and their median F0 off by how many cents of ``hz``, which silence has not."""
+    if track is None:
+        return " | "
     voiced = track[track > 0]
-    if not len(voiced):
-        return "0 % | "
-    return f"{100 * len(voiced) / len(track):.0f} % | {1200 * np.log2(np.median(voiced) / hz):+.0f}"
+    cents = f"{1200 * np.log2(np.median(voiced) / hz):+.0f}" if len(voiced) and hz else ""
+    return f"{100 * len(voiced) / len(track):.0f} % | {cents}"
+
+
+def row(voc: Vocoder, hz: float | None) -> str:
+    """Of the table: a vowel, or silence when ``hz`` is None."""
+    import pyworld
+
+    audio = vowel(hz, voc.sample_rate) if hz else np.zeros(3 * voc.sample_rate // 2, np.float32)
+    mel = voc.analyze(audio)
+    read = voc.pitch.estimate(torch.from_numpy(mel)[None])[0, 0].numpy()[10:-10] if voc.pitch else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", MelWarning)  # the values of a vowel alone are an unusual mel
+        fake = voc(mel)
+    heard, _ = pyworld.harvest(fake.astype(np.float64), voc.sample_rate, 45.0, 1500.0)
+    inside = slice(voc.sample_rate // 4, -voc.sample_rate // 4)
+    level, own = (10 * np.log10(max(np.mean(x[inside].astype(float) ** 2), 1e-12)) for x in (fake, audio))
+    shown = f"{level - own:+.1f}" if hz else f"{level:.0f} dBFS"
+    return f"| {hz or 'silence'} | {described(read, hz)} | {described(heard[50:-50], hz)} | {shown} |"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    import pyworld
-
     parser = argparse.ArgumentParser(
         prog="python -m recipes.benchmarks.pitch_range", description="The range of pitch of a voice."
     )
@@ -48,22 +67,15 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         voc = load(options.model)
-        if voc.pitch is None:
-            raise VocoderError(f"{voc.name} reads no F0 from the mel")
+        rows = (row(voc, hz) for hz in (*PITCHES, None))
+        first = next(rows)  # where a model that needs F0 and reads none is found out
     except VocoderError as error:
         print(f"recipes.benchmarks.pitch_range: {error}", file=sys.stderr)
         return 2
     print("| F0, Hz | from the mel: voiced | off, cents | synthesis: voiced | off, cents | level, dB |")
     print("|---|---|---|---|---|---|")
-    for hz in PITCHES:
-        audio = vowel(hz, voc.sample_rate)
-        mel = voc.analyze(audio)
-        read = voc.pitch.estimate(torch.from_numpy(mel)[None])[0, 0].numpy()[10:-10]
-        fake = voc(mel)
-        heard, _ = pyworld.harvest(fake.astype(np.float64), voc.sample_rate, 45.0, 1500.0)
-        inside = slice(voc.sample_rate // 4, -voc.sample_rate // 4)
-        level = 10 * np.log10(np.mean(fake[inside] ** 2) / np.mean(audio[inside] ** 2))
-        print(f"| {hz} | {described(read, hz)} | {described(heard[50:-50], hz)} | {level:+.1f} |", flush=True)
+    for line in chain([first], rows):
+        print(line, flush=True)
     return 0
 
 

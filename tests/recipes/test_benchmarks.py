@@ -4,10 +4,12 @@ import importlib.util
 from pathlib import Path
 
 import corpus
+import models
 import pytest
 import torch
 
-from recipes.benchmarks import cqt, minutes, separation, training_step
+from recipes.benchmarks import cqt, minutes, pitch_range, separation, training_step
+from vocoders.checkpoint import Checkpoint, save_checkpoint
 from vocoders.mel import CONVENTIONS, MelSpectrogram
 
 
@@ -78,3 +80,28 @@ def test_minutes_runs(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch
     assert last.startswith("| Wavehax v2 | 0 | 1 | ")
     assert minutes.main(["wavehacks", "--data", str(data)]) == 2
     assert "unknown family 'wavehacks'; known: hifigan" in capsys.readouterr().err
+
+
+def test_the_range_of_pitch(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The built-in voice keeps a vowel of 200 Hz, and silence; a model that reads no F0 leaves those cells empty."""
+    monkeypatch.setattr(pitch_range, "PITCHES", (200,))
+    assert pitch_range.main([]) == 0
+    vowel, silence = (
+        [cell.strip() for cell in row.split("|")[1:-1]] for row in capsys.readouterr().out.splitlines()[2:]
+    )
+    assert vowel[0] == "200"
+    assert vowel[1] == vowel[3] == "100 %"
+    assert abs(int(vowel[2])) < 20
+    assert abs(int(vowel[4])) < 20
+    assert abs(float(vowel[5])) < 1
+    assert silence[:3] == ["silence", "0 %", ""]
+    assert float(silence[5].removesuffix(" dBFS")) < -70
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(Checkpoint(models.SPEC, models.generator("hifigan")), path)
+    assert pitch_range.main([str(path)]) == 0
+    assert capsys.readouterr().out.splitlines()[2].startswith("| 200 |  |  | ")
+    save_checkpoint(Checkpoint(models.SPEC, models.generator("hnmask")), path)
+    assert pitch_range.main([str(path)]) == 2
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert "this model needs f0" in error

@@ -86,6 +86,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert results["mean"]["griffin-lim"] == results["per_clip"]["griffin-lim"][0]
     assert set(results["interval"]["griffin-lim"].values()) == {None}  # of one clip
     assert results["lines"] == {"recording": [[]], "openvoices-22k": [[]], "griffin-lim": [[]]}
+    assert results["clicks"] == {"recording": [[]], "openvoices-22k": [[]], "griffin-lim": [[]]}
     assert image.read_bytes().startswith(b"\x89PNG")
 
 
@@ -124,6 +125,26 @@ def test_several_models_and_processes(tmp_path: Path, capsys: pytest.CaptureFixt
     assert capsys.readouterr().err == ""
 
 
+def test_models_by_names_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """A path may hold "=", too."""
+    data = corpus.make(tmp_path / "corpus")
+    (tmp_path / "lr=1").mkdir()
+    path = str(tmp_path / "lr=1" / "model.safetensors")
+    save_checkpoint(models.checkpoint("hifigan", models.SPEC), Path(path))
+    shared = ["--data", str(data), "--clips", "1"]
+    assert main([path, f"my peer={path}", *shared]) == 0
+    rows = [row.split("|")[1].strip() for row in capsys.readouterr().out.splitlines()[2:]]
+    assert rows[:4] == ["recording", path, "my peer", "griffin-lim"]
+    for arguments, name in (
+        ([f"a={path}", "a=openvoices-22k"], "a"),
+        ([f"openvoices-22k={path}", "openvoices-22k"], "openvoices-22k"),
+        ([f"recording={path}"], "recording"),
+        ([f"griffin-lim={path}"], "griffin-lim"),
+    ):
+        assert main([*arguments, *shared]) == 2
+        assert f"two rows of the table would be called '{name}'" in capsys.readouterr().err
+
+
 def test_one_bad_recording_does_not_end_it(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     data = corpus.make(tmp_path / "corpus")
     soundfile.write(data / "9.wav", np.zeros(100), 22050)
@@ -152,6 +173,8 @@ def test_bad_input_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture
         (["--data", str(data), "--clips", "0"], "--clips must be at least 1"),
         (["--data", str(data), "--workers", "0"], "--workers must be at least 1"),
         (["none", "--data", str(data)], "unknown model"),
+        (["mine=", "--data", str(data)], "unknown model 'mine='"),
+        (["mine=none", "--data", str(data)], "unknown model 'none'"),
         (["--data", str(data), "--report", str(void / "a" / "b")], "cannot write"),
         (["--data", str(data), "--report", str(junk)], "exists already"),
         (["--data", str(data), "--json", str(void / "a" / "b.json")], "there is no folder"),

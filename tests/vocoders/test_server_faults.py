@@ -364,7 +364,7 @@ def test_a_defect_in_the_model_stops_nothing(voice: Voice) -> None:
     [
         ([b"abc"], 1007, "expected whole frames of 20 float32 each, 80 bytes, or the text 'end'; got 3 bytes"),
         (["stop"], 1007, "got the text 'stop'"),
-        (["end"], 1007, "without a single frame"),
+        (["end"], 1007, "the stream ended before its first frame"),
         ([b"\x00" * 80, "end", b"\x00" * 80], 1007, "the frames were over"),
         ([np.full(20, np.nan, "<f4").tobytes()], 1007, "20 NaN or infinite values"),
         ([np.zeros((12000, 20), "<f4").tobytes()] * 2, 1009, "longer than 60 s"),

@@ -173,7 +173,8 @@ def talk(address: str, said: list[bytes | str | None]) -> int | None:
         with connect(address) as stream, contextlib.suppress(ConnectionClosed):
             for message in said:
                 if message is None:
-                    stream.socket.shutdown(socket.SHUT_RDWR)
+                    with contextlib.suppress(OSError):  # it may be closed already
+                        stream.socket.shutdown(socket.SHUT_RDWR)
                     return None
                 stream.send(message)
             for answer in stream:

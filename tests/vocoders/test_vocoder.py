@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import vocoders.stream
 import vocoders.vocoder
 from vocoders import MelMismatch, Vocoder, VocoderError, load
 from vocoders.checkpoint import Checkpoint, save_checkpoint
@@ -73,21 +74,21 @@ def test_f0_is_estimated_unless_given(voc: Vocoder) -> None:
 def test_chunked_equals_whole(name: str, frames: int, chunk: int) -> None:
     voc = Vocoder(models.checkpoint(name))
     mel = models.mel(frames, 2)
-    before = vocoders.vocoder.CHUNK_FRAMES
+    before = vocoders.stream.CHUNK_FRAMES
     try:
-        vocoders.vocoder.CHUNK_FRAMES = chunk
+        vocoders.stream.CHUNK_FRAMES = chunk
         chunked = voc(mel)
-        vocoders.vocoder.CHUNK_FRAMES = 10_000
+        vocoders.stream.CHUNK_FRAMES = 10_000
         whole = voc(mel)
     finally:
-        vocoders.vocoder.CHUNK_FRAMES = before
+        vocoders.stream.CHUNK_FRAMES = before
     torch.testing.assert_close(chunked, whole, atol=1e-5, rtol=0)
 
 
 def test_a_generator_that_needs_the_whole_utterance_gets_it() -> None:
     model = models.generator("wavehax", framewise_norm=False)
     voc = Vocoder(Checkpoint(models.SPEC, model, models.pitch_estimator()))
-    frames = vocoders.vocoder.CHUNK_FRAMES + 30
+    frames = vocoders.stream.CHUNK_FRAMES + 30
     mel = models.mel(frames)
     expected = model(mel, f0=voc.pitch.estimate(mel))[0]
     torch.testing.assert_close(voc(mel), expected)

@@ -11,6 +11,7 @@ import math
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vocoders.config import Channels, Config, Count, FFTSize, OddSize
 from vocoders.errors import VocoderError
@@ -54,7 +55,7 @@ class MultiStreamWavehax(Generator):
         bins = config.n_fft // 2 + 1
         self.standardize = Standardize(mel_spec.n_mels)
         self.stft = STFT(config.n_fft, hop, padding="same-zeros")
-        self.split = nn.Conv1d(1, config.streams, _TAPS, bias=False)
+        self.split = nn.Conv1d(1, config.streams, _TAPS, stride=config.streams, bias=False)
         self.join = nn.Conv1d(config.streams, 1, _TAPS, bias=False)
         self.cond_proj = nn.Conv1d(mel_spec.n_mels, config.streams * bins, PROJECTION_KERNEL)
         self.input_proj = nn.Linear(3 * config.streams, config.channels, bias=False)
@@ -91,7 +92,7 @@ class MultiStreamWavehax(Generator):
         streams, taps = self.config.streams, _TAPS // 2
         with torch.no_grad():
             prior = wavehax_prior(f0, noise, phase, self.mel_spec)
-        split = self.split(reflect_pad(prior, taps, taps))[..., ::streams]
+        split = self.split(reflect_pad(prior, taps, taps))
         spectra = torch.view_as_real(self.stft(split))  # (batch, streams, bins, frames, 2)
         reach = PROJECTION_KERNEL // 2
         cond = self.cond_proj(reflect_pad(self.standardize(mel), reach, reach)).unflatten(1, (streams, -1))
@@ -104,6 +105,5 @@ class MultiStreamWavehax(Generator):
         spectrum = torch.view_as_complex(x.contiguous())  # (batch, frames, bins, streams)
         audio = self.stft.inverse(spectrum.permute(0, 3, 2, 1))  # (batch, streams, samples / streams)
         # Zeros between the samples of a stream, at the rate of the whole.
-        stuffed = torch.zeros(*audio.shape, streams, device=audio.device)
-        stuffed[..., 0] = audio * streams
-        return self.join(reflect_pad(stuffed.flatten(-2), taps, taps)).float()
+        stuffed = F.pad((audio * streams).unsqueeze(-1), (0, streams - 1)).flatten(-2)
+        return self.join(reflect_pad(stuffed, taps, taps)).float()

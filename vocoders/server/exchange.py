@@ -98,6 +98,7 @@ class AudioResponse(Response):
         else:
             self.headers["content-length"] = str(size)
         self.pieces = pieces
+        self.size = size
         self.utterance = utterance
         self.client = client
         self.patience = patience
@@ -106,11 +107,17 @@ class AudioResponse(Response):
         async def give(message: Message) -> None:
             await self.client.waits(send(message), self.patience)
 
+        sent = 0
         try:
             await give({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             while (piece := await self.client.waits(anext(self.pieces, None), self.patience)) is not None:
                 for begin in range(0, len(piece), _PIECE):
-                    await give({"type": "http.response.body", "body": piece[begin : begin + _PIECE], "more_body": True})
+                    part = piece[begin : begin + _PIECE]
+                    sent += len(part)
+                    if sent == self.size:  # the client may be back before we know that it has all
+                        self.utterance.close()
+                    await give({"type": "http.response.body", "body": part, "more_body": True})
+            self.utterance.close()
             await give({"type": "http.response.body", "body": b""})
         except ClientDisconnect:
             pass

@@ -23,11 +23,11 @@ import numpy as np
 from vocoders.errors import VocoderError
 from vocoders.server.metrics import Metrics
 from vocoders.server.voices import Voice
-from vocoders.stream import Stream
+from vocoders.stream import CHUNK_FRAMES, Stream
 
-# Frames of one turn: enough that the context around them costs little, few enough that others need not wait long. A
+# A turn is a chunk: enough frames that they are synthesised at full speed, few enough that others need not wait long. A
 # whole utterance of up to twice as many is synthesised in one go. The first turns of a live one are shorter.
-TURN_FRAMES = 256
+TURN_FRAMES = CHUNK_FRAMES
 FIRST_TURN_FRAMES = 64
 
 # How far the frames of a live utterance may be ahead of its synthesis, and its synthesis of who listens.
@@ -231,15 +231,15 @@ class Scheduler:
     async def run(self) -> None:
         """Give turns until cancelled."""
         loop = asyncio.get_running_loop()
-        live = False
+        live = False  # whose turn was the last one
         try:
             while True:
-                live = not live
-                turns = self._next(self._circles[live]) or self._next(self._circles[not live])
+                turns = self._next(self._circles[not live]) or self._next(self._circles[live])
                 if not turns:
                     self._wake.clear()
                     await self._wake.wait()
                     continue
+                live = turns[0].utterance.live
                 begin = time.perf_counter()
                 outcomes = await loop.run_in_executor(self._thread, _synthesize, turns)
                 self._account(turns, time.perf_counter() - begin)

@@ -47,8 +47,9 @@ async def converse(websocket: WebSocket, utterance: Utterance, spec: MelSpec | N
     speaking = asyncio.create_task(_speak(websocket, utterance, hello, limits))
     try:
         await asyncio.wait({listening, speaking}, return_when=asyncio.FIRST_COMPLETED)
-        # Listening never ends well, and speaking ends last.
-        (speaking if speaking.done() else listening).result()
+        first = speaking if speaking.done() else listening  # listening never ends well, and speaking ends last
+        await _stop(listening, speaking)
+        first.result()
         await websocket.close(_DONE)
     except WebSocketDisconnect:
         pass
@@ -60,8 +61,13 @@ async def converse(websocket: WebSocket, utterance: Utterance, spec: MelSpec | N
         log.exception("a stream failed")
         await _close(websocket, _DEFECT, "the synthesis failed; the server's log says more")
     finally:
-        listening.cancel()
-        speaking.cancel()
+        await _stop(listening, speaking)
+
+
+async def _stop(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _listen(websocket: WebSocket, utterance: Utterance, spec: MelSpec | None, limits: Limits) -> None:

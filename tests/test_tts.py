@@ -1,0 +1,302 @@
+"""docs/tts.md: each block is run on what that TTS returns, made in float64 from the formulas of its own code."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+from types import SimpleNamespace
+
+import h5py
+import librosa
+import numpy as np
+import pytest
+import signals
+import torch
+from safetensors.torch import save_file
+
+from recipes.recipe import load_recipe
+from vocoders import MelMismatch, MelSpec
+from vocoders.cli import vocoders as vocoders_command
+from vocoders.generators import build_generator
+from vocoders.mel import CONVENTIONS, MelSpectrogram, convert_mel
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "tts.md").read_text()
+SIZES = {"channels": 16, "resblock_kernel_sizes": [3], "resblock_dilations": [[1, 3]]}
+LJ_SPEECH = (22050, 1024, 256, 1024, 0, 8000)
+MEAN, STD = np.linspace(-1.5, -3.5, 80), np.linspace(0.9, 0.5, 80)  # of a log10 mel
+
+
+def blocks(title: str) -> list[tuple[str, str]]:
+    """(language, text) of the code blocks below a heading."""
+    (section,) = re.findall(rf"^## {title}\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE)
+    return re.findall(r"^```(\w+)\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+
+
+def linear_mel(
+    rate: int, n_fft: int, hop: int, win: int, fmin: float, fmax: float, padding: str = "center", f0: float = 140.0
+) -> np.ndarray:
+    """Mel of a voice, a pause and digital silence, float64 (80, frames), before any logarithm."""
+    audio = np.concatenate([signals.voice(rate, f0=f0), signals.noise(rate, 0.2) / 300, np.zeros(rate // 10)])
+    audio = np.pad(audio, n_fft // 2 if padding == "center" else (n_fft - hop) // 2, mode="reflect")
+    spectrum = librosa.stft(
+        audio, n_fft=n_fft, hop_length=hop, win_length=win, window="hann", center=False, dtype=np.complex128
+    )
+    bank = librosa.filters.mel(sr=rate, n_fft=n_fft, n_mels=80, fmin=fmin, fmax=fmax, dtype=np.float64)
+    return bank @ np.abs(spectrum)
+
+
+def batch_of(*mels: np.ndarray) -> torch.Tensor:
+    """Float32, zero beyond the end of the shorter ones: (batch, 80, frames)."""
+    frames = max(mel.shape[1] for mel in mels)
+    padded = [np.pad(mel, ((0, 0), (0, frames - mel.shape[1]))) for mel in mels]
+    return torch.from_numpy(np.stack(padded)).float()
+
+
+def run(title: str, **names: object) -> list[dict]:
+    """Run the blocks of a section in their order; the names there are after each of Python."""
+    left = []
+    for language, text in blocks(title):
+        if language == "python":
+            exec(compile(text, title, "exec"), names)
+            left.append(dict(names))
+        else:
+            for command in text.splitlines():
+                program, *arguments = shlex.split(command)
+                assert program == "vocoders"
+                assert vocoders_command(arguments) == 0, command
+    return left
+
+
+def check(mel: object, audio: object, expected: np.ndarray, hop: int) -> None:
+    """The mel given to the vocoder is the expected one, and what came back is audio of its length."""
+    assert isinstance(mel, torch.Tensor | np.ndarray)
+    assert type(audio) is type(mel)
+    assert tuple(mel.shape) == expected.shape
+    np.testing.assert_allclose(np.asarray(mel), expected, atol=2e-5)
+    assert tuple(audio.shape) == (*expected.shape[:-2], expected.shape[-1] * hop)
+    sound = np.asarray(audio)
+    assert np.isfinite(sound).all()
+    assert sound.std() > 1e-4
+
+
+def hifigan(upsample_rates: tuple[int, ...], convention: str, names: dict[str, str]) -> dict[str, torch.Tensor]:
+    """Weights of a small HiFi-GAN under another project's names, with numbers of a size that keeps a signal alive."""
+    source = torch.Generator().manual_seed(0)
+    sizes = SIZES | {"upsample_rates": upsample_rates, "upsample_kernel_sizes": doubled(upsample_rates)}
+    weights = {}
+    for key, value in build_generator("hifigan", sizes, CONVENTIONS[convention]).state_dict().items():
+        for pattern, replacement in names.items():
+            key = re.sub(pattern, replacement, key)
+        if value.dim() == 3:
+            weights[key] = torch.randn(value.shape, generator=source) / value[0].numel() ** 0.5
+        elif not key.startswith("standardize"):
+            weights[key] = torch.zeros_like(value)
+    return weights
+
+
+def doubled(rates: tuple[int, ...]) -> list[int]:
+    return [2 * rate for rate in rates]
+
+
+def transformers_vocoder(upsample_rates: tuple[int, ...], convention: str, **config: object) -> dict[str, torch.Tensor]:
+    """What SpeechT5HifiGan and FastSpeech2ConformerHifiGan write, the same for both; config.json is written."""
+    names = {r"^trunk\.": "", r"^ups\.": "upsampler.", r"^resblocks\.(\d+)\.0\.": r"resblocks.\1."}
+    config |= {"model_in_dim": 80, "upsample_initial_channel": 16, "leaky_relu_slope": 0.1}
+    config |= {"upsample_rates": upsample_rates, "upsample_kernel_sizes": doubled(upsample_rates)}
+    config |= {"resblock_kernel_sizes": [3], "resblock_dilation_sizes": [[1, 3]]}
+    Path("config.json").write_text(json.dumps(config))
+    statistics = {"mean": torch.tensor(MEAN).float(), "scale": torch.tensor(STD).float()}
+    return hifigan(upsample_rates, convention, names) | statistics
+
+
+@pytest.fixture(autouse=True)
+def _work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+pytestmark = pytest.mark.filterwarnings("error::vocoders.vocoder.MelWarning")
+
+
+def test_matcha() -> None:
+    mels = [np.log(np.maximum(linear_mel(*LJ_SPEECH, padding="same", f0=f0), 1e-5)) for f0 in (120, 210)]
+    mels[1] = mels[1][:, :-7]
+    output = {"mel": batch_of(*mels), "mel_lengths": torch.tensor([mel.shape[1] for mel in mels])}
+    model = SimpleNamespace(synthesise=lambda x, x_lengths, n_timesteps: output)
+    (left,) = run("Matcha-TTS", model=model, x=None, x_lengths=None)
+    for mel, audio, expected in zip(left["mel"], left["audio"], mels, strict=True):
+        check(mel, audio, expected, 256)
+
+
+def test_fastspeech2() -> None:
+    mels = [np.log(np.maximum(linear_mel(*LJ_SPEECH, f0=f0), 1e-5)) for f0 in (120, 210)]
+    mels[0] = mels[0][:, :-7]
+    output = [None] * 10
+    output[1] = batch_of(*mels).transpose(1, 2)
+    output[9] = torch.tensor([mel.shape[1] for mel in mels])
+    (left,) = run("FastSpeech2", model=lambda *_: tuple(output), batch=())
+    for mel, audio, expected in zip(left["mel"], left["audio"], mels, strict=True):
+        check(mel, audio, expected, 256)
+
+
+class AudioProcessor:
+    """The attributes that Coqui's has, and the inverse of its normalisations."""
+
+    sample_rate, fft_size, hop_length, win_length, num_mels, mel_fmin = 22050, 1024, 256, 1024, 80, 0
+    max_norm, min_level_db, ref_level_db = 4.0, -100, 20
+
+    def __init__(self, normalisation: str, mel_fmax: float | None = 8000) -> None:
+        decibels = normalisation in ("symmetric", "positive")
+        self.spec_gain = 20.0 if decibels else 1.0
+        self.log_func = "np.log10" if decibels else "np.log"
+        self.normalisation, self.mel_fmax = normalisation, mel_fmax
+
+    def normalize(self, values: np.ndarray) -> np.ndarray:
+        if self.normalisation == "statistics":
+            return ((values.T - MEAN) / STD).T
+        unit = (values - self.ref_level_db - self.min_level_db) / -self.min_level_db
+        if self.normalisation == "symmetric":
+            return np.clip(2 * self.max_norm * unit - self.max_norm, -self.max_norm, self.max_norm)
+        return np.clip(self.max_norm * unit, 0, self.max_norm) if self.normalisation == "positive" else values
+
+    def denormalize(self, values: np.ndarray) -> np.ndarray:
+        if self.normalisation == "statistics":
+            return (values.T * STD + MEAN).T
+        if self.normalisation == "none":
+            return values.copy()
+        unit = values / self.max_norm
+        unit = (unit + 1) / 2 if self.normalisation == "symmetric" else unit
+        return unit * -self.min_level_db + self.min_level_db + self.ref_level_db
+
+
+@pytest.mark.parametrize("normalisation", ["symmetric", "positive", "statistics", "none"])
+def test_coqui(normalisation: str) -> None:
+    linear = linear_mel(*LJ_SPEECH)
+    ap = AudioProcessor(normalisation)
+    logarithm = np.log10 if ap.log_func == "np.log10" else np.log
+    mel = ap.normalize(ap.spec_gain * logarithm(np.maximum(linear, 1e-8)))
+    output = {"model_outputs": batch_of(mel).transpose(1, 2).requires_grad_()}
+    (left,) = run("Coqui TTS", model=SimpleNamespace(ap=ap), output=output)
+    # Range normalisation ends 100 dB below its top, which is 20 dB: a floor of 1e-4.
+    floor = 1e-4 if ap.log_func == "np.log10" else 1e-5
+    check(left["mel"], left["audio"], np.log(np.maximum(linear, floor)), 256)
+    assert left["spec"] == MelSpec.parse(f"hifigan-22k:floor=1e-8,log={'ln' if ap.log_func == 'np.log' else 'log10'}")
+
+
+def test_coqui_with_another_band_is_refused() -> None:
+    output = {"model_outputs": torch.zeros(1, 20, 80)}
+    with pytest.raises(MelMismatch, match=r"fmax 11025.0 against 8000.0"):
+        run("Coqui TTS", model=SimpleNamespace(ap=AudioProcessor("symmetric", None)), output=output)
+
+
+@pytest.mark.parametrize("normalises", [True, False])
+def test_espnet2(normalises: bool) -> None:
+    figures = (24000, 2048, 300, 1200, 80, 7600)
+    names = {r"^trunk\.": "", r"^conv_pre\.": "input_conv.", r"^ups\.(\d+)\.": r"upsamples.\1.1."}
+    names |= {r"^resblocks\.(\d+)\.0\.convs(\d)\.(\d+)\.": r"blocks.\1.convs\2.\3.1.", "^conv_post": "output_conv.1"}
+    rates = (5, 5, 4, 3)
+    torch.save({"model": {"generator": hifigan(rates, "espnet-24k", names)}}, "checkpoint.pkl")
+    config = dict(zip(("sampling_rate", "fft_size", "hop_size", "win_length", "fmin", "fmax"), figures, strict=True))
+    sizes = SIZES | {"upsample_scales": rates, "upsample_kernel_sizes": doubled(rates)}
+    config |= {"num_mels": 80, "generator_type": "HiFiGANGenerator", "generator_params": sizes}
+    Path("config.yml").write_text(json.dumps(config))  # JSON is YAML
+    with h5py.File("stats.h5", "w") as file:
+        file["mean"], file["scale"] = MEAN, STD
+
+    expected = np.log10(np.maximum(linear_mel(*figures), 1e-10))
+    normalised = (expected.T - MEAN) / STD
+    output = {"feat_gen": torch.tensor(normalised if normalises else expected.T).float()}
+    if normalises:
+        output["feat_gen_denorm"] = torch.tensor(expected.T).float()
+    front = dict(zip(("fs", "n_fft", "hop_length", "win_length", "fmin", "fmax"), figures, strict=True))
+
+    class Text2Speech:
+        feats_extract = SimpleNamespace(**front, n_mels=80)
+
+        def __call__(self, text: str) -> dict[str, torch.Tensor]:
+            return output
+
+    np.savez("feats_stats.npz", count=1000, sum=MEAN * 1000, sum_square=(STD**2 + MEAN**2) * 1000)
+    Path("norm").mkdir()
+    np.save("norm/utterance.npy", normalised.astype(np.float32))
+    at_once, from_files = run("ESPnet2", text2speech=Text2Speech())
+    check(at_once["mel"], at_once["audio"], expected, 300)
+    check(from_files["mel"], from_files["audio"], expected, 300)
+    assert at_once["spec"] == CONVENTIONS["espnet-24k"]
+    np.testing.assert_allclose(at_once["voc"].generator.standardize.mean[:, 0], MEAN, rtol=1e-6)
+
+    Text2Speech.feats_extract.fmax = None
+    with pytest.raises(MelMismatch, match=r"fmax 12000.0 against 7600.0"):
+        run("ESPnet2", text2speech=Text2Speech())
+
+
+def test_speecht5() -> None:
+    figures = (16000, 1024, 256, 1024, 80, 7600)
+    weights = transformers_vocoder((4, 4, 4, 4), "speecht5-16k", sampling_rate=16000, normalize_before=True)
+    torch.save(weights, "pytorch_model.bin")
+    expected = np.log10(np.maximum(linear_mel(*figures), 1e-10))
+    model = SimpleNamespace(generate_speech=lambda input_ids, speaker_embeddings: torch.tensor(expected.T).float())
+    (left,) = run("SpeechT5", model=model, input_ids=None, speaker_embeddings=None)
+    check(left["mel"], left["audio"], expected, 256)
+
+
+def test_fastspeech2conformer() -> None:
+    figures = (22050, 1024, 256, 1024, 80, 7600)
+    weights = transformers_vocoder((8, 8, 2, 2), "pwg-ljspeech-22k", sampling_rate=22050, normalize_before=False)
+    save_file(weights, "model.safetensors")
+    torch.save({"normalize.mean": torch.tensor(MEAN), "normalize.std": torch.tensor(STD)}, "espnet.pth")
+    expected = np.log10(np.maximum(linear_mel(*figures), 1e-10))[None]
+    spectrogram = torch.tensor((expected.swapaxes(1, 2) - MEAN) / STD).float().requires_grad_()
+    _, left = run(
+        "FastSpeech2Conformer", model=lambda *_, return_dict: {"spectrogram": spectrogram.float()}, input_ids=None
+    )
+    check(left["mel"].detach(), left["audio"], expected, 256)
+    inside = left["voc"].generator.standardize(left["mel"].detach().float())
+    torch.testing.assert_close(inside, spectrogram.detach().transpose(1, 2), atol=1e-4, rtol=0)
+
+
+def test_half_a_hop_is_all_between_tacotron2_and_hifigan() -> None:
+    """As the page says: of audio that comes half a hop later, the one's mel is the other's; yet it is not converted."""
+    early, late = CONVENTIONS["tacotron2-22k"], CONVENTIONS["hifigan-22k"]
+    assert set(early.differences(late)) == {"padding", "epsilon"}
+    with pytest.raises(MelMismatch, match="padding center against same"):
+        convert_mel(torch.zeros(80, 4), early, late)
+    audio = torch.from_numpy(np.concatenate([signals.voice(22050), signals.noise(22050) / 1000]))
+    later_audio = torch.cat([torch.zeros(128, dtype=torch.float64), audio])
+    mel, later_mel = (
+        MelSpectrogram(spec.model_copy(update={"floor": 1e-20}), torch.float64)(sound).exp()
+        for spec, sound in ((early, audio), (late, later_audio))
+    )
+    inner = slice(3, later_mel.shape[1] - 3)  # the ends mirror different samples
+    difference = later_mel[:, inner] - mel[:, inner]
+    assert difference.min() >= 0
+    assert difference.max() < 2e-6
+    assert mel[:, inner].max() > 0.1
+
+
+def test_every_convention_of_the_page_is_one() -> None:
+    named = set(re.findall(r"\b[a-z][a-z0-9-]*-\d+k(?::[\w=,.-]*\w)?", PAGE))
+    assert len(named) >= 7
+    for name in named:
+        MelSpec.parse(name)
+
+
+def test_what_it_links_exists() -> None:
+    headings = re.findall(r"^## (.*)$", PAGE, re.MULTILINE)
+    anchors = {heading.lower().replace(" ", "-") for heading in headings}
+    for target in re.findall(r"\]\(([^)]+)\)", PAGE):
+        file, _, anchor = target.partition("#")
+        assert (ROOT / "docs" / file).exists() if file else anchor in anchors, target
+
+
+def test_the_commands_that_train() -> None:
+    ((_, text),) = blocks("No vocoder for a convention")
+    commands = [shlex.split(line) for line in text.splitlines()]
+    assert len(commands) == 2
+    for python, flag, module, recipe_file, *options in commands:
+        assert (python, flag, module) == ("python", "-m", "recipes.train")
+        assert options[::2] == ["--set"] * (len(options) // 2)
+        recipe = load_recipe(ROOT / recipe_file, options[1::2])
+        assert recipe.generator
+        with torch.device("meta"):
+            build_generator(recipe.generator.name, recipe.generator.config, recipe.mel)
