@@ -27,7 +27,7 @@ _DISCARD_PAUSE = 1.0  # seconds without a byte
 
 async def read_body(request: Request, limits: Limits) -> bytes:
     """The whole body. Raises Refused (413, 408), and ClientDisconnect when the client goes before it is there."""
-    too_large = Refused(413, f"the body has more than {limits.body} bytes, which is what this server takes")
+    too_large = Refused(413, f"the body has more than {limits.body} bytes, the most that this server takes")
     if declared_size(request, limits) > limits.body:
         raise too_large
     body = bytearray()

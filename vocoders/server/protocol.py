@@ -18,10 +18,11 @@ from vocoders.server.voices import Voice
 Format = Literal["wav", "flac", "raw"]
 MEDIA_TYPES = {"wav": "audio/wav", "flac": "audio/flac", "raw": "application/octet-stream"}
 
-# What a body may be made of, beyond its size: Python objects take many times the bytes that write them down.
+# JSON is read in one go that lets nobody else on, and its objects take many times the bytes that write them down.
+_LARGEST_JSON = 4 * 2**20  # bytes
 _MOST_TOKENS = 4096
-_MOST_MEMBERS = 64
-_MOST_SECONDS_ANALYZED = 120.0  # in one go, and in float64
+_MOST_MEMBERS = 64  # of an archive, likewise
+_MOST_SECONDS_AT_ONCE = 120.0  # of audio that cannot be worked on in pieces
 
 
 @dataclass(frozen=True)
@@ -89,12 +90,10 @@ def fit(array: np.ndarray, spec: MelSpec | None, voice: Voice, limits: Limits) -
         array = array[0]
     if array.ndim == 3:
         raise Refused(422, f"a request holds one mel, (n_mels, frames); this array is {array.shape}")
-    if array.ndim == 2 and array.shape[1] > 0 and voice.seconds(array.shape[1]) > limits.seconds:
-        raise Refused(
-            413,
-            f"the mel has {array.shape[1]} frames, {voice.seconds(array.shape[1]):.0f} s of audio; at most "
-            f"{limits.seconds:g} s are synthesised in one request",
-        )
+    seconds = voice.seconds(array.shape[1]) if array.ndim == 2 else 0.0
+    most = limits.seconds if voice.streams else min(limits.seconds, _MOST_SECONDS_AT_ONCE)
+    if seconds > most:
+        raise Refused(413, f"the mel has {array.shape[1]} frames, {seconds:.0f} s of audio; the most is {most:g} s")
     try:
         with np.errstate(over="ignore"):  # what float32 cannot hold is refused as infinite
             voice.vocoder.check_mel(array)
@@ -134,6 +133,8 @@ def _read(data: bytes, largest: int) -> tuple[np.ndarray, MelSpec | None]:
 
 
 def _read_json(data: bytes) -> tuple[np.ndarray, MelSpec | None]:
+    if len(data) > _LARGEST_JSON:
+        raise Refused(413, f"a body of JSON may have {_LARGEST_JSON >> 20} MiB; send a longer mel as .npy or .npz")
     if sum(data.count(mark) for mark in (b"[", b"{", b'"')) > _MOST_TOKENS:
         raise VocoderError("the body is JSON of too many parts; a mel is a list of n_mels lists of numbers")
     try:
@@ -156,7 +157,7 @@ def analyze(data: bytes, voice: Voice, limits: Limits) -> bytes:
     if not data or data[:64].lstrip().startswith((b"{", b"PK", b"\x93NUMPY")):
         return encode_mel(np.ascontiguousarray(decode_mel(data, voice, None, limits).values), voice.mel_spec, "npy")
     try:
-        sound = read_audio(data, "the body", min(limits.seconds, _MOST_SECONDS_ANALYZED))
+        sound = read_audio(data, "the body", min(limits.seconds, _MOST_SECONDS_AT_ONCE))
         audio = resample(sound.audio, sound.sample_rate, voice.mel_spec.sample_rate)
         return encode_mel(voice.vocoder.analyze(audio), voice.mel_spec, "npy")
     except VocoderError as error:

@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,8 +26,8 @@ from vocoders.server.metrics import Metrics
 from vocoders.server.voices import Voice
 from vocoders.stream import CHUNK_FRAMES, Stream
 
-# A turn is a chunk: enough frames that they are synthesised at full speed, few enough that others need not wait long. A
-# whole utterance of up to twice as many is synthesised in one go. The first turns of a live one are shorter.
+# A turn is a chunk: enough frames that they are synthesised at full speed, few enough that others need not wait long.
+# A whole utterance of up to twice as many is synthesised in one go. The first turns of a live one are shorter.
 TURN_FRAMES = CHUNK_FRAMES
 FIRST_TURN_FRAMES = 64
 
@@ -144,7 +145,7 @@ class Utterance:
             count += piece.shape[1]
         self.waiting -= count
         self.done += count
-        return Turn(self, taken, last=self._complete and not self._frames)
+        return Turn(self, self._stream, taken, last=self._complete and not self._frames)
 
     def _deliver(self, audio: np.ndarray, last: bool) -> None:
         if not self._finished:  # closed meanwhile
@@ -159,16 +160,14 @@ class Utterance:
             self._changed.set()
 
 
+@dataclass(frozen=True)
 class Turn:
-    """What the thread computes of one utterance at a time."""
+    """What the thread computes of an utterance at a time: all of it, where there is no stream."""
 
-    def __init__(self, utterance: Utterance, pieces: list[np.ndarray], last: bool) -> None:
-        self.utterance = utterance
-        self.voice = utterance.voice
-        self.stream = utterance._stream
-        self.seed = utterance.seed
-        self.pieces = pieces
-        self.last = last
+    utterance: Utterance
+    stream: Stream | None
+    pieces: list[np.ndarray]
+    last: bool
 
     @property
     def frames(self) -> int:
@@ -259,7 +258,7 @@ class Scheduler:
             utterance = circle[0]
             if utterance.ready:
                 alone = self.batch == 1 or not utterance.short
-                if turns and (alone or utterance.voice is not turns[0].voice):
+                if turns and (alone or utterance.voice is not turns[0].utterance.voice):
                     break
                 turns.append(utterance._take())
                 circle.popleft()
@@ -274,7 +273,7 @@ class Scheduler:
         if frames:
             latest = seconds / frames
             self._seconds_per_frame += (latest - self._seconds_per_frame) * (0.1 if self._seconds_per_frame else 1.0)
-        spec = turns[0].voice.vocoder.mel_spec
+        spec = turns[0].utterance.voice.mel_spec
         self.metrics.turn(len(turns), seconds, frames * spec.hop_length / spec.sample_rate)
 
 
@@ -284,8 +283,8 @@ def _synthesize(turns: list[Turn]) -> list[np.ndarray | Exception]:
         try:
             from vocoders.together import synthesize_together
 
-            mels, seeds = [turn.mel() for turn in turns], [turn.seed for turn in turns]
-            return list(synthesize_together(turns[0].voice.vocoder, mels, seeds))
+            mels, seeds = [turn.mel() for turn in turns], [turn.utterance.seed for turn in turns]
+            return list(synthesize_together(turns[0].utterance.voice.vocoder, mels, seeds))
         except VocoderError:
             pass  # of one of them; alone, each hears its own
         except Exception:
@@ -296,7 +295,7 @@ def _synthesize(turns: list[Turn]) -> list[np.ndarray | Exception]:
 def _alone(turn: Turn) -> np.ndarray | Exception:
     try:
         if turn.stream is None:
-            audio: np.ndarray = turn.voice.vocoder(turn.mel(), seed=turn.seed)
+            audio: np.ndarray = turn.utterance.voice.vocoder(turn.mel(), seed=turn.utterance.seed)
             return audio
         pieces = [turn.stream.push(turn.mel())] if turn.pieces else []
         if turn.last:
