@@ -33,3 +33,12 @@ def voice_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("voice") / "voice.onnx"
     assert vocoders(["export", "-o", str(path)]) == 0
     return path
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fuzz", type=int, default=150, help="requests of the fuzz tests, about (default: 150)")
+
+
+@pytest.fixture
+def fuzz(request: pytest.FixtureRequest) -> int:
+    return request.config.getoption("--fuzz")

@@ -86,6 +86,20 @@ def _seed(text: str) -> int:
     return value
 
 
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be more than 0, got {text}")
+    return value
+
+
 def _run(command: Callable[[], int], name: str) -> int:
     """Turn what a user can act on into one line and an exit status."""
     try:
@@ -194,6 +208,33 @@ def vocoders(arguments: list[str] | None = None) -> int:
     designing.add_argument("--hop", type=int, required=True, metavar="SAMPLES", help="between mel frames")
     designing.add_argument("--mels", type=int, metavar="N", help="default: 80, 100 or 128, by the sample rate")
     designing.set_defaults(run=_design)
+    serving = commands.add_parser(
+        "serve",
+        help="a server that turns mels into audio",
+        description="Serve models over HTTP and WebSocket; see the README. Ctrl+C or SIGTERM finishes what runs.",
+    )
+    serving.add_argument("models", nargs="*", metavar="MODEL", help="as for vocode -m (default: the built-in voice)")
+    serving.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine)")
+    serving.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")
+    serving.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps")
+    serving.add_argument("--token-file", type=Path, metavar="FILE", help="holds the bearer token clients must bring")
+    serving.add_argument("--queue", type=_count, default=64, metavar="N", help="requests at a time (default: 64)")
+    serving.add_argument(
+        "--batch",
+        type=_count,
+        metavar="N",
+        help="waiting requests in one pass (default: 1 on a CPU, else 8)",
+    )
+    serving.add_argument("--max-body", type=_count, default=64, metavar="MIB", help="of a request (default: 64)")
+    serving.add_argument("--max-seconds", type=_seconds, default=600.0, metavar="S", help="of audio (default: 600)")
+    serving.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=120.0,
+        metavar="S",
+        help="to wait for audio or for a client (default: 120)",
+    )
+    serving.set_defaults(run=_serve)
     listing = commands.add_parser("list", help="generators, mel conventions, built-in voices")
     listing.set_defaults(run=_list)
     options = parser.parse_args(arguments)
@@ -246,6 +287,14 @@ def _design(options: argparse.Namespace) -> int:
     reach = "the whole utterance" if context is None else f"{context} frames on each side, {context * frame:.0f} ms"
     print(f"# receptive field {reach}")
     return 0
+
+
+def _serve(options: argparse.Namespace) -> int:
+    try:
+        from vocoders.server.run import serve
+    except ModuleNotFoundError as error:
+        raise VocoderError(f"serving needs {error.name}: pip install 'vocoders[serve]'") from None
+    return serve(options)
 
 
 def _list(options: argparse.Namespace) -> int:
