@@ -7,7 +7,6 @@ import json
 import math
 import mmap
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,17 +35,22 @@ class Sound(NamedTuple):
     channels: int
 
 
-def read_audio(data: Bytes, name: str) -> Sound:
-    """Decode a sound file; channels are averaged. Raises VocoderError, which names ``name``."""
+def read_audio(data: Bytes, name: str, most_seconds: float = math.inf) -> Sound:
+    """Decode a sound file; channels are averaged. Raises VocoderError, which names ``name``, also for a longer one."""
     import soundfile
 
-    blocks = []
+    blocks, samples = [], 0
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             rate, channels = file.samplerate, file.channels
             # Block by block until there is no more: the length a damaged header claims is not believed.
             while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
                 blocks.append(block.mean(1))
+                samples += len(block)
+                if samples > most_seconds * rate:
+                    raise VocoderError(f"{name} is longer than {most_seconds:g} s")
+    except VocoderError:
+        raise
     except (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError) as error:
         reason = str(error).split(": ")[-1].rstrip(".")
         raise VocoderError(f"{name} is not a readable sound file ({reason})") from None
@@ -80,6 +84,11 @@ def resample(audio: np.ndarray, source: int, target: int) -> np.ndarray:
             f"install matching versions, or resample the file beforehand"
         ) from None
     return torchaudio_resample(torch.from_numpy(audio), source, target).numpy()
+
+
+def to_pcm(audio: np.ndarray) -> np.ndarray:
+    """float32 (samples,) -> little-endian 16-bit samples; those beyond [-1, 1] are clipped."""
+    return np.clip(np.round(audio * 32768.0), -32768, 32767).astype("<i2")
 
 
 class AudioWriter:
@@ -117,7 +126,7 @@ class AudioWriter:
         """float32 (samples,). Raises VocoderError when the disk is full, and the like."""
         self.samples += len(audio)
         self.peak = max(self.peak, float(abs(audio).max(initial=0)))
-        pcm = np.clip(np.round(audio * 32768.0), -32768, 32767).astype("<i2")
+        pcm = to_pcm(audio)
         if self._sound is None:
             self._file.write(pcm.tobytes())
             self._file.flush()
@@ -158,7 +167,7 @@ def read_array(data: Bytes, name: str) -> np.ndarray:
         version = np.lib.format.read_magic(buffer)
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read_header(buffer)
-    except ValueError as error:
+    except Exception as error:  # numpy's parser raises all kinds for a hostile header
         if data[:1] == b"\x80":  # a pickle
             raise _pickled(name) from None
         raise VocoderError(f"{name} is not a readable .npy file ({' '.join(str(error).split())})") from None
@@ -171,10 +180,11 @@ def read_array(data: Bytes, name: str) -> np.ndarray:
     return array if array.flags.writeable else array.copy()
 
 
-def read_mel(data: Bytes, name: str) -> tuple[np.ndarray, MelSpec | None]:
+def read_mel(data: Bytes, name: str, largest: int = _LARGEST_ARRAY) -> tuple[np.ndarray, MelSpec | None]:
     """Decode a .npy, which carries no convention, or an .npz as ``encode_mel`` writes it.
 
-    Never unpickles. The array is returned as it stands; what a model needs of it is checked by the Vocoder.
+    Never unpickles, nor unpacks more than ``largest`` bytes. The array is returned as it stands; what a model needs of
+    it is checked by the Vocoder.
     """
     if data[:2] != b"PK":
         return read_array(data, name), None
@@ -185,12 +195,17 @@ def read_mel(data: Bytes, name: str) -> tuple[np.ndarray, MelSpec | None]:
                 raise VocoderError(f"{name} holds no array named 'mel', only: {', '.join(members) or 'nothing'}")
             parts = {}
             for key in members.keys() & {"mel", "mel_spec"}:
-                if members[key].file_size > _LARGEST_ARRAY:
+                if members[key].file_size > largest:
                     raise VocoderError(
-                        f"{name} claims {members[key].file_size} bytes for '{key}'; more than 1 GiB is refused"
+                        f"{name} claims {members[key].file_size} bytes for '{key}'; more than "
+                        f"{largest / 2**30:.3g} GiB is refused"
                     )
+                if members[key].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise VocoderError(f"{name} is no .npz of numpy: '{key}' is neither stored nor deflated")
                 parts[key] = archive.read(members[key])
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:
+    except VocoderError:
+        raise
+    except Exception as error:  # zipfile raises all kinds for a damaged archive
         raise VocoderError(f"{name} is not a readable .npz file ({' '.join(str(error).split())})") from None
     mel = read_array(parts["mel"], f"{name} (array 'mel')")
     if "mel_spec" not in parts:

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vocoders.layers import reflect_pad_2d
 from vocoders.stft import overlap_add, reflect_pad
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]  # positional, by keyword
@@ -201,14 +202,14 @@ def _convolution(
     return op.function(windows, weight, bias, stride, padding, dilation, groups).narrow(axis, 0, count), axis
 
 
-@_rule(torch.conv_transpose1d)
+@_rule(torch.conv_transpose1d, torch.conv_transpose2d)
 def _transposed_convolution(
     op: Operation, x: Span, weight: Tensor, bias: Any, stride: Any, padding: Any, more: Any, groups: int, dilation: Any
 ) -> tuple[Tensor, int]:
     count = x.shape[-1]
     out = op.function(x if count else _zeros(x, -1, 1), weight, None, stride, 0, 0, groups, dilation)
-    out = op.overlap(out, stride[0], count, padding[0], padding[0] - more[0])
-    return (out if bias is None else out + bias[:, None]), -1
+    out = op.overlap(out, stride[-1], count, padding[-1], padding[-1] - more[-1])
+    return (out if bias is None else out + bias.reshape(-1, *[1] * (x.dim() - 2))), -1
 
 
 @_rule(overlap_add)
@@ -244,6 +245,12 @@ def _reflect_pad(op: Operation, x: Span, left: int, right: int, dim: int = -1) -
     if axis != x.axis:
         return op.columnwise(((x, left, right, dim), {}), [x])
     return op.pad(x, axis, left, right, left + 1, lambda x, a, b: reflect_pad(x, a, b, axis)), axis
+
+
+@_rule(reflect_pad_2d)
+def _reflect_pad_2d(op: Operation, x: Span, frames: int, bins: int) -> tuple[Tensor, int]:
+    padded = reflect_pad(x, bins, bins)
+    return op.pad(padded, -2, frames, frames, frames + 1, lambda x, a, b: reflect_pad(x, a, b, -2)), -2
 
 
 @_rule(Tensor.cumsum)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import wrap_torch_function
 
-Padding = Literal["same", "same-zeros", "center"]
+from vocoders.config import Padding
 
 
 def full_precision(x: Tensor) -> torch.autocast:
@@ -26,9 +24,8 @@ def reflect_pad(x: Tensor, left: int, right: int, dim: int = -1) -> Tensor:
     """
     length = x.shape[dim]
     index = torch.arange(-left, length + right, device=x.device)
-    if length == 1:
-        return x.index_select(dim, torch.zeros_like(index))
-    period = 2 * (length - 1)
+    # A tensor and no branch for a length of 1: the same graph then serves every length when it is exported.
+    period = torch.full_like(index[:1], 2 * (length - 1)).clamp_min(1)
     index = index.remainder(period)
     return x.index_select(dim, torch.minimum(index, period - index))
 

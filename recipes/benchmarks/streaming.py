@@ -26,18 +26,20 @@ import torch
 from torch import Tensor
 
 from recipes.benchmarks.vocode import published
+from recipes.evaluate import load_checkpointed
 from vocoders.checkpoint import Checkpoint
 from vocoders.errors import VocoderError
 from vocoders.generators import build_generator
+from vocoders.inputs import MelWarning
 from vocoders.pitch import PitchConfig, PitchEstimator
 from vocoders.stream import Stream
-from vocoders.vocoder import MelWarning, Vocoder, load
+from vocoders.vocoder import Vocoder
 
 
 def vocoders(names: list[str]) -> Iterator[tuple[str, Vocoder]]:
     """What to measure, by label."""
     for name in names:
-        yield name, load(name)
+        yield name, load_checkpointed(name)
     for label, (name, config, spec) in {} if names else published().items():
         if name == "wavehax":
             label, config = f"{label}, framewise", config | {"framewise_norm": True}

@@ -27,16 +27,21 @@ from vocoders.generators.istftnet import ISTFTNET_CONFIGS
 from vocoders.generators.parallel_wavegan import PARALLEL_WAVEGAN_CONFIGS
 from vocoders.generators.wavehax import WAVEHAX_CONFIGS
 from vocoders.mel import CONVENTIONS, MelSpec
-from vocoders.vocoder import load
+from vocoders.models import load
 
 # Does what ``vocode in.npz -o out.wav`` does, with a clock between its parts.
 _TIMED = """
 import time; begin = time.perf_counter()
 import sys, json
-import vocoders.audio, vocoders.cli, vocoders.vocoder
-imported = time.perf_counter()
-voc = vocoders.vocoder.load(sys.argv[3] if len(sys.argv) > 3 else None)
+import vocoders.audio, vocoders.cli, vocoders.models
 from pathlib import Path
+model = sys.argv[3] if len(sys.argv) > 3 else None
+if str(model).endswith(".onnx"):
+    import onnxruntime, vocoders.onnx_vocoder
+else:
+    import vocoders.vocoder
+imported = time.perf_counter()
+voc = vocoders.models.load(model)
 mel, _ = vocoders.audio.read_mel(vocoders.audio.read_file(Path(sys.argv[1])), "mel")
 loaded = time.perf_counter()
 audio = voc(mel)
@@ -68,7 +73,7 @@ def write_mel(folder: Path, model: str | None, seconds: float) -> Path:
 
 
 def published() -> dict[str, tuple[str, dict[str, Any], MelSpec]]:
-    """Every published configuration: name of the generator, configuration and convention by label."""
+    """Every published configuration: by its label, the generator's name, its configuration and its convention."""
     sizes: dict[str, tuple[str, dict[str, Any], MelSpec]] = {}
     spec, wavehax, pwg = (CONVENTIONS[name] for name in ("hifigan-22k", "wavehax-24k", "espnet-24k"))
     full_band = wavehax.model_copy(update={"sample_rate": 48000, "hop_length": 480, "n_fft": 2048, "win_length": 2048})

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import signals
 import soundfile
+from browser import chromium
 from scipy import stats
 
 from recipes import evaluate
@@ -221,15 +222,6 @@ def test_the_table_of_the_report(report: Path) -> None:
     systems = ["recording", "openvoices-22k", "griffin-lim", "openvoices-22k: F0 from the mel"]
     assert cells[0] == ["metric", *systems, ""]
     assert cells[1 : 1 + len(MEASURED)] == rows_of(report)
-
-
-def chromium() -> str | None:
-    """A Chromium on this machine: by its usual names, or Playwright's."""
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "headless_shell")
-    cache = Path(os.environ.get("PLAYWRIGHT_BROWSERS_PATH", Path.home() / ".cache" / "ms-playwright"))
-    found = [shutil.which(name) for name in names]
-    found += [str(path) for name in ("chrome", "headless_shell") for path in cache.glob(f"chromium*/*/{name}")]
-    return next(filter(None, found), None)
 
 
 def browse(page: Path, *arguments: str) -> str:

@@ -17,11 +17,11 @@ from vocoders import load
 from vocoders.audio import encode_mel
 from vocoders.checkpoint import Checkpoint, save_checkpoint
 from vocoders.cli import vocode
-from vocoders.stream import CHUNK_FRAMES
+from vocoders.generators.hnmask import HNMask
 
 COMMAND = [sys.executable, "-c", "import sys; from vocoders.cli import vocode; sys.exit(vocode())"]
 RAW = ["-", "-o", "-", "--raw-mel", "--format", "raw", "-m", "model.safetensors"]
-LONG = 3 * CHUNK_FRAMES + 40
+LONG = 3 * HNMask.chunk_frames + 40
 # The convention of the small models, by its differences from a named one.
 SMALL = "hifigan-22k:sample_rate=8000,n_fft=128,hop_length=32,win_length=128,n_mels=20,fmax=4000,epsilon=0"
 

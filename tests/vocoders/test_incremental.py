@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from vocoders.analysis import MelSpectrogram
 from vocoders.incremental import Incremental
-from vocoders.mel import CONVENTIONS, MelSpectrogram
+from vocoders.mel import CONVENTIONS
 from vocoders.stft import STFT, reflect_pad
 
 lengths = st.lists(st.integers(0, 9), min_size=1, max_size=12).filter(any)

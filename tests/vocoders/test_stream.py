@@ -9,7 +9,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import vocoders.stream
 from vocoders import Vocoder, VocoderError, load
 from vocoders.checkpoint import Checkpoint
 from vocoders.generators import GENERATORS
@@ -94,10 +93,10 @@ def test_the_built_in_voice_streams_frame_by_frame() -> None:
 
 
 def test_a_chunk_larger_than_what_is_done_at_once(voc: Vocoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vocoders.stream, "CHUNK_FRAMES", 16)
+    monkeypatch.setattr(voc.generator, "chunk_frames", 16)
     mel = models.mel(90)[0]
     pieces = torch.cat(list(voc.stream(cut(mel, [70, 5, 15]))))
-    monkeypatch.setattr(vocoders.stream, "CHUNK_FRAMES", 1000)
+    monkeypatch.setattr(voc.generator, "chunk_frames", 1000)
     torch.testing.assert_close(pieces, voc(mel), atol=1e-5, rtol=0)
 
 

@@ -28,10 +28,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from vocoders.analysis import MelSpectrogram
 from vocoders.config import Channels, Config, Count, FFTSize, OddSize
 from vocoders.generators.base import Generator
 from vocoders.layers import ConvNeXtBlock1d, ConvNeXtBlock2d
-from vocoders.mel import MelSpec, MelSpectrogram, bin_frequencies, mel_filter_bank, mel_frequencies
+from vocoders.mel import MelSpec, bin_frequencies, mel_filter_bank, mel_frequencies
 from vocoders.pitch import harmonic_prior
 from vocoders.stft import STFT, full_precision
 
@@ -165,8 +166,8 @@ class HNMask(Generator):
         x = self.backbone_output(self.backbone_norm(self.backbone(x).transpose(1, 2)))
         maps = x.unflatten(-1, (bins, self.config.maps))  # (batch, frames, bins, maps)
         x = self.trunk_input(torch.cat([torch.view_as_real(harmonic).to(maps.dtype), maps], dim=-1))
-        masks = self.trunk_output(self.trunk(x)).float().unflatten(-1, (2, 2))
-        a, b = torch.view_as_complex(masks.contiguous()).unbind(-1)
+        masks = self.trunk_output(self.trunk(x)).float().contiguous().unflatten(-1, (2, 2))
+        a, b = (torch.view_as_complex(mask) for mask in masks.unbind(-2))
         return a * harmonic, b
 
     def mix(self, mel: Tensor, harmonic: Tensor, mask: Tensor, noise: Tensor) -> Tensor:

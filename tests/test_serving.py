@@ -1,0 +1,84 @@
+"""docs/serving.md says what is so: its blocks run against a server with the built-in voice."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import soundfile
+from server import serving
+
+from vocoders.cli import vocoders
+from vocoders.server.voices import load_voices
+from vocoders.vocoder import load
+
+ROOT = Path(__file__).parents[1]
+DOCS = (ROOT / "docs" / "serving.md").read_text()
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[httpx.Client]:
+    with serving(*load_voices([], "cpu").values()) as client:
+        yield client
+
+
+def blocks(kind: str, port: int) -> list[str]:
+    found = re.findall(rf"^```{kind}\n(.*?)^```$", DOCS, re.DOTALL | re.MULTILINE)
+    return [block.replace("127.0.0.1:8000", f"127.0.0.1:{port}") for block in found]
+
+
+@pytest.fixture(scope="module")
+def mel() -> np.ndarray:
+    with np.load(ROOT / "tests" / "data" / "hello.npz") as file:
+        return file["mel"]
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl here")
+def test_the_lines_of_curl(client: httpx.Client, mel: np.ndarray, tmp_path: Path) -> None:
+    commands = blocks("sh", client.port)[1]
+    line = re.search(r"curl --data-binary @tests/data/hello.npz http://127.0.0.1:8000/synthesize -o out.wav", README)
+    assert line
+    assert line[0].replace("8000", str(client.port)) in commands
+    (tmp_path / "tests").symlink_to(ROOT / "tests")
+    subprocess.run(["bash", "-euc", commands], cwd=tmp_path, check=True, capture_output=True)
+    for seed, name in enumerate(("out.wav", "out.flac")):
+        audio, rate = soundfile.read(tmp_path / name)
+        assert rate == 22050
+        np.testing.assert_allclose(audio, load()(mel, seed=seed), atol=1e-4)
+    raw = np.frombuffer((tmp_path / "out.raw").read_bytes(), "<i2")
+    np.testing.assert_allclose(raw / 32768, load()(mel), atol=1e-4)
+
+
+def test_the_lines_of_python(client: httpx.Client, mel: np.ndarray) -> None:
+    whole, stream = blocks("python", client.port)
+    names = {"mel": mel[:, :100]}
+    exec(compile(whole, "serving.md", "exec"), names)
+    assert len(names["wav"]) == 44 + 2 * 100 * 256
+
+    played = []
+    names = {"mel": mel, "play": lambda piece, rate: played.append((piece, rate))}
+    exec(compile(stream, "serving.md", "exec"), names)
+    assert {rate for _, rate in played} == {22050}
+    assert len(played) > 1
+    np.testing.assert_allclose(np.concatenate([piece for piece, _ in played]) / 32768, load()(mel), atol=1e-4)
+    assert names["stream"].protocol.close_code == 1000
+
+
+def test_routes_options_and_figures_that_it_names(client: httpx.Client, capsys: pytest.CaptureFixture) -> None:
+    paths = set(client.get("/openapi.json").json()["paths"])
+    named = set(re.findall(r"`(?:GET |POST |WebSocket )?(/[\w.-]+)`", DOCS.split("## A mel")[0]))
+    assert named == paths | {"/stream", "/openapi.json"}
+    with pytest.raises(SystemExit):
+        vocoders(["serve", "--help"])
+    help_text = " ".join(capsys.readouterr().out.split())
+    for option, value in re.findall(r"`(--[\w-]+)(?: FILE)?`(?:, (\d+))?", DOCS):
+        assert option in help_text
+        if value:
+            assert re.search(rf"{option} \S+ [^)]*\(default: {value}\)", help_text), option
+    hello = client.get("/voices").json()[0]
+    assert f'"lookahead": {hello["lookahead"]}' in DOCS

@@ -1,0 +1,183 @@
+"""The HTTP side of a request: its body, the client who may go away or fall asleep, and the answer while it is made."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any, TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from vocoders.server.metrics import Metrics
+from vocoders.server.protocol import Limits, Refused
+from vocoders.server.scheduler import Utterance
+
+T = TypeVar("T")
+log = logging.getLogger("uvicorn.error")
+
+_PIECE = 1 << 16  # bytes handed to the connection at once
+_MOST_DISCARDED = 256 * 2**20  # bytes of a body that nobody wants
+_DISCARD_SECONDS = 10.0  # in all
+_DISCARD_PAUSE = 1.0  # seconds without a byte
+
+
+async def read_body(request: Request, limits: Limits) -> bytes:
+    """The whole body. Raises Refused (413, 408), and ClientDisconnect when the client goes before it is there."""
+    too_large = Refused(413, f"the body has more than {limits.body} bytes, the most that this server takes")
+    if declared_size(request, limits) > limits.body:
+        raise too_large
+    body = bytearray()
+    chunks = aiter(request.stream())
+    while True:
+        try:
+            body += await asyncio.wait_for(anext(chunks), limits.patience)
+        except StopAsyncIteration:
+            return bytes(body)
+        except asyncio.TimeoutError:
+            raise Refused(408, f"the rest of the body did not come within {limits.patience:g} s") from None
+        if len(body) > limits.body:
+            raise too_large
+
+
+def declared_size(request: Request, limits: Limits) -> int:
+    """Bytes of the body as the client says, the most it may have when it does not."""
+    size = request.headers.get("content-length", "")
+    return int(size) if size.isdecimal() else limits.body
+
+
+class Client:
+    """Whoever waits for the answer; known to be there until ``receive`` says otherwise. For after the body was read."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._gone = asyncio.ensure_future(_disconnect(receive))
+
+    async def waits(self, work: Awaitable[T], seconds: float) -> T:
+        """The result of ``work``; cancels it when the client goes (ClientDisconnect) or time is up (TimeoutError)."""
+        task = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait({task, self._gone}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            raise ClientDisconnect if self._gone.done() else TimeoutError
+        finally:
+            task.cancel()
+
+    def leave(self) -> None:
+        """Nobody looks any more whether the client is there."""
+        self._gone.cancel()
+
+
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class AudioResponse(Response):
+    """Sends pieces as they come, no faster than the client takes them, and closes the utterance when all is over.
+
+    When the synthesis fails, or the client takes nothing for longer than ``patience`` seconds, the connection is closed
+    before the body is complete, which the client can tell. ``size`` is that of the body in bytes, where it is known.
+    """
+
+    def __init__(
+        self,
+        pieces: AsyncIterator[bytes],
+        size: int | None,
+        utterance: Utterance,
+        client: Client,
+        patience: float,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if size is None:
+            del self.headers["content-length"]
+        else:
+            self.headers["content-length"] = str(size)
+        self.pieces = pieces
+        self.size = size
+        self.utterance = utterance
+        self.client = client
+        self.patience = patience
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def give(message: Message) -> None:
+            await self.client.waits(send(message), self.patience)
+
+        sent = 0
+        try:
+            await give({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            while (piece := await self.client.waits(anext(self.pieces, None), self.patience)) is not None:
+                for begin in range(0, len(piece), _PIECE):
+                    part = piece[begin : begin + _PIECE]
+                    sent += len(part)
+                    if sent == self.size:  # the client may be back before we know that it has all
+                        self.utterance.close()
+                    await give({"type": "http.response.body", "body": part, "more_body": True})
+            self.utterance.close()
+            await give({"type": "http.response.body", "body": b""})
+        except ClientDisconnect:
+            pass
+        except TimeoutError:
+            log.warning("a client took or got nothing for %g s; its connection is closed", self.patience)
+        except ValueError as error:  # VocoderError: said to the client only by an incomplete answer
+            log.warning("an answer broke off: %s", error)
+        finally:
+            self.utterance.close()
+            self.client.leave()
+
+
+class Door:
+    """ASGI middleware that every request passes: counts it, and reads what is left of a body before it is answered.
+
+    A connection closed with bytes unread is reset, and the answer, such as a 503, may be lost on its way.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        begin, status, asked, complete = time.perf_counter(), 0, False, False
+
+        async def counted_receive() -> Message:
+            nonlocal asked, complete
+            asked = True
+            message = await receive()
+            complete = message["type"] != "http.request" or not message.get("more_body", False)
+            return message
+
+        async def counted_send(message: Message) -> None:
+            nonlocal status
+            if message["type"] in ("http.response.start", "websocket.http.response.start"):
+                status = message["status"]
+                expecting = not asked and (b"expect", b"100-continue") in scope["headers"]  # it has not sent it yet
+                if scope["type"] == "http" and not complete and not expecting:
+                    await discard()
+            elif message["type"] == "websocket.accept":
+                status = 101
+            await send(message)
+
+        async def discard() -> None:
+            end, read = time.perf_counter() + _DISCARD_SECONDS, 0
+            while not complete and read < _MOST_DISCARDED and time.perf_counter() < end:
+                try:
+                    message = await asyncio.wait_for(counted_receive(), _DISCARD_PAUSE)
+                except asyncio.TimeoutError:
+                    return
+                read += len(message.get("body", b""))
+
+        try:
+            await self.app(scope, counted_receive, counted_send)
+        except Exception:
+            status = status or 500
+            raise
+        finally:
+            route = getattr(scope.get("route"), "path", "other")
+            self.metrics.request(route, status, time.perf_counter() - begin)

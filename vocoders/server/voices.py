@@ -1,0 +1,66 @@
+"""The models a server speaks with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vocoders.errors import VocoderError
+from vocoders.mel import MelSpec
+from vocoders.models import DEFAULT_VOICE, load
+from vocoders.stream import Stream
+
+
+@dataclass(frozen=True)
+class Voice:
+    """A model and what a client may know of it.
+
+    lookahead: frames that must follow a frame before its audio is final; None for a model that cannot stream.
+    """
+
+    name: str
+    vocoder: Any
+    lookahead: int | None
+
+    @property
+    def mel_spec(self) -> MelSpec:
+        spec: MelSpec = self.vocoder.mel_spec
+        return spec
+
+    @property
+    def streams(self) -> bool:
+        return self.lookahead is not None
+
+    def seconds(self, frames: int) -> float:
+        return frames * self.mel_spec.hop_length / self.mel_spec.sample_rate
+
+
+def make_voice(name: str, vocoder: Any) -> Voice:
+    """Raises VocoderError for a model that makes no audio from a mel alone."""
+    spec = vocoder.mel_spec
+    # Quiet noise; the first synthesis is slow in every runtime, and here nobody waits for it.
+    mel = np.random.default_rng(0).normal(spec.log_floor / 2, 0.5, (spec.n_mels, 64)).astype(np.float32)
+    vocoder(mel)
+    try:
+        lookahead = Stream(vocoder).lookahead
+    except VocoderError:
+        lookahead = None
+    return Voice(name, vocoder, lookahead)
+
+
+def load_voices(models: list[str], device: str) -> dict[str, Voice]:
+    """Voices by name, the default one first; a checkpoint is named by its file, without folder and ending.
+
+    Raises VocoderError for a model that cannot be loaded or served, and for two of one name.
+    """
+    voices: dict[str, Voice] = {}
+    for model in models or [DEFAULT_VOICE]:
+        vocoder = load(model, device)
+        name = Path(vocoder.name).name.removesuffix(".safetensors")
+        if name in voices:
+            raise VocoderError(f"two models have the name '{name}'; rename one of the files")
+        voices[name] = make_voice(name, vocoder)
+    return voices
