@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vocoders.mel import MelSpec, MelSpectrogram
+from vocoders.analysis import MelSpectrogram
+from vocoders.mel import MelSpec
 from vocoders.stft import STFT
 
 RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))

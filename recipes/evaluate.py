@@ -34,7 +34,8 @@ from recipes.nisqa import nisqa, require_nisqa
 from recipes.report import RECORDING, Metrics, Outcome, appearing, picture, summarize, table, write_page, write_sounds
 from vocoders.errors import VocoderError
 from vocoders.files import replacing
-from vocoders.vocoder import Vocoder, load
+from vocoders.models import load
+from vocoders.vocoder import Vocoder
 
 Models = tuple[str | None, ...]
 
@@ -67,12 +68,20 @@ class System:
         return fake[late : late + len(audio)], seconds
 
 
+def load_checkpointed(model: str | Path | None) -> Vocoder:
+    """A model that is a checkpoint. Raises VocoderError for an exported one, whose parts cannot be asked one by one."""
+    voc = load(model)
+    if not isinstance(voc, Vocoder):
+        raise VocoderError(f"{voc.name} is an exported model; name the checkpoint it was made of")
+    return voc
+
+
 def load_named(model: str | None) -> Vocoder:
     """MODEL, or NAME=MODEL, which names its row of the table."""
     name, _, rest = (model or "").partition("=")
     if not (name and rest) or "/" in name or Path(model or "").exists():  # "=" may be part of a path
-        return load(model)
-    voc = load(rest)
+        return load_checkpointed(model)
+    voc = load_checkpointed(rest)
     voc.name = name
     return voc
 

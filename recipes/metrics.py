@@ -17,7 +17,8 @@ from scipy.ndimage import maximum_filter1d, uniform_filter
 
 from losses.spectral import MultiResolutionSTFTLoss
 from recipes.data import F0_PERIOD, F0_RANGE, label_f0
-from vocoders.mel import MelSpec, MelSpectrogram
+from vocoders.analysis import MelSpectrogram
+from vocoders.mel import MelSpec
 from vocoders.stft import STFT
 
 NAN = float("nan")

@@ -16,10 +16,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from recipes.data import Clip, read_clip
+from vocoders.analysis import MelSpectrogram
 from vocoders.audio import read_file, read_mel
 from vocoders.errors import VocoderError
 from vocoders.jobs import MEL_SUFFIXES
-from vocoders.mel import MelSpec, MelSpectrogram, convert_mel
+from vocoders.mel import MelSpec, convert_mel
 
 MOST_SHIFT = 12  # frames on each side that an offset is looked for
 

@@ -20,12 +20,13 @@ from recipes.distributed import Draws
 from recipes.metrics import Signal, pesq_wide_band, pitch_metrics
 from recipes.predicted_mels import PredictedMels
 from recipes.recipe import GeneratorRecipe, Recipe
+from vocoders.analysis import MelSpectrogram
 from vocoders.checkpoint import Checkpoint, load_checkpoint
 from vocoders.errors import VocoderError
 from vocoders.generators import build_generator, generator_name
 from vocoders.generators.base import Generator
 from vocoders.generators.hnmask import HNMask
-from vocoders.mel import MelSpec, MelSpectrogram
+from vocoders.mel import MelSpec
 from vocoders.pitch import PitchEstimator
 
 Batch = dict[str, Tensor]

@@ -1,11 +1,14 @@
 """The README says what is so."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
+from vocoders import load
 from vocoders.cli import vocode
 from vocoders.mel import CONVENTIONS
 
@@ -42,6 +45,25 @@ def test_the_table_of_conventions() -> None:
         spec = CONVENTIONS[name]
         expected = [spec.sample_rate, spec.n_fft, spec.hop_length, spec.win_length, spec.n_mels, spec.fmin, spec.fmax]
         assert [int(figure) for figure in figures] == expected
+
+
+def test_the_export_section_runs(voice_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    section = README.partition("\n## Export\n")[2].partition("\n## ")[0]
+    commands, python = re.findall(r"^```(?:sh|python)\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+    assert commands.splitlines()[0] == "vocoders export -o voice.onnx"  # which is what made voice_onnx
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(voice_onnx, "voice.onnx")
+    mel = ROOT / "tests" / "data" / "hello.npz"
+    synthesis = commands.splitlines()[1].replace("tests/data/hello.npz", str(mel)).split()
+    assert (synthesis[0], vocode(synthesis[1:])) == ("vocode", 0)
+    assert soundfile.info("out.wav").duration > 5
+    names = {"mel": np.load(mel)["mel"]}
+    exec(python, names)
+    assert names["used_f0"].shape == (1, 1, names["mel"].shape[1])
+    # With the same noise it is what load gives.
+    noise = names["inputs"]["noise"][0, 0]
+    monkeypatch.setattr("vocoders.onnx_vocoder.white_noise", lambda start, stop, seed: noise[start:stop])
+    np.testing.assert_allclose(names["audio"][0, 0], load("voice.onnx")(names["mel"]), atol=1e-5)
 
 
 def test_options_that_it_names_exist(capsys: pytest.CaptureFixture) -> None:

@@ -10,19 +10,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vocoders.analysis import MelSpectrogram
     from vocoders.errors import MelMismatch, VocoderError
-    from vocoders.mel import MelSpec, MelSpectrogram
-    from vocoders.vocoder import Vocoder, load
+    from vocoders.mel import MelSpec
+    from vocoders.models import load
+    from vocoders.onnx_vocoder import OnnxVocoder
+    from vocoders.vocoder import Vocoder
 
-__all__ = ["MelMismatch", "MelSpec", "MelSpectrogram", "Vocoder", "VocoderError", "load"]
+__all__ = ["MelMismatch", "MelSpec", "MelSpectrogram", "OnnxVocoder", "Vocoder", "VocoderError", "load"]
 
 _HOMES = {
     "MelMismatch": "vocoders.errors",
     "VocoderError": "vocoders.errors",
     "MelSpec": "vocoders.mel",
-    "MelSpectrogram": "vocoders.mel",
+    "MelSpectrogram": "vocoders.analysis",
+    "OnnxVocoder": "vocoders.onnx_vocoder",
     "Vocoder": "vocoders.vocoder",
-    "load": "vocoders.vocoder",
+    "load": "vocoders.models",
 }
 
 

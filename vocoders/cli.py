@@ -16,6 +16,7 @@ from vocoders.errors import VocoderError
 from vocoders.jobs import FORMATS, Job, plan
 
 if TYPE_CHECKING:  # imported where used, so that --help answers at once
+    from vocoders.mel import MelSpec
     from vocoders.worker import Worker
 
 _VOCODE_HELP = """\
@@ -43,7 +44,9 @@ def vocode(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("-o", "--output", required=True, metavar="OUTPUT", help="file, folder for a batch, or -")
     parser.add_argument(
-        "-m", "--model", help="checkpoint file, built-in voice or hub repository org/name (default: built-in voice)"
+        "-m",
+        "--model",
+        help="checkpoint or .onnx file, built-in voice or hub repository org/name (default: built-in voice)",
     )
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps")
     parser.add_argument(
@@ -173,7 +176,7 @@ def vocoders(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     info = commands.add_parser("info", help="what a checkpoint is", description="Print what a checkpoint is.")
     info.add_argument(
-        "model", nargs="?", help="checkpoint file, built-in voice or hub repository (default: built-in voice)"
+        "model", nargs="?", help="checkpoint or .onnx file, built-in voice or hub repository (default: built-in voice)"
     )
     info.add_argument("--json", action="store_true", help="for machines")
     info.set_defaults(run=_info)
@@ -189,6 +192,14 @@ def vocoders(arguments: list[str] | None = None) -> int:
     importing.add_argument("--mel-convention", metavar="NAME", help="where the configuration does not say it")
     importing.add_argument("-o", "--output", type=Path, required=True, help="model.safetensors")
     importing.set_defaults(run=_import)
+    exporting = commands.add_parser(
+        "export",
+        help="write a model as ONNX, which runs without torch",
+        description="Write a model as one ONNX graph from mel to audio. 'vocode -m model.onnx' runs it without torch.",
+    )
+    exporting.add_argument("model", nargs="?", help="as for info (default: built-in voice)")
+    exporting.add_argument("-o", "--output", type=Path, required=True, help="model.onnx")
+    exporting.set_defaults(run=_export)
     designing = commands.add_parser(
         "design",
         help="a valid configuration for any sample rate",
@@ -246,6 +257,21 @@ def _import(options: argparse.Namespace) -> int:
     return 0
 
 
+def _export(options: argparse.Namespace) -> int:
+    from vocoders.checkpoint import load_checkpoint
+    from vocoders.export import OPSET, export_onnx
+    from vocoders.models import find_model
+
+    if options.output.suffix.lower() != ".onnx":
+        raise VocoderError(f"'{options.output}' must end in .onnx")
+    difference = export_onnx(load_checkpoint(find_model(options.model)[1]), options.output)
+    print(
+        f"wrote {options.output}: {options.output.stat().st_size / 1e6:.1f} MB, opset {OPSET}, "
+        f"audio within {difference:.0e} of torch's, of the peak"
+    )
+    return 0
+
+
 def _design(options: argparse.Namespace) -> int:
     import json
 
@@ -276,7 +302,7 @@ def _serve(options: argparse.Namespace) -> int:
 def _list(options: argparse.Namespace) -> int:
     from vocoders.generators import GENERATORS
     from vocoders.mel import CONVENTIONS
-    from vocoders.vocoder import DEFAULT_VOICE, list_voices
+    from vocoders.models import DEFAULT_VOICE, list_voices
 
     print("generators")
     for name, kind in GENERATORS.items():
@@ -294,37 +320,62 @@ def _list(options: argparse.Namespace) -> int:
 def _info(options: argparse.Namespace) -> int:
     import json
 
-    from vocoders.checkpoint import load_checkpoint
-    from vocoders.generators import generator_name
-    from vocoders.vocoder import find_model
+    from vocoders.models import find_model
 
     name, path = find_model(options.model)
-    checkpoint = load_checkpoint(path)
-    spec, generator, pitch = checkpoint.mel_spec, checkpoint.generator, checkpoint.pitch
-    facts: dict[str, Any] = {"model": name, "mel_convention": spec.name, "mel_spec": spec.model_dump(mode="json")}
-    if generator is not None:
-        context = generator.receptive_field
-        facts["generator"] = generator_name(generator)
-        facts["parameters"] = sum(p.numel() for p in generator.parameters())
-        facts["config"] = generator.config.model_dump(mode="json")
-        facts["f0"] = ("estimated" if pitch else "to be given") if generator.uses_f0 else "not used"
-        facts["context_frames"] = context
-        facts["context_ms"] = None if context is None else round(context * spec.hop_length / spec.sample_rate * 1000)
-    if pitch is not None:
-        facts["pitch_estimator_parameters"] = sum(p.numel() for p in pitch.parameters())
-    facts["training"] = checkpoint.training
+    facts, training = (_onnx_facts if path.suffix.lower() == ".onnx" else _checkpoint_facts)(name, path)
     if options.json:
-        print(json.dumps(facts, indent=2))
+        print(json.dumps(facts | {"training": training}, indent=2))
         return 0
-    for key, value in facts.items():
-        if key == "training":
-            continue
+    lines = facts | {key: value for key, value in training.items() if not isinstance(value, (dict, list))}
+    for key, value in lines.items():
         if key.startswith("context") and value is None:
             value = "the whole utterance"
         if isinstance(value, dict):
             value = ", ".join(f"{field} {item}" for field, item in value.items())
         print(f"{key.replace('_', ' '):<27} {value}")
-    for key, value in checkpoint.training.items():
-        if not isinstance(value, (dict, list)):
-            print(f"{key.replace('_', ' '):<27} {value}")
     return 0
+
+
+def _checkpoint_facts(name: str, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a checkpoint is, and how it was trained."""
+    from vocoders.checkpoint import load_checkpoint
+    from vocoders.generators import generator_name
+
+    checkpoint = load_checkpoint(path)
+    spec, generator, pitch = checkpoint.mel_spec, checkpoint.generator, checkpoint.pitch
+    facts: dict[str, Any] = {"model": name, **_mel_facts(spec)}
+    if generator is not None:
+        facts["generator"] = generator_name(generator)
+        facts["parameters"] = sum(p.numel() for p in generator.parameters())
+        facts["config"] = generator.config.model_dump(mode="json")
+        facts["f0"] = _f0_fact(generator.uses_f0, pitch is not None)
+        facts |= _context_facts(generator.receptive_field, spec)
+    if pitch is not None:
+        facts["pitch_estimator_parameters"] = sum(p.numel() for p in pitch.parameters())
+    return facts, checkpoint.training
+
+
+def _onnx_facts(name: str, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The same of an exported model."""
+    from vocoders.onnx_vocoder import OnnxVocoder
+
+    voc = OnnxVocoder(path)
+    facts: dict[str, Any] = {"model": name, "opset": voc.opset, **_mel_facts(voc.mel_spec)}
+    facts["generator"] = voc.generator["name"]
+    facts["config"] = voc.generator["config"]
+    facts["f0"] = _f0_fact(voc.uses_f0, voc.estimates_f0)
+    return facts | _context_facts(voc.receptive_field, voc.mel_spec), voc.training
+
+
+def _mel_facts(spec: MelSpec) -> dict[str, Any]:
+    return {"mel_convention": spec.name, "mel_spec": spec.model_dump(mode="json")}
+
+
+def _f0_fact(used: bool, estimated: bool) -> str:
+    return ("estimated" if estimated else "to be given") if used else "not used"
+
+
+def _context_facts(frames: int | None, spec: MelSpec) -> dict[str, int | None]:
+    milliseconds = None if frames is None else round(frames * spec.hop_length / spec.sample_rate * 1000)
+    return {"context_frames": frames, "context_ms": milliseconds}

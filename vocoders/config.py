@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -31,6 +31,9 @@ Channels = Annotated[int, Field(gt=0, le=16384)]
 Count = Annotated[int, Field(gt=0, le=256)]
 OddSize = Annotated[int, Field(gt=0, le=255), AfterValidator(_odd)]
 FFTSize = Annotated[int, Field(gt=1, le=65536, multiple_of=2, description="samples")]
+
+# Of an STFT; explained there.
+Padding = Literal["same", "same-zeros", "center"]
 
 
 def bind(model: type[T], values: Any, what: str) -> T:

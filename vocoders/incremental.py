@@ -7,7 +7,7 @@ what the n-th operation of the pass before has kept:
     convolution              the end of its input, which windows to come still need
     transposed convolution,
     overlap-add              the end of its output, to which columns to come still add
-    padding                  columns that are to be mirrored, or cut off, at the end
+    padding                  columns that are to be mirrored at the end
     sum of two branches      what one branch is ahead of the other
     running sum              its last value
 
@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vocoders.layers import reflect_pad_2d
 from vocoders.stft import overlap_add, reflect_pad
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]  # positional, by keyword
@@ -96,7 +97,7 @@ class Operation:
         self.last = False  # in the last one
         self.axis: int | None = None  # of time in the result of a columnwise operation
         self.kept: dict[int, Tensor] = {}
-        self.count: int | None = None  # of columns, of padding
+        self.count: int | None = None  # of columns
 
     def __call__(self, arguments: Arguments, spans: list[Span]) -> tuple[Any, int | None]:
         """The result, and the axis of time in it; None for what is no signal, such as a dtype."""
@@ -143,14 +144,22 @@ class Operation:
         self.split(x, axis, count * stride)
         return (x.narrow(axis, 0, (count - 1) * stride + size) if count else _zeros(x, axis, size)), count
 
-    def overlap(self, x: Tensor, stride: int, count: int) -> Tensor:
-        """``x``, the sum of ``count`` stretches that start ``stride`` apart, and of earlier ones, as far as final."""
+    def overlap(self, x: Tensor, stride: int, count: int, left: int, right: int) -> Tensor:
+        """``x``, the sum of ``count`` stretches that start ``stride`` apart, and of earlier ones, as far as final.
+
+        The whole is without its first ``left`` and last ``right`` columns.
+        """
+        if right > x.shape[-1] - max(count, 1) * stride:
+            raise NotImplementedError("more is cut off at the end than stretches overlap")
         before = self.kept.pop(0, None)
         if count == 0:
             x = x[..., :0] if before is None else before
         elif before is not None:
             x[..., : before.shape[-1]] += before
-        return self.split(x, -1, x.shape[-1] if self.last else count * stride)
+        x = self.split(x, -1, x.shape[-1] - right if self.last else count * stride)
+        cut = min(left if self.count is None else self.count, x.shape[-1])
+        self.count = (left if self.count is None else self.count) - cut
+        return x[..., cut:]
 
     def pad(
         self, x: Tensor, axis: int, left: int, right: int, needed: int, pad: Callable[[Tensor, int, int], Tensor]
@@ -166,14 +175,6 @@ class Operation:
         self.count = min(length, right + 1)  # kept to be mirrored at the end; they are out already
         self.split(x, axis, length - self.count)
         return out
-
-    def crop(self, x: Tensor, axis: int, left: int, right: int) -> Tensor:
-        """All but the first and the last columns of the whole."""
-        x = self.join(x, axis, key=1)  # beside what overlap keeps
-        cut = min(left if self.count is None else self.count, x.shape[axis])
-        self.count = (left if self.count is None else self.count) - cut
-        x = x.narrow(axis, cut, x.shape[axis] - cut)
-        return self.split(x, axis, max(0, x.shape[axis] - right), key=1)
 
 
 Rule = Callable[..., tuple[Any, int | None]]
@@ -201,20 +202,21 @@ def _convolution(
     return op.function(windows, weight, bias, stride, padding, dilation, groups).narrow(axis, 0, count), axis
 
 
-@_rule(torch.conv_transpose1d)
+@_rule(torch.conv_transpose1d, torch.conv_transpose2d)
 def _transposed_convolution(
     op: Operation, x: Span, weight: Tensor, bias: Any, stride: Any, padding: Any, more: Any, groups: int, dilation: Any
 ) -> tuple[Tensor, int]:
     count = x.shape[-1]
     out = op.function(x if count else _zeros(x, -1, 1), weight, None, stride, 0, 0, groups, dilation)
-    out = op.crop(op.overlap(out, stride[0], count), -1, padding[0], padding[0] - more[0])
-    return (out if bias is None else out + bias[:, None]), -1
+    out = op.overlap(out, stride[-1], count, padding[-1], padding[-1] - more[-1])
+    return (out if bias is None else out + bias.reshape(-1, *[1] * (x.dim() - 2))), -1
 
 
 @_rule(overlap_add)
-def _overlap_add(op: Operation, frames: Span, hop_length: int) -> tuple[Tensor, int]:
+def _overlap_add(op: Operation, frames: Span, hop_length: int, left: int, right: int) -> tuple[Tensor, int]:
     count = frames.shape[-2]
-    return op.overlap(overlap_add(frames if count else _zeros(frames, -2, 1), hop_length), hop_length, count), -1
+    out = overlap_add(frames if count else _zeros(frames, -2, 1), hop_length, 0, 0)
+    return op.overlap(out, hop_length, count, left, right), -1
 
 
 @_rule(Tensor.unfold)
@@ -229,10 +231,8 @@ def _pad(op: Operation, x: Span, pad: Any, mode: str = "constant", value: float 
     left, right = (*pad[before : before + 2], 0, 0)[:2]
     if left == right == 0:
         return op.columnwise(((x, pad, mode, value), {}), [x])
-    if any(pad[:before]) or any(pad[before + 2 :]) or left * right < 0:
+    if any(pad[:before]) or any(pad[before + 2 :]) or left < 0 or right < 0:
         raise NotImplementedError(f"padding by {pad} of a signal with its time at {axis}")
-    if left <= 0 and right <= 0:
-        return op.crop(x, axis, -left, -right), axis
     others = [0] * before
     return op.pad(
         x, axis, left, right, mode != "constant", lambda x, a, b: F.pad(x, (*others, a, b), mode, value)
@@ -245,6 +245,12 @@ def _reflect_pad(op: Operation, x: Span, left: int, right: int, dim: int = -1) -
     if axis != x.axis:
         return op.columnwise(((x, left, right, dim), {}), [x])
     return op.pad(x, axis, left, right, left + 1, lambda x, a, b: reflect_pad(x, a, b, axis)), axis
+
+
+@_rule(reflect_pad_2d)
+def _reflect_pad_2d(op: Operation, x: Span, frames: int, bins: int) -> tuple[Tensor, int]:
+    padded = reflect_pad(x, bins, bins)
+    return op.pad(padded, -2, frames, frames, frames + 1, lambda x, a, b: reflect_pad(x, a, b, -2)), -2
 
 
 @_rule(Tensor.cumsum)

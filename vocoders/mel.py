@@ -1,23 +1,25 @@
-"""The mel convention (MelSpec), the conventions in use by name, and the front-end that computes them.
+"""The mel convention (MelSpec), the conventions in use by name, and exact conversion between them.
 
 A vocoder fed with a mel of another convention than it was trained on gives noise, the most frequent complaint of
 users of every vocoder. Hence the convention is one complete, immutable object that travels with every checkpoint and
-every mel file, and two of them either convert exactly or refuse to.
+every mel file, and two of them either convert exactly or refuse to. Without torch.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
-import torch
 from pydantic import Field, model_validator
-from torch import Tensor, nn
 
-from vocoders.config import Config, FFTSize, bind
+from vocoders.config import Config, FFTSize, Padding, bind
 from vocoders.errors import MelMismatch, VocoderError
-from vocoders.stft import STFT, Padding, full_precision
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    Array = TypeVar("Array", np.ndarray, Tensor)
 
 
 class MelSpec(Config):
@@ -138,8 +140,8 @@ CONVENTIONS: dict[str, MelSpec] = {
 }
 
 
-def convert_mel(mel: Tensor, source: MelSpec, target: MelSpec) -> Tensor:
-    """Carry a log-mel (..., n_mels, frames) from one convention to another, exactly.
+def convert_mel(mel: Array, source: MelSpec, target: MelSpec) -> Array:
+    """Carry a log-mel (..., n_mels, frames), numpy or torch, from one convention to another, exactly.
 
     Only the log base and the floor can be converted; raises MelMismatch, with each other field and both its values,
     when anything else differs. A floor raised by the target is applied; one that it lowers cannot bring back what the
@@ -157,7 +159,7 @@ def convert_mel(mel: Tensor, source: MelSpec, target: MelSpec) -> Tensor:
         return mel
     # The ratio of the logarithms, and no detour by linear values, which would overflow and round.
     factor = {"ln": 1.0, "log10": math.log(10.0)}
-    return (mel * (factor[source.log] / factor[target.log])).clamp_min(target.log_floor)
+    return (mel * (factor[source.log] / factor[target.log])).clip(target.log_floor)
 
 
 def _hz_to_mel(hz: np.ndarray, scale: str) -> np.ndarray:
@@ -225,41 +227,3 @@ def suspicion(mel: np.ndarray, spec: MelSpec) -> str | None:
         f"values from {low:.2f} to {high:.2f} are unusual for {spec.name} ({spec.log}, floor {spec.log_floor:.2f}): "
         f"it looks like {guess}"
     )
-
-
-class MelSpectrogram(nn.Module):
-    """Log-mel-spectrogram of a convention: differentiable, and computed on the device where the audio lies.
-
-    Computed in ``dtype``, also inside autocast. In float32 the Fourier transform rounds: values down to 70 dB below the
-    loudest frequency of their frame are right to 1e-4, quieter ones less and less; hence files are analysed in float64.
-
-    With ``trainable`` the transform's basis and the ``filter_bank`` become parameters; of the latter the magnitude
-    counts, because a filter that went below zero would be cut off at the floor and never learn again.
-    """
-
-    filter_bank: Tensor
-
-    def __init__(self, spec: MelSpec, dtype: torch.dtype = torch.float32, trainable: bool = False) -> None:
-        super().__init__()
-        self.spec = spec
-        self.stft = STFT(spec.n_fft, spec.hop_length, spec.win_length, spec.padding, dtype, trainable)
-        filter_bank = torch.from_numpy(mel_filter_bank(spec)).to(dtype)
-        if trainable:
-            self.filter_bank = nn.Parameter(filter_bank)
-        else:
-            self.register_buffer("filter_bank", filter_bank, persistent=False)
-
-    def forward(self, audio: Tensor) -> Tensor:
-        """Audio (..., samples) in [-1, 1] -> log-mel (..., n_mels, frames)."""
-        return self.from_spectrum(self.stft(audio))
-
-    def from_spectrum(self, spectrum: Tensor) -> Tensor:
-        """Complex STFT of this convention (..., n_fft // 2 + 1, frames) -> log-mel (..., n_mels, frames)."""
-        if self.spec.epsilon or self.spec.power == 2:
-            values = spectrum.real.square() + spectrum.imag.square() + self.spec.epsilon
-            values = values if self.spec.power == 2 else values.sqrt()
-        else:
-            values = spectrum.abs()
-        with full_precision(values):
-            bank = self.filter_bank.abs() if isinstance(self.filter_bank, nn.Parameter) else self.filter_bank
-            return self.spec.compress(bank @ values)

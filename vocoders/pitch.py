@@ -51,14 +51,16 @@ def harmonic_prior(f0: Tensor, spec: MelSpec, phase: Tensor | None = None) -> Te
     count = torch.floor(nyquist / f0)
     amplitude = torch.where(voiced, torch.sqrt(2.0 * f0 / nyquist), torch.zeros_like(f0))
 
-    cycles = torch.where(voiced, f0, torch.zeros_like(f0)) * (spec.hop_length / spec.sample_rate)
+    # Whole numbers and tensors: another Python number would be rounded to float32 on its way into an ONNX graph.
+    cycles = torch.where(voiced, f0, torch.zeros_like(f0)) * spec.hop_length / spec.sample_rate
     start = (cycles.cumsum(-1) - cycles).remainder(1.0)
     if phase is not None:
         start = start + phase
     # The first sample of a frame already carries one increment, as a running sum over samples would have it.
     step = torch.arange(1, spec.hop_length + 1, dtype=torch.float64, device=f0.device) / spec.sample_rate
     cycles = start.unsqueeze(-1) + f0.unsqueeze(-1) * step  # (batch, 1, frames, hop_length)
-    half = math.pi * (cycles - cycles.round())  # t / 2 in [-pi / 2, pi / 2], where the sum is well conditioned
+    pi = torch.tensor(math.pi, dtype=torch.float64, device=f0.device)
+    half = pi * (cycles - cycles.round())  # t / 2 in [-pi / 2, pi / 2], where the sum is well conditioned
     count = count.unsqueeze(-1)
     denominator = torch.sin(half)
     tiny = denominator.abs() < 1e-9

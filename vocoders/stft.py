@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import wrap_torch_function
 
-Padding = Literal["same", "same-zeros", "center"]
+from vocoders.config import Padding
 
 
 def full_precision(x: Tensor) -> torch.autocast:
@@ -17,7 +15,7 @@ def full_precision(x: Tensor) -> torch.autocast:
     return torch.autocast("cpu" if x.device.type == "meta" else x.device.type, enabled=False)
 
 
-@wrap_torch_function(lambda x, *_: (x,))
+@wrap_torch_function(lambda x, *_, **__: (x,))
 def reflect_pad(x: Tensor, left: int, right: int, dim: int = -1) -> Tensor:
     """Mirror both ends of ``dim`` without repeating the edge, as ``numpy.pad(mode="reflect")``.
 
@@ -26,18 +24,18 @@ def reflect_pad(x: Tensor, left: int, right: int, dim: int = -1) -> Tensor:
     """
     length = x.shape[dim]
     index = torch.arange(-left, length + right, device=x.device)
-    if length == 1:
-        return x.index_select(dim, torch.zeros_like(index))
-    period = 2 * (length - 1)
+    # A tensor and no branch for a length of 1: the same graph then serves every length when it is exported.
+    period = torch.full_like(index[:1], 2 * (length - 1)).clamp_min(1)
     index = index.remainder(period)
     return x.index_select(dim, torch.minimum(index, period - index))
 
 
-@wrap_torch_function(lambda frames, hop_length: (frames,))
-def overlap_add(frames: Tensor, hop_length: int) -> Tensor:
-    """(..., frames, size) -> (..., (frames - 1) * hop_length + size): the sum of frames that start hop_length apart.
+@wrap_torch_function(lambda frames, *_: (frames,))
+def overlap_add(frames: Tensor, hop_length: int, left: int, right: int) -> Tensor:
+    """The sum of frames that start hop_length apart, without its first ``left`` and last ``right`` samples.
 
-    Each frame is cut into pieces of hop_length; the pieces of one index are a shifted copy of the whole signal.
+    (..., frames, size) -> (..., (frames - 1) * hop_length + size - left - right). Each frame is cut into pieces of
+    hop_length; the pieces of one index are a shifted copy of the whole signal.
     """
     count, size = frames.shape[-2:]
     pieces = -(-size // hop_length)
@@ -45,7 +43,7 @@ def overlap_add(frames: Tensor, hop_length: int) -> Tensor:
     audio = torch.zeros(*frames.shape[:-3], count + pieces - 1, hop_length, dtype=frames.dtype, device=frames.device)
     for i in range(pieces):
         audio[..., i : i + count, :] += frames[..., i, :]
-    return audio.flatten(-2)[..., : (count - 1) * hop_length + size]
+    return audio.flatten(-2)[..., left : (count - 1) * hop_length + size - right]
 
 
 class STFT(nn.Module):
@@ -121,9 +119,6 @@ class STFT(nn.Module):
         if self.basis is not None:
             raise RuntimeError("a trainable STFT has no inverse")
         frames = torch.fft.irfft(spectrum.transpose(-1, -2), n=self.n_fft) * self.window
-        audio = overlap_add(frames, self.hop_length)
-        one = frames[(0,) * (frames.dim() - 2)]  # of all signals: their windows add up to the same
-        envelope = overlap_add(torch.ones_like(one) * self.window.square(), self.hop_length)
-        left, right = self.pad
-        inside = (-left, -right)
-        return F.pad(audio, inside) / F.pad(envelope, inside).clamp_min(1e-8)
+        one = frames[(0,) * (frames.dim() - 2)]  # of several signals: the windows of all add up to the same
+        envelope = overlap_add(self.window.square().expand_as(one), self.hop_length, *self.pad)
+        return overlap_add(frames, self.hop_length, *self.pad) / envelope.clamp_min(1e-8)

@@ -11,14 +11,11 @@ from torch import Tensor
 
 from vocoders.errors import VocoderError
 from vocoders.incremental import Incremental
+from vocoders.inputs import CANNOT_STREAM, NOT_FINITE, STREAM_EMPTY, STREAM_OVER
 from vocoders.noise import white_noise
 
 if TYPE_CHECKING:
     from vocoders.vocoder import Vocoder
-
-# Frames synthesised at once, up to twice as many where that is all. What an utterance of any length needs in memory is
-# set by this, not by its length.
-CHUNK_FRAMES = 256
 
 
 class Continuation:
@@ -40,8 +37,8 @@ class Continuation:
         """
         generator, hop = self.vocoder.generator, self.vocoder.mel_spec.hop_length
         batch, _, frames = mel.shape
-        at_once = frames <= 2 * CHUNK_FRAMES or generator.receptive_field is None
-        chunk = max(frames, 1) if at_once else CHUNK_FRAMES
+        limit = self.vocoder.chunk_frames
+        chunk = max(frames, 1) if limit is None or frames <= 2 * limit else limit
         audio = []
         for begin in range(0, max(frames, 1), chunk):
             count = min(chunk, frames - begin)
@@ -58,9 +55,7 @@ class Continuation:
             self.frames += count
         joined = torch.cat(audio, -1).squeeze(1)
         if not torch.isfinite(joined).all():
-            raise VocoderError(
-                "the model's output is not finite: the mel's values are out of all range, or the model is damaged"
-            )
+            raise VocoderError(NOT_FINITE)
         return joined
 
 
@@ -84,10 +79,7 @@ class Stream:
         generator = vocoder.generator
         context = generator.receptive_field
         if context is None:
-            raise VocoderError(
-                "this model cannot stream: it normalises over the whole utterance, so that the first sample depends on "
-                "the last frame; synthesise the whole mel, or use a model with framewise_norm"
-            )
+            raise VocoderError(CANNOT_STREAM)
         self.vocoder = vocoder
         # Frames that must follow a frame, at most, before all of its audio is final.
         self.lookahead: int = context + (vocoder.estimator.receptive_field if generator.uses_f0 else 0)
@@ -115,7 +107,7 @@ class Stream:
         Raises VocoderError when no frame ever came, or the stream is over already.
         """
         if self._continuation and self._continuation.frames == 0:
-            raise VocoderError("the stream ended before its first frame")
+            raise VocoderError(STREAM_EMPTY)
         return self._advance(torch.empty(self.vocoder.mel_spec.n_mels, 0), last=True)
 
     def pieces(self, mel_chunks: Iterable[Any]) -> Iterator[Any]:
@@ -129,7 +121,7 @@ class Stream:
     def _advance(self, mel: Tensor, last: bool) -> Any:
         continuation, self._continuation = self._continuation, None  # over, too, when something goes wrong
         if continuation is None:
-            raise VocoderError("this stream is over; another utterance needs another stream")
+            raise VocoderError(STREAM_OVER)
         with torch.inference_mode():
             audio = continuation(mel[None].to(self.vocoder.device), last=last)[0]
         if not last:

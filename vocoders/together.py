@@ -12,7 +12,6 @@ from torch import Tensor
 from vocoders.errors import VocoderError
 from vocoders.noise import white_noise
 from vocoders.pitch import frame_phase
-from vocoders.stream import CHUNK_FRAMES
 from vocoders.vocoder import Vocoder
 
 
@@ -31,7 +30,8 @@ def synthesize_together(vocoder: Vocoder, mels: Sequence[np.ndarray], seeds: Seq
     It pays on a device that one utterance leaves idle.
     """
     audio: dict[int, np.ndarray] = {}
-    for group in _groups([mel.shape[1] for mel in mels], vocoder.generator.receptive_field):
+    most = 2 * (vocoder.chunk_frames or 0)  # longer ones are synthesised in chunks
+    for group in _groups([mel.shape[1] for mel in mels], most, vocoder.generator.receptive_field):
         if len(group) == 1:
             audio[group[0]] = vocoder(mels[group[0]], seed=seeds[group[0]])
         else:
@@ -40,13 +40,13 @@ def synthesize_together(vocoder: Vocoder, mels: Sequence[np.ndarray], seeds: Seq
     return [audio[index] for index in range(len(mels))]
 
 
-def _groups(lengths: Sequence[int], context: int | None) -> list[list[int]]:
+def _groups(lengths: Sequence[int], most: int, context: int | None) -> list[list[int]]:
     """Which utterances may pass together, by index, the shortest of each group first."""
     groups: list[list[int]] = []
     for index, length in sorted(enumerate(lengths), key=lambda pair: pair[1]):
         short = lengths[groups[-1][0]] if groups else 0
-        near = context is not None and length - short + 2 * context <= short
-        if groups and length <= 2 * CHUNK_FRAMES and (length == short or near):
+        near = context is not None and length <= most and length - short + 2 * context <= short
+        if groups and (near or (context is None and length == short)):
             groups[-1].append(index)
         else:
             groups.append([index])

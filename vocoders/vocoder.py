@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import copy
-import re
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vocoders.checkpoint import Checkpoint, load_checkpoint
+from vocoders.analysis import analyze
+from vocoders.checkpoint import Checkpoint
 from vocoders.errors import CheckpointError, VocoderError
-from vocoders.mel import MelSpec, MelSpectrogram, convert_mel, suspicion
+from vocoders.inputs import NEEDS_F0, check_f0, check_mel, doubt_mel
+from vocoders.mel import MelSpec, convert_mel
 from vocoders.pitch import PitchEstimator
 from vocoders.stream import Continuation, Stream
-
-VOICES = Path(__file__).parent / "voices"
-DEFAULT_VOICE = "openvoices-22k"
-
-
-class MelWarning(UserWarning):
-    """The values of a mel hardly come from the convention it is taken for."""
 
 
 class Vocoder:
@@ -39,6 +31,9 @@ class Vocoder:
         self.pitch = copy.deepcopy(checkpoint.pitch).eval().double() if checkpoint.pitch is not None else None
         self.mel_spec: MelSpec = checkpoint.mel_spec
         self.training = checkpoint.training
+        # The C library of Linux gives large blocks back to the system when they are freed, and faulting them in again
+        # for the next operation took up to half of the time. Freeing one of 32 MiB teaches it to keep what it has.
+        torch.empty(2**25 - 2**16, dtype=torch.uint8)
 
     @property
     def sample_rate(self) -> int:
@@ -47,6 +42,11 @@ class Vocoder:
     @property
     def device(self) -> torch.device:
         return next(self.generator.parameters()).device
+
+    @property
+    def chunk_frames(self) -> int | None:
+        """Frames that long utterances are synthesised in at a time; None where only the whole will do."""
+        return None if self.generator.receptive_field is None else self.generator.chunk_frames
 
     def to(self, device: str | torch.device) -> Vocoder:
         """Move to a device, such as "cuda". Raises VocoderError when it is not there."""
@@ -87,12 +87,13 @@ class Vocoder:
                 raise VocoderError(f"{len(mel)} mels, but {len(f0)} f0 tracks")
             return [self(item, None if f0 is None else f0[i], seed) for i, item in enumerate(mel)]
         values = self.check_mel(mel)
-        doubt = suspicion(values.cpu().numpy(), self.mel_spec)
-        if doubt:
-            warnings.warn(doubt, MelWarning, stacklevel=2)
+        doubt_mel(_array(values), self.mel_spec)
         single = values.dim() == 2
         batch = values[None] if single else values
-        track = None if f0 is None else self._check_f0(f0, batch.shape[0], batch.shape[2])
+        track = None
+        if f0 is not None:
+            checked = check_f0(_array(f0), batch.shape[0], batch.shape[2], self.mel_spec)
+            track = torch.from_numpy(checked).to(self.device)
         with torch.inference_mode():
             audio = Continuation(self, seed or 0)(batch.to(self.device), track, last=True)
         audio = audio[0] if single else audio
@@ -120,133 +121,26 @@ class Vocoder:
             spec: the convention; the model's when not given.
         Raises: VocoderError for audio that is not floating-point, not finite or shorter than one frame.
         """
-        spec = spec or self.mel_spec
-        values = audio.detach() if isinstance(audio, Tensor) else torch.from_numpy(_plain(np.asarray(audio)))
-        if not values.is_floating_point():
-            raise VocoderError(f"audio must hold floats in [-1, 1], this holds {audio.dtype}")
-        if values.dim() == 0 or values.shape[-1] < spec.hop_length:
-            raise VocoderError(
-                f"the audio is shorter than one frame: {values.shape[-1] if values.dim() else 1} samples at "
-                f"{spec.sample_rate} Hz, a frame has {spec.hop_length}"
-            )
-        if not torch.isfinite(values).all():
-            raise VocoderError("the audio holds NaN or infinite samples")
-        mel = MelSpectrogram(spec, torch.float64)(values.cpu()).float()
-        return mel.to(values.device) if isinstance(audio, Tensor) else mel.numpy()
+        return analyze(audio, spec or self.mel_spec)
 
     def convert(self, mel: Any, source: MelSpec) -> Any:
         """A mel of another convention in this model's, of the same kind. Raises MelMismatch where it cannot be."""
-        if isinstance(mel, Tensor):
-            return convert_mel(mel, source, self.mel_spec)
-        return convert_mel(torch.from_numpy(mel), source, self.mel_spec).numpy()
+        return convert_mel(mel, source, self.mel_spec)
 
     def check_mel(self, mel: Any) -> Tensor:
         """The mel as float32, (n_mels, frames) or (batch, n_mels, frames), if it fits: raises VocoderError."""
-        values = mel if isinstance(mel, Tensor) else torch.from_numpy(_plain(np.asarray(mel)))
-        spec = self.mel_spec
-        shape = tuple(values.shape)
-        if not values.is_floating_point():
-            raise VocoderError(f"a mel must hold floats, this one holds {str(mel.dtype).removeprefix('torch.')}")
-        if len(shape) not in (2, 3):
-            raise VocoderError(
-                f"a mel must be (n_mels, frames) or (batch, n_mels, frames), this one is {len(shape)}-D: {shape}"
-            )
-        if shape[-1] == 0 or 0 in shape:
-            raise VocoderError(f"the mel is empty: shape {shape}")
-        if shape[-2] != spec.n_mels:
-            hint = ""
-            if shape[-1] == spec.n_mels:
-                hint = (
-                    f"; it looks transposed, (frames, n_mels): pass mel{'.T' if len(shape) == 2 else '.swapaxes(1, 2)'}"
-                )
-            raise VocoderError(
-                f"the model expects {spec.n_mels} mels ({spec.name}), this mel has {shape[-2]}: shape {shape}{hint}"
-            )
-        values = values.detach().float()
-        damaged = sum(int((~part.isfinite()).sum()) for part in values.split(4096, -1))  # in memory that does not grow
-        if damaged:
-            raise VocoderError(f"the mel holds {damaged} NaN or infinite values of {values.numel()}")
-        return values
-
-    def _check_f0(self, f0: Any, batch: int, frames: int) -> Tensor:
-        """float32 (batch, 1, frames)."""
-        values = f0.detach() if isinstance(f0, Tensor) else torch.from_numpy(_plain(np.asarray(f0)))
-        if values.shape not in ((frames,), (batch, frames), (batch, 1, frames)) or values.numel() != batch * frames:
-            raise VocoderError(
-                f"f0 must hold one value a frame, {frames} for each of {batch} mels; it has shape {tuple(values.shape)}"
-            )
-        values = values.reshape(batch, 1, frames).float()
-        low, high, limit = float(values.min()), float(values.max()), self.sample_rate / 2
-        if not 0 <= low <= high <= limit:  # NaN compares false
-            raise VocoderError(f"f0 must be in Hz, from 0 (unvoiced) to {limit:g}; it holds {low:g} to {high:g}")
-        return values.to(self.device)
+        values = check_mel(_array(mel), self.mel_spec)
+        return mel.detach().float() if isinstance(mel, Tensor) else torch.from_numpy(values)
 
     @property
     def estimator(self) -> PitchEstimator:
         """Raises VocoderError when the model has none."""
         if self.pitch is None:
-            raise VocoderError("this model needs f0 and has no estimator of its own; pass f0, in Hz per frame")
+            raise VocoderError(NEEDS_F0)
         return self.pitch
 
 
-def _plain(array: np.ndarray) -> np.ndarray:
-    """The array in a form torch takes; numbers only."""
-    if array.dtype.kind not in "fiub":
-        raise VocoderError(f"expected an array of floats, got dtype {array.dtype}")
-    if array.dtype.kind == "f":
-        as_is = array.dtype == np.float32 and array.flags.writeable and min(array.strides, default=0) >= 0
-        return array if as_is else np.array(array, dtype=np.float32)  # also big-endian and float16 files
-    return np.ascontiguousarray(array).astype(np.int64)
-
-
-def load(model: str | Path | None = None, device: str | torch.device = "cpu") -> Vocoder:
-    """A vocoder, ready to use.
-
-    Args:
-        model: None for the built-in voice; a built-in voice's name; the path of a checkpoint; or "org/name", a
-            repository of the Hugging Face hub that holds model.safetensors.
-        device: where to run it.
-    Raises: VocoderError for an unknown model, CheckpointError for one that cannot be read.
-    """
-    name, path = find_model(model)
-    return Vocoder(load_checkpoint(path), name).to(device)
-
-
-def find_model(model: str | Path | None = None) -> tuple[str, Path]:
-    """The name and the checkpoint file of a model, named as for ``load``."""
-    name = str(model or DEFAULT_VOICE)
-    voice = VOICES / f"{name}.safetensors"
-    if voice.is_file():
-        return name, voice
-    if Path(name).exists() or name.endswith(".safetensors"):
-        return name, Path(name)
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        return name, _from_hub(name)
-    raise VocoderError(
-        f"unknown model '{name}': neither a file, nor a built-in voice ({', '.join(list_voices())}), "
-        f"nor a repository 'org/name' of the Hugging Face hub"
-    )
-
-
-def list_voices() -> list[str]:
-    """The names of the built-in voices."""
-    return sorted(path.stem for path in VOICES.glob("*.safetensors"))
-
-
-def _from_hub(name: str) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        try:  # what is in the cache needs no network
-            return Path(hf_hub_download(name, "model.safetensors", local_files_only=True))
-        except LocalEntryNotFoundError:
-            return Path(hf_hub_download(name, "model.safetensors"))
-    except LocalEntryNotFoundError:
-        raise VocoderError(
-            f"'{name}' is no local file, not in the local cache, and the Hugging Face hub cannot be reached"
-        ) from None
-    except (HfHubHTTPError, HFValidationError) as error:
-        raise VocoderError(
-            f"cannot load '{name}' from the Hugging Face hub: {str(error).strip().splitlines()[0]}"
-        ) from None
+def _array(values: Any) -> np.ndarray:
+    if isinstance(values, Tensor):
+        return (values.float() if values.is_floating_point() else values).numpy(force=True)
+    return np.asarray(values)

@@ -29,10 +29,10 @@ from vocoders.audio import (
     writing,
 )
 from vocoders.errors import VocoderError
+from vocoders.inputs import MelWarning
 from vocoders.jobs import AUDIO_SUFFIXES, MEL_SUFFIXES, Job
 from vocoders.mel import MelSpec, suspicion
-from vocoders.stream import CHUNK_FRAMES
-from vocoders.vocoder import MelWarning, load
+from vocoders.models import load
 
 
 class Notes:
@@ -99,7 +99,7 @@ class Worker:
     def _write_audio(self, job: Job, pieces: Iterator[np.ndarray], bar: bool, frames: int | None = None) -> str:
         """Write the audio of ``frames`` frames, if that is known, as it comes."""
         spec, begin = self.voc.mel_spec, time.perf_counter()
-        long = frames is None or frames > 2 * CHUNK_FRAMES
+        long = frames is None or frames > 2 * (self.voc.chunk_frames or frames)
         with ExitStack() as stack:
             target = stack.enter_context(writing(job.target) if job.target else _standard_output())
             writer = stack.enter_context(AudioWriter(target, spec.sample_rate, job.format))
@@ -119,9 +119,9 @@ class Worker:
 
     def _synthesize(self, mel: np.ndarray, source: MelSpec) -> Iterator[np.ndarray]:
         """The audio of a mel of the convention ``source``, piece by piece where it is long and the model can."""
-        frames = mel.shape[1]
-        if frames > 2 * CHUNK_FRAMES and self.f0 is None and self.voc.generator.receptive_field is not None:
-            chunks = (mel[:, begin : begin + CHUNK_FRAMES] for begin in range(0, frames, CHUNK_FRAMES))
+        frames, step = mel.shape[1], self.voc.chunk_frames
+        if step and frames > 2 * step and self.f0 is None:
+            chunks = (mel[:, begin : begin + step] for begin in range(0, frames, step))
             yield from self.voc.stream((self._own(chunk, source) for chunk in chunks), self.seed)
             return
         with warnings.catch_warnings():

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from recipes.data import Clip, choose, list_clips, read_clip
-from recipes.evaluate import System
+from recipes.evaluate import System, load_checkpointed
 from recipes.metrics import Signal, compare
 from recipes.recipe import load_recipe
 from recipes.train import run_training
 from vocoders.errors import VocoderError
-from vocoders.vocoder import load
+from vocoders.models import load
 
 OPENVOICES = Path(__file__).parent.parent / "openvoices"
 SMALL = {
@@ -51,7 +51,7 @@ SHOWN = ("pesq", "log_mel_l1", "stft_distance", "noise_texture")
 
 def quality(path: Path, clips: list[Clip]) -> dict[str, float]:
     """Mean metrics of copy synthesis; F0, where a model needs it, is the recording's own."""
-    system = System(load(path))
+    system = System(load_checkpointed(path))
     spec = system.voc.mel_spec
     found = []
     for clip in clips:

@@ -20,8 +20,9 @@ from losses.adversarial import discriminator_loss
 from losses.discriminators import DISCRIMINATORS, Discriminator, build_discriminator
 from recipes.data import SegmentDataset, aligned, list_clips
 from recipes.recipe import DataRecipe
+from vocoders.analysis import MelSpectrogram
 from vocoders.errors import VocoderError
-from vocoders.mel import MelSpec, MelSpectrogram, mel_filter_bank
+from vocoders.mel import MelSpec, mel_filter_bank
 
 
 class NoiseVocoder:

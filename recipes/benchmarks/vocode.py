@@ -28,16 +28,21 @@ from vocoders.generators.istftnet import ISTFTNET_CONFIGS
 from vocoders.generators.parallel_wavegan import PARALLEL_WAVEGAN_CONFIGS
 from vocoders.generators.wavehax import WAVEHAX_CONFIGS
 from vocoders.mel import CONVENTIONS, MelSpec
-from vocoders.vocoder import load
+from vocoders.models import load
 
 # Does what ``vocode in.npz -o out.wav`` does, with a clock between its parts.
 _TIMED = """
 import time; begin = time.perf_counter()
 import sys, json
-import vocoders.audio, vocoders.cli, vocoders.vocoder
-imported = time.perf_counter()
-voc = vocoders.vocoder.load(sys.argv[3] if len(sys.argv) > 3 else None)
+import vocoders.audio, vocoders.cli, vocoders.models
 from pathlib import Path
+model = sys.argv[3] if len(sys.argv) > 3 else None
+if str(model).endswith(".onnx"):
+    import onnxruntime, vocoders.onnx_vocoder
+else:
+    import vocoders.vocoder
+imported = time.perf_counter()
+voc = vocoders.models.load(model)
 mel, _ = vocoders.audio.read_mel(vocoders.audio.read_file(Path(sys.argv[1])), "mel")
 loaded = time.perf_counter()
 audio = voc(mel)
@@ -60,8 +65,8 @@ def write_mel(folder: Path, model: str | None, seconds: float) -> Path:
     return path
 
 
-def generators_table(seconds: float = 2.0, runs: int = 5) -> str:
-    """Parameters, GMAC per second of audio and speed of every published configuration, in Markdown."""
+def published() -> dict[str, tuple[str, dict[str, Any], MelSpec]]:
+    """Every published configuration: by its label, the generator's name, its configuration and its convention."""
     sizes: dict[str, tuple[str, dict[str, Any], MelSpec]] = {}
     spec, wavehax, pwg = (CONVENTIONS[name] for name in ("hifigan-22k", "wavehax-24k", "espnet-24k"))
     full_band = wavehax.model_copy(update={"sample_rate": 48000, "hop_length": 480, "n_fft": 2048, "win_length": 2048})
@@ -72,8 +77,13 @@ def generators_table(seconds: float = 2.0, runs: int = 5) -> str:
         sizes[f"Wavehax {key}"] = ("wavehax", version.model_dump(), full_band if key == "fullband" else wavehax)
     sizes["Wavehax multi-stream"] = ("multi-stream-wavehax", {}, wavehax)
     sizes["HNMask"] = ("hnmask", {}, spec)
+    return sizes
+
+
+def generators_table(seconds: float = 2.0, runs: int = 5) -> str:
+    """Parameters, GMAC per second of audio and speed of every published configuration, in Markdown."""
     rows = ["| generator | parameters | GMAC/s | x real time |", "|---|---|---|---|"]
-    for label, (name, config, convention) in sizes.items():
+    for label, (name, config, convention) in published().items():
         model = build_generator(name, config, convention).eval()
         frames = round(seconds * convention.sample_rate / convention.hop_length)
         mel, f0 = torch.full((1, convention.n_mels, frames), -5.0), torch.full((1, 1, frames), 150.0)

@@ -8,9 +8,10 @@ import models
 import pytest
 import torch
 
-from recipes.benchmarks import cqt, minutes, pitch_range, separation, training_step
+from recipes.benchmarks import cqt, exported, minutes, pitch_range, separation, training_step
+from vocoders.analysis import MelSpectrogram
 from vocoders.checkpoint import Checkpoint, save_checkpoint
-from vocoders.mel import CONVENTIONS, MelSpectrogram
+from vocoders.mel import CONVENTIONS
 
 
 def test_noise_vocoding_keeps_the_envelope_and_drops_the_voice() -> None:
@@ -65,6 +66,18 @@ def test_our_side_of_the_comparison(kind: str) -> None:
     forward, backward = cqt.seconds(run, torch.randn(1, 8192))
     assert forward > 0
     assert backward > 0
+
+
+def test_exported_runs(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = torch.get_num_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    try:
+        assert exported.main(["hifi-gan v2", "--threads", "1", "--seconds", "0.1", "--runs", "1"]) == 0
+    finally:
+        torch.set_num_threads(threads)
+    last = capsys.readouterr().out.splitlines()[-1].split("|")
+    assert last[1].strip() == "HiFi-GAN V2"
+    assert float(last[5]) < 1e-4
 
 
 def test_minutes_runs(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,10 @@ def test_a_loaded_model_is_the_saved_one(name: str, tmp_path: Path) -> None:
     assert type(loaded.generator) is GENERATORS[name]
     assert loaded.generator.config == checkpoint.generator.config
     mel, f0 = models.mel(7), models.f0(7)
-    assert torch.equal(loaded.generator(mel, f0=f0), checkpoint.generator(mel, f0=f0))
+    for key, value in checkpoint.generator.state_dict().items():
+        assert torch.equal(loaded.generator.state_dict()[key], value)
+    # To rounding: how the weights lie in memory decides which of its kernels the library takes.
+    torch.testing.assert_close(loaded.generator(mel, f0=f0), checkpoint.generator(mel, f0=f0), atol=1e-6, rtol=0)
     assert torch.equal(loaded.pitch.estimate(mel), checkpoint.pitch.estimate(mel))
     assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
 

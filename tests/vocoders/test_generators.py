@@ -72,8 +72,9 @@ def test_the_receptive_field_is_what_a_perturbed_frame_shows(name: str, moved: s
     assert middle - reach <= reached[0]
     assert reached[-1] <= middle + reach
     if moved == "mel":  # not merely large enough: what the mel does not pass through is at most one transform
-        assert reached[0] <= middle - reach + 1
-        assert reached[-1] >= middle + reach - 1
+        spare = 1 + (name == "hnmask") * (128 - win_length) // 32  # and the zeros around a window
+        assert reached[0] <= middle - reach + spare
+        assert reached[-1] >= middle + reach - spare
 
 
 @every_generator

@@ -25,7 +25,7 @@ from websockets.sync.client import connect
 from vocoders.cli import vocoders
 from vocoders.server.voices import Voice
 
-pytestmark = pytest.mark.filterwarnings("ignore::vocoders.vocoder.MelWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::vocoders.inputs.MelWarning")
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import vocoders.models
 import vocoders.stream
 import vocoders.vocoder
 from vocoders import MelMismatch, Vocoder, VocoderError, load
 from vocoders.checkpoint import Checkpoint, save_checkpoint
 from vocoders.generators import GENERATORS
-from vocoders.vocoder import MelWarning
+from vocoders.inputs import MelWarning
 
 
 @pytest.fixture
@@ -74,21 +75,17 @@ def test_f0_is_estimated_unless_given(voc: Vocoder) -> None:
 def test_chunked_equals_whole(name: str, frames: int, chunk: int) -> None:
     voc = Vocoder(models.checkpoint(name))
     mel = models.mel(frames, 2)
-    before = vocoders.stream.CHUNK_FRAMES
-    try:
-        vocoders.stream.CHUNK_FRAMES = chunk
-        chunked = voc(mel)
-        vocoders.stream.CHUNK_FRAMES = 10_000
-        whole = voc(mel)
-    finally:
-        vocoders.stream.CHUNK_FRAMES = before
+    whole = voc(mel)
+    assert frames <= voc.generator.chunk_frames
+    voc.generator.chunk_frames = chunk
+    chunked = voc(mel)
     torch.testing.assert_close(chunked, whole, atol=1e-5, rtol=0)
 
 
 def test_a_generator_that_needs_the_whole_utterance_gets_it() -> None:
     model = models.generator("wavehax", framewise_norm=False)
     voc = Vocoder(Checkpoint(models.SPEC, model, models.pitch_estimator()))
-    frames = vocoders.stream.CHUNK_FRAMES + 30
+    frames = model.chunk_frames + 30
     mel = models.mel(frames)
     expected = model(mel, f0=voc.pitch.estimate(mel))[0]
     torch.testing.assert_close(voc(mel), expected)
@@ -206,7 +203,7 @@ def test_the_built_in_voice() -> None:
     assert voc.mel_spec.name == "hifigan-22k"
     assert voc.sample_rate == 22050
     assert voc.pitch is not None
-    assert (Path(vocoders.vocoder.VOICES) / f"{voc.name}.safetensors").stat().st_size < 5e6
+    assert (Path(vocoders.models.VOICES) / f"{voc.name}.safetensors").stat().st_size < 5e6
     assert load(voc.name).training == voc.training
 
 

@@ -27,6 +27,9 @@ class Generator(nn.Module, ABC):
     uses_f0: ClassVar[bool] = False
     uses_noise: ClassVar[bool] = False
     uses_weight_norm: ClassVar[bool] = False  # while training; checkpoints hold it folded
+    # Frames synthesised at once, up to twice as many where that is all. What an utterance of any length needs in memory
+    # is set by this, not by its length.
+    chunk_frames: int = 256
 
     def __init__(self, config: Config, mel_spec: MelSpec) -> None:
         super().__init__()

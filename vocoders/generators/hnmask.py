@@ -28,10 +28,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from vocoders.analysis import MelSpectrogram
 from vocoders.config import Channels, Config, Count, FFTSize, OddSize
 from vocoders.generators.base import Generator
 from vocoders.layers import ConvNeXtBlock1d, ConvNeXtBlock2d
-from vocoders.mel import MelSpec, MelSpectrogram, bin_frequencies, mel_filter_bank, mel_frequencies
+from vocoders.mel import MelSpec, bin_frequencies, mel_filter_bank, mel_frequencies
 from vocoders.pitch import harmonic_prior
 from vocoders.stft import STFT, full_precision
 
@@ -139,7 +140,8 @@ class HNMask(Generator):
         c, spec = self.config, self.mel_spec
         # How far a window reaches over its own hop on each side, in frames.
         shaped = (c.n_fft - spec.hop_length) / 2 / spec.hop_length
-        projected = (spec.win_length - spec.hop_length) / 2 / spec.hop_length
+        # A window shorter than its transform is one with zeros around it, which a stream waits for as well.
+        projected = (spec.n_fft - spec.hop_length) / 2 / spec.hop_length
         backbone = (1 + c.backbone_blocks) * (c.backbone_kernel // 2)
         reach = max(backbone, math.ceil(shaped)) + c.blocks * (c.kernel_size[1] // 2) + shaped
         for _ in range(c.projections):
@@ -164,8 +166,8 @@ class HNMask(Generator):
         x = self.backbone_output(self.backbone_norm(self.backbone(x).transpose(1, 2)))
         maps = x.unflatten(-1, (bins, self.config.maps))  # (batch, frames, bins, maps)
         x = self.trunk_input(torch.cat([torch.view_as_real(harmonic).to(maps.dtype), maps], dim=-1))
-        masks = self.trunk_output(self.trunk(x)).float().unflatten(-1, (2, 2))
-        a, b = torch.view_as_complex(masks.contiguous()).unbind(-1)
+        masks = self.trunk_output(self.trunk(x)).float().contiguous().unflatten(-1, (2, 2))
+        a, b = (torch.view_as_complex(mask) for mask in masks.unbind(-2))
         return a * harmonic, b
 
     def mix(self, mel: Tensor, harmonic: Tensor, mask: Tensor, noise: Tensor) -> Tensor:

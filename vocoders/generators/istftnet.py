@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from vocoders.config import Count
 from vocoders.generators.base import Generator
 from vocoders.generators.hifigan import HIFIGAN_CONFIGS, HiFiGANConfig, HiFiGANTrunk, check_hop
-from vocoders.layers import Standardize
+from vocoders.layers import Standardize, along_time
 from vocoders.mel import MelSpec
 from vocoders.stft import STFT, reflect_pad
 
@@ -84,6 +84,6 @@ class ISTFTNet(Generator):
         return max(-first, last)
 
     def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
-        x = self.conv_post(reflect_pad(self.trunk(self.standardize(mel)), 1, 0)).float()
+        x = along_time(self.conv_post, reflect_pad(self.trunk(self.standardize(mel)), 1, 0)).squeeze(2).float()
         magnitude, angle = x.chunk(2, dim=1)
         return self.stft.inverse(torch.polar(magnitude.exp(), angle.sin())).unsqueeze(1)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from vocoders.config import Channels, Config, Count, OddSize
 from vocoders.generators.base import Generator
 from vocoders.generators.hifigan import check_hop
-from vocoders.layers import Standardize
+from vocoders.layers import Standardize, along_time
 from vocoders.mel import MelSpec
 
 
@@ -62,9 +62,11 @@ class ResidualBlock(nn.Module):
         self.conv1x1_skip = nn.Conv1d(gate // 2, config.skip_channels, 1)
 
     def forward(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        a, b = (self.conv(x) + self.conv1x1_aux(c)).chunk(2, dim=1)
-        gated = torch.tanh(a) * torch.sigmoid(b)
-        return (self.conv1x1_out(gated) + x) * math.sqrt(0.5), self.conv1x1_skip(gated)
+        y = along_time(self.conv, x) + along_time(self.conv1x1_aux, c)
+        a, b = y.chunk(2, dim=1)
+        # tanh(a) = 2 sigmoid(2 a) - 1, and a sigmoid takes a tenth of the time of a tanh on a CPU.
+        gated = (torch.sigmoid(2 * a) * 2 - 1) * torch.sigmoid(b)
+        return (along_time(self.conv1x1_out, gated) + x) * math.sqrt(0.5), along_time(self.conv1x1_skip, gated)
 
 
 class ParallelWaveGAN(Generator):
@@ -74,6 +76,7 @@ class ParallelWaveGAN(Generator):
     config: ParallelWaveGANConfig
     uses_noise = True
     uses_weight_norm = True
+    chunk_frames = 64  # of 128 channels at the sample rate: more would not stay in the cache
 
     def __init__(self, config: ParallelWaveGANConfig, mel_spec: MelSpec) -> None:
         super().__init__(config, mel_spec)
@@ -115,14 +118,25 @@ class ParallelWaveGAN(Generator):
     def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
         assert noise is not None
         context = self.config.context
-        c = self.conv_in(F.pad(self.standardize(mel), (context, context), mode="replicate")).unsqueeze(1)
+        c = self.conv_in(F.pad(self.standardize(mel), (context, context), mode="replicate"))
         for rate, smooth in zip(self.config.upsample_rates, self.smooth, strict=True):
-            c = smooth(c.repeat_interleave(rate, dim=-1))
-        c = c.squeeze(1)
-        x = self.first_conv(noise)
+            assert isinstance(smooth, nn.Conv2d)
+            c = stretch(c, rate, smooth.weight.flatten())
+        c = c.unsqueeze(2).contiguous(memory_format=torch.channels_last)
+        x = along_time(self.first_conv, noise.unsqueeze(2)).contiguous(memory_format=torch.channels_last)
         skips = torch.zeros((), device=x.device)
         for layer in self.conv_layers:
             x, skip = layer(x, c)
             skips = skips + skip
-        x = self.last_conv1(F.relu(skips * math.sqrt(1 / len(self.conv_layers))))
-        return self.last_conv2(F.relu(x)).float()
+        x = along_time(self.last_conv1, F.relu(skips * math.sqrt(1 / len(self.conv_layers))))
+        return along_time(self.last_conv2, F.relu(x)).squeeze(2).float()
+
+
+def stretch(x: Tensor, rate: int, weight: Tensor) -> Tensor:
+    """Repeat every value ``rate`` times and smooth by ``weight`` (2 * rate + 1,): (batch, channels, samples * rate).
+
+    Each new sample is a sum of three old ones, the same sum for every sample of the same phase.
+    """
+    phases = torch.stack([F.pad(weight, (p, rate - 1 - p)).reshape(3, rate).sum(1) for p in range(rate)])
+    y = F.conv1d(x.flatten(0, 1).unsqueeze(1), phases.unsqueeze(1), None, (1,), (1,), (1,), 1)
+    return y.transpose(1, 2).reshape(*x.shape[:2], -1)

@@ -16,11 +16,11 @@ import uvicorn
 
 from vocoders.audio import read_file
 from vocoders.errors import VocoderError
+from vocoders.inputs import MelWarning
 from vocoders.server.app import create_app
 from vocoders.server.protocol import Limits
 from vocoders.server.scheduler import Scheduler
 from vocoders.server.voices import load_voices
-from vocoders.vocoder import MelWarning
 
 _LARGEST_MESSAGE = 2**20  # bytes of frames in one WebSocket message
 
