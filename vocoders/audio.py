@@ -242,7 +242,7 @@ def read_frames(file: BinaryIO, n_mels: int, name: str) -> Iterator[np.ndarray]:
         rest = rest[whole:]
     if rest:
         raise VocoderError(
-            f"{name} ends within a frame: its last {len(rest)} bytes are no {n_mels} float32, {size} bytes"
+            f"{name} ends within a frame: a frame is {n_mels} float32, {size} bytes, the last {len(rest)} are too few"
         )
 
 

@@ -126,9 +126,7 @@ def _vocode(options: argparse.Namespace) -> int:
     if batch and options.f0:
         raise VocoderError("--f0 belongs to a single input and a single output file")
     if options.raw_mel and (batch or jobs[0].source or jobs[0].makes_mel or options.f0):
-        raise VocoderError(
-            "--raw-mel takes frames from standard input to a sound, without --f0: vocode - -o - --raw-mel"
-        )
+        raise VocoderError("--raw-mel makes a sound of frames on standard input, without --f0: vocode - -o - --raw-mel")
     todo = [job for job in jobs if not (batch and job.target and job.target.exists() and not options.overwrite)]
     if todo:
         from vocoders.worker import Notes, Worker

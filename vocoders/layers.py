@@ -133,7 +133,7 @@ class ConvNeXtBlock2d(nn.Module):
         # is large.
         first = self.pwconv1.weight * self.norm.weight, self.pwconv1.bias + self.pwconv1.weight @ self.norm.bias
         second = self.gamma[:, None] * self.pwconv2.weight, self.gamma * self.pwconv2.bias
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or torch.compiler.is_exporting():
             return x + pointwise(self.activation(pointwise(self.norm.standardize(y), *first)), *second)
         # A few frames at a time, which stay in the cache.
         standardize = self.norm.standardize if self.norm.framewise else self.norm.standardizer(y)
@@ -149,7 +149,7 @@ _TILE = 32  # frames
 @wrap_torch_function(lambda x, *_: (x,))
 def reflect_pad_2d(x: Tensor, frames: int, bins: int) -> Tensor:
     """Mirror both ends of the last two axes of (batch, channels, frames, bins), see ``reflect_pad``."""
-    if x.shape[2] > frames and x.shape[3] > bins:
+    if not torch.compiler.is_exporting() and x.shape[2] > frames and x.shape[3] > bins:
         return F.pad(x, (bins, bins, frames, frames), mode="reflect")
     return reflect_pad(reflect_pad(x, frames, frames, 2), bins, bins, 3)
 
@@ -160,6 +160,8 @@ def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     As a convolution, because oneDNN's reach twice the speed of MKL's matrix products on processors of AMD. Dilated,
     which means nothing for a kernel of 1, because PyTorch keeps plain ones of that size from oneDNN.
     """
+    if x.device.type != "cpu" or torch.compiler.is_exporting():
+        return F.linear(x, weight, bias)
     x = F.conv2d(x.permute(0, 3, 1, 2), weight[:, :, None, None], bias, (1, 1), (0, 0), (2, 2), 1)
     return x.permute(0, 2, 3, 1)
 

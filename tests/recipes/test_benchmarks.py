@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from recipes.benchmarks import cqt, exported, minutes, pitch_range, separation, serving, training_step
+from recipes.benchmarks import cqt, exported, minutes, pitch_range, separation, serving, streaming, training_step
 from vocoders.analysis import MelSpectrogram
 from vocoders.checkpoint import Checkpoint, save_checkpoint
 from vocoders.mel import CONVENTIONS
@@ -141,3 +141,21 @@ def test_serving_runs(capsys: pytest.CaptureFixture) -> None:
         found = serving.memory(client.port, buffer.getvalue(), 96, steps=2)
     assert [count for count, _ in found] == [0, 48, 96]
     assert all(size > 10 for _, size in found)
+
+
+def test_streaming_runs(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    path = str(tmp_path / "model.safetensors")
+    save_checkpoint(models.checkpoint(), tmp_path / "model.safetensors")
+    threads = torch.get_num_threads()
+    try:
+        assert streaming.main([path, "--frames", "1", "8", "--seconds", "0.1", "--runs", "1", "--recomputed"]) == 0
+    finally:
+        torch.set_num_threads(threads)
+    cells = capsys.readouterr().out.splitlines()[-1].split(" | ")
+    assert cells[1:3] == ["17", "68"]  # frames of 4 ms
+    assert [len(cell.split(" / ")) for cell in cells[3:]] == [2, 2, 2]
+    assert streaming.main(["nobody"]) == 2
+    assert "unknown model 'nobody'" in capsys.readouterr().err
+    labels = [label for label, voc in streaming.vocoders([]) if voc.generator.receptive_field is not None]
+    assert "Wavehax v1, framewise" in labels
+    assert len(labels) == 15  # every one can stream
