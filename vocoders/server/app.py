@@ -181,7 +181,7 @@ async def synthesize(
             size,
             utterance,
             client,
-            limits.patience,
+            limits,
             media_type=MEDIA_TYPES[format],
             headers={"Mel-Warning": mel.doubt} if mel.doubt else None,
         )

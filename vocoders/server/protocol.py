@@ -37,6 +37,11 @@ class Limits:
     seconds: float = 600.0
     patience: float = 120.0
 
+    @property
+    def session(self) -> float:
+        """Seconds that sending audio may take, and a whole stream: as long as the audio, and patience."""
+        return self.seconds + self.patience
+
 
 class Refused(Exception):
     """A request that cannot be served: an HTTP status, one sentence, and further fields of the answer."""
