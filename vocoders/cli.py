@@ -293,7 +293,7 @@ def _serve(options: argparse.Namespace) -> int:
     try:
         from vocoders.server.run import serve
     except ModuleNotFoundError as error:
-        raise VocoderError(f"serving needs {error.name}: pip install 'vocoders[serve]'") from None
+        raise VocoderError(f"serving needs {error.name}: pip install '.[serve]' in the clone") from None
     return serve(options)
 
 
@@ -304,11 +304,11 @@ def _list(options: argparse.Namespace) -> int:
 
     print("generators")
     for name, kind in GENERATORS.items():
-        print(f"  {name:<18} {(sys.modules[kind.__module__].__doc__ or '').splitlines()[0]}")
+        print(f"  {name:<20} {(sys.modules[kind.__module__].__doc__ or '').splitlines()[0]}")
     print("mel conventions")
     for name, spec in CONVENTIONS.items():
         band = f"{spec.fmin:g}-{spec.fmax:g} Hz"
-        print(f"  {name:<18} {spec.sample_rate} Hz, hop {spec.hop_length}, {spec.n_mels} mels, {band}, {spec.log}")
+        print(f"  {name:<20} {spec.sample_rate} Hz, hop {spec.hop_length}, {spec.n_mels} mels, {band}, {spec.log}")
     print("built-in voices")
     for name in list_voices():
         print(f"  {name}{' (default)' if name == DEFAULT_VOICE else ''}")
