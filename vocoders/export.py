@@ -40,6 +40,7 @@ from vocoders.errors import CheckpointError, VocoderError
 from vocoders.files import replacing
 from vocoders.generators import generator_name
 from vocoders.generators.base import Generator
+from vocoders.layers import LayerNorm2d
 from vocoders.onnx_vocoder import VERSION
 from vocoders.pitch import PitchEstimator
 from vocoders.stft import STFT, reflect_pad
@@ -84,6 +85,18 @@ class RealSTFT(STFT):
         left, right = self.pad
         inside = slice(left, audio.shape[-1] - right)
         return (audio[..., inside] / envelope[..., inside].clamp_min(1e-8)).reshape(*shape, -1)
+
+
+class UtteranceNorm(LayerNorm2d):
+    """A layer norm over all frames by means of means: ONNX Runtime's sums over minutes at once lose digits."""
+
+    def __init__(self, norm: LayerNorm2d) -> None:
+        super().__init__(len(norm.weight), norm.framewise, norm.eps)
+        self.weight, self.bias = norm.weight, norm.bias
+
+    def standardize(self, x: Tensor) -> Tensor:
+        x = x - x.mean((2, 3), keepdim=True).mean(1, keepdim=True)
+        return x * (x.square().mean((2, 3), keepdim=True).mean(1, keepdim=True) + self.eps).rsqrt()
 
 
 class MatrixConv1d(nn.Module):
@@ -156,6 +169,8 @@ class Graph(nn.Module):
             for name, child in list(module.named_children()):
                 if isinstance(child, STFT):
                     setattr(module, name, RealSTFT(child))
+                elif isinstance(child, LayerNorm2d) and not child.framewise:
+                    setattr(module, name, UtteranceNorm(child))
         self.pitch = None
         if self.generator.uses_f0 and checkpoint.pitch is not None:
             self.pitch = in_float64(checkpoint.pitch)

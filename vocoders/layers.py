@@ -151,7 +151,8 @@ def reflect_pad_2d(x: Tensor, frames: int, bins: int) -> Tensor:
     """Mirror both ends of the last two axes of (batch, channels, frames, bins), see ``reflect_pad``."""
     if not torch.compiler.is_exporting() and x.shape[2] > frames and x.shape[3] > bins:
         return F.pad(x, (bins, bins, frames, frames), mode="reflect")
-    return reflect_pad(reflect_pad(x, frames, frames, 2), bins, bins, 3)
+    x = x.permute(0, 2, 3, 1)  # where channels come last, what is copied lies together
+    return reflect_pad(reflect_pad(x, frames, frames, 1), bins, bins, 2).permute(0, 3, 1, 2)
 
 
 def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

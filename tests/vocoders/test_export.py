@@ -165,7 +165,7 @@ def test_a_generator_of_whole_utterances_that_is_given_its_f0(tmp_path: Path) ->
     export_onnx(checkpoint, tmp_path / "model.onnx")
     voc = OnnxVocoder(tmp_path / "model.onnx")
     assert voc.receptive_field is None
-    mel, f0 = models.mel(700).numpy(), models.f0(700).numpy()
+    mel, f0 = models.mel(15_000).numpy(), models.f0(15_000).numpy()  # a minute
     assert difference(voc(mel, f0), Vocoder(checkpoint)(mel, f0)) < 1e-5
     with pytest.raises(VocoderError, match="needs f0 and has no estimator"):
         voc(mel)
