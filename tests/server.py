@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +72,10 @@ def serving(*voices: Voice, **options: Any) -> Iterator[httpx.Client]:
 
 
 @contextlib.contextmanager
-def process(*arguments: str, cwd: Path) -> Iterator[tuple[subprocess.Popen, str]]:
-    """``vocoders serve`` and its address."""
-    code = "import sys; from vocoders.cli import vocoders; sys.exit(vocoders(sys.argv[1:]))"
+def process(*arguments: str, cwd: Path, forbidden: Sequence[str] = ()) -> Iterator[tuple[subprocess.Popen, str]]:
+    """``vocoders serve`` and its address; ``forbidden`` modules cannot be imported."""
+    code = f"import sys; sys.modules |= dict.fromkeys({list(forbidden)}); from vocoders.cli import vocoders; "
+    code += "sys.exit(vocoders(sys.argv[1:]))"
     with subprocess.Popen(
         [sys.executable, "-c", code, "serve", *arguments], stderr=subprocess.PIPE, text=True, cwd=cwd
     ) as running:

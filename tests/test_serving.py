@@ -13,8 +13,8 @@ import soundfile
 from server import serving
 
 from vocoders.cli import vocoders
+from vocoders.models import load
 from vocoders.server.voices import load_voices
-from vocoders.vocoder import load
 
 ROOT = Path(__file__).parents[1]
 DOCS = (ROOT / "docs" / "serving.md").read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,8 +31,8 @@ def synthesize_together(vocoder: Vocoder, mels: Sequence[np.ndarray], seeds: Seq
     It pays on a device that one utterance leaves idle.
     """
     audio: dict[int, np.ndarray] = {}
-    generator = vocoder.generator
-    for group in _groups([mel.shape[1] for mel in mels], generator.receptive_field, 2 * generator.chunk_frames):
+    most = 2 * (vocoder.chunk_frames or math.inf)  # longer ones are synthesised in chunks
+    for group in _groups([mel.shape[1] for mel in mels], most, vocoder.generator.receptive_field):
         if len(group) == 1:
             audio[group[0]] = vocoder(mels[group[0]], seed=seeds[group[0]])
         else:
@@ -40,13 +41,13 @@ def synthesize_together(vocoder: Vocoder, mels: Sequence[np.ndarray], seeds: Seq
     return [audio[index] for index in range(len(mels))]
 
 
-def _groups(lengths: Sequence[int], context: int | None, longest: int) -> list[list[int]]:
-    """Which utterances of up to ``longest`` frames may pass together, by index, the shortest of each group first."""
+def _groups(lengths: Sequence[int], most: float, context: int | None) -> list[list[int]]:
+    """Which utterances may pass together, by index, the shortest of each group first."""
     groups: list[list[int]] = []
     for index, length in sorted(enumerate(lengths), key=lambda pair: pair[1]):
         short = lengths[groups[-1][0]] if groups else 0
         near = context is not None and length - short + 2 * context <= short
-        if groups and length <= longest and (length == short or near):
+        if groups and length <= most and (length == short or near):
             groups[-1].append(index)
         else:
             groups.append([index])

@@ -30,7 +30,6 @@ import numpy as np
 from vocoders.audio import read_mel
 from vocoders.errors import VocoderError
 from vocoders.models import load
-from vocoders.vocoder import Vocoder
 
 _SERVE = "import sys; from vocoders.cli import vocoders; sys.exit(vocoders(sys.argv[1:]))"
 _MEL = Path(__file__).parents[2] / "tests" / "data" / "hello.npz"
@@ -72,7 +71,7 @@ class Load:
         return "| " + " | ".join(map(str, cells)) + " |"
 
 
-def clips(voc: Vocoder, frames: int, count: int) -> list[tuple[bytes, np.ndarray]]:
+def clips(voc: Any, frames: int, count: int) -> list[tuple[bytes, np.ndarray]]:
     """Bodies of as many different requests, and the audio to expect, int16."""
     mel, _ = read_mel(_MEL.read_bytes(), _MEL.name)
     if mel.shape[0] != voc.mel_spec.n_mels:
@@ -126,7 +125,7 @@ def press(port: int, work: list[tuple[bytes, np.ndarray]], seconds: float, into:
     into.seconds += time.perf_counter() - begin  # until the last answer: none is counted that is not there
 
 
-def loop(voc: Vocoder, work: list[tuple[bytes, np.ndarray]], seconds: float, into: Load) -> None:
+def loop(voc: Any, work: list[tuple[bytes, np.ndarray]], seconds: float, into: Load) -> None:
     """The library, one mel after the other, for so long."""
     mels = [np.load(io.BytesIO(body)) for body, _ in work]
     begin = time.perf_counter()

@@ -1,14 +1,16 @@
 """The benchmark scripts run; what they measure no test asserts."""
 
 import importlib.util
+import io
 from pathlib import Path
 
 import corpus
 import models
+import numpy as np
 import pytest
 import torch
 
-from recipes.benchmarks import cqt, exported, minutes, pitch_range, separation, streaming, training_step
+from recipes.benchmarks import cqt, exported, minutes, pitch_range, separation, serving, streaming, training_step
 from vocoders.analysis import MelSpectrogram
 from vocoders.checkpoint import Checkpoint, save_checkpoint
 from vocoders.mel import CONVENTIONS
@@ -118,6 +120,27 @@ def test_the_range_of_pitch(tmp_path: Path, capsys: pytest.CaptureFixture, monke
     out, error = capsys.readouterr()
     assert out == ""
     assert "this model needs f0" in error
+
+
+def test_serving_runs(capsys: pytest.CaptureFixture) -> None:
+    from server import serving as in_a_thread
+    from server import small_voice
+
+    arguments = ["--clients", "2", "--audio", "0.2", "--seconds", "0.2", "--rounds", "1", "--batch", "2"]
+    assert serving.main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = {
+        cells[1].strip(): [cell.strip() for cell in cells[2:-1]] for cells in (line.split("|") for line in lines[3:5])
+    }
+    assert set(rows) == {"library in a loop", "server, batch 2"}
+    assert int(rows["server, batch 2"][0]) >= 2
+    assert rows["server, batch 2"][-1] == "0"
+    with in_a_thread(small_voice()) as client:
+        buffer = io.BytesIO()
+        np.save(buffer, models.mel(12)[0].numpy())
+        found = serving.memory(client.port, buffer.getvalue(), 96, steps=2)
+    assert [count for count, _ in found] == [0, 48, 96]
+    assert all(size > 10 for _, size in found)
 
 
 def test_streaming_runs(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

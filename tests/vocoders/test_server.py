@@ -4,6 +4,7 @@ import io
 import json
 import random
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import models
@@ -11,15 +12,16 @@ import numpy as np
 import pytest
 import signals
 import soundfile
-from server import Slow, eventually, metric, npy, serving, small_voice
+from exported import Exported
+from server import Slow, eventually, metric, npy, process, serving, small_voice
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from vocoders.audio import encode_audio, encode_mel, to_pcm
 from vocoders.mel import CONVENTIONS, MelSpec
-from vocoders.server.voices import Voice
+from vocoders.server.voices import Voice, make_voice
 
-pytestmark = pytest.mark.filterwarnings("ignore::vocoders.vocoder.MelWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::vocoders.inputs.MelWarning")
 
 
 @pytest.fixture(scope="module")
@@ -282,3 +284,24 @@ def test_frames_of_another_convention(client: httpx.Client) -> None:
     assert refused.value.response.status_code == 409
     assert json.loads(refused.value.response.body)["differences"]["hop_length"] == {"model": 32, "request": 256}
     assert CONVENTIONS["hifigan-22k"].hop_length == 256
+
+
+def test_an_exported_model(exported: Exported) -> None:
+    voice = make_voice("exported", exported("hnmask"))
+    assert voice.lookahead is not None
+    array = mel(700)
+    expected = to_pcm(voice.vocoder(array))
+    with serving(voice, batch=4) as client, ThreadPoolExecutor(4) as pool:
+        queries = ["format=raw", "format=raw&stream=true"] * 2
+        for answer in pool.map(lambda query: client.post(f"/synthesize?{query}", content=npy(array)), queries):
+            same(pcm(answer), expected)
+        hello, audio = talk(client.port, array, [300, 400])
+        assert hello["lookahead"] == voice.lookahead
+        same(audio, expected)
+
+
+def test_an_exported_model_is_served_without_torch(exported: Exported, tmp_path: Path) -> None:
+    with process(exported("hifigan").name, "--port", "0", cwd=tmp_path, forbidden=["torch"]) as (_, address):
+        assert httpx.get(f"{address}/voices").json()[0]["name"] == "hifigan"
+        answer = httpx.post(f"{address}/synthesize?format=raw", content=npy(mel(30)), timeout=60)
+        same(pcm(answer), to_pcm(exported("hifigan")(mel(30))))

@@ -25,7 +25,7 @@ from websockets.sync.client import connect
 from vocoders.cli import vocoders
 from vocoders.server.voices import Voice
 
-pytestmark = pytest.mark.filterwarnings("ignore::vocoders.vocoder.MelWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::vocoders.inputs.MelWarning")
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +180,11 @@ def test_a_body_that_never_ends(voice: Voice) -> None:
         eventually(lambda: len(client.scheduler) == 0)  # at once, not when patience ends
         with raw(client, head, GOOD[:100]) as connection:  # this one stays and sends no more
             assert connection.recv(1000).startswith(b"HTTP/1.1 408 ")
+        with raw(client, head) as connection:
+            for _ in range(12):  # this one has all the time in the world
+                time.sleep(0.1)
+                connection.sendall(b"x")
+            assert connection.recv(1000).startswith(b"HTTP/1.1 408 ")
         eventually(lambda: len(client.scheduler) == 0)
         for garbage in (
             b"\x00" * 100,
@@ -226,6 +231,18 @@ def test_a_slow_client(voice: Voice) -> None:
         with connect(f"ws://127.0.0.1:{client.port}/stream") as idle, pytest.raises(ConnectionClosed):
             list(iter(idle.recv, None))
         assert idle.protocol.close_code == 1008
+
+
+def test_a_stream_that_lasts_too_long(voice: Voice) -> None:
+    with serving(voice, limits={"seconds": 0.5, "patience": 0.5}) as client:
+        begin = time.monotonic()
+        with connect(f"ws://127.0.0.1:{client.port}/stream") as stream, contextlib.suppress(ConnectionClosed):
+            while time.monotonic() < begin + 5:
+                stream.send(mel(1).T.astype("<f4").tobytes())
+                time.sleep(0.1)
+        assert 1 <= time.monotonic() - begin < 5
+        assert stream.protocol.close_code == 1008
+        eventually(lambda: len(client.scheduler) == 0)
 
 
 def test_a_client_that_goes_in_mid_stream(voice: Voice) -> None:
@@ -472,4 +489,4 @@ def test_without_the_extra_it_says_what_is_missing(
     for name in ("vocoders.server.run", "vocoders.server.app"):
         monkeypatch.delitem(sys.modules, name)
     assert vocoders(["serve"]) == 2
-    assert capsys.readouterr().err == "vocoders: serving needs fastapi: pip install 'vocoders[serve]'\n"
+    assert capsys.readouterr().err == "vocoders: serving needs fastapi: pip install '.[serve]' in the clone\n"

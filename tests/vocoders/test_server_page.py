@@ -14,7 +14,7 @@ from server import serving, small_voice
 
 PAGE = (Path(__file__).parents[2] / "vocoders" / "server" / "page.html").read_text()
 
-pytestmark = pytest.mark.filterwarnings("ignore::vocoders.vocoder.MelWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::vocoders.inputs.MelWarning")
 needs_chromium = pytest.mark.skipif(chromium() is None, reason="no Chromium here; on Debian: apt-get install chromium")
 
 # Mean brightness of each row of a canvas, the lowest frequency first.

@@ -64,7 +64,7 @@ class State:
 
     def admit(self, voice: Voice, seed: int, live: bool, size: int = 0) -> Utterance:
         """A place for an utterance whose request holds ``size`` bytes. Raises Refused and Busy."""
-        if live and not voice.streams:
+        if live and voice.lookahead is None:
             raise Refused(422, f"the voice '{voice.name}' cannot stream: its audio depends on the whole mel")
         return self.scheduler.admit(voice, seed, live, size)
 
@@ -181,7 +181,7 @@ async def synthesize(
             size,
             utterance,
             client,
-            limits.patience,
+            limits,
             media_type=MEDIA_TYPES[format],
             headers={"Mel-Warning": mel.doubt} if mel.doubt else None,
         )

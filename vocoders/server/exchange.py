@@ -25,28 +25,34 @@ _DISCARD_SECONDS = 10.0  # in all
 _DISCARD_PAUSE = 1.0  # seconds without a byte
 
 
+def declared_size(request: Request, limits: Limits) -> int:
+    """Bytes of the body as the client says, the most it may have when it does not. Raises Refused, 413."""
+    text = request.headers.get("content-length", "")
+    size = int(text) if text.isdecimal() else limits.body
+    if size > limits.body:
+        raise _too_large(limits)
+    return size
+
+
 async def read_body(request: Request, limits: Limits) -> bytes:
     """The whole body. Raises Refused (413, 408), and ClientDisconnect when the client goes before it is there."""
-    too_large = Refused(413, f"the body has more than {limits.body} bytes, the most that this server takes")
-    if declared_size(request, limits) > limits.body:
-        raise too_large
-    body = bytearray()
-    chunks = aiter(request.stream())
-    while True:
-        try:
-            body += await asyncio.wait_for(anext(chunks), limits.patience)
-        except StopAsyncIteration:
-            return bytes(body)
-        except asyncio.TimeoutError:
-            raise Refused(408, f"the rest of the body did not come within {limits.patience:g} s") from None
-        if len(body) > limits.body:
-            raise too_large
+
+    async def collect() -> bytes:
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > limits.body:
+                raise _too_large(limits)
+        return bytes(body)
+
+    try:
+        return await asyncio.wait_for(collect(), limits.patience)
+    except asyncio.TimeoutError:
+        raise Refused(408, f"the body did not come within {limits.patience:g} s") from None
 
 
-def declared_size(request: Request, limits: Limits) -> int:
-    """Bytes of the body as the client says, the most it may have when it does not."""
-    size = request.headers.get("content-length", "")
-    return int(size) if size.isdecimal() else limits.body
+def _too_large(limits: Limits) -> Refused:
+    return Refused(413, f"the body has more than {limits.body} bytes, the most that this server takes")
 
 
 class Client:
@@ -79,8 +85,8 @@ async def _disconnect(receive: Receive) -> None:
 class AudioResponse(Response):
     """Sends pieces as they come, no faster than the client takes them, and closes the utterance when all is over.
 
-    When the synthesis fails, or the client takes nothing for longer than ``patience`` seconds, the connection is closed
-    before the body is complete, which the client can tell. ``size`` is that of the body in bytes, where it is known.
+    When the synthesis fails, or the client takes too long, the connection is closed before the body is complete, which
+    the client can tell. ``size`` is that of the body in bytes, where it is known.
     """
 
     def __init__(
@@ -89,7 +95,7 @@ class AudioResponse(Response):
         size: int | None,
         utterance: Utterance,
         client: Client,
-        patience: float,
+        limits: Limits,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -101,16 +107,20 @@ class AudioResponse(Response):
         self.size = size
         self.utterance = utterance
         self.client = client
-        self.patience = patience
+        self.limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def give(message: Message) -> None:
-            await self.client.waits(send(message), self.patience)
+        end, sent = time.monotonic() + self.limits.session, 0
 
-        sent = 0
+        async def in_time(work: Awaitable[T]) -> T:
+            return await self.client.waits(work, min(self.limits.patience, max(0.0, end - time.monotonic())))
+
+        async def give(message: Message) -> None:
+            await in_time(send(message))
+
         try:
             await give({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            while (piece := await self.client.waits(anext(self.pieces, None), self.patience)) is not None:
+            while (piece := await in_time(anext(self.pieces, None))) is not None:
                 for begin in range(0, len(piece), _PIECE):
                     part = piece[begin : begin + _PIECE]
                     sent += len(part)
@@ -122,7 +132,7 @@ class AudioResponse(Response):
         except ClientDisconnect:
             pass
         except TimeoutError:
-            log.warning("a client took or got nothing for %g s; its connection is closed", self.patience)
+            log.warning("a client took its audio too slowly; its connection is closed")
         except ValueError as error:  # VocoderError: said to the client only by an incomplete answer
             log.warning("an answer broke off: %s", error)
         finally:

@@ -37,6 +37,11 @@ class Limits:
     seconds: float = 600.0
     patience: float = 120.0
 
+    @property
+    def session(self) -> float:
+        """Seconds that sending audio may take, and a whole stream: as long as the audio, and patience."""
+        return self.seconds + self.patience
+
 
 class Refused(Exception):
     """A request that cannot be served: an HTTP status, one sentence, and further fields of the answer."""
@@ -91,7 +96,7 @@ def fit(array: np.ndarray, spec: MelSpec | None, voice: Voice, limits: Limits) -
     if array.ndim == 3:
         raise Refused(422, f"a request holds one mel, (n_mels, frames); this array is {array.shape}")
     seconds = voice.seconds(array.shape[1]) if array.ndim == 2 else 0.0
-    most = limits.seconds if voice.streams else min(limits.seconds, _MOST_SECONDS_AT_ONCE)
+    most = limits.seconds if voice.lookahead is not None else min(limits.seconds, _MOST_SECONDS_AT_ONCE)
     if seconds > most:
         raise Refused(413, f"the mel has {array.shape[1]} frames, {seconds:.0f} s of audio; the most is {most:g} s")
     try:

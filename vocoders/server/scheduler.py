@@ -1,6 +1,6 @@
 """Whose turn it is: a bounded number of utterances share one thread that owns the models.
 
-The thread works in turns of a few seconds of audio. Utterances that somebody listens to while they are computed
+The thread works in turns of a few seconds of audio at most. Utterances that somebody listens to while they are computed
 ("live") and whole ones take turns with each other, and within each kind everyone is served in a circle, so that a mel
 of ten minutes keeps nobody waiting for long, and what is no longer wanted is dropped before its next turn. Whole
 utterances that wait together may share a turn, as one batch.
@@ -18,17 +18,20 @@ from collections import deque
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vocoders.errors import VocoderError
 from vocoders.server.metrics import Metrics
 from vocoders.server.voices import Voice
-from vocoders.stream import Stream
 
-# A turn is a chunk: enough frames that they are synthesised at full speed, few enough that others need not wait long.
-# A whole utterance of up to twice as many is synthesised in one go. The first turns of a live one are shorter.
-TURN_FRAMES = 256
+if TYPE_CHECKING:  # an exported model is served without torch
+    from vocoders.onnx_vocoder import OnnxStream
+    from vocoders.stream import Stream
+
+# A turn is a chunk of the model: as many frames as it takes to be fast. A whole utterance of up to twice as many is
+# synthesised in one go. The first turns of a live one are shorter.
 FIRST_TURN_FRAMES = 64
 
 # How far the frames of a live utterance may be ahead of its synthesis, and its synthesis of who listens.
@@ -63,7 +66,7 @@ class Utterance:
         self._frames: deque[np.ndarray] = deque()
         self._complete = False  # no more frames will come
         self._finished = False  # no more audio will come
-        self._stream: Stream | None = None
+        self._stream: Stream | OnnxStream | None = None
         self._audio: deque[np.ndarray] = deque()
         self._error: Exception | None = None
         self._changed = asyncio.Event()
@@ -126,15 +129,18 @@ class Utterance:
     @property
     def short(self) -> bool:
         """Whether one turn does it all, without a stream."""
-        return self._complete and not self.live and self.done == 0 and self.waiting <= 2 * TURN_FRAMES
+        most = 2 * (self.voice.vocoder.chunk_frames or self.waiting)
+        return self._complete and not self.live and self.done == 0 and self.waiting <= most
 
     def _take(self) -> Turn:
         """What its next turn is to do."""
-        if self.short or not self.voice.streams:
+        if self.short:
             most = self.waiting
         else:
-            self._stream = self._stream or Stream(self.voice.vocoder, self.seed)
-            most = min(TURN_FRAMES, max(FIRST_TURN_FRAMES, self.done)) if self.live else TURN_FRAMES
+            self._stream = self._stream or self.voice.stream(self.seed)
+            most = self.voice.vocoder.chunk_frames
+            if self.live:
+                most = min(most, max(FIRST_TURN_FRAMES, self.done))
         taken, count = [], 0
         while self._frames and count < most:
             piece = self._frames.popleft()
@@ -165,7 +171,7 @@ class Turn:
     """What the thread computes of an utterance at a time: all of it, where there is no stream."""
 
     utterance: Utterance
-    stream: Stream | None
+    stream: Stream | OnnxStream | None
     pieces: list[np.ndarray]
     last: bool
 
@@ -257,7 +263,7 @@ class Scheduler:
         while circle and len(turns) < self.batch:
             utterance = circle[0]
             if utterance.ready:
-                alone = self.batch == 1 or not utterance.short
+                alone = self.batch == 1 or not (utterance.short and utterance.voice.batches)
                 if turns and (alone or utterance.voice is not turns[0].utterance.voice):
                     break
                 turns.append(utterance._take())

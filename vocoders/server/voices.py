@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vocoders.errors import VocoderError
 from vocoders.mel import MelSpec
 from vocoders.models import DEFAULT_VOICE, load
-from vocoders.stream import Stream
+from vocoders.onnx_vocoder import OnnxStream, OnnxVocoder
+
+if TYPE_CHECKING:  # an exported model is served without torch
+    from vocoders.stream import Stream
 
 
 @dataclass(frozen=True)
 class Voice:
     """A model and what a client may know of it.
 
+    vocoder: a Vocoder or an OnnxVocoder, or what behaves like one.
     lookahead: frames that must follow a frame before its audio is final; None for a model that cannot stream.
     """
 
@@ -31,11 +35,24 @@ class Voice:
         return spec
 
     @property
-    def streams(self) -> bool:
-        return self.lookahead is not None
+    def batches(self) -> bool:
+        """Whether utterances can pass it together."""
+        return not isinstance(self.vocoder, OnnxVocoder)
 
     def seconds(self, frames: int) -> float:
         return frames * self.mel_spec.hop_length / self.mel_spec.sample_rate
+
+    def stream(self, seed: int) -> Stream | OnnxStream:
+        """Raises VocoderError for a model that cannot stream."""
+        return open_stream(self.vocoder, seed)
+
+
+def open_stream(vocoder: Any, seed: int) -> Stream | OnnxStream:
+    if isinstance(vocoder, OnnxVocoder):
+        return OnnxStream(vocoder, seed)
+    from vocoders.stream import Stream
+
+    return Stream(vocoder, seed)
 
 
 def make_voice(name: str, vocoder: Any) -> Voice:
@@ -45,21 +62,21 @@ def make_voice(name: str, vocoder: Any) -> Voice:
     mel = np.random.default_rng(0).normal(spec.log_floor / 2, 0.5, (spec.n_mels, 64)).astype(np.float32)
     vocoder(mel)
     try:
-        lookahead = Stream(vocoder).lookahead
+        lookahead = open_stream(vocoder, 0).lookahead
     except VocoderError:
         lookahead = None
     return Voice(name, vocoder, lookahead)
 
 
 def load_voices(models: list[str], device: str) -> dict[str, Voice]:
-    """Voices by name, the default one first; a checkpoint is named by its file, without folder and ending.
+    """Voices by name, the default one first; a model in a file is named by it, without folder and ending.
 
     Raises VocoderError for a model that cannot be loaded or served, and for two of one name.
     """
     voices: dict[str, Voice] = {}
     for model in models or [DEFAULT_VOICE]:
         vocoder = load(model, device)
-        name = Path(vocoder.name).name.removesuffix(".safetensors")
+        name = Path(vocoder.name).name.removesuffix(".safetensors").removesuffix(".onnx")
         if name in voices:
             raise VocoderError(f"two models have the name '{name}'; rename one of the files")
         voices[name] = make_voice(name, vocoder)

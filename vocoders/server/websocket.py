@@ -46,9 +46,11 @@ async def converse(websocket: WebSocket, utterance: Utterance, spec: MelSpec | N
     listening = asyncio.create_task(_listen(websocket, utterance, spec, limits))
     speaking = asyncio.create_task(_speak(websocket, utterance, hello, limits))
     try:
-        await asyncio.wait({listening, speaking}, return_when=asyncio.FIRST_COMPLETED)
-        first = speaking if speaking.done() else listening  # listening never ends well, and speaking ends last
+        done, _ = await asyncio.wait({listening, speaking}, timeout=limits.session, return_when=asyncio.FIRST_COMPLETED)
         await _stop(listening, speaking)
+        if not done:
+            raise _End(_TOO_SLOW, f"the stream took longer than {limits.session:g} s")
+        first = speaking if speaking in done else listening  # listening never ends well, and speaking ends last
         first.result()
         await websocket.close(_DONE)
     except WebSocketDisconnect:
