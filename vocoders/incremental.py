@@ -165,15 +165,16 @@ class Operation:
         self, x: Tensor, axis: int, left: int, right: int, needed: int, pad: Callable[[Tensor, int, int], Tensor]
     ) -> Tensor:
         """Padding by ``pad(x, left, right)``, which at the left needs as many columns of x as ``needed``."""
-        x = self.join(x, axis)
-        length = x.shape[axis]
-        if self.count is None and length < needed and not self.last:
-            return self.split(x, axis, 0)
-        out = pad(x, left, 0) if self.count is None else x.narrow(axis, self.count, length - self.count)
+        if self.count is None:
+            x = self.join(x, axis)
+            if x.shape[axis] < needed and not self.last:
+                return self.split(x, axis, 0)
+        out = pad(x, left, 0) if self.count is None else x
+        self.count = right + 1  # columns that are kept to be mirrored at the end
+        seen = self.join(x.narrow(axis, max(0, x.shape[axis] - self.count), min(x.shape[axis], self.count)), axis)
         if self.last:
-            out = torch.cat([out, pad(x, 0, right).narrow(axis, length, right)], axis)
-        self.count = min(length, right + 1)  # kept to be mirrored at the end; they are out already
-        self.split(x, axis, length - self.count)
+            out = torch.cat([out, pad(seen, 0, right).narrow(axis, seen.shape[axis], right)], axis)
+        self.split(seen, axis, max(0, seen.shape[axis] - self.count))
         return out
 
 
@@ -249,8 +250,12 @@ def _reflect_pad(op: Operation, x: Span, left: int, right: int, dim: int = -1) -
 
 @_rule(reflect_pad_2d)
 def _reflect_pad_2d(op: Operation, x: Span, frames: int, bins: int) -> tuple[Tensor, int]:
-    padded = reflect_pad(x, bins, bins)
-    return op.pad(padded, -2, frames, frames, frames + 1, lambda x, a, b: reflect_pad(x, a, b, -2)), -2
+    def pad(x: Tensor, left: int, right: int) -> Tensor:
+        if x.shape[-2] > max(left, right):  # as below, in the channels_last format
+            return F.pad(x, (0, 0, left, right), mode="reflect")
+        return reflect_pad(x, left, right, -2)
+
+    return op.pad(reflect_pad_2d(x, 0, bins), -2, frames, frames, frames + 1, pad), -2
 
 
 @_rule(Tensor.cumsum)
