@@ -66,12 +66,22 @@ def test_the_export_section_runs(voice_onnx: Path, tmp_path: Path, monkeypatch: 
     np.testing.assert_allclose(names["audio"][0, 0], load("voice.onnx")(names["mel"]), atol=1e-5)
 
 
+def test_the_streaming_section_runs() -> None:
+    section = README.partition("\n## Streaming\n")[2].partition("\n## ")[0]
+    (python,) = re.findall(r"^```python\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+    voc, mel = load(), np.load(ROOT / "tests" / "data" / "hello.npz")["mel"]
+    played: list[np.ndarray] = []
+    exec(python, {"voc": voc, "chunks": np.array_split(mel, 9, axis=1), "play": played.append})
+    assert len(played) > 5
+    np.testing.assert_allclose(np.concatenate(played), voc(mel), atol=1e-5)
+
+
 def test_options_that_it_names_exist(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as stopped:
         vocode(["--help"])
     assert stopped.value.code == 0
     help_text = capsys.readouterr().out
-    for option in ("--f0", "--seed", "--device", "--mel-convention"):
+    for option in ("--f0", "--seed", "--device", "--mel-convention", "--raw-mel"):
         assert option in README
         assert option in help_text
 

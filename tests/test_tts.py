@@ -16,9 +16,10 @@ from safetensors.torch import save_file
 
 from recipes.recipe import load_recipe
 from vocoders import MelMismatch, MelSpec
+from vocoders.analysis import MelSpectrogram
 from vocoders.cli import vocoders as vocoders_command
 from vocoders.generators import build_generator
-from vocoders.mel import CONVENTIONS, MelSpectrogram, convert_mel
+from vocoders.mel import CONVENTIONS, convert_mel
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "tts.md").read_text()
@@ -115,7 +116,7 @@ def _work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-pytestmark = pytest.mark.filterwarnings("error::vocoders.vocoder.MelWarning")
+pytestmark = pytest.mark.filterwarnings("error::vocoders.inputs.MelWarning")
 
 
 def test_matcha() -> None:

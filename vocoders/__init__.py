@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from vocoders.mel import MelSpec
     from vocoders.models import load
     from vocoders.onnx_vocoder import OnnxVocoder
+    from vocoders.stream import Stream
     from vocoders.vocoder import Vocoder
 
-__all__ = ["MelMismatch", "MelSpec", "MelSpectrogram", "OnnxVocoder", "Vocoder", "VocoderError", "load"]
+__all__ = ["MelMismatch", "MelSpec", "MelSpectrogram", "OnnxVocoder", "Stream", "Vocoder", "VocoderError", "load"]
 
 _HOMES = {
     "MelMismatch": "vocoders.errors",
@@ -25,6 +26,7 @@ _HOMES = {
     "MelSpec": "vocoders.mel",
     "MelSpectrogram": "vocoders.analysis",
     "OnnxVocoder": "vocoders.onnx_vocoder",
+    "Stream": "vocoders.stream",
     "Vocoder": "vocoders.vocoder",
     "load": "vocoders.models",
 }

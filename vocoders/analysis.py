@@ -9,9 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from vocoders.errors import VocoderError
+from vocoders.incremental import Incremental
 from vocoders.inputs import plain
 from vocoders.mel import MelSpec, mel_filter_bank
 from vocoders.stft import STFT, full_precision
+
+_BLOCK = 1 << 19  # samples analysed at once: this, not the length of the audio, decides what analysis takes in memory
 
 
 class MelSpectrogram(nn.Module):
@@ -69,5 +72,6 @@ def analyze(audio: Any, spec: MelSpec) -> Any:
         )
     if not torch.isfinite(values).all():
         raise VocoderError("the audio holds NaN or infinite samples")
-    mel = MelSpectrogram(spec, torch.float64)(values.cpu()).float()
+    network, blocks = Incremental(MelSpectrogram(spec, torch.float64)), values.cpu().split(_BLOCK, dim=-1)
+    mel = torch.cat([network(block, last=block is blocks[-1]).float() for block in blocks], dim=-1)
     return mel.to(values.device) if isinstance(audio, Tensor) else mel.numpy()

@@ -50,6 +50,12 @@ def vocode(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps")
     parser.add_argument(
+        "--precision",
+        choices=("float32", "bf16"),
+        default="float32",
+        help="bf16: faster on processors that multiply in bfloat16, and noisier (default: float32)",
+    )
+    parser.add_argument(
         "--mel-convention",
         metavar="NAME",
         help="what the mel was made with, or is to be made with in analysis: a name, as 'vocoders info' prints it, "
@@ -235,6 +241,20 @@ def vocoders(arguments: list[str] | None = None) -> int:
         help="to wait for audio or for a client (default: 120)",
     )
     serving.set_defaults(run=_serve)
+    benching = commands.add_parser(
+        "bench",
+        help="how fast a model is here",
+        description="Measure speed, latency and memory of models on this machine, one after the other.",
+    )
+    benching.add_argument("models", nargs="*", metavar="MODEL", help="as for vocode -m (default: built-in voice)")
+    benching.add_argument("--seconds", type=float, default=5.0, help="of audio (default: 5)")
+    benching.add_argument("--batch", type=int, default=1, metavar="N", help="utterances at once (default: 1)")
+    benching.add_argument("--runs", type=int, default=7, metavar="N", help="whose median counts (default: 7)")
+    benching.add_argument("--threads", type=int, metavar="N", help="default: one for each core")
+    benching.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps")
+    benching.add_argument("--precision", choices=("float32", "bf16"), default="float32")
+    benching.add_argument("--json", action="store_true", help="for machines")
+    benching.set_defaults(run=_bench)
     listing = commands.add_parser("list", help="generators, mel conventions, built-in voices")
     listing.set_defaults(run=_list)
     options = parser.parse_args(arguments)
@@ -293,8 +313,38 @@ def _serve(options: argparse.Namespace) -> int:
     try:
         from vocoders.server.run import serve
     except ModuleNotFoundError as error:
-        raise VocoderError(f"serving needs {error.name}: pip install 'vocoders[serve]'") from None
+        raise VocoderError(f"serving needs {error.name}: pip install '.[serve]' in the clone") from None
     return serve(options)
+
+
+def _bench(options: argparse.Namespace) -> int:
+    import json
+
+    import torch
+
+    from vocoders.bench import bench
+    from vocoders.models import DEFAULT_VOICE, load
+
+    if options.runs < 1 or options.batch < 1 or not 0 < options.seconds <= 3600:
+        raise VocoderError("bench needs --runs and --batch of 1 or more and --seconds above 0, up to 3600")
+    if options.threads is not None:
+        if options.threads < 1:
+            raise VocoderError(f"--threads must be 1 or more, got {options.threads}")
+        torch.set_num_threads(options.threads)
+    measured = []
+    for model in options.models or [DEFAULT_VOICE]:
+        facts: dict[str, Any] = {"model": model, "device": options.device, "threads": torch.get_num_threads()}
+        vocoder = load(model, options.device, options.precision)
+        facts |= {"precision": options.precision, "seconds": options.seconds, "batch": options.batch}
+        measured.append(facts | bench(vocoder, options.seconds, options.runs, options.batch))
+    if options.json:
+        print(json.dumps(measured, indent=2))
+        return 0
+    for facts in measured:
+        for key, value in facts.items():
+            shown = "-" if value is None else f"{value:.4g}" if isinstance(value, float) else value
+            print(f"{key.replace('_', ' '):<27} {shown}")
+    return 0
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -304,11 +354,11 @@ def _list(options: argparse.Namespace) -> int:
 
     print("generators")
     for name, kind in GENERATORS.items():
-        print(f"  {name:<18} {(sys.modules[kind.__module__].__doc__ or '').splitlines()[0]}")
+        print(f"  {name:<20} {(sys.modules[kind.__module__].__doc__ or '').splitlines()[0]}")
     print("mel conventions")
     for name, spec in CONVENTIONS.items():
         band = f"{spec.fmin:g}-{spec.fmax:g} Hz"
-        print(f"  {name:<18} {spec.sample_rate} Hz, hop {spec.hop_length}, {spec.n_mels} mels, {band}, {spec.log}")
+        print(f"  {name:<20} {spec.sample_rate} Hz, hop {spec.hop_length}, {spec.n_mels} mels, {band}, {spec.log}")
     print("built-in voices")
     for name in list_voices():
         print(f"  {name}{' (default)' if name == DEFAULT_VOICE else ''}")

@@ -207,7 +207,7 @@ def export_onnx(checkpoint: Checkpoint, path: Path) -> float:
         import onnxscript  # noqa: F401 (torch.onnx imports it)
     except ImportError as error:
         raise VocoderError(
-            f"export needs {error.name}, which is not installed: pip install 'vocoders[export]'"
+            f"export needs {error.name}, which is not installed: pip install '.[export]' in the clone"
         ) from None
 
     graph = Graph(checkpoint)

@@ -317,7 +317,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
             values = yaml.safe_load(text)
     except ImportError:
-        raise VocoderError("reading a YAML configuration needs PyYAML: pip install 'vocoders[import]'") from None
+        raise VocoderError("reading a YAML configuration needs PyYAML: pip install '.[import]' in the clone") from None
     except Exception as error:
         raise VocoderError(f"{path} is not a readable configuration ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):
@@ -356,7 +356,7 @@ def _read_stats(path: Path, n_mels: int) -> tuple[Tensor, Tensor]:
         try:
             import h5py
         except ImportError:
-            raise VocoderError("reading .h5 statistics needs h5py: pip install 'vocoders[import]'") from None
+            raise VocoderError("reading .h5 statistics needs h5py: pip install '.[import]' in the clone") from None
         try:
             with h5py.File(io.BytesIO(data)) as file:
                 rows = [file["mean"][()], file["scale"][()]]

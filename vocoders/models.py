@@ -12,17 +12,21 @@ if TYPE_CHECKING:
     import torch
 
     from vocoders.onnx_vocoder import OnnxVocoder
-    from vocoders.vocoder import Vocoder
+    from vocoders.vocoder import Precision, Vocoder
 
 VOICES = Path(__file__).parent / "voices"
 DEFAULT_VOICE = "openvoices-22k"
 
 
 @overload
-def load(model: None = None, device: str | torch.device = "cpu") -> Vocoder: ...
+def load(model: None = None, device: str | torch.device = "cpu", precision: Precision = "float32") -> Vocoder: ...
 @overload
-def load(model: str | Path, device: str | torch.device = "cpu") -> Vocoder | OnnxVocoder: ...
-def load(model: str | Path | None = None, device: str | torch.device = "cpu") -> Vocoder | OnnxVocoder:
+def load(
+    model: str | Path, device: str | torch.device = "cpu", precision: Precision = "float32"
+) -> Vocoder | OnnxVocoder: ...
+def load(
+    model: str | Path | None = None, device: str | torch.device = "cpu", precision: Precision = "float32"
+) -> Vocoder | OnnxVocoder:
     """A vocoder, ready to use.
 
     Args:
@@ -30,17 +34,20 @@ def load(model: str | Path | None = None, device: str | torch.device = "cpu") ->
             ``vocoders export`` made of one, which runs without torch; or "org/name", a repository of the Hugging Face
             hub that holds model.safetensors.
         device: where to run it.
+        precision: "bf16" multiplies in bfloat16: faster on processors that can, and noisier. Not for model.onnx.
     Raises: VocoderError for an unknown model, CheckpointError for one that cannot be read.
     """
     name, path = find_model(model)
     if path.suffix.lower() == ".onnx":
         from vocoders.onnx_vocoder import OnnxVocoder
 
+        if precision != "float32":
+            raise VocoderError(f"{name} runs in float32; a checkpoint (.safetensors) can run in {precision}")
         return OnnxVocoder(path, name, str(device))
     from vocoders.checkpoint import load_checkpoint
     from vocoders.vocoder import Vocoder
 
-    return Vocoder(load_checkpoint(path), name).to(device)
+    return Vocoder(load_checkpoint(path), name, precision).to(device)
 
 
 def find_model(model: str | Path | None = None) -> tuple[str, Path]:

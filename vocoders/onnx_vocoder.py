@@ -266,7 +266,8 @@ def _open(path: Path, device: str) -> Any:
         import onnxruntime
     except ImportError as error:
         raise VocoderError(
-            f"running {path} needs onnxruntime, which cannot be imported ({error}): pip install 'vocoders[export]'"
+            f"running {path} needs onnxruntime, which cannot be imported ({error}): pip install '.[export]' in the "
+            f"clone"
         ) from None
     if not path.is_file():
         raise CheckpointError(f"there is no model {path}")

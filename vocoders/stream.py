@@ -63,7 +63,8 @@ def _audio(vocoder: Vocoder, mel: Tensor, f0: Tensor | None, noise: Tensor | Non
     generator = vocoder.generator
     if generator.uses_f0 and f0 is None:
         f0 = vocoder.estimator.estimate(mel)
-    return generator.synthesize(mel, f0, noise, None)
+    with torch.autocast(mel.device.type, torch.bfloat16, vocoder.precision == "bf16"):
+        return generator.synthesize(mel, f0, noise, None)
 
 
 class Stream:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -18,14 +18,17 @@ from vocoders.mel import MelSpec, convert_mel
 from vocoders.pitch import PitchEstimator
 from vocoders.stream import Continuation, Stream
 
+Precision = Literal["float32", "bf16"]
+
 
 class Vocoder:
     """Turns log-mel-spectrograms into audio. Made by ``load``; see ``__call__``."""
 
-    def __init__(self, checkpoint: Checkpoint, name: str = "") -> None:
+    def __init__(self, checkpoint: Checkpoint, name: str = "", precision: Precision = "float32") -> None:
         if checkpoint.generator is None:
             raise CheckpointError(f"{name or 'the checkpoint'} holds no generator, only a pitch estimator")
         self.name = name
+        self.precision: Precision = precision  # of the generator; F0 and phase are float64 always
         self.generator = checkpoint.generator.eval()
         # In float64: a rounding of F0 that hangs on the size of a batch or of a chunk would add up in the phase.
         self.pitch = copy.deepcopy(checkpoint.pitch).eval().double() if checkpoint.pitch is not None else None

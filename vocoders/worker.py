@@ -56,7 +56,7 @@ class Worker:
         self.notes = notes
         self.seed: int = options.seed
         self.raw_mel: bool = options.raw_mel
-        self.voc = load(options.model, options.device)
+        self.voc = load(options.model, options.device, options.precision)
         self.convention = MelSpec.parse(options.mel_convention) if options.mel_convention else None
         self.f0 = None
         if options.f0:

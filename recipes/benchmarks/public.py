@@ -36,7 +36,7 @@ class Opponents(NamedTuple):
     judge: Judge
 
 
-class _Settings(dict[str, Any]):
+class Settings(dict[str, Any]):
     """A dictionary whose keys are attributes as well, as these projects pass their configurations."""
 
     __getattr__ = dict.__getitem__
@@ -46,7 +46,7 @@ class _Settings(dict[str, Any]):
         return cls({k: cls.of(v) for k, v in values.items()}) if isinstance(values, dict) else values
 
 
-def _load(clone: Path, *modules: str) -> list[Any]:
+def load_modules(clone: Path, *modules: str) -> list[Any]:
     if not clone.is_dir():
         raise FileNotFoundError(f"no clone at {clone}")
     sys.path.insert(0, str(clone))
@@ -64,8 +64,8 @@ def _pairwise(discriminator: nn.Module) -> Judge:
 
 
 def _hifigan_generator(clones: Path) -> tuple[nn.Module, Any]:
-    (models,) = _load(clones / "hifi-gan", "models")
-    settings = _Settings(json.loads((clones / "hifi-gan" / "config_v1.json").read_text()))
+    (models,) = load_modules(clones / "hifi-gan", "models")
+    settings = Settings(json.loads((clones / "hifi-gan" / "config_v1.json").read_text()))
     return models.Generator(settings), models
 
 
@@ -89,7 +89,7 @@ def amphion(clones: Path, discriminator: str) -> Opponents:
     for name in ("models", "utils"):  # hifi-gan's modules of these names hide Amphion's packages
         sys.modules.pop(name, None)
     parts = "models.vocoders.gan.discriminator"
-    cqt, stft = _load(clones / "Amphion", f"{parts}.mssbcqtd", f"{parts}.msstftd")
+    cqt, stft = load_modules(clones / "Amphion", f"{parts}.mssbcqtd", f"{parts}.msstftd")
     model = {
         "mssbcqtd": {
             "hop_lengths": [512, 256, 256],
@@ -104,7 +104,7 @@ def amphion(clones: Path, discriminator: str) -> Opponents:
         },
         "msstftd": {"filters": 32},
     }
-    settings = _Settings.of({"model": model, "preprocess": {"sample_rate": 24000}})
+    settings = Settings.of({"model": model, "preprocess": {"sample_rate": 24000}})
     with contextlib.redirect_stdout(io.StringIO()):  # nnAudio reports its progress
         if discriminator == "multi-scale-stft":
             judge = stft.MultiScaleSTFTDiscriminator(settings)
@@ -115,7 +115,7 @@ def amphion(clones: Path, discriminator: str) -> Opponents:
 
 def wavehax(clones: Path, discriminator: str) -> Opponents:
     clone = clones / "wavehax"
-    discriminators, generators = _load(clone, "wavehax.discriminators.univnet", "wavehax.generators.wavehax")
+    discriminators, generators = load_modules(clone, "wavehax.discriminators.univnet", "wavehax.generators.wavehax")
     settings = yaml.safe_load((clone / "wavehax/bin/config/generator/wavehax.v1.yaml").read_text())
     generator = generators.WavehaxGenerator(**{k: v for k, v in settings.items() if k != "_target_"})
     settings = yaml.safe_load((clone / "wavehax/bin/config/discriminator/univnet.yaml").read_text())

@@ -88,7 +88,8 @@ def row(label: str, voc: Vocoder, sizes: list[int], length: float, runs: int, re
     unit = statistics.median(whole)
 
     def multiples(found: dict[int, list[float]]) -> str:
-        return " / ".join(f"{statistics.median(values) / unit:.2g}" for values in found.values())
+        medians = (statistics.median(values) / unit for values in found.values())
+        return " / ".join(f"{multiple:.{0 if multiple >= 9.95 else 1}f}" for multiple in medians)
 
     works = " / ".join(f"{statistics.median(values) * 1000:.0f}" for values in first.values())
     cells = [label, f"{lookahead}", f"{lookahead * frame * 1000:.0f}", works, multiples(cost)]

@@ -1,7 +1,7 @@
 """How long things take and what memory they need: python -m recipes.benchmarks.vocode [MODEL] [--generators]
 
 Times ``vocode`` on a 5 s mel from command to file, each time in a process of its own, and splits it into what precedes
-synthesis and synthesis itself; then the peak memory for a 60 s mel. With --generators instead: parameters, work and
+synthesis and synthesis itself; then the peak memory for a longer mel. With --generators instead: parameters, work and
 speed of every published configuration, untrained. Medians; the machine should be idle.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -52,6 +51,14 @@ again = time.perf_counter()
 print(json.dumps([imported - begin, loaded - imported, synthesised - loaded, again - synthesised]))
 """
 
+_MEASURED = """
+import sys
+from vocoders.cli import vocode
+assert vocode() == 0
+from recipes.benchmarks import peak_resident
+print(peak_resident())
+"""
+
 
 def write_mel(folder: Path, model: str | None, seconds: float) -> Path:
     """A mel of noise-like values with the model's convention."""
@@ -59,9 +66,9 @@ def write_mel(folder: Path, model: str | None, seconds: float) -> Path:
 
     spec = load(model).mel_spec
     frames = round(seconds * spec.sample_rate / spec.hop_length)
-    mel = np.random.default_rng(0).normal(-6, 1.5, (spec.n_mels, frames)).astype(np.float32)
-    path = folder / f"mel-{seconds:g}.npz"
-    path.write_bytes(encode_mel(mel, spec, "npz"))
+    mel = np.random.default_rng(0).standard_normal((spec.n_mels, frames), np.float32) * 1.5 - 6
+    path = folder / f"mel-{seconds:g}.npy"
+    path.write_bytes(encode_mel(mel, spec, "npy"))
     return path
 
 
@@ -105,6 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("model", nargs="?", help="as for vocode -m (default: the built-in voice)")
     parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--long", type=float, default=60.0, metavar="SECONDS", help="of the mel for peak memory (60)")
     parser.add_argument("--generators", action="store_true", help="a table of all published configurations")
     options = parser.parse_args(arguments)
     if options.generators:
@@ -115,7 +123,7 @@ def main(arguments: list[str] | None = None) -> int:
     vocode += ["-m", options.model] if options.model else []
     totals, parts = [], []
     with tempfile.TemporaryDirectory() as name:
-        short, long = (write_mel(Path(name), options.model, seconds) for seconds in (5, 60))
+        short, long = (write_mel(Path(name), options.model, seconds) for seconds in (5, options.long))
         out = str(Path(name) / "out.wav")
         for _ in range(options.runs):
             begin = time.perf_counter()
@@ -125,13 +133,13 @@ def main(arguments: list[str] | None = None) -> int:
                 [sys.executable, "-c", _TIMED, str(short), out, *more], check=True, capture_output=True, text=True
             )
             parts.append(json.loads(timed.stdout))
-        subprocess.run([*vocode, str(long), "-o", out], check=True)
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        measured = [sys.executable, "-c", _MEASURED, *vocode[3:], str(long), "-o", out]
+        peak = float(subprocess.run(measured, check=True, capture_output=True, text=True).stdout)
     imports, loading, first, again = (statistics.median(column) for column in zip(*parts, strict=True))
     print(f"5 s mel, command to file: {statistics.median(totals):.2f} s (median of {options.runs}), of which")
     print(f"  imports {imports:.2f} s, model and mel {loading:.2f} s, synthesis {first:.2f} s")
     print(f"  synthesis a second time {again:.2f} s: {5 / again:.0f} x real time")
-    print(f"60 s mel: peak memory {peak:.0f} MiB")
+    print(f"{options.long:g} s mel: peak memory {peak:.0f} MiB")
     return 0
 
 

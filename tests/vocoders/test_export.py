@@ -154,7 +154,7 @@ def test_what_cannot_be_exported(work: Path, capsys: pytest.CaptureFixture, monk
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "onnxscript", None)
         message = refused("hifigan.safetensors", "-o", "x.onnx")
-        assert "export needs onnxscript, which is not installed: pip install 'vocoders[export]'" in message
+        assert "export needs onnxscript, which is not installed: pip install '.[export]' in the clone" in message
     monkeypatch.setattr("vocoders.export.LARGEST_DIFFERENCE", 0.0)
     assert "audio differs from torch's by" in refused("hifigan.safetensors", "-o", "x.onnx")
 

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import vocoders.analysis
 import vocoders.models
 import vocoders.stream
 import vocoders.vocoder
@@ -155,6 +156,13 @@ def test_analysis_is_the_front_end_in_float64(voc: Vocoder) -> None:
     assert mel.shape == (20, 30)
     assert mel.dtype == np.float32
     assert torch.equal(voc.analyze(torch.from_numpy(audio)), torch.from_numpy(mel))
+
+
+def test_long_audio_is_analysed_in_blocks(voc: Vocoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    audio = torch.randn(2, 9_999, generator=torch.Generator().manual_seed(0)) * 0.1
+    whole = voc.analyze(audio)
+    monkeypatch.setattr(vocoders.analysis, "_BLOCK", 1000)
+    torch.testing.assert_close(voc.analyze(audio), whole, atol=1e-6, rtol=0)
 
 
 def test_analysis_refuses_what_is_no_audio(voc: Vocoder) -> None:

@@ -52,7 +52,10 @@ class Generator(nn.Module, ABC):
 
     @abstractmethod
     def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
-        """What ``forward`` does once its arguments are checked and complete."""
+        """What ``forward`` does once its arguments are checked and complete.
+
+        Streams evaluate it piece by piece: ``vocoders.incremental`` has to know what it does along time.
+        """
 
     def forward(
         self,
