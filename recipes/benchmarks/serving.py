@@ -150,7 +150,10 @@ def first_audio(port: int, body: bytes) -> float:
 
 
 def memory(port: int, body: bytes, count: int, steps: int = 20) -> list[tuple[int, float]]:
-    """(requests, MiB resident) on the way through ``count`` requests: whole, streamed, refused, broken off."""
+    """(requests, MiB resident) on the way through ``count`` requests: whole, streamed, refused, broken off.
+
+    ``count`` is best a multiple of ten times ``steps``: ten clients ask at a time.
+    """
 
     def resident() -> float:
         connection = HTTPConnection("127.0.0.1", port)
@@ -177,13 +180,14 @@ def memory(port: int, body: bytes, count: int, steps: int = 20) -> list[tuple[in
         connection.close()
 
     found = [(0, resident())]
+    share = max(1, count // steps // 10)
     for step in range(1, steps + 1):
-        threads = [threading.Thread(target=client, args=(count // steps // 8,)) for _ in range(8)]
+        threads = [threading.Thread(target=client, args=(share,)) for _ in range(10)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        found.append((count * step // steps, resident()))
+        found.append((10 * share * step, resident()))
     return found
 
 

@@ -138,8 +138,8 @@ def test_serving_runs(capsys: pytest.CaptureFixture) -> None:
     with in_a_thread(small_voice()) as client:
         buffer = io.BytesIO()
         np.save(buffer, models.mel(12)[0].numpy())
-        found = serving.memory(client.port, buffer.getvalue(), 96, steps=2)
-    assert [count for count, _ in found] == [0, 48, 96]
+        found = serving.memory(client.port, buffer.getvalue(), 120, steps=2)
+    assert [count for count, _ in found] == [0, 60, 120]
     assert all(size > 10 for _, size in found)
 
 
