@@ -196,7 +196,7 @@ def test_devices(voc: OnnxVocoder) -> None:
 
 def test_without_onnxruntime(voc: OnnxVocoder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(VocoderError, match=r"needs onnxruntime.*: pip install 'vocoders\[export\]'"):
+    with pytest.raises(VocoderError, match=r"needs onnxruntime.*: pip install '\.\[export\]' in the clone"):
         load(voc.name)
 
 
