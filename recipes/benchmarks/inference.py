@@ -1,56 +1,80 @@
 """Synthesis beside the public implementations: python -m recipes.benchmarks.inference --clones DIR [--device cuda]
 
-Same weights, same input, in one run and in turn; medians. The weights are the public implementation's own random ones,
-taken over by our importers, so that the equality of both outputs (signal-to-noise ratio) is measured along. DIR holds
-clones that the user made, see recipes/benchmarks/public.py; weight norm is folded in both, as inference code does.
+Same weights, same input; each in a process of its own, because our setting of the C library's memory would speed the
+public code up as well. They run in turn; times are medians. Ours is ``Vocoder.__call__``, from numpy to numpy, as users
+call it, but with an F0 that is given; theirs is the bare network without weight norm, as their inference code has it.
+The weights are the public implementation's random ones, taken over by our importers, so the equality of both outputs
+(signal-to-noise ratio) is measured along. Memory is the most of a process, beyond what it had with the model loaded.
+
+DIR holds clones that the user made, see recipes/benchmarks/public.py.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import copy
 import io
 import json
+import multiprocessing
 import statistics
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import numpy as np
 import torch
 import yaml
 from torch import Tensor, nn
 
-from recipes.benchmarks import public
-from vocoders.checkpoint import Checkpoint
+from recipes.benchmarks import peak_resident, public
+from vocoders.checkpoint import Checkpoint, save_checkpoint
 from vocoders.importers import import_checkpoint
-from vocoders.vocoder import Vocoder
+from vocoders.mel import MelSpec
+from vocoders.models import load
+from vocoders.noise import white_noise
 
-Generate = Callable[[Tensor, Tensor, Tensor], Tensor]  # (mel, f0, noise) -> audio
-Pair = tuple[str, nn.Module, Generate, Checkpoint]
-
-
-def _mel_alone(generator: nn.Module, mel: Tensor, f0: Tensor, noise: Tensor) -> Tensor:
-    audio: Tensor = generator(mel)
-    return audio
+Generate = Callable[[Tensor, Tensor, Tensor], Tensor]  # (mel, f0, noise) -> audio (batch, 1, samples)
+Pair = tuple[nn.Module, Generate, Checkpoint]
+"""The public generator, how it is called, and the same weights as a checkpoint of ours."""
 
 
-def pairs(clones: Path, folder: Path) -> Iterator[Pair]:
-    """Label, public generator, how it is called, and the same weights as a checkpoint of ours."""
-    for version in ("v1", "v2", "v3"):
-        config = clones / "hifi-gan" / f"config_{version}.json"
-        (models,) = public.load_modules(clones / "hifi-gan", "models")
-        generator = models.Generator(public.Settings(json.loads(config.read_text())))
-        torch.save({"generator": generator.state_dict()}, folder / "g")
-        ours = import_checkpoint("hifi-gan", folder / "g", config)
-        with contextlib.redirect_stdout(io.StringIO()):  # it says so
-            generator.remove_weight_norm()
-        yield f"HiFi-GAN {version.upper()}", generator, partial(_mel_alone, generator), ours
+def hifigan(version: str, clones: Path, folder: Path) -> Pair:
+    config = clones / "hifi-gan" / f"config_{version}.json"
+    (models,) = public.load_modules(clones / "hifi-gan", "models")
+    generator = models.Generator(public.Settings(json.loads(config.read_text())))
+    torch.save({"generator": generator.state_dict()}, folder / "g")
+    ours = import_checkpoint("hifi-gan", folder / "g", config)
+    _fold(generator)
+    return generator, lambda mel, f0, noise: generator(mel), ours
 
+
+def istftnet(clones: Path, folder: Path) -> Pair:
+    clone = clones / "iSTFTNet-pytorch"
+    (models,) = public.load_modules(clone, "models")
+    settings: Any = public.Settings(json.loads((clone / "config_v1.json").read_text()))
+    generator = models.Generator(settings)
+    nn.init.normal_(generator.conv_post.weight_g, std=1e-3)  # or exp(.) of random weights overflows
+    torch.save({"generator": generator.state_dict()}, folder / "g")
+    ours = import_checkpoint("istftnet", folder / "g", clone / "config_v1.json")
+    _fold(generator)
+    n_fft, hop = settings.gen_istft_n_fft, settings.gen_istft_hop_size
+    window = torch.hann_window(n_fft)
+
+    def generate(mel: Tensor, f0: Tensor, noise: Tensor) -> Tensor:
+        spectrum, phase = generator(mel)  # the inverse is a class of its own there, with a fixed device
+        audio = torch.istft(spectrum * torch.exp(phase * 1j), n_fft, hop, n_fft, window=window.to(mel.device))
+        return audio.unsqueeze(1)
+
+    return generator, generate, ours
+
+
+def parallel_wavegan(clones: Path, folder: Path) -> Pair:
     opponents = public.parallel_wavegan(clones, "parallel-wavegan")
     sizes = {
         "layers": 30,
@@ -66,82 +90,152 @@ def pairs(clones: Path, folder: Path) -> Iterator[Pair]:
     (folder / "config.yml").write_text(yaml.safe_dump(mel | {"fmin": 80, "fmax": 7600, "generator_params": sizes}))
     torch.save({"model": {"generator": opponents.generator.state_dict()}}, folder / "p.pkl")
     ours = import_checkpoint("parallel-wavegan", folder / "p.pkl", folder / "config.yml")
-    fold: Any = opponents.generator.remove_weight_norm
-    fold()
-    yield "Parallel WaveGAN v1, 24 kHz", opponents.generator, opponents.generate, ours
+    _fold(opponents.generator)
+    return opponents.generator, opponents.generate, ours
 
+
+def wavehax(clones: Path, folder: Path) -> Pair:
     opponents = public.wavehax(clones, "multi-resolution")
     config = clones / "wavehax/wavehax/bin/config/generator/wavehax.v1.yaml"
     torch.save({"model": {"generator": opponents.generator.state_dict()}}, folder / "w.pkl")
     ours = import_checkpoint("wavehax", folder / "w.pkl", config, None, "wavehax-24k")
-    yield "Wavehax v1", opponents.generator, opponents.generate, ours
+
+    def generate(mel: Tensor, f0: Tensor, noise: Tensor) -> Tensor:
+        """It draws noise and an initial phase of its own: ours take their place."""
+        with (
+            mock.patch("torch.randn", return_value=noise),
+            mock.patch("torch.rand", return_value=torch.zeros(1, 1, device=noise.device)),
+        ):
+            return opponents.generate(mel, f0, noise)
+
+    return opponents.generator, generate, ours
 
 
-def row(pair: Pair, seconds: float, batch: int, runs: int, device: torch.device, precision: str) -> str:
-    label, theirs, generate, checkpoint = pair
-    assert checkpoint.generator is not None
-    theirs = theirs.eval().to(device)
-    generator = copy.deepcopy(Vocoder(checkpoint).generator).to(device)
-    spec = checkpoint.mel_spec
+def _fold(generator: Any) -> None:
+    with contextlib.redirect_stdout(io.StringIO()):  # some say so
+        generator.remove_weight_norm()
+
+
+PAIRS: dict[str, Callable[[Path, Path], Pair]] = {
+    "HiFi-GAN V1": lambda clones, folder: hifigan("v1", clones, folder),
+    "HiFi-GAN V2": lambda clones, folder: hifigan("v2", clones, folder),
+    "HiFi-GAN V3": lambda clones, folder: hifigan("v3", clones, folder),
+    "iSTFTNet V1-C8C8I": istftnet,
+    "Parallel WaveGAN v1, 24 kHz": parallel_wavegan,
+    "Wavehax v1": wavehax,
+}
+
+
+def make(label: str, clones: Path, folder: Path) -> Pair:
+    """The same random weights in every process."""
+    torch.manual_seed(0)
+    warnings.simplefilter("ignore", FutureWarning)  # of the public code's weight norm
+    return PAIRS[label](clones, folder)
+
+
+def inputs(spec: MelSpec, seconds: float, batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """mel (batch, n_mels, frames), f0 (batch, frames) and the noise of ``Vocoder`` (batch, 1, samples)."""
     frames = round(seconds * spec.sample_rate / spec.hop_length)
-    source = torch.Generator().manual_seed(0)
-    mel = (torch.randn(batch, spec.n_mels, frames, generator=source) - 5).to(device)
-    noise = torch.randn(batch, 1, frames * spec.hop_length, generator=source).to(device)
-    f0 = torch.full((batch, 1, frames), 150.0, device=device)
+    mel = np.random.default_rng(0).normal(-5, 1, (batch, spec.n_mels, frames)).astype(np.float32)
+    noise = np.broadcast_to(white_noise(0, frames * spec.hop_length, 0), (batch, 1, frames * spec.hop_length))
+    return mel, np.full((batch, frames), 150, np.float32), noise
 
-    def public_one() -> Tensor:
-        return generate(mel, f0, noise)
 
-    def ours() -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16, precision == "bfloat16"):
-            return generator(mel, f0=f0, noise=noise)
+def public_side(options: argparse.Namespace, label: str, batch: int, seconds: float, folder: Path) -> Iterator[Any]:
+    """First what the process has in memory, then the audio of each run (batch, samples), numpy."""
+    generator, generate, checkpoint = make(label, options.clones, folder)
+    generator = generator.eval().to(options.device)
+    arrays = inputs(checkpoint.mel_spec, seconds, batch)
+    mel, f0, noise = (torch.tensor(array, device=options.device) for array in arrays)
+    yield memory(options.device)
+    while True:
+        with torch.inference_mode():
+            yield generate(mel, f0.unsqueeze(1), noise).squeeze(1).cpu().numpy()
 
-    times: dict[Any, list[float]] = {public_one: [], ours: []}
-    with torch.inference_mode():
-        for turn in range(runs + 2):
-            for function, list_ in times.items():
-                begin = time.perf_counter()
-                audio = function()
-                if device.type == "cuda":
-                    torch.cuda.synchronize()
-                if turn >= 2:  # the first ones warm up
-                    list_.append(time.perf_counter() - begin)
-                times[function] = list_
-                if turn == 0 and function is public_one:
-                    wanted = audio.double()
-                elif turn == 0:
-                    error = (audio.double() - wanted).square().mean()
-    snr = float(10 * torch.log10(wanted.square().mean() / error))
-    a, b = (statistics.median(list_) for list_ in times.values())
-    # Wavehax of the public code draws its own phase and noise: its output cannot be compared here, see test_importers.
-    shown = "" if label.startswith("Wavehax") else f"{snr:.0f}"
-    speeds = " | ".join(f"{batch * seconds / duration:.1f}" for duration in (a, b))
-    return f"| {label} | {batch} x {seconds:g} s | {speeds} | {a / b:.2f} | {shown} |"
+
+def our_side(options: argparse.Namespace, label: str, batch: int, seconds: float, folder: Path) -> Iterator[Any]:
+    vocoder = load(folder / "ours.safetensors", options.device, options.precision)
+    mel, f0, _ = inputs(vocoder.mel_spec, seconds, batch)
+    yield memory(options.device)
+    while True:
+        yield vocoder(mel, f0)
+
+
+def memory(device: str) -> float:
+    """MiB, the most so far."""
+    return torch.cuda.max_memory_allocated() / 2**20 if device.startswith("cuda") else peak_resident()
+
+
+def work(side: Callable[..., Iterator[Any]], options: argparse.Namespace, pipe: Connection, *case: Any) -> None:
+    """Serves ``row`` in a process of its own: for each message one run, and its time in seconds; then the memory."""
+    torch.set_num_threads(options.threads)
+    runs = side(options, *case)
+    before = next(runs)
+    pipe.send(before)
+    while wanted := pipe.recv():
+        begin = time.perf_counter()
+        audio = next(runs)
+        pipe.send((time.perf_counter() - begin, audio if wanted == "audio" else None, memory(options.device) - before))
+
+
+def row(options: argparse.Namespace, label: str, batch: int, seconds: float) -> str:
+    context = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        checkpoint = make(label, options.clones, folder)[2]
+        save_checkpoint(checkpoint, folder / "ours.safetensors")
+        pipes, processes = [], []
+        for side in (public_side, our_side):
+            here, there = context.Pipe()
+            arguments = (side, options, there, label, batch, seconds, folder)
+            processes.append(context.Process(target=work, args=arguments, daemon=True))
+            processes[-1].start()
+            there.close()
+            pipes.append(here)
+            here.recv()
+        taken: list[list[float]] = [[], []]
+        audio, most = [], [0.0, 0.0]
+        for turn in range(options.runs + 1):
+            for i, pipe in enumerate(pipes):
+                time.sleep(0.2)  # until the other's threads no longer wait for work
+                pipe.send("audio" if turn == 0 else "time")
+                duration, result, most[i] = pipe.recv()
+                if turn == 0:
+                    audio.append(result.astype(np.float64))
+                if turn or not options.runs:  # the first one warms up
+                    taken[i].append(duration)
+        for pipe, process in zip(pipes, processes, strict=True):
+            pipe.send("")
+            process.join()
+    snr = 10 * np.log10(np.square(audio[0]).mean() / np.square(audio[1] - audio[0]).mean())
+    a, b = (statistics.median(some) for some in taken)
+    speeds = " | ".join(f"{batch * seconds / duration:.3g}" for duration in (a, b))
+    used = f"{most[0]:.0f} | {most[1]:.0f} | {most[1] / most[0]:.2f}"
+    return f"| {label} | {batch} x {seconds:g} s | {speeds} | {a / b:.2f} | {snr:.0f} | {used} |"
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m recipes.benchmarks.inference", description="Synthesis beside the public implementations."
     )
+    parser.add_argument("generators", nargs="*", help=f"of {', '.join(PAIRS)} (default: all)")
     parser.add_argument("--clones", type=Path, required=True, help="see recipes/benchmarks/public.py")
     parser.add_argument("--seconds", type=float, nargs="+", default=[5.0])
     parser.add_argument("--batch", type=int, nargs="+", default=[1])
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=7, help="after one that warms up; 0: only that one (default: 7)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of ours")
+    parser.add_argument("--precision", choices=("float32", "bf16"), default="float32", help="of ours")
     options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
+    if unknown := set(options.generators) - set(PAIRS):
+        parser.error(f"no such generator: {', '.join(sorted(unknown))}; there are {', '.join(PAIRS)}")
     print(f"{options.device}, {options.threads} threads, {options.precision}, torch {torch.__version__}\n")
-    print("| generator | input | public, x real time | ours, x real time | ratio | SNR, dB |")
-    print("|---|---|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as folder:
-        for pair in pairs(options.clones, Path(folder)):
-            for batch in options.batch:
-                for seconds in options.seconds:
-                    device = torch.device(options.device)
-                    print(row(pair, seconds, batch, options.runs, device, options.precision), flush=True)
+    print("| generator | input | public, x real time | ours | ratio | SNR, dB | public, MiB | ours | ratio |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for label in options.generators or PAIRS:
+        for batch in options.batch:
+            for seconds in options.seconds:
+                print(row(options, label, batch, seconds), flush=True)
     return 0
 
 

@@ -1,7 +1,8 @@
 """Training steps of public implementations, taken from clones that the user made: none of their code is here.
 
 CLONES is a folder with clones under these names, each only needed for its own rows: hifi-gan (jik876), wavehax
-(chomeyama), ParallelWaveGAN (kan-bayashi), Amphion (open-mmlab), nnAudio (KinWaiCheuk). Amphion wants einops.
+(chomeyama), ParallelWaveGAN (kan-bayashi), iSTFTNet-pytorch (rishikksh20), Amphion (open-mmlab), nnAudio (KinWaiCheuk).
+Amphion wants einops.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ def load_modules(clone: Path, *modules: str) -> list[Any]:
     if not clone.is_dir():
         raise FileNotFoundError(f"no clone at {clone}")
     sys.path.insert(0, str(clone))
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("models", "utils")]:
+        del sys.modules[name]  # several of the clones have modules of these names
     return [importlib.import_module(module) for module in modules]
 
 
@@ -86,8 +89,6 @@ def amphion(clones: Path, discriminator: str) -> Opponents:
     """Amphion's discriminators with hifi-gan's generator, which its own HiFi-GAN repeats."""
     generator, _ = _hifigan_generator(clones)
     sys.path.append(str(clones / "nnAudio" / "Installation"))
-    for name in ("models", "utils"):  # hifi-gan's modules of these names hide Amphion's packages
-        sys.modules.pop(name, None)
     parts = "models.vocoders.gan.discriminator"
     cqt, stft = load_modules(clones / "Amphion", f"{parts}.mssbcqtd", f"{parts}.msstftd")
     model = {
