@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -75,13 +74,6 @@ class LayerNorm2d(nn.Module):
         """All but the affine transform."""
         return F.layer_norm(x, x.shape[2:] if self.framewise else x.shape[1:], eps=self.eps)
 
-    def standardizer(self, x: Tensor) -> Callable[[Tensor], Tensor]:
-        """What ``standardize`` does to x as a function of some of its frames; for norms over all frames."""
-        mean = x.mean((1, 2, 3), keepdim=True)
-        squares = [torch.linalg.vector_norm(y - mean, dim=(1, 2, 3), keepdim=True).square() for y in x.split(_TILE, 1)]
-        scale = (torch.stack(squares).sum(0) / x[0].numel() + self.eps).rsqrt()
-        return lambda y: (y - mean) * scale
-
 
 class ConvNeXtBlock2d(nn.Module):
     """ConvNeXt block over time and frequency, (batch, frames, bins, channels) -> the same shape.
@@ -121,29 +113,80 @@ class ConvNeXtBlock2d(nn.Module):
         self.gamma = nn.Parameter(torch.full((channels,), scale))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x.permute(0, 3, 1, 2)
-        if self.padding_mode == "reflect":
-            y = reflect_pad_2d(y, *self.reach)
-        return self.mix(x, self.dwconv(y).permute(0, 2, 3, 1))
+        whole = torch.is_grad_enabled() or torch.compiler.is_exporting() or x.device.type != "cpu"
+        if whole or type(x) is not Tensor:  # or a piece of a signal that comes in pieces
+            y = x.permute(0, 3, 1, 2)
+            if self.padding_mode == "reflect":
+                y = reflect_pad_2d(y, *self.reach)
+            y = self.dwconv(y).permute(0, 2, 3, 1)
+            return self.mix(x, y) if whole else self.mix_tiles(x, y)
+        return self.forward_tiles(x)
+
+    def mix(self, x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
+        """x plus what the layers behind the depthwise convolution make of its result y."""
+        first, second = self._folded()
+        return torch.add(x, pointwise(self.activation(pointwise(self.norm.standardize(y), *first)), *second), out=out)
+
+    def _folded(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Both pointwise layers with the norm's affine transform and the scale gamma: three passes less over x."""
+        return (
+            (self.pwconv1.weight * self.norm.weight, self.pwconv1.bias + self.pwconv1.weight @ self.norm.bias),
+            (self.gamma[:, None] * self.pwconv2.weight, self.gamma * self.pwconv2.bias),
+        )
 
     @wrap_torch_function(lambda self, x, y: (x, y))
-    def mix(self, x: Tensor, y: Tensor) -> Tensor:
-        """x plus what the layers behind the depthwise convolution make of its result y."""
-        # The norm's affine transform and the scale gamma go into the weights beside them: three passes less over what
-        # is large.
-        first = self.pwconv1.weight * self.norm.weight, self.pwconv1.bias + self.pwconv1.weight @ self.norm.bias
-        second = self.gamma[:, None] * self.pwconv2.weight, self.gamma * self.pwconv2.bias
-        if torch.is_grad_enabled() or torch.compiler.is_exporting():
-            return x + pointwise(self.activation(pointwise(self.norm.standardize(y), *first)), *second)
-        # A few frames at a time, which stay in the cache.
-        standardize = self.norm.standardize if self.norm.framewise else self.norm.standardizer(y)
+    def mix_tiles(self, x: Tensor, y: Tensor) -> Tensor:
+        """``mix`` in the place of y, a few frames at a time, which stay in the cache; for norms of single frames."""
         for some_x, some_y in zip(x.split(_TILE, 1), y.split(_TILE, 1), strict=True):
-            hidden = self.activation(pointwise(standardize(some_y), *first))
-            torch.add(some_x, pointwise(hidden, *second), out=some_y)
+            self.mix(some_x, some_y, out=some_y)
         return y
 
+    def forward_tiles(self, x: Tensor) -> Tensor:
+        """``forward``, a few frames at a time."""
+        frames, size = x.shape[1], max(_TILE, self.reach[0])
+        out = torch.empty_like(x)
+        tiles = [slice(begin, min(begin + size, frames)) for begin in range(0, frames, size)]
+        if self.norm.framewise:
+            for tile in tiles:
+                self.mix(x[:, tile], self._convolve(x, tile), out=out[:, tile])
+            return out
+        means, squares = [], []
+        for tile in tiles:
+            y = self._convolve(x, tile)
+            out[:, tile] = y
+            means.append(y.mean((1, 2, 3)))
+            squares.append(torch.linalg.vector_norm(y - means[-1].view(-1, 1, 1, 1), dim=(1, 2, 3)).square())
+        # Mean and variance of all from those of the tiles (Chan et al. 1979, eq. 2.1).
+        share = torch.tensor([(tile.stop - tile.start) / frames for tile in tiles])[:, None]
+        mean = (share * torch.stack(means)).sum(0)
+        variance = torch.stack(squares).sum(0) / x[0].numel() + (share * (torch.stack(means) - mean).square()).sum(0)
+        scale = (variance + self.norm.eps).rsqrt()
+        (weight, bias), second = self._folded()
+        for i in range(x.shape[0]):  # what standardises an utterance goes into the weights as well
+            first = weight * scale[i], bias - weight.sum(1) * mean[i] * scale[i]
+            for tile in tiles:
+                some = out[i : i + 1, tile]
+                hidden = self.activation(pointwise(some, *first))
+                torch.add(x[i : i + 1, tile], pointwise(hidden, *second), out=some)
+        return out
 
-_TILE = 32  # frames
+    def _convolve(self, x: Tensor, tile: slice) -> Tensor:
+        """The depthwise convolution of some frames."""
+        frames, bins = self.reach
+        begin, end = tile.start - frames, tile.stop + frames
+        y = x[:, max(begin, 0) : end].permute(0, 3, 1, 2)
+        edges = max(-begin, 0), max(end - x.shape[1], 0)
+        if self.padding_mode == "zeros":
+            y = F.pad(y, (0, 0, *edges)) if any(edges) else y
+        elif y.shape[2] > max(edges) and y.shape[3] > bins:
+            y = F.pad(y, (bins, bins, *edges), mode="reflect")
+        else:
+            y = reflect_pad(reflect_pad(y, *edges, 2), bins, bins, 3)
+        padding = (0, bins if self.padding_mode == "zeros" else 0)
+        return F.conv2d(y, self.dwconv.weight, None, (1, 1), padding, (1, 1), y.shape[1]).permute(0, 2, 3, 1)
+
+
+_TILE = 64  # frames
 
 
 @wrap_torch_function(lambda x, *_: (x,))
