@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import torch
@@ -68,11 +69,33 @@ class LayerNorm2d(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.standardize(x) * self.weight + self.bias
+        if self.framewise or not _tiled(x):
+            return self.standardize(x) * self.weight + self.bias
+        mean, scale = (y.view(-1, 1, 1, 1) for y in self.moments(x.split(_TILE, 1)))
+        gain, shift = scale * self.weight, self.bias - mean * scale * self.weight
+        out = torch.empty_like(x, dtype=self.weight.dtype)
+        for some_x, some in zip(x.split(_TILE, 1), out.split(_TILE, 1), strict=True):
+            torch.addcmul(shift, some_x, gain, out=some)
+        return out
 
     def standardize(self, x: Tensor) -> Tensor:
         """All but the affine transform."""
         return F.layer_norm(x, x.shape[2:] if self.framewise else x.shape[1:], eps=self.eps)
+
+    def moments(self, tiles: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+        """Mean and reciprocal standard deviation of each item, (batch,), from the parts of x along its frames.
+
+        Those of all come from those of the parts (Chan et al. 1979, eq. 2.1).
+        """
+        counts, means, squares = [], [], []
+        for tile in tiles:
+            counts.append(tile[0].numel())
+            means.append(tile.mean((1, 2, 3)))
+            squares.append(torch.linalg.vector_norm(tile - means[-1].view(-1, 1, 1, 1), dim=(1, 2, 3)).square())
+        share, parts = torch.tensor(counts, device=means[0].device)[:, None] / sum(counts), torch.stack(means)
+        mean = (share * parts).sum(0)
+        variance = torch.stack(squares).sum(0) / sum(counts) + (share * (parts - mean).square()).sum(0)
+        return mean, (variance + self.eps).rsqrt()
 
 
 class ConvNeXtBlock2d(nn.Module):
@@ -112,15 +135,14 @@ class ConvNeXtBlock2d(nn.Module):
         self.pwconv2 = nn.Linear(channels * expansion, channels)
         self.gamma = nn.Parameter(torch.full((channels,), scale))
 
-    def forward(self, x: Tensor) -> Tensor:
-        whole = torch.is_grad_enabled() or torch.compiler.is_exporting() or x.device.type != "cpu"
-        if whole or type(x) is not Tensor:  # or a piece of a signal that comes in pieces
-            y = x.permute(0, 3, 1, 2)
-            if self.padding_mode == "reflect":
-                y = reflect_pad_2d(y, *self.reach)
-            y = self.dwconv(y).permute(0, 2, 3, 1)
-            return self.mix(x, y) if whole else self.mix_tiles(x, y)
-        return self.forward_tiles(x)
+    def forward(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        """``out`` may name memory of the size of x for the result."""
+        if _tiled(x):
+            return self.forward_tiles(x, torch.empty_like(x) if out is None else out)
+        y = x.permute(0, 3, 1, 2)
+        if self.padding_mode == "reflect":
+            y = reflect_pad_2d(y, *self.reach)
+        return self.mix_whole(x, self.dwconv(y).permute(0, 2, 3, 1))
 
     def mix(self, x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
         """x plus what the layers behind the depthwise convolution make of its result y."""
@@ -135,32 +157,29 @@ class ConvNeXtBlock2d(nn.Module):
         )
 
     @wrap_torch_function(lambda self, x, y: (x, y))
-    def mix_tiles(self, x: Tensor, y: Tensor) -> Tensor:
-        """``mix`` in the place of y, a few frames at a time, which stay in the cache; for norms of single frames."""
+    def mix_whole(self, x: Tensor, y: Tensor) -> Tensor:
+        """``mix``; here arrive the pieces of a signal that comes in pieces as well."""
+        if not _tiled(x):
+            return self.mix(x, y)
         for some_x, some_y in zip(x.split(_TILE, 1), y.split(_TILE, 1), strict=True):
             self.mix(some_x, some_y, out=some_y)
         return y
 
-    def forward_tiles(self, x: Tensor) -> Tensor:
+    def forward_tiles(self, x: Tensor, out: Tensor) -> Tensor:
         """``forward``, a few frames at a time."""
         frames, size = x.shape[1], max(_TILE, self.reach[0])
-        out = torch.empty_like(x)
         tiles = [slice(begin, min(begin + size, frames)) for begin in range(0, frames, size)]
         if self.norm.framewise:
             for tile in tiles:
                 self.mix(x[:, tile], self._convolve(x, tile), out=out[:, tile])
             return out
-        means, squares = [], []
-        for tile in tiles:
-            y = self._convolve(x, tile)
-            out[:, tile] = y
-            means.append(y.mean((1, 2, 3)))
-            squares.append(torch.linalg.vector_norm(y - means[-1].view(-1, 1, 1, 1), dim=(1, 2, 3)).square())
-        # Mean and variance of all from those of the tiles (Chan et al. 1979, eq. 2.1).
-        share = torch.tensor([(tile.stop - tile.start) / frames for tile in tiles])[:, None]
-        mean = (share * torch.stack(means)).sum(0)
-        variance = torch.stack(squares).sum(0) / x[0].numel() + (share * (torch.stack(means) - mean).square()).sum(0)
-        scale = (variance + self.norm.eps).rsqrt()
+
+        def convolved() -> Iterator[Tensor]:
+            for tile in tiles:
+                out[:, tile] = y = self._convolve(x, tile)
+                yield y
+
+        mean, scale = self.norm.moments(convolved())
         (weight, bias), second = self._folded()
         for i in range(x.shape[0]):  # what standardises an utterance goes into the weights as well
             first = weight * scale[i], bias - weight.sum(1) * mean[i] * scale[i]
@@ -187,6 +206,23 @@ class ConvNeXtBlock2d(nn.Module):
 
 
 _TILE = 64  # frames
+
+
+def _tiled(x: Tensor) -> bool:
+    """Whether x is to be treated a few frames at a time, which stay in the cache of a CPU."""
+    return (
+        x.device.type == "cpu" and type(x) is Tensor and not (torch.is_grad_enabled() or torch.compiler.is_exporting())
+    )
+
+
+class ConvNeXtBlocks2d(nn.Sequential):
+    """``ConvNeXtBlock2d`` one after the other."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        spare = None
+        for block in self:  # each writes where the one before has read: large memory is slow while it is fresh
+            x, spare = block(x, spare), (x if _tiled(x) and block is not self[0] else None)
+        return x
 
 
 @wrap_torch_function(lambda x, *_: (x,))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, overload
 
@@ -20,10 +19,6 @@ from vocoders.pitch import PitchEstimator
 from vocoders.stream import Continuation, Stream
 
 Precision = Literal["float32", "bf16"]
-
-# Fresh memory in pages of 2 MiB, where the system has them, is ready four times as fast. PyTorch reads this when it
-# first makes a tensor.
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 class Vocoder:

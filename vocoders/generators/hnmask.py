@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from vocoders.analysis import MelSpectrogram
 from vocoders.config import Channels, Config, Count, FFTSize, OddSize
 from vocoders.generators.base import Generator
-from vocoders.layers import ConvNeXtBlock1d, ConvNeXtBlock2d
+from vocoders.layers import ConvNeXtBlock1d, ConvNeXtBlock2d, ConvNeXtBlocks2d
 from vocoders.mel import MelSpec, bin_frequencies, mel_filter_bank, mel_frequencies
 from vocoders.pitch import harmonic_prior
 from vocoders.stft import STFT, full_precision
@@ -101,7 +101,7 @@ class HNMask(Generator):
         self.backbone_output = nn.Linear(width, config.maps * bins)
 
         self.trunk_input = nn.Linear(2 + config.maps, config.channels)
-        self.trunk = nn.Sequential(
+        self.trunk = ConvNeXtBlocks2d(
             *(
                 ConvNeXtBlock2d(
                     config.channels,

@@ -17,7 +17,7 @@ from vocoders.config import Channels, Config, Count, FFTSize, OddSize
 from vocoders.errors import VocoderError
 from vocoders.generators.base import Generator
 from vocoders.generators.wavehax import PROJECTION_KERNEL, initialize, wavehax_prior
-from vocoders.layers import ConvNeXtBlock2d, LayerNorm2d, Standardize
+from vocoders.layers import ConvNeXtBlock2d, ConvNeXtBlocks2d, LayerNorm2d, Standardize
 from vocoders.mel import MelSpec
 from vocoders.stft import STFT, reflect_pad
 
@@ -61,7 +61,7 @@ class MultiStreamWavehax(Generator):
         self.input_proj = nn.Linear(3 * config.streams, config.channels, bias=False)
         self.input_norm = LayerNorm2d(config.channels, config.framewise_norm)
         scale = 1 / config.blocks
-        self.blocks = nn.Sequential(
+        self.blocks = ConvNeXtBlocks2d(
             *(
                 ConvNeXtBlock2d(
                     config.channels, config.expansion, config.kernel_size, scale, framewise=config.framewise_norm

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from vocoders.config import Channels, Config, Count, FFTSize, OddSize
 from vocoders.generators.base import Generator
-from vocoders.layers import ConvNeXtBlock2d, LayerNorm2d, Standardize
+from vocoders.layers import ConvNeXtBlock2d, ConvNeXtBlocks2d, LayerNorm2d, Standardize
 from vocoders.mel import MelSpec
 from vocoders.pitch import harmonic_prior
 from vocoders.stft import STFT, reflect_pad
@@ -66,7 +66,7 @@ class Wavehax(Generator):
         self.cond_proj = nn.Conv1d(mel_spec.n_mels, bins, PROJECTION_KERNEL)
         self.input_proj = nn.Linear(5, config.channels, bias=False)
         self.input_norm = LayerNorm2d(config.channels, config.framewise_norm)
-        self.blocks = nn.Sequential(
+        self.blocks = ConvNeXtBlocks2d(
             *(
                 ConvNeXtBlock2d(
                     config.channels,
