@@ -72,7 +72,8 @@ class LayerNorm2d(nn.Module):
         if self.framewise or not _tiled(x):
             return self.standardize(x) * self.weight + self.bias
         mean, scale = (y.view(-1, 1, 1, 1) for y in self.moments(x.split(_TILE, 1)))
-        gain, shift = scale * self.weight, self.bias - mean * scale * self.weight
+        gain = (scale * self.weight).to(self.weight.dtype)
+        shift = (self.bias - mean * gain).to(self.weight.dtype)
         out = torch.empty_like(x, dtype=self.weight.dtype)
         for some_x, some in zip(x.split(_TILE, 1), out.split(_TILE, 1), strict=True):
             torch.addcmul(shift, some_x, gain, out=some)
@@ -83,7 +84,7 @@ class LayerNorm2d(nn.Module):
         return F.layer_norm(x, x.shape[2:] if self.framewise else x.shape[1:], eps=self.eps)
 
     def moments(self, tiles: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-        """Mean and reciprocal standard deviation of each item, (batch,), from the parts of x along its frames.
+        """Mean and reciprocal standard deviation of each item, float64 (batch,), from the parts of x along its frames.
 
         Those of all come from those of the parts (Chan et al. 1979, eq. 2.1).
         """
@@ -92,9 +93,10 @@ class LayerNorm2d(nn.Module):
             counts.append(tile[0].numel())
             means.append(tile.mean((1, 2, 3)))
             squares.append(torch.linalg.vector_norm(tile - means[-1].view(-1, 1, 1, 1), dim=(1, 2, 3)).square())
-        share, parts = torch.tensor(counts, device=means[0].device)[:, None] / sum(counts), torch.stack(means)
+        share = torch.tensor(counts, dtype=torch.float64)[:, None] / sum(counts)
+        parts = torch.stack(means).double()
         mean = (share * parts).sum(0)
-        variance = torch.stack(squares).sum(0) / sum(counts) + (share * (parts - mean).square()).sum(0)
+        variance = torch.stack(squares).double().sum(0) / sum(counts) + (share * (parts - mean).square()).sum(0)
         return mean, (variance + self.eps).rsqrt()
 
 
@@ -182,7 +184,8 @@ class ConvNeXtBlock2d(nn.Module):
         mean, scale = self.norm.moments(convolved())
         (weight, bias), second = self._folded()
         for i in range(x.shape[0]):  # what standardises an utterance goes into the weights as well
-            first = weight * scale[i], bias - weight.sum(1) * mean[i] * scale[i]
+            scaled = (weight * scale[i]).to(weight.dtype)
+            first = scaled, (bias - scaled.double().sum(1) * mean[i]).to(bias.dtype)
             for tile in tiles:
                 some = out[i : i + 1, tile]
                 hidden = self.activation(pointwise(some, *first))

@@ -1,8 +1,9 @@
 """How long things take and what memory they need: python -m recipes.benchmarks.vocode [MODEL] [--generators]
 
-Times ``vocode`` on a 5 s mel from command to file, each time in a process of its own, and splits it into what precedes
-synthesis and synthesis itself; then the peak memory for a longer mel. With --generators instead: parameters, work and
-speed of every published configuration, untrained. Medians; the machine should be idle.
+Times ``vocode`` on a 5 s mel from command to file, each time in a process of its own, beside one that only imports
+torch, and splits it into what precedes synthesis and synthesis itself; then the peak memory for a longer mel. With
+--generators instead: parameters, work and speed of every published configuration, untrained. Medians; the machine
+should be idle.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ def main(arguments: list[str] | None = None) -> int:
     more = [options.model] if options.model else []
     vocode = [sys.executable, "-c", "import sys; from vocoders.cli import vocode; sys.exit(vocode())", "-q"]
     vocode += ["-m", options.model] if options.model else []
-    totals, parts = [], []
+    totals, torch_alone, parts = [], [], []
     with tempfile.TemporaryDirectory() as name:
         short, long = (write_mel(Path(name), options.model, seconds) for seconds in (5, options.long))
         out = str(Path(name) / "out.wav")
@@ -129,6 +130,9 @@ def main(arguments: list[str] | None = None) -> int:
             begin = time.perf_counter()
             subprocess.run([*vocode, str(short), "-o", out], check=True)
             totals.append(time.perf_counter() - begin)
+            begin = time.perf_counter()
+            subprocess.run([sys.executable, "-c", "import torch"], check=True)
+            torch_alone.append(time.perf_counter() - begin)
             timed = subprocess.run(
                 [sys.executable, "-c", _TIMED, str(short), out, *more], check=True, capture_output=True, text=True
             )
@@ -136,7 +140,9 @@ def main(arguments: list[str] | None = None) -> int:
         measured = [sys.executable, "-c", _MEASURED, *vocode[3:], str(long), "-o", out]
         peak = float(subprocess.run(measured, check=True, capture_output=True, text=True).stdout)
     imports, loading, first, again = (statistics.median(column) for column in zip(*parts, strict=True))
-    print(f"5 s mel, command to file: {statistics.median(totals):.2f} s (median of {options.runs}), of which")
+    total, alone = statistics.median(totals), statistics.median(torch_alone)
+    print(f"python -c 'import torch': {alone:.2f} s (median of {options.runs})")
+    print(f"5 s mel, command to file: {total:.2f} s, {total / alone:.2f} times that, of which")
     print(f"  imports {imports:.2f} s, model and mel {loading:.2f} s, synthesis {first:.2f} s")
     print(f"  synthesis a second time {again:.2f} s: {5 / again:.0f} x real time")
     print(f"{options.long:g} s mel: peak memory {peak:.0f} MiB")

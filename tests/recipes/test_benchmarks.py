@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import json
 from pathlib import Path
 
 import corpus
@@ -10,7 +11,18 @@ import numpy as np
 import pytest
 import torch
 
-from recipes.benchmarks import cqt, exported, minutes, pitch_range, separation, serving, streaming, training_step
+from recipes.benchmarks import (
+    cqt,
+    exported,
+    inference,
+    length,
+    minutes,
+    pitch_range,
+    separation,
+    serving,
+    streaming,
+    training_step,
+)
 from vocoders.analysis import MelSpectrogram
 from vocoders.checkpoint import Checkpoint, save_checkpoint
 from vocoders.mel import CONVENTIONS
@@ -80,6 +92,71 @@ def test_exported_runs(capsys: pytest.CaptureFixture, monkeypatch: pytest.Monkey
     last = capsys.readouterr().out.splitlines()[-1].split("|")
     assert last[1].strip() == "HiFi-GAN V2"
     assert float(last[5]) < 1e-4
+
+
+_LOOKS_LIKE_THE_OFFICIAL_ONE = """
+import torch
+from torch import nn
+from torch.nn import functional as F
+class Generator(nn.Module):
+    def __init__(self, h):
+        super().__init__()
+        c = h.upsample_initial_channel
+        self.h, self.conv_pre = h, nn.Conv1d(h.num_mels, c, 7, padding=3)
+        self.ups, self.resblocks = nn.ModuleList(), nn.ModuleList()
+        for rate, size in zip(h.upsample_rates, h.upsample_kernel_sizes):
+            self.ups.append(nn.ConvTranspose1d(c, c // 2, size, rate, (size - rate) // 2))
+            c //= 2
+            for k, dilations in zip(h.resblock_kernel_sizes, h.resblock_dilation_sizes):
+                convs = [nn.Conv1d(c, c, k, padding=d * (k // 2), dilation=d) for d in dilations]
+                self.resblocks.append(nn.ModuleDict({"convs": nn.ModuleList(convs)}))
+        self.conv_post = nn.Conv1d(c, 1, 7, padding=3)
+    def forward(self, x):
+        x = self.conv_pre(x)
+        for i, up in enumerate(self.ups):
+            x = up(F.leaky_relu(x, 0.1))
+            branches = []
+            for block in self.resblocks[i * 2 : i * 2 + 2]:
+                y = x
+                for conv in block["convs"]:
+                    y = y + conv(F.leaky_relu(y, 0.1))
+                branches.append(y)
+            x = sum(branches) / 2
+        return torch.tanh(self.conv_post(F.leaky_relu(x)))
+    def remove_weight_norm(self):
+        pass
+"""
+
+
+def test_inference_compares_both_sides(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    clone = tmp_path / "hifi-gan"
+    clone.mkdir()
+    (clone / "models.py").write_text(_LOOKS_LIKE_THE_OFFICIAL_ONE)
+    sizes = {"resblock": "2", "upsample_rates": [8, 4], "upsample_kernel_sizes": [16, 8]}
+    sizes |= {"upsample_initial_channel": 16, "resblock_kernel_sizes": [3, 5], "resblock_dilation_sizes": [[1, 2]] * 2}
+    mel = {"num_mels": 20, "n_fft": 128, "hop_size": 32, "win_size": 128, "sampling_rate": 8000}
+    mel |= {"fmin": 0, "fmax": 4000}
+    (clone / "config_v3.json").write_text(json.dumps(sizes | mel))
+    given = ["HiFi-GAN V3", "--clones", str(tmp_path), "--seconds", "0.4", "--threads", "1", "--batch", "2"]
+    assert inference.main([*given, "--runs", "0"]) == 0
+    cells = [cell.strip() for cell in capsys.readouterr().out.splitlines()[-1].split("|")[1:-1]]
+    assert cells[:2] == ["HiFi-GAN V3", "2 x 0.4 s"]
+    assert min(float(cell) for cell in cells[2:5]) > 0
+    assert float(cells[5]) > 100
+    with pytest.raises(SystemExit, match="2"):
+        inference.main(["HiFi-GAN V4", *given[1:]])
+    assert "no such generator: HiFi-GAN V4; there are HiFi-GAN V1, " in capsys.readouterr().err
+
+
+def test_length_runs(capsys: pytest.CaptureFixture) -> None:
+    threads = torch.get_num_threads()
+    try:
+        assert length.main(["HiFi-GAN V2", "--seconds", "0.1", "0.2", "--threads", "1"]) == 0
+    finally:
+        torch.set_num_threads(threads)
+    cells = capsys.readouterr().out.splitlines()[-1].split("|")
+    assert cells[1].strip() == "HiFi-GAN V2"
+    assert float(cells[4]) == pytest.approx(float(cells[3]) / float(cells[2]), abs=0.02)
 
 
 def test_minutes_runs(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
