@@ -49,7 +49,10 @@ class Vocoder:
     @property
     def chunk_frames(self) -> int | None:
         """Frames that long utterances are synthesised in at a time; None where only the whole will do."""
-        return None if self.generator.receptive_field is None else self.generator.chunk_frames
+        if self.generator.receptive_field is None:
+            return None
+        # A GPU has no small cache to stay in, but waits for each of many launches.
+        return self.generator.chunk_frames * (1 if self.device.type == "cpu" else 4)
 
     def to(self, device: str | torch.device) -> Vocoder:
         """Move to a device, such as "cuda". Raises VocoderError when it is not there."""
