@@ -14,6 +14,9 @@ from torch.overrides import wrap_torch_function
 from vocoders.stft import reflect_pad
 
 
+Layer = tuple[Tensor, Tensor]  # weight and bias
+
+
 class Standardize(nn.Module):
     """(mel - mean) / scale per mel, (batch, n_mels, frames); statistics of the training data, 0 and 1 unless set."""
 
@@ -147,12 +150,11 @@ class ConvNeXtBlock2d(nn.Module):
             y = reflect_pad_2d(y, *self.reach)
         return self.mix_whole(x, self.dwconv(y).permute(0, 2, 3, 1))
 
-    def mix(self, x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
+    def mix(self, x: Tensor, y: Tensor, first: Layer, second: Layer, out: Tensor | None = None) -> Tensor:
         """x plus what the layers behind the depthwise convolution make of its result y."""
-        first, second = self._folded()
         return torch.add(x, pointwise(self.activation(pointwise(self.norm.standardize(y), *first)), *second), out=out)
 
-    def _folded(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    def _folded(self) -> tuple[Layer, Layer]:
         """Both pointwise layers with the norm's affine transform and the scale gamma: three passes less over x."""
         return (
             (self.pwconv1.weight * self.norm.weight, self.pwconv1.bias + self.pwconv1.weight @ self.norm.bias),
@@ -162,19 +164,21 @@ class ConvNeXtBlock2d(nn.Module):
     @wrap_torch_function(lambda self, x, y: (x, y))
     def mix_whole(self, x: Tensor, y: Tensor) -> Tensor:
         """``mix``; here arrive the pieces of a signal that comes in pieces as well."""
+        layers = self._folded()
         if not _tiled(x):
-            return self.mix(x, y)
+            return self.mix(x, y, *layers)
         for some_x, some_y in zip(x.split(_TILE, 1), y.split(_TILE, 1), strict=True):
-            self.mix(some_x, some_y, out=some_y)
+            self.mix(some_x, some_y, *layers, out=some_y)
         return y
 
     def forward_tiles(self, x: Tensor, out: Tensor) -> Tensor:
         """``forward``, a few frames at a time."""
         frames, size = x.shape[1], max(_TILE, self.reach[0])
         tiles = [slice(begin, min(begin + size, frames)) for begin in range(0, frames, size)]
+        (weight, bias), second = self._folded()
         if self.norm.framewise:
             for tile in tiles:
-                self.mix(x[:, tile], self._convolve(x, tile), out=out[:, tile])
+                self.mix(x[:, tile], self._convolve(x, tile), (weight, bias), second, out=out[:, tile])
             return out
 
         def convolved() -> Iterator[Tensor]:
@@ -183,7 +187,6 @@ class ConvNeXtBlock2d(nn.Module):
                 yield y
 
         mean, scale = self.norm.moments(convolved())
-        (weight, bias), second = self._folded()
         for i in range(x.shape[0]):  # what standardises an utterance goes into the weights as well
             scaled = (weight * scale[i]).to(weight.dtype)
             first = scaled, (bias - scaled.double().sum(1) * mean[i]).to(bias.dtype)
