@@ -13,7 +13,6 @@ from torch.overrides import wrap_torch_function
 
 from vocoders.stft import reflect_pad
 
-
 Layer = tuple[Tensor, Tensor]  # weight and bias
 
 
