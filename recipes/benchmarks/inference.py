@@ -235,7 +235,11 @@ def main(arguments: list[str] | None = None) -> int:
     for label in options.generators or PAIRS:
         for batch in options.batch:
             for seconds in options.seconds:
-                print(row(options, label, batch, seconds), flush=True)
+                try:
+                    print(row(options, label, batch, seconds), flush=True)
+                except FileNotFoundError as error:
+                    print(f"{error}; clones are yours to make, see recipes/benchmarks/public.py", file=sys.stderr)
+                    return 2
     return 0
 
 

@@ -146,6 +146,8 @@ def test_inference_compares_both_sides(tmp_path: Path, capsys: pytest.CaptureFix
     with pytest.raises(SystemExit, match="2"):
         inference.main(["HiFi-GAN V4", *given[1:]])
     assert "no such generator: HiFi-GAN V4; there are HiFi-GAN V1, " in capsys.readouterr().err
+    assert inference.main(["Wavehax v1", *given[1:]]) == 2
+    assert f"no clone at {tmp_path / 'wavehax'}; clones are yours to make" in capsys.readouterr().err
 
 
 def test_length_runs(capsys: pytest.CaptureFixture) -> None:
