@@ -142,12 +142,12 @@ class ConvNeXtBlock2d(nn.Module):
 
     def forward(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         """``out`` may name memory of the size of x for the result."""
-        if _tiled(x):
+        if type(x) is Tensor and _tiled(x):  # the pieces of a signal are of another type
             return self.forward_tiles(x, _memory(x, x.dtype) if out is None else out)
         y = x.permute(0, 3, 1, 2)
         if self.padding_mode == "reflect":
             y = reflect_pad_2d(y, *self.reach)
-        return self.mix_whole(x, self.dwconv(y).permute(0, 2, 3, 1))
+        return self.mix_all(x, self.dwconv(y).permute(0, 2, 3, 1))
 
     def mix(self, x: Tensor, y: Tensor, first: Layer, second: Layer, out: Tensor | None = None) -> Tensor:
         """x plus what the layers behind the depthwise convolution make of its result y."""
@@ -161,8 +161,8 @@ class ConvNeXtBlock2d(nn.Module):
         )
 
     @wrap_torch_function(lambda self, x, y: (x, y))
-    def mix_whole(self, x: Tensor, y: Tensor) -> Tensor:
-        """``mix``; here arrive the pieces of a signal that comes in pieces as well."""
+    def mix_all(self, x: Tensor, y: Tensor) -> Tensor:
+        """``mix`` for a whole signal, or the next piece of one that comes in pieces."""
         layers = self._folded()
         if not _tiled(x):
             return self.mix(x, y, *layers)
@@ -216,9 +216,7 @@ _TILE = 64  # frames
 
 def _tiled(x: Tensor) -> bool:
     """Whether x is to be treated a few frames at a time, which stay in the cache of a CPU."""
-    return (
-        x.device.type == "cpu" and type(x) is Tensor and not (torch.is_grad_enabled() or torch.compiler.is_exporting())
-    )
+    return x.device.type == "cpu" and not (torch.is_grad_enabled() or torch.compiler.is_exporting())
 
 
 def _memory(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -230,9 +228,11 @@ class ConvNeXtBlocks2d(nn.Sequential):
     """``ConvNeXtBlock2d`` one after the other."""
 
     def forward(self, x: Tensor) -> Tensor:
+        if type(x) is not Tensor or not _tiled(x):
+            return super().forward(x)
         spare = None
         for block in self:  # each writes where the one before has read: large memory is slow while it is fresh
-            x, spare = block(x, spare), (x if _tiled(x) and block is not self[0] else None)
+            x, spare = block(x, spare), (None if block is self[0] else x)
         return x
 
 

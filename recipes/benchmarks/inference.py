@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import itertools
 import json
 import multiprocessing
 import statistics
@@ -35,6 +36,7 @@ from torch import Tensor, nn
 from recipes.benchmarks import peak_resident, public
 from vocoders.checkpoint import Checkpoint, save_checkpoint
 from vocoders.importers import import_checkpoint
+from vocoders.inputs import MelWarning
 from vocoders.mel import MelSpec
 from vocoders.models import load
 from vocoders.noise import white_noise
@@ -156,6 +158,7 @@ def public_side(options: argparse.Namespace, label: str, batch: int, seconds: fl
 def our_side(options: argparse.Namespace, label: str, batch: int, seconds: float, folder: Path) -> Iterator[Any]:
     vocoder = load(folder / "ours.safetensors", options.device, options.precision)
     mel, f0, _ = inputs(vocoder.mel_spec, seconds, batch)
+    warnings.simplefilter("ignore", MelWarning)  # the mels are noise
     yield memory(options.device)
     while True:
         yield vocoder(mel, f0)
@@ -171,7 +174,7 @@ def work(side: Callable[..., Iterator[Any]], options: argparse.Namespace, pipe: 
     torch.set_num_threads(options.threads)
     runs = side(options, *case)
     before = next(runs)
-    pipe.send(before)
+    pipe.send("ready")
     while wanted := pipe.recv():
         begin = time.perf_counter()
         audio = next(runs)
@@ -232,14 +235,12 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"{options.device}, {options.threads} threads, {options.precision}, torch {torch.__version__}\n")
     print("| generator | input | public, x real time | ours | ratio | SNR, dB | public, MiB | ours | ratio |")
     print("|---|---|---|---|---|---|---|---|---|")
-    for label in options.generators or PAIRS:
-        for batch in options.batch:
-            for seconds in options.seconds:
-                try:
-                    print(row(options, label, batch, seconds), flush=True)
-                except FileNotFoundError as error:
-                    print(f"{error}; clones are yours to make, see recipes/benchmarks/public.py", file=sys.stderr)
-                    return 2
+    for case in itertools.product(options.generators or PAIRS, options.batch, options.seconds):
+        try:
+            print(row(options, *case), flush=True)
+        except FileNotFoundError as error:
+            print(f"{error}; clones are yours to make, see recipes/benchmarks/public.py", file=sys.stderr)
+            return 2
     return 0
 
 

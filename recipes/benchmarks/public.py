@@ -1,4 +1,4 @@
-"""Training steps of public implementations, taken from clones that the user made: none of their code is here.
+"""Networks and training steps of public implementations, from clones that the user made: none of their code is here.
 
 CLONES is a folder with clones under these names, each only needed for its own rows: hifi-gan (jik876), wavehax
 (chomeyama), ParallelWaveGAN (kan-bayashi), iSTFTNet-pytorch (rishikksh20), Amphion (open-mmlab), nnAudio (KinWaiCheuk).

@@ -15,12 +15,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
+from vocoders.bench import median_time
+from vocoders.checkpoint import Checkpoint
 from vocoders.design import macs_per_second
 from vocoders.generators import build_generator
 from vocoders.generators.hifigan import HIFIGAN_CONFIGS
@@ -29,6 +31,7 @@ from vocoders.generators.parallel_wavegan import PARALLEL_WAVEGAN_CONFIGS
 from vocoders.generators.wavehax import WAVEHAX_CONFIGS
 from vocoders.mel import CONVENTIONS, MelSpec
 from vocoders.models import load
+from vocoders.vocoder import Vocoder
 
 # Does what ``vocode in.npz -o out.wav`` does, with a clock between its parts.
 _TIMED = """
@@ -92,16 +95,11 @@ def generators_table(seconds: float = 2.0, runs: int = 5) -> str:
     """Parameters, GMAC per second of audio and speed of every published configuration, in Markdown."""
     rows = ["| generator | parameters | GMAC/s | x real time |", "|---|---|---|---|"]
     for label, (name, config, convention) in published().items():
-        model = build_generator(name, config, convention).eval()
+        model = build_generator(name, config, convention)
+        vocoder = Vocoder(Checkpoint(convention, model))
         frames = round(seconds * convention.sample_rate / convention.hop_length)
-        mel, f0 = torch.full((1, convention.n_mels, frames), -5.0), torch.full((1, 1, frames), 150.0)
-        times = []
-        with torch.inference_mode():
-            for _ in range(runs + 1):
-                begin = time.perf_counter()
-                model(mel, f0=f0)
-                times.append(time.perf_counter() - begin)
-        speed = seconds / statistics.median(times[1:])
+        mel, f0 = np.full((convention.n_mels, frames), -5.0), np.full(frames, 150.0)
+        speed = seconds / median_time(partial(vocoder, mel, f0), runs)
         count = sum(p.numel() for p in model.parameters()) / 1e6
         rows.append(f"| {label} | {count:.2f} M | {macs_per_second(model) / 1e9:.2f} | {speed:.1f} |")
     return "\n".join(rows)

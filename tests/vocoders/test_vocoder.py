@@ -257,3 +257,11 @@ def test_unknown_devices(voc: Vocoder) -> None:
     if not torch.cuda.is_available():
         with pytest.raises(VocoderError, match="device 'cuda' cannot be used here"):
             voc.to("cuda")
+
+
+def test_a_gpu_takes_longer_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    voc = Vocoder(models.checkpoint())
+    before = voc.chunk_frames
+    assert before == voc.generator.chunk_frames
+    monkeypatch.setattr(Vocoder, "device", torch.device("cuda"))
+    assert voc.chunk_frames == 4 * before
