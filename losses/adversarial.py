@@ -13,12 +13,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from losses.discriminators.base import Judgement
+from losses.discriminators.base import DiscriminatorOutput
 
 Objective = Literal["lsgan", "hinge"]
 
 
-def discriminator_loss(real: Sequence[Judgement], fake: Sequence[Judgement], objective: Objective = "lsgan") -> Tensor:
+def discriminator_loss(
+    real: Sequence[DiscriminatorOutput], fake: Sequence[DiscriminatorOutput], objective: Objective = "lsgan"
+) -> Tensor:
     """What the discriminator minimises: float32 scalar.
 
     lsgan: mean (1 - D(real))^2 + mean D(fake)^2 (Mao et al. 2017; HiFi-GAN, equation 1).
@@ -34,7 +36,7 @@ def discriminator_loss(real: Sequence[Judgement], fake: Sequence[Judgement], obj
     return torch.stack(terms).sum()
 
 
-def generator_loss(fake: Sequence[Judgement], objective: Objective = "lsgan") -> Tensor:
+def generator_loss(fake: Sequence[DiscriminatorOutput], objective: Objective = "lsgan") -> Tensor:
     """What the generator minimises: float32 scalar.
 
     lsgan: mean (1 - D(fake))^2 (HiFi-GAN, equation 2). hinge: mean -D(fake).
@@ -43,7 +45,7 @@ def generator_loss(fake: Sequence[Judgement], objective: Objective = "lsgan") ->
     return torch.stack([(1 - s).square().mean() if objective == "lsgan" else -s.mean() for s in scores]).sum()
 
 
-def feature_matching(fake: Sequence[Judgement], real: Sequence[Judgement]) -> Tensor:
+def feature_matching(fake: Sequence[DiscriminatorOutput], real: Sequence[DiscriminatorOutput]) -> Tensor:
     """Mean absolute difference of feature maps, summed over layers: float32 scalar (HiFi-GAN, equation 4).
 
     No gradient goes to the features of ``real``.

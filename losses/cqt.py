@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vocoders.dsp.stft import full_precision
 from vocoders.errors import VocoderError
-from vocoders.stft import full_precision
 
 LOWEST = 32.703196  # Hz, the note C1
 # Beyond this many bandwidths (sample_rate / kernel length) above its centre, the spectrum of a Hann window is below

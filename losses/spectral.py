@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vocoders.analysis import MelSpectrogram
-from vocoders.mel import MelSpec
-from vocoders.stft import STFT
+from vocoders.dsp.log_mel import LogMelSpectrogram
+from vocoders.dsp.mel import MelConfig
+from vocoders.dsp.stft import STFT
 
 RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))
 MEL_SCALES = ((32, 5), (64, 10), (128, 20), (256, 40), (512, 80), (1024, 160), (2048, 320))
@@ -64,13 +64,13 @@ class MelLoss(nn.Module):
     """Mean absolute difference of two log-mels (HiFi-GAN, Kong et al. 2020, arXiv 2010.05646, equation 3).
 
     Args:
-        mel_spec: any convention; HiFi-GAN and Wavehax take the model's own with fmax at half the sample rate, which is
-            ``full_band(mel_spec)``.
+        mel_config: any; HiFi-GAN and Wavehax take the model's own with fmax at half the sample rate, which is
+            ``full_band(mel_config)``.
     """
 
-    def __init__(self, mel_spec: MelSpec) -> None:
+    def __init__(self, mel_config: MelConfig) -> None:
         super().__init__()
-        self.mel = MelSpectrogram(mel_spec)
+        self.mel = LogMelSpectrogram(mel_config)
 
     def forward(self, fake: Tensor, real: Tensor) -> Tensor:
         """fake, real: audio (..., samples) of equal shape -> float32 scalar."""
@@ -86,9 +86,9 @@ class MelLoss(nn.Module):
         return F.l1_loss(fake, real)
 
 
-def full_band(spec: MelSpec) -> MelSpec:
-    """The convention with its filters spread up to half the sample rate."""
-    return spec.model_copy(update={"fmax": spec.sample_rate / 2})
+def full_band(mel_config: MelConfig) -> MelConfig:
+    """The mel config with its filters spread up to half the sample rate."""
+    return mel_config.model_copy(update={"fmax": mel_config.sample_rate / 2})
 
 
 class MultiScaleMelLoss(nn.Module):
@@ -105,8 +105,8 @@ class MultiScaleMelLoss(nn.Module):
     def __init__(self, sample_rate: int, scales: Sequence[tuple[int, int]] = MEL_SCALES) -> None:
         super().__init__()
         self.mels = nn.ModuleList(
-            MelSpectrogram(
-                MelSpec(
+            LogMelSpectrogram(
+                MelConfig(
                     sample_rate=sample_rate,
                     n_fft=window,
                     hop_length=window // 4,

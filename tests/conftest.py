@@ -1,19 +1,17 @@
-import sys
 from functools import cache
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # signals.py
-import models
-from exported import Exported
+from tests.support import models
+from tests.support.exported import Exported
 
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """The small model of a generator's name, exported. Each once in a session: it takes seconds."""
-    from vocoders.export import export_onnx
-    from vocoders.onnx_vocoder import OnnxVocoder
+    from vocoders.onnx.export import export_onnx
+    from vocoders.onnx.vocoder import OnnxVocoder
 
     @cache
     def make(name: str) -> OnnxVocoder:
@@ -27,7 +25,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 @pytest.fixture(scope="session")
 def voice_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built-in voice, exported as the README does it."""
-    from vocoders.cli import vocoders
+    from vocoders.cli.vocoders import vocoders
 
     path = tmp_path_factory.mktemp("voice") / "voice.onnx"
     assert vocoders(["export", "-o", str(path)]) == 0

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.support import ROOT
 from vocoders import load
-from vocoders.cli import vocode
-from vocoders.mel import CONVENTIONS
+from vocoders.cli.vocode import vocode
+from vocoders.dsp.mel import MEL_CONFIGS
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
@@ -40,10 +40,18 @@ def test_the_table_of_conventions() -> None:
     rows = re.findall(
         r"^\| `([\w-]+)` \| (\d+) \| (\d+) / (\d+) / (\d+) \| (\d+) \| (\d+)-(\d+) \|", README, re.MULTILINE
     )
-    assert {row[0] for row in rows} == set(CONVENTIONS)
+    assert {row[0] for row in rows} == set(MEL_CONFIGS)
     for name, *figures in rows:
-        spec = CONVENTIONS[name]
-        expected = [spec.sample_rate, spec.n_fft, spec.hop_length, spec.win_length, spec.n_mels, spec.fmin, spec.fmax]
+        mel_config = MEL_CONFIGS[name]
+        expected = [
+            mel_config.sample_rate,
+            mel_config.n_fft,
+            mel_config.hop_length,
+            mel_config.win_length,
+            mel_config.n_mels,
+            mel_config.fmin,
+            mel_config.fmax,
+        ]
         assert [int(figure) for figure in figures] == expected
 
 
@@ -62,7 +70,7 @@ def test_the_export_section_runs(voice_onnx: Path, tmp_path: Path, monkeypatch: 
     assert names["used_f0"].shape == (1, 1, names["mel"].shape[1])
     # With the same noise it is what load gives.
     noise = names["inputs"]["noise"][0, 0]
-    monkeypatch.setattr("vocoders.onnx_vocoder.white_noise", lambda start, stop, seed: noise[start:stop])
+    monkeypatch.setattr("vocoders.onnx.vocoder.white_noise", lambda start, stop, seed: noise[start:stop])
     np.testing.assert_allclose(names["audio"][0, 0], load("voice.onnx")(names["mel"]), atol=1e-5)
 
 
@@ -81,7 +89,7 @@ def test_options_that_it_names_exist(capsys: pytest.CaptureFixture) -> None:
         vocode(["--help"])
     assert stopped.value.code == 0
     help_text = capsys.readouterr().out
-    for option in ("--f0", "--seed", "--device", "--mel-convention", "--raw-mel"):
+    for option in ("--f0", "--seed", "--device", "--mel-config", "--raw-mel"):
         assert option in README
         assert option in help_text
 

@@ -10,20 +10,20 @@ import httpx
 import numpy as np
 import pytest
 import soundfile
-from server import serving
 
-from vocoders.cli import vocoders
-from vocoders.models import load
-from vocoders.server.voices import load_voices
+from tests.support import ROOT
+from tests.support.server import serving
+from vocoders.cli.vocoders import vocoders
+from vocoders.pretrained import load
+from vocoders.server.registry import load_models
 
-ROOT = Path(__file__).parents[1]
 DOCS = (ROOT / "docs" / "serving.md").read_text()
 README = (ROOT / "README.md").read_text()
 
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[httpx.Client]:
-    with serving(*load_voices([], "cpu").values()) as client:
+    with serving(*load_models([], "cpu").values()) as client:
         yield client
 
 

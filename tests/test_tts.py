@@ -10,18 +10,17 @@ import h5py
 import librosa
 import numpy as np
 import pytest
-import signals
 import torch
 from safetensors.torch import save_file
 
-from recipes.recipe import load_recipe
-from vocoders import MelMismatch, MelSpec
-from vocoders.analysis import MelSpectrogram
-from vocoders.cli import vocoders as vocoders_command
+from recipes.training.recipe import load_recipe
+from tests.support import ROOT, signals
+from vocoders import MelConfig, MelMismatch
+from vocoders.cli.vocoders import vocoders as vocoders_command
+from vocoders.dsp.log_mel import LogMelSpectrogram
+from vocoders.dsp.mel import MEL_CONFIGS, convert_mel
 from vocoders.generators import build_generator
-from vocoders.mel import CONVENTIONS, convert_mel
 
-ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "tts.md").read_text()
 SIZES = {"channels": 16, "resblock_kernel_sizes": [3], "resblock_dilations": [[1, 3]]}
 LJ_SPEECH = (22050, 1024, 256, 1024, 0, 8000)
@@ -81,12 +80,12 @@ def check(mel: object, audio: object, expected: np.ndarray, hop: int) -> None:
     assert sound.std() > 1e-4
 
 
-def hifigan(upsample_rates: tuple[int, ...], convention: str, names: dict[str, str]) -> dict[str, torch.Tensor]:
+def hifigan(upsample_rates: tuple[int, ...], mel_config: str, names: dict[str, str]) -> dict[str, torch.Tensor]:
     """Weights of a small HiFi-GAN under another project's names, with numbers of a size that keeps a signal alive."""
     source = torch.Generator().manual_seed(0)
     sizes = SIZES | {"upsample_rates": upsample_rates, "upsample_kernel_sizes": doubled(upsample_rates)}
     weights = {}
-    for key, value in build_generator("hifigan", sizes, CONVENTIONS[convention]).state_dict().items():
+    for key, value in build_generator("hifigan", sizes, MEL_CONFIGS[mel_config]).state_dict().items():
         for pattern, replacement in names.items():
             key = re.sub(pattern, replacement, key)
         if value.dim() == 3:
@@ -100,7 +99,7 @@ def doubled(rates: tuple[int, ...]) -> list[int]:
     return [2 * rate for rate in rates]
 
 
-def transformers_vocoder(upsample_rates: tuple[int, ...], convention: str, **config: object) -> dict[str, torch.Tensor]:
+def transformers_vocoder(upsample_rates: tuple[int, ...], mel_config: str, **config: object) -> dict[str, torch.Tensor]:
     """What SpeechT5HifiGan and FastSpeech2ConformerHifiGan write, the same for both; config.json is written."""
     names = {r"^trunk\.": "", r"^ups\.": "upsampler.", r"^resblocks\.(\d+)\.0\.": r"resblocks.\1."}
     config |= {"model_in_dim": 80, "upsample_initial_channel": 16, "leaky_relu_slope": 0.1}
@@ -108,7 +107,7 @@ def transformers_vocoder(upsample_rates: tuple[int, ...], convention: str, **con
     config |= {"resblock_kernel_sizes": [3], "resblock_dilation_sizes": [[1, 3]]}
     Path("config.json").write_text(json.dumps(config))
     statistics = {"mean": torch.tensor(MEAN).float(), "scale": torch.tensor(STD).float()}
-    return hifigan(upsample_rates, convention, names) | statistics
+    return hifigan(upsample_rates, mel_config, names) | statistics
 
 
 @pytest.fixture(autouse=True)
@@ -116,7 +115,7 @@ def _work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-pytestmark = pytest.mark.filterwarnings("error::vocoders.inputs.MelWarning")
+pytestmark = pytest.mark.filterwarnings("error::vocoders.errors.MelWarning")
 
 
 def test_matcha() -> None:
@@ -181,7 +180,9 @@ def test_coqui(normalisation: str) -> None:
     # Range normalisation ends 100 dB below its top, which is 20 dB: a floor of 1e-4.
     floor = 1e-4 if ap.log_func == "np.log10" else 1e-5
     check(left["mel"], left["audio"], np.log(np.maximum(linear, floor)), 256)
-    assert left["spec"] == MelSpec.parse(f"hifigan-22k:floor=1e-8,log={'ln' if ap.log_func == 'np.log' else 'log10'}")
+    assert left["mel_config"] == MelConfig.parse(
+        f"hifigan-22k:floor=1e-8,log={'ln' if ap.log_func == 'np.log' else 'log10'}"
+    )
 
 
 def test_coqui_with_another_band_is_refused() -> None:
@@ -223,7 +224,7 @@ def test_espnet2(normalises: bool) -> None:
     at_once, from_files = run("ESPnet2", text2speech=Text2Speech())
     check(at_once["mel"], at_once["audio"], expected, 300)
     check(from_files["mel"], from_files["audio"], expected, 300)
-    assert at_once["spec"] == CONVENTIONS["espnet-24k"]
+    assert at_once["mel_config"] == MEL_CONFIGS["espnet-24k"]
     np.testing.assert_allclose(at_once["voc"].generator.standardize.mean[:, 0], MEAN, rtol=1e-6)
 
     Text2Speech.feats_extract.fmax = None
@@ -258,15 +259,15 @@ def test_fastspeech2conformer() -> None:
 
 def test_half_a_hop_is_all_between_tacotron2_and_hifigan() -> None:
     """As the page says: of audio that comes half a hop later, the one's mel is the other's; yet it is not converted."""
-    early, late = CONVENTIONS["tacotron2-22k"], CONVENTIONS["hifigan-22k"]
+    early, late = MEL_CONFIGS["tacotron2-22k"], MEL_CONFIGS["hifigan-22k"]
     assert set(early.differences(late)) == {"padding", "epsilon"}
     with pytest.raises(MelMismatch, match="padding center against same"):
         convert_mel(torch.zeros(80, 4), early, late)
     audio = torch.from_numpy(np.concatenate([signals.voice(22050), signals.noise(22050) / 1000]))
     later_audio = torch.cat([torch.zeros(128, dtype=torch.float64), audio])
     mel, later_mel = (
-        MelSpectrogram(spec.model_copy(update={"floor": 1e-20}), torch.float64)(sound).exp()
-        for spec, sound in ((early, audio), (late, later_audio))
+        LogMelSpectrogram(mel_config.model_copy(update={"floor": 1e-20}), torch.float64)(sound).exp()
+        for mel_config, sound in ((early, audio), (late, later_audio))
     )
     inner = slice(3, later_mel.shape[1] - 3)  # the ends mirror different samples
     difference = later_mel[:, inner] - mel[:, inner]
@@ -279,7 +280,7 @@ def test_every_convention_of_the_page_is_one() -> None:
     named = set(re.findall(r"\b[a-z][a-z0-9-]*-\d+k(?::[\w=,.-]*\w)?", PAGE))
     assert len(named) >= 7
     for name in named:
-        MelSpec.parse(name)
+        MelConfig.parse(name)
 
 
 def test_what_it_links_exists() -> None:
@@ -291,7 +292,7 @@ def test_what_it_links_exists() -> None:
 
 
 def test_the_commands_that_train() -> None:
-    ((_, text),) = blocks("No vocoder for a convention")
+    ((_, text),) = blocks("No vocoder for a mel config")
     commands = [shlex.split(line) for line in text.splitlines()]
     assert len(commands) == 2
     for python, flag, module, recipe_file, *options in commands:

@@ -7,35 +7,60 @@ audio = voc(mel)               # (n_mels, frames) -> (frames * hop_length,)
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vocoders.analysis import MelSpectrogram
-    from vocoders.errors import MelMismatch, VocoderError
-    from vocoders.mel import MelSpec
-    from vocoders.models import load
-    from vocoders.onnx_vocoder import OnnxVocoder
-    from vocoders.stream import Stream
-    from vocoders.vocoder import Vocoder
+    from vocoders.dsp.log_mel import LogMelSpectrogram
+    from vocoders.dsp.mel import MEL_CONFIGS, MelConfig
+    from vocoders.errors import CheckpointError, MelMismatch, MelWarning, VocoderError
+    from vocoders.inference.stream import Stream
+    from vocoders.inference.vocoder import Vocoder
+    from vocoders.onnx.vocoder import OnnxVocoder
+    from vocoders.pretrained import list_voices, load
 
-__all__ = ["MelMismatch", "MelSpec", "MelSpectrogram", "OnnxVocoder", "Stream", "Vocoder", "VocoderError", "load"]
-
-_HOMES = {
+_MODULES = {
+    "CheckpointError": "vocoders.errors",
+    "LogMelSpectrogram": "vocoders.dsp.log_mel",
+    "MEL_CONFIGS": "vocoders.dsp.mel",
+    "MelConfig": "vocoders.dsp.mel",
     "MelMismatch": "vocoders.errors",
+    "MelWarning": "vocoders.errors",
+    "OnnxVocoder": "vocoders.onnx.vocoder",
+    "Stream": "vocoders.inference.stream",
+    "Vocoder": "vocoders.inference.vocoder",
     "VocoderError": "vocoders.errors",
-    "MelSpec": "vocoders.mel",
-    "MelSpectrogram": "vocoders.analysis",
-    "OnnxVocoder": "vocoders.onnx_vocoder",
-    "Stream": "vocoders.stream",
-    "Vocoder": "vocoders.vocoder",
-    "load": "vocoders.models",
+    "list_voices": "vocoders.pretrained",
+    "load": "vocoders.pretrained",
 }
+
+__all__ = [
+    "MEL_CONFIGS",
+    "CheckpointError",
+    "LogMelSpectrogram",
+    "MelConfig",
+    "MelMismatch",
+    "MelWarning",
+    "OnnxVocoder",
+    "Stream",
+    "Vocoder",
+    "VocoderError",
+    "__version__",
+    "list_voices",
+    "load",
+]
 
 
 def __getattr__(name: str) -> Any:
     """Import on first use, so that ``vocode --help`` does not wait for torch."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'vocoders' has no attribute '{name}'")
-    from importlib import import_module
+    if name == "__version__":
+        from importlib.metadata import version
 
-    return getattr(import_module(_HOMES[name]), name)
+        return version("vocoders")
+    if name not in _MODULES:
+        raise AttributeError(f"module 'vocoders' has no attribute '{name}'")
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -18,12 +18,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vocoders.config import bind
+from vocoders.dsp.mel import MelConfig
 from vocoders.errors import CheckpointError, VocoderError
-from vocoders.files import replacing
+from vocoders.f0_estimator import F0Estimator, F0EstimatorConfig
+from vocoders.files import atomic_write
 from vocoders.generators import build_generator, generator_name
 from vocoders.generators.base import Generator
-from vocoders.mel import MelSpec
-from vocoders.pitch import PitchConfig, PitchEstimator
 
 VERSION = "1"
 
@@ -32,9 +32,9 @@ VERSION = "1"
 class Checkpoint:
     """What a checkpoint holds. ``training`` is free-form JSON: the recipe, steps, data, figures."""
 
-    mel_spec: MelSpec
+    mel_config: MelConfig
     generator: Generator | None = None
-    pitch: PitchEstimator | None = None
+    f0_estimator: F0Estimator | None = None
     training: dict[str, Any] = field(default_factory=dict)
 
 
@@ -43,7 +43,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     header = {
         "format": "vocoders",
         "version": VERSION,
-        "mel_spec": checkpoint.mel_spec.model_dump_json(),
+        "mel_spec": checkpoint.mel_config.model_dump_json(),
         "training": json.dumps(checkpoint.training),
     }
     tensors: dict[str, Tensor] = {}
@@ -51,11 +51,11 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         config = checkpoint.generator.config.model_dump(mode="json")
         header["generator"] = json.dumps({"name": generator_name(checkpoint.generator), "config": config})
         tensors |= {f"generator.{key}": value for key, value in checkpoint.generator.state_dict().items()}
-    if checkpoint.pitch is not None:
-        header["pitch"] = checkpoint.pitch.config.model_dump_json()
-        tensors |= {f"pitch.{key}": value for key, value in checkpoint.pitch.state_dict().items()}
+    if checkpoint.f0_estimator is not None:
+        header["pitch"] = checkpoint.f0_estimator.config.model_dump_json()
+        tensors |= {f"pitch.{key}": value for key, value in checkpoint.f0_estimator.state_dict().items()}
     tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    with replacing(path) as partial:
+    with atomic_write(path) as partial:
         save_file(tensors, partial, header)
 
 
@@ -71,7 +71,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         with safe_open(path, framework="pt") as file:
             checkpoint = _describe(path, file.metadata() or {})
-            models = {"generator": checkpoint.generator, "pitch": checkpoint.pitch}
+            models = {"generator": checkpoint.generator, "pitch": checkpoint.f0_estimator}
             present = {name: model for name, model in models.items() if model is not None}
             wanted = {f"{name}.{key}" for name, model in present.items() for key in model.state_dict()}
             _check_keys(path, wanted, set(file.keys()))
@@ -98,14 +98,14 @@ def _describe(path: Path, header: dict[str, str]) -> Checkpoint:
     try:
         keys = ("mel_spec", "training", "generator", "pitch")
         parts = {key: json.loads(header[key]) for key in keys if key in header}
-        spec = bind(MelSpec, parts["mel_spec"], "mel_spec")
-        checkpoint = Checkpoint(spec, training=dict(parts.get("training", {})))
+        mel_config = bind(MelConfig, parts["mel_spec"], "mel_config")
+        checkpoint = Checkpoint(mel_config, training=dict(parts.get("training", {})))
         with torch.device("meta"):  # shapes only
             if "generator" in parts:
                 name, config = parts["generator"]["name"], parts["generator"]["config"]
-                checkpoint.generator = build_generator(name, config, spec)
+                checkpoint.generator = build_generator(name, config, mel_config)
             if "pitch" in parts:
-                checkpoint.pitch = PitchEstimator(bind(PitchConfig, parts["pitch"], "pitch"), spec)
+                checkpoint.f0_estimator = F0Estimator(bind(F0EstimatorConfig, parts["pitch"], "pitch"), mel_config)
     except VocoderError as error:
         raise CheckpointError(f"the header of {path} describes a model that cannot be built: {error}") from None
     except (LookupError, TypeError, AttributeError, ValueError, RecursionError, ArithmeticError, RuntimeError) as error:

@@ -6,8 +6,12 @@ class VocoderError(ValueError):
 
 
 class MelMismatch(VocoderError):
-    """A mel-spectrogram was made with another convention than the model expects."""
+    """A mel-spectrogram was made with another mel config than the model expects."""
 
 
 class CheckpointError(VocoderError):
     """A file is not a checkpoint of this package, or is damaged."""
+
+
+class MelWarning(UserWarning):
+    """The values of a mel hardly come from the mel config it is taken for."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from losses.discriminators.base import Discriminator, Judgement
+from losses.discriminators.base import Discriminator, DiscriminatorOutput
 from losses.discriminators.multi_period import MultiPeriodDiscriminator
 from losses.discriminators.multi_resolution import MultiResolutionDiscriminator
 from losses.discriminators.multi_scale import MultiScaleDiscriminator
@@ -13,7 +13,7 @@ from losses.discriminators.multi_scale_subband_cqt import MultiScaleSubbandCQTDi
 from losses.discriminators.parallel_wavegan import ParallelWaveGANDiscriminator
 from vocoders.config import build
 
-__all__ = ["DISCRIMINATORS", "Discriminator", "Judgement", "build_discriminator"]
+__all__ = ["DISCRIMINATORS", "Discriminator", "DiscriminatorOutput", "build_discriminator"]
 
 DISCRIMINATORS: dict[str, type[Discriminator]] = {
     "multi-period": MultiPeriodDiscriminator,

@@ -11,7 +11,7 @@ from vocoders.config import Config
 from vocoders.errors import VocoderError
 
 
-class Judgement(NamedTuple):
+class DiscriminatorOutput(NamedTuple):
     """What one sub-discriminator says of a signal."""
 
     scores: Tensor
@@ -42,10 +42,10 @@ class Discriminator(nn.Module, ABC):
         return 1
 
     @abstractmethod
-    def judge(self, audio: Tensor) -> list[Judgement]:
+    def judge(self, audio: Tensor) -> list[DiscriminatorOutput]:
         """What ``forward`` does once the audio is checked."""
 
-    def forward(self, audio: Tensor) -> list[Judgement]:
+    def forward(self, audio: Tensor) -> list[DiscriminatorOutput]:
         """Judge one signal.
 
         Args:

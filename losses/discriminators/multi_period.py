@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from losses.discriminators.base import Discriminator, Judgement
+from losses.discriminators.base import Discriminator, DiscriminatorOutput
 from vocoders.config import Channels, Config, Count
-from vocoders.stft import reflect_pad
+from vocoders.dsp.stft import reflect_pad
 
 
 class MultiPeriodConfig(Config):
@@ -33,7 +33,7 @@ class PeriodDiscriminator(nn.Module):
             before = after
         self.conv_post = weight_norm(nn.Conv2d(before, 1, (3, 1), padding=(1, 0)))
 
-    def forward(self, audio: Tensor) -> Judgement:
+    def forward(self, audio: Tensor) -> DiscriminatorOutput:
         """(batch, 1, samples) -> scores (batch, patches)"""
         x = reflect_pad(audio, 0, -audio.shape[-1] % self.period).unflatten(-1, (-1, self.period))
         feature_maps = []
@@ -41,7 +41,7 @@ class PeriodDiscriminator(nn.Module):
             x = F.leaky_relu(conv(x), 0.1)
             feature_maps.append(x)
         x = self.conv_post(x)
-        return Judgement(x.flatten(1), [*feature_maps, x])
+        return DiscriminatorOutput(x.flatten(1), [*feature_maps, x])
 
 
 class MultiPeriodDiscriminator(Discriminator):
@@ -51,5 +51,5 @@ class MultiPeriodDiscriminator(Discriminator):
         super().__init__(config, sample_rate)
         self.discriminators = nn.ModuleList(PeriodDiscriminator(p, config.channels) for p in config.periods)
 
-    def judge(self, audio: Tensor) -> list[Judgement]:
+    def judge(self, audio: Tensor) -> list[DiscriminatorOutput]:
         return [discriminator(audio) for discriminator in self.discriminators]

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from losses.discriminators.base import Discriminator, Judgement
+from losses.discriminators.base import Discriminator, DiscriminatorOutput
 from vocoders.config import Channels, Config, FFTSize
-from vocoders.stft import STFT
+from vocoders.dsp.stft import STFT
 
 # Kernel and stride of each layer, over frequency and time.
 _LAYERS = (
@@ -43,14 +43,14 @@ class SpectrogramDiscriminator(nn.Module):
         )
         self.conv_post = weight_norm(nn.Conv2d(channels, 1, 1))
 
-    def forward(self, audio: Tensor) -> Judgement:
+    def forward(self, audio: Tensor) -> DiscriminatorOutput:
         """(batch, 1, samples) -> scores (batch, 1, bands, patches)"""
         x = F.leaky_relu(self.conv_pre(self.stft(audio).abs()), 0.1)
         feature_maps = []
         for conv in self.convs:
             x = F.leaky_relu(conv(x), 0.1)
             feature_maps.append(x)
-        return Judgement(self.conv_post(x), feature_maps)
+        return DiscriminatorOutput(self.conv_post(x), feature_maps)
 
 
 class MultiResolutionDiscriminator(Discriminator):
@@ -62,5 +62,5 @@ class MultiResolutionDiscriminator(Discriminator):
             SpectrogramDiscriminator(n_fft, n_fft // config.overlap, config.channels) for n_fft in config.n_ffts
         )
 
-    def judge(self, audio: Tensor) -> list[Judgement]:
+    def judge(self, audio: Tensor) -> list[DiscriminatorOutput]:
         return [discriminator(audio) for discriminator in self.discriminators]

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
-from losses.discriminators.base import Discriminator, Judgement
+from losses.discriminators.base import Discriminator, DiscriminatorOutput
 from vocoders.config import Channels, Config, Count
 
 # Kernel, stride and groups of each layer.
@@ -41,14 +41,14 @@ class ScaleDiscriminator(nn.Module):
             before = after
         self.conv_post = norm(nn.Conv1d(before, 1, 3, padding=1))
 
-    def forward(self, audio: Tensor) -> Judgement:
+    def forward(self, audio: Tensor) -> DiscriminatorOutput:
         """(batch, 1, samples) -> scores (batch, patches)"""
         x, feature_maps = audio, []
         for conv in self.convs:
             x = F.leaky_relu(conv(x), 0.1)
             feature_maps.append(x)
         x = self.conv_post(x)
-        return Judgement(x.flatten(1), [*feature_maps, x])
+        return DiscriminatorOutput(x.flatten(1), [*feature_maps, x])
 
 
 class MultiScaleDiscriminator(Discriminator):
@@ -60,7 +60,7 @@ class MultiScaleDiscriminator(Discriminator):
             ScaleDiscriminator(config.channels, use_spectral_norm=i == 0) for i in range(config.scales)
         )
 
-    def judge(self, audio: Tensor) -> list[Judgement]:
+    def judge(self, audio: Tensor) -> list[DiscriminatorOutput]:
         judgements = []
         for i, discriminator in enumerate(self.discriminators):
             if i:

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from losses.discriminators.base import Discriminator, Judgement
+from losses.discriminators.base import Discriminator, DiscriminatorOutput
 from vocoders.config import Channels, Config, Count, FFTSize
-from vocoders.stft import full_precision
+from vocoders.dsp.stft import full_precision
 
 
 class MultiScaleSTFTConfig(Config):
@@ -43,13 +43,13 @@ class ComplexSpectrogramTrunk(nn.Module):
         self.convs.append(weight_norm(nn.Conv2d(channels, channels, 3, padding=1)))
         self.conv_post = weight_norm(nn.Conv2d(channels, 1, 3, padding=1))
 
-    def forward(self, x: Tensor) -> Judgement:
+    def forward(self, x: Tensor) -> DiscriminatorOutput:
         """(batch, 2, frames, bins) -> scores (batch, 1, frames, bands)"""
         feature_maps = []
         for conv in self.convs:
             x = F.leaky_relu(conv(x), self.slope)
             feature_maps.append(x)
-        return Judgement(self.conv_post(x), feature_maps)
+        return DiscriminatorOutput(self.conv_post(x), feature_maps)
 
 
 class STFTDiscriminator(nn.Module):
@@ -64,7 +64,7 @@ class STFTDiscriminator(nn.Module):
         self.register_buffer("window", window / window.square().sum().sqrt(), persistent=False)
         self.trunk = ComplexSpectrogramTrunk(channels, dilations, slope=0.2)
 
-    def forward(self, audio: Tensor) -> Judgement:
+    def forward(self, audio: Tensor) -> DiscriminatorOutput:
         """(batch, 1, samples) -> scores (batch, 1, frames, bands)"""
         with full_precision(audio):
             frames = audio.squeeze(1).float().unfold(-1, self.n_fft, self.hop_length)
@@ -89,5 +89,5 @@ class MultiScaleSTFTDiscriminator(Discriminator):
     def min_samples(self) -> int:
         return self._min_samples
 
-    def judge(self, audio: Tensor) -> list[Judgement]:
+    def judge(self, audio: Tensor) -> list[DiscriminatorOutput]:
         return [discriminator(audio) for discriminator in self.discriminators]

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from losses.cqt import CQT
-from losses.discriminators.base import Discriminator, Judgement
+from losses.discriminators.base import Discriminator, DiscriminatorOutput
 from losses.discriminators.multi_scale_stft import ComplexSpectrogramTrunk
 from vocoders.config import Channels, Config, Count
 
@@ -58,7 +58,7 @@ class SubbandCQTDiscriminator(nn.Module):
         self.conv_octaves = nn.Conv2d(planes, planes, (3, 9), padding=(1, 4), groups=cqt.n_octaves)
         self.trunk = ComplexSpectrogramTrunk(channels, dilations, slope=0.1)
 
-    def forward(self, audio: Tensor) -> Judgement:
+    def forward(self, audio: Tensor) -> DiscriminatorOutput:
         """(batch, 1, samples) -> scores (batch, 1, frames, bands)"""
         octaves = (-1, self.cqt.bins_per_octave)
         x = torch.view_as_real(self.cqt(audio.squeeze(1)))  # (batch, bins, frames, 2)
@@ -96,7 +96,7 @@ class MultiScaleSubbandCQTDiscriminator(Discriminator):
     def min_samples(self) -> int:
         return self._min_samples
 
-    def judge(self, audio: Tensor) -> list[Judgement]:
+    def judge(self, audio: Tensor) -> list[DiscriminatorOutput]:
         if self.oversampling > 1:
             from torchaudio.functional import resample
 

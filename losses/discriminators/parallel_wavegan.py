@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from losses.discriminators.base import Discriminator, Judgement
+from losses.discriminators.base import Discriminator, DiscriminatorOutput
 from vocoders.config import Channels, Config
 
 
@@ -41,9 +41,9 @@ class ParallelWaveGANDiscriminator(Discriminator):
             self.convs.append(weight_norm(initialized(conv)))
         self.conv_post = weight_norm(initialized(nn.Conv1d(config.channels, 1, 3, padding=1)))
 
-    def judge(self, audio: Tensor) -> list[Judgement]:
+    def judge(self, audio: Tensor) -> list[DiscriminatorOutput]:
         x, feature_maps = audio, []
         for conv in self.convs:
             x = F.leaky_relu(conv(x), 0.2)
             feature_maps.append(x)
-        return [Judgement(self.conv_post(x), feature_maps)]
+        return [DiscriminatorOutput(self.conv_post(x), feature_maps)]

@@ -21,28 +21,28 @@ import torch
 
 from recipes.benchmarks.vocode import published
 from vocoders.checkpoint import Checkpoint, load_checkpoint
-from vocoders.export import export_onnx
 from vocoders.generators import build_generator
-from vocoders.models import DEFAULT_VOICE, find_model
-from vocoders.onnx_vocoder import OnnxVocoder
-from vocoders.vocoder import Vocoder
+from vocoders.inference.vocoder import Vocoder
+from vocoders.onnx.export import export_onnx
+from vocoders.onnx.vocoder import OnnxVocoder
+from vocoders.pretrained import DEFAULT_VOICE, find_pretrained
 
 
 def checkpoints() -> Iterator[tuple[str, Checkpoint]]:
-    yield DEFAULT_VOICE, load_checkpoint(find_model()[1])
-    for label, (name, config, spec) in published().items():
+    yield DEFAULT_VOICE, load_checkpoint(find_pretrained()[1])
+    for label, (name, config, mel_config) in published().items():
         torch.manual_seed(0)
-        yield label, Checkpoint(spec, build_generator(name, config, spec).eval())
+        yield label, Checkpoint(mel_config, build_generator(name, config, mel_config).eval())
 
 
 def compare(checkpoint: Checkpoint, path: Path, seconds: float, runs: int) -> tuple[float, float, float]:
     """How many times faster than real time torch and ONNX Runtime are, and how far apart, of the peak of the audio."""
     export_onnx(checkpoint, path)
     vocoders: tuple[Any, Any] = (Vocoder(checkpoint), OnnxVocoder(path))
-    spec = checkpoint.mel_spec
-    frames = round(seconds * spec.sample_rate / spec.hop_length)
-    mel = np.random.default_rng(0).normal(-6, 1.5, (spec.n_mels, frames)).astype(np.float32)
-    f0 = None if checkpoint.pitch else np.full(frames, 150.0)
+    mel_config = checkpoint.mel_config
+    frames = round(seconds * mel_config.sample_rate / mel_config.hop_length)
+    mel = np.random.default_rng(0).normal(-6, 1.5, (mel_config.n_mels, frames)).astype(np.float32)
+    f0 = None if checkpoint.f0_estimator else np.full(frames, 150.0)
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(runs + 1):
         audio = []

@@ -35,11 +35,11 @@ from torch import Tensor, nn
 
 from recipes.benchmarks import peak_resident, public
 from vocoders.checkpoint import Checkpoint, save_checkpoint
+from vocoders.dsp.mel import MelConfig
+from vocoders.dsp.noise import white_noise
+from vocoders.errors import MelWarning
 from vocoders.importers import import_checkpoint
-from vocoders.inputs import MelWarning
-from vocoders.mel import MelSpec
-from vocoders.models import load
-from vocoders.noise import white_noise
+from vocoders.pretrained import load
 
 Generate = Callable[[Tensor, Tensor, Tensor], Tensor]  # (mel, f0, noise) -> audio (batch, 1, samples)
 Pair = tuple[nn.Module, Generate, Checkpoint]
@@ -135,11 +135,13 @@ def make(label: str, clones: Path, folder: Path) -> Pair:
     return PAIRS[label](clones, folder)
 
 
-def inputs(spec: MelSpec, seconds: float, batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def inputs(mel_config: MelConfig, seconds: float, batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """mel (batch, n_mels, frames), f0 (batch, frames) and the noise of ``Vocoder`` (batch, 1, samples)."""
-    frames = round(seconds * spec.sample_rate / spec.hop_length)
-    mel = np.random.default_rng(0).normal(-5, 1, (batch, spec.n_mels, frames)).astype(np.float32)
-    noise = np.broadcast_to(white_noise(0, frames * spec.hop_length, 0), (batch, 1, frames * spec.hop_length))
+    frames = round(seconds * mel_config.sample_rate / mel_config.hop_length)
+    mel = np.random.default_rng(0).normal(-5, 1, (batch, mel_config.n_mels, frames)).astype(np.float32)
+    noise = np.broadcast_to(
+        white_noise(0, frames * mel_config.hop_length, 0), (batch, 1, frames * mel_config.hop_length)
+    )
     return mel, np.full((batch, frames), 150, np.float32), noise
 
 
@@ -147,7 +149,7 @@ def public_side(options: argparse.Namespace, label: str, batch: int, seconds: fl
     """First what the process has in memory, then the audio of each run (batch, samples), numpy."""
     generator, generate, checkpoint = make(label, options.clones, folder)
     generator = generator.eval().to(options.device)
-    arrays = inputs(checkpoint.mel_spec, seconds, batch)
+    arrays = inputs(checkpoint.mel_config, seconds, batch)
     mel, f0, noise = (torch.tensor(array, device=options.device) for array in arrays)
     yield memory(options.device)
     while True:
@@ -157,7 +159,7 @@ def public_side(options: argparse.Namespace, label: str, batch: int, seconds: fl
 
 def our_side(options: argparse.Namespace, label: str, batch: int, seconds: float, folder: Path) -> Iterator[Any]:
     vocoder = load(folder / "ours.safetensors", options.device, options.precision)
-    mel, f0, _ = inputs(vocoder.mel_spec, seconds, batch)
+    mel, f0, _ = inputs(vocoder.mel_config, seconds, batch)
     warnings.simplefilter("ignore", MelWarning)  # the mels are noise
     yield memory(options.device)
     while True:
@@ -228,7 +230,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=7, help="after one that warms up; 0: only that one (default: 7)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--precision", choices=("float32", "bf16"), default="float32", help="of ours")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of ours")
     options = parser.parse_args(arguments)
     if unknown := set(options.generators) - set(PAIRS):
         parser.error(f"no such generator: {', '.join(sorted(unknown))}; there are {', '.join(PAIRS)}")

@@ -19,10 +19,10 @@ import torch
 
 from recipes.benchmarks.vocode import published
 from vocoders.checkpoint import Checkpoint
+from vocoders.errors import MelWarning
 from vocoders.generators import build_generator
-from vocoders.inputs import MelWarning
-from vocoders.models import DEFAULT_VOICE, load
-from vocoders.vocoder import Vocoder
+from vocoders.inference.vocoder import Vocoder
+from vocoders.pretrained import DEFAULT_VOICE, load
 
 LABELS = ("HiFi-GAN V1", "HiFi-GAN V2", "HiFi-GAN V3", "iSTFTNet V1-C8C8I", "Parallel WaveGAN v1, 24 kHz", "Wavehax v1")
 
@@ -31,20 +31,20 @@ def vocoders() -> Iterator[tuple[str, Vocoder]]:
     yield DEFAULT_VOICE, load()
     sizes = published()
     for label in LABELS:
-        name, config, spec = sizes[label]
+        name, config, mel_config = sizes[label]
         torch.manual_seed(0)
-        yield label, Vocoder(Checkpoint(spec, build_generator(name, config, spec)))
+        yield label, Vocoder(Checkpoint(mel_config, build_generator(name, config, mel_config)))
 
 
 def costs(vocoder: Vocoder, lengths: list[float], turns: int) -> list[float]:
     """Milliseconds per second of audio for each of ``lengths``, in seconds."""
-    spec = vocoder.mel_spec
+    mel_config = vocoder.mel_config
     times: list[list[float]] = [[] for _ in lengths]
     for turn in range(turns + 1):
         for seconds, taken in zip(lengths, times, strict=True):
-            frames = round(seconds * spec.sample_rate / spec.hop_length)
-            mel = np.random.default_rng(0).normal(-5, 1, (spec.n_mels, frames)).astype(np.float32)
-            f0 = np.full(frames, 150, np.float32) if vocoder.pitch is None else None
+            frames = round(seconds * mel_config.sample_rate / mel_config.hop_length)
+            mel = np.random.default_rng(0).normal(-5, 1, (mel_config.n_mels, frames)).astype(np.float32)
+            f0 = np.full(frames, 150, np.float32) if vocoder.f0_estimator is None else None
             for _ in range(min(3, round(max(lengths) / seconds)) if turn else int(seconds == min(lengths))):
                 begin = time.perf_counter()
                 vocoder(mel, f0)

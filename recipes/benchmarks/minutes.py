@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from recipes.data import Clip, choose, list_clips, read_clip
-from recipes.evaluate import System, load_checkpointed
-from recipes.metrics import Signal, compare
-from recipes.recipe import load_recipe
-from recipes.train import run_training
+from recipes.data.clips import Clip, choose, list_clips, read_clip
+from recipes.evaluation.copy_synthesis import System, load_checkpointed
+from recipes.evaluation.metrics import Signal, compare
+from recipes.training.loop import run_training
+from recipes.training.recipe import load_recipe
 from vocoders.errors import VocoderError
-from vocoders.models import load
+from vocoders.pretrained import load
 
 OPENVOICES = Path(__file__).parent.parent / "openvoices"
 SMALL = {
@@ -52,12 +52,12 @@ SHOWN = ("pesq", "log_mel_l1", "stft_distance", "noise_texture")
 def quality(path: Path, clips: list[Clip]) -> dict[str, float]:
     """Mean metrics of copy synthesis; F0, where a model needs it, is the recording's own."""
     system = System(load_checkpointed(path))
-    spec = system.voc.mel_spec
+    mel_config = system.voc.mel_config
     found = []
     for clip in clips:
-        audio = read_clip(clip, spec)[0].numpy()
+        audio = read_clip(clip, mel_config)[0].numpy()
         fake, _ = system.copy(audio)
-        found.append(compare(Signal(audio, spec.sample_rate), Signal(fake, spec.sample_rate), spec))
+        found.append(compare(Signal(audio, mel_config.sample_rate), Signal(fake, mel_config.sample_rate), mel_config))
     return {name: float(np.nanmean([values[name] for values in found])) for name in SHOWN}
 
 

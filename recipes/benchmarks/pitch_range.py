@@ -15,10 +15,9 @@ from itertools import chain
 import numpy as np
 import torch
 
-from recipes.evaluate import load_checkpointed
-from vocoders.errors import VocoderError
-from vocoders.inputs import MelWarning
-from vocoders.vocoder import Vocoder
+from recipes.evaluation.copy_synthesis import load_checkpointed
+from vocoders.errors import MelWarning, VocoderError
+from vocoders.inference.vocoder import Vocoder
 
 PITCHES = (60, 70, 80, 100, 150, 200, 300, 400, 500, 600, 700, 800, 900, 1000, 1100)
 
@@ -50,7 +49,7 @@ def row(voc: Vocoder, hz: float | None) -> str:
 
     audio = vowel(hz, voc.sample_rate) if hz else np.zeros(3 * voc.sample_rate // 2, np.float32)
     mel = voc.analyze(audio)
-    read = voc.pitch.estimate(torch.from_numpy(mel)[None])[0, 0].numpy()[10:-10] if voc.pitch else None
+    read = voc.f0_estimator.estimate(torch.from_numpy(mel)[None])[0, 0].numpy()[10:-10] if voc.f0_estimator else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", MelWarning)  # the values of a vowel alone are an unusual mel
         fake = voc(mel)

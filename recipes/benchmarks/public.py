@@ -21,7 +21,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from vocoders.mel import MelSpec
+from vocoders.dsp.mel import MelConfig
 
 # (real, fake) -> scores of real, scores of fake, feature maps of real, feature maps of fake
 Judge = Callable[[Tensor, Tensor], tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]]
@@ -174,14 +174,16 @@ PUBLIC: dict[tuple[str, str], Callable[[Path, str], Opponents]] = {
 }
 
 
-def public_step(opponents: Opponents, spec: MelSpec, lr: float) -> Callable[[Tensor, Tensor, Tensor, Tensor], None]:
+def public_step(
+    opponents: Opponents, mel_config: MelConfig, lr: float
+) -> Callable[[Tensor, Tensor, Tensor, Tensor], None]:
     """(mel, f0, noise, audio) -> one update of both, as these projects do it: each signal is judged for each update.
 
     The mel loss is ours in both cases, because theirs do not run with today's torch and librosa.
     """
     from losses.spectral import MelLoss, full_band
 
-    mel_loss = MelLoss(full_band(spec)).to(next(opponents.generator.parameters()).device)
+    mel_loss = MelLoss(full_band(mel_config)).to(next(opponents.generator.parameters()).device)
     optimizers = [torch.optim.AdamW(module.parameters(), lr, (0.8, 0.99)) for module in opponents[::2]]
 
     def step(mel: Tensor, f0: Tensor, noise: Tensor, audio: Tensor) -> None:

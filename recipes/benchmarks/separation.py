@@ -18,19 +18,20 @@ from torch import Tensor
 
 from losses.adversarial import discriminator_loss
 from losses.discriminators import DISCRIMINATORS, Discriminator, build_discriminator
-from recipes.data import SegmentDataset, aligned, list_clips
-from recipes.recipe import DataRecipe
-from vocoders.analysis import MelSpectrogram
+from recipes.data.clips import list_clips
+from recipes.data.config import DataRecipe
+from recipes.data.segments import SegmentDataset, aligned
+from vocoders.dsp.log_mel import LogMelSpectrogram
+from vocoders.dsp.mel import MelConfig, mel_filter_bank
 from vocoders.errors import VocoderError
-from vocoders.mel import MelSpec, mel_filter_bank
 
 
 class NoiseVocoder:
     """Audio (batch, 1, samples) -> white noise under the envelope of its mel, of the same shape."""
 
-    def __init__(self, spec: MelSpec) -> None:
-        self.mel = MelSpectrogram(spec)
-        bank = torch.from_numpy(mel_filter_bank(spec)).float()
+    def __init__(self, mel_config: MelConfig) -> None:
+        self.mel = LogMelSpectrogram(mel_config)
+        bank = torch.from_numpy(mel_filter_bank(mel_config)).float()
         # Each bin takes the mean of the mels that hear it, each mel taken back to the level of a bin.
         self.back = (bank / bank.sum(1, keepdim=True).clamp_min(1e-8)).T / bank.sum(0).clamp_min(1e-8)[:, None]
         self.back[bank.sum(0) == 0] = 0
@@ -65,20 +66,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of recordings")
     parser.add_argument("--list", default="train.txt", help="list of recordings to train on, relative to DIR")
     parser.add_argument("--valid", default="valid.txt", help="list of recordings to measure on")
-    parser.add_argument("--mel", default="bigvgan-24k", help="convention whose rate and mel are taken")
+    parser.add_argument("--mel", default="bigvgan-24k", help="mel config whose rate and mel are taken")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--lr", type=float, default=1e-3)
     options = parser.parse_args(arguments)
     try:
-        spec = aligned(MelSpec.parse(options.mel))
+        mel_config = aligned(MelConfig.parse(options.mel))
         names = options.names or list(DISCRIMINATORS)
-        vocoder = NoiseVocoder(spec)
+        vocoder = NoiseVocoder(mel_config)
         data = DataRecipe(dir=str(options.data), train=options.list, valid=options.valid)
         sets = []
         for listed in (options.list, options.valid):
             clips = list_clips(options.data, options.data / listed)
-            sets.append(SegmentDataset(clips, None, data, spec, 8192 // spec.hop_length, seed=0))
+            sets.append(SegmentDataset(clips, None, data, mel_config, 8192 // mel_config.hop_length, seed=0))
         train, valid = sets
         source = torch.Generator().manual_seed(0)
         real = torch.stack([valid[i]["audio"] for i in range(64)])
@@ -86,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("| discriminator | step | loss | separation | seconds |\n|---|---|---|---|---|", flush=True)
         for name in names:
             torch.manual_seed(0)
-            discriminator = build_discriminator(name, {}, spec.sample_rate)
+            discriminator = build_discriminator(name, {}, mel_config.sample_rate)
             optimizer = torch.optim.AdamW(discriminator.parameters(), options.lr, betas=(0.8, 0.99))
             begin, loss = time.perf_counter(), "-"
             for step in range(options.steps + 1):

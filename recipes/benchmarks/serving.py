@@ -27,9 +27,9 @@ from typing import Any
 
 import numpy as np
 
-from vocoders.audio import read_mel
 from vocoders.errors import VocoderError
-from vocoders.models import load
+from vocoders.io.mels import read_mel
+from vocoders.pretrained import load
 
 _SERVE = "import sys; from vocoders.cli import vocoders; sys.exit(vocoders(sys.argv[1:]))"
 _MEL = Path(__file__).parents[2] / "tests" / "data" / "hello.npz"
@@ -74,8 +74,8 @@ class Load:
 def clips(voc: Any, frames: int, count: int) -> list[tuple[bytes, np.ndarray]]:
     """Bodies of as many different requests, and the audio to expect, int16."""
     mel, _ = read_mel(_MEL.read_bytes(), _MEL.name)
-    if mel.shape[0] != voc.mel_spec.n_mels:
-        raise VocoderError(f"the mel of this benchmark has {mel.shape[0]} mels, the model {voc.mel_spec.n_mels}")
+    if mel.shape[0] != voc.mel_config.n_mels:
+        raise VocoderError(f"the mel of this benchmark has {mel.shape[0]} mels, the model {voc.mel_config.n_mels}")
     mel = np.concatenate([mel] * (2 + frames // mel.shape[1]), axis=1)
     found = []
     for number in range(count):
@@ -224,9 +224,9 @@ def _memory(options: argparse.Namespace) -> int:
 
 def _speed(options: argparse.Namespace) -> int:
     voc = load(options.model)
-    frames = round(options.audio * voc.mel_spec.sample_rate / voc.mel_spec.hop_length)
+    frames = round(options.audio * voc.mel_config.sample_rate / voc.mel_config.hop_length)
     work = clips(voc, frames, options.clients)
-    audio = frames * voc.mel_spec.hop_length / voc.mel_spec.sample_rate
+    audio = frames * voc.mel_config.hop_length / voc.mel_config.sample_rate
     library = Load()
     systems = {f"server, batch {size}": Load() for size in options.batch}
     alone: list[float] = []  # first audio

@@ -26,24 +26,30 @@ import torch
 from torch import Tensor
 
 from recipes.benchmarks.vocode import published
-from recipes.evaluate import load_checkpointed
+from recipes.evaluation.copy_synthesis import load_checkpointed
 from vocoders.checkpoint import Checkpoint
-from vocoders.errors import VocoderError
+from vocoders.errors import MelWarning, VocoderError
+from vocoders.f0_estimator import F0Estimator, F0EstimatorConfig
 from vocoders.generators import build_generator
-from vocoders.inputs import MelWarning
-from vocoders.pitch import PitchConfig, PitchEstimator
-from vocoders.stream import Stream
-from vocoders.vocoder import Vocoder
+from vocoders.inference.stream import Stream
+from vocoders.inference.vocoder import Vocoder
 
 
 def vocoders(names: list[str]) -> Iterator[tuple[str, Vocoder]]:
     """What to measure, by label."""
     for name in names:
         yield name, load_checkpointed(name)
-    for label, (name, config, spec) in {} if names else published().items():
+    for label, (name, config, mel_config) in {} if names else published().items():
         if name == "wavehax":
             label, config = f"{label}, framewise", config | {"framewise_norm": True}
-        yield label, Vocoder(Checkpoint(spec, build_generator(name, config, spec), PitchEstimator(PitchConfig(), spec)))
+        yield (
+            label,
+            Vocoder(
+                Checkpoint(
+                    mel_config, build_generator(name, config, mel_config), F0Estimator(F0EstimatorConfig(), mel_config)
+                )
+            ),
+        )
 
 
 def seconds(work: Callable[..., object], *arguments: object) -> float:
@@ -64,12 +70,12 @@ def push_until_audio(stream: Stream, pushes: Iterable[Tensor]) -> None:
 
 
 def row(label: str, voc: Vocoder, sizes: list[int], length: float, runs: int, recomputed: bool) -> str:
-    spec = voc.mel_spec
-    frame = spec.hop_length / spec.sample_rate
+    mel_config = voc.mel_config
+    frame = mel_config.hop_length / mel_config.sample_rate
     lookahead = Stream(voc).lookahead
     frames = max(round(length / frame), 2 * max(sizes))
     longest = max(frames, max(sizes) + 2 * lookahead)
-    mel = torch.randn(spec.n_mels, longest, generator=torch.Generator().manual_seed(0)) * 1.5 - 6
+    mel = torch.randn(mel_config.n_mels, longest, generator=torch.Generator().manual_seed(0)) * 1.5 - 6
     whole: list[float] = []
     first: dict[int, list[float]] = {size: [] for size in sizes}
     cost: dict[int, list[float]] = {size: [] for size in sizes}

@@ -24,17 +24,17 @@ import torch
 from losses.discriminators import DISCRIMINATORS
 from recipes.benchmarks import peak_resident
 from recipes.benchmarks.public import PUBLIC, public_step
-from recipes.distributed import Ranks, join
-from recipes.recipe import Recipe
-from recipes.train import descend, start, train_step
+from recipes.training.distributed import Ranks, join
+from recipes.training.loop import descend, start, train_step
+from recipes.training.recipe import Recipe
 from vocoders.config import bind
+from vocoders.dsp.mel import MEL_CONFIGS
 from vocoders.generators.hifigan import HIFIGAN_CONFIGS
 from vocoders.generators.istftnet import ISTFTNET_CONFIGS
 from vocoders.generators.parallel_wavegan import PARALLEL_WAVEGAN_CONFIGS
 from vocoders.generators.wavehax import WAVEHAX_CONFIGS
-from vocoders.mel import CONVENTIONS
 
-# Generator: label, configuration, mel convention.
+# Generator: label, configuration, mel config.
 GENERATORS: dict[str, tuple[str, dict[str, Any], str]] = {
     "hnmask": ("HNMask", {}, "hifigan-22k"),
     "hifigan": ("HiFi-GAN V1", HIFIGAN_CONFIGS["v1"].model_dump(), "hifigan-22k"),
@@ -47,11 +47,11 @@ GENERATORS: dict[str, tuple[str, dict[str, Any], str]] = {
 
 def recipe_of(generator: str, discriminator: str, batch: int, samples: int, precision: str) -> Recipe:
     """A recipe of one pairing, without data; of the discriminator alone for generator "none"."""
-    _, config, convention = GENERATORS["hnmask" if generator == "none" else generator]
-    spec = CONVENTIONS[convention]
+    _, config, named = GENERATORS["hnmask" if generator == "none" else generator]
+    mel_config = MEL_CONFIGS[named]
     values = {
         "name": "step",
-        "mel": spec.model_dump(),
+        "mel": mel_config.model_dump(),
         "generator": {"name": "hnmask" if generator == "none" else generator, "config": config},
         "data": {"dir": ".", "train": "-", "valid": "-"},
         # Parallel WaveGAN's own discriminator is trained against without feature matching.
@@ -61,7 +61,7 @@ def recipe_of(generator: str, discriminator: str, batch: int, samples: int, prec
         "train": {
             "steps": 1000,
             "batch_size": batch,
-            "segment_frames": samples // spec.hop_length,
+            "segment_frames": samples // mel_config.hop_length,
             "precision": precision,
         },
     }

@@ -21,32 +21,32 @@ from typing import Any
 
 import numpy as np
 
-from vocoders.bench import median_time
 from vocoders.checkpoint import Checkpoint
-from vocoders.design import macs_per_second
+from vocoders.cli.bench import median_time
+from vocoders.complexity import macs_per_second
+from vocoders.dsp.mel import MEL_CONFIGS, MelConfig
 from vocoders.generators import build_generator
 from vocoders.generators.hifigan import HIFIGAN_CONFIGS
 from vocoders.generators.istftnet import ISTFTNET_CONFIGS
 from vocoders.generators.parallel_wavegan import PARALLEL_WAVEGAN_CONFIGS
 from vocoders.generators.wavehax import WAVEHAX_CONFIGS
-from vocoders.mel import CONVENTIONS, MelSpec
-from vocoders.models import load
-from vocoders.vocoder import Vocoder
+from vocoders.inference.vocoder import Vocoder
+from vocoders.pretrained import load
 
 # Does what ``vocode in.npz -o out.wav`` does, with a clock between its parts.
 _TIMED = """
 import time; begin = time.perf_counter()
 import sys, json
-import vocoders.audio, vocoders.cli, vocoders.models
+import vocoders.audio, vocoders.cli, vocoders.pretrained
 from pathlib import Path
 model = sys.argv[3] if len(sys.argv) > 3 else None
 if str(model).endswith(".onnx"):
-    import onnxruntime, vocoders.onnx_vocoder
+    import onnxruntime, vocoders.onnx.vocoder
 else:
     import vocoders.vocoder
 imported = time.perf_counter()
-voc = vocoders.models.load(model)
-mel, _ = vocoders.audio.read_mel(vocoders.audio.read_file(Path(sys.argv[1])), "mel")
+voc = vocoders.pretrained.load(model)
+mel, _ = vocoders.io.mels.read_mel(vocoders.files.read_file(Path(sys.argv[1])), "mel")
 loaded = time.perf_counter()
 audio = voc(mel)
 synthesised = time.perf_counter()
@@ -65,40 +65,42 @@ print(peak_resident())
 
 
 def write_mel(folder: Path, model: str | None, seconds: float) -> Path:
-    """A mel of noise-like values with the model's convention."""
-    from vocoders.audio import encode_mel
+    """A mel of noise-like values with the model's mel config."""
+    from vocoders.io.mels import encode_mel
 
-    spec = load(model).mel_spec
-    frames = round(seconds * spec.sample_rate / spec.hop_length)
-    mel = np.random.default_rng(0).standard_normal((spec.n_mels, frames), np.float32) * 1.5 - 6
+    mel_config = load(model).mel_config
+    frames = round(seconds * mel_config.sample_rate / mel_config.hop_length)
+    mel = np.random.default_rng(0).standard_normal((mel_config.n_mels, frames), np.float32) * 1.5 - 6
     path = folder / f"mel-{seconds:g}.npy"
-    path.write_bytes(encode_mel(mel, spec, "npy"))
+    path.write_bytes(encode_mel(mel, mel_config, "npy"))
     return path
 
 
-def published() -> dict[str, tuple[str, dict[str, Any], MelSpec]]:
-    """Every published configuration: by its label, the generator's name, its configuration and its convention."""
-    sizes: dict[str, tuple[str, dict[str, Any], MelSpec]] = {}
-    spec, wavehax, pwg = (CONVENTIONS[name] for name in ("hifigan-22k", "wavehax-24k", "espnet-24k"))
+def published() -> dict[str, tuple[str, dict[str, Any], MelConfig]]:
+    """Every published configuration: by its label, the generator's name, its configuration and its mel config."""
+    sizes: dict[str, tuple[str, dict[str, Any], MelConfig]] = {}
+    mel_config, wavehax, pwg = (MEL_CONFIGS[name] for name in ("hifigan-22k", "wavehax-24k", "espnet-24k"))
     full_band = wavehax.model_copy(update={"sample_rate": 48000, "hop_length": 480, "n_fft": 2048, "win_length": 2048})
-    sizes |= {f"HiFi-GAN {key.upper()}": ("hifigan", c.model_dump(), spec) for key, c in HIFIGAN_CONFIGS.items()}
-    sizes |= {f"iSTFTNet {key.upper()}": ("istftnet", c.model_dump(), spec) for key, c in ISTFTNET_CONFIGS.items()}
+    sizes |= {f"HiFi-GAN {key.upper()}": ("hifigan", c.model_dump(), mel_config) for key, c in HIFIGAN_CONFIGS.items()}
+    sizes |= {
+        f"iSTFTNet {key.upper()}": ("istftnet", c.model_dump(), mel_config) for key, c in ISTFTNET_CONFIGS.items()
+    }
     sizes["Parallel WaveGAN v1, 24 kHz"] = ("parallel-wavegan", PARALLEL_WAVEGAN_CONFIGS["v1-24k"].model_dump(), pwg)
     for key, version in WAVEHAX_CONFIGS.items():
         sizes[f"Wavehax {key}"] = ("wavehax", version.model_dump(), full_band if key == "fullband" else wavehax)
     sizes["Wavehax multi-stream"] = ("multi-stream-wavehax", {}, wavehax)
-    sizes["HNMask"] = ("hnmask", {}, spec)
+    sizes["HNMask"] = ("hnmask", {}, mel_config)
     return sizes
 
 
 def generators_table(seconds: float = 2.0, runs: int = 5) -> str:
     """Parameters, GMAC per second of audio and speed of every published configuration, in Markdown."""
     rows = ["| generator | parameters | GMAC/s | x real time |", "|---|---|---|---|"]
-    for label, (name, config, convention) in published().items():
-        model = build_generator(name, config, convention)
-        vocoder = Vocoder(Checkpoint(convention, model))
-        frames = round(seconds * convention.sample_rate / convention.hop_length)
-        mel, f0 = np.full((convention.n_mels, frames), -5.0), np.full(frames, 150.0)
+    for label, (name, config, mel_config) in published().items():
+        model = build_generator(name, config, mel_config)
+        vocoder = Vocoder(Checkpoint(mel_config, model))
+        frames = round(seconds * mel_config.sample_rate / mel_config.hop_length)
+        mel, f0 = np.full((mel_config.n_mels, frames), -5.0), np.full(frames, 150.0)
         speed = seconds / median_time(partial(vocoder, mel, f0), runs)
         count = sum(p.numel() for p in model.parameters()) / 1e6
         rows.append(f"| {label} | {count:.2f} M | {macs_per_second(model) / 1e9:.2f} | {speed:.1f} |")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from recipes.prepare import Archive, Corpus, Split, evenly, run
+from recipes.data.corpora import Archive, Corpus, Split, evenly, run
 from vocoders.errors import VocoderError
 
 TRAIN = ("train-clean-100", "train-clean-360", "train-other-500")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from recipes.prepare import Archive, Corpus, Split, run
+from recipes.data.corpora import Archive, Corpus, Split, run
 
 CORPUS = Corpus(
     name="ljspeech",

@@ -7,7 +7,7 @@ import unicodedata
 from collections import defaultdict
 from pathlib import Path
 
-from recipes.prepare import Corpus, Split, run
+from recipes.data.corpora import Corpus, Split, run
 
 CORPUS = Corpus(
     name="m4singer",

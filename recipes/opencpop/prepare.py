@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from recipes.prepare import Corpus, Split, run
+from recipes.data.corpora import Corpus, Split, run
 from vocoders.errors import VocoderError
 
 CORPUS = Corpus(

@@ -14,10 +14,11 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from recipes.data import open_clips
-from recipes.prepare import write_list
-from vocoders.audio import encode_audio, resample, write_file
+from recipes.data.clips import open_clips
+from recipes.data.corpora import write_list
 from vocoders.errors import VocoderError
+from vocoders.files import write_file
+from vocoders.io.audio import encode_audio, resample
 
 RATE = 24000
 FRAME = 240  # samples: 10 ms

@@ -6,7 +6,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-from recipes.prepare import Archive, Corpus, Split, run
+from recipes.data.corpora import Archive, Corpus, Split, run
 
 CORPUS = Corpus(
     name="vctk",

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from golden import GOLDEN
 
 from losses.adversarial import discriminator_loss, feature_matching, generator_loss
-from losses.discriminators import Judgement
+from losses.discriminators import DiscriminatorOutput
+from tests.support.golden import GOLDEN
 
 SCORES = ((2, 50), (2, 70), (2, 30))
 MAPS = (((2, 4, 10), (2, 8, 5)), ((2, 4, 12), (2, 8, 6)))
@@ -16,13 +16,16 @@ def drawn(seed: int, shape: tuple[int, ...]) -> torch.Tensor:
     return torch.from_numpy(np.random.RandomState(seed).standard_normal(shape)).float()
 
 
-def scores(seed: int) -> list[Judgement]:
-    return [Judgement(drawn(seed + i, shape), []) for i, shape in enumerate(SCORES)]
+def scores(seed: int) -> list[DiscriminatorOutput]:
+    return [DiscriminatorOutput(drawn(seed + i, shape), []) for i, shape in enumerate(SCORES)]
 
 
-def maps(seed: int) -> list[Judgement]:
+def maps(seed: int) -> list[DiscriminatorOutput]:
     numbered = [(a, [2 * i + j for j in range(2)]) for i, a in enumerate(MAPS)]
-    return [Judgement(torch.zeros(()), [drawn(seed + k, s) for k, s in zip(n, a, strict=True)]) for a, n in numbered]
+    return [
+        DiscriminatorOutput(torch.zeros(()), [drawn(seed + k, s) for k, s in zip(n, a, strict=True)])
+        for a, n in numbered
+    ]
 
 
 def test_parity_with_hifigan() -> None:
@@ -45,8 +48,8 @@ def test_parity_with_wavehax(objective: str, name: str) -> None:
 
 
 def test_by_hand() -> None:
-    def judged(value: float) -> list[Judgement]:
-        return [Judgement(torch.full((2, 3), value), [torch.full((2, 4, 3), value)])] * 2
+    def judged(value: float) -> list[DiscriminatorOutput]:
+        return [DiscriminatorOutput(torch.full((2, 3), value), [torch.full((2, 4, 3), value)])] * 2
 
     assert float(discriminator_loss(judged(1), judged(0))) == 0
     assert float(discriminator_loss(judged(3), judged(-2), "hinge")) == 0
@@ -63,8 +66,8 @@ def test_float32_inside_autocast_with_finite_gradients(objective: str) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         fake = torch.full((2, 5), 1e4, dtype=torch.bfloat16, requires_grad=True)
         features = torch.full((2, 3, 5), 300.0, dtype=torch.bfloat16, requires_grad=True)
-        x = [Judgement(fake, [features])]
-        y = [Judgement(torch.zeros(2, 5, dtype=torch.bfloat16), [torch.zeros(2, 3, 5)])]
+        x = [DiscriminatorOutput(fake, [features])]
+        y = [DiscriminatorOutput(torch.zeros(2, 5, dtype=torch.bfloat16), [torch.zeros(2, 3, 5)])]
         terms = [discriminator_loss(y, x, objective), generator_loss(x, objective), feature_matching(x, y)]
     for term in terms:
         assert term.dtype == torch.float32
@@ -77,6 +80,6 @@ def test_float32_inside_autocast_with_finite_gradients(objective: str) -> None:
 def test_no_gradient_goes_to_the_recording() -> None:
     real = torch.ones(2, 4, 3, requires_grad=True)
     fake = torch.zeros(2, 4, 3, requires_grad=True)
-    feature_matching([Judgement(fake, [fake])], [Judgement(real, [real])]).backward()
+    feature_matching([DiscriminatorOutput(fake, [fake])], [DiscriminatorOutput(real, [real])]).backward()
     assert real.grad is None
     assert fake.grad is not None

@@ -3,10 +3,10 @@
 import librosa
 import numpy as np
 import pytest
-import signals
 import torch
 
 from losses.cqt import CQT
+from tests.support import signals
 from vocoders import VocoderError
 
 SETTINGS = [  # sample_rate, hop_length, bins_per_octave, fmin, n_octaves

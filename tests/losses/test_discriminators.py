@@ -1,17 +1,17 @@
 """The contract of all discriminators, and parity of each with its public implementation on the same weights."""
 
-import models
 import pytest
 import torch
-from golden import GOLDEN, audio, fill, filling, matches
 from torch import Tensor, nn
 
 from losses.adversarial import discriminator_loss, feature_matching, generator_loss
-from losses.discriminators import DISCRIMINATORS, Judgement, build_discriminator
+from losses.discriminators import DISCRIMINATORS, DiscriminatorOutput, build_discriminator
 from losses.discriminators.multi_period import PeriodDiscriminator
 from losses.discriminators.multi_resolution import SpectrogramDiscriminator
 from losses.discriminators.multi_scale import ScaleDiscriminator
 from losses.discriminators.multi_scale_stft import STFTDiscriminator
+from tests.support import models
+from tests.support.golden import GOLDEN, audio, fill, filling, matches
 from vocoders import VocoderError
 from vocoders.generators import GENERATORS
 
@@ -28,7 +28,7 @@ def noise(batch: int = 2, samples: int = 2048, seed: int = 0) -> Tensor:
     return 0.1 * torch.randn(batch, 1, samples, generator=torch.Generator().manual_seed(seed))
 
 
-def flat(judgements: list[Judgement]) -> list[Tensor]:
+def flat(judgements: list[DiscriminatorOutput]) -> list[Tensor]:
     return [tensor for j in judgements for tensor in (j.scores, *j.feature_maps)]
 
 
@@ -77,7 +77,7 @@ def test_gradients_reach_all_weights_and_the_audio(name: str) -> None:
 @pytest.mark.parametrize("generator_name", GENERATORS)
 def test_every_generator_learns_from_it(name: str, generator_name: str) -> None:
     generator = models.generator(generator_name).train()
-    discriminator = small(name, models.SPEC.sample_rate)
+    discriminator = small(name, models.MEL_CONFIG.sample_rate)
     fake = generator(models.mel(64), f0=models.f0(64))
     generator_loss(discriminator(fake)).backward()
     without = []
@@ -238,7 +238,7 @@ def test_multi_scale_subband_cqt_equals_amphion_on_the_same_transform() -> None:
     assert float(torch.corrcoef(torch.stack([mine.flatten(), stored.abs().flatten()]))[0, 1]) > 0.99
 
 
-def compare(judgement: Judgement, key: str) -> None:
+def compare(judgement: DiscriminatorOutput, key: str) -> None:
     matches(judgement.scores, f"{key}/scores")
     for i, feature_map in enumerate(judgement.feature_maps):
         matches(feature_map.flatten(1) if feature_map.dim() == 1 else feature_map, f"{key}/fmap{i}")

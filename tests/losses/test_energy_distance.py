@@ -5,9 +5,9 @@ import torch
 
 from losses.energy_distance import energy_distance
 from losses.spectral import MelLoss, MultiResolutionSTFTLoss
-from vocoders.mel import CONVENTIONS
+from vocoders.dsp.mel import MEL_CONFIGS
 
-SPEC = CONVENTIONS["hifigan-22k"]
+MEL_CONFIG = MEL_CONFIGS["hifigan-22k"]
 
 
 def noise(seed: int, batch: int = 4) -> torch.Tensor:
@@ -22,7 +22,7 @@ def steady(batch: int = 4) -> torch.Tensor:
 
 
 def test_by_hand() -> None:
-    loss = MelLoss(SPEC)
+    loss = MelLoss(MEL_CONFIG)
     a, b, y = noise(1), noise(2), noise(3)
     (found,) = energy_distance(loss, a, b, y)
     expected = (loss(a, y) + loss(b, y) - loss(a, b)) / 2

@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from losses.cqt import CQT
-from vocoders import MelSpec, MelSpectrogram
-from vocoders.stft import STFT
+from vocoders import LogMelSpectrogram, MelConfig
+from vocoders.dsp.stft import STFT
 
-SPEC = MelSpec(sample_rate=8000, n_fft=128, hop_length=32, win_length=96, n_mels=20, fmin=0, fmax=4000)
+MEL_CONFIG = MelConfig(sample_rate=8000, n_fft=128, hop_length=32, win_length=96, n_mels=20, fmin=0, fmax=4000)
 FRONT_ENDS: dict[str, Callable[[bool], nn.Module]] = {
     "stft": lambda trainable: STFT(128, 32, 96, trainable=trainable),
-    "mel": lambda trainable: MelSpectrogram(SPEC, trainable=trainable),
+    "mel": lambda trainable: LogMelSpectrogram(MEL_CONFIG, trainable=trainable),
     "cqt": lambda trainable: CQT(8000, 40, bins_per_octave=12, n_octaves=4, trainable=trainable),
 }
 every = pytest.mark.parametrize("name", FRONT_ENDS)

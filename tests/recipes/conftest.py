@@ -1,7 +1,8 @@
 from pathlib import Path
 
-import corpus
 import pytest
+
+from tests.support import corpus
 
 
 @pytest.fixture(scope="module")

@@ -8,19 +8,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import models
 import numpy as np
 import pytest
-import signals
 import soundfile
 
 from recipes.openvoices import prepare
 from recipes.openvoices.prepare import FRAME, RATE, SPEAKERS, Speaker, main
-from recipes.recipe import load_recipe
-from recipes.train import run_training
+from recipes.training.loop import run_training
+from recipes.training.recipe import load_recipe
+from tests.support import ROOT, models, signals
 from vocoders import load
 
-RECIPES = Path(__file__).parents[2] / "recipes" / "openvoices"
+RECIPES = ROOT / "recipes" / "openvoices"
 VALID = (RECIPES / "valid.txt").read_text().split()
 GAINS = {speaker.name: 10 ** (speaker.gain_db / 20) for speaker in SPEAKERS}
 Corpus = Callable[..., int]
@@ -162,7 +161,7 @@ def test_stopped_it_goes_on(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.
 
 def test_a_clip_that_cannot_be_read(corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     damaged = "dataset-voice-kathleen/data/arctic_a0001_1592748574.wav"
-    (tmp_path / damaged).write_text("version https://git-lfs.github.com/spec/v1")
+    (tmp_path / damaged).write_text("version https://git-lfs.github.com/mel_config/v1")
     assert corpus("--all") == 1
     assert f"left out 1 of 11 clips that cannot be read: {tmp_path / damaged} (" in capsys.readouterr().err
     assert lists(tmp_path)["train"] == sorted(set(TRAINED.values()) - {CLIPS[damaged]})
@@ -283,4 +282,4 @@ def test_the_recipes_of_the_four_families_train(name: str, corpus: Corpus, tmp_p
     }
     small = load_recipe(path, [f"{key}={json.dumps(value)}" for key, value in changes.items()])
     voc = load(run_training(small, tmp_path / "run"))
-    assert (voc.training["steps"], voc.mel_spec) == (2, recipe.mel)
+    assert (voc.training["steps"], voc.mel_config) == (2, recipe.mel)

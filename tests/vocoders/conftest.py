@@ -1,11 +1,10 @@
 from pathlib import Path
 
-import models
 import numpy as np
 import pytest
-import signals
 import soundfile
 
+from tests.support import models, signals
 from vocoders.checkpoint import save_checkpoint
 
 

@@ -3,12 +3,12 @@
 import json
 from pathlib import Path
 
-import models
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from tests.support import models
 from vocoders.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vocoders.errors import CheckpointError
 from vocoders.generators import GENERATORS
@@ -33,7 +33,7 @@ def test_a_loaded_model_is_the_saved_one(name: str, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     save_checkpoint(checkpoint, path)
     loaded = load_checkpoint(path)
-    assert loaded.mel_spec == models.SPEC
+    assert loaded.mel_config == models.MEL_CONFIG
     assert loaded.training == {"data": "none"}
     assert type(loaded.generator) is GENERATORS[name]
     assert loaded.generator.config == checkpoint.generator.config
@@ -42,7 +42,7 @@ def test_a_loaded_model_is_the_saved_one(name: str, tmp_path: Path) -> None:
         assert torch.equal(loaded.generator.state_dict()[key], value)
     # To rounding: how the weights lie in memory decides which of its kernels the library takes.
     torch.testing.assert_close(loaded.generator(mel, f0=f0), checkpoint.generator(mel, f0=f0), atol=1e-6, rtol=0)
-    assert torch.equal(loaded.pitch.estimate(mel), checkpoint.pitch.estimate(mel))
+    assert torch.equal(loaded.f0_estimator.estimate(mel), checkpoint.f0_estimator.estimate(mel))
     assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
 
 
@@ -54,9 +54,9 @@ def test_the_header_describes_the_model(saved: Path) -> None:
     assert json.loads(header["mel_spec"])["hop_length"] == 32
 
 
-def test_a_pitch_estimator_alone(tmp_path: Path) -> None:
+def test_a_f0_estimator_alone(tmp_path: Path) -> None:
     path = tmp_path / "pitch.safetensors"
-    save_checkpoint(Checkpoint(models.SPEC, pitch=models.pitch_estimator()), path)
+    save_checkpoint(Checkpoint(models.MEL_CONFIG, f0_estimator=models.f0_estimator()), path)
     assert load_checkpoint(path).generator is None
 
 
@@ -157,7 +157,7 @@ def test_half_precision_is_taken(saved: Path) -> None:
         ({"training": "[1]"}, "header of .* is damaged"),
         ({"training": "null"}, "header of .* is damaged"),
         ({"training": "[" * 200_000}, "header of .* is damaged"),
-        ({"mel_spec": models.SPEC.model_dump_json().replace("8000", "9" * 400)}, "header of .* describes"),
+        ({"mel_spec": models.MEL_CONFIG.model_dump_json().replace("8000", "9" * 400)}, "header of .* describes"),
         ({"pitch": json.dumps({"bins": -1})}, "'bins' = -1"),
     ],
 )

@@ -4,7 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-HELLO = Path(__file__).parent.parent / "data" / "hello.npz"
+from tests.support import DATA
+
+HELLO = DATA / "hello.npz"
 FORBIDDEN = (
     "torchaudio",
     "tensorboard",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vocoders.config import build
+from vocoders.dsp.mel import MelConfig
 from vocoders.generators.base import Generator
 from vocoders.generators.hifigan import HiFiGAN
 from vocoders.generators.hnmask import HNMask
@@ -12,7 +13,6 @@ from vocoders.generators.istftnet import ISTFTNet
 from vocoders.generators.multi_stream_wavehax import MultiStreamWavehax
 from vocoders.generators.parallel_wavegan import ParallelWaveGAN
 from vocoders.generators.wavehax import Wavehax
-from vocoders.mel import MelSpec
 
 GENERATORS: dict[str, type[Generator]] = {
     "hnmask": HNMask,
@@ -29,7 +29,7 @@ def generator_name(generator: Generator) -> str:
     return next(name for name, kind in GENERATORS.items() if kind is type(generator))
 
 
-def build_generator(name: str, config: dict[str, Any], mel_spec: MelSpec) -> Generator:
+def build_generator(name: str, config: dict[str, Any], mel_config: MelConfig) -> Generator:
     """A freshly initialised generator. Raises VocoderError for an unknown name or an invalid configuration."""
-    generator: Generator = build(GENERATORS, "generator", name, config, mel_spec)
+    generator: Generator = build(GENERATORS, "generator", name, config, mel_config)
     return generator

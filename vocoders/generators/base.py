@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from vocoders.config import Config
+from vocoders.dsp.mel import MelConfig
+from vocoders.dsp.noise import white_noise
 from vocoders.errors import VocoderError
-from vocoders.mel import MelSpec
-from vocoders.noise import white_noise
 
 
 class Generator(nn.Module, ABC):
     """A network that turns a log-mel into audio.
 
     Frame t becomes the samples t * hop_length ... (t + 1) * hop_length, with its middle in their middle. A "center"
-    convention places frame t at sample t * hop_length of a recording: the audio is then half a hop late.
+    mel config places frame t at sample t * hop_length of a recording: the audio is then half a hop late.
 
     Subclasses state with ``uses_f0`` and ``uses_noise`` what they need beside the mel.
     """
@@ -31,14 +31,14 @@ class Generator(nn.Module, ABC):
     # is set by this, not by its length.
     chunk_frames: int = 256
 
-    def __init__(self, config: Config, mel_spec: MelSpec) -> None:
+    def __init__(self, config: Config, mel_config: MelConfig) -> None:
         super().__init__()
         self.config = config
-        self.mel_spec = mel_spec
+        self.mel_config = mel_config
 
     def check_overlap(self, n_fft: int) -> None:
         """Raise VocoderError unless frames of ``n_fft`` samples overlap by half at least, which their inverse needs."""
-        hop = self.mel_spec.hop_length
+        hop = self.mel_config.hop_length
         if n_fft < 2 * hop:
             raise VocoderError(f"n_fft must be at least twice the hop_length of the mel, {hop}; got {n_fft}")
 
@@ -54,7 +54,7 @@ class Generator(nn.Module, ABC):
     def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
         """What ``forward`` does once its arguments are checked and complete.
 
-        Streams evaluate it piece by piece: ``vocoders.incremental`` has to know what it does along time.
+        Streams evaluate it piece by piece: ``vocoders.nn.streaming`` has to know what it does along time.
         """
 
     def forward(
@@ -69,7 +69,7 @@ class Generator(nn.Module, ABC):
         """Log-mel -> audio.
 
         Args:
-            mel: (batch, n_mels, frames), in the convention ``mel_spec``, at least one frame.
+            mel: (batch, n_mels, frames), in the mel config ``mel_config``, at least one frame.
             f0: (batch, 1, frames) in Hz, 0 = unvoiced. Required when ``uses_f0``, ignored otherwise.
             noise: (batch, 1, frames * hop_length), standard normal. Drawn from ``seed`` when not given, the same for
                 every item of the batch, so that an item sounds as it would alone.
@@ -78,10 +78,10 @@ class Generator(nn.Module, ABC):
         Returns: float32 (batch, 1, frames * hop_length)
         Raises: ValueError for shapes that do not fit.
         """
-        if mel.dim() != 3 or mel.shape[1] != self.mel_spec.n_mels or mel.shape[2] < 1:
-            raise ValueError(f"mel must be (batch, {self.mel_spec.n_mels}, frames >= 1), got {tuple(mel.shape)}")
+        if mel.dim() != 3 or mel.shape[1] != self.mel_config.n_mels or mel.shape[2] < 1:
+            raise ValueError(f"mel must be (batch, {self.mel_config.n_mels}, frames >= 1), got {tuple(mel.shape)}")
         batch, _, frames = mel.shape
-        samples = frames * self.mel_spec.hop_length
+        samples = frames * self.mel_config.hop_length
         if not self.uses_f0:
             f0 = phase = None
         elif f0 is None:

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vocoders.config import Channels, Config, Count, OddSize
+from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
 from vocoders.generators.base import Generator
-from vocoders.layers import Standardize, along_time
-from vocoders.mel import MelSpec
+from vocoders.nn.layers import Standardize, along_time
 
 SLOPE = 0.1
 _OUTER_KERNEL = 7  # of the first and the last convolution
@@ -146,13 +146,13 @@ class HiFiGANTrunk(nn.Module):
         return first - _OUTER_KERNEL // 2, last + _OUTER_KERNEL // 2
 
 
-def check_hop(rates: tuple[int, ...], mel_spec: MelSpec) -> None:
+def check_hop(rates: tuple[int, ...], mel_config: MelConfig) -> None:
     """Raise VocoderError unless the upsampling rates multiply to the hop length of the mel."""
     product = math.prod(rates)
-    if product != mel_spec.hop_length:
+    if product != mel_config.hop_length:
         listed = " x ".join(map(str, rates))
         raise VocoderError(
-            f"the upsampling {listed} = {product} must equal the hop_length of the mel, {mel_spec.hop_length}"
+            f"the upsampling {listed} = {product} must equal the hop_length of the mel, {mel_config.hop_length}"
         )
 
 
@@ -163,18 +163,18 @@ class HiFiGAN(Generator):
     config: HiFiGANConfig
     uses_weight_norm = True
 
-    def __init__(self, config: HiFiGANConfig, mel_spec: MelSpec) -> None:
-        super().__init__(config, mel_spec)
-        check_hop(config.upsample_rates, mel_spec)
-        self.standardize = Standardize(mel_spec.n_mels)
-        self.trunk = HiFiGANTrunk(config, mel_spec.n_mels)
+    def __init__(self, config: HiFiGANConfig, mel_config: MelConfig) -> None:
+        super().__init__(config, mel_config)
+        check_hop(config.upsample_rates, mel_config)
+        self.standardize = Standardize(mel_config.n_mels)
+        self.trunk = HiFiGANTrunk(config, mel_config.n_mels)
         self.conv_post = nn.Conv1d(self.trunk.channels_out, 1, _OUTER_KERNEL, padding=_OUTER_KERNEL // 2)
         nn.init.trunc_normal_(self.conv_post.weight, std=0.01)
 
     @property
     def receptive_field(self) -> int:
         reach = _OUTER_KERNEL // 2
-        first, last = self.trunk.frames_behind(-reach, self.mel_spec.hop_length - 1 + reach)
+        first, last = self.trunk.frames_behind(-reach, self.mel_config.hop_length - 1 + reach)
         return max(-first, last)
 
     def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:

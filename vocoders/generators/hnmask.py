@@ -28,13 +28,13 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from vocoders.analysis import MelSpectrogram
 from vocoders.config import Channels, Config, Count, FFTSize, OddSize
+from vocoders.dsp.harmonics import harmonic_prior
+from vocoders.dsp.log_mel import LogMelSpectrogram
+from vocoders.dsp.mel import MelConfig, bin_frequencies, mel_filter_bank, mel_frequencies
+from vocoders.dsp.stft import STFT, full_precision
 from vocoders.generators.base import Generator
-from vocoders.layers import ConvNeXtBlock1d, ConvNeXtBlock2d, ConvNeXtBlocks2d
-from vocoders.mel import MelSpec, bin_frequencies, mel_filter_bank, mel_frequencies
-from vocoders.pitch import harmonic_prior
-from vocoders.stft import STFT, full_precision
+from vocoders.nn.layers import ConvNeXtBlock1d, ConvNeXtBlock2d, ConvNeXtBlocks2d
 
 
 class HNMaskConfig(Config):
@@ -61,16 +61,16 @@ class EnvelopeInterpolation(nn.Module):
 
     weight: Tensor
 
-    def __init__(self, spec: MelSpec, n_fft: int) -> None:
+    def __init__(self, mel_config: MelConfig, n_fft: int) -> None:
         super().__init__()
-        centres = mel_frequencies(spec)[1:-1]
-        bins = bin_frequencies(spec, n_fft)
-        weight = np.stack([np.interp(bins, centres, unit) for unit in np.eye(spec.n_mels)], axis=1)
-        self.spec = spec
+        centres = mel_frequencies(mel_config)[1:-1]
+        bins = bin_frequencies(mel_config, n_fft)
+        weight = np.stack([np.interp(bins, centres, unit) for unit in np.eye(mel_config.n_mels)], axis=1)
+        self.mel_config = mel_config
         self.register_buffer("weight", torch.from_numpy(weight).float(), persistent=False)
 
     def forward(self, mel: Tensor) -> Tensor:
-        return self.weight @ self.spec.natural_log_magnitude(mel)
+        return self.weight @ self.mel_config.natural_log_magnitude(mel)
 
 
 class HNMask(Generator):
@@ -81,15 +81,15 @@ class HNMask(Generator):
     uses_f0 = True
     uses_noise = True
 
-    def __init__(self, config: HNMaskConfig, mel_spec: MelSpec) -> None:
-        super().__init__(config, mel_spec)
-        hop = mel_spec.hop_length
+    def __init__(self, config: HNMaskConfig, mel_config: MelConfig) -> None:
+        super().__init__(config, mel_config)
+        hop = mel_config.hop_length
         self.check_overlap(config.n_fft)
         bins = config.n_fft // 2 + 1
         width = config.backbone_channels
 
         self.backbone_input = nn.Conv1d(
-            mel_spec.n_mels + 2, width, config.backbone_kernel, padding=config.backbone_kernel // 2
+            mel_config.n_mels + 2, width, config.backbone_kernel, padding=config.backbone_kernel // 2
         )
         self.backbone = nn.Sequential(
             *(
@@ -120,28 +120,31 @@ class HNMask(Generator):
             self.trunk_output.bias.copy_(torch.tensor([0.7, 0.0, 0.5, 0.0]))
 
         self.stft = STFT(config.n_fft, hop)
-        self.envelope = EnvelopeInterpolation(mel_spec, config.n_fft)
+        self.envelope = EnvelopeInterpolation(mel_config, config.n_fft)
         self.envelope_offset = nn.Parameter(self._initial_offset())
 
-        self.mel = MelSpectrogram(mel_spec)
-        # The projection needs a window of at least two hops on the convention's own grid; "same" keeps the length.
-        self.projection_stft = STFT(mel_spec.n_fft, hop, mel_spec.win_length, "same")
-        self.projection_envelope = EnvelopeInterpolation(mel_spec, mel_spec.n_fft)
+        self.mel = LogMelSpectrogram(mel_config)
+        # The projection needs a window of at least two hops on the mel config's own grid; "same" keeps the length.
+        self.projection_stft = STFT(mel_config.n_fft, hop, mel_config.win_length, "same")
+        self.projection_envelope = EnvelopeInterpolation(mel_config, mel_config.n_fft)
 
     def _initial_offset(self) -> Tensor:
         """Log of what a mel filter gathers from flat magnitudes, which the envelope has to give back: (bins,)."""
-        spec = self.mel_spec
-        gathered = torch.from_numpy(np.log(mel_filter_bank(spec).sum(1).clip(1e-8))).float()
+        mel_config = self.mel_config
+        gathered = torch.from_numpy(np.log(mel_filter_bank(mel_config).sum(1).clip(1e-8))).float()
         # Bins of noise grow with the root of the window's length.
-        return -(self.envelope.weight @ gathered) / spec.power - math.log(spec.win_length / self.config.n_fft) / 2
+        return (
+            -(self.envelope.weight @ gathered) / mel_config.power
+            - math.log(mel_config.win_length / self.config.n_fft) / 2
+        )
 
     @property
     def receptive_field(self) -> int:
-        c, spec = self.config, self.mel_spec
+        c, mel_config = self.config, self.mel_config
         # How far a window reaches over its own hop on each side, in frames.
-        shaped = (c.n_fft - spec.hop_length) / 2 / spec.hop_length
+        shaped = (c.n_fft - mel_config.hop_length) / 2 / mel_config.hop_length
         # A window shorter than its transform is one with zeros around it, which a stream waits for as well.
-        projected = (spec.n_fft - spec.hop_length) / 2 / spec.hop_length
+        projected = (mel_config.n_fft - mel_config.hop_length) / 2 / mel_config.hop_length
         backbone = (1 + c.backbone_blocks) * (c.backbone_kernel // 2)
         reach = max(backbone, math.ceil(shaped)) + c.blocks * (c.kernel_size[1] // 2) + shaped
         for _ in range(c.projections):
@@ -159,7 +162,7 @@ class HNMask(Generator):
         All that is learned but the envelope; the noise plays no part in it, so that one call serves many draws.
         """
         bins = self.stft.n_fft // 2 + 1
-        harmonic = self.stft(harmonic_prior(f0, self.mel_spec, phase).squeeze(1)).transpose(1, 2) / self._unit
+        harmonic = self.stft(harmonic_prior(f0, self.mel_config, phase).squeeze(1)).transpose(1, 2) / self._unit
         voiced = (f0 > 0).to(mel.dtype)
         octave = torch.log2(f0.clamp_min(1.0) / 220.0) * voiced
         x = self.backbone_input(torch.cat([mel / 4 + 1, octave, voiced], dim=1))

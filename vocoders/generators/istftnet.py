@@ -15,11 +15,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vocoders.config import Count
+from vocoders.dsp.mel import MelConfig
+from vocoders.dsp.stft import STFT, reflect_pad
 from vocoders.generators.base import Generator
 from vocoders.generators.hifigan import HIFIGAN_CONFIGS, HiFiGANConfig, HiFiGANTrunk, check_hop
-from vocoders.layers import Standardize, along_time
-from vocoders.mel import MelSpec
-from vocoders.stft import STFT, reflect_pad
+from vocoders.nn.layers import Standardize, along_time
 
 _OUTER_KERNEL = 7
 
@@ -61,11 +61,11 @@ class ISTFTNet(Generator):
     config: ISTFTNetConfig
     uses_weight_norm = True
 
-    def __init__(self, config: ISTFTNetConfig, mel_spec: MelSpec) -> None:
-        super().__init__(config, mel_spec)
-        check_hop((*config.upsample_rates, config.istft_hop), mel_spec)
-        self.standardize = Standardize(mel_spec.n_mels)
-        self.trunk = HiFiGANTrunk(config, mel_spec.n_mels)
+    def __init__(self, config: ISTFTNetConfig, mel_config: MelConfig) -> None:
+        super().__init__(config, mel_config)
+        check_hop((*config.upsample_rates, config.istft_hop), mel_config)
+        self.standardize = Standardize(mel_config.n_mels)
+        self.trunk = HiFiGANTrunk(config, mel_config.n_mels)
         self.stft = STFT(4 * config.istft_hop, config.istft_hop, padding="center")
         self.conv_post = nn.Conv1d(
             self.trunk.channels_out, self.stft.n_fft + 2, _OUTER_KERNEL, padding=_OUTER_KERNEL // 2
@@ -77,7 +77,7 @@ class ISTFTNet(Generator):
         hop = self.config.istft_hop
         # Sample n is covered by the spectra whose window of 4 hops, centred on spectrum t at t * hop, holds it.
         first = math.ceil((0 - 2 * hop + 1) / hop)
-        last = math.floor((self.mel_spec.hop_length - 1 + 2 * hop) / hop)
+        last = math.floor((self.mel_config.hop_length - 1 + 2 * hop) / hop)
         # Spectrum t is trunk output t - 1, behind the reflected one.
         first, last = first - 1 - _OUTER_KERNEL // 2, last - 1 + _OUTER_KERNEL // 2
         first, last = self.trunk.frames_behind(first, last)

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vocoders.config import Channels, Config, Count, FFTSize, OddSize
+from vocoders.dsp.mel import MelConfig
+from vocoders.dsp.stft import STFT, reflect_pad
 from vocoders.errors import VocoderError
 from vocoders.generators.base import Generator
 from vocoders.generators.wavehax import PROJECTION_KERNEL, initialize, wavehax_prior
-from vocoders.layers import ConvNeXtBlock2d, ConvNeXtBlocks2d, LayerNorm2d, Standardize
-from vocoders.mel import MelSpec
-from vocoders.stft import STFT, reflect_pad
+from vocoders.nn.layers import ConvNeXtBlock2d, ConvNeXtBlocks2d, LayerNorm2d, Standardize
 
 _TAPS = 63  # of the filters that split and join the streams
 
@@ -44,20 +44,20 @@ class MultiStreamWavehax(Generator):
     uses_f0 = True
     uses_noise = True
 
-    def __init__(self, config: MultiStreamWavehaxConfig, mel_spec: MelSpec) -> None:
-        super().__init__(config, mel_spec)
-        hop, rest = divmod(mel_spec.hop_length, config.streams)
+    def __init__(self, config: MultiStreamWavehaxConfig, mel_config: MelConfig) -> None:
+        super().__init__(config, mel_config)
+        hop, rest = divmod(mel_config.hop_length, config.streams)
         if rest or config.n_fft < 2 * hop:
             raise VocoderError(
-                f"{config.streams} streams must divide the hop_length of the mel, {mel_spec.hop_length}, and n_fft be "
-                f"at least twice the hop of a stream; got n_fft {config.n_fft}"
+                f"{config.streams} streams must divide the hop_length of the mel, {mel_config.hop_length}, and n_fft "
+                f"be at least twice the hop of a stream; got n_fft {config.n_fft}"
             )
         bins = config.n_fft // 2 + 1
-        self.standardize = Standardize(mel_spec.n_mels)
+        self.standardize = Standardize(mel_config.n_mels)
         self.stft = STFT(config.n_fft, hop, padding="same-zeros")
         self.split = nn.Conv1d(1, config.streams, _TAPS, stride=config.streams, bias=False)
         self.join = nn.Conv1d(config.streams, 1, _TAPS, bias=False)
-        self.cond_proj = nn.Conv1d(mel_spec.n_mels, config.streams * bins, PROJECTION_KERNEL)
+        self.cond_proj = nn.Conv1d(mel_config.n_mels, config.streams * bins, PROJECTION_KERNEL)
         self.input_proj = nn.Linear(3 * config.streams, config.channels, bias=False)
         self.input_norm = LayerNorm2d(config.channels, config.framewise_norm)
         scale = 1 / config.blocks
@@ -77,7 +77,7 @@ class MultiStreamWavehax(Generator):
     def receptive_field(self) -> int | None:
         if not self.config.framewise_norm:
             return None
-        filters = (_TAPS // 2) / self.mel_spec.hop_length  # frames that splitting and joining reach over
+        filters = (_TAPS // 2) / self.mel_config.hop_length  # frames that splitting and joining reach over
         transform = (self.config.n_fft / self.stft.hop_length - 1) / 2
         conditioned = max(math.ceil(filters + transform), PROJECTION_KERNEL // 2)
         blocks = self.config.blocks * (self.config.kernel_size[1] // 2)
@@ -91,7 +91,7 @@ class MultiStreamWavehax(Generator):
         assert noise is not None
         streams, taps = self.config.streams, _TAPS // 2
         with torch.no_grad():
-            prior = wavehax_prior(f0, noise, phase, self.mel_spec)
+            prior = wavehax_prior(f0, noise, phase, self.mel_config)
         split = self.split(reflect_pad(prior, taps, taps))
         spectra = torch.view_as_real(self.stft(split))  # (batch, streams, bins, frames, 2)
         reach = PROJECTION_KERNEL // 2

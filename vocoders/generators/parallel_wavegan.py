@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vocoders.config import Channels, Config, Count, OddSize
+from vocoders.dsp.mel import MelConfig
 from vocoders.generators.base import Generator
 from vocoders.generators.hifigan import check_hop
-from vocoders.layers import Standardize, along_time
-from vocoders.mel import MelSpec
+from vocoders.nn.layers import Standardize, along_time
 
 
 class ParallelWaveGANConfig(Config):
@@ -78,17 +78,17 @@ class ParallelWaveGAN(Generator):
     uses_weight_norm = True
     chunk_frames = 64  # of 128 channels at the sample rate: more would not stay in the cache
 
-    def __init__(self, config: ParallelWaveGANConfig, mel_spec: MelSpec) -> None:
-        super().__init__(config, mel_spec)
-        check_hop(config.upsample_rates, mel_spec)
-        self.standardize = Standardize(mel_spec.n_mels)
-        self.conv_in = nn.Conv1d(mel_spec.n_mels, mel_spec.n_mels, 2 * config.context + 1, bias=False)
+    def __init__(self, config: ParallelWaveGANConfig, mel_config: MelConfig) -> None:
+        super().__init__(config, mel_config)
+        check_hop(config.upsample_rates, mel_config)
+        self.standardize = Standardize(mel_config.n_mels)
+        self.conv_in = nn.Conv1d(mel_config.n_mels, mel_config.n_mels, 2 * config.context + 1, bias=False)
         self.smooth = nn.ModuleList(
             nn.Conv2d(1, 1, (1, 2 * rate + 1), padding=(0, rate), bias=False) for rate in config.upsample_rates
         )
         self.first_conv = nn.Conv1d(1, config.residual_channels, 1)
         self.conv_layers = nn.ModuleList(
-            ResidualBlock(config, mel_spec.n_mels, dilation) for dilation in self._dilations()
+            ResidualBlock(config, mel_config.n_mels, dilation) for dilation in self._dilations()
         )
         self.last_conv1 = nn.Conv1d(config.skip_channels, config.skip_channels, 1)
         self.last_conv2 = nn.Conv1d(config.skip_channels, 1, 1)
@@ -107,7 +107,7 @@ class ParallelWaveGAN(Generator):
     @property
     def receptive_field(self) -> int:
         reach = (self.config.kernel_size // 2) * sum(self._dilations())
-        first, last = -reach, self.mel_spec.hop_length - 1 + reach
+        first, last = -reach, self.mel_config.hop_length - 1 + reach
         for rate in reversed(self.config.upsample_rates):
             first, last = (first - rate) // rate, (last + rate) // rate
         return max(-first, last) + self.config.context

@@ -16,11 +16,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vocoders.config import Channels, Config, Count, FFTSize, OddSize
+from vocoders.dsp.harmonics import harmonic_prior
+from vocoders.dsp.mel import MelConfig
+from vocoders.dsp.stft import STFT, reflect_pad
 from vocoders.generators.base import Generator
-from vocoders.layers import ConvNeXtBlock2d, ConvNeXtBlocks2d, LayerNorm2d, Standardize
-from vocoders.mel import MelSpec
-from vocoders.pitch import harmonic_prior
-from vocoders.stft import STFT, reflect_pad
+from vocoders.nn.layers import ConvNeXtBlock2d, ConvNeXtBlocks2d, LayerNorm2d, Standardize
 
 PROJECTION_KERNEL = 7
 
@@ -56,14 +56,14 @@ class Wavehax(Generator):
     uses_f0 = True
     uses_noise = True
 
-    def __init__(self, config: WavehaxConfig, mel_spec: MelSpec) -> None:
-        super().__init__(config, mel_spec)
+    def __init__(self, config: WavehaxConfig, mel_config: MelConfig) -> None:
+        super().__init__(config, mel_config)
         self.check_overlap(config.n_fft)
         bins = config.n_fft // 2 + 1
-        self.standardize = Standardize(mel_spec.n_mels)
-        self.stft = STFT(config.n_fft, mel_spec.hop_length, padding="same-zeros")
+        self.standardize = Standardize(mel_config.n_mels)
+        self.stft = STFT(config.n_fft, mel_config.hop_length, padding="same-zeros")
         self.prior_proj = nn.Conv1d(bins, bins, PROJECTION_KERNEL)
-        self.cond_proj = nn.Conv1d(mel_spec.n_mels, bins, PROJECTION_KERNEL)
+        self.cond_proj = nn.Conv1d(mel_config.n_mels, bins, PROJECTION_KERNEL)
         self.input_proj = nn.Linear(5, config.channels, bias=False)
         self.input_norm = LayerNorm2d(config.channels, config.framewise_norm)
         self.blocks = ConvNeXtBlocks2d(
@@ -86,7 +86,7 @@ class Wavehax(Generator):
     def receptive_field(self) -> int | None:
         if not self.config.framewise_norm:
             return None
-        hop = self.mel_spec.hop_length
+        hop = self.mel_config.hop_length
         transform = math.ceil((self.config.n_fft - hop) / 2 / hop)  # once into the prior's spectrogram, once out
         return 2 * transform + PROJECTION_KERNEL // 2 + self.config.blocks * (self.config.kernel_size[1] // 2)
 
@@ -97,7 +97,7 @@ class Wavehax(Generator):
         assert f0 is not None
         assert noise is not None
         with torch.no_grad():
-            prior = self.stft(wavehax_prior(f0, noise, phase, self.mel_spec).squeeze(1))
+            prior = self.stft(wavehax_prior(f0, noise, phase, self.mel_config).squeeze(1))
         real, imaginary = prior.real, prior.imag  # (batch, bins, frames)
         reach = PROJECTION_KERNEL // 2
         mel = self.standardize(mel)
@@ -114,9 +114,9 @@ class Wavehax(Generator):
         return self.stft.inverse(torch.view_as_complex(x.contiguous()).transpose(1, 2)).unsqueeze(1)
 
 
-def wavehax_prior(f0: Tensor, noise: Tensor, phase: Tensor | None, spec: MelSpec) -> Tensor:
+def wavehax_prior(f0: Tensor, noise: Tensor, phase: Tensor | None, mel_config: MelConfig) -> Tensor:
     """Harmonics at a tenth of unit power over noise at -40 dB, (batch, 1, samples)."""
-    return 0.1 * harmonic_prior(f0, spec, phase) + 0.01 * noise
+    return 0.1 * harmonic_prior(f0, mel_config, phase) + 0.01 * noise
 
 
 def initialize(module: nn.Module) -> None:

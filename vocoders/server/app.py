@@ -17,23 +17,15 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, Field
 from starlette.requests import ClientDisconnect, HTTPConnection
 
+from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
-from vocoders.mel import MelSpec
-from vocoders.server.exchange import AudioResponse, Client, Door, declared_size, read_body
+from vocoders.server.encoding import MEDIA_TYPES, Encoder, Format
+from vocoders.server.http import AudioResponse, Client, declared_size, read_body
 from vocoders.server.metrics import Metrics
-from vocoders.server.protocol import (
-    MEDIA_TYPES,
-    MEL_BODY,
-    Encoder,
-    Format,
-    Limits,
-    Refused,
-    analyze,
-    decode_mel,
-    read_spec,
-)
+from vocoders.server.middleware import Door
+from vocoders.server.registry import Voice
+from vocoders.server.requests import MEL_BODY, Limits, Refused, analyze, decode_mel, parse_mel_config
 from vocoders.server.scheduler import Busy, Scheduler, Utterance
-from vocoders.server.voices import Voice
 from vocoders.server.websocket import converse
 
 T = TypeVar("T")
@@ -100,7 +92,7 @@ class Difference(BaseModel):
 
 
 class Mismatch(Problem):
-    """A mel of another convention, and the fields in which they differ."""
+    """A mel of another mel config, and the fields in which they differ."""
 
     differences: dict[str, Difference]
 
@@ -109,7 +101,7 @@ class VoiceInfo(BaseModel):
     name: str
     default: bool
     sample_rate: int = Field(description="Hz")
-    mel_convention: str
+    mel_config: str
     lookahead: int | None = Field(
         description="frames that must follow a frame before its audio is final; null for a voice that cannot stream"
     )
@@ -127,7 +119,7 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 VoiceName = Annotated[str | None, Query(description="a name from /voices (default: the first)")]
 Seed = Annotated[int, Query(ge=0, lt=2**63, description="of the noise in the voice: the same seed, the same audio")]
-SpecName = Annotated[
+MelConfigName = Annotated[
     str | None,
     Query(description="what the mel was made with, such as hifigan-22k or hifigan-22k:log=log10 (default: unsaid)"),
 ]
@@ -154,24 +146,24 @@ async def synthesize(
     format: Annotated[Format, Query(description="raw: 16-bit little-endian PCM without a header")] = "wav",
     stream: Annotated[bool, Query(description="send the audio while it is computed")] = False,
     seed: Seed = 0,
-    mel_spec: SpecName = None,
+    mel_config: MelConfigName = None,
 ) -> Response:
     """Mel to audio. The body is an .npy, an .npz or JSON; what it is, it says itself."""
     state = state_of(request)
     limits, chosen = state.limits, state.voice(voice)
-    spec = None if mel_spec is None else read_spec(mel_spec)
+    source = None if mel_config is None else parse_mel_config(mel_config)
     utterance = state.admit(chosen, seed, stream, declared_size(request, limits))
     client = None
     try:
         body = await read_body(request, limits)
         client = Client(request.receive)
-        mel = await client.waits(state.decode(decode_mel, body, chosen, spec, limits), limits.patience)
+        mel = await client.waits(state.decode(decode_mel, body, chosen, source, limits), limits.patience)
         del body
-        samples = mel.values.shape[1] * chosen.mel_spec.hop_length
+        samples = mel.values.shape[1] * chosen.mel_config.hop_length
         utterance.claim(mel.values.nbytes + 4 * samples)
         utterance.feed(mel.values)
         utterance.end()
-        pieces = _encoded(utterance, Encoder(format, chosen.mel_spec.sample_rate, samples))
+        pieces = _encoded(utterance, Encoder(format, chosen.mel_config.sample_rate, samples))
         size = None
         if not stream:
             whole = await client.waits(_joined(pieces), limits.patience)
@@ -221,7 +213,7 @@ async def _once(piece: bytes) -> AsyncIterator[bytes]:
     openapi_extra=MEL_BODY,
 )
 async def mel(request: Request, voice: VoiceName = None) -> Response:
-    """What a voice hears: the mel, in its own convention, of a sound file or of a mel that /synthesize takes."""
+    """What a voice hears: the mel, in its own mel config, of a sound file or of a mel that /synthesize takes."""
     state = state_of(request)
     chosen = state.voice(voice)
     place = state.admit(chosen, 0, live=False, size=declared_size(request, state.limits))
@@ -233,21 +225,23 @@ async def mel(request: Request, voice: VoiceName = None) -> Response:
 
 
 @router.websocket("/stream")
-async def stream(websocket: WebSocket, voice: VoiceName = None, seed: Seed = 0, mel_spec: SpecName = None) -> None:
+async def stream(
+    websocket: WebSocket, voice: VoiceName = None, seed: Seed = 0, mel_config: MelConfigName = None
+) -> None:
     state = state_of(websocket)
     chosen = state.voice(voice)
-    spec = None if mel_spec is None else read_spec(mel_spec)
+    source = None if mel_config is None else parse_mel_config(mel_config)
     utterance = state.admit(chosen, seed, live=True)
     try:
-        await converse(websocket, utterance, spec, state.limits)
+        await converse(websocket, utterance, source, state.limits)
     finally:
         utterance.close()
 
 
-@router.get("/mel-spec", responses=_problems(404, 422))
-async def mel_spec(request: Request, voice: VoiceName = None) -> MelSpec:
-    """The mel convention of a voice, which its mels must have but for the logarithm's base and the floor."""
-    return state_of(request).voice(voice).mel_spec
+@router.get("/mel-config", responses=_problems(404, 422))
+async def mel_config(request: Request, voice: VoiceName = None) -> MelConfig:
+    """The mel config of a voice, which its mels must have but for the logarithm's base and the floor."""
+    return state_of(request).voice(voice).mel_config
 
 
 @router.get("/voices")
@@ -257,8 +251,8 @@ async def voices(request: Request) -> list[VoiceInfo]:
         VoiceInfo(
             name=voice.name,
             default=number == 0,
-            sample_rate=voice.mel_spec.sample_rate,
-            mel_convention=voice.mel_spec.name,
+            sample_rate=voice.mel_config.sample_rate,
+            mel_config=voice.mel_config.name,
             lookahead=voice.lookahead,
         )
         for number, voice in enumerate(state_of(request).voices.values())

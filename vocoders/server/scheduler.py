@@ -24,11 +24,11 @@ import numpy as np
 
 from vocoders.errors import VocoderError
 from vocoders.server.metrics import Metrics
-from vocoders.server.voices import Voice
+from vocoders.server.registry import Voice
 
 if TYPE_CHECKING:  # an exported model is served without torch
-    from vocoders.onnx_vocoder import OnnxStream
-    from vocoders.stream import Stream
+    from vocoders.inference.stream import Stream
+    from vocoders.onnx.vocoder import OnnxStream
 
 # A turn is a chunk of the model: as many frames as it takes to be fast. A whole utterance of up to twice as many is
 # synthesised in one go. The first turns of a live one are shorter.
@@ -279,18 +279,18 @@ class Scheduler:
         if frames:
             latest = seconds / frames
             self._seconds_per_frame += (latest - self._seconds_per_frame) * (0.1 if self._seconds_per_frame else 1.0)
-        spec = turns[0].utterance.voice.mel_spec
-        self.metrics.turn(len(turns), seconds, frames * spec.hop_length / spec.sample_rate)
+        mel_config = turns[0].utterance.voice.mel_config
+        self.metrics.turn(len(turns), seconds, frames * mel_config.hop_length / mel_config.sample_rate)
 
 
 def _synthesize(turns: list[Turn]) -> list[np.ndarray | Exception]:
     """The audio of each turn, float32 (samples,), or why there is none. In the thread of the models."""
     if len(turns) > 1:
         try:
-            from vocoders.together import synthesize_together
+            from vocoders.inference.batching import synthesize_batch
 
             mels, seeds = [turn.mel() for turn in turns], [turn.utterance.seed for turn in turns]
-            return list(synthesize_together(turns[0].utterance.voice.vocoder, mels, seeds))
+            return list(synthesize_batch(turns[0].utterance.voice.vocoder, mels, seeds))
         except VocoderError:
             pass  # of one of them; alone, each hears its own
         except Exception:

@@ -9,10 +9,10 @@ import logging
 import numpy as np
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from vocoders.audio import to_pcm
+from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
-from vocoders.mel import MelSpec
-from vocoders.server.protocol import Limits, Refused, convert
+from vocoders.io.audio import to_pcm
+from vocoders.server.requests import Limits, Refused, convert
 from vocoders.server.scheduler import Utterance
 
 log = logging.getLogger("uvicorn.error")
@@ -29,7 +29,7 @@ class _End(Exception):
         self.code = code
 
 
-async def converse(websocket: WebSocket, utterance: Utterance, spec: MelSpec | None, limits: Limits) -> None:
+async def converse(websocket: WebSocket, utterance: Utterance, mel_config: MelConfig | None, limits: Limits) -> None:
     """From the handshake to the closing.
 
     The client sends binary messages of whole frames, little-endian float32 (frames, n_mels), and the text ``end``
@@ -37,13 +37,17 @@ async def converse(websocket: WebSocket, utterance: Utterance, spec: MelSpec | N
     then binary messages of little-endian 16-bit samples, and closes with code 1000 after the last. What goes wrong is
     said in a text message, JSON with ``detail``, and closed with another code.
 
-    Raises Refused, before the handshake, for frames of another convention ``spec``.
+    Raises Refused, before the handshake, for frames of another mel config ``mel_config``.
     """
     voice = utterance.voice
-    convert(np.zeros((voice.mel_spec.n_mels, 1), np.float32), spec, voice)
+    convert(np.zeros((voice.mel_config.n_mels, 1), np.float32), mel_config, voice)
     await websocket.accept()
-    hello = {"sample_rate": voice.mel_spec.sample_rate, "n_mels": voice.mel_spec.n_mels, "lookahead": voice.lookahead}
-    listening = asyncio.create_task(_listen(websocket, utterance, spec, limits))
+    hello = {
+        "sample_rate": voice.mel_config.sample_rate,
+        "n_mels": voice.mel_config.n_mels,
+        "lookahead": voice.lookahead,
+    }
+    listening = asyncio.create_task(_listen(websocket, utterance, mel_config, limits))
     speaking = asyncio.create_task(_speak(websocket, utterance, hello, limits))
     try:
         done, _ = await asyncio.wait({listening, speaking}, timeout=limits.session, return_when=asyncio.FIRST_COMPLETED)
@@ -72,10 +76,10 @@ async def _stop(*tasks: asyncio.Task[None]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _listen(websocket: WebSocket, utterance: Utterance, spec: MelSpec | None, limits: Limits) -> None:
+async def _listen(websocket: WebSocket, utterance: Utterance, mel_config: MelConfig | None, limits: Limits) -> None:
     """Frames until the client says that they end, then only whether it is still there."""
     voice = utterance.voice
-    n_mels, frames, over = voice.mel_spec.n_mels, 0, False
+    n_mels, frames, over = voice.mel_config.n_mels, 0, False
     while True:
         try:
             message = await asyncio.wait_for(websocket.receive(), None if over else limits.patience)
@@ -102,7 +106,7 @@ async def _listen(websocket: WebSocket, utterance: Utterance, spec: MelSpec | No
         frames += mel.shape[1]
         if voice.seconds(frames) > limits.seconds:
             raise _End(_TOO_MUCH, f"the stream is longer than {limits.seconds:g} s")
-        utterance.feed(convert(mel, spec, voice))
+        utterance.feed(convert(mel, mel_config, voice))
         await utterance.caught_up()
 
 

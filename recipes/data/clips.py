@@ -1,0 +1,142 @@
+"""Recordings and lists of recordings."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import soundfile
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from recipes.data.config import DataRecipe
+from vocoders.dsp.mel import MelConfig
+from vocoders.errors import VocoderError
+from vocoders.io.audio import AUDIO_SUFFIXES
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True)
+class Clip:
+    path: Path
+    sample_rate: int
+    samples: int
+
+
+def list_clips(root: Path, list_file: Path) -> list[Clip]:
+    """The sound files that ``list_file`` names, one a line, relative to ``root``."""
+    try:
+        names = list_file.read_text(encoding="utf-8").split("\n")
+    except OSError as error:
+        raise VocoderError(
+            f"cannot read the list of recordings {list_file}: {error.strerror}; the prepare.py of a dataset writes it"
+        ) from None
+    paths = [root / name.strip() for name in names if name.strip()]
+    if not paths:
+        raise VocoderError(f"{list_file} names no recordings")
+    return open_clips(paths, str(list_file))
+
+
+def find_clips(root: Path) -> list[Clip]:
+    """All sound files of a folder and the folders in it."""
+    if not root.is_dir():
+        raise VocoderError(f"there is no folder {root}")
+    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+    if not paths:
+        raise VocoderError(f"{root} holds no recordings; known endings: {', '.join(sorted(AUDIO_SUFFIXES))}")
+    return open_clips(paths, str(root))
+
+
+def open_clips(paths: list[Path], source: str) -> list[Clip]:
+    """Sound files by their headers. Bad ones are listed on standard error and left out, unless all are."""
+    clips, bad = [], []
+    for path in tqdm(paths, desc="recordings", unit="file", disable=None if len(paths) > 1000 else True):
+        try:
+            info = soundfile.info(path)
+        except soundfile.LibsndfileError as error:
+            reason = error.error_string.strip().rstrip(".") if path.exists() else "no such file"
+            bad.append(f"{path} ({reason})")
+            continue
+        if info.frames:
+            clips.append(Clip(path, info.samplerate, info.frames))
+        else:
+            bad.append(f"{path} (empty)")
+    if not clips:
+        raise VocoderError(f"none of the {len(bad)} recordings of {source} can be read, such as {bad[0]}")
+    if bad:
+        print(f"left out {len(bad)} of {len(paths)} recordings that cannot be read: {'; '.join(bad)}", file=sys.stderr)
+    return clips
+
+
+def choose(clips: list[Clip], count: int | None) -> list[Clip]:
+    """``count`` clips, evenly spaced; all when there are no more, or when it is None."""
+    if count is None or count >= len(clips):
+        return clips
+    return [clips[round(place)] for place in np.linspace(0, len(clips) - 1, count)]
+
+
+def split_clips(data: DataRecipe) -> tuple[list[Clip], list[Clip]]:
+    """What to train and what to validate on.
+
+    Without a list to train on every sound file of the folder is taken. Without one to validate on, one file in a
+    hundred is, by a hash of its name: adding files moves none from one side to the other.
+    """
+    root = Path(data.dir)
+    listed = list_clips(root, root / data.valid) if data.valid else None
+    clips = list_clips(root, root / data.train) if data.train else find_clips(root)
+    if listed is None:
+        places = {clip: _place(str(clip.path.relative_to(root))) for clip in clips}
+        valid = [clip for clip in clips if places[clip] < 0.01] or [min(clips, key=lambda clip: places[clip])]
+    else:
+        valid = listed
+    # With both lists given, a recording in both is the user's decision.
+    taken = set() if data.train and data.valid else {clip.path for clip in valid}
+    train = [clip for clip in clips if clip.path not in taken]
+    if not train and listed is not None:
+        raise VocoderError(f"{root / str(data.valid)} lists all recordings of {root}: none is left to train on")
+    return train or clips, choose(valid, data.valid_clips)
+
+
+def _place(name: str) -> float:
+    """A number in [0, 1) that hangs on the name alone."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
+
+
+def read_clip(clip: Clip, mel_config: MelConfig) -> Tensor:
+    """A whole clip, mono, at the mel config's rate, cut to whole frames: (1, frames * hop_length).
+
+    Raises VocoderError when it cannot be decoded, is not finite, or is shorter than a frame.
+    """
+    from torchaudio.functional import resample
+
+    try:
+        source = torch.from_numpy(soundfile.read(clip.path, dtype="float32", always_2d=True)[0].mean(1))
+    except soundfile.LibsndfileError as error:
+        raise VocoderError(f"{clip.path} cannot be decoded: {error}") from None
+    audio = resample(source, clip.sample_rate, mel_config.sample_rate)
+    if not torch.isfinite(audio).all() or len(audio) < mel_config.hop_length:
+        raise VocoderError(f"{clip.path} is shorter than a frame, {mel_config.hop_length} samples, or not finite")
+    return audio[None, : len(audio) // mel_config.hop_length * mel_config.hop_length]
+
+
+def readable(clips: list[Clip], mel_config: MelConfig) -> list[Clip]:
+    """Those that ``read_clip`` can read; the others are listed on standard error, unless that is all of them."""
+    kept, bad = [], []
+    for clip in clips:
+        try:
+            read_clip(clip, mel_config)
+            kept.append(clip)
+        except VocoderError as error:
+            bad.append(str(error))
+    if not kept:
+        raise VocoderError(f"none of the recordings to validate on can be read, such as {bad[0]}")
+    if bad:
+        print(f"left out {len(bad)} of {len(clips)} recordings to validate on: {'; '.join(bad)}", file=sys.stderr)
+    return kept

@@ -1,0 +1,39 @@
+"""The ``data`` part of a recipe."""
+
+from __future__ import annotations
+
+from pydantic import Field, PositiveFloat, field_validator, model_validator
+
+from vocoders.config import Config
+
+
+class DataRecipe(Config):
+    dir: str = Field(description="folder of recordings; the lists are in it, and their paths relative to it")
+    train: str | None = Field(None, description="list of sound files, one path a line; default: all that valid is not")
+    valid: str | None = Field(None, description="default: one sound file in a hundred, at most valid_clips")
+    valid_clips: int = Field(16, gt=0, description="most recordings of those that a validation synthesises")
+    speed: tuple[PositiveFloat, PositiveFloat] = Field(
+        (1.0, 1.0), description="pitch and tempo are scaled by a factor of this range"
+    )
+    gain_db: tuple[float, float] = (0.0, 0.0)
+    f0_range: tuple[PositiveFloat, PositiveFloat] = Field(
+        (71.0, 800.0), description="Hz, in which F0 is looked for; wider for singers, at the price of more mistakes"
+    )
+    mels: str | None = Field(None, description="folder of predicted mels named like the recordings, to fine-tune on")
+    workers: int = Field(1, ge=0)
+
+    @field_validator("speed", "gain_db", "f0_range")
+    @classmethod
+    def _ordered(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] > value[1]:
+            raise ValueError("a range starts with its smaller end")
+        return value
+
+    @model_validator(mode="after")
+    def _mels_as_they_are(self) -> DataRecipe:
+        if self.mels and (self.speed != (1.0, 1.0) or self.gain_db != (0.0, 0.0)):
+            raise ValueError(
+                f"with 'mels' the recordings cannot be changed: speed must be [1, 1] and gain_db [0, 0], got "
+                f"{list(self.speed)} and {list(self.gain_db)}"
+            )
+        return self

@@ -1,0 +1,44 @@
+"""Griffin-Lim from a log-mel: the baseline that needs no training."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vocoders.dsp.mel import MelConfig, mel_filter_bank
+from vocoders.dsp.stft import STFT
+
+
+def linear_magnitude(mel: Tensor, mel_config: MelConfig, iterations: int = 200) -> Tensor:
+    """Log-mel (n_mels, frames) -> magnitudes (n_fft // 2 + 1, frames) >= 0 whose mel is nearest in the least-squares
+    sense, by multiplicative updates (Lee and Seung 2001, NIPS).
+    """
+    bank = torch.from_numpy(mel_filter_bank(mel_config)).float()
+    target = mel.exp() if mel_config.log == "ln" else torch.pow(10.0, mel)
+    numerator = bank.T @ target
+    gram = bank.T @ bank
+    magnitude = numerator.clamp_min(1e-8)
+    for _ in range(iterations):
+        magnitude = magnitude * numerator / (gram @ magnitude).clamp_min(1e-8)
+    return magnitude ** (1 / mel_config.power)
+
+
+def griffin_lim(
+    mel: Tensor, mel_config: MelConfig, iterations: int = 60, momentum: float = 0.99, seed: int = 0
+) -> Tensor:
+    """Log-mel (n_mels, frames) -> audio (samples,).
+
+    Fast Griffin-Lim (Perraudin et al. 2013, WASPAA), from a random phase.
+    """
+    stft = STFT(mel_config.n_fft, mel_config.hop_length, mel_config.win_length, mel_config.padding)
+    magnitude = linear_magnitude(mel, mel_config)
+    source = torch.Generator().manual_seed(seed)
+    phase = torch.rand(magnitude.shape, generator=source) * 2 * torch.pi
+    spectrum = torch.polar(magnitude, phase)
+    previous = torch.zeros_like(spectrum)
+    for _ in range(iterations):
+        consistent = stft(stft.inverse(spectrum))
+        moved = consistent - momentum / (1 + momentum) * previous
+        previous = consistent
+        spectrum = magnitude * moved / moved.abs().clamp_min(1e-8)
+    return stft.inverse(spectrum)

@@ -1,0 +1,176 @@
+"""What a training run is: the schema of a recipe, its loading, and overrides from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, field_validator, model_validator
+
+from recipes.data.config import DataRecipe
+from vocoders.config import Config, bind
+from vocoders.dsp.mel import MelConfig
+from vocoders.errors import VocoderError
+from vocoders.f0_estimator import F0EstimatorConfig
+
+
+class GeneratorRecipe(Config):
+    name: str
+    config: dict[str, Any] = {}
+    f0_estimator: str | None = Field(None, description="checkpoint of the F0 estimator that goes along")
+    init: str | None = Field(None, description="checkpoint whose generator training starts from")
+
+
+class OptimizerRecipe(Config):
+    kind: Literal["adamw", "radam"] = "adamw"
+    lr: float = Field(gt=0)
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = Field(1e-8, gt=0)
+    weight_decay: float = 0.0
+    warmup: int = Field(200, ge=0, description="steps of linear warm-up")
+    schedule: Literal["cosine", "decay"] = Field(
+        "cosine", description="cosine: half a cosine down to zero; decay: times `decay` every `decay_every` steps"
+    )
+    decay: float = Field(0.999, gt=0, le=1)
+    decay_every: int = Field(1000, gt=0)
+    clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient; null: any")
+
+
+class TrainRecipe(Config):
+    steps: int = Field(gt=0)
+    batch_size: int = Field(gt=0, description="of one update, over all accumulated parts and all ranks")
+    accumulate: int = Field(1, gt=0, description="parts that a batch is computed in, for less memory")
+    segment_frames: int = Field(gt=0)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    ema: float = Field(0.999, ge=0, lt=1, description="decay of the running mean of the weights")
+    estimated_f0: float = Field(0.5, ge=0, le=1, description="share of steps with F0 from the estimator, not the label")
+    energy_distance: bool = Field(False, description="compare distributions, by two draws of noise a step")
+    seed: int = Field(0, ge=0)
+    threads: int | None = Field(None, gt=0, description="CPU threads; default: all")
+    log_every: int = Field(50, gt=0)
+    save_every: int = Field(500, gt=0)
+    validate_every: int = Field(2000, gt=0)
+
+
+class AdversarialRecipe(Config):
+    """How the discriminators are trained beside the generator."""
+
+    objective: Literal["lsgan", "hinge"] = "lsgan"
+    start: int = Field(0, ge=0, description="step from which on they take part")
+    init: str | None = Field(
+        None, description="discriminators.safetensors of a run that training starts from, at once and not at `start`"
+    )
+    optimizer: OptimizerRecipe | None = Field(
+        None, description="default: that of the generator; its schedule counts from `start`"
+    )
+
+    @property
+    def first_step(self) -> int:
+        return 0 if self.init else self.start
+
+
+class Recipe(Config):
+    """One training run. ``generator`` is trained, or ``f0_estimator``: exactly one of the two."""
+
+    name: str
+    mel: MelConfig
+    generator: GeneratorRecipe | None = None
+    f0_estimator: F0EstimatorConfig | None = None
+    data: DataRecipe
+    losses: dict[str, float] = Field(
+        {}, description="weights; with discriminators, adversarial: 1 and feature_matching: 2"
+    )
+    stft_resolutions: list[tuple[int, int, int]] = Field(
+        [(512, 128, 512), (1024, 256, 1024), (2048, 512, 2048)],
+        min_length=1,
+        description="(n_fft, hop_length, win_length) of the losses spectral_convergence and log_magnitude",
+    )
+    discriminators: dict[str, dict[str, Any]] = Field({}, description="name: configuration")
+    adversarial: AdversarialRecipe = AdversarialRecipe()
+    optimizer: OptimizerRecipe
+    train: TrainRecipe
+
+    @model_validator(mode="after")
+    def _one_model(self) -> Recipe:
+        if (self.generator is None) == (self.f0_estimator is None):
+            raise ValueError("exactly one of 'generator' and 'f0_estimator' must be given")
+        if self.f0_estimator is not None and self.data.mels:
+            raise ValueError("an F0 estimator is trained on the recordings' own mels; leave data.mels out")
+        if self.f0_estimator is not None and self.discriminators:
+            raise ValueError("discriminators judge the audio of a generator; an F0 estimator makes none")
+        return self
+
+    @field_validator("discriminators", mode="before")
+    @classmethod
+    def _without_configuration(cls, value: Any) -> Any:
+        """``multi-period:`` alone, or a list of names, stands for the defaults."""
+        if isinstance(value, list):
+            value = dict.fromkeys(value)
+        return {k: {} if v is None else v for k, v in value.items()} if isinstance(value, dict) else value
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weight of each loss; HiFi-GAN's for the adversarial ones where the recipe has none."""
+        return ({"adversarial": 1.0, "feature_matching": 2.0} if self.discriminators else {}) | self.losses
+
+
+def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
+    """Read a recipe.
+
+    ``base: other.yaml`` starts from another file, relative to this one; of a list of them, later ones win. Each
+    override is "a.b=value", the value in YAML. ``mel`` may be a mel config's name. Raises VocoderError for a file that
+    cannot be read or does not fit.
+    """
+    values = _read(path)
+    for override in overrides or []:
+        key, separator, text = override.partition("=")
+        if not separator:
+            raise VocoderError(f"--set takes KEY=VALUE, got '{override}'")
+        *parents, last = key.split(".")
+        place = values
+        for parent in parents:
+            place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise VocoderError(f"--set {override}: '{parent}' holds a value, not further keys")
+        place[last] = _parse(text, f"--set {override}")
+    if isinstance(values.get("mel"), str):
+        values["mel"] = MelConfig.parse(values["mel"]).model_dump()
+    return bind(Recipe, values, str(path))
+
+
+def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A file merged onto its bases; ``above`` are the files that led to it."""
+    if path.resolve() in above:
+        raise VocoderError(f"the recipe {path} is its own base")
+    try:
+        values = _parse(path.read_text(), str(path))
+    except OSError as error:
+        raise VocoderError(f"cannot read the recipe {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise VocoderError(f"{path} is not a recipe: it is not text") from None
+    if not isinstance(values, dict):
+        raise VocoderError(f"{path} is not a recipe: it must hold keys and values")
+    bases = values.pop("base", [])
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise VocoderError(f"{path}: 'base' must be the path of another recipe, or a list of paths, got {bases!r}")
+    merged: dict[str, Any] = {}
+    for base in bases:
+        merged = _merge(merged, _read(path.parent / base, (*above, path.resolve())))
+    return _merge(merged, values)
+
+
+def _parse(text: str, name: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise VocoderError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in top.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged

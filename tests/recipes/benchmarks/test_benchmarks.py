@@ -1,0 +1,244 @@
+"""The benchmark scripts run; what they measure no test asserts."""
+
+import importlib.util
+import io
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from recipes.benchmarks import (
+    cqt,
+    exported,
+    inference,
+    length,
+    minutes,
+    pitch_range,
+    separation,
+    serving,
+    streaming,
+    training_step,
+)
+from tests.support import corpus, models
+from vocoders.checkpoint import Checkpoint, save_checkpoint
+from vocoders.dsp.log_mel import LogMelSpectrogram
+from vocoders.dsp.mel import MEL_CONFIGS
+
+
+def test_noise_vocoding_keeps_the_envelope_and_drops_the_voice() -> None:
+    from tests.support import signals
+
+    mel_config = MEL_CONFIGS["hifigan-22k"]
+    vocoder, mel = separation.NoiseVocoder(mel_config), LogMelSpectrogram(mel_config)
+
+    def pair(glide: float) -> tuple[torch.Tensor, torch.Tensor]:
+        voice = torch.from_numpy(signals.voice(22050, 1.0, f0=150, glide=glide)[: 85 * 256]).float()
+        return voice, vocoder(voice[None, None], torch.Generator().manual_seed(0))[0, 0]
+
+    voice, copy = pair(glide=40)
+    assert copy.shape == voice.shape
+    assert float(copy.square().mean()) == pytest.approx(float(voice.square().mean()), rel=1e-3)
+    means = [mel(audio).exp().mean(1).log() for audio in (voice, copy)]
+    assert float(torch.corrcoef(torch.stack(means))[0, 1]) > 0.9
+    for audio, periodic in zip(pair(glide=0), (True, False), strict=True):
+        correlation = float((audio[147:] * audio[:-147]).sum() / audio.square().sum())  # a period is 147 samples
+        assert (correlation > 0.6) is periodic
+
+
+def test_separation_runs(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    data = corpus.make(tmp_path / "data")
+    arguments = ["parallel-wavegan", "--data", str(data), "--steps", "1", "--batch", "1", "--mel", "cleanmel-16k"]
+    assert separation.main(arguments) == 0
+    row = capsys.readouterr().out.splitlines()[-1]
+    assert row.startswith("| parallel-wavegan | 0 | - | 0.")
+    assert separation.main([*arguments[:1], "--data", str(tmp_path)]) == 2
+    assert "cannot read the list of recordings" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("generator", ["none", "wavehax"])
+def test_training_step_runs(generator: str, capsys: pytest.CaptureFixture) -> None:
+    arguments = ["--generators", generator, "--discriminators", "multi-resolution", "--steps", "1", "--batch", "1"]
+    assert training_step.main([*arguments, "--samples", "2400", "--threads", "1"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1].split("|")
+    assert last[2].strip() == "multi-resolution"
+    assert float(last[3]) > 0
+    assert float(last[4]) > 0
+
+
+@pytest.mark.skipif(importlib.util.find_spec("nnAudio") is not None, reason="nnAudio is installed")
+def test_without_nnaudio_the_comparison_says_what_is_missing(capsys: pytest.CaptureFixture) -> None:
+    assert cqt.main([]) == 2
+    assert "nnAudio is not here; clone it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["ours, the same", "ours, as used"])
+def test_our_side_of_the_comparison(kind: str) -> None:
+    run = cqt.transform(kind, 24, 512)
+    forward, backward = cqt.seconds(run, torch.randn(1, 8192))
+    assert forward > 0
+    assert backward > 0
+
+
+def test_exported_runs(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = torch.get_num_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    try:
+        assert exported.main(["hifi-gan v2", "--threads", "1", "--seconds", "0.1", "--runs", "1"]) == 0
+    finally:
+        torch.set_num_threads(threads)
+    last = capsys.readouterr().out.splitlines()[-1].split("|")
+    assert last[1].strip() == "HiFi-GAN V2"
+    assert float(last[5]) < 1e-4
+
+
+_LOOKS_LIKE_THE_OFFICIAL_ONE = """
+import torch
+from torch import nn
+from torch.nn import functional as F
+class Generator(nn.Module):
+    def __init__(self, h):
+        super().__init__()
+        c = h.upsample_initial_channel
+        self.h, self.conv_pre = h, nn.Conv1d(h.num_mels, c, 7, padding=3)
+        self.ups, self.resblocks = nn.ModuleList(), nn.ModuleList()
+        for rate, size in zip(h.upsample_rates, h.upsample_kernel_sizes):
+            self.ups.append(nn.ConvTranspose1d(c, c // 2, size, rate, (size - rate) // 2))
+            c //= 2
+            for k, dilations in zip(h.resblock_kernel_sizes, h.resblock_dilation_sizes):
+                convs = [nn.Conv1d(c, c, k, padding=d * (k // 2), dilation=d) for d in dilations]
+                self.resblocks.append(nn.ModuleDict({"convs": nn.ModuleList(convs)}))
+        self.conv_post = nn.Conv1d(c, 1, 7, padding=3)
+    def forward(self, x):
+        x = self.conv_pre(x)
+        for i, up in enumerate(self.ups):
+            x = up(F.leaky_relu(x, 0.1))
+            branches = []
+            for block in self.resblocks[i * 2 : i * 2 + 2]:
+                y = x
+                for conv in block["convs"]:
+                    y = y + conv(F.leaky_relu(y, 0.1))
+                branches.append(y)
+            x = sum(branches) / 2
+        return torch.tanh(self.conv_post(F.leaky_relu(x)))
+    def remove_weight_norm(self):
+        pass
+"""
+
+
+def test_inference_compares_both_sides(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setitem(sys.modules, "models", models)  # ours afterwards; the clone has one of that name
+    clone = tmp_path / "hifi-gan"
+    clone.mkdir()
+    (clone / "models.py").write_text(_LOOKS_LIKE_THE_OFFICIAL_ONE)
+    sizes = {"resblock": "2", "upsample_rates": [8, 4], "upsample_kernel_sizes": [16, 8]}
+    sizes |= {"upsample_initial_channel": 16, "resblock_kernel_sizes": [3, 5], "resblock_dilation_sizes": [[1, 2]] * 2}
+    mel = {"num_mels": 20, "n_fft": 128, "hop_size": 32, "win_size": 128, "sampling_rate": 8000}
+    mel |= {"fmin": 0, "fmax": 4000}
+    (clone / "config_v3.json").write_text(json.dumps(sizes | mel))
+    given = ["HiFi-GAN V3", "--clones", str(tmp_path), "--seconds", "0.4", "--threads", "1", "--batch", "2"]
+    assert inference.main([*given, "--runs", "0"]) == 0
+    cells = [cell.strip() for cell in capsys.readouterr().out.splitlines()[-1].split("|")[1:-1]]
+    assert cells[:2] == ["HiFi-GAN V3", "2 x 0.4 s"]
+    assert min(float(cell) for cell in cells[2:5]) > 0
+    assert float(cells[5]) > 100
+    with pytest.raises(SystemExit, match="2"):
+        inference.main(["HiFi-GAN V4", *given[1:]])
+    assert "no such generator: HiFi-GAN V4; there are HiFi-GAN V1, " in capsys.readouterr().err
+    assert inference.main(["Wavehax v1", *given[1:]]) == 2
+    assert f"no clone at {tmp_path / 'wavehax'}; clones are yours to make" in capsys.readouterr().err
+
+
+def test_length_runs(capsys: pytest.CaptureFixture) -> None:
+    threads = torch.get_num_threads()
+    try:
+        assert length.main(["HiFi-GAN V2", "--seconds", "0.1", "0.2", "--threads", "1"]) == 0
+    finally:
+        torch.set_num_threads(threads)
+    cells = capsys.readouterr().out.splitlines()[-1].split("|")
+    assert cells[1].strip() == "HiFi-GAN V2"
+    assert float(cells[4]) == pytest.approx(float(cells[3]) / float(cells[2]), abs=0.02)
+
+
+def test_minutes_runs(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = corpus.make(tmp_path / "data")
+    monkeypatch.setattr(minutes, "COMMON", minutes.COMMON | {"train.batch_size": "1", "train.segment_frames": "8"})
+    arguments = ["wavehax", "--data", str(data), "--minutes", "0", "--clips", "1", "--out", str(tmp_path / "out")]
+    threads = torch.get_num_threads()
+    try:
+        assert minutes.main(arguments) == 0
+    finally:
+        torch.set_num_threads(threads)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("| Wavehax v2 | 0 | 1 | ")
+    assert minutes.main(["wavehacks", "--data", str(data)]) == 2
+    assert "unknown family 'wavehacks'; known: hifigan" in capsys.readouterr().err
+
+
+def test_the_range_of_pitch(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The built-in voice keeps a vowel of 200 Hz, and silence; a model that reads no F0 leaves those cells empty."""
+    monkeypatch.setattr(pitch_range, "PITCHES", (200,))
+    assert pitch_range.main([]) == 0
+    vowel, silence = (
+        [cell.strip() for cell in row.split("|")[1:-1]] for row in capsys.readouterr().out.splitlines()[2:]
+    )
+    assert vowel[0] == "200"
+    assert vowel[1] == vowel[3] == "100 %"
+    assert abs(int(vowel[2])) < 20
+    assert abs(int(vowel[4])) < 20
+    assert abs(float(vowel[5])) < 1
+    assert silence[:3] == ["silence", "0 %", ""]
+    assert float(silence[5].removesuffix(" dBFS")) < -70
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(Checkpoint(models.MEL_CONFIG, models.generator("hifigan")), path)
+    assert pitch_range.main([str(path)]) == 0
+    assert capsys.readouterr().out.splitlines()[2].startswith("| 200 |  |  | ")
+    save_checkpoint(Checkpoint(models.MEL_CONFIG, models.generator("hnmask")), path)
+    assert pitch_range.main([str(path)]) == 2
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert "this model needs f0" in error
+
+
+def test_serving_runs(capsys: pytest.CaptureFixture) -> None:
+    from tests.support.server import serving as in_a_thread
+    from tests.support.server import small_voice
+
+    arguments = ["--clients", "2", "--audio", "0.2", "--seconds", "0.2", "--rounds", "1", "--batch", "2"]
+    assert serving.main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = {
+        cells[1].strip(): [cell.strip() for cell in cells[2:-1]] for cells in (line.split("|") for line in lines[3:5])
+    }
+    assert set(rows) == {"library in a loop", "server, batch 2"}
+    assert int(rows["server, batch 2"][0]) >= 2
+    assert rows["server, batch 2"][-1] == "0"
+    with in_a_thread(small_voice()) as client:
+        buffer = io.BytesIO()
+        np.save(buffer, models.mel(12)[0].numpy())
+        found = serving.memory(client.port, buffer.getvalue(), 120, steps=2)
+    assert [count for count, _ in found] == [0, 60, 120]
+    assert all(size > 10 for _, size in found)
+
+
+def test_streaming_runs(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    path = str(tmp_path / "model.safetensors")
+    save_checkpoint(models.checkpoint(), tmp_path / "model.safetensors")
+    threads = torch.get_num_threads()
+    try:
+        assert streaming.main([path, "--frames", "1", "8", "--seconds", "0.1", "--runs", "1", "--recomputed"]) == 0
+    finally:
+        torch.set_num_threads(threads)
+    cells = capsys.readouterr().out.splitlines()[-1].split(" | ")
+    assert cells[1:3] == ["17", "68"]  # frames of 4 ms
+    assert [len(cell.split(" / ")) for cell in cells[3:]] == [2, 2, 2]
+    assert streaming.main(["nobody"]) == 2
+    assert "unknown model 'nobody'" in capsys.readouterr().err
+    labels = [label for label, voc in streaming.vocoders([]) if voc.generator.receptive_field is not None]
+    assert "Wavehax v1, framewise" in labels
+    assert len(labels) == 15  # every one can stream

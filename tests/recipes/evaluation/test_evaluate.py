@@ -1,0 +1,187 @@
+"""The command, from recordings to figures, and Griffin-Lim."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from recipes.data.clips import choose, find_clips
+from recipes.evaluate import main
+from recipes.evaluation.copy_synthesis import System, synthesize
+from recipes.evaluation.griffin_lim import griffin_lim, linear_magnitude
+from tests.support import corpus, models, signals
+from vocoders import LogMelSpectrogram, load
+from vocoders.checkpoint import Checkpoint, save_checkpoint
+from vocoders.dsp.mel import MEL_CONFIGS, MelConfig, mel_filter_bank
+from vocoders.inference.vocoder import Vocoder
+
+MEL_CONFIG = MEL_CONFIGS["hifigan-22k"]
+
+
+def voice(rate: int, seconds: float = 0.8) -> torch.Tensor:
+    return torch.from_numpy(signals.voice(rate, seconds)).float()
+
+
+def test_linear_magnitude_has_the_mel() -> None:
+    mel = LogMelSpectrogram(MEL_CONFIG)(voice(22050))
+    magnitude = linear_magnitude(mel, MEL_CONFIG)
+    assert (magnitude >= 0).all()
+    again = MEL_CONFIG.compress(torch.from_numpy(mel_filter_bank(MEL_CONFIG)).float() @ magnitude)
+    assert float((again - mel).abs().mean()) < 0.05
+
+
+@pytest.mark.parametrize("name", ["hifigan-22k", "tacotron2-22k", "cleanmel-16k", "espnet-24k"])
+def test_griffin_lim_restores_the_mel(name: str) -> None:
+    mel_config = MEL_CONFIGS[name]
+    mel = LogMelSpectrogram(mel_config)(voice(mel_config.sample_rate, 0.6))
+    fake = griffin_lim(mel, mel_config)
+    again = LogMelSpectrogram(mel_config)(fake)[..., : mel.shape[-1]]
+    unit = mel_config.natural_log_magnitude(torch.ones(1)).item()
+    loud = mel > mel.max() - 6 / unit
+    assert float((again - mel)[loud].abs().mean()) * unit < 0.3
+
+
+def test_evenly_spaced_clips() -> None:
+    assert choose(list(range(10)), 4) == [0, 3, 6, 9]
+    assert choose(list(range(10)), 1) == [0]
+    assert choose(list(range(3)), None) == choose(list(range(3)), 9) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", ["hifigan-22k", "tacotron2-22k"])
+@pytest.mark.parametrize("baseline", [False, True])
+def test_copies_lie_where_the_recording_lies(name: str, baseline: bool, tmp_path: Path) -> None:
+    """Also with a "center" mel config, whose frames lie half a hop earlier: a click stays where it is."""
+    mel_config = MEL_CONFIGS[name]
+    if baseline:
+        voc = Vocoder(Checkpoint(mel_config, load().generator))
+    else:  # the built-in voice draws its envelopes from the mel, whichever way its frames are padded
+        voc = load()
+        voc.mel_config = mel_config
+    samples = 80 * 256
+    audio = 1e-4 * np.random.default_rng(0).standard_normal(samples)
+    audio[9000:9400] += 0.3 * np.random.default_rng(1).standard_normal(400)
+    soundfile.write(tmp_path / "click.wav", audio, 22050)
+    [(_, real, fake, seconds)] = synthesize(find_clips(tmp_path)[0], [System(voc, baseline)])
+    assert len(real.audio) == len(fake.audio) == samples
+    assert seconds > 0
+    centres = [(x.audio**2 @ np.arange(samples)) / (x.audio**2).sum() for x in (real, fake)]
+    assert centres[1] == pytest.approx(centres[0], abs=64)
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    data = corpus.make(tmp_path / "corpus")
+    out, image = tmp_path / "out.json", tmp_path / "image.png"
+    assert main(["--data", str(data), "--list", "valid.txt", "--json", str(out), "--picture", str(image)]) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert table[0].startswith("| system | PESQ | STOI | log-mel L1 |")
+    systems = [row.split("|")[1].strip() for row in table[2:]]
+    assert systems == ["recording", "openvoices-22k", "griffin-lim", "openvoices-22k: F0 from the mel"]
+    results = json.loads(out.read_text())
+    assert results["clips"] == ["3.flac"]
+    assert list(results["mean"]) == list(results["interval"]) == list(results["per_clip"]) == systems
+    assert results["mean"]["griffin-lim"] == results["per_clip"]["griffin-lim"][0]
+    assert set(results["interval"]["griffin-lim"].values()) == {None}  # of one clip
+    assert results["lines"] == {"recording": [[]], "openvoices-22k": [[]], "griffin-lim": [[]]}
+    assert results["clicks"] == {"recording": [[]], "openvoices-22k": [[]], "griffin-lim": [[]]}
+    assert image.read_bytes().startswith(b"\x89PNG")
+
+
+def flat(per_clip: dict) -> dict[tuple, float]:
+    """All figures but speed, null as NaN."""
+    return {
+        (system, clip, name): np.nan if value is None else value
+        for system, clips in per_clip.items()
+        for clip, figures in enumerate(clips)
+        for name, value in figures.items()
+        if name != "speed"
+    }
+
+
+def test_several_models_and_processes(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Of other sample rates and mel configs, with and without F0; figures do not hang on the number of processes."""
+    data = corpus.make(tmp_path / "corpus")
+    narrow = models.MEL_CONFIG.model_copy(update={"padding": "center"})
+    wide = MelConfig(**corpus.MEL_CONFIG)
+    hifigan, hnmask = str(tmp_path / "hifigan.safetensors"), str(tmp_path / "hnmask.safetensors")
+    save_checkpoint(models.checkpoint("hifigan", narrow), Path(hifigan))
+    config = models.fitted("hnmask", wide.hop_length)
+    save_checkpoint(Checkpoint(wide, models.build_generator("hnmask", config, wide)), Path(hnmask))
+    found = []
+    for workers in ("1", "2"):
+        out = tmp_path / f"{workers}.json"
+        arguments = ["--data", str(data), "--clips", "3", "--json", str(out), "--workers", workers]
+        assert main([hifigan, hnmask, hifigan, *arguments]) == 0
+        found.append(json.loads(out.read_text()))
+    one, two = (flat(results["per_clip"]) for results in found)
+    assert list(one) == list(two)
+    assert list(one.values()) == pytest.approx(list(two.values()), rel=1e-2, abs=1e-4, nan_ok=True)
+    assert found[0]["clips"] == ["0.flac", "2.flac", "3.flac"]
+    names = ["recording", hifigan, f"{hnmask}, F0 given", "griffin-lim", f"{hifigan}: F0 from the mel"]
+    assert list(found[0]["mean"]) == names
+    assert capsys.readouterr().err == ""
+
+
+def test_models_by_names_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """A path may hold "=", too."""
+    data = corpus.make(tmp_path / "corpus")
+    (tmp_path / "lr=1").mkdir()
+    path = str(tmp_path / "lr=1" / "model.safetensors")
+    save_checkpoint(models.checkpoint("hifigan", models.MEL_CONFIG), Path(path))
+    shared = ["--data", str(data), "--clips", "1"]
+    assert main([path, f"my peer={path}", *shared]) == 0
+    rows = [row.split("|")[1].strip() for row in capsys.readouterr().out.splitlines()[2:]]
+    assert rows[:4] == ["recording", path, "my peer", "griffin-lim"]
+    for arguments, name in (
+        ([f"a={path}", "a=openvoices-22k"], "a"),
+        ([f"openvoices-22k={path}", "openvoices-22k"], "openvoices-22k"),
+        ([f"recording={path}"], "recording"),
+        ([f"griffin-lim={path}"], "griffin-lim"),
+    ):
+        assert main([*arguments, *shared]) == 2
+        assert f"two rows of the table would be called '{name}'" in capsys.readouterr().err
+
+
+def test_one_bad_recording_does_not_end_it(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    data = corpus.make(tmp_path / "corpus")
+    soundfile.write(data / "9.wav", np.zeros(100), 22050)
+    assert main(["--data", str(data), "--json", str(tmp_path / "out.json")]) == 1
+    out, error = capsys.readouterr()
+    assert "openvoices-22k" in out
+    assert "recipes.evaluate: left out" in error
+    assert "9.wav is shorter than a frame" in error
+    assert len(json.loads((tmp_path / "out.json").read_text())["clips"]) == 4
+
+
+def test_bad_input_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    data = corpus.make(tmp_path / "corpus")
+    void, junk, short = (tmp_path / name for name in ("void", "junk", "short"))
+    for folder in (void, junk, short):
+        folder.mkdir()
+    (junk / "junk.wav").write_text("no sound")
+    soundfile.write(short / "short.wav", np.zeros(100), 22050)
+    before = sorted(tmp_path.rglob("*"))
+    for arguments, message in (
+        (["--data", str(data), "--list", "none.txt"], "cannot read the list"),
+        (["--data", str(tmp_path / "none")], "there is no folder"),
+        (["--data", str(void)], "holds no recordings"),
+        (["--data", str(junk)], "can be read"),
+        (["--data", str(short)], f"{short / 'short.wav'} is shorter than a frame"),
+        (["--data", str(data), "--clips", "0"], "--clips must be at least 1"),
+        (["--data", str(data), "--workers", "0"], "--workers must be at least 1"),
+        (["none", "--data", str(data)], "unknown model"),
+        (["mine=", "--data", str(data)], "unknown model 'mine='"),
+        (["mine=none", "--data", str(data)], "unknown model 'none'"),
+        (["--data", str(data), "--report", str(void / "a" / "b")], "cannot write"),
+        (["--data", str(data), "--report", str(junk)], "exists already"),
+        (["--data", str(data), "--json", str(void / "a" / "b.json")], "there is no folder"),
+        (["--data", str(short), "--report", str(void / "page")], "shorter than a frame"),
+    ):
+        assert main(arguments) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1, arguments
+        assert lines[0].startswith("recipes.evaluate: ")
+        assert message in lines[0]
+    assert sorted(tmp_path.rglob("*")) == before

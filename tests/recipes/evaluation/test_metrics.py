@@ -1,0 +1,228 @@
+"""Metrics against what is known by construction."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.signal import lfilter
+
+from recipes.data.f0_labels import F0_PERIOD
+from recipes.evaluation import metrics
+from recipes.evaluation.griffin_lim import griffin_lim
+from recipes.evaluation.metrics import (
+    Signal,
+    compare,
+    f0_metrics,
+    levels,
+    log_mel_distance,
+    measure_f0,
+    mel_cepstral_distortion,
+    mel_cepstrum,
+    noise_spread,
+    noisy_frames,
+    periodicity,
+)
+from tests.support import signals
+from vocoders import LogMelSpectrogram, MelConfig
+from vocoders.dsp.mel import MEL_CONFIGS
+
+RATE = 22050
+MEL_CONFIG = MEL_CONFIGS["hifigan-22k"]
+
+
+def against_itself(change: np.ndarray | float = 0.0) -> dict[str, float]:
+    real = signals.speech(RATE)
+    return compare(Signal(real, RATE), Signal((real + change).astype(np.float32), RATE), MEL_CONFIG)
+
+
+def test_a_recording_against_itself() -> None:
+    found = against_itself()
+    assert found["pesq"] > 4.6
+    perfect = {"stoi": 1, "voicing_f1": 1, "noise_texture": 1}
+    for name, value in found.items():
+        if name not in ("pesq", "silence_dbfs"):
+            assert value == pytest.approx(perfect.get(name, 0), abs=1e-6), name
+
+
+def test_noise_makes_all_worse() -> None:
+    clean, noisy, noisier = (against_itself(level * signals.noise(RATE, 2.4, seed=9)) for level in (0.0, 0.02, 0.2))
+    for name in ("pesq", "stoi"):
+        assert clean[name] > noisy[name] > noisier[name], name
+    for name in ("log_mel_l1", "stft_distance", "mcd_db", "periodicity_error", "silence_dbfs"):
+        assert clean[name] < noisy[name] < noisier[name], name
+
+
+def test_what_is_not_defined_is_not_perfect() -> None:
+    found = f0_metrics(np.full(9, 200.0), np.zeros(9))
+    assert found["voicing_error"] == 1
+    assert found["voicing_f1"] == 0
+    assert np.isnan(found["gross_error"])
+    assert np.isnan(found["f0_rmse_cents"])
+    assert np.isnan(f0_metrics(np.zeros(9), np.zeros(9))["voicing_f1"])
+
+
+def test_silence_and_what_is_too_short() -> None:
+    silent = Signal(np.zeros(RATE, np.float32), RATE)
+    found = compare(silent, silent, MEL_CONFIG)
+    undefined = {"pesq", "stoi", "mcd_db", "periodicity_error", "noise_texture", "level_db", "voicing_f1"}
+    undefined |= {"gross_error", "f0_rmse_cents", "above_mel_db"}
+    assert {name for name, value in found.items() if np.isnan(value)} == undefined
+    assert found["silence_dbfs"] == -120
+    for samples in (256, 1024, 4096):
+        short = Signal(signals.speech(RATE)[:samples], RATE)
+        found = compare(short, short, MEL_CONFIG)
+        assert np.isnan(found["pesq"])
+        assert np.isnan(found["stoi"])
+        assert found["log_mel_l1"] == found["stft_distance"] == 0
+    loud = Signal(signals.speech(RATE)[:RATE], RATE)
+    found = compare(loud, Signal(np.zeros(RATE, np.float32), RATE), MEL_CONFIG)
+    assert found["pesq"] == 1.04
+    assert found["stoi"] < 0.1
+    assert found["voicing_f1"] == found["noise_texture"] == 0
+    assert found["level_db"] < -80
+    assert np.isnan(found["silence_dbfs"])  # the recording never is
+
+
+def test_f0_metrics_by_hand() -> None:
+    wanted = np.array([0, 0, 100, 100, 100, 100, 200, 200.0])
+    found = np.array([0, 50, 0, 100, 200, 100 * 2 ** (12 / 1200), 200, 200])
+    result = f0_metrics(wanted, found)
+    assert result["voicing_error"] == pytest.approx(2 / 8)
+    precision, recall = 5 / 6, 5 / 6
+    assert result["voicing_f1"] == pytest.approx(2 * precision * recall / (precision + recall))
+    assert result["gross_error"] == pytest.approx(1 / 5)
+    assert result["f0_rmse_cents"] == pytest.approx(np.sqrt(12**2 / 4))
+
+
+def test_a_detuned_copy_is_off_by_as_many_cents() -> None:
+    up = 2 ** (50 / 1200)
+    real, fake = (signals.voice(RATE, 1.0, f0=hz, glide=0).astype(np.float32) for hz in (150, 150 * up))
+    inside = slice(20, -20)
+    f0_real, f0_fake = measure_f0(real, RATE)[inside], measure_f0(fake, RATE)[inside]
+    assert f0_metrics(f0_real, f0_fake)["f0_rmse_cents"] == pytest.approx(50, abs=1)
+
+
+def test_levels() -> None:
+    real = signals.speech(RATE)
+    found = compare(Signal(real, RATE), Signal(real / 2, RATE), MEL_CONFIG)
+    half = 20 * np.log10(0.5)
+    assert found["level_db"] == pytest.approx(half, abs=1e-4)
+    assert found["mcd_db"] == pytest.approx(0, abs=0.05)  # which is blind to level
+    # The last 0.2 s but for the 50 ms next to speech: noise of 0.1 * 1e-4.
+    assert found["silence_dbfs"] == pytest.approx(-100 + half, abs=0.3)
+    track = levels(signals.sine(RATE, 1000, 0).astype(np.float32), RATE)
+    assert len(track) == 201
+    assert track[10:-10] == pytest.approx(-3.01, abs=0.01)
+
+
+def test_the_level_above_the_mel() -> None:
+    """What the filter takes from above 8 kHz is what is missing there, and nothing is missing in all."""
+    real = signals.noise(RATE, 1.0).astype(np.float32)
+    spectrum = np.fft.rfft(real)
+    spectrum[np.fft.rfftfreq(RATE, 1 / RATE) > 8000] /= 4
+    dull = Signal(np.fft.irfft(spectrum).astype(np.float32), RATE)
+    found = compare(Signal(real, RATE), dull, MEL_CONFIG)
+    assert found["above_mel_db"] == pytest.approx(20 * np.log10(1 / 4), abs=0.2)
+    assert found["log_mel_l1"] < 0.01
+    hum = signals.sine(RATE, 1000, -6) * np.hanning(RATE)
+    noise, low = Signal(real, RATE), Signal(hum.astype(np.float32), RATE)
+    assert np.isnan(metrics.treble_difference(low, noise, 8000))  # nothing to compare with
+    assert metrics.treble_difference(noise, low, 8000) < -60
+    assert np.isnan(metrics.treble_difference(noise, dull, RATE / 2))
+
+
+def test_stft_distance_of_half_the_signal() -> None:
+    """|X - X / 2| / |X| = 1 / 2, and ln 2 apart; a loud signal stays clear of the floor under magnitudes."""
+    real = signals.noise(RATE, 1.0).astype(np.float32)
+    distance = metrics.stft_distance(Signal(real, RATE), Signal(real / 2, RATE))
+    assert distance == pytest.approx(0.5 + np.log(2), abs=1e-4)
+
+
+@pytest.mark.parametrize("rate", [16000, 22050, 44100])
+def test_mel_cepstral_distortion_of_a_ripple(rate: int) -> None:
+    """A ripple of 6 dB over the mel axis has a root mean square of 6 / sqrt(2) dB, whatever it is added to."""
+    hz = np.linspace(0, rate / 2, 1025)
+    mel = np.log1p(hz / 700) / np.log1p(8000 / 700)
+    flat = np.exp(-hz / 3000)[None].repeat(3, 0)
+    ripple = flat * 10 ** (6 * np.cos(np.pi * 7 * mel) / 10)
+    far = flat * 10 ** (6 * np.cos(np.pi * 40 * mel) / 10)  # finer than order 24 resolves
+    louder = flat * 100
+    everywhere = np.ones(3, bool)
+    for envelope, expected in ((ripple, 6 / np.sqrt(2)), (far, 0), (louder, 0)):
+        found = mel_cepstral_distortion(mel_cepstrum(flat, rate), mel_cepstrum(envelope, rate), everywhere)
+        assert found == pytest.approx(expected, abs=0.02)
+    assert np.isnan(mel_cepstral_distortion(mel_cepstrum(flat, rate), mel_cepstrum(far, rate), ~everywhere))
+
+
+def test_mel_cepstral_distortion_of_a_filter() -> None:
+    """1 + 0.9 z^-1 over 1 - 0.5 z^-1, whose response is known: signal and formula agree."""
+    real = signals.speech(RATE)
+    fake = lfilter([1, 0.9], [1, -0.5], real)
+    z = np.exp(-1j * np.pi * np.linspace(0, 1, 2049))
+    response = np.abs((1 + 0.9 * z) / (1 - 0.5 * z)) ** 2
+    one = np.ones(1, bool)
+    expected = mel_cepstral_distortion(mel_cepstrum(np.ones((1, 2049)), RATE), mel_cepstrum(response[None], RATE), one)
+    a, b = Signal(real, RATE), Signal(fake, RATE)
+    b.f0 = a.f0
+    voiced = a.loud & (a.f0 > 0)
+    assert expected > 3
+    assert mel_cepstral_distortion(a.cepstrum, b.cepstrum, voiced) == pytest.approx(expected, rel=0.1)
+
+
+def test_periodicity_is_the_share_of_the_harmonics() -> None:
+    t = np.arange(RATE) / RATE
+    harmonics = sum(np.sin(2 * np.pi * 170 * k * t) for k in range(1, 8))
+    harmonics = harmonics / harmonics.std()
+    white = np.random.default_rng(0).standard_normal(RATE)
+    inside = slice(10, -10)
+    for share in (1.0, 0.8, 0.5):
+        mixed = (0.1 * (share**0.5 * harmonics + (1 - share) ** 0.5 * white)).astype(np.float32)
+        # White noise reaches beyond the 8 kHz that are looked at.
+        seen = share / (share + (1 - share) * 8000 / (RATE / 2))
+        found = periodicity(mixed, RATE)
+        assert len(found) == round(1 / F0_PERIOD) + 1
+        assert found[inside].mean() == pytest.approx(seen, abs=0.05)
+    assert periodicity((0.1 * white).astype(np.float32), RATE).mean() < 0.25
+    assert periodicity(np.zeros(RATE, np.float32), RATE).max() == 0
+    hum = signals.sine(RATE, 20, -20).astype(np.float32)  # slower than any F0
+    assert periodicity(hum, RATE)[inside].mean() < 0.1
+
+
+def test_periodicity_error_of_a_voice_half_drowned() -> None:
+    """Nearly 1 becomes about one half."""
+    voice = signals.voice(RATE, 1.0, glide=0)
+    drowned = voice + voice.std() * np.random.default_rng(0).standard_normal(RATE) * (RATE / 16000) ** 0.5
+    real, fake = (Signal(x.astype(np.float32), RATE) for x in (voice, drowned))
+    assert metrics.periodicity_error(real, fake) == pytest.approx(0.5, abs=0.06)
+
+
+def test_another_noise_has_the_same_texture_and_a_smooth_one_less() -> None:
+    real, other = Signal(signals.speech(RATE, 0), RATE), Signal(signals.speech(RATE, 1), RATE)
+    assert metrics.noise_texture(real, other) == pytest.approx(1, abs=0.05)
+    smooth = griffin_lim(LogMelSpectrogram(MEL_CONFIG)(torch.from_numpy(real.audio)), MEL_CONFIG).numpy()
+    shortened = Signal(real.audio[: len(smooth)], RATE)
+    assert metrics.noise_texture(shortened, Signal(smooth, RATE)) < 0.85
+
+
+def test_gaussian_noise_has_rayleigh_spread() -> None:
+    audio = signals.noise(RATE, 2.0).astype(np.float32)
+    noisy = noisy_frames(audio, np.zeros(401), RATE)
+    assert noisy.mean() > 0.95
+    assert noise_spread(audio, RATE, noisy) == pytest.approx(5.57, abs=0.35)
+
+
+def test_noisy_frames_avoid_voiced_and_silent_ones() -> None:
+    audio = signals.speech(RATE)
+    noisy = noisy_frames(audio, measure_f0(audio, RATE), RATE)
+    times = np.flatnonzero(noisy) * 256 / RATE
+    assert len(times) > 20
+    assert times.min() > 0.78
+    assert times.max() < 1.42
+
+
+def test_log_mel_distance_is_the_same_unit_in_every_convention() -> None:
+    """Half the amplitude is ln 2, also where the mel config takes log10 or powers."""
+    audio = signals.noise(22050, 1.0).astype(np.float32)
+    for change in ("", ":log=log10", ":power=2", ":power=2,log=log10"):
+        mel_config = MelConfig.parse(f"hifigan-22k{change}")
+        found = log_mel_distance(Signal(audio, 22050), Signal(audio / 2, 22050), mel_config)
+        assert found == pytest.approx(np.log(2), rel=1e-3)

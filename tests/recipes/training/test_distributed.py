@@ -1,0 +1,107 @@
+"""However a batch is divided among accumulated parts and ranks, training computes the same."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from recipes.training.distributed import Draws, Ranks, parts
+from recipes.training.loop import run_training
+from recipes.training.recipe import load_recipe
+from tests.support import ROOT, corpus
+from vocoders import VocoderError
+
+CPU = torch.device("cpu")
+# Without what is a ratio over the whole batch, such as spectral convergence, which depends on how it is divided.
+LOSSES = {"mel": 1.0, "draft_mel": 0.5, "log_magnitude": 1.0}
+DISCRIMINATORS = {
+    "multi-resolution": {"n_ffts": [256], "channels": 4},
+    "multi-period": {"periods": [2], "channels": [4]},
+}
+
+
+def recipe(folder: Path, data: Path) -> Path:
+    return corpus.recipe(folder, data, losses=LOSSES, discriminators=DISCRIMINATORS)
+
+
+SET = ["train.batch_size=4", "train.steps=4", "optimizer.lr=0.001"]
+
+
+def same(a: Path, b: Path) -> None:
+    ours, theirs = load_file(a), load_file(b)
+    assert ours.keys() == theirs.keys()
+    for key, value in ours.items():
+        torch.testing.assert_close(theirs[key], value, rtol=1e-3, atol=2e-5, msg=key)
+
+
+def test_every_item_meets_the_same_numbers() -> None:
+    whole = Draws(3, 7, 4, slice(0, 4), CPU)
+    cut = [Draws(3, 7, 4, slice(start, start + 2), CPU) for start in (0, 2)]
+    for name in ("randn", "rand"):
+        expected = getattr(whole, name)(1, 5)
+        assert torch.equal(torch.cat([getattr(draws, name)(1, 5) for draws in cut]), expected)
+    assert len({whole.chance(0.5), *(draws.chance(0.5) for draws in cut)}) == 1
+    assert not torch.equal(Draws(3, 8, 4, slice(0, 4), CPU).randn(5), Draws(3, 7, 4, slice(0, 4), CPU).randn(5))
+
+
+def test_parts_cover_the_batch_once(data: Path, tmp_path: Path) -> None:
+    loaded = load_recipe(recipe(tmp_path, data), ["train.batch_size=12", "train.accumulate=3"])
+    taken = [i for rank in (0, 1) for part in parts(loaded, Ranks(rank, 2)) for i in range(12)[part]]
+    assert sorted(taken) == list(range(12))
+    with pytest.raises(VocoderError, match=r"batch_size = 12 must be a multiple of the 5 ranks times .* = 3"):
+        parts(loaded, Ranks(0, 5))
+
+
+def test_accumulated_parts_give_the_same_weights(data: Path, tmp_path: Path) -> None:
+    path = recipe(tmp_path, data)
+    whole = run_training(load_recipe(path, SET), tmp_path / "whole")
+    cut = run_training(load_recipe(path, [*SET, "train.accumulate=2"]), tmp_path / "cut")
+    same(whole, cut)
+
+
+def torchrun(*arguments: object) -> subprocess.CompletedProcess:
+    """Two processes over gloo, one thread each."""
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        *map(str, arguments),
+    ]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+@pytest.mark.parametrize("more", [[], ["train.accumulate=2", "adversarial.start=2", "losses={mel: 1.0}"]], ids=len)
+def test_two_ranks_give_the_same_weights_as_one(more: list[str], data: Path, tmp_path: Path) -> None:
+    """Also in parts, with discriminators that come late; and only the first rank writes."""
+    path = recipe(tmp_path, data)
+    settings = SET + more
+    options = [argument for setting in settings for argument in ("--set", setting)]
+    done = torchrun("-m", "recipes.train", path, "--out", tmp_path / "two", "--device", "cpu", *options)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("wrote ") == 1
+    one = run_training(load_recipe(path, [s for s in settings if "accumulate" not in s]), tmp_path / "one")
+    same(one, tmp_path / "two" / "model.safetensors")
+    same(tmp_path / "one" / "discriminators.safetensors", tmp_path / "two" / "discriminators.safetensors")
+
+
+def test_ranks_that_find_different_states_stop(data: Path, tmp_path: Path) -> None:
+    """As on two machines without a common disk, where the second finds no state."""
+    path = recipe(tmp_path, data)
+    run_training(load_recipe(path, [*SET, "train.steps=2"]), tmp_path / "rank0")
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"import os, sys; sys.path.insert(0, {str(ROOT)!r}); from recipes.train import main\n"
+        "sys.exit(main([*sys.argv[2:], '--out', sys.argv[1] + '/rank' + os.environ['RANK']]))"
+    )
+    options = [argument for setting in SET for argument in ("--set", setting)]
+    done = torchrun(script, tmp_path, path, "--device", "cpu", *options)
+    assert done.returncode != 0
+    assert (
+        "the ranks found the states of different steps, [2, 0]; the folder of a run must lie on a disk" in done.stderr
+    )

@@ -1,0 +1,220 @@
+"""A run that stops, is killed or meets a full disk, and goes on: what it computes is what it would have computed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from recipes.train import main
+from recipes.training.loop import run_training
+from recipes.training.recipe import load_recipe
+from recipes.training.state import load_state, save_state
+from tests.support import ROOT, corpus, models
+from vocoders import VocoderError
+from vocoders.checkpoint import load_checkpoint
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("discriminators", [{}, models.ADVERSARIES], ids=["alone", "adversarial"])
+def test_a_resumed_run_is_the_unbroken_one_to_the_bit(
+    precision: str, discriminators: dict, data: Path, tmp_path: Path
+) -> None:
+    path = corpus.recipe(tmp_path, data, discriminators=discriminators)
+    recipe = load_recipe(path, [f"train.precision={precision}"])
+    run_training(recipe, tmp_path / "whole")
+
+    class Killed(Exception):
+        pass
+
+    import recipes.train
+
+    genuine = recipes.train.train_step
+
+    def dies_at_step_5(run, batch, recipe):
+        if run.step == 5:
+            raise Killed
+        return genuine(run, batch, recipe)
+
+    recipes.train.train_step = dies_at_step_5
+    try:
+        with pytest.raises(Killed):
+            run_training(recipe, tmp_path / "broken")
+    finally:
+        recipes.train.train_step = genuine
+    torch.manual_seed(12345)
+    run_training(recipe, tmp_path / "broken")
+    for file in ("model.safetensors", "state/step-00000006/tensors.safetensors"):
+        whole, broken = load_file(tmp_path / "whole" / file), load_file(tmp_path / "broken" / file)
+        assert whole.keys() == broken.keys()
+        for key in whole:
+            assert torch.equal(whole[key], broken[key]), key
+
+
+@pytest.fixture
+def one_thread():
+    """Sums are divided among threads, so runs are the same to the bit with the same number of them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_kill_9_at_any_moment_costs_nothing_but_time(data: Path, tmp_path: Path) -> None:
+    """Killed three times, also while saving, which it does at each step: the end is the unbroken run's, to the bit."""
+    path = corpus.recipe(
+        tmp_path, data, discriminators={"multi-scale-stft": models.SMALL_DISCRIMINATORS["multi-scale-stft"]}
+    )
+    settings = ["train.save_every=1", "train.steps=60", "train.validate_every=1000", "train.threads=1"]
+    run_training(load_recipe(path, settings), tmp_path / "whole")
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "recipes.train", str(path), "--out", str(folder)]
+    command += [argument for setting in settings for argument in ("--set", setting)]
+    for delay in (0.05, 0.13, 0.31):
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE)
+        begun, deadline = set(folder.glob("state/step-*[0-9]")), time.monotonic() + 120
+        while set(folder.glob("state/step-*[0-9]")) == begun and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.005)
+        time.sleep(delay)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert list(folder.glob("state/step-*[0-9]")), process.stderr.read()
+        assert load_checkpoint(folder / "model.safetensors").generator is not None
+    run_training(load_recipe(path, settings), folder)
+    for file in ("model.safetensors", "discriminators.safetensors"):
+        whole, killed = load_file(tmp_path / "whole" / file), load_file(folder / file)
+        assert all(torch.equal(value, killed[key]) for key, value in whole.items())
+
+
+def test_what_cannot_be_resumed_or_begun(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    path = corpus.recipe(tmp_path, data, discriminators={"parallel-wavegan": {}})
+    run_training(load_recipe(path, ["train.steps=1"]), tmp_path / "run")
+    with pytest.raises(VocoderError, match=r"another recipe: discriminators was None, is \{\}, discr"):
+        run_training(load_recipe(path, ["train.steps=2", "discriminators=[]"]), tmp_path / "run")
+    with pytest.raises(VocoderError, match="nothing is weighed before step 3, when the discriminators begin"):
+        run_training(load_recipe(path, ["losses={adversarial: 1}", "adversarial.start=3"]), tmp_path / "other")
+    for device in ("gpu", "cuda:99"):
+        assert main([str(path), "--device", device, "--out", str(tmp_path / "other")]) == 2
+        assert f"cannot train on device '{device}'" in capsys.readouterr().err
+    assert main([str(path), "--set", "train.seed=-1", "--out", str(tmp_path / "other")]) == 2
+
+
+def test_a_state_half_written_is_not_taken(tmp_path: Path) -> None:
+    model = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(2)).sum().backward()
+    optimizer.step()
+    (tmp_path / "recipes").mkdir()
+    recipe = load_recipe(corpus.recipe(tmp_path / "recipes", tmp_path))
+    tmp_path = tmp_path / "state"
+    for step in (1, 2, 3):
+        save_state(tmp_path, step, 0.5, {"model": model}, {"model": optimizer}, recipe)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
+    (tmp_path / "step-00000004.partial").mkdir()
+    other = torch.nn.Linear(2, 2)
+    assert load_state(tmp_path, {"model": other}, {"model": torch.optim.AdamW(other.parameters())}, recipe) == (3, 0.5)
+    assert torch.equal(other.weight, model.weight)
+    save_state(tmp_path, 4, 0.5, {"model": model}, {"model": optimizer}, recipe)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000003", "step-00000004"]
+
+
+def test_another_recipe_does_not_go_on_under_the_same_name(data: Path, tmp_path: Path) -> None:
+    path = corpus.recipe(tmp_path, data)
+    run_training(load_recipe(path, ["train.steps=2"]), tmp_path / "run")
+    with pytest.raises(VocoderError, match=r"another recipe: optimizer\.lr was 0\.002, is 0\.1; choose another --out"):
+        run_training(load_recipe(path, ["optimizer.lr=0.1"]), tmp_path / "run")
+    run_training(load_recipe(path, ["train.steps=3", "train.log_every=2", "data.workers=1"]), tmp_path / "run")
+
+
+def test_a_kill_between_state_and_export_costs_nothing(data: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(corpus.recipe(tmp_path, data), ["train.steps=2"])
+    path = run_training(recipe, tmp_path / "run")
+    before = load_file(path)
+    path.unlink()
+    assert run_training(recipe, tmp_path / "run") == path
+    assert all(torch.equal(value, before[key]) for key, value in load_file(path).items())
+
+
+def test_resuming_keeps_what_was_logged(data: Path, tmp_path: Path) -> None:
+    path = corpus.recipe(tmp_path, data)
+    run_training(load_recipe(path, ["train.steps=4", "train.validate_every=2"]), tmp_path / "run")
+    run_training(load_recipe(path, ["train.steps=6", "train.validate_every=2"]), tmp_path / "run")
+    logged = corpus.scalars(tmp_path / "run")
+    assert len(logged["train/total"]) == 6
+    assert len(logged["valid/mel"]) == 3
+
+
+def test_a_run_in_pieces_of_minutes_is_the_unbroken_one(data: Path, tmp_path: Path) -> None:
+    path = corpus.recipe(tmp_path, data)
+    run_training(load_recipe(path), tmp_path / "whole")
+    for steps in (1, 2, 3):  # each piece is too short for more than a step
+        run_training(load_recipe(path), tmp_path / "pieces", minutes=0)
+        assert load_checkpoint(tmp_path / "pieces" / "model.safetensors").training["steps"] == steps
+    assert main([str(path), "--out", str(tmp_path / "pieces"), "--minutes", "10"]) == 0
+    whole, pieces = (load_file(tmp_path / run / "model.safetensors") for run in ("whole", "pieces"))
+    assert all(torch.equal(value, pieces[key]) for key, value in whole.items())
+
+
+def test_a_full_disk_keeps_the_older_state(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """A limit on the size of files stands for the disk."""
+    path = corpus.recipe(tmp_path, data)
+    folder = tmp_path / "run"
+    run_training(load_recipe(path, ["train.steps=2"]), folder)
+    before = load_file(folder / "state" / "step-00000002" / "tensors.safetensors")
+    code = (
+        "import resource, signal, sys; from recipes.train import main; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (40000, 40000)); sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, str(path), "--out", str(folder), "--set", "train.steps=4"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "recipes.train: cannot " in done.stderr
+    assert "kept" in done.stderr
+    assert [p.name for p in (folder / "state").iterdir()] == ["step-00000002"]
+    after = load_file(folder / "state" / "step-00000002" / "tensors.safetensors")
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
+    run_training(load_recipe(path, ["train.steps=4"]), folder)
+
+
+def test_a_state_that_cannot_be_written_leaves_no_part_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = torch.nn.Linear(2, 2)
+    recipe = load_recipe(corpus.recipe(tmp_path, tmp_path))
+    save_state(tmp_path / "state", 1, 0.5, {"model": model}, {}, recipe)
+
+    def full(*given: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("recipes.training.state.save_file", full)
+    with pytest.raises(VocoderError, match=r"state of step 2 in .*No space left .*; the state step-00000001 is kept"):
+        save_state(tmp_path / "state", 2, 0.5, {"model": model}, {}, recipe)
+    assert [p.name for p in (tmp_path / "state").iterdir()] == ["step-00000001"]
+
+
+def test_the_best_checkpoint_is_kept_beside_the_last(data: Path, tmp_path: Path) -> None:
+    """Also by a run that goes on: its first validation is worse than the best of the run before."""
+    path = corpus.recipe(tmp_path, data)
+    folder = tmp_path / "run"
+    run_training(load_recipe(path, ["train.steps=6", "train.validate_every=2", "optimizer.lr=0.001"]), folder)
+    logged = corpus.scalars(folder)["valid/mel"]
+    best = load_checkpoint(folder / "model-best.safetensors")
+    assert best.training["steps"] == 2 * (logged.index(min(logged)) + 1)
+    state = json.loads((folder / "state" / "step-00000006" / "state.json").read_text())
+    assert state["best"] == pytest.approx(min(logged), rel=1e-5)
+
+    import recipes.training.tasks
+
+    genuine = recipes.training.tasks.GeneratorTask.validate
+    try:
+        recipes.training.tasks.GeneratorTask.validate = lambda *given: ({"mel": 99.0}, genuine(*given)[1])
+        run_training(load_recipe(path, ["train.steps=8", "train.validate_every=2", "optimizer.lr=0.001"]), folder)
+    finally:
+        recipes.training.tasks.GeneratorTask.validate = genuine
+    assert load_checkpoint(folder / "model-best.safetensors").training["steps"] == best.training["steps"]
+    assert load_checkpoint(folder / "model.safetensors").training["steps"] == 8

@@ -1,0 +1,265 @@
+"""Training: it learns, what it writes can be used, and a run that was killed is the run that was not."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from losses.adversarial import discriminator_loss, feature_matching, generator_loss
+from recipes.train import main
+from recipes.training.distributed import Draws
+from recipes.training.loop import run_training, start, train_step
+from recipes.training.optimization import build_optimizer, learning_rate
+from recipes.training.recipe import OptimizerRecipe, load_recipe
+from tests.support import corpus, models
+from vocoders import VocoderError, load
+from vocoders.checkpoint import load_checkpoint
+from vocoders.generators import GENERATORS
+
+
+def test_a_generator_learns_and_can_be_used(data: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(
+        corpus.recipe(tmp_path, data), ["train.steps=40", "train.validate_every=20", "optimizer.lr=0.01"]
+    )
+    path = run_training(recipe, tmp_path / "run")
+    logged = corpus.scalars(tmp_path / "run")
+    for metric in ("valid/mel", "valid/log_magnitude", "valid/spectral_convergence"):
+        early, late = logged[metric]
+        assert late < 0.97 * early
+    assert set(logged["audio"]) == set(logged["images"]) == {"3/fake", "3/real"}
+    voc = load(path)
+    assert voc.training["steps"] == 40
+    assert voc.training["recipe"]["name"] == "tiny"
+    mel = torch.full((20, 5), -8.0)
+    assert voc(mel, f0=torch.full((5,), 120.0)).shape == (5 * 64,)
+
+
+def test_a_f0_estimator_learns_and_goes_along_with_a_generator(data: Path, tmp_path: Path) -> None:
+    changes = {"generator": None, "f0_estimator": {"channels": 16, "blocks": 1}, "losses": {"f0": 1.0, "voicing": 1.0}}
+    path = corpus.recipe(tmp_path, data, **changes)
+    estimator = run_training(load_recipe(path, ["train.steps=40"]), tmp_path / "pitch")
+    logged = corpus.scalars(tmp_path / "pitch")
+    assert sum(logged["train/voicing"][-8:]) < 0.9 * sum(logged["train/voicing"][:8])
+    assert set(logged) >= {"valid/voicing_error", "valid/gross_error", "valid/f0_rmse_cents"}
+    assert load_checkpoint(estimator).generator is None
+
+    recipe = load_recipe(corpus.recipe(tmp_path, data), [f"generator.f0_estimator={estimator}"])
+    voc = load(run_training(recipe, tmp_path / "run"))
+    assert voc.f0_estimator is not None
+    assert voc(torch.full((20, 5), -8.0)).shape == (5 * 64,)
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+@pytest.mark.parametrize("energy_distance", [False, True])
+def test_every_generator_trains(name: str, energy_distance: bool, data: Path, tmp_path: Path) -> None:
+    """Also without an estimator: validation then takes the labels of the recordings."""
+    recipe = corpus.recipe(tmp_path, data, generator={"name": name, "config": models.fitted(name, 64)})
+    losses = "{mel: 1.0, log_magnitude: 1.0}"
+    path = run_training(
+        load_recipe(recipe, ["train.steps=2", f"losses={losses}", f"train.energy_distance={energy_distance}"]),
+        tmp_path / "run",
+    )
+    generator = load_checkpoint(path).generator
+    assert type(generator) is GENERATORS[name]
+    assert not [key for key in generator.state_dict() if "parametrizations" in key]
+
+
+def test_two_discriminators_are_two_lines(data: Path, tmp_path: Path) -> None:
+    """With the default weights and optimiser, and segments long enough for the default sizes."""
+    path = corpus.recipe(tmp_path, data)
+    text = path.read_text() + "discriminators:\n  multi-scale-stft:\n  multi-scale-subband-cqt:\n"
+    path.write_text(text)
+    recipe = load_recipe(path, ["train.steps=1", "train.segment_frames=120"])
+    assert recipe.weights["feature_matching"] == 2
+    assert load(run_training(recipe, tmp_path / "run")).training["steps"] == 1
+    named = load_recipe(path, ["train.steps=1", "discriminators=[multi-scale-stft]"])
+    assert named.discriminators == {"multi-scale-stft": {}}
+
+
+@pytest.mark.parametrize("objective", ["lsgan", "hinge"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_generator_and_discriminators_train_against_each_other(
+    objective: str, precision: str, data: Path, tmp_path: Path
+) -> None:
+    adversarial = {"objective": objective, "start": 5, "optimizer": {"lr": 0.01, "warmup": 0, "clip": 100.0}}
+    path = corpus.recipe(tmp_path, data, discriminators=models.ADVERSARIES, adversarial=adversarial)
+    recipe = load_recipe(path, ["train.steps=40", f"train.precision={precision}"])
+    run_training(recipe, tmp_path / "run")
+    logged = corpus.scalars(tmp_path / "run")
+    assert len(logged["train/mel"]) == 40
+    for name in ("adversarial", "feature_matching", "discriminator", "adversary_gradient_norm"):
+        assert len(logged[f"train/{name}"]) == 35
+    assert min(logged["train/adversary_gradient_norm"]) > 0
+    if objective == "lsgan":
+        early, late = logged["train/discriminator"][:5], logged["train/discriminator"][-5:]
+        assert sum(late) < 0.8 * sum(early)
+
+
+def test_each_side_gets_its_own_gradient_alone(data: Path, tmp_path: Path) -> None:
+    """The update that shares one judgement equals the textbook's, which judges a detached fake again."""
+    path = corpus.recipe(
+        tmp_path, data, discriminators={"multi-scale-stft": models.SMALL_DISCRIMINATORS["multi-scale-stft"]}
+    )
+    recipe = load_recipe(path, ["optimizer.clip=1e9", "losses={mel: 1}"])
+    batch = {"audio": 0.1 * torch.randn(2, 1, 24 * 64), "f0": torch.full((2, 1, 24), 120.0)}
+    run, textbook = start(recipe, tmp_path / "a"), start(recipe, tmp_path / "b")
+    train_step(run, [batch], recipe)
+    terms, fake = textbook.task.train()(batch, Draws(0, 0, 2, slice(0, 2), torch.device("cpu")))
+    with torch.no_grad():
+        real = textbook.adversary.judge(batch["audio"])
+    textbook.adversary.requires_grad_(False)
+    judged = textbook.adversary.judge(fake)
+    (terms["mel"] + generator_loss(judged) + 2 * feature_matching(judged, real)).backward()
+    textbook.adversary.requires_grad_(True)
+    adversary = textbook.adversary
+    discriminator_loss(adversary.judge(batch["audio"]), adversary.judge(fake.detach())).backward()
+    for module in (textbook.task.model, adversary):
+        optimizer = build_optimizer(module, recipe.optimizer)
+        optimizer.param_groups[0]["lr"] = learning_rate(recipe.optimizer, 0, recipe.train.steps)
+        optimizer.step()
+    for ours, theirs in ((run.task.model, textbook.task.model), (run.adversary, adversary)):
+        for (key, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6, msg=key)
+
+
+def test_all_that_a_step_needs_follows_to_the_device(data: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(
+        corpus.recipe(tmp_path, data, discriminators=models.ADVERSARIES),
+        ["losses={full_band_mel: 1, multi_scale_mel: 1, mel: 1, log_magnitude: 1}"],
+    )
+    run = start(recipe, tmp_path / "run")
+    for module in (run.task.to("meta"), run.adversary.to("meta")):
+        assert {tensor.device.type for tensor in (*module.parameters(), *module.buffers())} == {"meta"}
+    for loss in run.task.spectral.values():
+        assert {buffer.device.type for buffer in loss.buffers()} == {"meta"}
+
+
+def test_a_discriminator_that_starts_late_begins_its_schedule_then(data: Path, tmp_path: Path) -> None:
+    optimizer = {"lr": 1.0e-3, "warmup": 0, "schedule": "decay", "decay": 0.5, "decay_every": 2}
+    adversarial = {"start": 3, "optimizer": optimizer}
+    path = corpus.recipe(tmp_path, data, discriminators={"parallel-wavegan": {}}, adversarial=adversarial)
+    recipe = load_recipe(path)
+    run = start(recipe, tmp_path / "run")
+    batch = {"audio": 0.1 * torch.randn(2, 1, 24 * 64), "f0": torch.full((2, 1, 24), 120.0)}
+    rates = []
+    for _ in range(7):
+        train_step(run, [batch], recipe)
+        rates.append(run.optimizers["adversary"].param_groups[0]["lr"])
+    assert rates[3:] == [1e-3, 1e-3, 5e-4, 5e-4]
+
+
+def test_bad_recordings_to_validate_on_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    data = corpus.make(tmp_path / "data")
+    good = (data / "3.flac").read_bytes()
+    (data / "4.flac").write_bytes(good[:200] + bytes(len(good) - 200))
+    (data / "valid.txt").write_text("3.flac\n4.flac\n")
+    run_training(load_recipe(corpus.recipe(tmp_path, data), ["train.steps=1"]), tmp_path / "run")
+    assert "left out 1 of 2 recordings to validate on: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("padding", ["center", "same-zeros"])
+def test_every_padding_trains(padding: str, data: Path, tmp_path: Path) -> None:
+    path = corpus.recipe(tmp_path, data, mel=corpus.MEL_CONFIG | {"padding": padding})
+    exported = run_training(load_recipe(path, ["train.steps=2"]), tmp_path / "run")
+    assert load_checkpoint(exported).mel_config.padding == padding
+
+
+def test_wavehax_standardises_by_its_data(data: Path, tmp_path: Path) -> None:
+    generator = {"name": "wavehax", "config": {"n_fft": 128, "channels": 4, "blocks": 1}}
+    recipe = load_recipe(corpus.recipe(tmp_path, data, generator=generator, losses={"mel": 1.0}), ["train.steps=1"])
+    model = load_checkpoint(run_training(recipe, tmp_path / "run")).generator
+    assert float(model.standardize.mean.max()) < -2
+    assert float(model.standardize.scale.min()) > 0.1
+    assert float(model.standardize.scale.std()) > 0
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = load_recipe(corpus.recipe(tmp_path, data))
+    from recipes.training.tasks import GeneratorTask
+
+    genuine = GeneratorTask.forward
+
+    steps = iter(range(100))
+
+    def breaks(self, batch, draws):
+        step = genuine(self, batch, draws)
+        if next(steps) == 3:
+            step.terms["mel"] = step.terms["mel"] * float("nan")
+        return step
+
+    monkeypatch.setattr(GeneratorTask, "forward", breaks)
+    with pytest.raises(VocoderError, match="step 3: the loss is not finite in mel; the last saved state is kept"):
+        run_training(recipe, tmp_path / "run")
+    assert [p.name for p in (tmp_path / "run" / "state").iterdir()] == ["step-00000002"]
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Breaks(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient * float("nan")
+
+    from recipes.training.tasks import GeneratorTask, Step
+
+    genuine = GeneratorTask.forward
+    monkeypatch.setattr(
+        GeneratorTask,
+        "forward",
+        lambda self, *given: Step({k: Breaks.apply(v) for k, v in genuine(self, *given).terms.items()}),
+    )
+    with pytest.raises(VocoderError, match="step 0: the gradient of the model is not finite"):
+        run_training(load_recipe(corpus.recipe(tmp_path, data)), tmp_path / "run")
+
+
+def test_optimisers_and_schedules(data: Path, tmp_path: Path) -> None:
+    model = torch.nn.Linear(2, 2)
+    settings = OptimizerRecipe(kind="radam", lr=1e-4, eps=1e-6, betas=(0.9, 0.999))
+    optimizer = build_optimizer(model, settings)
+    assert isinstance(optimizer, torch.optim.RAdam)
+    assert optimizer.defaults["eps"] == 1e-6
+    halved = OptimizerRecipe(lr=1.0, warmup=0, schedule="decay", decay=0.5, decay_every=200)
+    assert [learning_rate(halved, step, 10**6) for step in (0, 199, 200, 399, 400)] == [1, 1, 0.5, 0.5, 0.25]
+    path = corpus.recipe(tmp_path, data, optimizer={"kind": "radam", "lr": 0.01, "schedule": "decay", "clip": None})
+    run_training(load_recipe(path, ["train.steps=2"]), tmp_path / "run")
+
+
+def test_the_learning_rate() -> None:
+    settings = OptimizerRecipe(lr=1.0, warmup=10)
+    rates = [learning_rate(settings, step, 1000) for step in range(1001)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[500] == pytest.approx(0.5)
+    assert rates[1000] == pytest.approx(0.0)
+    assert max(rates) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_recordings_of_a_lower_rate_are_noted(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    recipe = corpus.recipe(tmp_path, data, mel=corpus.MEL_CONFIG | {"sample_rate": 24000, "fmax": 12000})
+    run_training(load_recipe(recipe, ["train.steps=1"]), tmp_path / "run")
+    note = "note: 3 of 3 recordings have a lower rate than the recipe's 24000 Hz: above 8000 Hz they hold nothing"
+    assert note in capsys.readouterr().err
+
+
+def test_the_command_refuses_in_one_sentence(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    path = corpus.recipe(tmp_path, data)
+    assert main([str(path), "--set", "train.batchsize=3", "--out", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("recipes.train: ")
+    assert "did you mean 'batch_size'" in error
+    assert error.count("\n") == 1
+    assert main([str(path), "--set", "data.dir=/nowhere", "--out", str(tmp_path / "run")]) == 2
+    assert "cannot read the list of recordings" in capsys.readouterr().err
+    assert main([str(path), "--set", "losses.mell=1", "--out", str(tmp_path / "run")]) == 2
+    assert "unknown loss 'mell'" in capsys.readouterr().err
+    assert main([str(path), "--set", "losses.adversarial=1", "--out", str(tmp_path / "run")]) == 2
+    assert "loss 'adversarial' needs discriminators" in capsys.readouterr().err
+    assert main([str(path), "--set", "discriminators={multi-scale-stft: }", "--out", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert "segments of 1536 samples, but discriminator 'multi-scale-stft' needs at least 2048" in error
+    assert main([str(path), "--set", "discriminators=[multi-stft]", "--out", str(tmp_path / "run")]) == 2
+    assert "unknown discriminator 'multi-stft'" in capsys.readouterr().err

@@ -1,0 +1,27 @@
+"""What the tests of the commands share."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support import DATA
+from vocoders.cli.vocode import vocode
+
+HELLO = DATA / "hello.npz"
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def refused(work: Path, capsys: pytest.CaptureFixture, *arguments: str) -> str:
+    """The one sentence of a refusal: status 2, nothing on standard output, no file more than before."""
+    before = files(work)
+    assert vocode([*arguments, "-m", "model.safetensors"] if "-m" not in arguments else list(arguments)) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = captured.err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("vocode: ")
+    assert files(work) == before
+    return lines[0]

@@ -1,0 +1,298 @@
+"""The commands, run as a user runs them: in the process where that is enough, in one of their own where not."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.support import models, signals
+from tests.support.commands import HELLO, files, refused
+from vocoders.checkpoint import Checkpoint, save_checkpoint
+from vocoders.cli.vocode import vocode
+from vocoders.cli.vocoders import vocoders as vocoders_command
+from vocoders.io.mels import encode_mel
+
+
+def run(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", "import sys; from vocoders.cli import vocode; sys.exit(vocode())", *arguments]
+    return subprocess.run(command, input=stdin, capture_output=True, timeout=120)
+
+
+def test_mel_to_audio(work: Path, capsys: pytest.CaptureFixture) -> None:
+    assert vocode(["mel12.npy", "-o", "out.wav", "-m", "model.safetensors"]) == 0
+    audio, rate = soundfile.read("out.wav")
+    assert (len(audio), rate) == (12 * 32, 8000)
+    assert soundfile.info("out.wav").subtype == "PCM_16"
+    noted = capsys.readouterr().err
+    assert "mel12.npy carries no mel config; taken as the model's, custom (20 mels, 8000 Hz)" in noted
+    assert "wrote out.wav: 0.05 s at 8000 Hz" in noted
+    assert vocode(["mel12.npy", "-o", "out.flac", "-m", "model.safetensors", "-q"]) == 0
+    np.testing.assert_array_equal(soundfile.read("out.flac")[0], audio)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_mel_of_one_frame(work: Path) -> None:
+    assert vocode(["mel1.npy", "-o", "out.wav", "-m", "model.safetensors"]) == 0
+    assert soundfile.info("out.wav").frames == 32
+
+
+def test_the_built_in_voice_speaks(work: Path) -> None:
+    """The mel of the synthesised audio is near the one it was made from."""
+    assert vocode([str(HELLO), "-o", "out.wav", "-q"]) == 0
+    assert vocode(["out.wav", "-o", "back.npz", "-q"]) == 0
+    mel, back = np.load(HELLO)["mel"], np.load("back.npz")["mel"]
+    assert back.shape == mel.shape
+    assert np.abs(back - mel).mean() < 0.25
+
+
+def test_seed_and_f0(work: Path) -> None:
+    def audio(*more: str) -> np.ndarray:
+        assert vocode(["mel40.npy", "-o", "out.wav", "-m", "model.safetensors", "-q", *more]) == 0
+        return soundfile.read("out.wav")[0]
+
+    plain = audio()
+    np.testing.assert_array_equal(audio("--seed", "0"), plain)
+    assert not np.array_equal(audio("--seed", "1"), plain)
+    np.save("f0.npy", np.full(40, 200.0))
+    with pytest.raises(SystemExit) as stopped:
+        audio("--seed", "99999999999999999999999")
+    assert stopped.value.code == 2
+    assert not np.array_equal(audio("--f0", "f0.npy"), plain)
+
+
+def test_analysis_and_copy_synthesis(work: Path, capsys: pytest.CaptureFixture) -> None:
+    assert vocode(["voice.wav", "-o", "mel.npz", "-m", "model.safetensors"]) == 0
+    stored = np.load("mel.npz")
+    assert stored["mel"].shape == (20, 125)
+    assert json.loads(str(stored["mel_spec"]))["hop_length"] == 32
+    assert vocode(["voice.wav", "-o", "mel.npy", "-m", "model.safetensors"]) == 0
+    np.testing.assert_array_equal(np.load("mel.npy"), stored["mel"])
+    assert vocode(["mel.npz", "-o", "a.wav", "-m", "model.safetensors"]) == 0
+    assert vocode(["voice.wav", "-o", "b.wav", "-m", "model.safetensors"]) == 0
+    np.testing.assert_array_equal(soundfile.read("a.wav")[0], soundfile.read("b.wav")[0])
+    assert "carries no mel config" not in capsys.readouterr().err
+
+
+def test_other_rates_and_stereo_are_said(work: Path, capsys: pytest.CaptureFixture) -> None:
+    mono = signals.voice(16000, 0.5)
+    soundfile.write("stereo.wav", np.stack([mono, -0.5 * mono], 1), 16000)
+    soundfile.write("mono.wav", 0.25 * mono, 16000)
+    assert vocode(["stereo.wav", "-o", "mel.npy", "-m", "model.safetensors"]) == 0
+    noted = capsys.readouterr().err
+    assert "stereo.wav has 2 channels, mixed down to one" in noted
+    assert "stereo.wav is at 16000 Hz, resampled to 8000 Hz" in noted
+    assert vocode(["mono.wav", "-o", "mono.npy", "-m", "model.safetensors"]) == 0
+    np.testing.assert_allclose(np.load("mel.npy"), np.load("mono.npy"), atol=0.02)
+
+
+def test_conventions(work: Path, capsys: pytest.CaptureFixture) -> None:
+    assert vocode(["voice.wav", "-o", "tacotron.npz", "-m", "model.safetensors", "--mel-config", "tacotron2-22k"]) == 0
+    assert json.loads(str(np.load("tacotron.npz")["mel_spec"]))["padding"] == "center"
+    capsys.readouterr()
+    message = refused(work, capsys, "tacotron.npz", "-o", "out.wav")
+    assert "sample_rate 22050 against 8000" in message
+    assert "hop_length 256 against 32" in message
+    message = refused(work, capsys, "tacotron.npz", "-o", "out.wav", "--mel-config", "hifigan-22k")
+    assert "its mel config is tacotron2-22k, --mel-config says hifigan-22k" in message
+    assert "did you mean" in refused(work, capsys, "mel12.npy", "-o", "x.wav", "--mel-config", "hifigan-22k:flor=1")
+
+
+def test_a_mel_in_another_logarithm_is_converted(work: Path) -> None:
+    mel = models.mel(12)[0].numpy().clip(np.log(1e-5))
+    decimal = models.MEL_CONFIG.model_copy(update={"log": "log10"})
+    Path("decimal.npz").write_bytes(encode_mel((mel / np.log(10)).astype(np.float32), decimal, "npz"))
+    assert vocode(["decimal.npz", "-o", "a.wav", "-m", "model.safetensors"]) == 0
+    np.save("natural.npy", mel)
+    assert vocode(["natural.npy", "-o", "b.wav", "-m", "model.safetensors"]) == 0
+    np.testing.assert_allclose(soundfile.read("a.wav")[0], soundfile.read("b.wav")[0], atol=1e-3)
+
+
+def test_suspicious_values_are_noted(work: Path, capsys: pytest.CaptureFixture) -> None:
+    hello = np.load(HELLO)["mel"]
+    np.save("linear.npy", np.exp(hello))
+    np.save("decimal.npy", hello / np.log(10))
+    assert vocode(["linear.npy", "-o", "out.wav"]) == 0
+    assert "it looks like a linear mel" in capsys.readouterr().err
+    assert vocode(["decimal.npy", "-o", "out.wav"]) == 0
+    assert "it looks like log10" in capsys.readouterr().err
+    assert vocode([str(HELLO), "-o", "out.wav"]) == 0
+    assert "looks like" not in capsys.readouterr().err
+    soundfile.write("noise.wav", signals.noise(22050), 22050)  # what we analyse ourselves is beyond diagnose
+    assert vocode(["noise.wav", "-o", "noise.npz"]) == 0
+    assert vocode(["noise.wav", "-o", "out.wav"]) == 0
+    assert vocode(["noise.npz", "-o", "out.wav"]) == 0
+    assert "looks like" not in capsys.readouterr().err
+
+
+def test_a_batch_into_a_folder(work: Path, capsys: pytest.CaptureFixture) -> None:
+    (work / "in" / "deep").mkdir(parents=True)
+    (work / "mel12.npy").rename(work / "in" / "a.npy")
+    (work / "mel40.npy").rename(work / "in" / "deep" / "b.npy")
+    (work / "in" / "notes.txt").write_text("no mel")
+    assert vocode(["in", "-o", "out", "-m", "model.safetensors"]) == 0
+    assert files(work / "out") == {"a.wav", "deep/b.wav"}
+    alone = soundfile.read("out/deep/b.wav")[0]
+    (work / "out" / "a.wav").unlink()
+    stamp = (work / "out" / "deep" / "b.wav").stat().st_mtime_ns
+    capsys.readouterr()
+    assert vocode(["in", "-o", "out", "-m", "model.safetensors"]) == 0  # goes on where it was
+    assert "1 of 2 outputs are there already" in capsys.readouterr().err
+    assert (work / "out" / "deep" / "b.wav").stat().st_mtime_ns == stamp
+    assert vocode(["in", "-o", "out", "-m", "model.safetensors", "--overwrite"]) == 0
+    assert (work / "out" / "deep" / "b.wav").stat().st_mtime_ns != stamp
+    np.testing.assert_array_equal(soundfile.read("out/deep/b.wav")[0], alone)
+    assert vocode(["in/deep/b.npy", "-o", "single.wav", "-m", "model.safetensors"]) == 0
+    np.testing.assert_array_equal(soundfile.read("single.wav")[0], alone)
+
+
+def test_globs_and_many_files(work: Path) -> None:
+    assert vocode(["mel*.npy", "-o", "out/", "-m", "model.safetensors", "--format", "flac"]) == 0
+    assert files(work / "out") == {"mel1.flac", "mel12.flac", "mel40.flac"}
+    assert vocode(["mel1.npy", "mel12.npy", "-o", "two", "-m", "model.safetensors"]) == 0
+    assert files(work / "two") == {"mel1.wav", "mel12.wav"}
+    assert vocode(["voice.wav", "-o", "mels/", "-m", "model.safetensors", "--format", "npz"]) == 0
+    assert files(work / "mels") == {"voice.npz"}
+
+
+def test_a_batch_that_meets_bad_files_finishes_the_rest(work: Path, capsys: pytest.CaptureFixture) -> None:
+    np.save("mel13.npy", np.full((20, 4), np.nan, np.float32))
+    (work / "mel14.npy").write_bytes(b"")
+    assert vocode(["mel*.npy", "-o", "out", "-m", "model.safetensors", "-q"]) == 1
+    assert files(work / "out") == {"mel1.wav", "mel12.wav", "mel40.wav"}
+    noted = capsys.readouterr().err.splitlines()
+    assert noted[0] == "vocode: 2 of 5 files could not be done:"
+    assert len(noted) == 3
+    assert "mel13.npy: the mel holds 80 NaN" in noted[1]
+    assert "mel14.npy is empty" in noted[2]
+
+
+def test_a_defect_that_one_file_brings_out_does_not_cost_the_others(
+    work: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vocoders.cli.execution import Worker
+
+    genuine = Worker.do
+
+    def do(self: Worker, job) -> str:
+        if job.name == "mel12.npy":
+            raise ZeroDivisionError("surprise\nin two lines")
+        return genuine(self, job)
+
+    monkeypatch.setattr(Worker, "do", do)
+    assert vocode(["mel*.npy", "-o", "out", "-m", "model.safetensors", "-q"]) == 1
+    assert files(work / "out") == {"mel1.wav", "mel40.wav"}
+    assert capsys.readouterr().err.splitlines()[1] == "  mel12.npy: ZeroDivisionError: surprise"
+
+
+def test_a_folder_may_be_input_and_output(work: Path) -> None:
+    (work / "mels").mkdir()
+    (work / "mel12.npy").rename(work / "mels" / "a.npy")
+    assert vocode(["mels", "-o", "mels", "-m", "model.safetensors", "-q"]) == 0
+    assert files(work / "mels") == {"a.npy", "a.wav"}
+    np.save("mels/b.npy", models.mel(3)[0].numpy())
+    assert vocode(["mels", "-o", "mels", "-m", "model.safetensors", "-q"]) == 0  # goes on where it was
+    assert files(work / "mels") == {"a.npy", "a.wav", "b.npy", "b.wav"}
+
+
+def test_links_are_followed_and_pipes_written_to(work: Path) -> None:
+    (work / "target.wav").touch()
+    (work / "link.wav").symlink_to("target.wav")
+    assert vocode(["mel12.npy", "-o", "link.wav", "-m", "model.safetensors"]) == 0
+    assert (work / "link.wav").is_symlink()
+    assert soundfile.info("target.wav").frames == 384
+    assert vocode(["mel12.npy", "-o", "x" * 240 + ".wav", "-m", "model.safetensors"]) == 0
+
+
+def test_every_format_takes_long_audio() -> None:
+    from vocoders.io.audio import AUDIO_SUFFIXES, encode_audio, read_audio
+
+    audio = np.tile(signals.voice(22050, 1.0), 150).astype(np.float32)
+    for ending in AUDIO_SUFFIXES:
+        sound = read_audio(encode_audio(audio, 22050, ending[1:]), ending)
+        assert sound.sample_rate == 22050
+        assert abs(len(sound.audio) - len(audio)) < 3000  # lossy coders pad
+        assert np.abs(sound.audio[: 22050 * 149]).max() == pytest.approx(0.3, abs=0.1)
+
+
+def test_a_terminal_gets_a_progress_bar_and_a_pipe_does_not(work: Path) -> None:
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    code = "import sys; from vocoders.cli import vocode; sys.exit(vocode())"
+    command = [sys.executable, "-c", code, "mel1.npy", "mel12.npy", "-o", "out/", "-m", "model.safetensors"]
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    assert subprocess.run(command, stderr=theirs, timeout=120).returncode == 0
+    os.close(theirs)
+    assert b"2/2" in os.read(ours, 100_000)
+    os.close(ours)
+    done = subprocess.run([*command, "--overwrite"], capture_output=True, timeout=120)
+    assert b"2/2" not in done.stderr
+    assert b"\r" not in done.stderr
+
+
+def test_streams(work: Path) -> None:
+    mel = (work / "mel12.npy").read_bytes()
+    done = run("-", "-o", "-", "-m", "model.safetensors", stdin=mel)
+    assert done.returncode == 0, done.stderr
+    audio, rate = soundfile.read(io.BytesIO(done.stdout))
+    assert (len(audio), rate) == (384, 8000)
+    done = run("-", "-o", "-", "-m", "model.safetensors", "--format", "raw", "-q", stdin=mel)
+    assert done.stderr == b""
+    np.testing.assert_allclose(np.frombuffer(done.stdout, "<i2") / 32768, audio, atol=1e-4)
+    done = run("-", "-o", "-", "-m", "model.safetensors", "--format", "npy", stdin=(work / "voice.wav").read_bytes())
+    assert np.load(io.BytesIO(done.stdout)).shape == (20, 125)
+    done = run("-", "-o", "out.wav", "-m", "model.safetensors", stdin=b"")
+    assert (done.returncode, done.stderr) == (2, b"vocode: standard input is empty\n")
+    assert not (work / "out.wav").exists()
+
+
+def test_memory_for_a_minute_of_mel(work: Path) -> None:
+    """The built-in voice stays under 1.5 GB, whatever the length."""
+    hello = np.load(HELLO)["mel"]
+    np.save("minute.npy", np.tile(hello, 12)[:, : 60 * 22050 // 256])
+    code = (
+        "import re; from vocoders.cli import vocode; assert vocode(['minute.npy', '-o', 'out.wav', '-q']) == 0; "
+        "print(re.search(r'VmHWM:\\s*(\\d+)', open('/proc/self/status').read())[1])"
+    )  # not ru_maxrss, which a process takes over from its parent
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
+    assert int(done.stdout) * 1024 < 1.5e9
+    assert soundfile.info("out.wav").duration == pytest.approx(60, abs=0.1)
+
+
+def test_a_reader_that_goes_away_is_no_traceback(work: Path) -> None:
+    code = "import sys; from vocoders.cli import vocode; sys.exit(vocode())"
+    np.save("long.npy", models.mel(9000)[0].numpy())
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "long.npy", "-o", "-", "-m", "model.safetensors"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        process.stdout.close()
+        assert b"Traceback" not in process.stderr.read()
+    assert process.returncode == 1
+
+
+def test_info(work: Path, capsys: pytest.CaptureFixture) -> None:
+    assert vocoders_command(["info"]) == 0
+    text = capsys.readouterr().out
+    assert "hnmask" in text
+    assert "hifigan-22k" in text
+    assert vocoders_command(["info", "model.safetensors", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["generator"] == "hnmask"
+    assert facts["mel_config"]["hop_length"] == 32
+    assert facts["training"] == {"data": "none"}
+    save_checkpoint(Checkpoint(models.MEL_CONFIG, f0_estimator=models.f0_estimator()), work / "pitch.safetensors")
+    assert vocoders_command(["info", "pitch.safetensors"]) == 0
+    assert "F0 estimator parameters" in capsys.readouterr().out
+    assert vocoders_command(["info", "nobody"]) == 2
+    assert "unknown model" in capsys.readouterr().err

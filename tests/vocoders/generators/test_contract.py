@@ -1,0 +1,149 @@
+"""The contract, for every generator: shapes, determinism, independence within a batch, bounded context, gradients."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.support import models
+from vocoders import VocoderError
+from vocoders.dsp.mel import MEL_CONFIGS
+from vocoders.dsp.noise import white_noise
+from vocoders.generators import GENERATORS, build_generator
+
+every_generator = pytest.mark.parametrize("name", GENERATORS)
+
+
+@every_generator
+@pytest.mark.parametrize("frames", [1, 2, 3, 17])
+def test_length(name: str, frames: int) -> None:
+    audio = models.generator(name)(models.mel(frames, 2), f0=models.f0(frames, 2))
+    assert audio.shape == (2, 1, frames * 32)
+    assert audio.dtype == torch.float32
+    assert torch.isfinite(audio).all()
+
+
+@every_generator
+def test_the_same_call_gives_the_same_audio_and_the_seed_matters(name: str) -> None:
+    model = models.generator(name)
+    first, again, other = (model(models.mel(9), f0=models.f0(9), seed=seed) for seed in (3, 3, 4))
+    assert torch.equal(first, again)
+    assert torch.equal(first, other) != model.uses_noise
+    torch.manual_seed(99)  # the global generator has no say
+    assert torch.equal(first, model(models.mel(9), f0=models.f0(9), seed=3))
+
+
+@every_generator
+def test_an_item_of_a_batch_sounds_as_alone(name: str) -> None:
+    model = models.generator(name)
+    mel, f0 = models.mel(23, 3), models.f0(23, 3)
+    batch = model(mel, f0=f0)
+    for i in range(3):
+        torch.testing.assert_close(batch[i : i + 1], model(mel[i : i + 1], f0=f0[i : i + 1]), atol=1e-5, rtol=0)
+
+
+@every_generator
+def test_given_noise_replaces_the_drawn_one(name: str) -> None:
+    model = models.generator(name)
+    drawn = model(models.mel(9), f0=models.f0(9), seed=7)
+    given = model(models.mel(9), f0=models.f0(9), noise=torch.from_numpy(white_noise(0, 9 * 32, 7))[None, None], seed=0)
+    assert torch.equal(drawn, given)
+
+
+@every_generator
+@pytest.mark.parametrize("moved", ["mel", "f0"])
+@pytest.mark.parametrize("win_length", [128, 64])
+def test_the_receptive_field_is_what_a_perturbed_frame_shows(name: str, moved: str, win_length: int) -> None:
+    model = models.generator(name, models.MEL_CONFIG.model_copy(update={"win_length": win_length}))
+    reach = model.receptive_field
+    assert reach is not None
+    frames = 2 * reach + 21
+    middle = frames // 2
+    mel, f0 = models.mel(frames), torch.full((1, 1, frames), 250.0)
+    other_mel, other_f0 = mel.clone(), f0.clone()
+    if moved == "mel":
+        other_mel[..., middle] += 2.0
+    elif model.uses_f0:
+        other_f0[..., middle] = 750.0  # both have whole periods in a frame of 32 samples at 8 kHz: later phases stay
+    difference = (model(mel, f0=f0) - model(other_mel, f0=other_f0)).abs().reshape(frames, 32).amax(1)
+    reached = torch.nonzero(difference).flatten().tolist()
+    if moved == "f0" and not model.uses_f0:
+        assert not reached
+        return
+    assert middle - reach <= reached[0]
+    assert reached[-1] <= middle + reach
+    if moved == "mel":  # not merely large enough: what the mel does not pass through is at most one transform
+        spare = 1 + (name == "hnmask") * (128 - win_length) // 32  # and the zeros around a window
+        assert reached[0] <= middle - reach + spare
+        assert reached[-1] >= middle + reach - spare
+
+
+@every_generator
+def test_gradients_reach_every_parameter_and_the_mel(name: str) -> None:
+    model = models.generator(name).train()
+    mel = models.mel(12).requires_grad_()
+    model(mel, f0=models.f0(12)).square().mean().backward()
+    assert mel.grad is not None
+    assert (mel.grad != 0).any()
+    dead = [
+        key for key, parameter in model.named_parameters() if parameter.grad is None or not (parameter.grad != 0).any()
+    ]
+    # The residual output of the last layer of Parallel WaveGAN goes nowhere; its published checkpoints hold it.
+    assert [key for key in dead if not key.startswith("conv_layers.5.conv1x1_out.")] == []
+
+
+@every_generator
+def test_shapes_that_do_not_fit_are_refused(name: str) -> None:
+    model = models.generator(name)
+    with pytest.raises(ValueError, match=r"mel must be \(batch, 20, frames >= 1\), got \(1, 21, 4\)"):
+        model(torch.zeros(1, 21, 4))
+    with pytest.raises(ValueError, match="frames >= 1"):
+        model(torch.zeros(1, 20, 0))
+    if model.uses_f0:
+        with pytest.raises(ValueError, match="needs f0"):
+            model(models.mel(4))
+        with pytest.raises(ValueError, match=r"f0 must be \(1, 1, 4\)"):
+            model(models.mel(4), f0=models.f0(5))
+    if model.uses_noise:
+        with pytest.raises(ValueError, match=r"noise must be \(1, 1, 128\)"):
+            model(models.mel(4), f0=models.f0(4), noise=torch.zeros(1, 1, 127))
+
+
+@every_generator
+def test_autocast_keeps_the_audio_float32(name: str) -> None:
+    model = models.generator(name)
+    with torch.autocast("cpu", torch.bfloat16):
+        audio = model(models.mel(9), f0=models.f0(9))
+    assert audio.dtype == torch.float32
+    assert torch.isfinite(audio).all()
+
+
+@every_generator
+def test_all_conventions_can_be_built(name: str) -> None:
+    for mel_config in MEL_CONFIGS.values():
+        model = build_generator(name, models.fitted(name, mel_config.hop_length), mel_config)
+        audio = model(torch.full((1, mel_config.n_mels, 5), -4.0), f0=torch.full((1, 1, 5), 150.0))
+        assert audio.shape == (1, 1, 5 * mel_config.hop_length)
+
+
+def test_unknown_names_and_values_are_refused() -> None:
+    with pytest.raises(VocoderError, match=r"unknown generator 'wavehx'; known: .*hnmask.* wavehax"):
+        build_generator("wavehx", {}, models.MEL_CONFIG)
+    with pytest.raises(VocoderError, match="did you mean 'channels'"):
+        build_generator("wavehax", {"chanels": 3}, models.MEL_CONFIG)
+    with pytest.raises(VocoderError, match=r"kernel_size.*must be odd"):
+        build_generator("wavehax", {"kernel_size": [4, 7]}, models.MEL_CONFIG)
+    with pytest.raises(VocoderError, match=r"kernel_size.*must be odd"):
+        build_generator("hnmask", {"kernel_size": [6, 5]}, models.MEL_CONFIG)
+    with pytest.raises(VocoderError, match="twice the hop_length of the mel, 256; got 480"):
+        build_generator("wavehax", {}, MEL_CONFIGS["hifigan-22k"])
+
+
+def test_any_part_of_the_noise_is_that_part_of_the_whole() -> None:
+    whole = white_noise(0, 70_000, 5)
+    for start, stop in ((0, 1), (0, 16_384), (16_383, 16_385), (40_001, 70_000), (3, 3)):
+        np.testing.assert_array_equal(white_noise(start, stop, 5), whole[start:stop])
+    assert whole.dtype == np.float32
+    assert float(whole.mean()) == pytest.approx(0, abs=0.02)
+    assert float(whole.std()) == pytest.approx(1, abs=0.02)
+    assert abs(np.corrcoef(whole[:16_384], whole[16_384:32_768])[0, 1]) < 0.03
+    assert not np.array_equal(white_noise(0, 100, 6), whole[:100])

@@ -1,0 +1,206 @@
+"""Importers, and through them parity of all published generators with their public implementations.
+
+data/published_golden.npz was made by running jik876/hifi-gan, rishikksh20/iSTFTNet-pytorch, kan-bayashi/ParallelWaveGAN
+(its own generator and its HiFi-GAN), chomeyama/wavehax and transformers' SpeechT5HifiGan at tiny sizes with random
+weights: configuration and state_dict as they are there, input and output. Random numbers inside were replaced by those
+stored, the initial phase of Wavehax by zero.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.support import DATA
+from vocoders import VocoderError, load
+from vocoders.cli.vocoders import vocoders as vocoders_command
+from vocoders.generators.wavehax import wavehax_prior
+from vocoders.importers import import_checkpoint
+
+GOLDEN = DATA / "published_golden.npz"
+WAVEHAX_MEL = "hifigan-22k:sample_rate=2400,n_fft=96,hop_length=24,win_length=96,n_mels=8,fmax=1200"
+SPEECHT5_MEL = "hifigan-22k:sample_rate=8000,n_fft=256,hop_length=24,win_length=256,n_mels=10,fmax=4000"
+PARTS = {  # part of the file: family, where the weights lie in the checkpoint, --mel-config
+    "hifi-gan-1": ("hifi-gan", ("generator",), None),
+    "hifi-gan-2": ("hifi-gan", ("generator",), None),
+    "istftnet": ("istftnet", ("generator",), None),
+    "parallel-wavegan-3": ("parallel-wavegan", ("model", "generator"), None),
+    "parallel-wavegan-5": ("parallel-wavegan", ("model", "generator"), None),
+    "parallel-wavegan-hifigan-1": ("parallel-wavegan", ("model", "generator"), None),
+    "parallel-wavegan-hifigan-2": ("parallel-wavegan", ("model", "generator"), None),
+    "wavehax-0": ("wavehax", ("model", "generator"), WAVEHAX_MEL),
+    "wavehax-1": ("wavehax", ("model", "generator"), WAVEHAX_MEL),
+    "multi-stream-wavehax": ("wavehax", ("model", "generator"), WAVEHAX_MEL),
+    "speecht5-hifigan": ("speecht5-hifigan", (), SPEECHT5_MEL),
+}
+every_part = pytest.mark.parametrize("part", PARTS)
+
+
+def golden(part: str) -> dict[str, np.ndarray]:
+    with np.load(GOLDEN) as stored:
+        return {key.removeprefix(f"{part}/"): stored[key] for key in stored.files if key.startswith(f"{part}/")}
+
+
+def write(folder: Path, part: str, new_style: bool = False, drop: str = "", extra: str = "") -> dict:
+    """A checkpoint as the public implementation writes it; returns the arguments of import_checkpoint."""
+    arrays = golden(part)
+    family, place, mel_config = PARTS[part]
+    weights = {k.removeprefix("weights/"): torch.from_numpy(v) for k, v in arrays.items() if k.startswith("weights/")}
+    if new_style:
+        styles = (("weight_g", "parametrizations.weight.original0"), ("weight_v", "parametrizations.weight.original1"))
+        for old, new in styles:
+            weights = {k.removesuffix(old) + new if k.endswith(old) else k: v for k, v in weights.items()}
+    weights = {k: v for k, v in weights.items() if k != drop} | ({extra: torch.zeros(1)} if extra else {})
+    content: dict = weights
+    for key in reversed(place):
+        content = {key: content, "steps": 7}
+    torch.save(content, folder / "checkpoint.pkl")
+    (folder / "config.yml").write_text(str(arrays["config"]))  # JSON is YAML
+    arguments: dict = {"family": family, "checkpoint": folder / "checkpoint.pkl", "mel_config": mel_config}
+    if "stats" in arrays:
+        np.save(folder / "stats.npy", arrays["stats"])
+        arguments["stats"] = folder / "stats.npy"
+    return arguments
+
+
+@every_part
+@pytest.mark.parametrize("new_style", [False, True])
+def test_parity_with_the_public_implementation(part: str, new_style: bool, tmp_path: Path) -> None:
+    """The whole length, both ends included, to 1e-4 of the output's standard deviation."""
+    model = import_checkpoint(**write(tmp_path, part, new_style)).generator
+    arrays = {key: torch.from_numpy(value) for key, value in golden(part).items() if value.dtype == np.float32}
+    with torch.no_grad():
+        audio = model(arrays["mel"], f0=arrays.get("f0"), noise=arrays.get("noise"))
+    assert audio.shape == arrays["audio"].shape
+    assert float((audio - arrays["audio"]).abs().max() / arrays["audio"].std()) < 1e-4
+    if "prior" in arrays:
+        prior = wavehax_prior(arrays["f0"], arrays["noise"], None, model.mel_config)
+        assert float((prior - arrays["prior"]).abs().max() / arrays["prior"].std()) < 1e-4
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    write(tmp_path, "parallel-wavegan-3")
+    out = tmp_path / "model.safetensors"
+    files = ["--config", str(tmp_path / "config.yml"), "--stats", str(tmp_path / "stats.npy"), "-o", str(out)]
+    assert vocoders_command(["import", "parallel-wavegan", str(tmp_path / "checkpoint.pkl"), *files]) == 0
+    assert "parallel-wavegan" in capsys.readouterr().out
+    voc = load(out)
+    assert voc.mel_config.padding == "center"
+    assert voc.mel_config.log == "log10"
+    assert voc(torch.full((10, 4), -2.0)).shape == (240,)
+    assert voc.training["imported from"] == "parallel-wavegan"
+    for family in ("bigvgan", "vocos"):
+        assert vocoders_command(["import", family, "x.pt", "-o", str(out)]) == 2
+        assert f"cannot import '{family}'; supported: hifi-gan, istftnet" in capsys.readouterr().err
+
+
+def test_memory_for_a_checkpoint_of_55_mb(tmp_path: Path) -> None:
+    """HiFi-GAN V1 in the official layout: no more than twice the file's size."""
+    from vocoders.dsp.mel import MEL_CONFIGS
+    from vocoders.generators.hifigan import HIFIGAN_CONFIGS, HiFiGAN
+
+    weights = {}
+    for key, value in HiFiGAN(HIFIGAN_CONFIGS["v1"], MEL_CONFIGS["hifigan-22k"]).state_dict().items():
+        flat = re.sub(
+            r"resblocks\.(\d)\.(\d)", lambda m: f"resblocks.{3 * int(m[1]) + int(m[2])}", key.removeprefix("trunk.")
+        )
+        if key.endswith("weight"):
+            weights[f"{flat}_g"], weights[f"{flat}_v"] = torch.ones(len(value), *[1] * (value.dim() - 1)), value
+        elif key.endswith("bias"):
+            weights[flat] = value
+    torch.save({"generator": weights}, tmp_path / "generator_v1")
+    size = (tmp_path / "generator_v1").stat().st_size
+    assert 55e6 < size < 57e6
+    config = {"resblock": "1", "upsample_rates": [8, 8, 2, 2], "upsample_kernel_sizes": [16, 16, 4, 4]}
+    config |= {"upsample_initial_channel": 512, "resblock_kernel_sizes": [3, 7, 11], "num_mels": 80, "n_fft": 1024}
+    config |= {"resblock_dilation_sizes": [[1, 3, 5]] * 3, "hop_size": 256, "win_size": 1024, "sampling_rate": 22050}
+    (tmp_path / "config.json").write_text(json.dumps(config | {"fmin": 0, "fmax": 8000}))
+    code = f"""
+import resource, time
+from pathlib import Path
+from vocoders.importers import import_checkpoint
+import torch.nn.modules.transformer
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+begin = time.perf_counter()
+import_checkpoint("hifi-gan", Path({str(tmp_path / "generator_v1")!r}))
+print(time.perf_counter() - begin, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    seconds, taken = map(float, done.stdout.split())
+    print(f"{seconds:.2f} s, {taken / size:.2f} x the size")
+    assert taken < 2 * size + 10e6  # what PyTorch imports on the way is not the checkpoint
+
+
+def test_statistics_in_hdf5(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    arguments = write(tmp_path, "parallel-wavegan-3")
+    mean, scale = np.load(arguments["stats"])
+    with h5py.File(tmp_path / "stats.h5", "w") as file:
+        file["mean"], file["scale"] = mean, scale
+    one, other = (
+        import_checkpoint(**arguments | {"stats": tmp_path / name}).generator for name in ("stats.npy", "stats.h5")
+    )
+    assert torch.equal(one.standardize.mean, other.standardize.mean)
+    assert torch.equal(one.standardize.scale, other.standardize.scale)
+
+
+def test_keys_missing_or_left_over_are_listed(tmp_path: Path) -> None:
+    with pytest.raises(VocoderError, match=r"does not fit its configuration, it lacks: trunk\.conv_pre\.bias"):
+        import_checkpoint(**write(tmp_path, "hifi-gan-1", drop="conv_pre.bias"))
+    with pytest.raises(VocoderError, match=r"it also holds: trunk\.surprise"):
+        import_checkpoint(**write(tmp_path, "hifi-gan-1", extra="surprise"))
+
+
+def test_a_hostile_pickle_is_refused_and_does_not_run(tmp_path: Path) -> None:
+    class Hostile:
+        def __reduce__(self) -> tuple:
+            return os.mkdir, (str(tmp_path / "owned"),)
+
+    arguments = write(tmp_path, "hifi-gan-1")
+    torch.save({"generator": Hostile()}, arguments["checkpoint"])
+    with pytest.raises(VocoderError, match="holds more than tensors; unpickling it could run code"):
+        import_checkpoint(**arguments)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_files_that_do_not_fit(tmp_path: Path) -> None:
+    arguments = write(tmp_path, "hifi-gan-1")
+    config = json.loads((tmp_path / "config.yml").read_text())
+
+    def refused(message: str, **changes: object) -> None:
+        with pytest.raises(VocoderError, match=message) as caught:
+            import_checkpoint(**arguments | changes)
+        assert "\n" not in str(caught.value)
+
+    refused("there is no file", checkpoint=tmp_path / "gone.pt")
+    refused("the configuration contradicts --mel-config .* n_mels 80 against 100", mel_config="bigvgan-24k")
+    (tmp_path / "stats.joblib").write_bytes(b"\x80")
+    refused("a joblib file is a pickle and is never loaded", stats=tmp_path / "stats.joblib")
+    np.save(tmp_path / "short.npy", np.zeros((2, 79)))
+    refused("must hold mean and scale of 80 mels", stats=tmp_path / "short.npy")
+    (tmp_path / "config.yml").write_text(json.dumps(config | {"upsample_initial_channel": 32}))
+    refused(r"has the shape \(16, 80, 7\) instead of \(32, 80, 7\)")
+    (tmp_path / "config.yml").write_text(json.dumps(config | {"upsample_kernel_sizes": [7, 7, 4]}))
+    refused("an upsampling by 4 with kernel 7 gives no whole frames")
+    del config["hop_size"]
+    (tmp_path / "config.yml").write_text(json.dumps(config))
+    refused("lacks 'hop_size', which hifi-gan has")
+    (tmp_path / "config.yml").write_text("{")
+    refused("is not a readable configuration")
+    (tmp_path / "config.yml").unlink()
+    refused(r"there is no config\.json, config\.yml or config\.yaml beside")
+    arguments["checkpoint"].write_bytes(b"nonsense")
+    (tmp_path / "config.yml").write_text("a: 1")
+    refused("checkpoint.pkl")
+
+
+def test_a_convention_that_nothing_tells_must_be_given(tmp_path: Path) -> None:
+    arguments = write(tmp_path, "wavehax-0")
+    with pytest.raises(VocoderError, match=r"does not say which mels .*; give --mel-config"):
+        import_checkpoint(**arguments | {"mel_config": None})

@@ -1,0 +1,173 @@
+"""Exported models: the graph equals torch, says what it is, and is written whole or not at all."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+import vocoders.onnx.export
+from tests.support import models
+from tests.support.commands import HELLO
+from tests.support.exported import Exported
+from vocoders import MelConfig, Vocoder, VocoderError
+from vocoders.checkpoint import Checkpoint, save_checkpoint
+from vocoders.cli.vocoders import vocoders as vocoders_command
+from vocoders.dsp.stft import STFT
+from vocoders.generators import GENERATORS
+from vocoders.onnx.export import OPSET, RealSTFT, TabulatedGELU, export_onnx, in_float64
+from vocoders.onnx.vocoder import OnnxVocoder
+from vocoders.pretrained import load
+
+every_generator = pytest.mark.parametrize("name", GENERATORS)
+
+
+def difference(found: np.ndarray, expected: np.ndarray) -> float:
+    """The largest, of the peak of what is expected."""
+    assert found.shape == expected.shape
+    assert found.dtype == expected.dtype == np.float32
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+@every_generator
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("frames", [1, 2, 7, 131])
+def test_the_graph_equals_torch(name: str, batch: int, frames: int, exported: Exported) -> None:
+    mel, f0, noise = models.mel(frames, batch), models.f0(frames, batch), torch.randn(batch, 1, frames * 32)
+    phase = torch.rand(batch, 1, 1, dtype=torch.float64)
+    with torch.inference_mode():
+        expected = models.generator(name)(mel, f0=f0, noise=noise, phase=phase).numpy()
+    found, used = exported(name).run(mel.numpy(), f0.numpy(), noise.numpy(), phase.numpy())
+    assert difference(found, expected) < 1e-5
+    np.testing.assert_array_equal(used, f0.numpy())
+
+
+@every_generator
+def test_it_equals_torch_from_the_mel_alone_after_a_minute(name: str, exported: Exported) -> None:
+    """What is rounded in F0 or in its running sum adds up in the phase; in float32 alone it would be seen here."""
+    mel = models.mel(60 * 8000 // 32).numpy()
+    assert difference(exported(name)(mel), Vocoder(models.checkpoint(name))(mel)) < 1e-5
+
+
+def test_the_built_in_voice_equals_torch(voice_onnx: Path) -> None:
+    found, expected = load(voice_onnx), load()
+    mel = np.load(HELLO)["mel"]
+    assert difference(found(mel, seed=3), expected(mel, seed=3)) < 1e-4
+    minute = np.tile(mel, 12)
+    assert difference(found(minute), expected(minute)) < 1e-4
+
+
+def test_f0_is_estimated_where_it_is_negative_and_taken_where_it_is_given(exported: Exported) -> None:
+    frames = 40
+    mel, f0 = models.mel(frames).numpy(), models.f0(frames).numpy()
+    f0[..., 25:] = -1
+    rest = (np.zeros((1, 1, frames * 32), np.float32), np.zeros((1, 1, 1)))
+    _, used = exported("hnmask").run(mel, f0, *rest)
+    np.testing.assert_array_equal(used[..., :25], f0[..., :25])
+    estimate = models.f0_estimator().double().estimate(torch.from_numpy(mel)).detach().numpy()
+    assert (estimate[..., 25:] > 0).any()
+    np.testing.assert_allclose(used[..., 25:], estimate[..., 25:], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("n_fft", "hop", "win"), [(64, 32, 64), (60, 16, 50), (16, 4, 16), (128, 30, 120)])
+@pytest.mark.parametrize("padding", ["same", "same-zeros", "center"])
+def test_a_transform_by_matrices_is_the_transform(n_fft: int, hop: int, win: int, padding: str) -> None:
+    stft = STFT(n_fft, hop, win, padding)
+    real = RealSTFT(stft)
+    for shape in ((2, 3, 40 * hop), (1, 9 * hop), (5 * hop,)):
+        audio = torch.randn(shape)
+        spectrum = stft(audio)
+        torch.testing.assert_close(real(audio), spectrum, atol=2e-5, rtol=0)
+        torch.testing.assert_close(real.inverse(spectrum), stft.inverse(spectrum), atol=2e-5, rtol=0)
+
+
+def test_the_estimator_in_what_onnx_runtime_has_in_float64() -> None:
+    x = torch.linspace(-12, 12, 10_001, dtype=torch.float64)
+    torch.testing.assert_close(TabulatedGELU()(x), torch.nn.functional.gelu(x), atol=1e-10, rtol=0)
+    estimator, mel = models.f0_estimator().double(), models.mel(50, 2).double()
+    for found, expected in zip(in_float64(models.f0_estimator())(mel), estimator(mel), strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-9, rtol=0)
+
+
+@every_generator
+def test_the_file_is_plain_onnx_in_real_numbers(name: str, exported: Exported) -> None:
+    kind = GENERATORS[name]
+    model = onnx.load(exported(name).name)
+    onnx.checker.check_model(model, full_check=True)
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", OPSET)]
+    assert not model.functions
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    kinds = {onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type) for value in inferred.graph.value_info}
+    assert kinds <= {"FLOAT", "DOUBLE", "INT64", "BOOL"}
+    assert not {"DFT", "STFT", "Loop", "If"} & {node.op_type for node in model.graph.node}
+    inputs = {value.name: value.type.tensor_type.shape.dim for value in model.graph.input}
+    assert [axis.dim_param or axis.dim_value for axis in inputs["mel"]] == ["batch", 20, "frames"]
+    needed = {"mel": True, "f0": kind.uses_f0, "noise": kind.uses_noise, "phase": kind.uses_f0}
+    assert set(inputs) == {name for name, is_needed in needed.items() if is_needed}
+    assert str(Path.home()) not in str(model.graph.node)  # nothing of the machine it was made on
+    assert vocoders.onnx.export.__file__ not in str(model)
+
+
+def test_the_metadata(exported: Exported) -> None:
+    properties = {entry.key: entry.value for entry in onnx.load(exported("hnmask").name).metadata_props}
+    made_of = models.checkpoint("hnmask")
+    assert (properties["format"], properties["version"], properties["opset"]) == ("vocoders", "1", str(OPSET))
+    assert MelConfig.model_validate_json(properties["mel_spec"]) == models.MEL_CONFIG
+    assert properties["sample_rate"] == "8000"
+    assert int(properties["receptive_field"]) == made_of.generator.receptive_field
+    assert int(properties["f0_receptive_field"]) == made_of.f0_estimator.receptive_field
+    config = made_of.generator.config.model_dump(mode="json")
+    assert json.loads(properties["generator"]) == {"name": "hnmask", "config": config}
+    assert json.loads(properties["pitch"]) == made_of.f0_estimator.config.model_dump(mode="json")
+    assert json.loads(properties["training"]) == {"data": "none"}
+    assert "pitch" not in {entry.key for entry in onnx.load(exported("hifigan").name).metadata_props}
+
+
+def test_the_command(work: Path, capsys: pytest.CaptureFixture) -> None:
+    save_checkpoint(Checkpoint(models.MEL_CONFIG, models.generator("hifigan")), work / "hifigan.safetensors")
+    assert vocoders_command(["export", "hifigan.safetensors", "-o", "hifigan.onnx"]) == 0
+    said = capsys.readouterr()
+    assert "wrote hifigan.onnx: 0.1 MB, opset 20, audio within" in said.out
+    assert said.err == ""
+    assert OnnxVocoder(Path("hifigan.onnx")).generator["name"] == "hifigan"
+
+
+def test_what_cannot_be_exported(work: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*arguments: str) -> str:
+        before = set(work.iterdir())
+        assert vocoders_command(["export", *arguments]) == 2
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert said.err.count("\n") == 1
+        assert set(work.iterdir()) == before
+        return said.err
+
+    save_checkpoint(Checkpoint(models.MEL_CONFIG, f0_estimator=models.f0_estimator()), work / "pitch.safetensors")
+    save_checkpoint(Checkpoint(models.MEL_CONFIG, models.generator("hifigan")), work / "hifigan.safetensors")
+    assert "no generator to export, only an F0 estimator" in refused("pitch.safetensors", "-o", "x.onnx")
+    assert "'x.bin' must end in .onnx" in refused("model.safetensors", "-o", "x.bin")
+    assert "unknown model 'nobody'" in refused("nobody", "-o", "x.onnx")
+    assert "cannot write gone/x.onnx" in refused("hifigan.safetensors", "-o", "gone/x.onnx")
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "onnxscript", None)
+        message = refused("hifigan.safetensors", "-o", "x.onnx")
+        assert "export needs onnxscript, which is not installed: pip install '.[export]' in the clone" in message
+    monkeypatch.setattr("vocoders.onnx.export.LARGEST_DIFFERENCE", 0.0)
+    assert "audio differs from torch's by" in refused("hifigan.safetensors", "-o", "x.onnx")
+
+
+def test_a_generator_of_whole_utterances_that_is_given_its_f0(tmp_path: Path) -> None:
+    generator = models.generator("wavehax", framewise_norm=False)
+    checkpoint = Checkpoint(models.MEL_CONFIG, generator)
+    export_onnx(checkpoint, tmp_path / "model.onnx")
+    voc = OnnxVocoder(tmp_path / "model.onnx")
+    assert voc.receptive_field is None
+    mel, f0 = models.mel(15_000).numpy(), models.f0(15_000).numpy()  # a minute
+    assert difference(voc(mel, f0), Vocoder(checkpoint)(mel, f0)) < 1e-5
+    with pytest.raises(VocoderError, match="needs f0 and has no estimator"):
+        voc(mel)
+    with pytest.raises(VocoderError, match="cannot stream: it normalises over the whole utterance"):
+        voc.stream([mel[0]])

@@ -1,0 +1,251 @@
+"""OnnxVocoder: what Vocoder does, without torch; and what is no model of ours."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import vocoders.onnx.vocoder
+from tests.support import models
+from tests.support.commands import HELLO, refused
+from tests.support.exported import Exported
+from vocoders import MelMismatch, Vocoder, VocoderError, load
+from vocoders.cli.vocode import vocode
+from vocoders.cli.vocoders import vocoders as vocoders_command
+from vocoders.errors import CheckpointError, MelWarning
+from vocoders.generators import GENERATORS
+from vocoders.onnx.vocoder import OnnxStream, OnnxVocoder
+
+
+@pytest.fixture
+def voc(exported: Exported) -> OnnxVocoder:
+    return exported("hnmask")
+
+
+def test_shapes_and_kinds(voc: OnnxVocoder) -> None:
+    mel = models.mel(9, 2).numpy()
+    audio = voc(mel)
+    assert audio.shape == (2, 9 * 32)
+    assert audio.dtype == np.float32
+    assert voc(mel[0]).shape == (9 * 32,)
+    first, second = voc([mel[0], mel[1, :, :4]], seed=2)
+    assert (first.shape, second.shape) == ((9 * 32,), (4 * 32,))
+    np.testing.assert_allclose(voc(mel.astype(">f8")), audio, atol=1e-6)
+    np.testing.assert_allclose(voc(mel[..., ::-1]), voc(mel[..., ::-1].copy()), atol=1e-6)
+    assert voc.sample_rate == 8000
+    assert voc.training == {"data": "none"}
+
+
+def test_the_seed_and_the_f0_matter_as_they_do_to_torch(voc: OnnxVocoder) -> None:
+    reference, mel = Vocoder(models.checkpoint("hnmask")), models.mel(30).numpy()
+    f0 = np.linspace(90, 300, 30)
+    for seed in (None, 0, 7):
+        np.testing.assert_allclose(voc(mel, seed=seed), reference(mel, seed=seed), atol=1e-5)
+        np.testing.assert_allclose(voc(mel, f0, seed), reference(mel, f0, seed), atol=1e-5)
+    assert not np.array_equal(voc(mel, seed=0), voc(mel, seed=7))
+    assert not np.array_equal(voc(mel), voc(mel, f0))
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_an_item_of_a_batch_sounds_as_alone(name: str, exported: Exported) -> None:
+    voc, mel = exported(name), models.mel(120, 3).numpy()
+    for item, audio in zip(mel, voc(mel), strict=True):
+        np.testing.assert_allclose(audio, voc(item), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+@settings(max_examples=15, deadline=None)
+@given(data=st.data(), frames=st.integers(1, 90), given_f0=st.booleans())
+def test_chunked_equals_whole(name: str, exported: Exported, data: st.DataObject, frames: int, given_f0: bool) -> None:
+    voc, mel = exported(name), models.mel(frames, 2).numpy()
+    f0 = models.f0(frames, 2).numpy() if given_f0 else None
+    whole = voc(mel, f0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vocoders.onnx.vocoder, "_CHUNK_FRAMES", data.draw(st.integers(1, 60), "chunk"))
+        np.testing.assert_allclose(voc(mel, f0), whole, atol=1e-5)
+    if not given_f0:
+        cuts = sorted(data.draw(st.sets(st.integers(1, frames), max_size=6), "cuts") - {frames})
+        pieces = list(voc.stream(np.split(mel[0], cuts, axis=1)))
+        assert all(len(piece) for piece in pieces)
+        np.testing.assert_allclose(np.concatenate(pieces), whole[0], atol=1e-5)
+
+
+def test_no_run_of_the_graph_grows_with_the_length(voc: OnnxVocoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = []
+    genuine = OnnxVocoder.run
+
+    def run(self: OnnxVocoder, mel: np.ndarray, *rest: np.ndarray) -> tuple:
+        runs.append(mel.shape[2])
+        return genuine(self, mel, *rest)
+
+    monkeypatch.setattr(OnnxVocoder, "run", run)
+    voc(models.mel(3000).numpy())
+    assert len(runs) == 6
+    assert max(runs) <= vocoders.onnx.vocoder._CHUNK_FRAMES + 2 * (voc.receptive_field + voc.f0_receptive_field)
+
+
+def test_a_stream(voc: OnnxVocoder) -> None:
+    stream = OnnxStream(voc, seed=5)
+    mel = models.mel(stream.lookahead + 2)[0].numpy()
+    assert len(stream.push(mel[:, : stream.lookahead])) == 0
+    first = stream.push(mel[:, stream.lookahead : -1])
+    assert len(first) == 32
+    with pytest.raises(VocoderError, match="expects 20 bands"):
+        stream.push(np.zeros((21, 4), np.float32))
+    with pytest.raises(VocoderError, match="a stream takes mels of"):
+        stream.push(np.zeros((1, 20, 4), np.float32))
+    rest = [stream.push(mel[:, -1:]), stream.finish()]
+    np.testing.assert_allclose(np.concatenate([first, *rest]), voc(mel, seed=5), atol=1e-5)
+    for over in (stream.finish, lambda: stream.push(mel)):
+        with pytest.raises(VocoderError, match="this stream is over"):
+            over()
+    with pytest.raises(VocoderError, match="ended before its first frame"):
+        OnnxStream(voc).finish()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (np.zeros(20, np.float32),),
+        (np.zeros((20, 0), np.float32),),
+        (np.zeros((20, 4), np.int16),),
+        (np.zeros((20, 4), np.complex64),),
+        (np.array([[{}, None]], dtype=object),),
+        (np.zeros((5, 20), np.float32),),
+        (np.full((20, 4), np.nan, np.float32),),
+        (np.full((20, 4), -5, np.float32), np.zeros(5)),
+        (np.full((20, 4), -5, np.float32), np.full(4, -1.0)),
+        (np.full((20, 4), -5, np.float32), np.full(4, np.nan)),
+        ([np.full((20, 4), -5, np.float32)], []),
+    ],
+)
+def test_bad_input_is_answered_as_by_vocoder(voc: OnnxVocoder, arguments: tuple) -> None:
+    with pytest.raises(VocoderError) as expected:
+        Vocoder(models.checkpoint("hnmask"))(*arguments)
+    with pytest.raises(VocoderError) as found:
+        voc(*arguments)
+    assert str(found.value) == str(expected.value)
+
+
+def test_what_is_unusual_and_what_is_not_finite(exported: Exported) -> None:
+    voc = exported("istftnet")
+    with pytest.warns(MelWarning, match="looks like a linear mel"):
+        voc(np.exp(models.mel(9)[0].numpy()))
+    with pytest.warns(MelWarning), pytest.raises(VocoderError, match="output is not finite"):
+        voc(np.full((20, 4), 1e30, np.float32))
+
+
+def test_analysis_and_conversion(voc: OnnxVocoder) -> None:
+    audio = np.random.default_rng(0).standard_normal(960).astype(np.float32) * 0.1
+    np.testing.assert_array_equal(voc.analyze(audio), Vocoder(models.checkpoint("hnmask")).analyze(audio))
+    mel, decimal = models.mel(4)[0].numpy(), models.MEL_CONFIG.model_copy(update={"log": "log10"})
+    np.testing.assert_allclose(voc.convert(mel / np.log(10), decimal), mel.clip(np.log(1e-5)), atol=1e-5)
+    with pytest.raises(MelMismatch, match="hop_length 64 against 32"):
+        voc.convert(mel, models.MEL_CONFIG.model_copy(update={"hop_length": 64}))
+
+
+def changed(voc: OnnxVocoder, path: Path, **metadata: str | None) -> Path:
+    """The model with other metadata; None leaves an entry out."""
+    model = onnx.load(voc.name)
+    properties = {entry.key: entry.value for entry in model.metadata_props} | metadata
+    onnx.helper.set_model_props(model, {key: value for key, value in properties.items() if value is not None})
+    onnx.save(model, path)
+    return path
+
+
+def test_what_is_no_exported_model(voc: OnnxVocoder, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    with pytest.raises(CheckpointError, match=r"there is no model .*model\.onnx"):
+        load(path)
+    path.write_text("hello")
+    with pytest.raises(CheckpointError, match="is not a readable ONNX model") as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
+    data = Path(voc.name).read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(CheckpointError, match="is not a readable ONNX model"):
+        load(path)
+    with pytest.raises(CheckpointError, match="none that 'vocoders export' wrote"):
+        load(changed(voc, path, format=None))
+    with pytest.raises(CheckpointError, match="has format version 9, this release reads version 1"):
+        load(changed(voc, path, version="9"))
+    for key, value in (("mel_spec", "{"), ("mel_spec", "{}"), ("mel_spec", None), ("receptive_field", "x")):
+        with pytest.raises(CheckpointError, match=r"the metadata of .* is damaged") as caught:
+            load(changed(voc, path, **{key: value}))
+        assert "\n" not in str(caught.value)
+
+
+def test_devices(voc: OnnxVocoder) -> None:
+    import onnxruntime
+
+    for device in ("mps", "cuda:x", "gpu"):
+        with pytest.raises(VocoderError, match=f"device '{device}' cannot be used here for an exported model"):
+            load(voc.name, device)
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        with pytest.raises(VocoderError, match=r"device 'cuda' cannot be used here .*'cuda' needs onnxruntime-gpu"):
+            load(voc.name, "cuda")
+
+
+def test_without_onnxruntime(voc: OnnxVocoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(VocoderError, match=r"needs onnxruntime.*: pip install '\.\[export\]' in the clone"):
+        load(voc.name)
+
+
+def test_the_commands(voc: OnnxVocoder, work: Path, capsys: pytest.CaptureFixture) -> None:
+    (work / "model.onnx").write_bytes(Path(voc.name).read_bytes())
+    for model in ("model.onnx", "model.safetensors"):
+        assert vocode(["mel40.npy", "-o", f"{model}.wav", "-m", model]) == 0
+        assert "mel40.npy carries no mel config" in capsys.readouterr().err
+    found, expected = (soundfile.read(f"{model}.wav")[0] for model in ("model.onnx", "model.safetensors"))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert vocode(["voice.wav", "-o", "copy.wav", "-m", "model.onnx", "-q"]) == 0
+    assert vocode(["mel*.npy", "voice.wav", "-o", "out", "-m", "model.onnx", "-q"]) == 0
+    assert len(list((work / "out").iterdir())) == 4
+    capsys.readouterr()
+    mel = ("mel40.npy", "-o", "x.wav", "-m")
+    assert "device 'mps' cannot be used" in refused(work, capsys, *mel, "model.onnx", "--device", "mps")
+    assert "there is no model gone.onnx" in refused(work, capsys, *mel, "gone.onnx")
+    assert vocoders_command(["info", "model.safetensors", "--json"]) == 0
+    checkpoint = json.loads(capsys.readouterr().out)
+    assert vocoders_command(["info", "model.onnx", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts.pop("opset") == 20
+    known = {key: value for key, value in checkpoint.items() if "parameters" not in key}
+    assert facts == known | {"model": "model.onnx"}
+    assert vocoders_command(["info", "model.onnx"]) == 0
+    assert "hnmask" in capsys.readouterr().out
+
+
+# Importing torch fails; and where it would not, it is not done.
+WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from vocoders.cli import vocode; sys.exit(vocode())"
+TORCH_UNUSED = "import sys; from vocoders.cli import vocode; assert vocode() == 0; assert 'torch' not in sys.modules"
+
+
+def run(code: str, *arguments: str) -> tuple[int, str]:
+    """Exit status and standard error of ``vocode`` in a process of its own."""
+    done = subprocess.run([sys.executable, "-c", code, *arguments, "-q"], capture_output=True, text=True, timeout=120)
+    return done.returncode, done.stderr
+
+
+def test_without_torch(voc: OnnxVocoder, work: Path) -> None:
+    for code in (WITHOUT_TORCH, TORCH_UNUSED):
+        assert run(code, "mel12.npy", "mel40.npy", "-o", "out/", "--overwrite", "-m", voc.name) == (0, "")
+        assert len(soundfile.read("out/mel40.wav")[0]) == 40 * 32
+    status, said = run(WITHOUT_TORCH, "voice.wav", "-o", "mel.npz", "-m", voc.name)
+    assert status == 2
+    assert said.startswith("vocode: voice.wav: analysis of audio needs torch, which cannot be imported")
+    assert said.count("\n") == 1
+
+
+def test_the_built_in_voice_speaks_without_torch(voice_onnx: Path, work: Path) -> None:
+    assert run(TORCH_UNUSED, str(HELLO), "-o", "out.wav", "-m", str(voice_onnx)) == (0, "")
+    assert vocode([str(HELLO), "-o", "expected.wav", "-q"]) == 0
+    np.testing.assert_allclose(soundfile.read("out.wav")[0], soundfile.read("expected.wav")[0], atol=1e-4)

@@ -1,0 +1,8 @@
+"""python -m vocoders: the program ``vocoders``."""
+
+import sys
+
+from vocoders.cli.vocoders import vocoders
+
+if __name__ == "__main__":
+    sys.exit(vocoders())

@@ -1,0 +1,1 @@
+"""The programs ``vocode`` and ``vocoders``: one file each, beside the plan and the execution of a ``vocode`` call."""

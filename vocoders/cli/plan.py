@@ -1,0 +1,101 @@
+"""Which files become which: the plan of a ``vocode`` call, made before anything is loaded."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vocoders.errors import VocoderError
+from vocoders.io.audio import AUDIO_SUFFIXES
+from vocoders.io.mels import MEL_SUFFIXES
+
+FORMATS = ("wav", "flac", "ogg", "mp3", "raw", "npy", "npz")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One input and its output; None stands for standard input or output."""
+
+    source: Path | None
+    target: Path | None
+    format: str  # of the target, without a dot
+
+    @property
+    def name(self) -> str:
+        return str(self.source) if self.source else "standard input"
+
+    @property
+    def makes_mel(self) -> bool:
+        return f".{self.format}" in MEL_SUFFIXES
+
+
+def plan(inputs: Sequence[str], output: str, format: str | None) -> tuple[list[Job], bool]:
+    """The jobs, and whether they are a batch into a folder.
+
+    ``format`` decides for folders and streams (default wav), for a file its ending does. Raises VocoderError for inputs
+    that are not there and for outputs that are not clear, twice the same, or an input as well.
+    """
+    sources = list(_expand(inputs, Path(output), format or "wav"))
+    many = len(sources) > 1 or Path(inputs[0]).is_dir()
+    ending = Path(output).suffix.lower()
+    named = ending in (*AUDIO_SUFFIXES, *MEL_SUFFIXES, ".raw")
+    if output != "-" and not Path(output).is_dir() and (output.endswith("/") or many) and Path(output).exists():
+        raise VocoderError(f"'{output}' is to be a folder, but is a file")
+    folder = output != "-" and (Path(output).is_dir() or output.endswith("/") or (many and not named))
+    if many and not folder:
+        kind = "a stream" if output == "-" else "a file"
+        raise VocoderError(f"{len(sources)} inputs need a folder as output, '{output}' is {kind}")
+    if not folder and output != "-" and not named:
+        known = " ".join((*AUDIO_SUFFIXES, ".raw", *MEL_SUFFIXES))
+        raise VocoderError(f"'{output}' must end in one of {known}; a folder ends in /")
+    if not folder:
+        target = None if output == "-" else Path(output)
+        jobs = [Job(sources[0][0], target, ending[1:] if target else format or "wav")]
+    else:
+        format = format or "wav"
+        jobs = [Job(path, Path(output) / place.with_suffix(f".{format}"), format) for path, place in sources]
+    _check(jobs)
+    return jobs, folder
+
+
+def _expand(inputs: Sequence[str], output: Path, format: str) -> Iterator[tuple[Path | None, Path]]:
+    """Every input file, and its place below an output folder that takes files of ``format``."""
+    for text in inputs:
+        path = Path(text)
+        if text == "-":
+            yield None, Path("stdin")
+        elif path.is_dir():
+            found = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in AUDIO_SUFFIXES + MEL_SUFFIXES]
+            found = [p for p in found if not p.name.startswith(".")]
+            # What an earlier call made is no input: all of an output folder inside the input folder; the files of the
+            # output's format where the input folder is the output itself.
+            if output.resolve() == path.resolve():
+                found = [p for p in found if p.suffix.lower() != f".{format}"]
+            else:
+                found = [p for p in found if output.resolve() not in p.resolve().parents]
+            if not found:
+                raise VocoderError(f"the folder {path} holds no mel (.npy, .npz) and no sound file")
+            yield from ((p, p.relative_to(path)) for p in found)
+        elif path.exists():
+            yield path, Path(path.name)
+        elif glob.has_magic(text):
+            matches = [Path(p) for p in sorted(glob.glob(text, recursive=True)) if Path(p).is_file()]
+            if not matches:
+                raise VocoderError(f"no file matches '{text}'")
+            yield from ((p, Path(p.name)) for p in matches)
+        else:
+            raise VocoderError(f"there is no file {path}")
+
+
+def _check(jobs: Sequence[Job]) -> None:
+    taken: dict[Path, Job] = {}
+    for job in jobs:
+        if job.target is None:
+            continue
+        if job.target in taken:
+            raise VocoderError(f"{taken[job.target].name} and {job.name} would both become {job.target}")
+        taken[job.target] = job
+        if job.source and job.target.exists() and job.target.samefile(job.source):
+            raise VocoderError(f"{job.target} is both input and output")

@@ -1,0 +1,1 @@
+"""Signal processing: mel configs, transforms and sources. Nothing here is learned."""

@@ -1,0 +1,63 @@
+"""The harmonic source: sines at the multiples of F0, and their phase."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from vocoders.dsp.mel import MelConfig
+
+
+def frame_phase(f0: Tensor, mel_config: MelConfig) -> Tensor:
+    """Phase of the first harmonic at the start of each frame, in cycles.
+
+    f0 (batch, 1, frames) in Hz, 0 = unvoiced -> float64 (batch, 1, frames + 1); the last value is the phase at which
+    the next chunk of a stream starts.
+    """
+    cycles = (f0.cpu() if f0.device.type == "mps" else f0).double() * (mel_config.hop_length / mel_config.sample_rate)
+    total = cycles.cumsum(-1).remainder(1.0)
+    return torch.cat([torch.zeros_like(total[..., :1]), total], dim=-1)
+
+
+def harmonic_prior(f0: Tensor, mel_config: MelConfig, phase: Tensor | None = None) -> Tensor:
+    """Sum of all harmonics below half the sample rate, of unit power where voiced and zero elsewhere.
+
+    The pseudo-constant-power harmonics of Wavehax (Yoneyama et al. 2024, arXiv 2411.06807), up to its factor 0.1:
+    every harmonic has the amplitude sqrt(2 / (sample_rate / 2 / f0)), so that the spectrum is flat and the power does
+    not depend on F0. Computed by the closed form sum_{k=1..K} sin(k t) = sin(K t / 2) sin((K + 1) t / 2) / sin(t / 2),
+    in memory proportional to the samples alone.
+
+    Args:
+        f0: (batch, 1, frames) in Hz, 0 = unvoiced; held constant within a frame.
+        phase: (batch, 1, 1), cycles: the phase at the first sample; 0 when not given.
+    Returns: float32 (batch, 1, frames * hop_length)
+    """
+    nyquist = mel_config.sample_rate / 2
+    device = f0.device
+    if device.type == "mps":  # has no float64
+        f0, phase = f0.cpu(), None if phase is None else phase.cpu()
+    voiced = f0 > 0
+    f0 = torch.where(voiced, f0, torch.ones_like(f0)).double()
+    count = torch.floor(nyquist / f0)
+    amplitude = torch.where(voiced, torch.sqrt(2.0 * f0 / nyquist), torch.zeros_like(f0))
+
+    # Whole numbers and tensors: another Python number would be rounded to float32 on its way into an ONNX graph.
+    cycles = torch.where(voiced, f0, torch.zeros_like(f0)) * mel_config.hop_length / mel_config.sample_rate
+    start = (cycles.cumsum(-1) - cycles).remainder(1.0)
+    if phase is not None:
+        start = start + phase
+    # The first sample of a frame already carries one increment, as a running sum over samples would have it.
+    step = torch.arange(1, mel_config.hop_length + 1, dtype=torch.float64, device=f0.device) / mel_config.sample_rate
+    cycles = start.unsqueeze(-1) + f0.unsqueeze(-1) * step  # (batch, 1, frames, hop_length)
+    pi = torch.tensor(math.pi, dtype=torch.float64, device=f0.device)
+    half = pi * (cycles - cycles.round())  # t / 2 in [-pi / 2, pi / 2], where the sum is well conditioned
+    count = count.unsqueeze(-1)
+    denominator = torch.sin(half)
+    tiny = denominator.abs() < 1e-9
+    total = (
+        torch.sin(count * half) * torch.sin((count + 1) * half) / torch.where(tiny, torch.ones_like(half), denominator)
+    )
+    total = torch.where(tiny, torch.zeros_like(total), total)
+    return (total * amplitude.unsqueeze(-1)).flatten(-2).float().to(device)

@@ -1,0 +1,94 @@
+"""Analysis: from audio to the log-mel of a mel config."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vocoders.dsp.arrays import plain
+from vocoders.dsp.mel import MelConfig, mel_filter_bank
+from vocoders.dsp.stft import STFT, full_precision
+from vocoders.errors import VocoderError
+
+_BLOCK = 1 << 19  # samples analysed at once: this, not the length of the audio, decides what analysis takes in memory
+
+
+class LogMelSpectrogram(nn.Module):
+    """Log-mel-spectrogram of a mel config: differentiable, and computed on the device where the audio lies.
+
+    Computed in ``dtype``, also inside autocast. In float32 the Fourier transform rounds: values down to 70 dB below the
+    loudest frequency of their frame are right to 1e-4, quieter ones less and less; hence files are analysed in float64.
+
+    With ``trainable`` the transform's basis and the ``filter_bank`` become parameters; of the latter the magnitude
+    counts, because a filter that went below zero would be cut off at the floor and never learn again.
+    """
+
+    filter_bank: Tensor
+
+    def __init__(self, mel_config: MelConfig, dtype: torch.dtype = torch.float32, trainable: bool = False) -> None:
+        super().__init__()
+        self.mel_config = mel_config
+        self.stft = STFT(
+            mel_config.n_fft, mel_config.hop_length, mel_config.win_length, mel_config.padding, dtype, trainable
+        )
+        filter_bank = torch.from_numpy(mel_filter_bank(mel_config)).to(dtype)
+        if trainable:
+            self.filter_bank = nn.Parameter(filter_bank)
+        else:
+            self.register_buffer("filter_bank", filter_bank, persistent=False)
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """Audio (..., samples) in [-1, 1] -> log-mel (..., n_mels, frames)."""
+        return self.from_spectrum(self.stft(audio))
+
+    def from_spectrum(self, spectrum: Tensor) -> Tensor:
+        """Complex STFT of this mel config (..., n_fft // 2 + 1, frames) -> log-mel (..., n_mels, frames)."""
+        if self.mel_config.epsilon or self.mel_config.power == 2:
+            values = spectrum.real.square() + spectrum.imag.square() + self.mel_config.epsilon
+            values = values if self.mel_config.power == 2 else values.sqrt()
+        else:
+            values = spectrum.abs()
+        with full_precision(values):
+            bank = self.filter_bank.abs() if isinstance(self.filter_bank, nn.Parameter) else self.filter_bank
+            return self.mel_config.compress(bank @ values)
+
+
+def analyze(audio: Any, mel_config: MelConfig) -> Any:
+    """Audio (..., samples) -> float32 log-mel (..., n_mels, frames) of the same kind, computed in float64.
+
+    Args:
+        audio: floats in [-1, 1], numpy or torch, at the sample rate of the mel config.
+    Raises: VocoderError for audio that is not floating-point, not finite or shorter than one frame.
+    """
+    values = audio.detach() if isinstance(audio, Tensor) else torch.from_numpy(plain(np.asarray(audio)))
+    if not values.is_floating_point():
+        raise VocoderError(f"audio must hold floats in [-1, 1], this holds {audio.dtype}")
+    if values.dim() == 0 or values.shape[-1] < mel_config.hop_length:
+        raise VocoderError(
+            f"the audio is shorter than one frame: {values.shape[-1] if values.dim() else 1} samples at "
+            f"{mel_config.sample_rate} Hz, a frame has {mel_config.hop_length}"
+        )
+    if not torch.isfinite(values).all():
+        raise VocoderError("the audio holds NaN or infinite samples")
+    mel = _analyze_in_blocks(values.cpu(), LogMelSpectrogram(mel_config, torch.float64))
+    return mel.to(values.device) if isinstance(audio, Tensor) else mel.numpy()
+
+
+def _analyze_in_blocks(audio: Tensor, transform: LogMelSpectrogram) -> Tensor:
+    """Audio (..., samples) -> float32 log-mel (..., n_mels, frames), with one block at a time in float64."""
+    stft, (left, right) = transform.stft, transform.stft.pad
+    # Only the ends are padded as a whole: the mirror of an hour of audio would take twice its memory.
+    begin = stft.pad_ends(audio[..., : left + 1])[..., :left]
+    end = stft.pad_ends(audio[..., -right - 1 :])[..., left + audio[..., -right - 1 :].shape[-1] :]
+    padded = torch.cat([begin, audio, end], dim=-1)
+    frames = (padded.shape[-1] - stft.n_fft) // stft.hop_length + 1
+    step = max(1, _BLOCK // stft.hop_length)
+    pieces = []
+    for first in range(0, frames, step):
+        last = min(first + step, frames) - 1
+        block = padded[..., first * stft.hop_length : last * stft.hop_length + stft.n_fft].double()
+        pieces.append(transform.from_spectrum(stft.of_padded(block)).float())
+    return torch.cat(pieces, dim=-1)

@@ -1,0 +1,231 @@
+"""The mel config (MelConfig), the mel configs in use by name, and exact conversion between them.
+
+A vocoder fed with a mel of another mel config than it was trained on gives noise, the most frequent complaint of
+users of every vocoder. Hence the mel config is one complete, immutable object that travels with every checkpoint and
+every mel file, and two of them either convert exactly or refuse to. Without torch.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from vocoders.config import Config, FFTSize, Padding, bind
+from vocoders.errors import MelMismatch, VocoderError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    Array = TypeVar("Array", np.ndarray, Tensor)
+
+
+class MelConfig(Config):
+    """A complete mel config: everything that decides the numbers of a log-mel-spectrogram.
+
+    log_mel = log(max(filter_bank @ |STFT|^power, floor)), |STFT| = sqrt(re^2 + im^2 + epsilon), periodic Hann window.
+    """
+
+    sample_rate: int = Field(gt=0, le=1_000_000, description="Hz")
+    n_fft: FFTSize
+    hop_length: int = Field(gt=0, description="samples between frames")
+    win_length: int = Field(gt=0, description="samples; the window is centred in n_fft")
+    n_mels: int = Field(gt=0, le=1024)
+    fmin: float = Field(ge=0, description="Hz")
+    fmax: float = Field(gt=0, description="Hz")
+    mel_scale: Literal["slaney", "htk"] = "slaney"
+    mel_norm: Literal["slaney", "none"] = Field("slaney", description="slaney: filters of unit area; none: of height 1")
+    power: Literal[1, 2] = Field(1, description="1: magnitude, 2: power")
+    padding: Padding = "same"
+    log: Literal["ln", "log10"] = "ln"
+    floor: float = Field(1e-5, gt=0, description="smallest value before the logarithm")
+    epsilon: float = Field(0.0, ge=0, description="added to the power under the root")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> MelConfig:
+        if not self.hop_length <= self.win_length <= self.n_fft:
+            raise ValueError(
+                f"need hop_length <= win_length <= n_fft, got {self.hop_length}, {self.win_length}, {self.n_fft}"
+            )
+        if not self.fmin < self.fmax <= self.sample_rate / 2:
+            raise ValueError(
+                f"need fmin < fmax <= sample_rate / 2, got fmin {self.fmin:g}, fmax {self.fmax:g}, "
+                f"sample_rate {self.sample_rate}"
+            )
+        return self
+
+    @property
+    def name(self) -> str:
+        """The name of this mel config, or "custom"."""
+        return next((name for name, mel_config in MEL_CONFIGS.items() if mel_config == self), "custom")
+
+    @property
+    def log_floor(self) -> float:
+        """The smallest value a mel of this mel config can hold."""
+        return math.log(self.floor) if self.log == "ln" else math.log10(self.floor)
+
+    def compress(self, mel: Tensor) -> Tensor:
+        """Linear mel -> log-mel."""
+        mel = mel.clamp_min(self.floor)
+        return mel.log() if self.log == "ln" else mel.log10()
+
+    def natural_log_magnitude(self, mel: Tensor) -> Tensor:
+        """Log-mel -> natural logarithm of the linear mel, per unit of magnitude."""
+        return mel * ((1.0 if self.log == "ln" else math.log(10.0)) / self.power)
+
+    def differences(self, other: MelConfig) -> dict[str, tuple[Any, Any]]:
+        """The fields in which two mel configs differ, as {field: (own value, other's value)}."""
+        pairs = {field: (getattr(self, field), getattr(other, field)) for field in MelConfig.model_fields}
+        return {field: pair for field, pair in pairs.items() if pair[0] != pair[1]}
+
+    @classmethod
+    def parse(cls, text: str) -> MelConfig:
+        """A mel config from its name, with changes where wanted: "hifigan-22k" or "hifigan-22k:log=log10,floor=1e-10".
+
+        Raises VocoderError for an unknown name, field or value.
+        """
+        name, _, changes = text.partition(":")
+        if name not in MEL_CONFIGS:
+            raise VocoderError(f"unknown mel config '{name}'; known: {', '.join(MEL_CONFIGS)}")
+        values = MEL_CONFIGS[name].model_dump()
+        for change in filter(None, changes.split(",")):
+            field, _, value = change.partition("=")
+            values[field.strip()] = int(value) if value.strip() in ("1", "2") else value.strip()
+        return bind(cls, values, f"mel config '{text}'")
+
+
+def _mel_config(
+    sample_rate: int, n_fft: int, hop: int, win: int, n_mels: int, band: tuple[float, float], **rest: Any
+) -> MelConfig:
+    return MelConfig(
+        sample_rate=sample_rate,
+        n_fft=n_fft,
+        hop_length=hop,
+        win_length=win,
+        n_mels=n_mels,
+        fmin=band[0],
+        fmax=band[1],
+        **rest,
+    )
+
+
+_ESPNET: dict[str, Any] = {"padding": "center", "log": "log10", "floor": 1e-10}
+
+MEL_CONFIGS: dict[str, MelConfig] = {
+    # jik876/hifi-gan meldataset.py; also Grad-TTS, BigVGAN 22k, and Matcha after undoing its (m + 5.536622) / 2.116101
+    "hifigan-22k": _mel_config(22050, 1024, 256, 1024, 80, (0, 8000), epsilon=1e-9),
+    # NVIDIA/tacotron2 layers.py; also ming024/FastSpeech2 audio/stft.py. coqui-ai/TTS utils/audio/processor.py is
+    # "tacotron2-22k:floor=1e-8" with the audio settings of most of its recipes/ljspeech
+    "tacotron2-22k": _mel_config(22050, 1024, 256, 1024, 80, (0, 8000), padding="center"),
+    # NVIDIA/BigVGAN configs; the 24 kHz one also Amphion
+    "bigvgan-24k": _mel_config(24000, 1024, 256, 1024, 100, (0, 12000), epsilon=1e-9),
+    "bigvgan-44k": _mel_config(44100, 2048, 512, 2048, 128, (0, 22050), epsilon=1e-9),
+    # gemelo-ai/vocos feature_extractors.py; F5-TTS is "vocos-24k:floor=1e-5"
+    "vocos-24k": _mel_config(
+        24000, 1024, 256, 1024, 100, (0, 12000), mel_scale="htk", mel_norm="none", padding="center", floor=1e-7
+    ),
+    # kan-bayashi/ParallelWaveGAN bin/preprocess.py, egs/ljspeech. Also espnet/espnet, espnet2/tts/feats_extract/
+    # log_mel_fbank.py with egs2/{jsut,libritts,vctk}/tts1/run.sh or egs2/ljspeech/tts1/run.sh, but that it keeps each
+    # bin above 1e-5; and, of the latter, FastSpeech2Conformer of transformers once its statistics are undone
+    "espnet-24k": _mel_config(24000, 2048, 300, 1200, 80, (80, 7600), **_ESPNET),
+    "pwg-ljspeech-22k": _mel_config(22050, 1024, 256, 1024, 80, (80, 7600), **_ESPNET),
+    # transformers feature_extraction_speecht5.py; also the defaults of espnet/espnet egs2/TEMPLATE/tts1/tts.sh
+    "speecht5-16k": _mel_config(16000, 1024, 256, 1024, 80, (80, 7600), **_ESPNET),
+    # CleanMel configs
+    "cleanmel-16k": _mel_config(16000, 512, 128, 512, 80, (0, 8000), power=2, padding="center"),
+    # chomeyama/wavehax extract_features.yaml
+    "wavehax-24k": _mel_config(24000, 1024, 240, 1024, 100, (0, 8000), padding="same-zeros"),
+}
+
+
+def convert_mel(mel: Array, source: MelConfig, target: MelConfig) -> Array:
+    """Carry a log-mel (..., n_mels, frames), numpy or torch, from one mel config to another, exactly.
+
+    Only the log base and the floor can be converted; raises MelMismatch, with each other field and both its values,
+    when anything else differs. A floor raised by the target is applied; one that it lowers cannot bring back what the
+    source had cut off.
+    """
+    different = source.differences(target)
+    hard = {field: pair for field, pair in different.items() if field not in ("log", "floor")}
+    if hard:
+        listed = ", ".join(f"{field} {mine} against {theirs}" for field, (mine, theirs) in hard.items())
+        raise MelMismatch(
+            f"a mel of mel config {source.name} cannot become one of {target.name}, they differ in {listed}; "
+            f"compute the mel anew from the audio, or use a model of its own mel config"
+        )
+    if not different:
+        return mel
+    # The ratio of the logarithms, and no detour by linear values, which would overflow and round.
+    factor = {"ln": 1.0, "log10": math.log(10.0)}
+    return (mel * (factor[source.log] / factor[target.log])).clip(target.log_floor)
+
+
+def _hz_to_mel(hz: np.ndarray, scale: str) -> np.ndarray:
+    if scale == "htk":  # O'Shaughnessy, as HTK's book has it
+        return 2595.0 * np.log10(1.0 + hz / 700.0)
+    # Slaney's Auditory Toolbox: linear to 1 kHz (15 mels), then 27 mels for every factor of 6.4
+    above = 15.0 + 27.0 * np.log(np.maximum(hz, 1.0) / 1000.0) / np.log(6.4)
+    return np.where(hz < 1000.0, hz * 3.0 / 200.0, above)
+
+
+def _mel_to_hz(mel: np.ndarray, scale: str) -> np.ndarray:
+    if scale == "htk":
+        return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
+    return np.where(mel < 15.0, mel * 200.0 / 3.0, 1000.0 * 6.4 ** ((mel - 15.0) / 27.0))
+
+
+def mel_frequencies(mel_config: MelConfig) -> np.ndarray:
+    """Corners in Hz, float64 (n_mels + 2,): filter i rises from corner i to its peak at i + 1 and falls to i + 2."""
+    low, high = _hz_to_mel(np.array([mel_config.fmin, mel_config.fmax]), mel_config.mel_scale)
+    return _mel_to_hz(np.linspace(low, high, mel_config.n_mels + 2), mel_config.mel_scale)
+
+
+def bin_frequencies(mel_config: MelConfig, n_fft: int) -> np.ndarray:
+    """Frequencies in Hz of the bins of an STFT, float64 (n_fft // 2 + 1,)."""
+    return np.linspace(0, mel_config.sample_rate / 2, n_fft // 2 + 1)
+
+
+def mel_filter_bank(mel_config: MelConfig) -> np.ndarray:
+    """Triangular filters, float64 (n_mels, n_fft // 2 + 1); equal to librosa.filters.mel.
+
+    Not torchaudio's, whose import takes longer than the synthesis of a sentence and which rounds to float32.
+    """
+    corners = mel_frequencies(mel_config)
+    distance = corners[:, None] - bin_frequencies(mel_config, mel_config.n_fft)
+    width = np.diff(corners)[:, None]
+    bank = np.maximum(np.minimum(-distance[:-2] / width[:-1], distance[2:] / width[1:]), 0.0)
+    if mel_config.mel_norm == "slaney":
+        bank *= (2.0 / (corners[2:] - corners[:-2]))[:, None]
+    return bank
+
+
+def diagnose(mel: np.ndarray, mel_config: MelConfig) -> str | None:
+    """What the values of a mel look like when they hardly come from ``mel_config``; None when they may.
+
+    mel: finite floats (n_mels, frames). A guess by range, for a warning: nothing is converted on its strength.
+    """
+    low, high, middle = float(mel.min()), float(mel.max()), float(np.median(mel))
+    spread = float(np.subtract(*np.percentile(mel, [95, 5])))
+    # No bin of a signal within [-1, 1] exceeds the sum of the window.
+    loudest = np.log(mel_filter_bank(mel_config).max() * (mel_config.win_length / 2) ** mel_config.power)
+    loudest = loudest if mel_config.log == "ln" else loudest / np.log(10.0)
+    if low >= 0 and high > 0:
+        guess = "a linear mel, not a logarithmic one"
+    elif low < min(mel_config.log_floor, -20) - 0.5:
+        guess = "decibels"
+    elif low < mel_config.log_floor - 0.5:
+        guess = (
+            "a natural logarithm, not log10" if mel_config.log == "log10" else "a lower floor than this mel config's"
+        )
+    elif high > loudest + 1.0:
+        guess = "a normalised mel, or another logarithm"
+    elif mel_config.log == "ln" and high < 1.6 and spread < 4.4 and -5 < middle < -1:
+        guess = "log10, not a natural logarithm"
+    else:
+        return None
+    return (
+        f"values from {low:.2f} to {high:.2f} are unusual for {mel_config.name} ({mel_config.log}, floor "
+        f"{mel_config.log_floor:.2f}): it looks like {guess}"
+    )

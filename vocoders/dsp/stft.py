@@ -1,0 +1,130 @@
+"""Short-time Fourier transform and its inverse, as modules."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import wrap_torch_function
+
+from vocoders.config import Padding
+
+
+def full_precision(x: Tensor) -> torch.autocast:
+    """A context without autocast on the device of ``x``, also for shapes without data on "meta"."""
+    return torch.autocast("cpu" if x.device.type == "meta" else x.device.type, enabled=False)
+
+
+@wrap_torch_function(lambda x, *_, **__: (x,))
+def reflect_pad(x: Tensor, left: int, right: int, dim: int = -1) -> Tensor:
+    """Mirror both ends of ``dim`` without repeating the edge, as ``numpy.pad(mode="reflect")``.
+
+    Unlike ``torch.nn.functional.pad`` it takes any length: an axis no longer than the padding is mirrored over and
+    over, and one of length 1 is repeated, so that a mel of a single frame needs no special case.
+    """
+    length = x.shape[dim]
+    index = torch.arange(-left, length + right, device=x.device)
+    # A tensor and no branch for a length of 1: the same graph then serves every length when it is exported.
+    period = torch.full_like(index[:1], 2 * (length - 1)).clamp_min(1)
+    index = index.remainder(period)
+    return x.index_select(dim, torch.minimum(index, period - index))
+
+
+@wrap_torch_function(lambda frames, *_: (frames,))
+def overlap_add(frames: Tensor, hop_length: int, left: int, right: int) -> Tensor:
+    """The sum of frames that start hop_length apart, without its first ``left`` and last ``right`` samples.
+
+    (..., frames, size) -> (..., (frames - 1) * hop_length + size - left - right). Each frame is cut into pieces of
+    hop_length; the pieces of one index are a shifted copy of the whole signal.
+    """
+    count, size = frames.shape[-2:]
+    pieces = -(-size // hop_length)
+    frames = F.pad(frames, (0, pieces * hop_length - size)).unflatten(-1, (pieces, hop_length))
+    audio = torch.zeros(*frames.shape[:-3], count + pieces - 1, hop_length, dtype=frames.dtype, device=frames.device)
+    for i in range(pieces):
+        audio[..., i : i + count, :] += frames[..., i, :]
+    return audio.flatten(-2)[..., left : (count - 1) * hop_length + size - right]
+
+
+class STFT(nn.Module):
+    """STFT with a periodic Hann window, and its exact inverse.
+
+    padding:
+        "same"        reflect (n_fft - hop) / 2 samples at both ends: frames = samples // hop, and frame t stands for
+                      the samples t * hop ... (t + 1) * hop. What HiFi-GAN uses.
+        "same-zeros"  the same with zeros. What Wavehax uses.
+        "center"      reflect n_fft / 2 samples: frames = samples // hop + 1, frame t is centred on sample t * hop.
+                      What librosa, Tacotron 2 and ESPnet use.
+
+    Computed in ``dtype`` whatever the input's, also inside autocast. Unlike ``torch.stft`` the window may be shorter
+    than n_fft with all three paddings, and short signals are allowed.
+
+    With ``trainable`` the windowed sines and cosines become a parameter ``basis``, (n_fft, n_fft + 2), that starts as
+    the transform (the idea of nnAudio, Cheuk et al. 2020); there is then no inverse.
+    """
+
+    window: Tensor
+
+    def __init__(
+        self,
+        n_fft: int,
+        hop_length: int,
+        win_length: int | None = None,
+        padding: Padding = "same",
+        dtype: torch.dtype = torch.float32,
+        trainable: bool = False,
+    ) -> None:
+        super().__init__()
+        win_length = win_length or n_fft
+        if not 0 < hop_length <= win_length <= n_fft:
+            raise ValueError(
+                f"need 0 < hop_length <= win_length <= n_fft, got hop_length {hop_length}, win_length {win_length}, "
+                f"n_fft {n_fft}"
+            )
+        if n_fft % 2:
+            raise ValueError(f"n_fft must be even, got {n_fft}")
+        self.n_fft = n_fft
+        self.hop_length = hop_length
+        self.padding = padding
+        total = n_fft if padding == "center" else n_fft - hop_length
+        self.pad = (total // 2, total - total // 2)
+        window = torch.hann_window(
+            win_length, dtype=torch.float64, device="cpu"
+        )  # also while a model is laid out on "meta"
+        margin = n_fft - win_length
+        window = F.pad(window, (margin // 2, margin - margin // 2))
+        self.register_buffer("window", window.to(dtype), persistent=False)
+        self.basis: nn.Parameter | None = None
+        if trainable:
+            basis = torch.fft.rfft(torch.diag(window))  # row n: what sample n of a frame adds to each bin
+            self.basis = nn.Parameter(torch.view_as_real(basis).flatten(1).to(dtype))
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """(..., samples) -> complex (..., n_fft // 2 + 1, frames)."""
+        return self.of_padded(self.pad_ends(audio.to(self.window.dtype)))
+
+    def pad_ends(self, audio: Tensor) -> Tensor:
+        """Audio (..., samples) -> the same with what ``padding`` adds at both ends."""
+        left, right = self.pad
+        return F.pad(audio, (left, right)) if self.padding == "same-zeros" else reflect_pad(audio, left, right)
+
+    def of_padded(self, audio: Tensor) -> Tensor:
+        """``forward`` of audio that has its padding already, or of a part of it."""
+        frames = audio.unfold(-1, self.n_fft, self.hop_length)
+        if self.basis is None:
+            return torch.fft.rfft(frames * self.window).transpose(-1, -2)
+        with full_precision(frames):
+            return torch.view_as_complex((frames @ self.basis).unflatten(-1, (-1, 2))).transpose(-1, -2)
+
+    def inverse(self, spectrum: Tensor) -> Tensor:
+        """Complex (..., n_fft // 2 + 1, frames) -> (..., samples), the least-squares inverse of Griffin and Lim.
+
+        samples is frames * hop_length, or (frames - 1) * hop_length with "center" padding.
+        Raises: RuntimeError for a trainable transform, which it would not invert.
+        """
+        if self.basis is not None:
+            raise RuntimeError("a trainable STFT has no inverse")
+        frames = torch.fft.irfft(spectrum.transpose(-1, -2), n=self.n_fft) * self.window
+        one = frames[(0,) * (frames.dim() - 2)]  # of several signals: the windows of all add up to the same
+        envelope = overlap_add(self.window.square().expand_as(one), self.hop_length, *self.pad)
+        return overlap_add(frames, self.hop_length, *self.pad) / envelope.clamp_min(1e-8)

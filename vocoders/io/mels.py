@@ -1,0 +1,120 @@
+"""Mel files: .npy, .npz and raw frames."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import zipfile
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+
+from vocoders.config import bind
+from vocoders.dsp.mel import MelConfig
+from vocoders.errors import VocoderError
+from vocoders.files import Bytes
+
+_LARGEST_ARRAY = 2**30  # bytes; the mel of ten hours of speech
+_BLOCK = 1 << 16  # bytes asked of a stream at once
+_LONGEST_HEADER = 1 << 16  # bytes, of a .npy; numpy itself refuses far shorter ones
+
+
+def read_array(data: Bytes, name: str) -> np.ndarray:
+    """Decode a .npy. Never unpickles, and takes no memory for a size that only its header claims.
+
+    The array of a mapped file lies in that file; changes to it stay in memory.
+    """
+    buffer = io.BytesIO(data[:_LONGEST_HEADER])
+    try:
+        version = np.lib.format.read_magic(buffer)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read_header(buffer)
+    except Exception as error:  # numpy's parser raises all kinds for a hostile header
+        if data[:1] == b"\x80":  # a pickle
+            raise _pickled(name) from None
+        raise VocoderError(f"{name} is not a readable .npy file ({' '.join(str(error).split())})") from None
+    if dtype.hasobject:
+        raise _pickled(name)
+    claimed, held = math.prod(shape) * dtype.itemsize, len(data) - buffer.tell()
+    if claimed != held:
+        raise VocoderError(f"{name} is not whole: its header claims {claimed} bytes of data, it holds {held}")
+    array: np.ndarray = np.ndarray(shape, dtype, data, buffer.tell(), order="F" if fortran else "C")
+    return array if array.flags.writeable else array.copy()
+
+
+def read_mel(data: Bytes, name: str, largest: int = _LARGEST_ARRAY) -> tuple[np.ndarray, MelConfig | None]:
+    """Decode a .npy, which carries no mel config, or an .npz as ``encode_mel`` writes it.
+
+    Never unpickles, nor unpacks more than ``largest`` bytes. The array is returned as it stands; what a model needs of
+    it is checked by the Vocoder.
+    """
+    if data[:2] != b"PK":
+        return read_array(data, name), None
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            if "mel" not in members:
+                raise VocoderError(f"{name} holds no array named 'mel', only: {', '.join(members) or 'nothing'}")
+            parts = {}
+            for key in members.keys() & {"mel", "mel_spec"}:
+                if members[key].file_size > largest:
+                    raise VocoderError(
+                        f"{name} claims {members[key].file_size} bytes for '{key}'; more than "
+                        f"{largest / 2**30:.3g} GiB is refused"
+                    )
+                if members[key].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise VocoderError(f"{name} is no .npz of numpy: '{key}' is neither stored nor deflated")
+                parts[key] = archive.read(members[key])
+    except VocoderError:
+        raise
+    except Exception as error:  # zipfile raises all kinds for a damaged archive
+        raise VocoderError(f"{name} is not a readable .npz file ({' '.join(str(error).split())})") from None
+    mel = read_array(parts["mel"], f"{name} (array 'mel')")
+    if "mel_spec" not in parts:
+        return mel, None
+    text = str(read_array(parts["mel_spec"], f"{name} (array 'mel_spec')"))
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        raise VocoderError(f"the mel config stored in {name} is not JSON: {text[:40]!r}") from None
+    return mel, bind(MelConfig, values, f"the mel config stored in {name}")
+
+
+def encode_mel(mel: np.ndarray, mel_config: MelConfig, format: str) -> bytes:
+    """float32 (n_mels, frames) -> the bytes of an .npy, or of an .npz that carries its mel config."""
+    buffer = io.BytesIO()
+    if format == "npy":
+        np.save(buffer, mel)
+    else:
+        np.savez(buffer, mel=mel, mel_spec=np.array(mel_config.model_dump_json()))
+    return buffer.getvalue()
+
+
+def read_frames(file: BinaryIO, n_mels: int, name: str) -> Iterator[np.ndarray]:
+    """Headerless frames as they arrive: little-endian float32, n_mels values each -> (n_mels, frames), frames >= 1.
+
+    Raises VocoderError when the file ends within a frame.
+    """
+    size, rest = 4 * n_mels, b""
+    while block := file.read1(_BLOCK):  # type: ignore[attr-defined]  # what is there, without waiting for more
+        rest += block
+        whole = len(rest) // size * size
+        if whole:
+            yield np.frombuffer(rest[:whole], "<f4").reshape(-1, n_mels).T
+        rest = rest[whole:]
+    if rest:
+        raise VocoderError(
+            f"{name} ends within a frame: a frame is {n_mels} float32, {size} bytes, the last {len(rest)} are too few"
+        )
+
+
+def _pickled(name: str) -> VocoderError:
+    return VocoderError(
+        f"{name} holds pickled Python objects, which could run code and are never loaded; save a plain float32 array "
+        f"with numpy.save"
+    )
+
+
+MEL_SUFFIXES = (".npy", ".npz")
