@@ -48,22 +48,8 @@ SMALL = {
 }
 assert set(SMALL) == set(GENERATORS)
 
-SMALL_DISCRIMINATORS = {
-    "multi-period": {"periods": [2, 3], "channels": [4, 8]},
-    "multi-scale": {"scales": 2, "channels": [16, 16, 16, 32]},
-    "multi-resolution": {"n_ffts": [256, 128], "channels": 4},
-    "multi-scale-stft": {"n_ffts": [256, 128], "hop_lengths": [64, 32], "channels": 4},
-    "multi-scale-subband-cqt": {
-        "bins_per_octave": [12, 16],
-        "hop_lengths": [64, 48],
-        "n_octaves": 3,
-        "max_kernel": 512,
-        "channels": 4,
-    },
-    "parallel-wavegan": {"layers": 4, "channels": 4},
-}
-assert set(SMALL_DISCRIMINATORS) == set(DISCRIMINATORS)
-ADVERSARIES = {
+SMALL_DISCRIMINATORS = {name: kind.small_config.model_dump(mode="json") for name, kind in DISCRIMINATORS.items()}
+SOME_DISCRIMINATORS = {
     name: SMALL_DISCRIMINATORS[name] for name in ("multi-scale", "multi-scale-stft", "multi-scale-subband-cqt")
 }
 
