@@ -69,7 +69,7 @@ class MultiResolutionSTFTLoss(nn.Module):
         resolutions: (n_fft, hop_length, win_length) of each STFT, in samples.
     """
 
-    terms = STFTDistance._fields
+    terms: ClassVar[tuple[str, ...]] = STFTDistance._fields
 
     def __init__(self, resolutions: Resolutions = RESOLUTIONS) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ class FullBandMelLoss(MelLoss):
         mel_config: any, of which all but ``fmax`` is kept.
     """
 
-    terms = ("full_band_mel",)
+    terms: ClassVar[tuple[str, ...]] = ("full_band_mel",)
 
     def __init__(self, mel_config: MelConfig) -> None:
         super().__init__(mel_config.model_copy(update={"fmax": mel_config.sample_rate / 2}))
@@ -157,7 +157,7 @@ class MultiScaleMelLoss(nn.Module):
         scales: (window length in samples, number of bands) of each.
     """
 
-    terms = ("multi_scale_mel",)
+    terms: ClassVar[tuple[str, ...]] = ("multi_scale_mel",)
 
     def __init__(self, sample_rate: int, scales: Sequence[tuple[int, int]] = MEL_SCALES) -> None:
         super().__init__()
