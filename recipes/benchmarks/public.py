@@ -181,9 +181,9 @@ def public_step(
 
     The mel loss is ours in both cases, because theirs do not run with today's torch and librosa.
     """
-    from losses.spectral import MelLoss, full_band
+    from losses import FullBandMelLoss
 
-    mel_loss = MelLoss(full_band(mel_config)).to(next(opponents.generator.parameters()).device)
+    mel_loss = FullBandMelLoss(mel_config).to(next(opponents.generator.parameters()).device)
     optimizers = [torch.optim.AdamW(module.parameters(), lr, (0.8, 0.99)) for module in opponents[::2]]
 
     def step(mel: Tensor, f0: Tensor, noise: Tensor, audio: Tensor) -> None:

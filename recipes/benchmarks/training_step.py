@@ -24,9 +24,10 @@ import torch
 from losses.discriminators import DISCRIMINATORS
 from recipes.benchmarks import peak_resident
 from recipes.benchmarks.public import PUBLIC, public_step
-from recipes.training.distributed import Ranks, join
-from recipes.training.loop import descend, start, train_step
+from recipes.training.distributed import DistributedContext, init_distributed
 from recipes.training.recipe import Recipe
+from recipes.training.run import start_run
+from recipes.training.step import optimizer_step, train_step
 from vocoders.config import bind
 from vocoders.dsp.mel import MEL_CONFIGS
 from vocoders.generators.hifigan import HiFiGAN
@@ -78,7 +79,7 @@ def measured(options: argparse.Namespace, whose: str, generator: str, discrimina
     recipe = recipe_of(generator, discriminator, options.batch, options.samples, options.precision)
     frames, hop = recipe.train.segment_frames, recipe.mel.hop_length
     torch.manual_seed(0)
-    device = join(options.device).device
+    device = init_distributed(options.device).device
     audio = 0.1 * torch.randn(options.batch, 1, frames * hop, device=device)
     f0 = torch.full((options.batch, 1, frames), 150.0, device=device)
     torch.fft.rfft(audio)
@@ -96,25 +97,24 @@ def measured(options: argparse.Namespace, whose: str, generator: str, discrimina
             update(mel, f0, noise, audio)
     else:
         with tempfile.TemporaryDirectory() as folder:
-            run = start(recipe, Path(folder), Ranks(device=device))
+            run = start_run(recipe, Path(folder), DistributedContext(device=device))
         if generator == "none":
-            assert run.adversary is not None
-            adversary = run.adversary
+            assert run.discriminators is not None
+            discriminators = run.discriminators
             fake = (audio + 0.01 * torch.randn_like(audio)).requires_grad_()
 
             def step() -> None:
                 with torch.autocast(device.type, torch.bfloat16, recipe.train.precision == "bfloat16"):
-                    terms, own = adversary(fake, audio)
-                loss = torch.stack([recipe.weights[name] * term for name, term in terms.items()]).sum()
+                    losses, own = discriminators(fake, audio)
+                loss = torch.stack([recipe.weights[name] * value for name, value in losses.items()]).sum()
                 loss.backward(inputs=[fake], retain_graph=True)
-                weights = list(adversary.parameters())
-                own.backward(inputs=weights)
-                descend(run, "adversary", weights, recipe.optimizer, recipe.train.steps)
-                run.optimizers["adversary"].zero_grad(set_to_none=True)
+                own.backward(inputs=list(discriminators.parameters()))
+                optimizer_step(run, "discriminators")
+                run.optimizers["discriminators"].zero_grad(set_to_none=True)
         else:
 
             def step() -> None:
-                train_step(run, [{"audio": audio, "f0": f0}], recipe)
+                train_step(run, [{"audio": audio, "f0": f0}])
 
     times = []
     for _ in range(options.steps + 1):

@@ -1,1 +1,1 @@
-"""The training loop and its parts."""
+"""Training from a recipe: the loop, and the parts it is made of."""

@@ -11,7 +11,7 @@ import torch
 from recipes.data.corpora import Archive, evenly, held_out
 from recipes.libritts import prepare as libritts
 from recipes.ljspeech import prepare as ljspeech
-from recipes.training.discriminators import Adversary
+from recipes.training.discriminators import Discriminators
 from recipes.training.loop import run_training
 from recipes.training.recipe import load_recipe
 from tests.support import ROOT, models
@@ -220,4 +220,4 @@ def test_every_recipe_fits_in_full_size(path: Path) -> None:
     assert recipe.generator is not None
     build_on_meta(recipe.generator.name, recipe.generator.config, recipe.mel)
     with torch.device("meta"):
-        Adversary(recipe)
+        Discriminators(recipe)
