@@ -177,8 +177,11 @@ class BaseVocoder(Backend):
         """Do what ``__call__`` does for a list."""
         if f0s is not None and len(f0s) != len(mels):
             raise VocoderError(f"{len(mels)} mels, but {len(f0s)} f0 tracks")
-        values = [self._check_single(self._prepare(mel, stacklevel=4)) for mel in mels]
-        tracks = [self._track(f0, mel) for f0, mel in zip(f0s or [None] * len(mels), values, strict=True)]
+        values: list[np.ndarray] = []
+        for mel in mels:  # no comprehension: before Python 3.12 it is a frame of its own, which stacklevel counts
+            values.append(self._check_single(self._prepare(mel, stacklevel=4)))
+        f0s = [None] * len(mels) if f0s is None else f0s
+        tracks = [self._track(f0, mel) for f0, mel in zip(f0s, values, strict=True)]
         synthesize = self._batch if self.batching_pays else self._each
         audio = synthesize(values, tracks, [seed] * len(mels))
         return [kind_of(mel)(item) for mel, item in zip(mels, audio, strict=True)]
