@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import soundfile
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,7 +22,8 @@ from vocoders.cli.vocode import vocode
 from vocoders.cli.vocoders import vocoders as vocoders_command
 from vocoders.errors import CheckpointError, MelWarning
 from vocoders.generators import GENERATORS
-from vocoders.onnx.vocoder import OnnxStream, OnnxVocoder
+from vocoders.inference.stream import Stream
+from vocoders.onnx.vocoder import OnnxVocoder
 
 
 @pytest.fixture
@@ -41,6 +43,36 @@ def test_shapes_and_kinds(voc: OnnxVocoder) -> None:
     np.testing.assert_allclose(voc(mel[..., ::-1]), voc(mel[..., ::-1].copy()), atol=1e-6)
     assert voc.sample_rate == 8000
     assert voc.training == {"data": "none"}
+
+
+def test_audio_is_of_the_kind_of_the_mel(voc: OnnxVocoder) -> None:
+    mel = models.mel(60)[0]
+    tensor, array = voc(mel.bfloat16()), voc(mel.bfloat16().float().numpy())
+    assert isinstance(tensor, torch.Tensor)
+    np.testing.assert_array_equal(tensor.numpy(), array)
+    assert [type(audio) for audio in voc([mel, mel.numpy()])] == [torch.Tensor, np.ndarray]
+    assert all(isinstance(audio, torch.Tensor) for audio in voc.stream([mel]))
+
+
+def test_batches_and_pieces(voc: OnnxVocoder) -> None:
+    mels, seeds = [models.mel(frames, seed=frames)[0].numpy() for frames in (40, 30, 40)], [1, 2, 3]
+    f0s = [None, np.full(30, 200.0), None]
+    for mel, f0, seed, audio in zip(mels, f0s, seeds, voc.synthesize_batch(mels, f0s, seeds), strict=True):
+        np.testing.assert_array_equal(audio, voc(mel, f0, seed))
+    long = models.mel(1500)[0].numpy()
+    pieces = list(voc.synthesize(long, seed=5))
+    assert len(pieces) == 3
+    np.testing.assert_array_equal(np.concatenate(pieces), voc(long, seed=5))
+
+
+def test_the_facts_of_a_model_are_those_of_its_checkpoint(exported: Exported) -> None:
+    for name in GENERATORS:
+        found, reference = exported(name), Vocoder(models.checkpoint(name))
+        for fact in (
+            *("mel_config", "sample_rate", "training", "uses_f0", "uses_noise", "estimates_f0", "precision"),
+            *("receptive_field", "f0_receptive_field", "lookahead", "batching_pays"),
+        ):
+            assert getattr(found, fact) == getattr(reference, fact), (name, fact)
 
 
 def test_the_seed_and_the_f0_matter_as_they_do_to_torch(voc: OnnxVocoder) -> None:
@@ -92,7 +124,7 @@ def test_no_run_of_the_graph_grows_with_the_length(voc: OnnxVocoder, monkeypatch
 
 
 def test_a_stream(voc: OnnxVocoder) -> None:
-    stream = OnnxStream(voc, seed=5)
+    stream = Stream(voc, seed=5)
     mel = models.mel(stream.lookahead + 2)[0].numpy()
     assert len(stream.push(mel[:, : stream.lookahead])) == 0
     first = stream.push(mel[:, stream.lookahead : -1])
@@ -107,7 +139,7 @@ def test_a_stream(voc: OnnxVocoder) -> None:
         with pytest.raises(VocoderError, match="this stream is over"):
             over()
     with pytest.raises(VocoderError, match="ended before its first frame"):
-        OnnxStream(voc).finish()
+        Stream(voc).finish()
 
 
 @pytest.mark.parametrize(
@@ -144,7 +176,7 @@ def test_what_is_unusual_and_what_is_not_finite(exported: Exported) -> None:
 
 def test_analysis_and_conversion(voc: OnnxVocoder) -> None:
     audio = np.random.default_rng(0).standard_normal(960).astype(np.float32) * 0.1
-    np.testing.assert_array_equal(voc.analyze(audio), Vocoder(models.checkpoint("hnmask")).analyze(audio))
+    np.testing.assert_array_equal(voc.analyze(audio, 8000), Vocoder(models.checkpoint("hnmask")).analyze(audio, 8000))
     mel, decimal = models.mel(4)[0].numpy(), models.MEL_CONFIG.model_copy(update={"log": "log10"})
     np.testing.assert_allclose(voc.convert(mel / np.log(10), decimal), mel.clip(np.log(1e-5)), atol=1e-5)
     with pytest.raises(MelMismatch, match="hop_length 64 against 32"):
@@ -225,8 +257,10 @@ def test_the_commands(voc: OnnxVocoder, work: Path, capsys: pytest.CaptureFixtur
 
 
 # Importing torch fails; and where it would not, it is not done.
-WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from vocoders.cli import vocode; sys.exit(vocode())"
-TORCH_UNUSED = "import sys; from vocoders.cli import vocode; assert vocode() == 0; assert 'torch' not in sys.modules"
+WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from vocoders.cli.vocode import vocode; sys.exit(vocode())"
+TORCH_UNUSED = (
+    "import sys; from vocoders.cli.vocode import vocode; assert vocode() == 0; assert 'torch' not in sys.modules"
+)
 
 
 def run(code: str, *arguments: str) -> tuple[int, str]:
