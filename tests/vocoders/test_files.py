@@ -71,11 +71,11 @@ def test_devices_and_pipes_are_written_directly(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_written(tmp_path: Path) -> None:
-    with pytest.raises(VocoderError, match="cannot write .*: it is a folder"):
+    with pytest.raises(VocoderError, match=r"cannot write .*: it is a folder"):
         write_file(tmp_path, b"")
-    with pytest.raises(VocoderError, match="cannot write .*: No such file"):
+    with pytest.raises(VocoderError, match=r"cannot write .*: No such file"):
         write_file(tmp_path / "none" / "file", b"")
-    with pytest.raises(VocoderError, match="cannot write .*: File name too long"):
+    with pytest.raises(VocoderError, match=r"cannot write .*: File name too long"):
         write_file(tmp_path / ("x" * 300), b"")
     assert names(tmp_path) == []
 
@@ -112,7 +112,7 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
             read(tmp_path / "none")
         with pytest.raises(VocoderError, match=r"is empty \(0 bytes\)"):
             read(tmp_path / "empty")
-        with pytest.raises(VocoderError, match="cannot read .*: Is a directory"):
+        with pytest.raises(VocoderError, match=r"cannot read .*: Is a directory"):
             read(tmp_path)
 
 

@@ -98,7 +98,7 @@ def test_audio_in_pieces(tmp_path: Path) -> None:
 
 
 def test_what_no_format_takes() -> None:
-    with pytest.raises(VocoderError, match="cannot write audio at 8000 Hz as xyz"):
+    with pytest.raises(VocoderError, match=r"cannot write audio at 8000 Hz as xyz"):
         encode_audio(np.zeros(8, np.float32), 8000, "xyz")
-    with pytest.raises(VocoderError, match="is longer than 0.1 s"):
+    with pytest.raises(VocoderError, match=r"is longer than 0\.1 s"):
         read_audio(encode_audio(np.zeros(8000, np.float32), 8000, "wav"), "a.wav", most_seconds=0.1)
