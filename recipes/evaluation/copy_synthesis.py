@@ -67,7 +67,7 @@ class System:
     def copy(self, audio: np.ndarray) -> tuple[np.ndarray, float]:
         """Copy synthesis of ``audio``, as long as it, and the seconds it took from the mel on."""
         mel_config = self.voc.mel_config
-        mel = self.voc.analyze(audio)
+        mel = self.voc.analyze(audio, self.voc.sample_rate)
         f0 = wanted_f0(audio, self.voc, mel.shape[1]) if self.given_f0 else None
         begin = time.perf_counter()
         fake = griffin_lim(torch.from_numpy(mel), mel_config).numpy() if self.griffin_lim else self.voc(mel, f0)
@@ -118,7 +118,7 @@ def wanted_f0(audio: np.ndarray, voc: Vocoder, frames: int) -> np.ndarray:
 def estimator_metrics(audio: np.ndarray, voc: Vocoder) -> Metrics:
     """Of the F0 that the model reads from the mel."""
     assert voc.f0_estimator is not None
-    found = voc.f0_estimator.estimate(torch.from_numpy(voc.analyze(audio))[None])[0, 0].numpy()
+    found = voc.f0_estimator.estimate(torch.from_numpy(voc.analyze(audio, voc.sample_rate))[None])[0, 0].numpy()
     return f0_metrics(wanted_f0(audio, voc, len(found)), found)
 
 
