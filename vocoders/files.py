@@ -24,6 +24,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
     Args:
         path: the file that shall appear whole or not at all.
+
     Raises:
         VocoderError: when the path is a folder or cannot be written.
     """
@@ -56,6 +57,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
     Args:
         path: a folder that does not exist yet, or is empty.
+
     Raises:
         VocoderError: before the block, when the path is taken or cannot be written.
     """

@@ -1,5 +1,5 @@
 """The programs ``vocode`` and ``vocoders``.
 
-vocode.py: mel and sound files in, sound and mel files out; plan.py decides which files become which, execution.py does it.
-vocoders.py: about models; each of its commands is a file in commands/.
+vocode.py turns mel and sound files into sound and mel files: plan.py decides which become which, execution.py does it.
+vocoders.py is about models: each of its commands is a file in commands/.
 """

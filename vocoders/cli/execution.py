@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -164,15 +164,15 @@ class Worker:
         source.check_convertible(target)
 
         def chunks() -> Iterator[np.ndarray]:
-            first: list[np.ndarray] | None = [] if stated is None else None  # None when there is nothing to diagnose
+            first: list[np.ndarray] = []
+            frames = 0
             for mel in read_frames(sys.stdin.buffer, target.n_mels, name):
                 yield self.voc.convert(mel, source)  # validated by the stream
-                if first is not None:
+                if stated is None and frames < _DIAGNOSED_FRAMES:
                     first.append(mel)
-                    if sum(chunk.shape[1] for chunk in first) >= _DIAGNOSED_FRAMES:
-                        if warning := diagnose(np.concatenate(first, axis=1), target):
-                            self.notes.say(f"{name}: {warning}")
-                        first = None
+                    frames += mel.shape[1]
+                    if frames >= _DIAGNOSED_FRAMES and (warning := diagnose(np.concatenate(first, axis=1), target)):
+                        self.notes.say(f"{name}: {warning}")
 
         return self.voc.stream(chunks(), seed=self.options.seed)
 
@@ -199,7 +199,7 @@ class Worker:
         mel_config, begin = self.voc.mel_config, time.perf_counter()
         long = frames is None or frames > (self.voc.frames_at_once or frames)
         with ExitStack() as stack:
-            target = stack.enter_context(atomic_write(job.target) if job.target else _standard_output())
+            target = stack.enter_context(_output(job))
             writer = stack.enter_context(AudioWriter(target, mel_config.sample_rate, job.format))
             total = None if frames is None else frames * mel_config.hop_length
             hidden = None if bar and long else True  # None: shown on a terminal
@@ -260,6 +260,11 @@ def _read_standard_input() -> bytes:
     if not data:
         raise VocoderError("standard input is empty")
     return data
+
+
+def _output(job: Job) -> AbstractContextManager[Path | BinaryIO]:
+    """Open what audio is written to."""
+    return atomic_write(job.target) if job.target else _standard_output()
 
 
 @contextmanager

@@ -39,8 +39,10 @@ def import_checkpoint(
         stats: mean and scale of the mels, .npy (2, n_mels) or .h5 with "mean" and "scale", for families that keep them
             in a file of their own.
         mel_config: for configurations that do not state it, as ``MelConfig.parse`` takes it.
+
     Returns:
         The generator with its mel config, without an F0 estimator: other projects publish none.
+
     Raises:
         VocoderError: for anything that is not what the family writes, or cannot be expressed here.
     """

@@ -82,6 +82,7 @@ def build_imported(imported: Imported, statistics: Weights, checkpoint: Path) ->
         imported: the model.
         statistics: further weights, from ``read_stats``.
         checkpoint: what error messages name.
+
     Raises:
         VocoderError: when the weights do not fit the configuration; it lists the keys.
     """
@@ -214,6 +215,7 @@ def read_stats(path: Path, n_mels: int) -> Weights:
 
     Returns:
         "standardize.mean" and "standardize.scale", each (n_mels, 1).
+
     Raises:
         VocoderError: when it is another kind of file or does not hold them.
     """

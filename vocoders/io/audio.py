@@ -38,6 +38,7 @@ def read_audio(data: Bytes, name: str, most_seconds: float = math.inf) -> Sound:
         data: the bytes of the file.
         name: what error messages call it.
         most_seconds: the longest audio that is accepted.
+
     Raises:
         VocoderError: when it is no sound file, is damaged, empty or too long, or holds NaN or infinite samples.
     """
@@ -73,8 +74,10 @@ def resample(audio: np.ndarray, source: int, target: int) -> np.ndarray:
         audio: float32 (..., samples).
         source: its sample rate in Hz; the two rates need no common divisor.
         target: the sample rate of the result in Hz.
+
     Returns:
         float32 (..., round(samples * target / source)), without delay.
+
     Raises:
         VocoderError: for a rate below 1 Hz.
     """
@@ -112,6 +115,7 @@ class AudioWriter:
                 it comes and other formats at the end, because their headers hold the length.
             sample_rate: in Hz.
             format: a file ending without its dot, or "raw" for little-endian PCM without a header.
+
         Raises:
             VocoderError: for a rate or format that libsndfile cannot write.
         """
@@ -131,6 +135,7 @@ class AudioWriter:
 
         Args:
             audio: float32 (samples,).
+
         Raises:
             VocoderError: when it cannot be written, such as to a full disk.
         """
@@ -175,6 +180,7 @@ def encode_audio(audio: np.ndarray, sample_rate: int, format: str) -> bytes:
         audio: float32 (samples,).
         sample_rate: in Hz.
         format: as for ``AudioWriter``.
+
     Raises:
         VocoderError: for a rate or format that libsndfile cannot write.
     """

@@ -30,6 +30,7 @@ def read_array(data: Bytes, name: str) -> np.ndarray:
         data: the bytes of the file. Of a mapped file nothing is copied: the array is a view of it, and changes to the
             array do not reach the file.
         name: what error messages call it.
+
     Raises:
         VocoderError: when it is no .npy file, is cut off, or holds Python objects.
     """
@@ -60,6 +61,7 @@ def read_mel(data: Bytes, name: str, largest: int = _LARGEST_ARRAY) -> tuple[np.
         data: the bytes of the file.
         name: what error messages call it.
         largest: the most bytes that an array of an .npz file may take once it is unpacked.
+
     Raises:
         VocoderError: when it is neither, is damaged or too large, holds no array named "mel", or its mel config is
             invalid.
@@ -123,6 +125,7 @@ def read_frames(file: BinaryIO, n_mels: int, name: str) -> Iterator[np.ndarray]:
 
     Yields:
         float32 (n_mels, frames) with frames >= 1: what has arrived since the last one.
+
     Raises:
         VocoderError: when the file ends within a frame.
     """

@@ -15,7 +15,7 @@ from tests.support.published import PARTS, write
 from vocoders import VocoderError, load
 from vocoders.cli.vocoders import vocoders as vocoders_command
 from vocoders.dsp.mel import MEL_CONFIGS
-from vocoders.generators import build_generator
+from vocoders.generators.hifigan import HiFiGAN
 from vocoders.importers import IMPORTERS, import_checkpoint
 
 
@@ -37,15 +37,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
 
 def test_memory_for_a_checkpoint_of_55_mb(tmp_path: Path) -> None:
     """HiFi-GAN V1 in the official layout: no more than twice the file's size."""
-    v1 = {
-        "channels": 512,
-        "upsample_rates": [8, 8, 2, 2],
-        "upsample_kernel_sizes": [16, 16, 4, 4],
-        "resblock_kernel_sizes": [3, 7, 11],
-        "resblock_dilations": [[1, 3, 5]] * 3,
-    }
     weights = {}
-    for key, value in build_generator("hifigan", v1, MEL_CONFIGS["hifigan-22k"]).state_dict().items():
+    for key, value in HiFiGAN(HiFiGAN.configs["v1"], MEL_CONFIGS["hifigan-22k"]).state_dict().items():
         flat = re.sub(
             r"resblocks\.(\d)\.(\d)", lambda m: f"resblocks.{3 * int(m[1]) + int(m[2])}", key.removeprefix("trunk.")
         )
