@@ -52,13 +52,39 @@ def read_mel(data: Bytes, name: str, largest: int = _LARGEST_ARRAY) -> tuple[np.
     """
     if data[:2] != b"PK":
         return read_array(data, name), None
+    parts = _unpack(data, name, {"mel", "mel_spec"}, largest)
+    mel = read_array(parts["mel"], f"{name} (array 'mel')")
+    if "mel_spec" not in parts:
+        return mel, None
+    text = str(read_array(parts["mel_spec"], f"{name} (array 'mel_spec')"))
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        raise VocoderError(f"the mel config stored in {name} is not JSON: {text[:40]!r}") from None
+    return mel, bind(MelConfig, values, f"the mel config stored in {name}")
+
+
+def read_f0(data: Bytes, name: str, largest: int = _LARGEST_ARRAY) -> np.ndarray | None:
+    """Decode the array ``f0`` of an .npz; None where it holds none, and for a .npy.
+
+    Raises:
+        VocoderError: when the file is damaged, as for ``read_mel``.
+    """
+    if data[:2] != b"PK":
+        return None
+    parts = _unpack(data, name, {"f0"}, largest)
+    return read_array(parts["f0"], f"{name} (array 'f0')") if "f0" in parts else None
+
+
+def _unpack(data: Bytes, name: str, keys: set[str], largest: int) -> dict[str, bytes]:
+    """Those of the arrays ``keys`` that an .npz holds, packed as .npy."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             if "mel" not in members:
                 raise VocoderError(f"{name} holds no array named 'mel', only: {', '.join(members) or 'nothing'}")
             parts = {}
-            for key in members.keys() & {"mel", "mel_spec"}:
+            for key in members.keys() & keys:
                 if members[key].file_size > largest:
                     raise VocoderError(
                         f"{name} claims {members[key].file_size} bytes for '{key}'; more than "
@@ -71,15 +97,7 @@ def read_mel(data: Bytes, name: str, largest: int = _LARGEST_ARRAY) -> tuple[np.
         raise
     except Exception as error:  # zipfile raises all kinds for a damaged archive
         raise VocoderError(f"{name} is not a readable .npz file ({' '.join(str(error).split())})") from None
-    mel = read_array(parts["mel"], f"{name} (array 'mel')")
-    if "mel_spec" not in parts:
-        return mel, None
-    text = str(read_array(parts["mel_spec"], f"{name} (array 'mel_spec')"))
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError):
-        raise VocoderError(f"the mel config stored in {name} is not JSON: {text[:40]!r}") from None
-    return mel, bind(MelConfig, values, f"the mel config stored in {name}")
+    return parts
 
 
 def encode_mel(mel: np.ndarray, mel_config: MelConfig, format: str) -> bytes:
