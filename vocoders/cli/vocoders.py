@@ -67,12 +67,12 @@ def vocoders(arguments: list[str] | None = None) -> int:
     serving.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")
     serving.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps")
     serving.add_argument("--token-file", type=Path, metavar="FILE", help="holds the bearer token clients must bring")
-    serving.add_argument("--queue", type=count, default=64, metavar="N", help="requests at a time (default: 64)")
+    serving.add_argument("--max-requests", type=count, default=64, metavar="N", help="at a time (default: 64)")
     serving.add_argument(
-        "--batch",
+        "--max-batch",
         type=count,
         metavar="N",
-        help="waiting requests in one pass (default: 1 on a CPU, else 8)",
+        help="waiting requests in one batch (default: 8 where that is faster, as on a GPU, else 1)",
     )
     serving.add_argument("--max-body", type=count, default=64, metavar="MIB", help="of a request (default: 64)")
     serving.add_argument("--max-seconds", type=seconds, default=600.0, metavar="S", help="of audio (default: 600)")
@@ -157,7 +157,18 @@ def _serve(options: argparse.Namespace) -> int:
         from vocoders.server.process import serve
     except ModuleNotFoundError as error:
         raise VocoderError(f"serving needs {error.name}: pip install '.[serve]' in the clone") from None
-    return serve(options)
+    return serve(
+        options.models,
+        host=options.host,
+        port=options.port,
+        device=options.device,
+        token_file=options.token_file,
+        max_requests=options.max_requests,
+        max_batch=options.max_batch,
+        max_body=options.max_body,
+        max_seconds=options.max_seconds,
+        timeout=options.timeout,
+    )
 
 
 def _bench(options: argparse.Namespace) -> int:
