@@ -20,7 +20,7 @@ from vocoders.files import Bytes, atomic_write, map_file, read_file, write_file
 from vocoders.inference.checks import prepare_mel
 from vocoders.inference.synthesis import Precision
 from vocoders.io.audio import AUDIO_SUFFIXES, AudioWriter, read_audio
-from vocoders.io.mels import MEL_SUFFIXES, encode_mel, read_array, read_frames, read_mel
+from vocoders.io.mels import MEL_SUFFIXES, encode_mel, read_array, read_f0, read_frames, read_mel
 from vocoders.pretrained import load
 
 _DIAGNOSED_FRAMES = 100  # of raw frames, about a second: enough to tell another mel config by
@@ -36,7 +36,7 @@ class Options:
         precision: as for ``load``.
         mel_config: of mels that do not carry one and of mels to be made, as ``MelConfig.parse`` takes it; None for the
             model's.
-        f0: file of F0 in Hz per frame; None to estimate it.
+        f0: file of F0 in Hz per frame; None for that of an .npz, or to estimate it.
         seed: of the noise.
         raw_mel: whether standard input is headerless frames.
         quiet: whether nothing but errors is said.
@@ -72,7 +72,7 @@ class Worker:
     Attributes:
         voc: the model.
         mel_config: as the user stated it; None for the model's.
-        f0: float (frames,) as the user gave it; None to estimate it.
+        f0: float (frames,) as the user gave it, or None.
         notes: what is said to the user.
     """
 
@@ -107,6 +107,7 @@ class Worker:
             if self.options.raw_mel:
                 return self._write_audio(job, self._stream(job.name), None, bar)
             data = map_file(job.source) if job.source else _read_standard_input()
+            f0 = self.f0
             if not _is_mel(job, data):
                 mel = self._analyze(data, job)
                 if job.makes_mel:
@@ -115,7 +116,8 @@ class Worker:
                 raise VocoderError("it is a mel already; the output for it is a sound file")
             else:
                 mel = self._read_mel(data, job.name)
-            audio = self.voc.synthesize(mel, self.f0, self.options.seed)
+                f0 = read_f0(data, job.name) if f0 is None else f0
+            audio = self.voc.synthesize(mel, f0, self.options.seed)
             return self._write_audio(job, audio, mel.shape[1], bar)
         except VocoderError as error:
             text = str(error)

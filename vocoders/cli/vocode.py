@@ -61,7 +61,8 @@ def _parser() -> argparse.ArgumentParser:
         "--f0",
         type=Path,
         metavar="FILE",
-        help=".npy of one F0 in Hz per frame, 0 = unvoiced (default: estimated from the mel)",
+        help=".npy of one F0 in Hz per frame, 0 = unvoiced (default: the array f0 of an .npz, else "
+        "estimated from the mel)",
     )
     add("--seed", type=seed, default=0, help="of the noise; the same seed gives the same audio (default: 0)")
     add("--format", choices=_FORMATS, help="for output to a folder or to - (default: wav); raw: 16-bit PCM, no header")

@@ -68,7 +68,7 @@ def read_mel(data: Bytes, name: str, largest: int = _LARGEST_ARRAY) -> tuple[np.
     """
     if data[:2] != b"PK":
         return read_array(data, name), None
-    parts = _unpack(data, name, largest)
+    parts = _unpack(data, name, {"mel", "mel_spec"}, largest)
     mel = read_array(parts["mel"], f"{name} (array 'mel')")
     if "mel_spec" not in parts:
         return mel, None
@@ -80,15 +80,35 @@ def read_mel(data: Bytes, name: str, largest: int = _LARGEST_ARRAY) -> tuple[np.
     return mel, bind(MelConfig, values, f"the mel config stored in {name}")
 
 
-def _unpack(data: Bytes, name: str, largest: int) -> dict[str, bytes]:
-    """The members "mel" and, if present, "mel_spec" (the mel config) of an .npz file."""
+def read_f0(data: Bytes, name: str, largest: int = _LARGEST_ARRAY) -> np.ndarray | None:
+    """Decode the array "f0" of an .npz file.
+
+    Args:
+        data: as for ``read_mel``.
+        name: as for ``read_mel``.
+        largest: as for ``read_mel``.
+
+    Returns:
+        The array as it is stored; None where the file holds none, and for a .npy file.
+
+    Raises:
+        VocoderError: when the file is damaged, as for ``read_mel``.
+    """
+    if data[:2] != b"PK":
+        return None
+    parts = _unpack(data, name, {"f0"}, largest)
+    return read_array(parts["f0"], f"{name} (array 'f0')") if "f0" in parts else None
+
+
+def _unpack(data: Bytes, name: str, keys: set[str], largest: int) -> dict[str, bytes]:
+    """Return those of the arrays ``keys`` that an .npz file holds, each as the bytes of a .npy file."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             if "mel" not in members:
                 raise VocoderError(f"{name} holds no array named 'mel', only: {', '.join(members) or 'nothing'}")
             parts = {}
-            for key in members.keys() & {"mel", "mel_spec"}:
+            for key in members.keys() & keys:
                 if members[key].file_size > largest:
                     raise VocoderError(
                         f"{name} claims {members[key].file_size} bytes for '{key}'; more than "

@@ -61,7 +61,14 @@ def test_seed_and_f0(work: Path) -> None:
     with pytest.raises(SystemExit) as stopped:
         audio("--seed", "99999999999999999999999")
     assert stopped.value.code == 2
-    assert not np.array_equal(audio("--f0", "f0.npy"), plain)
+    given = audio("--f0", "f0.npy")
+    assert not np.array_equal(given, plain)
+    np.savez("mel40.npz", mel=np.load("mel40.npy"), f0=np.load("f0.npy"))
+    assert vocode(["mel40.npz", "-o", "out.wav", "-m", "model.safetensors", "-q"]) == 0
+    np.testing.assert_array_equal(soundfile.read("out.wav")[0], given)
+    np.save("other.npy", np.full(40, 100.0))
+    assert vocode(["mel40.npz", "-o", "out.wav", "-m", "model.safetensors", "-q", "--f0", "other.npy"]) == 0
+    np.testing.assert_array_equal(soundfile.read("out.wav")[0], audio("--f0", "other.npy"))
 
 
 def test_analysis_and_copy_synthesis(work: Path, capsys: pytest.CaptureFixture) -> None:
