@@ -20,7 +20,7 @@ def vocoders(arguments: list[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="vocoders", description="About models; 'vocode' synthesises.")
     add_version(parser)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=argparse.ArgumentParser)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add_parser(commands)
     options = parser.parse_args(arguments)
