@@ -70,7 +70,7 @@ def test_the_export_section_runs(voice_onnx: Path, tmp_path: Path, monkeypatch: 
     assert names["used_f0"].shape == (1, 1, names["mel"].shape[1])
     # With the same noise it is what load gives.
     noise = names["inputs"]["noise"][0, 0]
-    monkeypatch.setattr("vocoders.onnx.vocoder.white_noise", lambda start, stop, seed: noise[start:stop])
+    monkeypatch.setattr("vocoders.inference.synthesis.white_noise", lambda start, stop, seed: noise[start:stop])
     np.testing.assert_allclose(names["audio"][0, 0], load("voice.onnx")(names["mel"]), atol=1e-5)
 
 

@@ -2,7 +2,7 @@
 
 Header keys, each a string: ``format`` = "vocoders", ``version`` = "1", ``mel_spec``, ``generator`` ({"name",
 "config"}), ``pitch`` (config) and ``training`` (how it was made), the last five in JSON; ``generator`` and ``pitch``
-stand when their tensors, prefixed with the same word, are there. No pickle is written or read.
+are present when their tensors, prefixed with the same word, are. No pickle is written or read.
 """
 
 from __future__ import annotations
@@ -30,7 +30,14 @@ VERSION = "1"
 
 @dataclass
 class Checkpoint:
-    """What a checkpoint holds. ``training`` is free-form JSON: the recipe, steps, data, figures."""
+    """What a checkpoint file holds: one or two networks, and what is needed to use them.
+
+    Attributes:
+        mel_config: of the mels that the networks take.
+        generator: the network from mel to audio; None in a checkpoint of an F0 estimator alone.
+        f0_estimator: estimates F0 from the mel, for generators that need F0; None where there is none.
+        training: how the networks were made, any JSON: the recipe, steps, data, figures.
+    """
 
     mel_config: MelConfig
     generator: Generator | None = None
@@ -39,7 +46,11 @@ class Checkpoint:
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
-    """Write a checkpoint; it appears whole or not at all."""
+    """Write a checkpoint, whole or not at all.
+
+    Raises:
+        VocoderError: when the file cannot be written.
+    """
     header = {
         "format": "vocoders",
         "version": VERSION,
@@ -60,11 +71,13 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint.
+    """Read a checkpoint, its networks in eval mode, on the CPU and without gradients.
 
-    Raises CheckpointError, in one sentence, for a file that is missing, truncated, of another format, whose header
-    describes no model that can be built, or whose tensors are not those of that model. The tensors are read last;
-    before, the model is laid out without memory of its own.
+    The tensors are read last; before that, the networks are laid out without memory of their own.
+
+    Raises:
+        CheckpointError: for a file that is missing, truncated or of another format, whose header describes no model
+            that can be built, or whose tensors are not those of that model.
     """
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}")
@@ -73,8 +86,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
             checkpoint = _describe(path, file.metadata() or {})
             models = {"generator": checkpoint.generator, "pitch": checkpoint.f0_estimator}
             present = {name: model for name, model in models.items() if model is not None}
-            wanted = {f"{name}.{key}" for name, model in present.items() for key in model.state_dict()}
-            _check_keys(path, wanted, set(file.keys()))
+            expected = {f"{name}.{key}" for name, model in present.items() for key in model.state_dict()}
+            _check_keys(path, expected, set(file.keys()))
             for name, model in present.items():
                 _fill(path, name, model, {key: file.get_tensor(f"{name}.{key}") for key in model.state_dict()})
     except SafetensorError as error:
@@ -85,7 +98,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def _describe(path: Path, header: dict[str, str]) -> Checkpoint:
-    """The checkpoint of a header, its models laid out on "meta"."""
+    """Build the checkpoint of a header, its networks laid out on "meta"."""
     if header.get("format") != "vocoders":
         raise CheckpointError(
             f"{path} is a safetensors file, but not a checkpoint of this package: its header lacks format 'vocoders'"
@@ -114,8 +127,8 @@ def _describe(path: Path, header: dict[str, str]) -> Checkpoint:
     return checkpoint
 
 
-def _check_keys(path: Path, wanted: set[str], found: set[str]) -> None:
-    lacking, superfluous = wanted - found, found - wanted
+def _check_keys(path: Path, expected: set[str], present: set[str]) -> None:
+    lacking, superfluous = expected - present, present - expected
     for names, problem in (
         (lacking, "lacks tensors its header promises"),
         (superfluous, "holds tensors its header does not know"),
@@ -126,16 +139,16 @@ def _check_keys(path: Path, wanted: set[str], found: set[str]) -> None:
 
 
 def _fill(path: Path, name: str, model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Give a model laid out on "meta" its tensors, once all are known to fit."""
+    """Give a network laid out on "meta" its tensors, once all are known to fit."""
     for key, value in model.state_dict().items():
-        found = tensors[key]
-        if found.shape != value.shape:
+        tensor = tensors[key]
+        if tensor.shape != value.shape:
             raise CheckpointError(
                 f"the header of {path} describes {name}.{key} of shape {tuple(value.shape)}, "
-                f"the file holds {tuple(found.shape)}"
+                f"the file holds {tuple(tensor.shape)}"
             )
-        if not found.is_floating_point() or not torch.isfinite(found).all():
+        if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
             raise CheckpointError(f"{path} is damaged: {name}.{key} does not hold finite floats")
-        tensors[key] = found.to(value.dtype)
+        tensors[key] = tensor.to(value.dtype)
     model.load_state_dict(tensors, assign=True)
     model.eval().requires_grad_(False)

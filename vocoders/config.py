@@ -25,22 +25,28 @@ def _odd(value: int) -> int:
     return value
 
 
-# Sizes of networks. The bounds are far beyond any model of sense: they keep a damaged or hostile checkpoint header
-# from asking for time or memory without end.
+# Sizes of networks. The bounds are far beyond any useful model: they keep a damaged or hostile checkpoint header from
+# asking for unlimited time or memory.
 Channels = Annotated[int, Field(gt=0, le=16384)]
 Count = Annotated[int, Field(gt=0, le=256)]
 OddSize = Annotated[int, Field(gt=0, le=255), AfterValidator(_odd)]
 FFTSize = Annotated[int, Field(gt=1, le=65536, multiple_of=2, description="samples")]
 
-# Of an STFT; explained there.
+# What an STFT adds at both ends of the audio; see vocoders.dsp.stft.STFT.
 Padding = Literal["same", "same-zeros", "center"]
 
 
 def bind(model: type[T], values: Any, what: str) -> T:
-    """Validate ``values`` as ``model``.
+    """Validate values as a configuration.
 
-    Raises VocoderError with one sentence that names ``what``, the key, its value and, for an unknown key, the
-    nearest known one.
+    Args:
+        model: type of the configuration.
+        values: of its keys, usually a dict.
+        what: name of the configuration for messages.
+
+    Raises:
+        VocoderError: with one sentence that names ``what``, the key, its value and, for an unknown key, the nearest
+            known one.
     """
     try:
         return model.model_validate(values)
@@ -49,9 +55,17 @@ def bind(model: type[T], values: Any, what: str) -> T:
 
 
 def build(kinds: Mapping[str, Any], what: str, name: str, values: dict[str, Any] | Config, *rest: Any) -> Any:
-    """One of ``kinds``, such as the generators, from its name and the values of its ``config_type``.
+    """Build a network of a table such as GENERATORS.
 
-    Raises VocoderError for an unknown name or an invalid configuration.
+    Args:
+        kinds: the table, from names to classes with a ``config_type``.
+        what: an entry of the table is, for messages, such as "generator".
+        name: key in the table.
+        values: of the configuration.
+        rest: further arguments of the class.
+
+    Raises:
+        VocoderError: for an unknown name or an invalid configuration.
     """
     if name not in kinds:
         raise VocoderError(f"unknown {what} '{name}'; known: {', '.join(kinds)}")
@@ -60,7 +74,7 @@ def build(kinds: Mapping[str, Any], what: str, name: str, values: dict[str, Any]
         return kind(bind(kind.config_type, values, f"{what} '{name}'"), *rest)
     except VocoderError:
         raise
-    except ValueError as error:  # of a layer that the sizes do not fit
+    except ValueError as error:  # raised by a layer that the sizes do not fit
         raise VocoderError(f"{what} '{name}': {error}") from None
 
 
@@ -80,7 +94,7 @@ def _explain(error: Any, model: type[BaseModel]) -> str:
 
 
 def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
-    """The field names of the nested model that ``path`` leads to."""
+    """Return the field names of the nested model that ``path`` leads to."""
     current: Any = model
     for part in path:
         field = getattr(current, "model_fields", {}).get(part)

@@ -1,8 +1,8 @@
-"""Errors that a user can act on: each message is one sentence that says what is wrong and what to do."""
+"""Errors and warnings for users: each message is one sentence that says what is wrong and what to do."""
 
 
 class VocoderError(ValueError):
-    """Base of every error this package raises about its input."""
+    """Base class of all errors that this package raises about its input."""
 
 
 class MelMismatch(VocoderError):
@@ -14,4 +14,4 @@ class CheckpointError(VocoderError):
 
 
 class MelWarning(UserWarning):
-    """The values of a mel hardly come from the mel config it is taken for."""
+    """The values of a mel look like those of another mel config than it is taken for."""

@@ -1,7 +1,7 @@
-"""F0: the harmonic prior drawn from it, and its estimate from a log-mel alone.
+"""F0Estimator: F0 from a log-mel alone.
 
-A TTS back-end receives a mel and nothing else, while generators with a harmonic prior need F0. The estimator here
-reads it from the mel; it travels in the checkpoint beside the generator.
+A text-to-speech system hands a vocoder a mel and nothing else, while generators with a harmonic prior need F0. The
+estimator reads it from the mel; it travels in the checkpoint beside the generator.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from vocoders.nn.layers import ConvNeXtBlock1d
 
 
 class F0EstimatorConfig(Config):
-    """Size of a F0Estimator and the range of F0 it can answer."""
+    """Size of an F0Estimator, and the range of F0 it can estimate."""
 
     channels: Channels = 96
     blocks: Count = 6
@@ -30,8 +30,9 @@ class F0EstimatorConfig(Config):
 
 
 class F0Estimator(nn.Module):
-    """F0 and voicing from a log-mel: classification over log-spaced pitches, as CREPE does from audio
-    (Kim et al. 2018, arXiv 1802.06182), with a ConvNeXt over frames.
+    """Estimates F0 and voicing from a log-mel with a ConvNeXt over frames.
+
+    It classifies each frame over log-spaced frequencies, as CREPE does from audio (Kim et al. 2018, arXiv 1802.06182).
     """
 
     frequencies: Tensor
@@ -59,9 +60,13 @@ class F0Estimator(nn.Module):
         return 2 + self.config.blocks * (self.config.kernel_size // 2)
 
     def forward(self, mel: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-mel (batch, n_mels, frames) -> F0 logits (batch, bins, frames), voicing logit (batch, 1, frames).
+        """Compute the logits of each frame, in float32 at least, also inside autocast.
 
-        In float32 at least, also inside autocast.
+        Args:
+            mel: log-mel (batch, n_mels, frames).
+
+        Returns:
+            Logits of F0 (batch, bins, frames), and logits of being voiced (batch, 1, frames).
         """
         x = self.input(mel / 4 + 1)
         x = self.input_norm(x.transpose(1, 2)).transpose(1, 2)
@@ -70,9 +75,14 @@ class F0Estimator(nn.Module):
         return x[:, :-1], x[:, -1:]
 
     def decode(self, logits: Tensor, voicing: Tensor) -> Tensor:
-        """Logits as forward gives them -> F0 (batch, 1, frames) in Hz, 0 where unvoiced.
+        """Decode logits to F0: the mean of log-F0 over the bins within a semitone and a half of the most likely one.
 
-        The expectation of log-F0 over the bins within a semitone and a half of the most likely one.
+        Args:
+            logits: of F0 (batch, bins, frames), as ``forward`` returns them.
+            voicing: of being voiced (batch, 1, frames), as ``forward`` returns them.
+
+        Returns:
+            (batch, 1, frames) in Hz, 0 where unvoiced.
         """
         best = logits.argmax(1, keepdim=True)
         reach = self.config.bins_per_octave // 8
@@ -83,8 +93,12 @@ class F0Estimator(nn.Module):
         return torch.where(voicing > self.config.voicing_threshold, f0, torch.zeros_like(f0))
 
     def estimate(self, mel: Tensor) -> Tensor:
-        """Log-mel (batch, n_mels, frames) -> F0 float32 (batch, 1, frames) in Hz, 0 where unvoiced.
+        """Estimate F0, on the device of the estimator and in its dtype, whatever those of the mel.
 
-        Computed where the estimator lies and in its dtype, whatever those of the mel.
+        Args:
+            mel: log-mel (batch, n_mels, frames).
+
+        Returns:
+            float32 (batch, 1, frames) in Hz, 0 where unvoiced, on the device of the mel.
         """
         return self.decode(*self(mel.to(self.frequencies))).float().to(mel.device)

@@ -1,1 +1,1 @@
-"""Signal processing: mel configs, transforms and sources. Nothing here is learned."""
+"""Signal processing: mel configs, transforms and sources."""

@@ -11,10 +11,15 @@ from vocoders.dsp.mel import MelConfig
 
 
 def frame_phase(f0: Tensor, mel_config: MelConfig) -> Tensor:
-    """Phase of the first harmonic at the start of each frame, in cycles.
+    """Compute the phase of the first harmonic at the start of each frame.
 
-    f0 (batch, 1, frames) in Hz, 0 = unvoiced -> float64 (batch, 1, frames + 1); the last value is the phase at which
-    the next chunk of a stream starts.
+    Args:
+        f0: (batch, 1, frames) in Hz, 0 = unvoiced; held constant within a frame.
+        mel_config: its sample rate and hop are used.
+
+    Returns:
+        float64 (batch, 1, frames + 1), cycles. The last value is the phase behind the last frame, at which a chunk that
+        follows starts.
     """
     cycles = (f0.cpu() if f0.device.type == "mps" else f0).double() * (mel_config.hop_length / mel_config.sample_rate)
     total = cycles.cumsum(-1).remainder(1.0)
@@ -22,7 +27,7 @@ def frame_phase(f0: Tensor, mel_config: MelConfig) -> Tensor:
 
 
 def harmonic_prior(f0: Tensor, mel_config: MelConfig, phase: Tensor | None = None) -> Tensor:
-    """Sum of all harmonics below half the sample rate, of unit power where voiced and zero elsewhere.
+    """Compute the sum of all harmonics below half the sample rate: of unit power where voiced, zero elsewhere.
 
     The pseudo-constant-power harmonics of Wavehax (Yoneyama et al. 2024, arXiv 2411.06807), up to its factor 0.1:
     every harmonic has the amplitude sqrt(2 / (sample_rate / 2 / f0)), so that the spectrum is flat and the power does
@@ -31,8 +36,11 @@ def harmonic_prior(f0: Tensor, mel_config: MelConfig, phase: Tensor | None = Non
 
     Args:
         f0: (batch, 1, frames) in Hz, 0 = unvoiced; held constant within a frame.
-        phase: (batch, 1, 1), cycles: the phase at the first sample; 0 when not given.
-    Returns: float32 (batch, 1, frames * hop_length)
+        mel_config: its sample rate and hop are used.
+        phase: (batch, 1, 1) in cycles, of the first harmonic at the first sample; 0 when not given.
+
+    Returns:
+        float32 (batch, 1, frames * hop_length).
     """
     nyquist = mel_config.sample_rate / 2
     device = f0.device
@@ -43,7 +51,7 @@ def harmonic_prior(f0: Tensor, mel_config: MelConfig, phase: Tensor | None = Non
     count = torch.floor(nyquist / f0)
     amplitude = torch.where(voiced, torch.sqrt(2.0 * f0 / nyquist), torch.zeros_like(f0))
 
-    # Whole numbers and tensors: another Python number would be rounded to float32 on its way into an ONNX graph.
+    # Whole numbers and tensors: another Python number would be rounded to float32 in an ONNX graph.
     cycles = torch.where(voiced, f0, torch.zeros_like(f0)) * mel_config.hop_length / mel_config.sample_rate
     start = (cycles.cumsum(-1) - cycles).remainder(1.0)
     if phase is not None:

@@ -13,7 +13,7 @@ _BLOCK = 1 << 19  # samples analysed at once: this, not the length of the audio,
 
 
 class LogMelSpectrogram(nn.Module):
-    """Log-mel-spectrogram of a mel config: differentiable, and computed on the device where the audio lies.
+    """Log-mel-spectrogram of a mel config: differentiable, and computed on the device of the audio.
 
     Computed in ``dtype``, also inside autocast. In float32 the Fourier transform rounds: values down to 70 dB below the
     loudest frequency of their frame are right to 1e-4, quieter ones less and less; hence files are analysed in float64.
@@ -37,11 +37,11 @@ class LogMelSpectrogram(nn.Module):
             self.register_buffer("filter_bank", filter_bank, persistent=False)
 
     def forward(self, audio: Tensor) -> Tensor:
-        """Audio (..., samples) in [-1, 1] -> log-mel (..., n_mels, frames)."""
+        """Transform audio (..., samples) in [-1, 1] -> log-mel (..., n_mels, frames)."""
         return self.from_spectrum(self.stft(audio))
 
     def from_spectrum(self, spectrum: Tensor) -> Tensor:
-        """Complex STFT of this mel config (..., n_fft // 2 + 1, frames) -> log-mel (..., n_mels, frames)."""
+        """Transform the result of ``stft``, complex (..., n_fft // 2 + 1, frames) -> log-mel (..., n_mels, frames)."""
         if self.mel_config.epsilon or self.mel_config.power == 2:
             values = spectrum.real.square() + spectrum.imag.square() + self.mel_config.epsilon
             values = values if self.mel_config.power == 2 else values.sqrt()
@@ -67,7 +67,7 @@ def analyze(audio: np.ndarray, mel_config: MelConfig) -> np.ndarray:
 
 
 def _analyze_in_blocks(audio: Tensor, transform: LogMelSpectrogram) -> Tensor:
-    """Audio (..., samples) -> float32 log-mel (..., n_mels, frames), with one block at a time in float64."""
+    """Transform audio (..., samples) -> float32 log-mel (..., n_mels, frames), one block at a time in float64."""
     stft, (left, right) = transform.stft, transform.stft.pad
     # Only the ends are padded as a whole: the mirror of an hour of audio would take twice its memory.
     begin = stft.pad_ends(audio[..., : left + 1])[..., :left]

@@ -1,4 +1,4 @@
-"""Noise that generators start from: white, and at any place of an utterance the same whoever asks for it."""
+"""White noise that generators start from: the same at a place of an utterance, however it is drawn. Without torch."""
 
 from __future__ import annotations
 
@@ -8,10 +8,18 @@ _BLOCK = 1 << 14
 
 
 def white_noise(start: int, stop: int, seed: int) -> np.ndarray:
-    """Samples ``start`` to ``stop`` of standard normal noise, float32 (stop - start,), which hang on the seed alone.
+    """Draw samples ``start`` to ``stop`` of the standard normal noise that belongs to a seed.
 
-    Drawn in blocks that are seeded by their number: a chunk far into a stream costs no more than the first one, and
-    holds what the whole utterance holds there, on every device and in every runtime.
+    The noise is drawn in blocks that are seeded by their number: a chunk far into a stream costs no more than the first
+    one, and holds what the whole utterance holds there, on every device and in every runtime.
+
+    Args:
+        start: first sample.
+        stop: the sample behind the last one.
+        seed: all that the noise depends on.
+
+    Returns:
+        float32 (stop - start,).
     """
     first, last = start // _BLOCK, -(-stop // _BLOCK)
     draws = (np.random.default_rng([seed, block]).standard_normal(_BLOCK, np.float32) for block in range(first, last))

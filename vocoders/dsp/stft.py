@@ -11,16 +11,25 @@ from vocoders.config import Padding
 
 
 def full_precision(x: Tensor) -> torch.autocast:
-    """A context without autocast on the device of ``x``, also for shapes without data on "meta"."""
+    """Return a context without autocast on the device of ``x``, also for shapes without data on "meta"."""
     return torch.autocast("cpu" if x.device.type == "meta" else x.device.type, enabled=False)
 
 
 @wrap_torch_function(lambda x, *_, **__: (x,))
 def reflect_pad(x: Tensor, left: int, right: int, dim: int = -1) -> Tensor:
-    """Mirror both ends of ``dim`` without repeating the edge, as ``numpy.pad(mode="reflect")``.
+    """Mirror both ends of ``dim`` without repeating the edge, as ``numpy.pad(mode="reflect")`` does.
 
     Unlike ``torch.nn.functional.pad`` it takes any length: an axis no longer than the padding is mirrored over and
     over, and one of length 1 is repeated, so that a mel of a single frame needs no special case.
+
+    Args:
+        x: any shape.
+        left: how much to add before the first element.
+        right: how much to add behind the last one.
+        dim: the axis to pad.
+
+    Returns:
+        ``x`` with ``left + right`` more elements along ``dim``.
     """
     length = x.shape[dim]
     index = torch.arange(-left, length + right, device=x.device)
@@ -32,12 +41,19 @@ def reflect_pad(x: Tensor, left: int, right: int, dim: int = -1) -> Tensor:
 
 @wrap_torch_function(lambda frames, *_: (frames,))
 def overlap_add(frames: Tensor, hop_length: int, left: int, right: int) -> Tensor:
-    """The sum of frames that start hop_length apart, without its first ``left`` and last ``right`` samples.
+    """Add up frames that start ``hop_length`` apart.
 
-    (..., frames, size) -> (..., (frames - 1) * hop_length + size - left - right). Each frame is cut into pieces of
-    hop_length; the pieces of one index are a shifted copy of the whole signal.
+    Args:
+        frames: (..., frames, size).
+        hop_length: distance between the starts of two frames, samples.
+        left: samples to cut off at the start of the sum.
+        right: samples to cut off at its end.
+
+    Returns:
+        (..., (frames - 1) * hop_length + size - left - right).
     """
     count, size = frames.shape[-2:]
+    # Each frame is cut into pieces of hop_length; the pieces of one index are a shifted copy of the whole signal.
     pieces = -(-size // hop_length)
     frames = F.pad(frames, (0, pieces * hop_length - size)).unflatten(-1, (pieces, hop_length))
     audio = torch.zeros(*frames.shape[:-3], count + pieces - 1, hop_length, dtype=frames.dtype, device=frames.device)
@@ -100,16 +116,16 @@ class STFT(nn.Module):
             self.basis = nn.Parameter(torch.view_as_real(basis).flatten(1).to(dtype))
 
     def forward(self, audio: Tensor) -> Tensor:
-        """(..., samples) -> complex (..., n_fft // 2 + 1, frames)."""
+        """Transform audio (..., samples) -> complex (..., n_fft // 2 + 1, frames)."""
         return self.of_padded(self.pad_ends(audio.to(self.window.dtype)))
 
     def pad_ends(self, audio: Tensor) -> Tensor:
-        """Audio (..., samples) -> the same with what ``padding`` adds at both ends."""
+        """Add to audio (..., samples) what ``padding`` adds at both ends."""
         left, right = self.pad
         return F.pad(audio, (left, right)) if self.padding == "same-zeros" else reflect_pad(audio, left, right)
 
     def of_padded(self, audio: Tensor) -> Tensor:
-        """``forward`` of audio that has its padding already, or of a part of it."""
+        """Transform audio that has its padding already, or a part of it, as ``forward`` does."""
         frames = audio.unfold(-1, self.n_fft, self.hop_length)
         if self.basis is None:
             return torch.fft.rfft(frames * self.window).transpose(-1, -2)
@@ -117,14 +133,20 @@ class STFT(nn.Module):
             return torch.view_as_complex((frames @ self.basis).unflatten(-1, (-1, 2))).transpose(-1, -2)
 
     def inverse(self, spectrum: Tensor) -> Tensor:
-        """Complex (..., n_fft // 2 + 1, frames) -> (..., samples), the least-squares inverse of Griffin and Lim.
+        """Compute the audio whose transform is nearest, the least-squares inverse of Griffin and Lim (1984).
 
-        samples is frames * hop_length, or (frames - 1) * hop_length with "center" padding.
-        Raises: RuntimeError for a trainable transform, which it would not invert.
+        Args:
+            spectrum: complex (..., n_fft // 2 + 1, frames).
+
+        Returns:
+            (..., samples): frames * hop_length, or (frames - 1) * hop_length with "center" padding.
+
+        Raises:
+            RuntimeError: for a trainable transform, which it would not invert.
         """
         if self.basis is not None:
             raise RuntimeError("a trainable STFT has no inverse")
         frames = torch.fft.irfft(spectrum.transpose(-1, -2), n=self.n_fft) * self.window
-        one = frames[(0,) * (frames.dim() - 2)]  # of several signals: the windows of all add up to the same
+        one = frames[(0,) * (frames.dim() - 2)]  # the windows of all signals add up to the same
         envelope = overlap_add(self.window.square().expand_as(one), self.hop_length, *self.pad)
         return overlap_add(frames, self.hop_length, *self.pad) / envelope.clamp_min(1e-8)
