@@ -1,4 +1,4 @@
-"""docs/serving.md says what is so: its blocks run against a server with the built-in voice."""
+"""The code of docs/serving.md runs against a server with the built-in model, and its names are those of the server."""
 
 import re
 import shutil
@@ -55,10 +55,11 @@ def test_the_lines_of_curl(client: httpx.Client, mel: np.ndarray, tmp_path: Path
 
 
 def test_the_lines_of_python(client: httpx.Client, mel: np.ndarray) -> None:
-    whole, stream = blocks("python", client.port)
-    names = {"mel": mel[:, :100]}
-    exec(compile(whole, "serving.md", "exec"), names)
-    assert len(names["wav"]) == 44 + 2 * 100 * 256
+    whole, with_f0, stream = blocks("python", client.port)
+    for block in (whole, with_f0):
+        names = {"mel": mel[:, :100], "f0": np.full(100, 150.0)}
+        exec(compile(block, "serving.md", "exec"), names)
+        assert len(names["wav"]) == 44 + 2 * 100 * 256
 
     played = []
     names = {"mel": mel, "play": lambda piece, rate: played.append((piece, rate))}
@@ -80,5 +81,5 @@ def test_routes_options_and_figures_that_it_names(client: httpx.Client, capsys: 
         assert option in help_text
         if value:
             assert re.search(rf"{option} \S+ [^)]*\(default: {value}\)", help_text), option
-    hello = client.get("/voices").json()[0]
+    hello = client.get("/models").json()[0]
     assert f'"lookahead": {hello["lookahead"]}' in DOCS

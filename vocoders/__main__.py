@@ -1,4 +1,4 @@
-"""python -m vocoders: the program ``vocoders``."""
+"""``python -m vocoders`` is the program ``vocoders``."""
 
 import sys
 

@@ -31,14 +31,13 @@ from vocoders.errors import VocoderError
 from vocoders.io.mels import read_mel
 from vocoders.pretrained import load
 
-_SERVE = "import sys; from vocoders.cli import vocoders; sys.exit(vocoders(sys.argv[1:]))"
 _MEL = Path(__file__).parents[2] / "tests" / "data" / "hello.npz"
 
 
 @contextlib.contextmanager
 def server(*arguments: str) -> Iterator[int]:
     """``vocoders serve`` in a process of its own; its port."""
-    command = [sys.executable, "-c", _SERVE, "serve", "--port", "0", *arguments]
+    command = [sys.executable, "-m", "vocoders", "serve", "--port", "0", *arguments]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
         assert running.stderr is not None
         line = running.stderr.readline()
@@ -233,8 +232,11 @@ def _speed(options: argparse.Namespace) -> int:
     beside: dict[str, list[float]] = {name: [] for name in systems}
     with contextlib.ExitStack() as stack:
         model = [options.model] if options.model else []
-        places = str(options.clients + 1)
-        ports = [stack.enter_context(server(*model, "--queue", places, "--batch", str(size))) for size in options.batch]
+        limit = str(options.clients + 1)
+        ports = [
+            stack.enter_context(server(*model, "--max-requests", limit, "--max-batch", str(size)))
+            for size in options.batch
+        ]
         for port in ports:
             press(port, work[:2], 0.0, Load())
         for _ in range(options.rounds):

@@ -1,5 +1,6 @@
-"""What the tests of the commands share."""
+"""Running the programs in tests."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from tests.support import DATA
 from vocoders.cli.vocode import vocode
 
+VOCODE = [sys.executable, "-m", "vocoders.cli.vocode"]  # in a process of its own
 HELLO = DATA / "hello.npz"
 
 
@@ -15,7 +17,7 @@ def files(folder: Path) -> set[str]:
 
 
 def refused(work: Path, capsys: pytest.CaptureFixture, *arguments: str) -> str:
-    """The one sentence of a refusal: status 2, nothing on standard output, no file more than before."""
+    """Return the one sentence of a refusal: status 2, nothing on standard output, no file more than before."""
     before = files(work)
     assert vocode([*arguments, "-m", "model.safetensors"] if "-m" not in arguments else list(arguments)) == 2
     captured = capsys.readouterr()

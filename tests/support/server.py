@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -21,19 +22,22 @@ from tests.support import models
 from vocoders.inference.vocoder import Vocoder
 from vocoders.server.app import create_app
 from vocoders.server.process import Server
-from vocoders.server.registry import Voice, make_voice
+from vocoders.server.registry import ServedModel
 from vocoders.server.requests import Limits
 
 
-def small_voice(generator: str = "hnmask", **changes: Any) -> Voice:
+def small_model(generator: str = "hnmask", f0_estimator: bool = True, **changes: Any) -> ServedModel:
+    """A model as the server holds it; ``changes`` are those of the generator's configuration."""
     checkpoint = models.checkpoint(generator)
     if changes:
         checkpoint.generator = models.generator(generator, **changes)
-    return make_voice(generator, Vocoder(checkpoint))
+    if not f0_estimator:
+        checkpoint.f0_estimator = None
+    return ServedModel(generator, Vocoder(checkpoint))
 
 
 class Slow:
-    """A vocoder that takes its time, and counts what it was asked for."""
+    """A vocoder that takes its time, and counts its calls."""
 
     def __init__(self, vocoder: Vocoder, seconds: float) -> None:
         self.vocoder, self.seconds, self.calls = vocoder, seconds, 0
@@ -41,19 +45,24 @@ class Slow:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.vocoder, name)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def synthesize_batch(self, *args: Any, **kwargs: Any) -> Any:
         self.calls += 1
         time.sleep(self.seconds)
-        return self.vocoder(*args, **kwargs)
+        return self.vocoder.synthesize_batch(*args, **kwargs)
+
+
+def slow_model(model: ServedModel, seconds: float) -> ServedModel:
+    """The model under the name "slow", every step of whose whole utterances takes so much longer."""
+    return ServedModel("slow", Slow(model.vocoder, seconds))
 
 
 @contextlib.contextmanager
-def serving(*voices: Voice, **options: Any) -> Iterator[httpx.Client]:
+def serving(*served: ServedModel, **options: Any) -> Iterator[httpx.Client]:
     """A client of a server in a thread; ``client.app`` is the application."""
     limits = Limits(**options.pop("limits", {}))
-    app = create_app({voice.name: voice for voice in voices}, limits=limits, **options)
+    app = create_app({model.name: model for model in served}, limits=limits, **options)
     config = uvicorn.Config(app, port=0, log_level="critical", ws_max_size=2**20, timeout_graceful_shutdown=2)
-    server = Server(config, app.state.server.scheduler, patience=5)
+    server = Server(config, app.state.server.scheduler, timeout=5)
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
@@ -72,8 +81,8 @@ def serving(*voices: Voice, **options: Any) -> Iterator[httpx.Client]:
 @contextlib.contextmanager
 def process(*arguments: str, cwd: Path, forbidden: Sequence[str] = ()) -> Iterator[tuple[subprocess.Popen, str]]:
     """``vocoders serve`` and its address; ``forbidden`` modules cannot be imported."""
-    code = f"import sys; sys.modules |= dict.fromkeys({list(forbidden)}); from vocoders.cli import vocoders; "
-    code += "sys.exit(vocoders(sys.argv[1:]))"
+    code = f"import runpy, sys; sys.modules |= dict.fromkeys({list(forbidden)}); "
+    code += "runpy.run_module('vocoders', run_name='__main__')"
     with subprocess.Popen(
         [sys.executable, "-c", code, "serve", *arguments], stderr=subprocess.PIPE, text=True, cwd=cwd
     ) as running:
@@ -87,10 +96,23 @@ def process(*arguments: str, cwd: Path, forbidden: Sequence[str] = ()) -> Iterat
             running.kill()
 
 
+def mel(frames: int, seed: int = 0) -> np.ndarray:
+    """(n_mels, frames) of the small models."""
+    array: np.ndarray = models.mel(frames, seed=seed)[0].numpy()
+    return array
+
+
 def npy(mel: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, mel)
     return buffer.getvalue()
+
+
+def send_raw(client: httpx.Client, head: str, body: bytes = b"") -> socket.socket:
+    """A connection on which ``head`` and ``body`` were sent."""
+    connection = socket.create_connection(("127.0.0.1", client.port), timeout=20)
+    connection.sendall(head.replace("\n", "\r\n").encode() + b"\r\n\r\n" + body)
+    return connection
 
 
 def metric(client: httpx.Client, name: str) -> float:

@@ -71,7 +71,7 @@ def test_configs_as_published() -> None:
 
 @pytest.mark.parametrize("name", GENERATORS)
 def test_what_is_printed_is_a_recipe(name: str, capsys: pytest.CaptureFixture) -> None:
-    assert vocoders_command(["design", "--generator", name, "--sample-rate", "48000", "--hop", "480"]) == 0
+    assert vocoders_command(["config", "--generator", name, "--sample-rate", "48000", "--hop", "480"]) == 0
     printed = capsys.readouterr().out
     for fact in ("# parameters", "GMAC per second", "# receptive field"):
         assert fact in printed
@@ -88,6 +88,6 @@ def test_what_there_is_no_config_for(capsys: pytest.CaptureFixture) -> None:
         HiFiGAN.config_for(mel_config_for(22050, 257))
     with pytest.raises(VocoderError, match="'sample_rate' = '0'"):
         mel_config_for(0, 0)
-    command = ["design", "--generator", "wavehax", "--sample-rate", "0", "--hop", "480"]
+    command = ["config", "--generator", "wavehax", "--sample-rate", "0", "--hop", "480"]
     assert vocoders_command(command) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -1,20 +1,41 @@
-"""What both programs share: types of options, and errors as one line and an exit status."""
+"""What the programs share: options, and errors as one line and an exit status."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from vocoders.errors import VocoderError
 
-if TYPE_CHECKING:  # imported where used, so that --help answers at once
-    pass
+
+def add_version(parser: argparse.ArgumentParser) -> None:
+    """Add ``--version``."""
+    parser.add_argument("--version", action=_Version, help="print the version and exit")
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add ``--device`` and ``--threads``."""
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps")
+    parser.add_argument(
+        "--threads", type=count, metavar="N", help="of the processor, to compute with (default: one for each core)"
+    )
+
+
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    """Add ``--precision``."""
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="bfloat16: faster on processors that multiply in bfloat16, and noisier (default: float32)",
+    )
 
 
 def seed(text: str) -> int:
+    """Parse a seed, 0 to 2^63 - 1."""
     value = int(text)
     if not 0 <= value < 2**63:
         raise argparse.ArgumentTypeError(f"must be from 0 to 2^63 - 1, got {text}")
@@ -22,6 +43,7 @@ def seed(text: str) -> int:
 
 
 def count(text: str) -> int:
+    """Parse a whole number of at least 1."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
@@ -29,20 +51,43 @@ def count(text: str) -> int:
 
 
 def seconds(text: str) -> float:
+    """Parse a finite number above 0."""
     value = float(text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"must be more than 0, got {text}")
     return value
 
 
+def limit_threads(threads: int | None) -> None:
+    """Let models compute with so many threads; to be called before they are loaded.
+
+    Args:
+        threads: None for the default of torch and of ONNX Runtime, one for each core.
+    """
+    if threads is None:
+        return
+    # OnnxVocoder reads it for its session, and torch when it is imported: an exported model shall not import torch.
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
+
+
 def run(command: Callable[[], int], name: str) -> int:
-    """Turn what a user can act on into one line and an exit status."""
+    """Run a command and turn what a user can act on into one line on standard error.
+
+    Args:
+        command: does the work and returns the exit status.
+        name: of the program, with which the line begins.
+
+    Returns:
+        The exit status: the command's, or 2 for bad input, 1 when the reader of the output has gone, 130 for Ctrl+C.
+    """
     try:
         return command()
     except VocoderError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # whoever read our output has gone
+    except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
@@ -54,3 +99,16 @@ def run(command: Callable[[], int], name: str) -> int:
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         return 130
+
+
+class _Version(argparse.Action):
+    """Prints the version, which is looked up only then."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **rest: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, **rest)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        import vocoders
+
+        print(f"{parser.prog} {vocoders.__version__}")
+        parser.exit()

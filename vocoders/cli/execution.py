@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
-import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,64 +15,176 @@ from tqdm import tqdm
 
 from vocoders.cli.plan import Job
 from vocoders.dsp.mel import MelConfig, diagnose
-from vocoders.errors import MelWarning, VocoderError
-from vocoders.files import Bytes, map_file, read_file, write_file, writing
+from vocoders.errors import VocoderError
+from vocoders.files import Bytes, atomic_write, map_file, read_file, write_file
 from vocoders.inference.checks import prepare_mel
-from vocoders.io.audio import AUDIO_SUFFIXES, AudioWriter, read_audio, resample
-from vocoders.io.mels import MEL_SUFFIXES, encode_mel, read_array, read_frames, read_mel
+from vocoders.inference.synthesis import Precision
+from vocoders.io.audio import AUDIO_SUFFIXES, AudioWriter, read_audio
+from vocoders.io.mels import MEL_SUFFIXES, encode_mel, read_array, read_f0, read_frames, read_mel
 from vocoders.pretrained import load
+
+_DIAGNOSED_FRAMES = 100  # of raw frames, about a second: enough to tell another mel config by
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the jobs are done.
+
+    Attributes:
+        model: as for ``load``.
+        device: as for ``load``.
+        precision: as for ``load``.
+        mel_config: of mels that do not carry one and of mels to be made, as ``MelConfig.parse`` takes it; None for the
+            model's.
+        f0: file of F0 in Hz per frame; None for that of an .npz, or to estimate it.
+        seed: of the noise.
+        raw_mel: whether standard input is headerless frames.
+        quiet: whether nothing but errors is said.
+    """
+
+    model: str | None = None
+    device: str = "cpu"
+    precision: Precision = "float32"
+    mel_config: str | None = None
+    f0: Path | None = None
+    seed: int = 0
+    raw_mel: bool = False
+    quiet: bool = False
 
 
 class Notes:
-    """Remarks on standard error, each once."""
+    """Remarks on standard error, each made once."""
 
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
         self.said: set[str] = set()
 
     def say(self, text: str, once: str | None = None) -> None:
-        """Say ``text``, unless it, or another text of the same kind ``once``, was said before."""
+        """Say ``text``, unless it was said before, or another text of the same kind ``once``."""
         if not self.quiet and (once or text) not in self.said:
             self.said.add(once or text)
             tqdm.write(f"vocode: {text}", file=sys.stderr)
 
 
 class Worker:
-    """Loads what the options of ``vocode`` name; raises VocoderError where that cannot be."""
+    """Does jobs with one model.
 
-    def __init__(self, options: argparse.Namespace, notes: Notes) -> None:
-        self.notes = notes
-        self.seed: int = options.seed
-        self.raw_mel: bool = options.raw_mel
+    Attributes:
+        voc: the model.
+        mel_config: as the user stated it; None for the model's.
+        f0: float (frames,) as the user gave it, or None.
+        notes: what is said to the user.
+    """
+
+    def __init__(self, options: Options) -> None:
+        """Load what the options name.
+
+        Raises:
+            VocoderError: when it cannot be loaded.
+        """
+        self.options = options
+        self.notes = Notes(options.quiet)
         self.voc = load(options.model, options.device, options.precision)
         self.mel_config = MelConfig.parse(options.mel_config) if options.mel_config else None
-        self.f0 = None
-        if options.f0:
-            self.f0 = read_array(read_file(Path(options.f0)), options.f0)
-            if self.f0.ndim != 1:
-                raise VocoderError(f"{options.f0} must hold one F0 per frame, 1-D; it has shape {self.f0.shape}")
+        self.f0 = None if options.f0 is None else read_array(read_file(options.f0), str(options.f0))
+        if self.f0 is not None and self.f0.ndim != 1:
+            raise VocoderError(f"{options.f0} must hold one F0 per frame, 1-D; it has shape {self.f0.shape}")
 
     def do(self, job: Job, bar: bool = False) -> str:
-        """One job, with a progress bar if it is long; returns what was done.
+        """Do one job.
 
-        Raises VocoderError, whose sentence names the input.
+        Args:
+            job: its input and output.
+            bar: whether a long synthesis shows a progress bar.
+
+        Returns:
+            What was done, in a sentence.
+
+        Raises:
+            VocoderError: when it cannot be done; its sentence names the input.
         """
         try:
-            if self.raw_mel:
-                return self._write_audio(job, self._arriving(), bar)
-            data = map_file(job.source) if job.source else _read_stream()
-            if _is_mel(job, data):
+            if self.options.raw_mel:
+                return self._write_audio(job, self._stream(job.name), None, bar)
+            data = map_file(job.source) if job.source else _read_standard_input()
+            f0 = self.f0
+            if not _is_mel(job, data):
+                mel = self._analyze(data, job)
                 if job.makes_mel:
-                    raise VocoderError("it is a mel already; the output for it is a sound file")
-                mel, source = self._mel(data, job.name)
-                return self._write_audio(job, self._synthesize(mel, source), bar, mel.shape[1])
-            mel = self._analyze(data, job)
-            if not job.makes_mel:
-                return self._write_audio(job, self._synthesize(mel, self.voc.mel_config), bar, mel.shape[1])
-            return self._write_mel(job, mel)
+                    return self._write_mel(job, mel)
+            elif job.makes_mel:
+                raise VocoderError("it is a mel already; the output for it is a sound file")
+            else:
+                mel = self._read_mel(data, job.name)
+                f0 = read_f0(data, job.name) if f0 is None else f0
+            audio = self.voc.synthesize(mel, f0, self.options.seed)
+            return self._write_audio(job, audio, mel.shape[1], bar)
         except VocoderError as error:
             text = str(error)
             raise VocoderError(text if str(job.source or "standard ") in text else f"{job.name}: {text}") from None
+
+    def _read_mel(self, data: Bytes, name: str) -> np.ndarray:
+        """Read the mel of a file, (n_mels, frames), as the model takes it."""
+        mel, stored = read_mel(data, name)
+        if mel.ndim == 3 and len(mel) == 1:
+            mel = mel[0]
+        if mel.ndim == 3:
+            raise VocoderError(
+                f"a file holds one mel, (n_mels, frames); this array is {mel.shape}: save its items one by one"
+            )
+        if stored and self.mel_config and stored != self.mel_config:
+            raise VocoderError(f"its mel config is {stored.name}, --mel-config says {self.mel_config.name}")
+        stated = stored or self.mel_config
+        values, warning = prepare_mel(mel, self.voc.mel_config, stated)
+        if stated is None:
+            self._say_assumed(name)
+        if warning:
+            self.notes.say(f"{name}: {warning}")
+        return values
+
+    def _analyze(self, data: Bytes, job: Job) -> np.ndarray:
+        """Compute the mel of a sound file."""
+        if self.f0 is not None and job.makes_mel:
+            raise VocoderError("--f0 has no meaning for analysis")
+        if self.mel_config and not job.makes_mel:
+            raise VocoderError("--mel-config has no meaning from sound to sound: the model's is used")
+        mel_config, sound = self.mel_config or self.voc.mel_config, read_audio(data, job.name)
+        if sound.channels > 1:
+            self.notes.say(f"{job.name} has {sound.channels} channels, mixed down to one")
+        if sound.sample_rate != mel_config.sample_rate:
+            self.notes.say(f"{job.name} is at {sound.sample_rate} Hz, resampled to {mel_config.sample_rate} Hz")
+        return self.voc.analyze(sound.audio, sound.sample_rate, mel_config)
+
+    def _stream(self, name: str) -> Iterator[np.ndarray]:
+        """Synthesise raw frames on standard input while they arrive."""
+        target, stated = self.voc.mel_config, self.mel_config
+        if sys.stdin is None:
+            raise VocoderError("standard input is closed")
+        if stated is None:
+            self._say_assumed(name)
+        source = stated or target
+        source.check_convertible(target)
+
+        def chunks() -> Iterator[np.ndarray]:
+            first: list[np.ndarray] = []
+            frames = 0
+            for mel in read_frames(sys.stdin.buffer, target.n_mels, name):
+                yield self.voc.convert(mel, source)  # validated by the stream
+                if stated is None and frames < _DIAGNOSED_FRAMES:
+                    first.append(mel)
+                    frames += mel.shape[1]
+                    if frames >= _DIAGNOSED_FRAMES and (warning := diagnose(np.concatenate(first, axis=1), target)):
+                        self.notes.say(f"{name}: {warning}")
+
+        return self.voc.stream(chunks(), seed=self.options.seed)
+
+    def _say_assumed(self, name: str) -> None:
+        mel_config = self.voc.mel_config
+        self.notes.say(
+            f"{name} carries no mel config; taken as the model's, {mel_config.name} ({mel_config.n_mels} bands, "
+            f"{mel_config.sample_rate} Hz); --mel-config tells another",
+            once="assumed mel config",
+        )
 
     def _write_mel(self, job: Job, mel: np.ndarray) -> str:
         mel_config = self.mel_config or self.voc.mel_config
@@ -83,14 +194,14 @@ class Worker:
         else:
             with _standard_output() as file:
                 file.write(encoded)
-        return f"wrote {_target(job)}: {mel.shape[0]} mels x {mel.shape[1]} frames, {mel_config.name}"
+        return f"wrote {_target(job)}: {mel.shape[0]} bands x {mel.shape[1]} frames, {mel_config.name}"
 
-    def _write_audio(self, job: Job, pieces: Iterator[np.ndarray], bar: bool, frames: int | None = None) -> str:
-        """Write the audio of ``frames`` frames, if that is known, as it comes."""
+    def _write_audio(self, job: Job, pieces: Iterator[np.ndarray], frames: int | None, bar: bool) -> str:
+        """Write audio of ``frames`` frames, None where that is not known yet, as it is synthesised."""
         mel_config, begin = self.voc.mel_config, time.perf_counter()
-        long = frames is None or frames > 2 * (self.voc.chunk_frames or frames)
+        long = frames is None or frames > (self.voc.frames_at_once or frames)
         with ExitStack() as stack:
-            target = stack.enter_context(writing(job.target) if job.target else _standard_output())
+            target = stack.enter_context(_output(job))
             writer = stack.enter_context(AudioWriter(target, mel_config.sample_rate, job.format))
             total = None if frames is None else frames * mel_config.hop_length
             hidden = None if bar and long else True  # None: shown on a terminal
@@ -106,89 +217,32 @@ class Worker:
         speed = length / (time.perf_counter() - begin)
         return f"wrote {_target(job)}: {length:.2f} s at {mel_config.sample_rate} Hz, {speed:.0f} x real time"
 
-    def _synthesize(self, mel: np.ndarray, source: MelConfig) -> Iterator[np.ndarray]:
-        """The audio of a mel of the mel config ``source``, piece by piece where it is long and the model can."""
-        frames, step = mel.shape[1], self.voc.chunk_frames
-        if step and frames > 2 * step and self.f0 is None:
-            chunks = (mel[:, begin : begin + step] for begin in range(0, frames, step))
-            yield from self.voc.stream((self._own(chunk, source) for chunk in chunks), seed=self.seed)
-            return
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", MelWarning)  # said in _mel, and only of what carries no mel config
-            audio = self.voc(self._own(mel, source), self.f0, self.seed)
-        yield audio
 
-    def _arriving(self) -> Iterator[np.ndarray]:
-        """The audio of raw frames on standard input, as it becomes final."""
-        own, name = self.voc.mel_config, "standard input"
-        if sys.stdin is None:
-            raise VocoderError("standard input is closed")
-        if self.mel_config is None:
-            self._say_assumed(name)
+def do_all(worker: Worker, jobs: Sequence[Job]) -> int:
+    """Do a batch; a file that cannot be done is listed at the end and does not keep the others from being done.
 
-        def frames() -> Iterator[np.ndarray]:
-            first: list[np.ndarray] | None = []  # second or so: enough to judge by
-            for mel in read_frames(sys.stdin.buffer, own.n_mels, name):
-                mel = self._own(mel, self.mel_config or own)
-                if first is not None:
-                    first.append(mel)
-                    if sum(part.shape[1] for part in first) >= 100:
-                        self._say_doubt(np.concatenate(first, axis=1), name)
-                        first = None
-                yield mel
+    Args:
+        worker: does the jobs.
+        jobs: each with a file as target, whose folder is made.
 
-        return self.voc.stream(frames(), seed=self.seed)
-
-    def _mel(self, data: Bytes, name: str) -> tuple[np.ndarray, MelConfig]:
-        """A mel that the model can take, once it is converted from the mel config returned beside it."""
-        own = self.voc.mel_config
-        mel, stored = read_mel(data, name)
-        if mel.ndim == 3 and len(mel) == 1:
-            mel = mel[0]
-        if mel.ndim == 3:
-            raise VocoderError(
-                f"a file holds one mel, (n_mels, frames); this array is {mel.shape}: save its items one by one"
-            )
-        if stored and self.mel_config and stored != self.mel_config:
-            raise VocoderError(f"its mel config is {stored.name}, --mel-config says {self.mel_config.name}")
-        source = stored or self.mel_config or own
-        self._own(np.empty((source.n_mels, 0), np.float32), source)  # or it cannot be converted
-        prepare_mel(mel, self.voc.mel_config, self.voc.mel_config)
-        if not (stored or self.mel_config):
-            self._say_assumed(name)
-        if not stored:
-            self._say_doubt(self._own(mel[:, :: 1 + mel.shape[1] // 4096], source), name)  # of a long one, a part
-        return mel, source
-
-    def _own(self, mel: np.ndarray, source: MelConfig) -> np.ndarray:
-        """A mel of the mel config ``source`` in the model's."""
-        return mel if source == self.voc.mel_config else self.voc.convert(mel.astype(np.float32), source)
-
-    def _say_assumed(self, name: str) -> None:
-        own = self.voc.mel_config
-        self.notes.say(
-            f"{name} carries no mel config; taken as the model's, {own.name} ({own.n_mels} mels, "
-            f"{own.sample_rate} Hz); --mel-config tells another",
-            once="assumed mel config",
-        )
-
-    def _say_doubt(self, mel: np.ndarray, name: str) -> None:
-        if doubt := diagnose(mel, self.voc.mel_config):
-            self.notes.say(f"{name}: {doubt}")
-
-    def _analyze(self, data: Bytes, job: Job) -> np.ndarray:
-        """The mel of a sound file, mixed down and brought to the rate of the mel config."""
-        if self.f0 is not None and job.makes_mel:
-            raise VocoderError("--f0 has no meaning for analysis")
-        if self.mel_config and not job.makes_mel:
-            raise VocoderError("--mel-config has no meaning from sound to sound: the model's is used")
-        mel_config, sound = self.mel_config or self.voc.mel_config, read_audio(data, job.name)
-        if sound.channels > 1:
-            self.notes.say(f"{job.name} has {sound.channels} channels, mixed down to one")
-        if sound.sample_rate != mel_config.sample_rate:
-            self.notes.say(f"{job.name} is at {sound.sample_rate} Hz, resampled to {mel_config.sample_rate} Hz")
-        audio = resample(sound.audio, sound.sample_rate, mel_config.sample_rate)
-        return self.voc.analyze(audio, mel_config.sample_rate, mel_config)
+    Returns:
+        The exit status: 0, or 1 when some could not be done.
+    """
+    failed = []
+    for job in tqdm(jobs, unit="file", disable=True if worker.options.quiet else None):
+        try:
+            assert job.target is not None
+            job.target.parent.mkdir(parents=True, exist_ok=True)
+            worker.do(job)
+        except VocoderError as error:
+            failed.append(str(error))
+        except Exception as error:  # a defect of ours that one file triggers must not cost the others
+            failed.append(f"{job.name}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+    if failed:
+        print(f"vocode: {len(failed)} of {len(jobs)} files could not be done:", file=sys.stderr)
+        for line in failed:
+            print(f"  {line}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def _target(job: Job) -> str:
@@ -196,18 +250,23 @@ def _target(job: Job) -> str:
 
 
 def _is_mel(job: Job, data: Bytes) -> bool:
-    """By its ending; a stream and what has no known ending by how it begins."""
+    """Tell a mel by its ending; standard input, and what has no known ending, by its first bytes."""
     ending = job.source.suffix.lower() if job.source else ""
     if ending in MEL_SUFFIXES + AUDIO_SUFFIXES:
         return ending in MEL_SUFFIXES
     return data[:6] == b"\x93NUMPY" or data[:4] == b"PK\x03\x04"
 
 
-def _read_stream() -> bytes:
+def _read_standard_input() -> bytes:
     data = sys.stdin.buffer.read() if sys.stdin else b""
     if not data:
         raise VocoderError("standard input is empty")
     return data
+
+
+def _output(job: Job) -> AbstractContextManager[Path | BinaryIO]:
+    """Open what audio is written to."""
+    return atomic_write(job.target) if job.target else _standard_output()
 
 
 @contextmanager

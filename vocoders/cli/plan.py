@@ -1,4 +1,4 @@
-"""Which files become which: the plan of a ``vocode`` call, made before anything is loaded."""
+"""Which files become which in a call of ``vocode``, decided before a model is loaded."""
 
 from __future__ import annotations
 
@@ -11,31 +11,45 @@ from vocoders.errors import VocoderError
 from vocoders.io.audio import AUDIO_SUFFIXES
 from vocoders.io.mels import MEL_SUFFIXES
 
-FORMATS = ("wav", "flac", "ogg", "mp3", "raw", "npy", "npz")
-
 
 @dataclass(frozen=True)
 class Job:
-    """One input and its output; None stands for standard input or output."""
+    """One input and its output.
+
+    Attributes:
+        source: None for standard input.
+        target: None for standard output.
+        format: of the target: a file ending without its dot, or "raw".
+    """
 
     source: Path | None
     target: Path | None
-    format: str  # of the target, without a dot
+    format: str
 
     @property
     def name(self) -> str:
+        """What messages call the input."""
         return str(self.source) if self.source else "standard input"
 
     @property
     def makes_mel(self) -> bool:
+        """Whether the output is a mel, not a sound."""
         return f".{self.format}" in MEL_SUFFIXES
 
 
 def plan(inputs: Sequence[str], output: str, format: str | None) -> tuple[list[Job], bool]:
-    """The jobs, and whether they are a batch into a folder.
+    """Decide which files become which.
 
-    ``format`` decides for folders and streams (default wav), for a file its ending does. Raises VocoderError for inputs
-    that are not there and for outputs that are not clear, twice the same, or an input as well.
+    Args:
+        inputs: files, folders, globs, or "-" for standard input.
+        output: a file, a folder, or "-" for standard output.
+        format: of what goes into a folder or to standard output, "wav" by default; a file has its ending.
+
+    Returns:
+        The jobs, and whether they are a batch into a folder.
+
+    Raises:
+        VocoderError: for an input that is missing, and for an output that is ambiguous, is made twice, or is an input.
     """
     sources = list(_expand(inputs, Path(output), format or "wav"))
     many = len(sources) > 1 or Path(inputs[0]).is_dir()
@@ -61,23 +75,13 @@ def plan(inputs: Sequence[str], output: str, format: str | None) -> tuple[list[J
 
 
 def _expand(inputs: Sequence[str], output: Path, format: str) -> Iterator[tuple[Path | None, Path]]:
-    """Every input file, and its place below an output folder that takes files of ``format``."""
+    """Yield every input file and its place below an output folder that takes files of ``format``."""
     for text in inputs:
         path = Path(text)
         if text == "-":
             yield None, Path("stdin")
         elif path.is_dir():
-            found = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in AUDIO_SUFFIXES + MEL_SUFFIXES]
-            found = [p for p in found if not p.name.startswith(".")]
-            # What an earlier call made is no input: all of an output folder inside the input folder; the files of the
-            # output's format where the input folder is the output itself.
-            if output.resolve() == path.resolve():
-                found = [p for p in found if p.suffix.lower() != f".{format}"]
-            else:
-                found = [p for p in found if output.resolve() not in p.resolve().parents]
-            if not found:
-                raise VocoderError(f"the folder {path} holds no mel (.npy, .npz) and no sound file")
-            yield from ((p, p.relative_to(path)) for p in found)
+            yield from ((p, p.relative_to(path)) for p in _files_below(path, output, format))
         elif path.exists():
             yield path, Path(path.name)
         elif glob.has_magic(text):
@@ -87,6 +91,21 @@ def _expand(inputs: Sequence[str], output: Path, format: str) -> Iterator[tuple[
             yield from ((p, Path(p.name)) for p in matches)
         else:
             raise VocoderError(f"there is no file {path}")
+
+
+def _files_below(folder: Path, output: Path, format: str) -> list[Path]:
+    """Return the mels and sound files of a folder, without those that an earlier call made."""
+    files = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in AUDIO_SUFFIXES + MEL_SUFFIXES]
+    files = [p for p in files if not p.name.startswith(".")]
+    # What an earlier call made is no input: all of an output folder inside the input folder; the files of the
+    # output's format where the input folder is the output itself.
+    if output.resolve() == folder.resolve():
+        files = [p for p in files if p.suffix.lower() != f".{format}"]
+    else:
+        files = [p for p in files if output.resolve() not in p.resolve().parents]
+    if not files:
+        raise VocoderError(f"the folder {folder} holds no mel (.npy, .npz) and no sound file")
+    return files
 
 
 def _check(jobs: Sequence[Job]) -> None:

@@ -1,4 +1,4 @@
-"""Audio as the bytes of a sound file, piece by piece."""
+"""Encoding audio as a sound file, piece by piece."""
 
 from __future__ import annotations
 
@@ -14,72 +14,91 @@ MEDIA_TYPES = {"wav": "audio/wav", "flac": "audio/flac", "raw": "application/oct
 
 
 class Encoder:
-    """Audio to the bytes of a 16-bit sound file, piece by piece; joined, they are the file of ``samples`` samples."""
+    """Encodes audio as a 16-bit sound file whose length is known, piece by piece.
+
+    The bytes of all calls of ``encode`` and of ``finish``, joined, are the file.
+
+    Args:
+        format: "wav", "flac", or "raw" for little-endian PCM without a header.
+        sample_rate: in Hz.
+        samples: samples of the whole file.
+    """
 
     def __init__(self, format: Format, sample_rate: int, samples: int) -> None:
         self._samples = samples
         self._file: Any = None
-        self._sink = _Sink()
+        self._buffer = _ForwardBuffer()
         if format == "wav":
             layout = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, sample_rate, 2 * sample_rate, 2, 16)
-            self._sink.write(struct.pack("<4sI4s", b"RIFF", 36 + 2 * samples, b"WAVE") + layout)
-            self._sink.write(struct.pack("<4sI", b"data", 2 * samples))
+            self._buffer.write(struct.pack("<4sI4s", b"RIFF", 36 + 2 * samples, b"WAVE") + layout)
+            self._buffer.write(struct.pack("<4sI", b"data", 2 * samples))
         elif format == "flac":
             import soundfile
 
-            self._file = soundfile.SoundFile(self._sink, "w", sample_rate, 1, format="FLAC")
+            self._file = soundfile.SoundFile(self._buffer, "w", sample_rate, 1, format="FLAC")
 
-    def __call__(self, audio: np.ndarray) -> bytes:
-        """float32 (samples,) -> bytes, perhaps none; beyond [-1, 1] it is clipped."""
+    def encode(self, audio: np.ndarray) -> bytes:
+        """Encode the next samples.
+
+        Args:
+            audio: float32 (samples,), clipped to [-1, 1].
+
+        Returns:
+            The bytes that are ready, perhaps none.
+        """
         if self._file is not None:
             self._file.write(to_pcm(audio))
         else:
-            self._sink.write(to_pcm(audio).tobytes())
+            self._buffer.write(to_pcm(audio).tobytes())
         return self._take()
 
     def finish(self) -> bytes:
-        """The rest."""
+        """The remaining bytes."""
         if self._file is not None:
             self._file.close()
         return self._take()
 
     def _take(self) -> bytes:
-        first = self._sink.sent == 0
-        data = self._sink.take()
+        first = self._buffer.taken == 0
+        data = self._buffer.take()
         if self._file is not None and first and data:
-            # STREAMINFO counts the samples in 36 bits; libFLAC goes back to write them when it knows them, too late.
+            # STREAMINFO holds the number of samples in 36 bits. libFLAC writes it at the end, when it is sent already.
             rest = struct.unpack_from(">Q", data, 18)[0] >> 36 << 36
             data = data[:18] + struct.pack(">Q", rest | self._samples) + data[26:]
         return data
 
 
-class _Sink:
-    """A file of which only the part that was not taken yet is kept; what is written before it is dropped."""
+class _ForwardBuffer:
+    """A file in memory that keeps only the bytes not yet taken; writing before them has no effect.
+
+    Attributes:
+        taken: bytes taken so far.
+    """
 
     def __init__(self) -> None:
-        self.sent = 0
-        self._place = 0
-        self._new = bytearray()
+        self.taken = 0
+        self._position = 0
+        self._bytes = bytearray()
 
     def write(self, data: Any) -> int:
-        begin = self._place - self.sent
+        begin = self._position - self.taken
         if begin >= 0:
-            self._new[begin : begin + len(data)] = data
-        self._place += len(data)
+            self._bytes[begin : begin + len(data)] = data
+        self._position += len(data)
         return len(data)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        self._place = (0, self._place, self.sent + len(self._new))[whence] + offset
-        return self._place
+        self._position = (0, self._position, self.taken + len(self._bytes))[whence] + offset
+        return self._position
 
     def tell(self) -> int:
-        return self._place
+        return self._position
 
     def read(self, size: int) -> bytes:
         return b""
 
     def take(self) -> bytes:
-        data = bytes(self._new)
-        self.sent += len(data)
-        self._new.clear()
+        data = bytes(self._bytes)
+        self.taken += len(data)
+        self._bytes.clear()
         return data

@@ -1,4 +1,4 @@
-"""The HTTP side of a request: its body, the client who may go away or fall asleep, and the answer while it is made."""
+"""HTTP: reading the body of a request, noticing that the client disconnects, and sending audio."""
 
 from __future__ import annotations
 
@@ -12,77 +12,103 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from vocoders.server.requests import Limits, Refused
-from vocoders.server.scheduler import Utterance
+from vocoders.server.requests import Limits, RequestError
+from vocoders.server.utterance import Utterance
 
 T = TypeVar("T")
 log = logging.getLogger("uvicorn.error")
 
-_PIECE = 1 << 16  # bytes handed to the connection at once
+_PART = 1 << 16  # bytes of one message to the client
 
 
-def declared_size(request: Request, limits: Limits) -> int:
-    """Bytes of the body as the client says, the most it may have when it does not. Raises Refused, 413."""
+def content_length(request: Request, limits: Limits) -> int:
+    """The bytes of the body according to its header; the most it may have when the header does not say.
+
+    Raises:
+        RequestError: 413 when it is more than the limit.
+    """
     text = request.headers.get("content-length", "")
-    size = int(text) if text.isdecimal() else limits.body
-    if size > limits.body:
+    size = int(text) if text.isdecimal() else limits.max_body
+    if size > limits.max_body:
         raise _too_large(limits)
     return size
 
 
 async def read_body(request: Request, limits: Limits) -> bytes:
-    """The whole body. Raises Refused (413, 408), and ClientDisconnect when the client goes before it is there."""
+    """Read the whole body.
+
+    Raises:
+        RequestError: 413 when it is larger than the limit, 408 when it does not arrive in time.
+        ClientDisconnect: when the client disconnects before the end.
+    """
 
     async def collect() -> bytes:
         body = bytearray()
         async for chunk in request.stream():
             body += chunk
-            if len(body) > limits.body:
+            if len(body) > limits.max_body:
                 raise _too_large(limits)
         return bytes(body)
 
     try:
-        return await asyncio.wait_for(collect(), limits.patience)
+        return await asyncio.wait_for(collect(), limits.timeout)
     except asyncio.TimeoutError:
-        raise Refused(408, f"the body did not come within {limits.patience:g} s") from None
+        raise RequestError(408, f"the body did not arrive within {limits.timeout:g} s") from None
 
 
-def _too_large(limits: Limits) -> Refused:
-    return Refused(413, f"the body has more than {limits.body} bytes, the most that this server takes")
+def _too_large(limits: Limits) -> RequestError:
+    return RequestError(413, f"the body has more than {limits.max_body} bytes, the limit of this server")
 
 
-class Client:
-    """Whoever waits for the answer; known to be there until ``receive`` says otherwise. For after the body was read."""
+class DisconnectListener:
+    """Listens for the disconnect of a client whose body was read, until ``stop`` is called.
+
+    Args:
+        receive: the ASGI callable of the request.
+    """
 
     def __init__(self, receive: Receive) -> None:
-        self._gone = asyncio.ensure_future(_disconnect(receive))
+        self._disconnect = asyncio.ensure_future(_wait_for_disconnect(receive))
 
-    async def waits(self, work: Awaitable[T], seconds: float) -> T:
-        """The result of ``work``; cancels it when the client goes (ClientDisconnect) or time is up (TimeoutError)."""
+    async def wait_for(self, work: Awaitable[T], timeout: float) -> T:
+        """Wait for the result of ``work``, which is cancelled when it does not come.
+
+        Raises:
+            ClientDisconnect: when the client disconnects first.
+            TimeoutError: when it takes longer than ``timeout`` seconds.
+        """
         task = asyncio.ensure_future(work)
         try:
-            await asyncio.wait({task, self._gone}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({task, self._disconnect}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 return task.result()
-            raise ClientDisconnect if self._gone.done() else TimeoutError
+            raise ClientDisconnect if self._disconnect.done() else TimeoutError
         finally:
             task.cancel()
 
-    def leave(self) -> None:
-        """Nobody looks any more whether the client is there."""
-        self._gone.cancel()
+    def stop(self) -> None:
+        """Stop listening."""
+        self._disconnect.cancel()
 
 
-async def _disconnect(receive: Receive) -> None:
+async def _wait_for_disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 class AudioResponse(Response):
-    """Sends pieces as they come, no faster than the client takes them, and closes the utterance when all is over.
+    """Sends audio as it comes, no faster than the client takes it, and closes the utterance at the end.
 
-    When the synthesis fails, or the client takes too long, the connection is closed before the body is complete, which
-    the client can tell. ``size`` is that of the body in bytes, where it is known.
+    When the synthesis fails or the client is too slow, the connection is closed before the body is complete, which
+    the client can tell.
+
+    Args:
+        pieces: the bytes of the body.
+        size: the bytes of the body in all; None where that is not known.
+        utterance: the utterance, closed when all is sent.
+        listener: listens for the disconnect of the client; stopped when all is sent.
+        limits: the limits of a request.
+        kwargs: as for ``starlette.responses.Response``.
     """
 
     def __init__(
@@ -90,7 +116,7 @@ class AudioResponse(Response):
         pieces: AsyncIterator[bytes],
         size: int | None,
         utterance: Utterance,
-        client: Client,
+        listener: DisconnectListener,
         limits: Limits,
         **kwargs: Any,
     ) -> None:
@@ -99,38 +125,42 @@ class AudioResponse(Response):
             del self.headers["content-length"]
         else:
             self.headers["content-length"] = str(size)
-        self.pieces = pieces
-        self.size = size
-        self.utterance = utterance
-        self.client = client
-        self.limits = limits
+        self._pieces = pieces
+        self._size = size
+        self._utterance = utterance
+        self._listener = listener
+        self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        end, sent = time.monotonic() + self.limits.session, 0
-
-        async def in_time(work: Awaitable[T]) -> T:
-            return await self.client.waits(work, min(self.limits.patience, max(0.0, end - time.monotonic())))
-
-        async def give(message: Message) -> None:
-            await in_time(send(message))
-
         try:
-            await give({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            while (piece := await in_time(anext(self.pieces, None))) is not None:
-                for begin in range(0, len(piece), _PIECE):
-                    part = piece[begin : begin + _PIECE]
-                    sent += len(part)
-                    if sent == self.size:  # the client may be back before we know that it has all
-                        self.utterance.close()
-                    await give({"type": "http.response.body", "body": part, "more_body": True})
-            self.utterance.close()
-            await give({"type": "http.response.body", "body": b""})
+            await self._send_audio(send)
         except ClientDisconnect:
             pass
         except TimeoutError:
             log.warning("a client took its audio too slowly; its connection is closed")
-        except ValueError as error:  # VocoderError: said to the client only by an incomplete answer
-            log.warning("an answer broke off: %s", error)
+        except ValueError as error:  # VocoderError: the status was sent before, the client sees an incomplete body
+            log.warning("a response was broken off: %s", error)
         finally:
-            self.utterance.close()
-            self.client.leave()
+            self._utterance.close()
+            self._listener.stop()
+
+    async def _send_audio(self, send: Send) -> None:
+        deadline, sent = time.monotonic() + self._limits.session_timeout, 0
+
+        async def in_time(work: Awaitable[T]) -> T:
+            left = max(0.0, deadline - time.monotonic())
+            return await self._listener.wait_for(work, min(self._limits.timeout, left))
+
+        async def send_in_time(message: Message) -> None:
+            await in_time(send(message))
+
+        await send_in_time({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        while (piece := await in_time(anext(self._pieces, None))) is not None:
+            for begin in range(0, len(piece), _PART):
+                part = piece[begin : begin + _PART]
+                sent += len(part)
+                if sent == self._size:  # the client may send its next request before this one has ended here
+                    self._utterance.close()
+                await send_in_time({"type": "http.response.body", "body": part, "more_body": True})
+        self._utterance.close()
+        await send_in_time({"type": "http.response.body", "body": b""})

@@ -1,48 +1,65 @@
-"""What the server counts, for Prometheus."""
+"""What the server measures, in the format of Prometheus."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 _SECONDS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120)
+_SIZES = (1, 2, 4, 8, 16, 32)
 
 
 class Metrics:
-    """The figures of one server, in a registry of their own."""
+    """The metrics of one server, in a registry of its own.
+
+    Attributes:
+        requests: the requests answered, by route and status.
+    """
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)  # memory, processor time, open files
-        self.requests = Counter("vocoders_requests", "Requests answered", ["route", "status"], registry=self.registry)
-        self.seconds = Histogram(
-            "vocoders_request_seconds",
-            "From first to last byte",
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)  # memory, processor time, open files
+        self.requests = Counter("vocoders_requests", "Requests answered", ["route", "status"], registry=self._registry)
+        self._durations = Histogram(
+            "vocoders_request_duration_seconds",
+            "Seconds from the request to the last byte of the response",
             ["route"],
             buckets=_SECONDS,
-            registry=self.registry,
+            registry=self._registry,
         )
-        self.audio = Counter("vocoders_audio_seconds", "Audio synthesised", registry=self.registry)
-        self.busy = Counter("vocoders_synthesis_seconds", "Time the synthesis took", registry=self.registry)
-        self.batch = Histogram(
-            "vocoders_batch_size", "Utterances in one turn", buckets=(1, 2, 4, 8, 16, 32), registry=self.registry
+        self._audio = Counter("vocoders_audio_seconds", "Seconds of audio synthesised", registry=self._registry)
+        self._synthesis = Counter("vocoders_synthesis_seconds", "Seconds spent in synthesis", registry=self._registry)
+        self._batches = Histogram(
+            "vocoders_batch_size", "Utterances synthesised together", buckets=_SIZES, registry=self._registry
         )
-        self.utterances = Gauge("vocoders_utterances", "Places taken", registry=self.registry)
+        self._active = Gauge("vocoders_active_requests", "Requests being served or waiting", registry=self._registry)
 
-    def watch(self, utterances: Callable[[], float]) -> None:
-        """Where the number of places taken comes from."""
-        self.utterances.set_function(utterances)
+    def set_active_requests(self, count: int) -> None:
+        """Set the number of requests that are being served, those that wait included."""
+        self._active.set(count)
 
-    def request(self, route: str, status: int, seconds: float) -> None:
+    def record_request(self, route: str, status: int, seconds: float) -> None:
+        """Count a request that was answered.
+
+        Args:
+            route: the path of its route.
+            status: the HTTP status.
+            seconds: from the request to the last byte of the response.
+        """
         self.requests.labels(route, str(status)).inc()
-        self.seconds.labels(route).observe(seconds)
+        self._durations.labels(route).observe(seconds)
 
-    def turn(self, utterances: int, seconds: float, audio_seconds: float) -> None:
-        self.batch.observe(utterances)
-        self.busy.inc(seconds)
-        self.audio.inc(audio_seconds)
+    def record_synthesis(self, batch_size: int, seconds: float, audio_seconds: float) -> None:
+        """Count one pass of the synthesis.
+
+        Args:
+            batch_size: utterances that took part.
+            seconds: what it took.
+            audio_seconds: the duration of the audio.
+        """
+        self._batches.observe(batch_size)
+        self._synthesis.inc(seconds)
+        self._audio.inc(audio_seconds)
 
     def text(self) -> bytes:
-        """In the format that Prometheus reads."""
-        return generate_latest(self.registry)
+        """All metrics in the text format of Prometheus."""
+        return generate_latest(self._registry)

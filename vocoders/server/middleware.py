@@ -1,4 +1,4 @@
-"""ASGI middleware of the server."""
+"""ASGI middlewares of the server."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vocoders.server.metrics import Metrics
 
-_MOST_DISCARDED = 256 * 2**20  # bytes of a body that nobody wants
-_DISCARD_SECONDS = 10.0  # in all
-_DISCARD_PAUSE = 1.0  # seconds without a byte
+# How much of an unread body is read and dropped.
+_MAX_DRAINED = 256 * 2**20  # bytes
+_DRAIN_TIMEOUT = 10.0  # seconds in all
+_CHUNK_TIMEOUT = 1.0  # seconds without a byte
 
 
-class Door:
-    """ASGI middleware that every request passes: counts it, and reads what is left of a body before it is answered.
+class RequestMetricsMiddleware:
+    """Counts requests, WebSockets included, with their route, status and duration.
 
-    A connection closed with bytes unread is reset, and the answer, such as a 503, may be lost on its way.
+    Args:
+        app: the ASGI application.
+        metrics: takes the counts.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
@@ -28,40 +31,66 @@ class Door:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        begin, status, asked, complete = time.perf_counter(), 0, False, False
+        begin, status = time.perf_counter(), 0
 
-        async def counted_receive() -> Message:
-            nonlocal asked, complete
-            asked = True
-            message = await receive()
-            complete = message["type"] != "http.request" or not message.get("more_body", False)
-            return message
-
-        async def counted_send(message: Message) -> None:
+        async def send_and_note_status(message: Message) -> None:
             nonlocal status
             if message["type"] in ("http.response.start", "websocket.http.response.start"):
                 status = message["status"]
-                expecting = not asked and (b"expect", b"100-continue") in scope["headers"]  # it has not sent it yet
-                if scope["type"] == "http" and not complete and not expecting:
-                    await discard()
             elif message["type"] == "websocket.accept":
                 status = 101
             await send(message)
 
-        async def discard() -> None:
-            end, read = time.perf_counter() + _DISCARD_SECONDS, 0
-            while not complete and read < _MOST_DISCARDED and time.perf_counter() < end:
-                try:
-                    message = await asyncio.wait_for(counted_receive(), _DISCARD_PAUSE)
-                except asyncio.TimeoutError:
-                    return
-                read += len(message.get("body", b""))
-
         try:
-            await self.app(scope, counted_receive, counted_send)
+            await self.app(scope, receive, send_and_note_status)
         except Exception:
             status = status or 500
             raise
         finally:
             route = getattr(scope.get("route"), "path", "other")
-            self.metrics.request(route, status, time.perf_counter() - begin)
+            self.metrics.record_request(route, status, time.perf_counter() - begin)
+
+
+class DrainBodyMiddleware:
+    """Reads and drops what is left of a request's body before the response is sent.
+
+    A connection that is closed with bytes unread is reset, and the client may lose the response, such as a 503. What
+    is read is bounded in bytes and time.
+
+    Args:
+        app: the ASGI application.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        begun = complete = False  # reading the body
+        expects_continue = (b"expect", b"100-continue") in scope["headers"]
+
+        async def receive_and_note_end() -> Message:
+            nonlocal begun, complete
+            begun = True
+            message = await receive()
+            complete = message["type"] != "http.request" or not message.get("more_body", False)
+            return message
+
+        async def drain() -> None:
+            deadline, drained = time.perf_counter() + _DRAIN_TIMEOUT, 0
+            while not complete and drained < _MAX_DRAINED and time.perf_counter() < deadline:
+                try:
+                    message = await asyncio.wait_for(receive_and_note_end(), _CHUNK_TIMEOUT)
+                except asyncio.TimeoutError:
+                    return
+                drained += len(message.get("body", b""))
+
+        async def drain_and_send(message: Message) -> None:
+            # A client that waits for "100 Continue" sends its body only when we ask for it.
+            if message["type"] == "http.response.start" and not complete and (begun or not expects_continue):
+                await drain()
+            await send(message)
+
+        await self.app(scope, receive_and_note_end, drain_and_send)

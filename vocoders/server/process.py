@@ -1,8 +1,7 @@
-"""The process: its port, its models, and how it ends."""
+"""The process of the server: its port, its signals, and how it ends."""
 
 from __future__ import annotations
 
-import argparse
 import ipaddress
 import logging
 import socket
@@ -21,59 +20,92 @@ from vocoders.server.registry import load_models
 from vocoders.server.requests import Limits
 from vocoders.server.scheduler import Scheduler
 
-_LARGEST_MESSAGE = 2**20  # bytes of frames in one WebSocket message
+_MAX_MESSAGE = 2**20  # bytes of one WebSocket message
 
 
-def serve(options: argparse.Namespace) -> int:
-    """``vocoders serve``: returns when a signal has ended it. Raises VocoderError for what cannot be served."""
-    token = _read_token(options.token_file) if options.token_file else None
-    listener = _bind(options.host, options.port)
-    voices = load_models(options.models, options.device)
-    warnings.simplefilter("ignore", MelWarning)  # said to the client
-    app = create_app(
-        voices,
-        places=options.queue,
-        # A batch pays where one utterance leaves a device idle; on a CPU it costs more than it saves.
-        batch=options.batch or (1 if options.device == "cpu" else 8),
-        limits=Limits(options.max_body * 2**20, options.max_seconds, options.timeout),
-        token=token,
-    )
+def serve(
+    models: list[str],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    device: str = "cpu",
+    token_file: Path | None = None,
+    max_requests: int = 64,
+    max_batch: int | None = None,
+    max_body: int = 64,
+    max_seconds: float = 600.0,
+    timeout: float = 120.0,
+) -> int:
+    """Serve models over HTTP and WebSocket until a signal ends the process.
+
+    Args:
+        models: names or files of models, the default first; empty for the built-in default.
+        host: the address to listen on.
+        port: the port to listen on; 0 for a free one.
+        device: the device of the models, such as "cpu" or "cuda".
+        token_file: a file with the bearer token that clients must send; None where they need none.
+        max_requests: requests at a time, those that wait included.
+        max_batch: waiting requests that are synthesised as one batch, at most; None for 8 where a batch is faster,
+            as on a GPU, else 1.
+        max_body: MiB of a request's body.
+        max_seconds: seconds of audio of one request.
+        timeout: seconds that a request may wait for its audio, and that the server waits for the client's next bytes.
+
+    Returns:
+        The exit status, 0.
+
+    Raises:
+        VocoderError: when the models cannot be served, the token cannot be read or the port is taken.
+    """
+    token = _read_token(token_file) if token_file else None
+    listener = _bind(host, port)
+    served = load_models(models, device)
+    warnings.simplefilter("ignore", MelWarning)  # the client gets it as a header
+    limits = Limits(max_body * 2**20, max_seconds, timeout)
+    app = create_app(served, max_requests=max_requests, max_batch=max_batch, limits=limits, token=token)
     host, port = listener.getsockname()[:2]
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    print(f"vocoders: serving {', '.join(voices)} on {address}; Ctrl+C ends", file=sys.stderr, flush=True)
+    print(f"vocoders: serving {', '.join(served)} on {address}; Ctrl+C ends", file=sys.stderr, flush=True)
     if token is None and not ipaddress.ip_address(host).is_loopback:
         print("vocoders: anyone who reaches this address is served; --token-file asks for a token", file=sys.stderr)
-    # uvicorn says this of every handshake that is refused with a status and a reason.
+    # uvicorn logs this for every handshake that is refused with a status and a reason.
     logging.getLogger("uvicorn.error").addFilter(
         lambda record: "without completing handshake" not in record.getMessage()
     )
     config = uvicorn.Config(
-        app, access_log=False, log_level="warning", ws_max_size=_LARGEST_MESSAGE, timeout_graceful_shutdown=5
+        app, access_log=False, log_level="warning", ws_max_size=_MAX_MESSAGE, timeout_graceful_shutdown=5
     )
-    Server(config, app.state.server.scheduler, options.timeout).run([listener])
+    Server(config, app.state.server.scheduler, timeout).run([listener])
     return 0
 
 
 class Server(uvicorn.Server):
-    """Ends when what was admitted is done, or its time is up; at a second signal at once.
+    """A server that ends after a signal when what was admitted is done, or its time is up; after a second one at once.
 
-    uvicorn's own way would break off WebSockets.
+    uvicorn alone would break off WebSockets.
+
+    Args:
+        config: as for ``uvicorn.Server``.
+        scheduler: refuses new requests after the signal.
+        timeout: seconds that admitted requests have to end.
     """
 
-    def __init__(self, config: uvicorn.Config, scheduler: Scheduler, patience: float) -> None:
+    def __init__(self, config: uvicorn.Config, scheduler: Scheduler, timeout: float) -> None:
         super().__init__(config)
-        self.scheduler = scheduler
-        self.patience = patience
-        self.deadline = float("inf")
+        self._scheduler = scheduler
+        self._timeout = timeout
+        self._deadline = float("inf")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self.scheduler.closing:
+        """Begin to shut down, at the second signal at once."""
+        if self._scheduler.closing:
             self.should_exit = self.force_exit = True
-        self.scheduler.closing = True
-        self.deadline = time.monotonic() + self.patience
+        self._scheduler.closing = True
+        self._deadline = time.monotonic() + self._timeout
 
     async def on_tick(self, counter: int) -> bool:
-        if self.scheduler.closing and (not len(self.scheduler) or time.monotonic() > self.deadline):
+        """Check, ten times a second, whether the server shall end."""
+        if self._scheduler.closing and (not self._scheduler.active_requests or time.monotonic() > self._deadline):
             self.should_exit = True
         return await super().on_tick(counter)
 

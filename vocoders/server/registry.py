@@ -1,77 +1,85 @@
-"""The models a server speaks with."""
+"""The models of a server, by name."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
-from vocoders.inference.stream import Stream
+from vocoders.inference.base import BaseVocoder
 from vocoders.pretrained import DEFAULT_VOICE, load
+
+F0Use = Literal["estimated", "required", "not used"]
 
 
 @dataclass(frozen=True)
-class Voice:
-    """A model and what a client may know of it.
+class ServedModel:
+    """A vocoder under the name that clients choose it by.
 
-    vocoder: a Vocoder or an OnnxVocoder, or what behaves like one.
-    lookahead: frames that must follow a frame before its audio is final; None for a model that cannot stream.
+    Attributes:
+        name: the name in the query parameter ``model``.
+        vocoder: the vocoder, of any backend.
     """
 
     name: str
-    vocoder: Any
-    lookahead: int | None
+    vocoder: BaseVocoder
 
     @property
     def mel_config(self) -> MelConfig:
-        mel_config: MelConfig = self.vocoder.mel_config
-        return mel_config
+        """The mel config its mels must have."""
+        return self.vocoder.mel_config
 
     @property
-    def batches(self) -> bool:
-        """Whether utterances can pass it together."""
-        return True
+    def f0(self) -> F0Use:
+        """Whether a request must bring F0: "required" for a model that uses F0 and has no estimator of its own."""
+        if not self.vocoder.uses_f0:
+            return "not used"
+        return "estimated" if self.vocoder.estimates_f0 else "required"
 
     def seconds(self, frames: int) -> float:
+        """The duration of so many frames."""
         return frames * self.mel_config.hop_length / self.mel_config.sample_rate
 
-    def stream(self, seed: int) -> Stream:
-        """Raises VocoderError for a model that cannot stream."""
-        return open_stream(self.vocoder, seed)
+    def warm_up(self) -> None:
+        """Synthesise a little quiet noise: the first synthesis is slow in every runtime.
+
+        Raises:
+            VocoderError: when the model cannot synthesise.
+        """
+        frames, config = 64, self.mel_config
+        mel = np.random.default_rng(0).normal(config.log_floor / 2, 0.5, (config.n_mels, frames)).astype(np.float32)
+        f0 = np.full(frames, 100.0, np.float32) if self.f0 == "required" else None
+        self.vocoder.synthesize_batch([mel], [f0])
+        if self.vocoder.lookahead is not None:
+            stream = self.vocoder.open_stream(given_f0=f0 is not None)
+            stream.push(mel, f0)
+            stream.finish()
 
 
-def open_stream(vocoder: Any, seed: int) -> Stream:
-    stream: Stream = vocoder.open_stream(seed)
-    return stream
+def load_models(names: list[str], device: str = "cpu") -> dict[str, ServedModel]:
+    """Load the models to serve.
 
+    Args:
+        names: names or files, as ``vocoders.load`` takes them; empty for the built-in default.
+        device: the device they run on.
 
-def make_voice(name: str, vocoder: Any) -> Voice:
-    """Raises VocoderError for a model that makes no audio from a mel alone."""
-    mel_config = vocoder.mel_config
-    # Quiet noise; the first synthesis is slow in every runtime, and here nobody waits for it.
-    mel = np.random.default_rng(0).normal(mel_config.log_floor / 2, 0.5, (mel_config.n_mels, 64)).astype(np.float32)
-    vocoder(mel)
-    try:
-        lookahead = open_stream(vocoder, 0).lookahead
-    except VocoderError:
-        lookahead = None
-    return Voice(name, vocoder, lookahead)
+    Returns:
+        The models by name, in the order given: the first is the default. A model in a file is named after the file,
+        without folder and ending.
 
-
-def load_models(models: list[str], device: str) -> dict[str, Voice]:
-    """Voices by name, the default one first; a model in a file is named by it, without folder and ending.
-
-    Raises VocoderError for a model that cannot be loaded or served, and for two of one name.
+    Raises:
+        VocoderError: when a model cannot be loaded, and for two models of one name.
     """
-    voices: dict[str, Voice] = {}
-    for model in models or [DEFAULT_VOICE]:
-        vocoder = load(model, device)
+    models: dict[str, ServedModel] = {}
+    for source in names or [DEFAULT_VOICE]:
+        vocoder = load(source, device)
         name = Path(vocoder.name).name.removesuffix(".safetensors").removesuffix(".onnx")
-        if name in voices:
+        if name in models:
             raise VocoderError(f"two models have the name '{name}'; rename one of the files")
-        voices[name] = make_voice(name, vocoder)
-    return voices
+        models[name] = ServedModel(name, vocoder)
+        models[name].warm_up()
+    return models

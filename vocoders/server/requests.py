@@ -1,199 +1,213 @@
-"""Bodies in and out: mels as clients send them, audio as they want it, and why a request is refused."""
+"""What a request holds: its limits, its body decoded, and the error of a request that cannot be served."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from vocoders.config import Config, bind
-from vocoders.dsp.mel import MelConfig, diagnose
+from vocoders.dsp.mel import MelConfig
 from vocoders.errors import MelMismatch, VocoderError
-from vocoders.inference.checks import prepare_mel
-from vocoders.io.audio import read_audio, resample
-from vocoders.io.mels import encode_mel, read_mel
-from vocoders.server.registry import Voice
+from vocoders.inference.checks import prepare_f0, prepare_mel
+from vocoders.io.audio import read_audio
+from vocoders.io.mels import encode_mel, read_f0, read_mel
+from vocoders.server.registry import ServedModel
 
-# JSON is read in one go that lets nobody else on, and its objects take many times the bytes that write them down.
-_LARGEST_JSON = 4 * 2**20  # bytes
-_MOST_TOKENS = 4096
-_MOST_MEMBERS = 64  # of an archive, likewise
-_MOST_SECONDS_AT_ONCE = 120.0  # of audio that cannot be worked on in pieces
+# The JSON decoder holds up all other requests, and its objects take many times the bytes of the text.
+_MAX_JSON = 4 * 2**20  # bytes
+_MAX_JSON_TOKENS = 4096  # lists, objects and strings
+_MAX_MEMBERS = 64  # of an archive
+_MAX_SECONDS_AT_ONCE = 120.0  # of audio that can only be processed as a whole
 
 
 @dataclass(frozen=True)
 class Limits:
     """What one request may ask for.
 
-    body: bytes. seconds: of audio. patience: seconds that a request may wait for its audio, and that a client may keep
-    the server waiting for the next bytes.
+    Attributes:
+        max_body: bytes of the body.
+        max_seconds: seconds of audio.
+        timeout: seconds that a request may wait for its audio, and that the server waits for the client's next bytes.
     """
 
-    body: int = 64 * 2**20
-    seconds: float = 600.0
-    patience: float = 120.0
+    max_body: int = 64 * 2**20
+    max_seconds: float = 600.0
+    timeout: float = 120.0
 
     @property
-    def session(self) -> float:
-        """Seconds that sending audio may take, and a whole stream: as long as the audio, and patience."""
-        return self.seconds + self.patience
+    def session_timeout(self) -> float:
+        """Seconds that a stream, or the sending of audio, may take: the longest audio and the timeout."""
+        return self.max_seconds + self.timeout
 
 
-class Refused(Exception):
-    """A request that cannot be served: an HTTP status, one sentence, and further fields of the answer."""
+class RequestError(Exception):
+    """A request that cannot be served.
 
-    def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None, **more: Any) -> None:
+    Attributes:
+        status: the HTTP status.
+        headers: headers of the response.
+        content: the JSON body of the response: ``detail``, one sentence, and other fields.
+
+    Args:
+        status: the HTTP status.
+        detail: one sentence that says why.
+        headers: headers of the response.
+        fields: other fields of the JSON body.
+    """
+
+    def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None, **fields: Any) -> None:
         super().__init__(detail)
         self.status = status
         self.headers = headers or {}
-        self.content = {"detail": detail, **more}
+        self.content = {"detail": detail, **fields}
 
 
-class MelBody(Config):
-    """A mel as JSON."""
+class SynthesisInput(NamedTuple):
+    """What a model gets of a request.
+
+    Attributes:
+        mel: float32 (n_mels, frames), in the mel config of the model.
+        f0: float32 (frames,), in Hz, 0 = unvoiced; None where the request has none.
+        warning: why the mel hardly has the mel config of the model, if so.
+    """
+
+    mel: np.ndarray
+    f0: np.ndarray | None
+    warning: str | None
+
+
+class JSONBody(Config):
+    """A body of JSON."""
 
     mel: Any
+    f0: Any = None
     mel_config: MelConfig | str | None = None
 
 
-@dataclass(frozen=True)
-class Mel:
-    """values: float32 (n_mels, frames) in the model's mel config; doubt: why they hardly are, if so."""
+class _Body(NamedTuple):
+    """The arrays of a body as they stand, and the mel config that it states."""
 
-    values: np.ndarray
-    doubt: str | None
-
-
-def parse_mel_config(text: str) -> MelConfig:
-    """A mel config by its name, with changes. Raises Refused."""
-    try:
-        return MelConfig.parse(text)
-    except VocoderError as error:
-        raise Refused(422, str(error)) from None
+    mel: np.ndarray
+    f0: np.ndarray | None
+    mel_config: MelConfig | None
 
 
-def decode_mel(data: bytes, voice: Voice, mel_config: MelConfig | None, limits: Limits) -> Mel:
-    """The mel of a body (.npy, .npz or JSON) in the mel config of ``voice``.
+def check_mel_config(mel_config: MelConfig, model: ServedModel) -> None:
+    """Check that mels of ``mel_config`` can become mels of the model.
 
-    mel_config: what the client says of it, if it says so elsewhere.
-    Raises Refused: 400 for bytes that hold no mel, 409 for another mel config, 413 for more frames than allowed, 422
-    for a mel that does not fit.
+    Raises:
+        RequestError: 409 with the fields that differ.
     """
-    array, own = _read(data, limits.body)
-    if mel_config is not None and own is not None and mel_config != own:
-        raise Refused(422, f"the body says that its mel config is {own.name}, the request says {mel_config.name}")
-    return fit(array, mel_config or own, voice, limits)
-
-
-def fit(array: np.ndarray, mel_config: MelConfig | None, voice: Voice, limits: Limits) -> Mel:
-    """The array in the mel config of ``voice``; see ``decode_mel``."""
-    if array.ndim == 3 and len(array) == 1:
-        array = array[0]
-    if array.ndim == 3:
-        raise Refused(422, f"a request holds one mel, (n_mels, frames); this array is {array.shape}")
-    seconds = voice.seconds(array.shape[1]) if array.ndim == 2 else 0.0
-    most = limits.seconds if voice.lookahead is not None else min(limits.seconds, _MOST_SECONDS_AT_ONCE)
-    if seconds > most:
-        raise Refused(413, f"the mel has {array.shape[1]} frames, {seconds:.0f} s of audio; the most is {most:g} s")
     try:
-        with np.errstate(over="ignore"):  # what float32 cannot hold is refused as infinite
-            prepare_mel(array, voice.mel_config, voice.mel_config)
-        values = convert(np.asarray(array, np.float32), mel_config, voice)
-    except VocoderError as error:
-        raise Refused(422, str(error)) from None
-    return Mel(values, diagnose(values, voice.mel_config) if mel_config is None else None)
-
-
-def convert(values: np.ndarray, mel_config: MelConfig | None, voice: Voice) -> np.ndarray:
-    """A mel of mel config ``mel_config`` in that of ``voice``. Raises Refused, 409 with the fields that differ."""
-    if mel_config is None or mel_config == voice.mel_config:
-        return values
-    try:
-        converted: np.ndarray = voice.vocoder.convert(values, mel_config)
+        mel_config.check_convertible(model.mel_config)
     except MelMismatch as error:
-        pairs = voice.mel_config.differences(mel_config).items()
-        raise Refused(
-            409, str(error), differences={field: {"model": mine, "request": theirs} for field, (mine, theirs) in pairs}
-        ) from None
-    return converted
+        pairs = model.mel_config.differences(mel_config).items()
+        differences = {field: {"model": own, "request": other} for field, (own, other) in pairs}
+        raise RequestError(409, str(error), differences=differences) from None
 
 
-def _read(data: bytes, largest: int) -> tuple[np.ndarray, MelConfig | None]:
+def decode_body(data: bytes, model: ServedModel, mel_config: MelConfig | None, limits: Limits) -> SynthesisInput:
+    """Decode the body of a request and prepare what it holds for a model.
+
+    Args:
+        data: an .npy, an .npz or JSON.
+        model: the model.
+        mel_config: the mel config in the query, if there is one.
+        limits: the limits of a request.
+
+    Raises:
+        RequestError: 400 for a body that holds no mel, 409 for a mel config that cannot be converted, 413 for more
+            frames than allowed, 422 for what contradicts itself.
+        VocoderError: when the mel or the F0 does not fit the model.
+    """
+    body = _read_body(data, limits.max_body)
+    stated = body.mel_config
+    if mel_config is not None and stated is not None and mel_config != stated:
+        raise RequestError(422, f"the body says mel config {stated.name}, the query says {mel_config.name}")
+    source = mel_config or stated
+    if source is not None:
+        check_mel_config(source, model)
+    mel = body.mel[0] if body.mel.ndim == 3 and len(body.mel) == 1 else body.mel
+    if mel.ndim == 3:
+        raise RequestError(422, f"a request holds one mel, (n_mels, frames); this array is {mel.shape}")
+    if mel.ndim == 2:
+        _check_length(mel.shape[1], model, limits)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is refused as infinite
+        values, warning = prepare_mel(mel, model.mel_config, source)
+        f0 = None if body.f0 is None else prepare_f0(body.f0, 1, values.shape[1], model.mel_config)[0, 0]
+    return SynthesisInput(values, f0, warning)
+
+
+def _check_length(frames: int, model: ServedModel, limits: Limits) -> None:
+    seconds, limit = model.seconds(frames), limits.max_seconds
+    if model.vocoder.lookahead is None:
+        limit = min(limit, _MAX_SECONDS_AT_ONCE)
+    if seconds > limit:
+        raise RequestError(413, f"the mel has {frames} frames, {seconds:.0f} s of audio; the limit is {limit:g} s")
+
+
+def _read_body(data: bytes, max_size: int) -> _Body:
     if not data:
-        raise Refused(400, "the body is empty; it must hold a mel: .npy, .npz or JSON")
+        raise RequestError(400, "the body is empty; it must hold a mel: .npy, .npz or JSON")
     try:
         if data[:64].lstrip().startswith(b"{"):
             return _read_json(data)
-        if data.count(b"PK\x01\x02") > _MOST_MEMBERS:
-            raise VocoderError(f"the body is an archive of more than {_MOST_MEMBERS} members")
+        if data.count(b"PK\x01\x02") > _MAX_MEMBERS:
+            raise VocoderError(f"the body is an archive of more than {_MAX_MEMBERS} members")
         if not data.startswith((b"PK", b"\x93NUMPY")):
             raise VocoderError("the body is neither .npy nor .npz nor a JSON object")
-        return read_mel(data, "the body", largest)
+        mel, mel_config = read_mel(data, "the body", max_size)
+        return _Body(mel, read_f0(data, "the body", max_size), mel_config)
     except VocoderError as error:
-        raise Refused(400, str(error)) from None
+        raise RequestError(400, str(error)) from None
 
 
-def _read_json(data: bytes) -> tuple[np.ndarray, MelConfig | None]:
-    if len(data) > _LARGEST_JSON:
-        raise Refused(413, f"a body of JSON may have {_LARGEST_JSON >> 20} MiB; send a longer mel as .npy or .npz")
-    if sum(data.count(mark) for mark in (b"[", b"{", b'"')) > _MOST_TOKENS:
+def _read_json(data: bytes) -> _Body:
+    if len(data) > _MAX_JSON:
+        raise RequestError(413, f"a body of JSON may have {_MAX_JSON >> 20} MiB; send a longer mel as .npy or .npz")
+    if sum(data.count(mark) for mark in (b"[", b"{", b'"')) > _MAX_JSON_TOKENS:
         raise VocoderError("the body is JSON of too many parts; a mel is a list of n_mels lists of numbers")
     try:
         values = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise VocoderError(f"the body is not JSON ({error})") from None
-    body = bind(MelBody, values, "the body")
-    try:
-        mel = np.array(body.mel)
-    except (ValueError, RecursionError):
-        mel = np.array(None)
-    if mel.dtype.kind not in "fiu":
-        raise VocoderError("'mel' must be a list of n_mels lists of numbers, all of one length")
+    body = bind(JSONBody, values, "the body")
+    mel = _numbers(body.mel, "'mel' must be a list of n_mels lists of numbers, all of one length")
+    f0 = None if body.f0 is None else _numbers(body.f0, "'f0' must be a list of one number a frame")
     mel_config = MelConfig.parse(body.mel_config) if isinstance(body.mel_config, str) else body.mel_config
-    return mel.astype(np.float64), mel_config
+    return _Body(mel, f0, mel_config)
 
 
-def analyze(data: bytes, voice: Voice, limits: Limits) -> bytes:
-    """The .npy of the mel, float32 (n_mels, frames), that ``voice`` gets from a mel or a sound file. Raises Refused."""
-    if not data or data[:64].lstrip().startswith((b"{", b"PK", b"\x93NUMPY")):
-        return encode_mel(np.ascontiguousarray(decode_mel(data, voice, None, limits).values), voice.mel_config, "npy")
+def _numbers(values: Any, requirement: str) -> np.ndarray:
+    """Nested lists of numbers as float64. Raises VocoderError with ``requirement`` for anything else."""
     try:
-        sound = read_audio(data, "the body", min(limits.seconds, _MOST_SECONDS_AT_ONCE))
-        audio = resample(sound.audio, sound.sample_rate, voice.mel_config.sample_rate)
-        return encode_mel(voice.vocoder.analyze(audio, voice.mel_config.sample_rate), voice.mel_config, "npy")
-    except VocoderError as error:
-        raise Refused(400, str(error)) from None
+        array = np.array(values)
+    except (ValueError, RecursionError):
+        raise VocoderError(requirement) from None
+    if array.dtype.kind not in "fiu":
+        raise VocoderError(requirement)
+    return array.astype(np.float64)
 
 
-# What a body holds, as OpenAPI has it.
-MEL_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["mel"],
-                    "additionalProperties": False,
-                    "properties": {
-                        "mel": {
-                            "description": "n_mels lists of one number a frame",
-                            "type": "array",
-                            "minItems": 1,
-                            "items": {"type": "array", "minItems": 1, "items": {"type": "number"}},
-                        },
-                        "mel_config": {
-                            "description": "what the mel was made with: a name, or the fields that /mel-config gives",
-                            "type": ["string", "object", "null"],
-                        },
-                    },
-                }
-            },
-            "application/octet-stream": {
-                "schema": {"description": ".npy or .npz", "type": "string", "format": "binary"}
-            },
-        },
-    }
-}
+def analyze_body(data: bytes, model: ServedModel, limits: Limits) -> bytes:
+    """Make the mel that a model gets of a mel or of a sound file.
+
+    Returns:
+        An .npy, float32 (n_mels, frames).
+
+    Raises:
+        RequestError: as for ``decode_body``, and 400 for a sound file that cannot be read.
+        VocoderError: when the mel does not fit the model.
+    """
+    if not data or data[:64].lstrip().startswith((b"{", b"PK", b"\x93NUMPY")):
+        mel = np.ascontiguousarray(decode_body(data, model, None, limits).mel)
+    else:
+        try:
+            sound = read_audio(data, "the body", min(limits.max_seconds, _MAX_SECONDS_AT_ONCE))
+            mel = model.vocoder.analyze(sound.audio, sound.sample_rate)
+        except VocoderError as error:
+            raise RequestError(400, str(error)) from None
+    return encode_mel(mel, model.mel_config, "npy")

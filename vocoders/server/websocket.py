@@ -1,4 +1,4 @@
-"""One utterance over a WebSocket: mel frames in, audio out, both as they come."""
+"""One utterance over a WebSocket: mel frames in and audio out, both as they come."""
 
 from __future__ import annotations
 
@@ -11,120 +11,150 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
+from vocoders.inference.checks import prepare_f0, prepare_mel
 from vocoders.io.audio import to_pcm
-from vocoders.server.requests import Limits, Refused, convert
-from vocoders.server.scheduler import Utterance
+from vocoders.server.requests import Limits
+from vocoders.server.utterance import Utterance
 
 log = logging.getLogger("uvicorn.error")
 
-# Close codes of RFC 6455
-_DONE, _UNSUITABLE, _TOO_SLOW, _TOO_MUCH, _DEFECT = 1000, 1007, 1008, 1009, 1011
+# Close codes of RFC 6455, section 7.4.1
+_NORMAL, _INVALID_DATA, _POLICY_VIOLATION, _TOO_BIG, _INTERNAL_ERROR = 1000, 1007, 1008, 1009, 1011
 
 
-class _End(Exception):
-    """Why the conversation ends early."""
+class _Close(Exception):
+    """Ends the stream with a close code and a sentence that says why."""
 
-    def __init__(self, code: int, sentence: str) -> None:
-        super().__init__(sentence)
+    def __init__(self, code: int, detail: str) -> None:
+        super().__init__(detail)
         self.code = code
 
 
-async def converse(websocket: WebSocket, utterance: Utterance, mel_config: MelConfig | None, limits: Limits) -> None:
-    """From the handshake to the closing.
+class StreamSession:
+    """The exchange of messages with one client.
 
-    The client sends binary messages of whole frames, little-endian float32 (frames, n_mels), and the text ``end``
-    after the last. The server sends a text message first, JSON with ``sample_rate``, ``n_mels`` and ``lookahead``,
-    then binary messages of little-endian 16-bit samples, and closes with code 1000 after the last. What goes wrong is
-    said in a text message, JSON with ``detail``, and closed with another code.
+    The client sends binary messages of whole frames, little-endian float32 (frames, n_mels), or (frames, n_mels + 1)
+    with F0 as the last value of each, and the text ``end`` after the last frame. The server first sends a text message,
+    JSON with ``sample_rate``, ``n_mels`` and ``lookahead``, then binary messages of little-endian 16-bit samples, and
+    closes with code 1000 after the last. When something goes wrong it sends a text message, JSON with ``detail``, and
+    closes with another code.
 
-    Raises Refused, before the handshake, for frames of another mel config ``mel_config``.
+    Args:
+        websocket: the connection, before its handshake.
+        utterance: the utterance, closed by the caller.
+        mel_config: the mel config of the frames, which can be converted to the model's.
+        given_f0: whether the frames hold F0.
+        limits: the limits of a request.
     """
-    voice = utterance.voice
-    convert(np.zeros((voice.mel_config.n_mels, 1), np.float32), mel_config, voice)
-    await websocket.accept()
-    hello = {
-        "sample_rate": voice.mel_config.sample_rate,
-        "n_mels": voice.mel_config.n_mels,
-        "lookahead": voice.lookahead,
-    }
-    listening = asyncio.create_task(_listen(websocket, utterance, mel_config, limits))
-    speaking = asyncio.create_task(_speak(websocket, utterance, hello, limits))
-    try:
-        done, _ = await asyncio.wait({listening, speaking}, timeout=limits.session, return_when=asyncio.FIRST_COMPLETED)
-        await _stop(listening, speaking)
-        if not done:
-            raise _End(_TOO_SLOW, f"the stream took longer than {limits.session:g} s")
-        first = speaking if speaking in done else listening  # listening never ends well, and speaking ends last
-        first.result()
-        await websocket.close(_DONE)
-    except WebSocketDisconnect:
-        pass
-    except _End as end:
-        await _close(websocket, end.code, str(end))
-    except (VocoderError, Refused) as error:
-        await _close(websocket, _UNSUITABLE, str(error))
-    except Exception:
-        log.exception("a stream failed")
-        await _close(websocket, _DEFECT, "the synthesis failed; the server's log says more")
-    finally:
-        await _stop(listening, speaking)
+
+    def __init__(
+        self, websocket: WebSocket, utterance: Utterance, mel_config: MelConfig, given_f0: bool, limits: Limits
+    ) -> None:
+        self._websocket = websocket
+        self._utterance = utterance
+        self._mel_config = mel_config
+        self._given_f0 = given_f0
+        self._limits = limits
+
+    async def run(self) -> None:
+        """Serve the client from the handshake to the close."""
+        await self._websocket.accept()
+        receiving = asyncio.create_task(self._receive_frames())
+        sending = asyncio.create_task(self._send_audio())
+        try:
+            timeout = self._limits.session_timeout
+            done, _ = await asyncio.wait({receiving, sending}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            await _cancel(receiving, sending)
+            if not done:
+                raise _Close(_POLICY_VIOLATION, f"the stream took longer than {timeout:g} s")
+            # Receiving ends only with an exception; when both have ended, sending is what counts.
+            (sending if sending in done else receiving).result()
+            await self._websocket.close(_NORMAL)
+        except WebSocketDisconnect:
+            pass
+        except _Close as close:
+            await self._close(close.code, str(close))
+        except VocoderError as error:
+            await self._close(_INVALID_DATA, str(error))
+        except Exception:
+            log.exception("a stream failed")
+            await self._close(_INTERNAL_ERROR, "the synthesis failed because of a defect of the server, see its log")
+        finally:
+            await _cancel(receiving, sending)
+
+    async def _receive_frames(self) -> None:
+        """Receive frames until the client says that they end, then wait for its disconnect."""
+        limits, frames, ended = self._limits, 0, False
+        while True:
+            try:
+                message = await asyncio.wait_for(self._websocket.receive(), None if ended else limits.timeout)
+            except asyncio.TimeoutError:
+                raise _Close(_POLICY_VIOLATION, f"no frames came for {limits.timeout:g} s") from None
+            if message["type"] == "websocket.disconnect":
+                raise WebSocketDisconnect(message.get("code", 1006))
+            if ended:
+                raise _Close(_INVALID_DATA, "a message came after 'end'; another utterance needs another stream")
+            text, data = message.get("text"), message.get("bytes") or b""
+            if text == "end":
+                if not frames:
+                    raise _Close(_INVALID_DATA, "the stream ended before its first frame")
+                ended = True
+                self._utterance.finish()
+                continue
+            values = self._decode(text, data)
+            if not len(values):
+                continue
+            frames += len(values)
+            if self._utterance.model.seconds(frames) > limits.max_seconds:
+                raise _Close(_TOO_BIG, f"the stream is longer than {limits.max_seconds:g} s")
+            self._push(values)
+            await self._utterance.wait_for_room()
+
+    def _decode(self, text: str | None, data: bytes) -> np.ndarray:
+        """The frames of a message, (frames, values)."""
+        count = self._utterance.model.mel_config.n_mels + self._given_f0
+        if text is not None or len(data) % (4 * count):
+            got = f"{len(data)} bytes" if text is None else f"the text {text[:40]!r}"
+            raise _Close(
+                _INVALID_DATA,
+                f"expected whole frames of {count} float32 each, {4 * count} bytes, or the text 'end'; got {got}",
+            )
+        return np.frombuffer(data, "<f4").reshape(-1, count)
+
+    def _push(self, values: np.ndarray) -> None:
+        """Raises VocoderError for values that do not fit the model."""
+        target = self._utterance.model.mel_config
+        mel = prepare_mel(values[:, : target.n_mels].T, target, self._mel_config).values
+        f0 = prepare_f0(values[:, -1], 1, len(values), target)[0, 0] if self._given_f0 else None
+        self._utterance.push(mel, f0)
+
+    async def _send_audio(self) -> None:
+        vocoder, timeout = self._utterance.model.vocoder, self._limits.timeout
+        hello = {
+            "sample_rate": vocoder.mel_config.sample_rate,
+            "n_mels": vocoder.mel_config.n_mels,
+            # An estimate of F0 needs more frames.
+            "lookahead": vocoder.receptive_field if self._given_f0 else vocoder.lookahead,
+        }
+        try:
+            await asyncio.wait_for(self._websocket.send_json(hello), timeout)
+            async for audio in self._utterance.audio():
+                await asyncio.wait_for(self._websocket.send_bytes(to_pcm(audio).tobytes()), timeout)
+        except asyncio.TimeoutError:
+            raise _Close(_POLICY_VIOLATION, f"the client took no audio for {timeout:g} s") from None
+
+    async def _close(self, code: int, detail: str) -> None:
+        """Tell a client that may have gone, or no longer reads, why the stream is closed."""
+
+        async def send() -> None:
+            await self._websocket.send_json({"detail": detail})
+            await self._websocket.close(code)
+
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError, asyncio.TimeoutError):
+            await asyncio.wait_for(send(), 5)
 
 
-async def _stop(*tasks: asyncio.Task[None]) -> None:
+async def _cancel(*tasks: asyncio.Task[None]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _listen(websocket: WebSocket, utterance: Utterance, mel_config: MelConfig | None, limits: Limits) -> None:
-    """Frames until the client says that they end, then only whether it is still there."""
-    voice = utterance.voice
-    n_mels, frames, over = voice.mel_config.n_mels, 0, False
-    while True:
-        try:
-            message = await asyncio.wait_for(websocket.receive(), None if over else limits.patience)
-        except asyncio.TimeoutError:
-            raise _End(_TOO_SLOW, f"no frames came for {limits.patience:g} s") from None
-        if message["type"] == "websocket.disconnect":
-            raise WebSocketDisconnect(message.get("code", 1006))
-        text, data = message.get("text"), message.get("bytes") or b""
-        if over:
-            raise _End(_UNSUITABLE, "the frames were over, with the message 'end'; another utterance is another stream")
-        if text == "end":
-            over = True
-            utterance.end()
-            continue
-        if text is not None or len(data) % (4 * n_mels):
-            raise _End(
-                _UNSUITABLE,
-                f"expected whole frames of {n_mels} float32 each, {4 * n_mels} bytes, or the text 'end'; "
-                f"got {f'{len(data)} bytes' if text is None else f'the text {text[:40]!r}'}",
-            )
-        if not data:
-            continue
-        mel = np.frombuffer(data, "<f4").reshape(-1, n_mels).T
-        frames += mel.shape[1]
-        if voice.seconds(frames) > limits.seconds:
-            raise _End(_TOO_MUCH, f"the stream is longer than {limits.seconds:g} s")
-        utterance.feed(convert(mel, mel_config, voice))
-        await utterance.caught_up()
-
-
-async def _speak(websocket: WebSocket, utterance: Utterance, hello: dict[str, int | None], limits: Limits) -> None:
-    try:
-        await asyncio.wait_for(websocket.send_json(hello), limits.patience)
-        async for audio in utterance.audio():
-            await asyncio.wait_for(websocket.send_bytes(to_pcm(audio).tobytes()), limits.patience)
-    except asyncio.TimeoutError:
-        raise _End(_TOO_SLOW, f"the client took nothing for {limits.patience:g} s") from None
-
-
-async def _close(websocket: WebSocket, code: int, sentence: str) -> None:
-    """Say why, to a client that may have gone or stopped to listen."""
-
-    async def say() -> None:
-        await websocket.send_json({"detail": sentence})
-        await websocket.close(code)
-
-    with contextlib.suppress(WebSocketDisconnect, RuntimeError, asyncio.TimeoutError):
-        await asyncio.wait_for(say(), 5)

@@ -207,7 +207,7 @@ def test_the_range_of_pitch(tmp_path: Path, capsys: pytest.CaptureFixture, monke
 
 def test_serving_runs(capsys: pytest.CaptureFixture) -> None:
     from tests.support.server import serving as in_a_thread
-    from tests.support.server import small_voice
+    from tests.support.server import small_model
 
     arguments = ["--clients", "2", "--audio", "0.2", "--seconds", "0.2", "--rounds", "1", "--batch", "2"]
     assert serving.main(arguments) == 0
@@ -218,7 +218,7 @@ def test_serving_runs(capsys: pytest.CaptureFixture) -> None:
     assert set(rows) == {"library in a loop", "server, batch 2"}
     assert int(rows["server, batch 2"][0]) >= 2
     assert rows["server, batch 2"][-1] == "0"
-    with in_a_thread(small_voice()) as client:
+    with in_a_thread(small_model()) as client:
         buffer = io.BytesIO()
         np.save(buffer, models.mel(12)[0].numpy())
         found = serving.memory(client.port, buffer.getvalue(), 120, steps=2)

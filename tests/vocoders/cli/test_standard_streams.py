@@ -12,14 +12,13 @@ import pytest
 import soundfile
 
 from tests.support import models
-from tests.support.commands import refused
+from tests.support.commands import VOCODE, refused
 from vocoders import load
 from vocoders.checkpoint import Checkpoint, save_checkpoint
 from vocoders.cli.vocode import vocode
 from vocoders.generators.hnmask import HNMask
 from vocoders.io.mels import encode_mel
 
-COMMAND = [sys.executable, "-c", "import sys; from vocoders.cli import vocode; sys.exit(vocode())"]
 RAW = ["-", "-o", "-", "--raw-mel", "--format", "raw", "-m", "model.safetensors"]
 LONG = 3 * HNMask.chunk_frames + 40
 # The mel config of the small models, by its differences from a named one.
@@ -50,7 +49,7 @@ def samples(raw: bytes) -> np.ndarray:
 def test_raw_audio_leaves_while_raw_frames_arrive(work: Path) -> None:
     mel = models.mel(400)[0].numpy()
     data, pause = frames_of(mel), 200 * 80 + 7  # a pipe may pause within a frame
-    with subprocess.Popen([*COMMAND, *RAW, "-q"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen([*VOCODE, *RAW, "-q"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         process.stdin.write(data[:pause])
         process.stdin.flush()
         first = process.stdout.read(2 * 150 * 32)  # there before the rest of the frames is
@@ -70,7 +69,7 @@ def test_raw_frames_become_a_file(work: Path, run) -> None:
     np.testing.assert_allclose(soundfile.read("out.wav")[0], load("model.safetensors")(mel), atol=1e-4)
 
 
-def test_raw_frames_of_another_convention(work: Path, run) -> None:
+def test_raw_frames_of_another_mel_config(work: Path, run) -> None:
     mel = models.mel(150)[0].numpy().clip(np.log(1e-5))
     decimal = frames_of(mel / np.log(10))
     _, plain, err = run(frames_of(mel), *RAW)
@@ -174,7 +173,7 @@ def test_peaks_of_a_long_mel_are_noted(work: Path, capsys: pytest.CaptureFixture
 def test_a_full_disk_is_a_sentence(work: Path) -> None:
     np.save("long.npy", models.mel(LONG)[0].numpy())
     code = (
-        "import resource\nfrom vocoders.cli import vocode\n"
+        "import resource\nfrom vocoders.cli.vocode import vocode\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
         "for ending in ('wav', 'flac', 'raw'):\n"
         "    assert vocode(['long.npy', '-o', f'out.{ending}', '-m', 'model.safetensors', '-q']) == 2\n"
@@ -210,7 +209,7 @@ def test_memory_does_not_grow_with_the_mel(work: Path) -> None:
     for frames in (2_000, 150_000):
         np.save(f"{frames}.npy", np.tile(models.mel(1000)[0].numpy(), frames // 1000))
     code = (
-        "import re\nfrom vocoders.cli import vocode\n"
+        "import re\nfrom vocoders.cli.vocode import vocode\n"
         "for frames in (2_000, 150_000):\n"
         "    assert vocode([f'{frames}.npy', '-o', 'out.wav', '-q', '-m', 'small.safetensors']) == 0\n"
         "    print(re.search(r'VmHWM:\\s*(\\d+)', open('/proc/self/status').read())[1])\n"

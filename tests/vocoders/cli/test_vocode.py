@@ -1,4 +1,4 @@
-"""The commands, run as a user runs them: in the process where that is enough, in one of their own where not."""
+"""``vocode``, run as a user runs it: in this process where that is enough, else in one of its own."""
 
 import io
 import json
@@ -12,16 +12,14 @@ import pytest
 import soundfile
 
 from tests.support import models, signals
-from tests.support.commands import HELLO, files, refused
-from vocoders.checkpoint import Checkpoint, save_checkpoint
+from tests.support.commands import HELLO, VOCODE, files, refused
+from tests.support.exported import Exported
 from vocoders.cli.vocode import vocode
-from vocoders.cli.vocoders import vocoders as vocoders_command
 from vocoders.io.mels import encode_mel
 
 
 def run(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess:
-    command = [sys.executable, "-c", "import sys; from vocoders.cli import vocode; sys.exit(vocode())", *arguments]
-    return subprocess.run(command, input=stdin, capture_output=True, timeout=120)
+    return subprocess.run([*VOCODE, *arguments], input=stdin, capture_output=True, timeout=120)
 
 
 def test_mel_to_audio(work: Path, capsys: pytest.CaptureFixture) -> None:
@@ -30,7 +28,7 @@ def test_mel_to_audio(work: Path, capsys: pytest.CaptureFixture) -> None:
     assert (len(audio), rate) == (12 * 32, 8000)
     assert soundfile.info("out.wav").subtype == "PCM_16"
     noted = capsys.readouterr().err
-    assert "mel12.npy carries no mel config; taken as the model's, custom (20 mels, 8000 Hz)" in noted
+    assert "mel12.npy carries no mel config; taken as the model's, custom (20 bands, 8000 Hz)" in noted
     assert "wrote out.wav: 0.05 s at 8000 Hz" in noted
     assert vocode(["mel12.npy", "-o", "out.flac", "-m", "model.safetensors", "-q"]) == 0
     np.testing.assert_array_equal(soundfile.read("out.flac")[0], audio)
@@ -63,7 +61,14 @@ def test_seed_and_f0(work: Path) -> None:
     with pytest.raises(SystemExit) as stopped:
         audio("--seed", "99999999999999999999999")
     assert stopped.value.code == 2
-    assert not np.array_equal(audio("--f0", "f0.npy"), plain)
+    given = audio("--f0", "f0.npy")
+    assert not np.array_equal(given, plain)
+    np.savez("mel40.npz", mel=np.load("mel40.npy"), f0=np.load("f0.npy"))
+    assert vocode(["mel40.npz", "-o", "out.wav", "-m", "model.safetensors", "-q"]) == 0
+    np.testing.assert_array_equal(soundfile.read("out.wav")[0], given)
+    np.save("other.npy", np.full(40, 100.0))
+    assert vocode(["mel40.npz", "-o", "out.wav", "-m", "model.safetensors", "-q", "--f0", "other.npy"]) == 0
+    np.testing.assert_array_equal(soundfile.read("out.wav")[0], audio("--f0", "other.npy"))
 
 
 def test_analysis_and_copy_synthesis(work: Path, capsys: pytest.CaptureFixture) -> None:
@@ -91,7 +96,7 @@ def test_other_rates_and_stereo_are_said(work: Path, capsys: pytest.CaptureFixtu
     np.testing.assert_allclose(np.load("mel.npy"), np.load("mono.npy"), atol=0.02)
 
 
-def test_conventions(work: Path, capsys: pytest.CaptureFixture) -> None:
+def test_mel_configs(work: Path, capsys: pytest.CaptureFixture) -> None:
     assert vocode(["voice.wav", "-o", "tacotron.npz", "-m", "model.safetensors", "--mel-config", "tacotron2-22k"]) == 0
     assert json.loads(str(np.load("tacotron.npz")["mel_spec"]))["padding"] == "center"
     capsys.readouterr()
@@ -113,7 +118,7 @@ def test_a_mel_in_another_logarithm_is_converted(work: Path) -> None:
     np.testing.assert_allclose(soundfile.read("a.wav")[0], soundfile.read("b.wav")[0], atol=1e-3)
 
 
-def test_suspicious_values_are_noted(work: Path, capsys: pytest.CaptureFixture) -> None:
+def test_unusual_values_are_noted(work: Path, capsys: pytest.CaptureFixture) -> None:
     hello = np.load(HELLO)["mel"]
     np.save("linear.npy", np.exp(hello))
     np.save("decimal.npy", hello / np.log(10))
@@ -123,7 +128,7 @@ def test_suspicious_values_are_noted(work: Path, capsys: pytest.CaptureFixture) 
     assert "it looks like log10" in capsys.readouterr().err
     assert vocode([str(HELLO), "-o", "out.wav"]) == 0
     assert "looks like" not in capsys.readouterr().err
-    soundfile.write("noise.wav", signals.noise(22050), 22050)  # what we analyse ourselves is beyond diagnose
+    soundfile.write("noise.wav", signals.noise(22050), 22050)  # what we analyse ourselves is not diagnosed
     assert vocode(["noise.wav", "-o", "noise.npz"]) == 0
     assert vocode(["noise.wav", "-o", "out.wav"]) == 0
     assert vocode(["noise.npz", "-o", "out.wav"]) == 0
@@ -141,7 +146,7 @@ def test_a_batch_into_a_folder(work: Path, capsys: pytest.CaptureFixture) -> Non
     (work / "out" / "a.wav").unlink()
     stamp = (work / "out" / "deep" / "b.wav").stat().st_mtime_ns
     capsys.readouterr()
-    assert vocode(["in", "-o", "out", "-m", "model.safetensors"]) == 0  # goes on where it was
+    assert vocode(["in", "-o", "out", "-m", "model.safetensors"]) == 0  # resumes
     assert "1 of 2 outputs are there already" in capsys.readouterr().err
     assert (work / "out" / "deep" / "b.wav").stat().st_mtime_ns == stamp
     assert vocode(["in", "-o", "out", "-m", "model.safetensors", "--overwrite"]) == 0
@@ -196,7 +201,7 @@ def test_a_folder_may_be_input_and_output(work: Path) -> None:
     assert vocode(["mels", "-o", "mels", "-m", "model.safetensors", "-q"]) == 0
     assert files(work / "mels") == {"a.npy", "a.wav"}
     np.save("mels/b.npy", models.mel(3)[0].numpy())
-    assert vocode(["mels", "-o", "mels", "-m", "model.safetensors", "-q"]) == 0  # goes on where it was
+    assert vocode(["mels", "-o", "mels", "-m", "model.safetensors", "-q"]) == 0  # resumes
     assert files(work / "mels") == {"a.npy", "a.wav", "b.npy", "b.wav"}
 
 
@@ -209,25 +214,13 @@ def test_links_are_followed_and_pipes_written_to(work: Path) -> None:
     assert vocode(["mel12.npy", "-o", "x" * 240 + ".wav", "-m", "model.safetensors"]) == 0
 
 
-def test_every_format_takes_long_audio() -> None:
-    from vocoders.io.audio import AUDIO_SUFFIXES, encode_audio, read_audio
-
-    audio = np.tile(signals.voice(22050, 1.0), 150).astype(np.float32)
-    for ending in AUDIO_SUFFIXES:
-        sound = read_audio(encode_audio(audio, 22050, ending[1:]), ending)
-        assert sound.sample_rate == 22050
-        assert abs(len(sound.audio) - len(audio)) < 3000  # lossy coders pad
-        assert np.abs(sound.audio[: 22050 * 149]).max() == pytest.approx(0.3, abs=0.1)
-
-
 def test_a_terminal_gets_a_progress_bar_and_a_pipe_does_not(work: Path) -> None:
     import fcntl
     import pty
     import struct
     import termios
 
-    code = "import sys; from vocoders.cli import vocode; sys.exit(vocode())"
-    command = [sys.executable, "-c", code, "mel1.npy", "mel12.npy", "-o", "out/", "-m", "model.safetensors"]
+    command = [*VOCODE, "mel1.npy", "mel12.npy", "-o", "out/", "-m", "model.safetensors"]
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     assert subprocess.run(command, stderr=theirs, timeout=120).returncode == 0
@@ -260,7 +253,7 @@ def test_memory_for_a_minute_of_mel(work: Path) -> None:
     hello = np.load(HELLO)["mel"]
     np.save("minute.npy", np.tile(hello, 12)[:, : 60 * 22050 // 256])
     code = (
-        "import re; from vocoders.cli import vocode; assert vocode(['minute.npy', '-o', 'out.wav', '-q']) == 0; "
+        "import re; from vocoders.cli.vocode import vocode; assert vocode(['minute.npy', '-o', 'out.wav', '-q']) == 0; "
         "print(re.search(r'VmHWM:\\s*(\\d+)', open('/proc/self/status').read())[1])"
     )  # not ru_maxrss, which a process takes over from its parent
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
@@ -269,10 +262,9 @@ def test_memory_for_a_minute_of_mel(work: Path) -> None:
 
 
 def test_a_reader_that_goes_away_is_no_traceback(work: Path) -> None:
-    code = "import sys; from vocoders.cli import vocode; sys.exit(vocode())"
     np.save("long.npy", models.mel(9000)[0].numpy())
     with subprocess.Popen(
-        [sys.executable, "-c", code, "long.npy", "-o", "-", "-m", "model.safetensors"],
+        [*VOCODE, "long.npy", "-o", "-", "-m", "model.safetensors"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:
@@ -281,18 +273,39 @@ def test_a_reader_that_goes_away_is_no_traceback(work: Path) -> None:
     assert process.returncode == 1
 
 
-def test_info(work: Path, capsys: pytest.CaptureFixture) -> None:
-    assert vocoders_command(["info"]) == 0
-    text = capsys.readouterr().out
-    assert "hnmask" in text
-    assert "hifigan-22k" in text
-    assert vocoders_command(["info", "model.safetensors", "--json"]) == 0
-    facts = json.loads(capsys.readouterr().out)
-    assert facts["generator"] == "hnmask"
-    assert facts["mel_config"]["hop_length"] == 32
-    assert facts["training"] == {"data": "none"}
-    save_checkpoint(Checkpoint(models.MEL_CONFIG, f0_estimator=models.f0_estimator()), work / "pitch.safetensors")
-    assert vocoders_command(["info", "pitch.safetensors"]) == 0
-    assert "F0 estimator parameters" in capsys.readouterr().out
-    assert vocoders_command(["info", "nobody"]) == 2
-    assert "unknown model" in capsys.readouterr().err
+def test_threads(work: Path) -> None:
+    code = (
+        "from vocoders.cli.vocode import vocode\n"
+        "arguments = ['mel12.npy', '-o', 'out.wav', '-m', 'model.safetensors', '-q', '--threads']\n"
+        "for threads in (1, 3, 2):\n"  # the first before torch is imported
+        "    assert vocode([*arguments, str(threads)]) == 0\n"
+        "    import torch\n"
+        "    assert torch.get_num_threads() == threads\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    for bad in ("0", "-1", "x"):
+        with pytest.raises(SystemExit) as stopped:
+            vocode(["mel12.npy", "-o", "out.wav", "--threads", bad])
+        assert stopped.value.code == 2
+
+
+def test_threads_of_an_exported_model(work: Path, exported: Exported) -> None:
+    code = (
+        "import os, sys\nfrom vocoders.cli.vocode import vocode\n"
+        "before = len(os.listdir('/proc/self/task'))\n"
+        "from vocoders.cli import execution\nload = execution.load\n"
+        "def counted(*arguments):\n"
+        "    voc = load(*arguments)\n"
+        "    print(len(os.listdir('/proc/self/task')) - before)\n"
+        "    return voc\n"
+        "execution.load = counted\n"
+        "assert vocode(sys.argv[1:]) == 0\n"
+    )
+    more = []
+    for threads in ("1", "4"):
+        arguments = ["mel12.npy", "-o", "out.wav", "-m", exported("hifigan").name, "-q", "--threads", threads]
+        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        more.append(int(done.stdout))
+    assert more[1] - more[0] == 3  # the main thread computes as well

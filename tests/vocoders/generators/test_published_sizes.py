@@ -1,4 +1,4 @@
-"""Sizes and configurations of HiFi-GAN, iSTFTNet and Parallel WaveGAN; their parity stands in test_importers.py."""
+"""Sizes and configurations of HiFi-GAN, iSTFTNet and Parallel WaveGAN; their parity stands in test_parity.py."""
 
 import pytest
 import torch

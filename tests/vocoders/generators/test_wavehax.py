@@ -1,4 +1,4 @@
-"""Wavehax: statistics, and the published sizes; its parity stands in test_importers.py."""
+"""Wavehax: statistics, and the published sizes; its parity stands in test_parity.py."""
 
 import pytest
 import torch

@@ -1,10 +1,4 @@
-"""Importers, and through them parity of all published generators with their public implementations.
-
-data/published_golden.npz was made by running jik876/hifi-gan, rishikksh20/iSTFTNet-pytorch, kan-bayashi/ParallelWaveGAN
-(its own generator and its HiFi-GAN), chomeyama/wavehax and transformers' SpeechT5HifiGan at tiny sizes with random
-weights: configuration and state_dict as they are there, input and output. Random numbers inside were replaced by those
-stored, the initial phase of Wavehax by zero.
-"""
+"""Importers: what they read, what they refuse, and the memory they take. Their parity stands in test_parity.py."""
 
 import json
 import os
@@ -17,71 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support import DATA
+from tests.support.published import PARTS, write
 from vocoders import VocoderError, load
 from vocoders.cli.vocoders import vocoders as vocoders_command
-from vocoders.generators.wavehax import wavehax_prior
-from vocoders.importers import import_checkpoint
-
-GOLDEN = DATA / "published_golden.npz"
-WAVEHAX_MEL = "hifigan-22k:sample_rate=2400,n_fft=96,hop_length=24,win_length=96,n_mels=8,fmax=1200"
-SPEECHT5_MEL = "hifigan-22k:sample_rate=8000,n_fft=256,hop_length=24,win_length=256,n_mels=10,fmax=4000"
-PARTS = {  # part of the file: family, where the weights lie in the checkpoint, --mel-config
-    "hifi-gan-1": ("hifi-gan", ("generator",), None),
-    "hifi-gan-2": ("hifi-gan", ("generator",), None),
-    "istftnet": ("istftnet", ("generator",), None),
-    "parallel-wavegan-3": ("parallel-wavegan", ("model", "generator"), None),
-    "parallel-wavegan-5": ("parallel-wavegan", ("model", "generator"), None),
-    "parallel-wavegan-hifigan-1": ("parallel-wavegan", ("model", "generator"), None),
-    "parallel-wavegan-hifigan-2": ("parallel-wavegan", ("model", "generator"), None),
-    "wavehax-0": ("wavehax", ("model", "generator"), WAVEHAX_MEL),
-    "wavehax-1": ("wavehax", ("model", "generator"), WAVEHAX_MEL),
-    "multi-stream-wavehax": ("wavehax", ("model", "generator"), WAVEHAX_MEL),
-    "speecht5-hifigan": ("speecht5-hifigan", (), SPEECHT5_MEL),
-}
-every_part = pytest.mark.parametrize("part", PARTS)
-
-
-def golden(part: str) -> dict[str, np.ndarray]:
-    with np.load(GOLDEN) as stored:
-        return {key.removeprefix(f"{part}/"): stored[key] for key in stored.files if key.startswith(f"{part}/")}
-
-
-def write(folder: Path, part: str, new_style: bool = False, drop: str = "", extra: str = "") -> dict:
-    """A checkpoint as the public implementation writes it; returns the arguments of import_checkpoint."""
-    arrays = golden(part)
-    family, place, mel_config = PARTS[part]
-    weights = {k.removeprefix("weights/"): torch.from_numpy(v) for k, v in arrays.items() if k.startswith("weights/")}
-    if new_style:
-        styles = (("weight_g", "parametrizations.weight.original0"), ("weight_v", "parametrizations.weight.original1"))
-        for old, new in styles:
-            weights = {k.removesuffix(old) + new if k.endswith(old) else k: v for k, v in weights.items()}
-    weights = {k: v for k, v in weights.items() if k != drop} | ({extra: torch.zeros(1)} if extra else {})
-    content: dict = weights
-    for key in reversed(place):
-        content = {key: content, "steps": 7}
-    torch.save(content, folder / "checkpoint.pkl")
-    (folder / "config.yml").write_text(str(arrays["config"]))  # JSON is YAML
-    arguments: dict = {"family": family, "checkpoint": folder / "checkpoint.pkl", "mel_config": mel_config}
-    if "stats" in arrays:
-        np.save(folder / "stats.npy", arrays["stats"])
-        arguments["stats"] = folder / "stats.npy"
-    return arguments
-
-
-@every_part
-@pytest.mark.parametrize("new_style", [False, True])
-def test_parity_with_the_public_implementation(part: str, new_style: bool, tmp_path: Path) -> None:
-    """The whole length, both ends included, to 1e-4 of the output's standard deviation."""
-    model = import_checkpoint(**write(tmp_path, part, new_style)).generator
-    arrays = {key: torch.from_numpy(value) for key, value in golden(part).items() if value.dtype == np.float32}
-    with torch.no_grad():
-        audio = model(arrays["mel"], f0=arrays.get("f0"), noise=arrays.get("noise"))
-    assert audio.shape == arrays["audio"].shape
-    assert float((audio - arrays["audio"]).abs().max() / arrays["audio"].std()) < 1e-4
-    if "prior" in arrays:
-        prior = wavehax_prior(arrays["f0"], arrays["noise"], None, model.mel_config)
-        assert float((prior - arrays["prior"]).abs().max() / arrays["prior"].std()) < 1e-4
+from vocoders.dsp.mel import MEL_CONFIGS
+from vocoders.generators.hifigan import HiFiGAN
+from vocoders.importers import IMPORTERS, import_checkpoint
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -102,9 +37,6 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
 
 def test_memory_for_a_checkpoint_of_55_mb(tmp_path: Path) -> None:
     """HiFi-GAN V1 in the official layout: no more than twice the file's size."""
-    from vocoders.dsp.mel import MEL_CONFIGS
-    from vocoders.generators.hifigan import HiFiGAN
-
     weights = {}
     for key, value in HiFiGAN(HiFiGAN.configs["v1"], MEL_CONFIGS["hifigan-22k"]).state_dict().items():
         flat = re.sub(
@@ -183,7 +115,7 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
     (tmp_path / "stats.joblib").write_bytes(b"\x80")
     refused("a joblib file is a pickle and is never loaded", stats=tmp_path / "stats.joblib")
     np.save(tmp_path / "short.npy", np.zeros((2, 79)))
-    refused("must hold mean and scale of 80 mels", stats=tmp_path / "short.npy")
+    refused("must hold mean and scale of 80 bands", stats=tmp_path / "short.npy")
     (tmp_path / "config.yml").write_text(json.dumps(config | {"upsample_initial_channel": 32}))
     refused(r"has the shape \(16, 80, 7\) instead of \(32, 80, 7\)")
     (tmp_path / "config.yml").write_text(json.dumps(config | {"upsample_kernel_sizes": [7, 7, 4]}))
@@ -200,7 +132,36 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
     refused("checkpoint.pkl")
 
 
-def test_a_convention_that_nothing_tells_must_be_given(tmp_path: Path) -> None:
+def test_a_mel_config_that_the_configuration_does_not_state_must_be_given(tmp_path: Path) -> None:
     arguments = write(tmp_path, "wavehax-0")
     with pytest.raises(VocoderError, match=r"does not say which mels .*; give --mel-config"):
         import_checkpoint(**arguments | {"mel_config": None})
+
+
+def test_every_family_is_shown_in_the_help_and_covered_by_parity(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        vocoders_command(["import", "--help"])
+    assert stopped.value.code == 0
+    helped = " ".join(capsys.readouterr().out.split())
+    assert vocoders_command(["list"]) == 0
+    listed = " ".join(capsys.readouterr().out.split())
+    for name, importer in IMPORTERS.items():
+        assert importer.name == name
+        assert "\n" not in importer.description
+        for text in (helped, listed):
+            assert f"{name} {importer.description}" in text
+    assert {part[0] for part in PARTS.values()} == set(IMPORTERS)
+
+
+def test_a_checkpoint_of_another_layout(tmp_path: Path) -> None:
+    arguments = write(tmp_path, "hifi-gan-1")
+    for content in ([1, 2], {"generator": [1]}, {"generator": {"conv_pre.weight": 3}}):
+        torch.save(content, arguments["checkpoint"])
+        with pytest.raises(VocoderError, match=r"checkpoint\.pkl"):
+            import_checkpoint(**arguments)
+    config = json.loads((tmp_path / "config.yml").read_text())
+    for key, value in (("fmin", "low"), ("upsample_rates", 8), ("upsample_rates", [8, 8, 8, 8, 8])):
+        (tmp_path / "config.yml").write_text(json.dumps(config | {key: value}))
+        with pytest.raises(VocoderError) as caught:
+            import_checkpoint(**arguments)
+        assert "\n" not in str(caught.value)

@@ -1,6 +1,6 @@
 """Requests that nobody would send: whatever comes, the server answers, and never with 500.
 
-``pytest tests/vocoders/test_server_fuzz.py --fuzz 6000`` sends so many.
+``pytest tests/vocoders/server/test_fuzz.py --fuzz 6000`` sends so many.
 """
 
 import collections
@@ -21,10 +21,10 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from tests.support import models, signals
-from tests.support.server import eventually, npy, serving, small_voice
+from tests.support.server import eventually, npy, serving, small_model
 from vocoders.io.mels import encode_mel
 
-LIMITS = {"body": 2**18, "seconds": 5.0, "patience": 20.0}
+LIMITS = {"max_body": 2**18, "max_seconds": 5.0, "timeout": 20.0}
 ALLOWED = {101, 200, 400, 404, 405, 409, 413, 422}
 
 
@@ -38,9 +38,9 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 @pytest.fixture(scope="module")
 def client() -> httpx.Client:
-    with serving(small_voice(), small_voice("wavehax", framewise_norm=False), limits=LIMITS) as client:
+    with serving(small_model(), small_model("wavehax", framewise_norm=False), limits=LIMITS) as client:
         yield client
-        eventually(lambda: len(client.scheduler) == 0)
+        eventually(lambda: client.scheduler.active_requests == 0)
         statuses: collections.Counter[str] = collections.Counter()
         for sample in client.app.state.server.metrics.requests.collect()[0].samples:
             if sample.name.endswith("_total"):
@@ -86,8 +86,10 @@ def seeds() -> list[bytes]:
     mel = models.mel(9)[0].numpy()
     sound, packed = io.BytesIO(), io.BytesIO()
     soundfile.write(sound, signals.voice(8000, 0.1), 8000, format="FLAC")
-    np.savez_compressed(packed, mel=mel)
-    text = json.dumps({"mel": mel.round(2).tolist(), "mel_config": models.MEL_CONFIG.model_dump()}).encode()
+    f0 = models.f0(9).numpy().ravel()
+    np.savez_compressed(packed, mel=mel, f0=f0)
+    fields = {"mel": mel.round(2).tolist(), "f0": f0.round().tolist(), "mel_config": models.MEL_CONFIG.model_dump()}
+    text = json.dumps(fields).encode()
     return [npy(mel), encode_mel(mel, models.MEL_CONFIG, "npz"), packed.getvalue(), text, sound.getvalue()]
 
 
@@ -135,7 +137,8 @@ STRANGE = {
     "format": st.sampled_from(["ogg", "", "WAV"]),
     "stream": st.sampled_from(["1", "x", ""]),
     "seed": st.one_of(st.integers(-1, 0), st.integers(2**63 - 2, 2**63 + 2), st.text(max_size=5)),
-    "voice": st.sampled_from(["hnmask", "wavehax", "", "/etc/passwd", "\x00", "é" * 300]),
+    "model": st.sampled_from(["hnmask", "wavehax", "", "/etc/passwd", "\x00", "é" * 300]),
+    "f0": st.sampled_from(["true", "x"]),
     "mel_config": st.one_of(st.sampled_from(SPECS), st.text(max_size=30)),
 }
 QUERIES = st.one_of(st.fixed_dictionaries({}, optional=USUAL), st.fixed_dictionaries({}, optional=STRANGE))

@@ -10,7 +10,7 @@ import soundfile
 
 from tests.support import ROOT, models, signals
 from tests.support.browser import browsing, chromium
-from tests.support.server import serving, small_voice
+from tests.support.server import serving, small_model
 
 PAGE = (ROOT / "vocoders" / "server" / "page.html").read_text()
 
@@ -32,7 +32,7 @@ LAST_BLOB = "blob.arrayBuffer().then(b => btoa(String.fromCharCode(...new Uint8A
 
 def test_it_brings_all_it_needs() -> None:
     assert not re.findall(r"https?:|//[\w.]+/|@import|url\(", PAGE)
-    assert set(re.findall(r'(?:href|src)="([^"]*)"', PAGE)) == {"openapi.json", "voices", "mel-mel_config", "metrics"}
+    assert set(re.findall(r'(?:href|src)="([^"]*)"', PAGE)) == {"openapi.json", "models", "mel-config", "metrics"}
     assert "innerHTML" not in PAGE  # file names are text
 
 
@@ -43,45 +43,45 @@ def test_a_mel_and_a_sound_file_are_dropped(tmp_path: Path) -> None:
     np.save(tmp_path / "<b>low.npy", mel)
     soundfile.write(tmp_path / "voice.flac", signals.voice(8000, 1.0), 8000)
     (tmp_path / "wrong.npy").write_bytes(b"none")
-    with serving(small_voice()) as server, browsing(tmp_path / "profile") as tab:
+    with serving(small_model()) as server, browsing(tmp_path / "profile") as tab:
         address = f"http://127.0.0.1:{server.port}/"
         tab.call("Page.addScriptToEvaluateOnNewDocument", source=KEEP_BLOBS)
         tab.call("Page.navigate", url=address)
-        tab.wait_for("document.querySelector('#voice option')?.value === 'hnmask'")
+        tab.wait_for("document.querySelector('#model option')?.value === 'hnmask'")
 
         tab.drop("#drop", tmp_path / "<b>low.npy")
         tab.wait_for("document.body.dataset.done === '1' && document.querySelector('#player').duration > 0")
         assert tab.evaluate("document.querySelector('#player').duration") == pytest.approx(50 * 32 / 8000, abs=0.01)
-        given, made = (tab.evaluate(f"({ROWS})('{name}')") for name in ("given", "made"))
-        assert given["width"] == made["width"] == 50
-        assert len(given["rows"]) == len(made["rows"]) == 20
-        assert min(given["rows"][:4]) > max(given["rows"][4:]) + 20
-        assert np.ptp(made["rows"]) > 5
-        assert "<b>low.npy, 20 mels" in tab.evaluate("document.querySelector('#given figcaption').innerText")
+        source, result = (tab.evaluate(f"({ROWS})('{name}')") for name in ("input", "output"))
+        assert source["width"] == result["width"] == 50
+        assert len(source["rows"]) == len(result["rows"]) == 20
+        assert min(source["rows"][:4]) > max(source["rows"][4:]) + 20
+        assert np.ptp(result["rows"]) > 5
+        assert "<b>low.npy, 20 bands" in tab.evaluate("document.querySelector('#input figcaption').innerText")
         body = (tmp_path / "<b>low.npy").read_bytes()
         assert base64.b64decode(tab.evaluate(LAST_BLOB)) == server.post("/synthesize", content=body).content
 
         tab.drop("#drop", tmp_path / "voice.flac")
         tab.wait_for("document.body.dataset.done === '2'")
-        assert tab.evaluate(f"({ROWS})('given')")["width"] == 250
+        assert tab.evaluate(f"({ROWS})('input')")["width"] == 250
         assert tab.complaints() == []
         asked = [url for url in tab.requests() if url.startswith("http")]
         assert all(url.startswith(address) for url in asked)
-        assert len(asked) == 8  # the page, voices, and a mel, its audio and the mel of that for each file
+        assert len(asked) == 8  # the page, models, and a mel, its audio and the mel of that for each file
 
         tab.drop("#drop", tmp_path / "wrong.npy")
         tab.wait_for("document.querySelector('#status.wrong')")
         assert "not a readable sound file" in tab.evaluate("document.querySelector('#status').innerText")
-        assert tab.evaluate("document.querySelector('#made').hidden") is True
+        assert tab.evaluate("document.querySelector('#output').hidden") is True
 
 
 @needs_chromium
 def test_it_asks_for_the_token(tmp_path: Path) -> None:
     np.save(tmp_path / "mel.npy", models.mel(12)[0].numpy())
-    with serving(small_voice(), token="secret") as server, browsing(tmp_path / "profile") as tab:
+    with serving(small_model(), token="secret") as server, browsing(tmp_path / "profile") as tab:
         tab.call("Page.navigate", url=f"http://127.0.0.1:{server.port}/")
-        tab.wait_for("!document.querySelector('#ask').hidden")
+        tab.wait_for("!document.querySelector('#authorization').hidden")
         tab.evaluate("token.value = 'secret'; token.dispatchEvent(new Event('change'))")
-        tab.wait_for("document.querySelector('#voice option')")
+        tab.wait_for("document.querySelector('#model option')")
         tab.drop("#drop", tmp_path / "mel.npy")
         tab.wait_for("document.body.dataset.done === '1'")

@@ -1,4 +1,4 @@
-"""What the server answers when all goes well."""
+"""The server's responses when all goes well."""
 
 import io
 import json
@@ -15,28 +15,25 @@ from websockets.sync.client import connect
 
 from tests.support import models, signals
 from tests.support.exported import Exported
-from tests.support.server import Slow, eventually, metric, npy, process, serving, small_voice
+from tests.support.server import eventually, mel, metric, npy, process, serving, slow_model, small_model
 from vocoders.dsp.mel import MEL_CONFIGS, MelConfig
+from vocoders.inference.vocoder import Vocoder
 from vocoders.io.audio import encode_audio, to_pcm
 from vocoders.io.mels import encode_mel
-from vocoders.server.registry import Voice, make_voice
+from vocoders.server.registry import ServedModel
 
 pytestmark = pytest.mark.filterwarnings("ignore::vocoders.errors.MelWarning")
 
 
 @pytest.fixture(scope="module")
-def voice() -> Voice:
-    return small_voice()
+def model() -> ServedModel:
+    return small_model()
 
 
 @pytest.fixture(scope="module")
-def client(voice: Voice) -> httpx.Client:
-    with serving(voice, small_voice("hifigan")) as client:
+def client(model: ServedModel) -> httpx.Client:
+    with serving(model, small_model("hifigan")) as client:
         yield client
-
-
-def mel(frames: int, seed: int = 0) -> np.ndarray:
-    return models.mel(frames, seed=seed)[0].numpy()
 
 
 def pcm(answer: httpx.Response) -> np.ndarray:
@@ -50,9 +47,9 @@ def same(audio: np.ndarray, expected: np.ndarray) -> None:
     assert np.abs(audio.astype(int) - expected).max() <= 1
 
 
-def test_every_kind_of_body(client: httpx.Client, voice: Voice) -> None:
+def test_every_kind_of_body(client: httpx.Client, model: ServedModel) -> None:
     array = mel(30).astype(np.float16).astype(np.float32)
-    expected = to_pcm(voice.vocoder(array))
+    expected = to_pcm(model.vocoder(array))
     bodies = [npy(array.astype(kind)) for kind in ("<f2", "<f4", "<f8", ">f4")]
     bodies += [npy(np.asfortranarray(array)), npy(array[None])]
     bodies += [encode_mel(array, models.MEL_CONFIG, kind) for kind in ("npy", "npz")]
@@ -65,9 +62,9 @@ def test_every_kind_of_body(client: httpx.Client, voice: Voice) -> None:
 
 
 @pytest.mark.parametrize("stream", ["false", "true"])
-def test_every_kind_of_audio(client: httpx.Client, voice: Voice, stream: str) -> None:
+def test_every_kind_of_audio(client: httpx.Client, model: ServedModel, stream: str) -> None:
     array = mel(700)
-    audio = voice.vocoder(array)
+    audio = model.vocoder(array)
     files = {}
     for format in ("wav", "flac", "raw"):
         answer = client.post("/synthesize", params={"format": format, "stream": stream}, content=npy(array))
@@ -83,33 +80,33 @@ def test_every_kind_of_audio(client: httpx.Client, voice: Voice, stream: str) ->
     assert soundfile.info(io.BytesIO(files["flac"])).frames == len(audio)
 
 
-def test_audio_that_is_sent_while_it_is_computed_comes_in_pieces(voice: Voice) -> None:
-    with serving(voice) as client:
+def test_audio_that_is_sent_while_it_is_computed_comes_in_pieces(model: ServedModel) -> None:
+    with serving(model) as client:
         with client.stream("POST", "/synthesize?stream=true&format=raw", content=npy(mel(4000))) as answer:
             pieces = answer.iter_raw()
             first = next(pieces)
-            assert len(first) <= 2 * 32 * 64  # of the first turn
+            assert len(first) <= 2 * 32 * 64  # of the first step
             assert metric(client, "vocoders_audio_seconds_total") < 4000 * 32 / 8000  # not all of it yet
             rest = b"".join(pieces)
         assert len(first) + len(rest) == 2 * 32 * 4000
 
 
-def test_seeds_and_voices(client: httpx.Client, voice: Voice) -> None:
+def test_seeds_and_models(client: httpx.Client, model: ServedModel) -> None:
     array = mel(20)
     for seed in (0, 7):
         answer = client.post("/synthesize", params={"format": "raw", "seed": seed}, content=npy(array))
-        assert np.array_equal(pcm(answer), to_pcm(voice.vocoder(array, seed=seed)))
-    other = small_voice("hifigan").vocoder(array)
-    assert np.array_equal(pcm(client.post("/synthesize?voice=hifigan&format=raw", content=npy(array))), to_pcm(other))
-    answer = client.post("/synthesize?voice=../hnmask", content=npy(array))
+        assert np.array_equal(pcm(answer), to_pcm(model.vocoder(array, seed=seed)))
+    other = small_model("hifigan").vocoder(array)
+    assert np.array_equal(pcm(client.post("/synthesize?model=hifigan&format=raw", content=npy(array))), to_pcm(other))
+    answer = client.post("/synthesize?model=../hnmask", content=npy(array))
     assert answer.status_code == 404
-    assert answer.json() == {"detail": "there is no voice '../hnmask' here; there are: hnmask, hifigan"}
+    assert answer.json() == {"detail": "there is no model '../hnmask' here; there are: hnmask, hifigan"}
 
 
-def test_conventions(client: httpx.Client, voice: Voice) -> None:
+def test_mel_configs(client: httpx.Client, model: ServedModel) -> None:
     array = mel(20)
     log10 = models.MEL_CONFIG.model_copy(update={"log": "log10"})
-    expected = to_pcm(voice.vocoder(array))
+    expected = to_pcm(model.vocoder(array))
     body = json.dumps({"mel": (array / np.log(10)).tolist(), "mel_config": log10.model_dump()})
     same(pcm(client.post("/synthesize?format=raw", content=body)), expected)
     same(pcm(client.post("/synthesize?format=raw", content=encode_mel(array / np.log(10), log10, "npz"))), expected)
@@ -130,39 +127,57 @@ def test_conventions(client: httpx.Client, voice: Voice) -> None:
     assert answer.json()["differences"]["n_mels"] == {"model": 20, "request": 80}
     answer = client.post("/synthesize?mel_config=hifigan-22k", content=encode_mel(array, models.MEL_CONFIG, "npz"))
     assert answer.status_code == 422
-    assert "the body says that its mel config is custom, the request says hifigan-22k" in answer.json()["detail"]
+    assert "the body says mel config custom, the query says hifigan-22k" in answer.json()["detail"]
     answer = client.post("/synthesize?mel_config=hifigan-23k", content=npy(array))
     assert answer.status_code == 422
     assert "unknown mel config 'hifigan-23k'" in answer.json()["detail"]
 
 
-def test_a_mel_that_looks_like_another_convention_is_doubted(client: httpx.Client) -> None:
+def test_a_mel_that_looks_like_another_mel_config_gets_a_warning(client: httpx.Client) -> None:
     loud = mel(20) + 15
     assert "it looks like" in client.post("/synthesize", content=npy(loud)).headers["mel-warning"]
     assert "mel-warning" not in client.post("/synthesize", content=npy(mel(20))).headers
-    told = client.post("/synthesize", content=encode_mel(loud, models.MEL_CONFIG, "npz"))  # it says what it is
+    told = client.post("/synthesize", content=encode_mel(loud, models.MEL_CONFIG, "npz"))  # it states its mel config
     assert told.status_code == 200
     assert "mel-warning" not in told.headers
 
 
-def test_together_they_sound_as_alone(voice: Voice) -> None:
+def test_a_batch_sounds_like_its_utterances_alone(model: ServedModel) -> None:
     lengths = [100, 100, 117, 130, 3, 1, 160, 90, 400, 120]
-    slow = Voice("slow", Slow(voice.vocoder, 0.5), voice.lookahead)
-    with serving(voice, slow, batch=4, places=20) as client, ThreadPoolExecutor(20) as pool:
+    slow = slow_model(model, 0.5)
+    with serving(model, slow, max_batch=4, max_requests=20) as client, ThreadPoolExecutor(20) as pool:
 
         def ask(index: int) -> httpx.Response:
             params = {"format": "raw", "seed": index}
             return client.post("/synthesize", params=params, content=npy(mel(lengths[index], index)))
 
-        first = pool.submit(client.post, "/synthesize?voice=slow", content=npy(mel(5)))
-        eventually(lambda: slow.vocoder.calls)  # the thread is taken: the others wait together
+        first = pool.submit(client.post, "/synthesize?model=slow", content=npy(mel(5)))
+        eventually(lambda: slow.vocoder.calls)  # the thread is busy: the others wait
         answers = list(pool.map(ask, range(len(lengths))))
         assert first.result().status_code == 200
         for index, answer in enumerate(answers):
-            same(pcm(answer), to_pcm(voice.vocoder(mel(lengths[index], index), seed=index)))
-        turns = metric(client, "vocoders_batch_size_count")
+            same(pcm(answer), to_pcm(model.vocoder(mel(lengths[index], index), seed=index)))
+        batches = metric(client, "vocoders_batch_size_count")
         assert metric(client, "vocoders_batch_size_sum") == len(lengths) + 1
-        assert turns == 1 + 3  # 4 + 4 + 2
+        assert batches == 1 + 3  # 4 + 4 + 2
+
+
+def test_a_batch_keeps_the_precision_of_the_model(model: ServedModel) -> None:
+    checkpoint = models.checkpoint()
+    half, slow = ServedModel("half", Vocoder(checkpoint, precision="bfloat16")), slow_model(model, 0.5)
+    with serving(slow, half, max_batch=4) as client, ThreadPoolExecutor(5) as pool:
+
+        def ask(index: int) -> np.ndarray:
+            return pcm(client.post(f"/synthesize?model=half&format=raw&seed={index}", content=npy(mel(60, index))))
+
+        first = pool.submit(client.post, "/synthesize", content=npy(mel(5)))
+        eventually(lambda: slow.vocoder.calls)  # the thread is busy: the others wait
+        answers = list(pool.map(ask, range(4)))
+        assert first.result().status_code == 200
+        assert metric(client, "vocoders_batch_size_count") == 2
+    for index, answer in enumerate(answers):
+        low, full = (to_pcm(voc(mel(60, index), seed=index)).astype(int) for voc in (half.vocoder, model.vocoder))
+        assert np.abs(answer - low).mean() < np.abs(answer - full).mean() / 10
 
 
 def talk(port: int, array: np.ndarray, sizes: list[int], query: str = "") -> tuple[dict, np.ndarray]:
@@ -181,21 +196,21 @@ def talk(port: int, array: np.ndarray, sizes: list[int], query: str = "") -> tup
     return hello, np.frombuffer(b"".join(pieces), "<i2")
 
 
-def test_a_stream_equals_the_whole(client: httpx.Client, voice: Voice) -> None:
+def test_a_stream_equals_the_whole(client: httpx.Client, model: ServedModel) -> None:
     array = mel(300)
     source = random.Random(0)
     sizes: list[int] = []
     while sum(sizes) < 300:
         sizes.append(min(source.choice([1, 2, 10, 70]), 300 - sum(sizes)))
     hello, audio = talk(client.port, array, sizes, "?seed=3")
-    assert hello == {"sample_rate": 8000, "n_mels": 20, "lookahead": voice.lookahead}
-    same(audio, to_pcm(voice.vocoder(array, seed=3)))
+    assert hello == {"sample_rate": 8000, "n_mels": 20, "lookahead": model.vocoder.lookahead}
+    same(audio, to_pcm(model.vocoder(array, seed=3)))
     _, audio = talk(client.port, array[:, :1], [1])
-    same(audio, to_pcm(voice.vocoder(array[:, :1])))
+    same(audio, to_pcm(model.vocoder(array[:, :1])))
 
 
-def test_streams_and_long_requests_take_turns(voice: Voice) -> None:
-    with serving(voice) as client, ThreadPoolExecutor(3) as pool:
+def test_streams_and_short_requests_do_not_wait_for_a_long_one(model: ServedModel) -> None:
+    with serving(model) as client, ThreadPoolExecutor(3) as pool:
         done: list[str] = []
 
         def ask(name: str, frames: int) -> None:
@@ -212,39 +227,41 @@ def test_streams_and_long_requests_take_turns(voice: Voice) -> None:
         assert done == ["short", "stream", "long"]
 
 
-def test_a_voice_that_cannot_stream_is_served_whole() -> None:
-    voice = small_voice("wavehax", framewise_norm=False)
-    assert voice.lookahead is None
-    with serving(voice) as client:
+def test_a_model_that_cannot_stream_is_served_whole() -> None:
+    model = small_model("wavehax", framewise_norm=False)
+    assert model.vocoder.lookahead is None
+    with serving(model) as client:
         answer = client.post("/synthesize?format=raw", content=npy(mel(600)))
-        assert np.array_equal(pcm(answer), to_pcm(voice.vocoder(mel(600))))
+        assert np.array_equal(pcm(answer), to_pcm(model.vocoder(mel(600))))
         answer = client.post("/synthesize?stream=true", content=npy(mel(20)))
         assert answer.status_code == 422
         assert "cannot stream" in answer.json()["detail"]
         with pytest.raises(InvalidStatus) as refused:
             connect(f"ws://127.0.0.1:{client.port}/stream")
         assert refused.value.response.status_code == 422
-        assert client.get("/voices").json()[0]["lookahead"] is None
+        assert client.get("/models").json()[0]["lookahead"] is None
 
 
-def test_analysis(client: httpx.Client, voice: Voice) -> None:
-    sound = signals.voice(8000, 0.5).astype(np.float32)
-    buffer = io.BytesIO()
-    soundfile.write(buffer, sound, 8000, format="FLAC", subtype="PCM_24")
-    found = np.load(io.BytesIO(client.post("/mel", content=buffer.getvalue()).content))
-    assert found.dtype == np.float32
-    assert np.allclose(found, voice.vocoder.analyze(sound), atol=1e-3)
+def test_analysis(client: httpx.Client, model: ServedModel) -> None:
+    for rate in (8000, 11025):
+        sound = signals.voice(rate, 0.5).astype(np.float32)
+        buffer = io.BytesIO()
+        soundfile.write(buffer, sound, rate, format="FLAC", subtype="PCM_24")
+        result = np.load(io.BytesIO(client.post("/mel", content=buffer.getvalue()).content))
+        assert result.dtype == np.float32
+        assert result.shape == (20, 125)
+        assert np.allclose(result, model.vocoder.analyze(sound, rate), atol=1e-3)
     array = mel(20)
-    found = np.load(io.BytesIO(client.post("/mel", json={"mel": array.tolist()}).content))
-    assert np.array_equal(found, array)
+    result = np.load(io.BytesIO(client.post("/mel", json={"mel": array.tolist()}).content))
+    assert np.array_equal(result, array)
 
 
 def test_what_it_says_of_itself(client: httpx.Client) -> None:
-    assert MelConfig(**client.get("/mel-mel_config").json()) == models.MEL_CONFIG
-    assert client.get("/mel-mel_config?voice=no").status_code == 404
-    voices = client.get("/voices").json()
-    assert [(voice["name"], voice["default"]) for voice in voices] == [("hnmask", True), ("hifigan", False)]
-    assert client.get("/healthz").json() == {"status": "ok", "utterances": 0, "places": 64}
+    assert MelConfig(**client.get("/mel-config").json()) == models.MEL_CONFIG
+    assert client.get("/mel-config?model=no").status_code == 404
+    listed = client.get("/models").json()
+    assert [(model["name"], model["default"]) for model in listed] == [("hnmask", True), ("hifigan", False)]
+    assert client.get("/healthz").json() == {"status": "ok", "active_requests": 0, "max_requests": 64}
     client.post("/synthesize", content=npy(mel(20)))
     client.post("/synthesize", content=b"")
     eventually(lambda: metric(client, 'vocoders_requests_total{route="/synthesize",status="400"}') >= 1)
@@ -252,16 +269,16 @@ def test_what_it_says_of_itself(client: httpx.Client) -> None:
     assert metric(client, "vocoders_audio_seconds_total") > 0
     assert metric(client, "process_resident_memory_bytes") > 2**20
     paths = client.get("/openapi.json").json()["paths"]
-    assert set(paths) == {"/synthesize", "/mel", "/mel-mel_config", "/voices", "/healthz", "/metrics"}
+    assert set(paths) == {"/synthesize", "/mel", "/mel-config", "/models", "/healthz", "/metrics"}
     assert {"400", "401", "409", "413", "503"} <= set(paths["/synthesize"]["post"]["responses"])
     page = client.get("/")
     assert page.headers["content-type"].startswith("text/html")
     assert "default-src 'none'" in page.headers["content-security-policy"]
 
 
-def test_a_token(voice: Voice) -> None:
-    with serving(voice, token="a secret".replace(" ", "-")) as client:
-        for path in ("/mel-mel_config", "/voices", "/metrics"):
+def test_a_token(model: ServedModel) -> None:
+    with serving(model, token="a secret".replace(" ", "-")) as client:
+        for path in ("/mel-config", "/models", "/metrics"):
             answer = client.get(path)
             assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
         for given in ("", "Bearer", "Bearer a-secre", "Bearer a-secret2", "Basic a-secret", "Bearer \u00e9"):
@@ -278,7 +295,7 @@ def test_a_token(voice: Voice) -> None:
             assert client.get(path).status_code == 200
 
 
-def test_frames_of_another_convention(client: httpx.Client) -> None:
+def test_frames_of_another_mel_config(client: httpx.Client) -> None:
     with pytest.raises(InvalidStatus) as refused:
         connect(f"ws://127.0.0.1:{client.port}/stream?mel_config=hifigan-22k")
     assert refused.value.response.status_code == 409
@@ -287,21 +304,21 @@ def test_frames_of_another_convention(client: httpx.Client) -> None:
 
 
 def test_an_exported_model(exported: Exported) -> None:
-    voice = make_voice("exported", exported("hnmask"))
-    assert voice.lookahead is not None
+    model = ServedModel("exported", exported("hnmask"))
+    assert model.vocoder.lookahead is not None
     array = mel(700)
-    expected = to_pcm(voice.vocoder(array))
-    with serving(voice, batch=4) as client, ThreadPoolExecutor(4) as pool:
+    expected = to_pcm(model.vocoder(array))
+    with serving(model, max_batch=4) as client, ThreadPoolExecutor(4) as pool:
         queries = ["format=raw", "format=raw&stream=true"] * 2
         for answer in pool.map(lambda query: client.post(f"/synthesize?{query}", content=npy(array)), queries):
             same(pcm(answer), expected)
         hello, audio = talk(client.port, array, [300, 400])
-        assert hello["lookahead"] == voice.lookahead
+        assert hello["lookahead"] == model.vocoder.lookahead
         same(audio, expected)
 
 
 def test_an_exported_model_is_served_without_torch(exported: Exported, tmp_path: Path) -> None:
     with process(exported("hifigan").name, "--port", "0", cwd=tmp_path, forbidden=["torch"]) as (_, address):
-        assert httpx.get(f"{address}/voices").json()[0]["name"] == "hifigan"
+        assert httpx.get(f"{address}/models").json()[0]["name"] == "hifigan"
         answer = httpx.post(f"{address}/synthesize?format=raw", content=npy(mel(30)), timeout=60)
         same(pcm(answer), to_pcm(exported("hifigan")(mel(30))))

@@ -1,0 +1,58 @@
+"""Checkpoints of other projects at tiny sizes, and what their public implementations make of a mel.
+
+data/published_golden.npz was made by running jik876/hifi-gan, rishikksh20/iSTFTNet-pytorch, kan-bayashi/ParallelWaveGAN
+(its own generator and its HiFi-GAN), chomeyama/wavehax and transformers' SpeechT5HifiGan at tiny sizes with random
+weights: configuration and state_dict as they are there, input and output. Random numbers inside were replaced by those
+stored, the initial phase of Wavehax by zero.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tests.support import DATA
+
+GOLDEN = DATA / "published_golden.npz"
+WAVEHAX_MEL = "hifigan-22k:sample_rate=2400,n_fft=96,hop_length=24,win_length=96,n_mels=8,fmax=1200"
+SPEECHT5_MEL = "hifigan-22k:sample_rate=8000,n_fft=256,hop_length=24,win_length=256,n_mels=10,fmax=4000"
+PARTS = {  # part of the file: family, where the weights lie in the checkpoint, --mel-config
+    "hifi-gan-1": ("hifi-gan", ("generator",), None),
+    "hifi-gan-2": ("hifi-gan", ("generator",), None),
+    "istftnet": ("istftnet", ("generator",), None),
+    "parallel-wavegan-3": ("parallel-wavegan", ("model", "generator"), None),
+    "parallel-wavegan-5": ("parallel-wavegan", ("model", "generator"), None),
+    "parallel-wavegan-hifigan-1": ("parallel-wavegan", ("model", "generator"), None),
+    "parallel-wavegan-hifigan-2": ("parallel-wavegan", ("model", "generator"), None),
+    "wavehax-0": ("wavehax", ("model", "generator"), WAVEHAX_MEL),
+    "wavehax-1": ("wavehax", ("model", "generator"), WAVEHAX_MEL),
+    "multi-stream-wavehax": ("wavehax", ("model", "generator"), WAVEHAX_MEL),
+    "speecht5-hifigan": ("speecht5-hifigan", (), SPEECHT5_MEL),
+}
+
+
+def golden(part: str) -> dict[str, np.ndarray]:
+    with np.load(GOLDEN) as stored:
+        return {key.removeprefix(f"{part}/"): stored[key] for key in stored.files if key.startswith(f"{part}/")}
+
+
+def write(folder: Path, part: str, new_style: bool = False, drop: str = "", extra: str = "") -> dict:
+    """A checkpoint as the public implementation writes it; returns the arguments of import_checkpoint."""
+    arrays = golden(part)
+    family, place, mel_config = PARTS[part]
+    weights = {k.removeprefix("weights/"): torch.from_numpy(v) for k, v in arrays.items() if k.startswith("weights/")}
+    if new_style:
+        styles = (("weight_g", "parametrizations.weight.original0"), ("weight_v", "parametrizations.weight.original1"))
+        for old, new in styles:
+            weights = {k.removesuffix(old) + new if k.endswith(old) else k: v for k, v in weights.items()}
+    weights = {k: v for k, v in weights.items() if k != drop} | ({extra: torch.zeros(1)} if extra else {})
+    content: dict = weights
+    for key in reversed(place):
+        content = {key: content, "steps": 7}
+    torch.save(content, folder / "checkpoint.pkl")
+    (folder / "config.yml").write_text(str(arrays["config"]))  # JSON is YAML
+    arguments: dict = {"family": family, "checkpoint": folder / "checkpoint.pkl", "mel_config": mel_config}
+    if "stats" in arrays:
+        np.save(folder / "stats.npy", arrays["stats"])
+        arguments["stats"] = folder / "stats.npy"
+    return arguments

@@ -1,0 +1,26 @@
+"""Parity of all published generators with their public implementations, by way of the importers."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.support.published import PARTS, golden, write
+from vocoders.generators.wavehax import wavehax_prior
+from vocoders.importers import import_checkpoint
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("new_style", [False, True])
+def test_parity_with_the_public_implementation(part: str, new_style: bool, tmp_path: Path) -> None:
+    """The whole length, both ends included, to 1e-4 of the output's standard deviation."""
+    model = import_checkpoint(**write(tmp_path, part, new_style)).generator
+    arrays = {key: torch.from_numpy(value) for key, value in golden(part).items() if value.dtype == np.float32}
+    with torch.no_grad():
+        audio = model(arrays["mel"], f0=arrays.get("f0"), noise=arrays.get("noise"))
+    assert audio.shape == arrays["audio"].shape
+    assert float((audio - arrays["audio"]).abs().max() / arrays["audio"].std()) < 1e-4
+    if "prior" in arrays:
+        prior = wavehax_prior(arrays["f0"], arrays["noise"], None, model.mel_config)
+        assert float((prior - arrays["prior"]).abs().max() / arrays["prior"].std()) < 1e-4

@@ -1,0 +1,182 @@
+"""Requests that cannot be served get one sentence and a status, and harm nothing."""
+
+import io
+import json
+import pickle
+import struct
+import zipfile
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+from tests.support.commands import HELLO
+from tests.support.server import eventually, mel, npy, serving, small_model
+from vocoders.server.registry import ServedModel
+
+pytestmark = pytest.mark.filterwarnings("ignore::vocoders.errors.MelWarning")
+
+
+@pytest.fixture(scope="module")
+def model() -> ServedModel:
+    return small_model()
+
+
+@pytest.fixture(scope="module")
+def client(model: ServedModel) -> httpx.Client:
+    with serving(model, limits={"max_body": 5 * 2**20, "max_seconds": 60.0, "timeout": 5.0}) as client:
+        yield client
+
+
+def archive(method: int, name: str = "mel.npy", data: bytes | None = None) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as file:
+        file.writestr(name, npy(mel(5)) if data is None else data)
+    return buffer.getvalue()
+
+
+def claiming(size: int) -> bytes:
+    """An .npz whose header understates nothing, and holds ``size`` zeros in a few bytes."""
+    return archive(zipfile.ZIP_DEFLATED, data=bytes(size))
+
+
+def members(count: int) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        for number in range(count):
+            file.writestr(str(number), b"")
+    return buffer.getvalue()
+
+
+def header(text: str) -> bytes:
+    """An .npy whose header is ``text``."""
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
+
+
+class Hostile:
+    def __reduce__(self) -> tuple:
+        return pytest.exit, ("a pickle was loaded",)
+
+
+GOOD = npy(mel(12))
+BAD = {
+    "nothing": (b"", 400, "the body is empty"),
+    "text": (b"hello", 400, "neither .npy nor .npz nor a JSON object"),
+    "a path": (str(HELLO).encode(), 400, "neither .npy nor .npz nor a JSON object"),
+    "a pickle": (pickle.dumps(Hostile()), 400, "neither .npy nor .npz nor a JSON object"),
+    "an npy of pickles": (npy(np.array([Hostile()], dtype=object)), 400, "holds pickled Python objects"),
+    "an npz of pickles": (archive(0, data=npy(np.array([Hostile()], dtype=object))), 400, "holds pickled Python"),
+    "half an npy": (GOOD[:-100], 400, "is not whole: its header claims 960 bytes of data, it holds 860"),
+    "more than an npy": (GOOD + b"x", 400, "claims 960 bytes of data, it holds 961"),
+    "an npy that claims": (GOOD.replace(b"(20, 12), }      ", b"(20, 10000000), }"), 400, "claims 800000000 bytes"),
+    "an npy's beginning": (GOOD[:9], 400, "is not a readable .npy file"),
+    "a deep header": (header("(" * 150 + "-" * 5000), 400, "is not a readable .npy file"),
+    "an odd header": (header("{'descr': (), 'fortran_order': False, 'shape': (1,)}"), 400, "is not a readable .npy"),
+    "half an npz": (HELLO.read_bytes()[:20000], 400, "is not a readable .npz file"),
+    "a damaged npz": (claiming(1000)[:50] + b"\xff" * 20 + claiming(1000)[70:], 400, "is not a readable .npz file"),
+    "an npz without a mel": (archive(0, "spectrogram.npy"), 400, "holds no array named 'mel', only: spectrogram"),
+    "an npz of a path": (archive(0, "../../mel.npy"), 400, "holds no array named 'mel', only: ../../mel"),
+    "an npz that swells": (claiming(200 * 2**20), 400, "claims 209715200 bytes for 'mel'"),
+    "an npz in LZMA": (archive(zipfile.ZIP_LZMA), 400, "neither stored nor deflated"),
+    "an npz of many": (members(100), 400, "an archive of more than 64 members"),
+    "half a JSON": (b'{"mel": [[1.0, 2.0', 400, "the body is not JSON"),
+    "a deep JSON": (b'{"mel": ' + b"[" * 4000, 400, "the body is not JSON"),
+    "a JSON of many": (b'{"mel": [' + b"[]," * 5000 + b"[]]}", 400, "JSON of too many parts"),
+    "JSON without a mel": (b'{"mell": [[1.0]]}', 400, "unknown key 'mell' (did you mean 'mel'?)"),
+    "JSON of words": (b'{"mel": [["1.0"]]}', 400, "'mel' must be a list of n_mels lists of numbers"),
+    "uneven JSON": (b'{"mel": [[1.0], [1.0, 2.0]]}', 400, "all of one length"),
+    "JSON of truth": (b'{"mel": [[true]]}', 400, "must be a list of n_mels lists of numbers"),
+    "JSON of large numbers": (b'{"mel": [[1' + b"0" * 400 + b"]]}", 400, "must be a list of n_mels lists of numbers"),
+    "an unknown mel config": (b'{"mel": [[1.0]], "mel_config": "none"}', 400, "unknown mel config 'none'"),
+    "half a mel config": (b'{"mel": [[1.0]], "mel_config": {"n_fft": 3}}', 400, "'mel_config"),
+    "80 mels": (npy(np.zeros((80, 4), np.float32)), 422, "expects 20 bands (custom), this mel has 80"),
+    "transposed": (npy(mel(12).T.copy()), 422, "looks transposed"),
+    "1-D": (npy(np.zeros(20, np.float32)), 422, "this one is 1-D"),
+    "4-D": (npy(np.zeros((1, 1, 20, 4), np.float32)), 422, "this one is 4-D"),
+    "two": (npy(np.zeros((2, 20, 4), np.float32)), 422, "a request holds one mel"),
+    "no frames": (npy(np.zeros((20, 0), np.float32)), 422, "the mel is empty"),
+    "whole numbers": (npy(np.zeros((20, 4), np.int32)), 422, "must hold floats"),
+    "complex numbers": (npy(np.zeros((20, 4), np.complex64)), 422, "expected an array of floats"),
+    "text in an npy": (npy(np.array(["a"])), 422, "expected an array of floats"),
+    "infinity": (npy(np.full((20, 4), np.inf, np.float32)), 422, "80 NaN or infinite values of 80"),
+    "NaN": (json.dumps({"mel": [[float("nan")]] * 20}).encode(), 422, "20 NaN or infinite values of 20"),
+    "more than float32": (npy(np.full((20, 4), 1e300)), 422, "80 NaN or infinite values"),
+    "beyond the model": (npy(np.full((20, 4), 1e38, np.float32)), 422, "the model's output is not finite"),
+    "61 s": (npy(np.zeros((20, 15250), np.float16)), 413, "15250 frames, 61 s of audio; the limit is 60 s"),
+    "a large JSON": (b'{"mel": [' + b"0," * 2**21, 413, "JSON may have 4 MiB"),
+    "a large body": (bytes(5 * 2**20 + 1), 413, "more than 5242880 bytes"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bodies_that_cannot_be(
+    name: str, client: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    body, status, sentence = BAD[name]
+    answer = client.post("/synthesize", content=body)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/json"), answer.text
+    assert sentence in answer.json()["detail"]
+    eventually(lambda: client.scheduler.active_requests == 0)
+    assert client.post("/synthesize", content=GOOD).status_code == 200
+
+
+def test_parameters_that_cannot_be(client: httpx.Client) -> None:
+    for query, sentence in {
+        "seed=-1": "query parameter 'seed': Input should be greater than or equal to 0",
+        "seed=9223372036854775808": "'seed': Input should be less than 9223372036854775808",
+        "format=mp3": "'format': Input should be 'wav', 'flac' or 'raw'",
+        "stream=perhaps": "'stream': Input should be a valid boolean",
+    }.items():
+        answer = client.post(f"/synthesize?{query}", content=GOOD)
+        assert answer.status_code == 422
+        assert sentence in answer.json()["detail"]
+        if query.startswith("seed"):
+            with pytest.raises(InvalidStatus) as refused:
+                connect(f"ws://127.0.0.1:{client.port}/stream?{query}")
+            assert refused.value.response.status_code == 422
+    assert client.get("/synthesize").status_code == 405
+    assert client.get("/etc/passwd").status_code == 404
+    assert client.get("/..%2f..%2fetc/passwd").status_code == 404
+
+
+def test_bodies_of_an_unsaid_length(client: httpx.Client) -> None:
+    def chunks(count: int):
+        yield from (bytes(2**16) for _ in range(count))
+
+    answer = client.post("/synthesize", content=iter([GOOD[:100], GOOD[100:]]))
+    assert answer.status_code == 200
+    assert client.post("/synthesize", content=chunks(100)).status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("messages", "code", "sentence"),
+    [
+        ([b"abc"], 1007, "expected whole frames of 20 float32 each, 80 bytes, or the text 'end'; got 3 bytes"),
+        (["stop"], 1007, "got the text 'stop'"),
+        (["end"], 1007, "the stream ended before its first frame"),
+        ([b"\x00" * 80, "end", b"\x00" * 80], 1007, "a message came after 'end'"),
+        ([np.full(20, np.nan, "<f4").tobytes()], 1007, "20 NaN or infinite values"),
+        ([np.zeros((12000, 20), "<f4").tobytes()] * 2, 1009, "longer than 60 s"),
+        ([bytes(2**20 + 80)], 1009, ""),
+    ],
+)
+def test_streams_that_cannot_be(messages: list, code: int, sentence: str, client: httpx.Client) -> None:
+    with connect(f"ws://127.0.0.1:{client.port}/stream") as stream:
+        stream.recv()
+        said = ""
+        try:
+            for message in messages:
+                stream.send(message)
+            for answer in stream:
+                if isinstance(answer, str):
+                    said = json.loads(answer)["detail"]
+        except ConnectionClosed:
+            pass
+    assert stream.protocol.close_code == code
+    assert sentence in said
+    eventually(lambda: client.scheduler.active_requests == 0)
+    assert client.post("/synthesize", content=GOOD).status_code == 200

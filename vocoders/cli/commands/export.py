@@ -1,0 +1,36 @@
+"""``vocoders export``: a model as one ONNX graph."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from vocoders.errors import VocoderError
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the subparsers ``commands``."""
+    parser = commands.add_parser(
+        "export",
+        help="write a model as ONNX, which runs without torch",
+        description="Write a model as one ONNX graph from mel to audio. 'vocode -m model.onnx' runs it without torch.",
+    )
+    parser.add_argument("model", nargs="?", help="as for info (default: the built-in voice)")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="model.onnx")
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from vocoders.checkpoint import load_checkpoint
+    from vocoders.onnx.export import OPSET, export_onnx
+    from vocoders.pretrained import find_pretrained
+
+    if options.output.suffix.lower() != ".onnx":
+        raise VocoderError(f"'{options.output}' must end in .onnx")
+    difference = export_onnx(load_checkpoint(find_pretrained(options.model)[1]), options.output)
+    print(
+        f"wrote {options.output}: {options.output.stat().st_size / 1e6:.1f} MB, opset {OPSET}, "
+        f"audio within {difference:.0e} of torch's, of the peak"
+    )
+    return 0

@@ -1,0 +1,48 @@
+"""``vocoders import``: a checkpoint of another project becomes one of ours."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the subparsers ``commands``."""
+    parser = commands.add_parser(
+        "import",
+        help="turn a checkpoint of another project into one of ours",
+        description="Turn a checkpoint of another project into one of ours.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.format_help = lambda: _help(parser)
+    parser.add_argument("family", help="what kind of checkpoint it is, see below")
+    parser.add_argument("checkpoint", type=Path, help="the file that the project's training wrote")
+    parser.add_argument("--config", type=Path, help="its configuration (default: config.json or .yml beside it)")
+    parser.add_argument("--stats", type=Path, help="mean and scale of its mels, .npy or .h5")
+    parser.add_argument("--mel-config", metavar="NAME", help="where the configuration does not state it")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="model.safetensors")
+    parser.set_defaults(run=_run)
+
+
+def _help(parser: argparse.ArgumentParser) -> str:
+    """The help with the families at its end: they are imported, and torch with them, only when it is asked for."""
+    from vocoders.importers import IMPORTERS
+
+    lines = (f"  {name:<20} {importer.description}" for name, importer in IMPORTERS.items())
+    parser.epilog = "\n".join(["families:", *lines])
+    return argparse.ArgumentParser.format_help(parser)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from vocoders.checkpoint import save_checkpoint
+    from vocoders.generators import generator_name
+    from vocoders.importers import import_checkpoint
+
+    checkpoint = import_checkpoint(
+        options.family, options.checkpoint, options.config, options.stats, options.mel_config
+    )
+    assert checkpoint.generator is not None
+    save_checkpoint(checkpoint, options.output)
+    print(f"wrote {options.output}: {generator_name(checkpoint.generator)}, mel config {checkpoint.mel_config.name}")
+    return 0

@@ -1,0 +1,56 @@
+"""``vocoders serve``: models over HTTP and WebSocket."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from vocoders.cli.common import add_device, count, limit_threads, seconds
+from vocoders.errors import VocoderError
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the subparsers ``commands``."""
+    parser = commands.add_parser(
+        "serve",
+        help="a server that turns mels into audio",
+        description="Serve models over HTTP and WebSocket; see docs/serving.md. Ctrl+C or SIGTERM finishes what runs.",
+    )
+    add = parser.add_argument
+    add("models", nargs="*", metavar="MODEL", help="as for vocode -m (default: the built-in voice)")
+    add("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine)")
+    add("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")
+    add_device(parser)
+    add("--token-file", type=Path, metavar="FILE", help="holds the bearer token that clients must send")
+    add("--max-requests", type=count, default=64, metavar="N", help="at a time (default: 64)")
+    add(
+        "--max-batch",
+        type=count,
+        metavar="N",
+        help="waiting requests in one batch (default: 8 where that is faster, as on a GPU, else 1)",
+    )
+    add("--max-body", type=count, default=64, metavar="MIB", help="of a request (default: 64)")
+    add("--max-seconds", type=seconds, default=600.0, metavar="S", help="of audio of a request (default: 600)")
+    add("--timeout", type=seconds, default=120.0, metavar="S", help="to wait for audio or a client (default: 120)")
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    limit_threads(options.threads)
+    try:
+        from vocoders.server.process import serve
+    except ModuleNotFoundError as error:
+        raise VocoderError(f"serving needs {error.name}: pip install '.[serve]' in the clone") from None
+    return serve(
+        options.models,
+        host=options.host,
+        port=options.port,
+        device=options.device,
+        token_file=options.token_file,
+        max_requests=options.max_requests,
+        max_batch=options.max_batch,
+        max_body=options.max_body,
+        max_seconds=options.max_seconds,
+        timeout=options.timeout,
+    )

@@ -1,0 +1,246 @@
+"""What all importers share: reading files safely, renaming and folding weights, building the generator."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vocoders.dsp.mel import MelConfig
+from vocoders.errors import VocoderError
+from vocoders.files import read_file
+from vocoders.generators import build_generator
+from vocoders.generators.base import Generator
+from vocoders.io.mels import read_array
+
+Weights = dict[str, Tensor]
+Settings = dict[str, Any]
+
+
+class Imported(NamedTuple):
+    """A model of another project in our terms.
+
+    Attributes:
+        generator: a key of ``GENERATORS``.
+        config: the values of its ``config_type``.
+        mel_config: the mel config it was trained on.
+        weights: its ``state_dict``; "standardize.mean" and "standardize.scale" may be absent.
+    """
+
+    generator: str
+    config: dict[str, Any]
+    mel_config: MelConfig
+    weights: Weights
+
+
+@dataclass(frozen=True)
+class Importer:
+    """Reads the checkpoints of one family of models.
+
+    Attributes:
+        name: what ``vocoders import`` calls the family.
+        description: whose checkpoints it reads and the files it needs, in one line.
+        convert: makes an ``Imported`` of the configuration, the content of the checkpoint, and the mel config that the
+            user stated, if any. A key that it looks for in vain may raise KeyError.
+    """
+
+    name: str
+    description: str
+    convert: Callable[[Settings, Any, MelConfig | None], Imported]
+
+    def read(self, settings: Settings, content: Any, stated: MelConfig | None, checkpoint: Path) -> Imported:
+        """Convert a checkpoint.
+
+        Raises:
+            VocoderError: when the configuration or the checkpoint is not what the family writes.
+        """
+        try:
+            return self.convert(settings, content, stated)
+        except VocoderError:
+            raise
+        except KeyError as error:
+            raise VocoderError(f"the configuration or {checkpoint} lacks {error}, which {self.name} has") from None
+        except (TypeError, ValueError, AttributeError) as error:
+            raise VocoderError(
+                f"the configuration or {checkpoint} is not what {self.name} writes ({str(error).splitlines()[0]})"
+            ) from None
+
+
+def build_imported(imported: Imported, statistics: Weights, checkpoint: Path) -> Generator:
+    """Build the generator of an imported model, in evaluation mode and without gradients.
+
+    Args:
+        imported: the model.
+        statistics: further weights, from ``read_stats``.
+        checkpoint: what error messages name.
+
+    Raises:
+        VocoderError: when the weights do not fit the configuration; it lists the keys.
+    """
+    n_mels = imported.mel_config.n_mels
+    with torch.device("meta"):  # the weights are read once and not copied into others
+        generator = build_generator(imported.generator, imported.config, imported.mel_config)
+    expected = generator.state_dict()
+    neutral = {"standardize.mean": torch.zeros(n_mels, 1), "standardize.scale": torch.ones(n_mels, 1)}
+    weights = {key: value for key, value in neutral.items() if key in expected} | imported.weights | statistics
+    misfit = f"{checkpoint} does not fit its configuration"
+    if missing := expected.keys() - weights.keys():
+        raise VocoderError(f"{misfit}, it lacks: {', '.join(sorted(missing))}")
+    if surplus := weights.keys() - expected.keys():
+        raise VocoderError(f"{misfit}, it also holds: {', '.join(sorted(surplus))}")
+    for key, value in expected.items():
+        if weights[key].shape != value.shape:
+            shapes = f"{tuple(weights[key].shape)} instead of {tuple(value.shape)}"
+            raise VocoderError(f"{misfit}: {key} has the shape {shapes}")
+    generator.load_state_dict({key: value.float() for key, value in weights.items()}, assign=True)
+    return generator.eval().requires_grad_(False)
+
+
+def require_mel_config(mel_config: MelConfig | None) -> MelConfig:
+    """Refuse to go on without a mel config, for families whose configuration does not state it."""
+    if mel_config is None:
+        raise VocoderError("the configuration does not say which mels the model was trained on; give --mel-config")
+    return mel_config
+
+
+def rename(weights: Weights, rules: list[tuple[str, Any]]) -> Weights:
+    """Rename keys by regular expressions, one after the other; replacements are as for ``re.sub``."""
+    renamed = {}
+    for key, value in weights.items():
+        for pattern, replacement in rules:
+            key = re.sub(pattern, replacement, key)
+        renamed[key] = value
+    return renamed
+
+
+def fold_weight_norm(weights: Mapping[str, Tensor]) -> Weights:
+    """Fold weight norm, in PyTorch's old and new key style, into the weights.
+
+    weight = g v / |v|, with |v| over all axes but the first (Salimans & Kingma 2016, equation 2).
+    """
+    folded = {}
+    for key, value in weights.items():
+        for magnitude, direction in (
+            ("weight_g", "weight_v"),
+            ("parametrizations.weight.original0", "parametrizations.weight.original1"),
+        ):
+            if key.endswith(magnitude):
+                stem = key.removesuffix(magnitude)
+                v = weights[stem + direction]
+                norm = v.flatten(1).norm(dim=1).reshape(-1, *[1] * (v.dim() - 1))
+                folded[f"{stem}weight"] = value * v / norm
+                break
+            if key.endswith(direction):
+                break
+        else:
+            folded[key] = value
+    return folded
+
+
+def find_config(checkpoint: Path) -> Path:
+    """Find the configuration file beside a checkpoint.
+
+    Raises:
+        VocoderError: when there is none.
+    """
+    for name in ("config.json", "config.yml", "config.yaml"):
+        if (checkpoint.parent / name).is_file():
+            return checkpoint.parent / name
+    raise VocoderError(f"there is no config.json, config.yml or config.yaml beside {checkpoint}; give --config")
+
+
+def read_config(path: Path) -> Settings:
+    """Read a configuration file, JSON or YAML.
+
+    Raises:
+        VocoderError: when it cannot be read or does not hold keys and values.
+    """
+    text = read_file(path).decode(errors="replace")
+    try:
+        if path.suffix == ".json":
+            values = json.loads(text)
+        else:
+            import yaml
+
+            values = yaml.safe_load(text)
+    except ImportError:
+        raise VocoderError("reading a YAML configuration needs PyYAML: pip install '.[import]' in the clone") from None
+    except Exception as error:
+        raise VocoderError(f"{path} is not a readable configuration ({' '.join(str(error).split())})") from None
+    if not isinstance(values, dict):
+        raise VocoderError(f"{path} is not a configuration: it must hold keys and values")
+    return values
+
+
+def read_weights(path: Path) -> Any:
+    """Read a checkpoint: nested dictionaries of tensors, or flat ones from a .safetensors file.
+
+    A pickle is read with ``weights_only=True``: one that holds more than tensors and plain containers is refused, and
+    nothing in it runs.
+
+    Raises:
+        VocoderError: when it is refused or cannot be read.
+    """
+    if not path.is_file():
+        raise VocoderError(f"there is no file {path}")
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise VocoderError(f"{path} is damaged ({error})") from None
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError:
+        raise VocoderError(
+            f"{path} holds more than tensors; unpickling it could run code, so it is refused: save its state_dict alone"
+        ) from None
+    except (RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
+        raise VocoderError(f"{path} is not a readable checkpoint ({str(error).splitlines()[0]})") from None
+
+
+def read_stats(path: Path, n_mels: int) -> Weights:
+    """Read mean and scale of the mels from a .npy (2, n_mels) or a .h5 file with "mean" and "scale".
+
+    Returns:
+        "standardize.mean" and "standardize.scale", each (n_mels, 1).
+
+    Raises:
+        VocoderError: when it is another kind of file or does not hold them.
+    """
+    data = read_file(path)
+    if path.suffix == ".npy":
+        values = read_array(data, str(path))
+        rows = [values[0], values[1]] if values.ndim >= 2 and len(values) >= 2 else []
+    elif path.suffix in (".h5", ".hdf5"):
+        rows = _read_hdf5(data, path)
+    else:
+        raise VocoderError(f"statistics must be .npy or .h5, not {path}; a joblib file is a pickle and is never loaded")
+    flat = [np.asarray(row, dtype=np.float32).reshape(-1) for row in rows]
+    if len(flat) != 2 or any(len(row) != n_mels for row in flat):
+        raise VocoderError(f"{path} must hold mean and scale of {n_mels} bands")
+    mean, scale = (torch.from_numpy(row)[:, None] for row in flat)
+    return {"standardize.mean": mean, "standardize.scale": scale}
+
+
+def _read_hdf5(data: bytes, path: Path) -> list[Any]:
+    try:
+        import h5py
+    except ImportError:
+        raise VocoderError("reading .h5 statistics needs h5py: pip install '.[import]' in the clone") from None
+    try:
+        with h5py.File(io.BytesIO(data)) as file:
+            return [file["mean"][()], file["scale"][()]]
+    except (OSError, KeyError) as error:
+        raise VocoderError(f"{path} does not hold mean and scale ({error})") from None

@@ -1,0 +1,73 @@
+"""HiFi-GAN as jik876/hifi-gan writes it; its layout is the base of several other families."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vocoders.config import bind
+from vocoders.dsp.mel import MelConfig
+from vocoders.errors import VocoderError
+from vocoders.importers.base import Imported, Importer, Settings, Weights, fold_weight_norm, rename
+
+
+def _convert(config: Settings, content: Settings, _: MelConfig | None) -> Imported:
+    weights = hifi_gan_weights(fold_weight_norm(content["generator"]), len(config["resblock_kernel_sizes"]))
+    return Imported("hifigan", hifi_gan_config(config), hifi_gan_mel_config(config), weights)
+
+
+HIFI_GAN = Importer(
+    "hifi-gan", 'jik876/hifi-gan: a checkpoint {"generator": ...} (g_02500000) and config.json', _convert
+)
+
+
+def hifi_gan_mel_config(config: Settings) -> MelConfig:
+    """The mel config of meldataset.py with the numbers of config.json."""
+    values = {
+        "sample_rate": config["sampling_rate"],
+        "n_fft": config["n_fft"],
+        "hop_length": config["hop_size"],
+        "win_length": config["win_size"],
+        "n_mels": config["num_mels"],
+        "fmin": config["fmin"],
+        "fmax": config["fmax"] or config["sampling_rate"] / 2,
+        "epsilon": 1e-9,
+    }
+    return bind(MelConfig, values, "the mel config in the configuration")
+
+
+def hifi_gan_config(config: Settings) -> dict[str, Any]:
+    """The configuration of our generator from config.json.
+
+    Raises:
+        VocoderError: for kernels whose upsampling does not multiply the length exactly.
+    """
+    for rate, kernel in zip(config["upsample_rates"], config["upsample_kernel_sizes"], strict=True):
+        if (kernel - rate) % 2:
+            raise VocoderError(
+                f"an upsampling by {rate} with kernel {kernel} gives no whole frames in that implementation"
+            )
+    return {
+        "channels": config["upsample_initial_channel"],
+        "upsample_rates": config["upsample_rates"],
+        "upsample_kernel_sizes": config["upsample_kernel_sizes"],
+        "resblock": int(config["resblock"]),
+        "resblock_kernel_sizes": config["resblock_kernel_sizes"],
+        "resblock_dilations": config["resblock_dilation_sizes"],
+    }
+
+
+def hifi_gan_weights(weights: Weights, resblocks: int) -> Weights:
+    """Our keys from theirs.
+
+    Args:
+        weights: with keys as in jik876/hifi-gan, weight norm folded.
+        resblocks: how many residual blocks follow each upsampling; they are numbered through there.
+    """
+    return rename(
+        weights,
+        [
+            (r"^resblocks\.(\d+)\.", lambda m: f"resblocks.{int(m[1]) // resblocks}.{int(m[1]) % resblocks}."),
+            (r"\.convs\.", ".convs1."),
+            (r"^(?!conv_post|standardize)", "trunk."),
+        ],
+    )

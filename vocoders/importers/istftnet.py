@@ -1,0 +1,23 @@
+"""iSTFTNet as rishikksh20/iSTFTNet-pytorch writes it."""
+
+from __future__ import annotations
+
+from vocoders.dsp.mel import MelConfig
+from vocoders.errors import VocoderError
+from vocoders.importers.base import Imported, Importer, Settings, fold_weight_norm
+from vocoders.importers.hifi_gan import hifi_gan_config, hifi_gan_mel_config, hifi_gan_weights
+
+
+def _convert(config: Settings, content: Settings, _: MelConfig | None) -> Imported:
+    hop = config["gen_istft_hop_size"]
+    if config["gen_istft_n_fft"] != 4 * hop:
+        raise VocoderError(
+            f"gen_istft_n_fft must be 4 x gen_istft_hop_size = {4 * hop}, got {config['gen_istft_n_fft']}"
+        )
+    weights = hifi_gan_weights(fold_weight_norm(content["generator"]), len(config["resblock_kernel_sizes"]))
+    return Imported("istftnet", hifi_gan_config(config) | {"istft_hop": hop}, hifi_gan_mel_config(config), weights)
+
+
+ISTFTNET = Importer(
+    "istftnet", 'rishikksh20/iSTFTNet-pytorch: a checkpoint {"generator": ...} and config.json', _convert
+)

@@ -1,0 +1,284 @@
+"""The routes."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Annotated, Any, TypeVar
+
+import anyio
+from fastapi import APIRouter, Depends, Query, Request, Response, WebSocket
+from fastapi.responses import HTMLResponse
+from starlette.requests import HTTPConnection
+
+from vocoders.dsp.mel import MelConfig
+from vocoders.server.encoding import MEDIA_TYPES, Encoder, Format
+from vocoders.server.http import AudioResponse, DisconnectListener, content_length, read_body
+from vocoders.server.metrics import Metrics
+from vocoders.server.registry import ServedModel
+from vocoders.server.requests import (
+    Limits,
+    RequestError,
+    analyze_body,
+    check_mel_config,
+    decode_body,
+)
+from vocoders.server.scheduler import Scheduler
+from vocoders.server.schemas import BODY_SCHEMA, Health, ModelInfo, problems
+from vocoders.server.utterance import Utterance
+from vocoders.server.websocket import StreamSession
+
+T = TypeVar("T")
+
+# The page loads nothing from elsewhere; it may talk to this server and play what it gets.
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; media-src blob:"
+)
+
+
+@dataclass
+class ServerState:
+    """What the routes share.
+
+    Attributes:
+        models: the models by name, the default first.
+        limits: the limits of a request.
+        token: the bearer token that clients must send; None where they need none.
+        scheduler: the scheduler.
+        metrics: the metrics.
+        decoding: limits the bodies that are decoded at a time.
+    """
+
+    models: dict[str, ServedModel]
+    limits: Limits
+    token: str | None
+    scheduler: Scheduler
+    metrics: Metrics
+    decoding: anyio.CapacityLimiter
+
+    def model(self, name: str | None) -> ServedModel:
+        """The model of a name, the default where there is none.
+
+        Raises:
+            RequestError: 404 for an unknown name.
+        """
+        name = name or next(iter(self.models))
+        if name not in self.models:
+            raise RequestError(404, f"there is no model {name!r} here; there are: {', '.join(self.models)}")
+        return self.models[name]
+
+    def admit(self, model: ServedModel, seed: int, stream: bool, size: int = 0) -> Utterance:
+        """Admit an utterance; see ``Scheduler.admit``.
+
+        Raises:
+            RequestError: 422 for a stream of a model that cannot stream.
+            Busy: when there is no room for it.
+        """
+        if stream and model.vocoder.lookahead is None:
+            raise RequestError(422, f"the model '{model.name}' cannot stream: its audio depends on the whole mel")
+        return self.scheduler.admit(model, seed, stream, size)
+
+    async def decode(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Call a function that decodes a body in a thread, so that other requests need not wait for it."""
+        return await anyio.to_thread.run_sync(function, *arguments, limiter=self.decoding)
+
+
+def server_state(connection: HTTPConnection) -> ServerState:
+    """The state of the server that a connection belongs to."""
+    state: ServerState = connection.app.state.server
+    return state
+
+
+async def authorize(connection: HTTPConnection) -> None:
+    """Check the bearer token of a connection, where the server has one.
+
+    Raises:
+        RequestError: 401 for a missing or wrong token.
+    """
+    token = server_state(connection).token
+    if token is None:
+        return
+    scheme, _, given = connection.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token.encode()):
+        headers = {"WWW-Authenticate": "Bearer"}
+        raise RequestError(401, "this server needs a token: Authorization: Bearer TOKEN", headers)
+
+
+def _parse_mel_config(text: str | None) -> MelConfig | None:
+    return None if text is None else MelConfig.parse(text)
+
+
+ModelName = Annotated[str | None, Query(description="a name from /models (default: the first)")]
+Seed = Annotated[int, Query(ge=0, lt=2**63, description="of the noise in the model: the same seed, the same audio")]
+MelConfigName = Annotated[
+    str | None,
+    Query(
+        description="the mel config of the mel, such as hifigan-22k or hifigan-22k:log=log10 (default: the one in the "
+        "body, else the model's)"
+    ),
+]
+
+router = APIRouter(dependencies=[Depends(authorize)], responses=problems(401))
+public = APIRouter()
+
+
+@router.post(
+    "/synthesize",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "16-bit audio",
+            "content": {media: {"schema": {"type": "string", "format": "binary"}} for media in MEDIA_TYPES.values()},
+        },
+        **problems(400, 404, 408, 409, 413, 422, 503),
+    },
+    openapi_extra=BODY_SCHEMA,
+)
+async def synthesize(
+    request: Request,
+    model: ModelName = None,
+    format: Annotated[Format, Query(description="raw: 16-bit little-endian PCM without a header")] = "wav",
+    stream: Annotated[bool, Query(description="send the audio while it is computed")] = False,
+    seed: Seed = 0,
+    mel_config: MelConfigName = None,
+) -> Response:
+    """Turn a mel into audio. The body is an .npy, an .npz or JSON."""
+    state = server_state(request)
+    limits, chosen, source = state.limits, state.model(model), _parse_mel_config(mel_config)
+    utterance = state.admit(chosen, seed, stream, content_length(request, limits))
+    listener = None
+    try:
+        body = await read_body(request, limits)
+        listener = DisconnectListener(request.receive)
+        mel, f0, warning = await listener.wait_for(
+            state.decode(decode_body, body, chosen, source, limits), limits.timeout
+        )
+        del body
+        chosen.vocoder.check_f0(given=f0 is not None)
+        samples = mel.shape[1] * chosen.mel_config.hop_length
+        state.scheduler.reserve(utterance, mel.nbytes + 4 * samples)
+        utterance.push(mel, f0)
+        utterance.finish()
+        pieces = _encode(utterance, Encoder(format, chosen.mel_config.sample_rate, samples))
+        size = None
+        if not stream:
+            whole = await listener.wait_for(_join(pieces), limits.timeout)
+            size, pieces = len(whole), _single(whole)
+        headers = {"Mel-Warning": warning} if warning else None
+        return AudioResponse(pieces, size, utterance, listener, limits, media_type=MEDIA_TYPES[format], headers=headers)
+    except BaseException:
+        utterance.close()
+        if listener is not None:
+            listener.stop()
+        raise
+
+
+async def _encode(utterance: Utterance, encoder: Encoder) -> AsyncIterator[bytes]:
+    async for audio in utterance.audio():
+        if data := await anyio.to_thread.run_sync(encoder.encode, audio):
+            yield data
+    if data := encoder.finish():
+        yield data
+
+
+async def _join(pieces: AsyncIterator[bytes]) -> bytes:
+    return b"".join([piece async for piece in pieces])
+
+
+async def _single(piece: bytes) -> AsyncIterator[bytes]:
+    yield piece
+
+
+@router.post(
+    "/mel",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "an .npy, float32 (n_mels, frames)",
+            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        },
+        **problems(400, 404, 408, 409, 413, 422, 503),
+    },
+    openapi_extra=BODY_SCHEMA,
+)
+async def mel(request: Request, model: ModelName = None) -> Response:
+    """Return the mel that a model gets, in its own mel config, of a sound file or of a mel that /synthesize takes."""
+    state = server_state(request)
+    chosen = state.model(model)
+    utterance = state.admit(chosen, 0, stream=False, size=content_length(request, state.limits))  # for its limits
+    try:
+        body = await read_body(request, state.limits)
+        data = await state.decode(analyze_body, body, chosen, state.limits)
+        return Response(data, media_type="application/octet-stream")
+    finally:
+        utterance.close()
+
+
+@router.websocket("/stream")
+async def stream(
+    websocket: WebSocket,
+    model: ModelName = None,
+    seed: Seed = 0,
+    mel_config: MelConfigName = None,
+    f0: Annotated[bool, Query(description="each frame ends with its F0 in Hz, 0 = unvoiced")] = False,
+) -> None:
+    """Turn frames into audio while they come; see ``StreamSession``."""
+    state = server_state(websocket)
+    chosen = state.model(model)
+    source = _parse_mel_config(mel_config) or chosen.mel_config
+    utterance = state.admit(chosen, seed, stream=True)
+    try:
+        check_mel_config(source, chosen)
+        chosen.vocoder.check_f0(given=f0)
+        await StreamSession(websocket, utterance, source, f0, state.limits).run()
+    finally:
+        utterance.close()
+
+
+@router.get("/mel-config", responses=problems(404, 422))
+async def mel_config(request: Request, model: ModelName = None) -> MelConfig:
+    """The mel config of a model. A mel may differ from it in the base of the logarithm and in the floor."""
+    return server_state(request).model(model).mel_config
+
+
+@router.get("/models")
+async def models(request: Request) -> list[ModelInfo]:
+    """The models of this server, the default first."""
+    return [
+        ModelInfo(
+            name=model.name,
+            default=number == 0,
+            sample_rate=model.mel_config.sample_rate,
+            mel_config=model.mel_config.name,
+            f0=model.f0,
+            lookahead=model.vocoder.lookahead,
+        )
+        for number, model in enumerate(server_state(request).models.values())
+    ]
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics(request: Request) -> Response:
+    """Metrics in the text format of Prometheus."""
+    return Response(server_state(request).metrics.text(), media_type="text/plain; version=0.0.4")
+
+
+@public.get("/healthz", responses={503: {"model": Health}})
+async def healthz(request: Request, response: Response) -> Health:
+    """Whether the server takes requests."""
+    scheduler = server_state(request).scheduler
+    response.status_code = 503 if scheduler.closing else 200
+    return Health(
+        status="closing" if scheduler.closing else "ok",
+        active_requests=scheduler.active_requests,
+        max_requests=scheduler.max_requests,
+    )
+
+
+@public.get("/", response_class=HTMLResponse, include_in_schema=False)
+async def page() -> HTMLResponse:
+    """The page for people."""
+    text = files("vocoders.server").joinpath("page.html").read_text(encoding="utf-8")
+    return HTMLResponse(text, headers={"Content-Security-Policy": _PAGE_POLICY})

@@ -1,0 +1,95 @@
+"""Schemas of bodies and responses, which /openapi.json describes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from vocoders.server.registry import F0Use
+
+
+class Problem(BaseModel):
+    """Why a request was refused."""
+
+    detail: str
+
+
+class Difference(BaseModel):
+    """The values of one field of two mel configs."""
+
+    model: str | float
+    request: str | float
+
+
+class Mismatch(Problem):
+    """A mel of another mel config, and the fields in which they differ."""
+
+    differences: dict[str, Difference]
+
+
+class ModelInfo(BaseModel):
+    """What a client may know of a model."""
+
+    name: str
+    default: bool
+    sample_rate: int = Field(description="Hz")
+    mel_config: str
+    f0: F0Use = Field(description="required: a request must bring F0; estimated: it may; not used: it is ignored")
+    lookahead: int | None = Field(
+        description="frames that must follow a frame before its audio is final; null for a model that cannot stream"
+    )
+
+
+class Health(BaseModel):
+    """Whether the server takes requests."""
+
+    status: str = Field(description="ok; closing: finishes what it has, takes nothing new")
+    active_requests: int = Field(description="being served, those that wait included")
+    max_requests: int
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The responses of refusals, as FastAPI takes them."""
+    return {status: {"model": Mismatch if status == 409 else Problem} for status in statuses}
+
+
+# The body of a request, as OpenAPI describes it.
+BODY_SCHEMA: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["mel"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "mel": {
+                            "description": "n_mels lists of one number a frame",
+                            "type": "array",
+                            "minItems": 1,
+                            "items": {"type": "array", "minItems": 1, "items": {"type": "number"}},
+                        },
+                        "f0": {
+                            "description": "F0 in Hz, one number a frame, 0 = unvoiced",
+                            "type": ["array", "null"],
+                            "items": {"type": "number", "minimum": 0},
+                        },
+                        "mel_config": {
+                            "description": "the mel config of the mel: a name, or the fields that /mel-config gives",
+                            "type": ["string", "object", "null"],
+                        },
+                    },
+                }
+            },
+            "application/octet-stream": {
+                "schema": {
+                    "description": ".npy, or .npz with the array mel and perhaps f0",
+                    "type": "string",
+                    "format": "binary",
+                }
+            },
+        },
+    }
+}

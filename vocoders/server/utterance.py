@@ -1,0 +1,240 @@
+"""One utterance: the frames that wait to be synthesised, and the audio that waits to be sent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vocoders.inference.stream import Stream
+from vocoders.server.registry import ServedModel
+
+# The first steps of a stream are shorter than a chunk of the model, so that its audio begins soon.
+FIRST_STEP_FRAMES = 64
+
+# How far the frames of a stream may be ahead of the synthesis, and its audio ahead of the client.
+MAX_FRAMES_WAITING = 1024
+MAX_PIECES_WAITING = 4
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Consecutive frames of an utterance.
+
+    Attributes:
+        mel: float32 (n_mels, frames).
+        f0: float32 (frames,), in Hz, 0 = unvoiced; None where the client gives none.
+    """
+
+    mel: np.ndarray
+    f0: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        frames: int = self.mel.shape[1]
+        return frames
+
+    def split(self, count: int) -> tuple[Frames, Frames]:
+        """The first ``count`` frames, and the others."""
+        if self.f0 is None:
+            return Frames(self.mel[:, :count]), Frames(self.mel[:, count:])
+        return Frames(self.mel[:, :count], self.f0[:count]), Frames(self.mel[:, count:], self.f0[count:])
+
+    @classmethod
+    def join(cls, pieces: Sequence[Frames]) -> Frames:
+        """All frames of the pieces, of which there is one or more."""
+        if len(pieces) == 1:
+            return pieces[0]
+        f0 = [piece.f0 for piece in pieces if piece.f0 is not None]
+        return cls(np.concatenate([piece.mel for piece in pieces], axis=1), np.concatenate(f0) if f0 else None)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What the synthesis thread computes for one utterance in one go.
+
+    Attributes:
+        utterance: the utterance.
+        frames: its next frames; none when all were synthesised before and only the end of the stream is left.
+        stream: what synthesises them; None when the step is the whole utterance.
+        last: whether the utterance ends with this step.
+    """
+
+    utterance: Utterance
+    frames: Frames
+    stream: Stream | None
+    last: bool
+
+    @property
+    def seconds(self) -> float:
+        """The duration of its frames."""
+        return self.utterance.model.seconds(len(self.frames))
+
+
+class Utterance:
+    """A mel on its way to a model, and the audio on its way back to the client.
+
+    The route of the request calls ``push`` and ``finish``, reads ``audio`` and calls ``close`` in the end, whatever
+    happened. The scheduler calls ``next_step`` while ``ready``, and answers with ``deliver`` or ``fail``. All of it
+    happens on the event loop.
+
+    Attributes:
+        model: the model.
+        seed: the seed of the noise.
+        stream: whether the client gets the audio while it is computed.
+        reserved: bytes that the scheduler keeps for it.
+        frames_waiting: frames that wait to be synthesised.
+
+    Args:
+        model: the model.
+        seed: the seed of the noise.
+        stream: whether the client gets the audio while it is computed.
+        on_ready: called with the utterance when there may be a step to compute.
+        on_close: called with the utterance when it is closed.
+    """
+
+    def __init__(
+        self,
+        model: ServedModel,
+        seed: int,
+        stream: bool,
+        on_ready: Callable[[Utterance], None],
+        on_close: Callable[[Utterance], None],
+    ) -> None:
+        self.model = model
+        self.seed = seed
+        self.stream = stream
+        self.reserved = 0
+        self.frames_waiting = 0
+        self._on_ready = on_ready
+        self._on_close = on_close
+        self._frames: deque[Frames] = deque()
+        self._frames_taken = 0  # by steps
+        self._complete = False  # no more frames will come
+        self._finished = False  # no more audio will come
+        self._stream: Stream | None = None
+        self._audio: deque[np.ndarray] = deque()
+        self._error: Exception | None = None
+        self._changed = asyncio.Event()
+
+    def push(self, mel: np.ndarray, f0: np.ndarray | None = None) -> None:
+        """Add frames.
+
+        Args:
+            mel: float32 (n_mels, frames), of one frame or more.
+            f0: float32 (frames,), in Hz; with all frames of the utterance or with none.
+        """
+        self._frames.append(Frames(mel, f0))
+        self.frames_waiting += mel.shape[1]
+        self._on_ready(self)
+
+    def finish(self) -> None:
+        """Say that no more frames will come."""
+        self._complete = True
+        self._on_ready(self)
+
+    async def wait_for_room(self) -> None:
+        """Wait until few enough frames wait that more may come."""
+        while self.frames_waiting > MAX_FRAMES_WAITING and not self._finished:
+            await self._change()
+
+    async def audio(self) -> AsyncIterator[np.ndarray]:
+        """Iterate over the audio as it becomes final.
+
+        Yields:
+            float32 (samples,).
+
+        Raises:
+            Exception: what the synthesis raised.
+        """
+        while True:
+            while not self._audio and not self._finished:
+                await self._change()
+            if self._audio:
+                piece = self._audio.popleft()
+                self._on_ready(self)  # the synthesis may have waited for the client
+                yield piece
+            elif self._error is not None:
+                raise self._error
+            else:
+                return
+
+    def close(self) -> None:
+        """Drop the frames and the audio; what is being computed will not be delivered."""
+        self._finished = True
+        self._frames.clear()
+        self._audio.clear()
+        self._stream = None
+        self._changed.set()
+        self._on_close(self)
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a step to compute."""
+        if self._finished or (self.stream and len(self._audio) >= MAX_PIECES_WAITING):
+            return False
+        return self.frames_waiting > 0 or self._complete
+
+    @property
+    def fits_one_step(self) -> bool:
+        """Whether one step synthesises all of it, without a stream."""
+        limit = self.model.vocoder.frames_at_once
+        untouched = self._complete and not self.stream and self._frames_taken == 0
+        return untouched and (limit is None or self.frames_waiting <= limit)
+
+    def next_step(self) -> Step:
+        """Take the frames of the next step.
+
+        Raises:
+            VocoderError: when the model cannot stream.
+        """
+        limit = self.frames_waiting
+        if not self.fits_one_step:
+            if self._stream is None:
+                given_f0 = bool(self._frames) and self._frames[0].f0 is not None
+                self._stream = self.model.vocoder.open_stream(self.seed, given_f0)
+            limit = self.model.vocoder.chunk_frames or limit
+            if self.stream:
+                limit = min(limit, max(FIRST_STEP_FRAMES, self._frames_taken))
+        frames = self._take(limit)
+        return Step(self, frames, self._stream, last=self._complete and not self._frames)
+
+    def _take(self, limit: int) -> Frames:
+        """The first frames that wait, at most ``limit``."""
+        taken: list[Frames] = []
+        count = 0
+        while self._frames and count < limit:
+            piece = self._frames.popleft()
+            if count + len(piece) > limit:
+                piece, rest = piece.split(limit - count)
+                self._frames.appendleft(rest)
+            taken.append(piece)
+            count += len(piece)
+        self.frames_waiting -= count
+        self._frames_taken += count
+        return Frames.join(taken or [Frames(np.empty((self.model.mel_config.n_mels, 0), np.float32))])
+
+    def deliver(self, audio: np.ndarray, last: bool) -> None:
+        """Take the audio of a step.
+
+        Args:
+            audio: float32 (samples,), perhaps none.
+            last: whether it is the last.
+        """
+        if not self._finished:  # it may have been closed meanwhile
+            if len(audio):
+                self._audio.append(audio)
+            self._finished = last
+            self._changed.set()
+
+    def fail(self, error: Exception) -> None:
+        """End the utterance with an error, which ``audio`` raises."""
+        if not self._finished:
+            self._error, self._finished = error, True
+            self._changed.set()
+
+    async def _change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
