@@ -1,4 +1,4 @@
-"""What is imported on the way from a mel to audio, and what is not."""
+"""What is imported to turn a mel into audio, and what is not."""
 
 import subprocess
 import sys
@@ -31,7 +31,7 @@ def modules_after(code: str, cwd: Path) -> set[str]:
 
 def test_from_mel_to_audio(tmp_path: Path) -> None:
     loaded = modules_after(
-        f"from vocoders.cli import vocode; assert vocode([{str(HELLO)!r}, '-o', 'out.wav']) == 0", tmp_path
+        f"from vocoders.cli.vocode import vocode; assert vocode([{str(HELLO)!r}, '-o', 'out.wav']) == 0", tmp_path
     )
     assert "torch" in loaded
     assert loaded.isdisjoint(FORBIDDEN)
@@ -45,5 +45,8 @@ def test_the_package_itself_loads_nothing_heavy(tmp_path: Path) -> None:
 def test_the_public_surface() -> None:
     import vocoders
 
-    for name in vocoders.__all__:
+    assert vocoders.__version__[0].isdecimal()
+    assert {"vocos-24k", "hifigan-22k"} < set(vocoders.MEL_CONFIGS)
+    for name in set(vocoders.__all__) - {"__version__", "MEL_CONFIGS"}:
         assert getattr(vocoders, name).__name__ == name
+    assert set(vocoders.__all__) <= set(dir(vocoders))

@@ -16,7 +16,7 @@ from vocoders.errors import CheckpointError, VocoderError
 from vocoders.inference.base import BaseVocoder
 from vocoders.inference.synthesis import Precision, Synthesis
 
-VERSION = "1"  # of the graph's inputs, outputs and metadata, see export.py
+VERSION = "1"  # of the graph's inputs, outputs and metadata, see graph.py and export.py
 
 # Frames synthesised at once. What an utterance of any length needs in memory is set by this, not by its length.
 _CHUNK_FRAMES = 512
@@ -102,7 +102,7 @@ class OnnxVocoder(BaseVocoder):
         """Run the graph once.
 
         Args:
-            mel, f0, noise, phase: its inputs, see export.py; those that it does not have are left out.
+            mel, f0, noise, phase: its inputs, see graph.py; those that it does not have are left out.
 
         Returns:
             Its audio, (batch, 1, samples), and the F0 it used, (batch, 1, frames).

@@ -226,8 +226,10 @@ def test_the_commands(voc: OnnxVocoder, work: Path, capsys: pytest.CaptureFixtur
 
 
 # Importing torch fails; and where it would not, it is not done.
-WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from vocoders.cli import vocode; sys.exit(vocode())"
-TORCH_UNUSED = "import sys; from vocoders.cli import vocode; assert vocode() == 0; assert 'torch' not in sys.modules"
+WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from vocoders.cli.vocode import vocode; sys.exit(vocode())"
+TORCH_UNUSED = (
+    "import sys; from vocoders.cli.vocode import vocode; assert vocode() == 0; assert 'torch' not in sys.modules"
+)
 
 
 def run(code: str, *arguments: str) -> tuple[int, str]:
