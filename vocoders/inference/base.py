@@ -84,7 +84,7 @@ class BaseVocoder(Backend):
             VocoderError: for a mel or an F0 that does not fit.
         """
         values = self._check_single(prepare_mel(as_numpy(mel), self.mel_config, self.mel_config).values)
-        return (audio[0] for audio in self._pieces(values[None], self._track(f0, values), [seed]))
+        return self._pieces(values[None], self._track(f0, values), seed)
 
     def synthesize_batch(
         self,
@@ -177,8 +177,11 @@ class BaseVocoder(Backend):
         """Do what ``__call__`` does for a list."""
         if f0s is not None and len(f0s) != len(mels):
             raise VocoderError(f"{len(mels)} mels, but {len(f0s)} f0 tracks")
-        values = [self._check_single(self._prepare(mel, stacklevel=4)) for mel in mels]
-        tracks = [self._track(f0, mel) for f0, mel in zip(f0s or [None] * len(mels), values, strict=True)]
+        values: list[np.ndarray] = []
+        for mel in mels:  # no comprehension: before Python 3.12 it is a frame of its own, which stacklevel counts
+            values.append(self._check_single(self._prepare(mel, stacklevel=4)))
+        f0s = [None] * len(mels) if f0s is None else f0s
+        tracks = [self._track(f0, mel) for f0, mel in zip(f0s, values, strict=True)]
         synthesize = self._batch if self.batching_pays else self._each
         audio = synthesize(values, tracks, [seed] * len(mels))
         return [kind_of(mel)(item) for mel, item in zip(mels, audio, strict=True)]
@@ -213,16 +216,13 @@ class BaseVocoder(Backend):
 
     def _whole(self, mel: np.ndarray, f0: np.ndarray | None, seeds: Sequence[int]) -> np.ndarray:
         """Synthesise a batch of one length, (batch, n_mels, frames) and (batch, 1, frames) -> (batch, samples)."""
-        pieces = list(self._pieces(mel, f0, seeds))
-        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
+        return self.start(seeds, given_f0=f0 is not None).advance(mel, f0, last=True)
 
-    def _pieces(self, mel: np.ndarray, f0: np.ndarray | None, seeds: Sequence[int]) -> Iterator[np.ndarray]:
-        """Synthesise like ``_whole``, in pieces whose size does not depend on the length."""
-        synthesis, frames = self.start(seeds, given_f0=f0 is not None), mel.shape[-1]
-        at_once, step = self.frames_at_once, self.chunk_frames
-        step = frames if step is None or at_once is None or frames <= at_once else step
-        for begin in range(0, frames, step):
-            here = slice(begin, begin + step)
-            audio = synthesis.advance(mel[..., here], None if f0 is None else f0[..., here], begin + step >= frames)
-            if audio.shape[-1]:
+    def _pieces(self, mel: np.ndarray, f0: np.ndarray | None, seed: int) -> Iterator[np.ndarray]:
+        """Synthesise one utterance, (1, n_mels, frames) and (1, 1, frames), piece by piece."""
+        synthesis, frames = self.start([seed], given_f0=f0 is not None), mel.shape[-1]
+        for piece in self.pieces(frames):
+            track = None if f0 is None else f0[..., piece]
+            audio = synthesis.advance(mel[..., piece], track, last=piece.stop == frames)[0]
+            if len(audio):
                 yield audio

@@ -72,6 +72,13 @@ class Backend(ABC):
         """Frames up to which an utterance is synthesised in one go; None where all are, however long."""
         return None if self.chunk_frames is None else 2 * self.chunk_frames
 
+    def pieces(self, frames: int) -> list[slice]:
+        """Cut ``frames`` frames into the pieces that are synthesised in one go, at least one."""
+        if self.chunk_frames is None or self.frames_at_once is None or frames <= self.frames_at_once:
+            return [slice(0, frames)]
+        begins = range(0, frames, self.chunk_frames)
+        return [slice(begin, min(begin + self.chunk_frames, frames)) for begin in begins]
+
     @property
     def batching_pays(self) -> bool:
         """Whether several utterances in one pass of the network take less time than one after the other."""
@@ -112,6 +119,8 @@ class Synthesis(ABC):
     def advance(self, mel: np.ndarray, f0: np.ndarray | None = None, last: bool = False) -> np.ndarray:
         """Take the next frames and return all audio that is final now.
 
+        Many frames are synthesised in ``pieces``, so that memory for them is bounded but for that of the audio.
+
         Args:
             mel: float32 (batch, n_mels, frames), of any number of frames, also none.
             f0: float32 (batch, 1, frames) in Hz when F0 is given, else None.
@@ -129,7 +138,7 @@ class Synthesis(ABC):
 
     @abstractmethod
     def _advance(self, mel: np.ndarray, f0: np.ndarray | None, last: bool) -> np.ndarray:
-        """Do what ``advance`` says, without its check; ``frames`` does not count the new ones yet."""
+        """Do what ``advance`` says, without its check. ``frames`` does not count the new ones yet."""
 
     def noise(self, first: int, end: int) -> np.ndarray:
         """Return the noise for the frames ``first`` to ``end``.

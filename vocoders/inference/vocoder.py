@@ -168,19 +168,24 @@ class TorchSynthesis(Synthesis):
 
     def __init__(self, vocoder: Vocoder, seeds: Sequence[int], given_f0: bool) -> None:
         super().__init__(vocoder, seeds, given_f0)
-        self._device = vocoder.device
-        self._uses_noise = vocoder.uses_noise
+        self._vocoder = vocoder
         self._network = Incremental(vocoder.generate)
 
     @torch.inference_mode()
     def _advance(self, mel: np.ndarray, f0: np.ndarray | None, last: bool) -> np.ndarray:
-        noise = None
-        if self._uses_noise:
-            drawn = self.noise(self.frames, self.frames + mel.shape[-1])
-            noise = torch.from_numpy(drawn).to(self._device).expand(len(mel), 1, -1)
-        track = None if f0 is None else torch.from_numpy(f0).to(self._device)
-        audio = self._network(torch.from_numpy(mel).to(self._device), track, noise, last=last)
-        return audio.squeeze(1).numpy(force=True)
+        device, frames = self._vocoder.device, mel.shape[-1]
+        mels = torch.from_numpy(mel).to(device)
+        track = None if f0 is None else torch.from_numpy(f0).to(device)
+        audio = []
+        for piece in self._vocoder.pieces(frames):
+            noise = None
+            if self._vocoder.uses_noise:
+                drawn = self.noise(self.frames + piece.start, self.frames + piece.stop)
+                noise = torch.from_numpy(drawn).to(device).expand(len(mel), 1, -1)
+            here = None if track is None else track[..., piece]
+            audio.append(self._network(mels[..., piece], here, noise, last=last and piece.stop == frames))
+        # Only now is the audio fetched: a GPU does not wait for the processor between the pieces.
+        return torch.cat(audio, -1).squeeze(1).numpy(force=True)
 
 
 class _Utterance:

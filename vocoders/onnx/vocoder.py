@@ -131,9 +131,15 @@ class OnnxSynthesis(Synthesis):
         self._done = 0  # frames whose audio is final
 
     def _advance(self, mel: np.ndarray, f0: np.ndarray | None, last: bool) -> np.ndarray:
+        f0 = np.full_like(mel[:, :1], -1) if f0 is None else f0
+        pieces = self._vocoder.pieces(mel.shape[2])
+        audio = [self._run(mel[..., p], f0[..., p], self.frames + p.stop, last and p is pieces[-1]) for p in pieces]
+        return audio[0] if len(audio) == 1 else np.concatenate(audio, 1)
+
+    def _run(self, mel: np.ndarray, f0: np.ndarray, frames: int, last: bool) -> np.ndarray:
+        """Take the next frames, with which ``frames`` have come, and return the audio that is final now."""
         self._mel = np.concatenate([self._mel, mel], 2)
-        self._f0 = np.concatenate([self._f0, np.full_like(mel[:, :1], -1) if f0 is None else f0], 2)
-        frames = self.frames + mel.shape[2]
+        self._f0 = np.concatenate([self._f0, f0], 2)
         known = frames - self._f0_context  # frames whose F0 is final
         ready = frames if last else known - self._context
         if ready <= self._done:

@@ -48,7 +48,7 @@ def reference(audio: np.ndarray, facts: tuple) -> np.ndarray:
     return np.log(mel) if log == "ln" else np.log10(mel)
 
 
-def test_the_table_of_conventions_is_complete() -> None:
+def test_the_table_of_mel_configs_is_complete() -> None:
     assert set(FACTS) == set(MEL_CONFIGS)
     for name, facts in FACTS.items():
         assert tuple(MEL_CONFIGS[name].model_dump().values()) == facts
@@ -138,9 +138,14 @@ def test_conversion_neither_overflows_nor_rounds() -> None:
 
 
 def test_a_mismatch_names_each_field_with_both_values() -> None:
+    source, target = MEL_CONFIGS["hifigan-22k"], MEL_CONFIGS["bigvgan-24k"]
     with pytest.raises(MelMismatch) as caught:
-        convert_mel(torch.zeros(80, 4), MEL_CONFIGS["hifigan-22k"], MEL_CONFIGS["bigvgan-24k"])
+        convert_mel(torch.zeros(80, 4), source, target)
     text = str(caught.value)
+    with pytest.raises(MelMismatch) as caught:
+        source.check_convertible(target)
+    assert str(caught.value) == text
+    source.check_convertible(source.model_copy(update={"log": "log10", "floor": 1e-3}))
     for part in ("sample_rate 22050 against 24000", "n_mels 80 against 100", "fmax 8000.0 against 12000.0"):
         assert part in text
     assert "hop_length" not in text

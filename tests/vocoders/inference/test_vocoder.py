@@ -158,6 +158,18 @@ def test_analysis_is_the_front_end_in_float64(voc: Vocoder) -> None:
     assert torch.equal(voc.analyze(torch.from_numpy(audio), 8000), torch.from_numpy(mel))
 
 
+def test_audio_of_another_rate_is_resampled(voc: Vocoder) -> None:
+    time = np.arange(48_000) / 48_000
+    audio = 0.3 * np.sin(2 * np.pi * 700 * time).astype(np.float32)
+    mel = voc.analyze(audio, 48_000)
+    assert mel.shape == (20, 250)
+    at_8000_hz = voc.analyze(np.ascontiguousarray(audio[::6]), 8000)
+    loud = at_8000_hz > at_8000_hz.max() - 4
+    assert np.abs(mel - at_8000_hz)[:, 5:-5][loud[:, 5:-5]].max() < 0.01
+    double = voc.mel_config.model_copy(update={"sample_rate": 16_000, "fmax": 8000})
+    assert voc.analyze(torch.from_numpy(audio), 48_000, double).shape == (20, 500)
+
+
 def test_long_audio_is_analysed_in_blocks(voc: Vocoder, monkeypatch: pytest.MonkeyPatch) -> None:
     audio = torch.randn(2, 9_999, generator=torch.Generator().manual_seed(0)) * 0.1
     whole = voc.analyze(audio, 8000)
@@ -174,6 +186,29 @@ def test_analysis_refuses_what_is_no_audio(voc: Vocoder) -> None:
     ):
         with pytest.raises(VocoderError, match=message):
             voc.analyze(audio, 8000)
+
+
+@pytest.mark.parametrize("name", ["hnmask", "hifigan"])
+def test_pieces_of_bounded_size(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    voc = Vocoder(models.checkpoint(name))
+    mel, f0 = models.mel(200)[0].numpy(), models.f0(200)[0, 0].numpy()
+    expected = voc(mel, f0, 3)
+    monkeypatch.setattr(voc.generator, "chunk_frames", 32)
+    assert voc.frames_at_once == 64
+    pieces = list(voc.synthesize(mel, f0, 3))
+    assert 0 < min(map(len, pieces)) <= max(map(len, pieces)) <= (32 + voc.receptive_field) * 32
+    np.testing.assert_allclose(np.concatenate(pieces), expected, atol=1e-5)
+    assert len(list(voc.synthesize(mel[:, :64]))) == 1
+    with pytest.raises(VocoderError, match="looks transposed"):
+        voc.synthesize(mel.T)
+
+
+def test_a_warning_names_the_line_of_the_caller(voc: Vocoder) -> None:
+    linear = np.exp(models.mel(9)[0].numpy())
+    for argument in (linear, [linear]):
+        with pytest.warns(MelWarning) as caught:
+            voc(argument)
+        assert caught[0].filename == __file__
 
 
 def test_audio_that_is_not_finite_is_no_result(voc: Vocoder) -> None:

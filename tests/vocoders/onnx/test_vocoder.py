@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import soundfile
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -42,6 +43,36 @@ def test_shapes_and_kinds(voc: OnnxVocoder) -> None:
     np.testing.assert_allclose(voc(mel[..., ::-1]), voc(mel[..., ::-1].copy()), atol=1e-6)
     assert voc.sample_rate == 8000
     assert voc.training == {"data": "none"}
+
+
+def test_audio_is_of_the_kind_of_the_mel(voc: OnnxVocoder) -> None:
+    mel = models.mel(60)[0]
+    tensor, array = voc(mel.bfloat16()), voc(mel.bfloat16().float().numpy())
+    assert isinstance(tensor, torch.Tensor)
+    np.testing.assert_array_equal(tensor.numpy(), array)
+    assert [type(audio) for audio in voc([mel, mel.numpy()])] == [torch.Tensor, np.ndarray]
+    assert all(isinstance(audio, torch.Tensor) for audio in voc.stream([mel]))
+
+
+def test_batches_and_pieces(voc: OnnxVocoder) -> None:
+    mels, seeds = [models.mel(frames, seed=frames)[0].numpy() for frames in (40, 30, 40)], [1, 2, 3]
+    f0s = [None, np.full(30, 200.0), None]
+    for mel, f0, seed, audio in zip(mels, f0s, seeds, voc.synthesize_batch(mels, f0s, seeds), strict=True):
+        np.testing.assert_array_equal(audio, voc(mel, f0, seed))
+    long = models.mel(1500)[0].numpy()
+    pieces = list(voc.synthesize(long, seed=5))
+    assert len(pieces) == 3
+    np.testing.assert_array_equal(np.concatenate(pieces), voc(long, seed=5))
+
+
+def test_the_facts_of_a_model_are_those_of_its_checkpoint(exported: Exported) -> None:
+    for name in GENERATORS:
+        found, reference = exported(name), Vocoder(models.checkpoint(name))
+        for fact in (
+            *("mel_config", "sample_rate", "training", "uses_f0", "uses_noise", "estimates_f0", "precision"),
+            *("receptive_field", "f0_receptive_field", "lookahead", "batching_pays"),
+        ):
+            assert getattr(found, fact) == getattr(reference, fact), (name, fact)
 
 
 def test_the_seed_and_the_f0_matter_as_they_do_to_torch(voc: OnnxVocoder) -> None:
