@@ -17,13 +17,16 @@ from typing import Any
 import httpx
 import numpy as np
 import uvicorn
+from fastapi import FastAPI
 
 from tests.support import models
+from vocoders.inference.base import BaseVocoder
 from vocoders.inference.vocoder import Vocoder
 from vocoders.server.app import create_app
 from vocoders.server.process import Server
 from vocoders.server.registry import ServedModel
 from vocoders.server.requests import Limits
+from vocoders.server.scheduler import Scheduler
 
 
 def small_model(generator: str = "hnmask", f0_estimator: bool = True, **changes: Any) -> ServedModel:
@@ -36,29 +39,41 @@ def small_model(generator: str = "hnmask", f0_estimator: bool = True, **changes:
     return ServedModel(generator, Vocoder(checkpoint))
 
 
-class Slow:
-    """A vocoder that takes its time, and counts its calls."""
+class Slow(Vocoder):
+    """A vocoder that takes its time for whole utterances, and counts the calls.
 
-    def __init__(self, vocoder: Vocoder, seconds: float) -> None:
-        self.vocoder, self.seconds, self.calls = vocoder, seconds, 0
+    Args:
+        vocoder: what synthesises.
+        seconds: that each call takes longer.
+    """
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.vocoder, name)
+    def __init__(self, vocoder: BaseVocoder, seconds: float) -> None:
+        vars(self).update(vars(vocoder))
+        self.seconds, self.calls = seconds, 0
 
-    def synthesize_batch(self, *args: Any, **kwargs: Any) -> Any:
+    def synthesize_batch(self, *args: Any, **kwargs: Any) -> list[np.ndarray]:
         self.calls += 1
         time.sleep(self.seconds)
-        return self.vocoder.synthesize_batch(*args, **kwargs)
+        return super().synthesize_batch(*args, **kwargs)
 
 
-def slow_model(model: ServedModel, seconds: float) -> ServedModel:
-    """The model under the name "slow", every step of whose whole utterances takes so much longer."""
-    return ServedModel("slow", Slow(model.vocoder, seconds))
+class ServerClient(httpx.Client):
+    """A client of a server in a thread.
+
+    Attributes:
+        app: the application.
+        port: its port on this machine.
+        scheduler: its scheduler.
+    """
+
+    app: FastAPI
+    port: int
+    scheduler: Scheduler
 
 
 @contextlib.contextmanager
-def serving(*served: ServedModel, **options: Any) -> Iterator[httpx.Client]:
-    """A client of a server in a thread; ``client.app`` is the application."""
+def serving(*served: ServedModel, **options: Any) -> Iterator[ServerClient]:
+    """A server in a thread, and a client of it."""
     limits = Limits(**options.pop("limits", {}))
     app = create_app({model.name: model for model in served}, limits=limits, **options)
     config = uvicorn.Config(app, port=0, log_level="critical", ws_max_size=2**20, timeout_graceful_shutdown=2)
@@ -70,7 +85,7 @@ def serving(*served: ServedModel, **options: Any) -> Iterator[httpx.Client]:
         assert thread.is_alive()
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+        with ServerClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
             client.app, client.port, client.scheduler = app, port, app.state.server.scheduler
             yield client
     finally:
@@ -79,7 +94,7 @@ def serving(*served: ServedModel, **options: Any) -> Iterator[httpx.Client]:
 
 
 @contextlib.contextmanager
-def process(*arguments: str, cwd: Path, forbidden: Sequence[str] = ()) -> Iterator[tuple[subprocess.Popen, str]]:
+def process(*arguments: str, cwd: Path, forbidden: Sequence[str] = ()) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """``vocoders serve`` and its address; ``forbidden`` modules cannot be imported."""
     code = f"import runpy, sys; sys.modules |= dict.fromkeys({list(forbidden)}); "
     code += "runpy.run_module('vocoders', run_name='__main__')"
@@ -108,7 +123,7 @@ def npy(mel: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def send_raw(client: httpx.Client, head: str, body: bytes = b"") -> socket.socket:
+def send_raw(client: ServerClient, head: str, body: bytes = b"") -> socket.socket:
     """A connection on which ``head`` and ``body`` were sent."""
     connection = socket.create_connection(("127.0.0.1", client.port), timeout=20)
     connection.sendall(head.replace("\n", "\r\n").encode() + b"\r\n\r\n" + body)

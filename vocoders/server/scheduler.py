@@ -169,9 +169,9 @@ class Scheduler:
                 break
             try:
                 steps.append(queue.popleft().next_step())
-            except VocoderError as error:
+            except Exception as error:  # of opening a stream: it must not stop the others
                 utterance.fail(error)
-            if batch == 1:
+            if steps and batch == 1:
                 break
         return steps
 

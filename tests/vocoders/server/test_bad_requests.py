@@ -5,16 +5,17 @@ import json
 import pickle
 import struct
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from tests.support.commands import HELLO
-from tests.support.server import eventually, mel, npy, serving, small_model
+from tests.support.server import ServerClient, eventually, mel, npy, serving, small_model
 from vocoders.server.registry import ServedModel
 
 pytestmark = pytest.mark.filterwarnings("ignore::vocoders.errors.MelWarning")
@@ -26,7 +27,7 @@ def model() -> ServedModel:
 
 
 @pytest.fixture(scope="module")
-def client(model: ServedModel) -> httpx.Client:
+def client(model: ServedModel) -> Iterator[ServerClient]:
     with serving(model, limits={"max_body": 5 * 2**20, "max_seconds": 60.0, "timeout": 5.0}) as client:
         yield client
 
@@ -57,7 +58,7 @@ def header(text: str) -> bytes:
 
 
 class Hostile:
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         return pytest.exit, ("a pickle was loaded",)
 
 
@@ -113,7 +114,7 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_bodies_that_cannot_be(
-    name: str, client: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, client: ServerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     body, status, sentence = BAD[name]
@@ -124,7 +125,7 @@ def test_bodies_that_cannot_be(
     assert client.post("/synthesize", content=GOOD).status_code == 200
 
 
-def test_parameters_that_cannot_be(client: httpx.Client) -> None:
+def test_parameters_that_cannot_be(client: ServerClient) -> None:
     for query, sentence in {
         "seed=-1": "query parameter 'seed': Input should be greater than or equal to 0",
         "seed=9223372036854775808": "'seed': Input should be less than 9223372036854775808",
@@ -143,8 +144,8 @@ def test_parameters_that_cannot_be(client: httpx.Client) -> None:
     assert client.get("/..%2f..%2fetc/passwd").status_code == 404
 
 
-def test_bodies_of_an_unsaid_length(client: httpx.Client) -> None:
-    def chunks(count: int):
+def test_bodies_of_an_unsaid_length(client: ServerClient) -> None:
+    def chunks(count: int) -> Iterator[bytes]:
         yield from (bytes(2**16) for _ in range(count))
 
     answer = client.post("/synthesize", content=iter([GOOD[:100], GOOD[100:]]))
@@ -164,7 +165,7 @@ def test_bodies_of_an_unsaid_length(client: httpx.Client) -> None:
         ([bytes(2**20 + 80)], 1009, ""),
     ],
 )
-def test_streams_that_cannot_be(messages: list, code: int, sentence: str, client: httpx.Client) -> None:
+def test_streams_that_cannot_be(messages: list[str | bytes], code: int, sentence: str, client: ServerClient) -> None:
     with connect(f"ws://127.0.0.1:{client.port}/stream") as stream:
         stream.recv()
         said = ""

@@ -3,15 +3,15 @@
 import io
 import json
 import random
+from collections.abc import Iterator
 
-import httpx
 import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from tests.support import models
-from tests.support.server import eventually, mel, npy, serving, small_model
+from tests.support.server import ServerClient, eventually, mel, npy, serving, small_model
 from vocoders.io.audio import to_pcm
 from vocoders.server.registry import ServedModel
 
@@ -24,7 +24,7 @@ def model() -> ServedModel:
 
 
 @pytest.fixture(scope="module")
-def client(model: ServedModel) -> httpx.Client:
+def client(model: ServedModel) -> Iterator[ServerClient]:
     required = ServedModel("required", small_model(f0_estimator=False).vocoder)
     with serving(model, required, small_model("hifigan")) as client:
         yield client
@@ -36,7 +36,7 @@ def f0(frames: int, seed: int = 0) -> np.ndarray:
 
 def npz(**arrays: np.ndarray) -> bytes:
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for its own
     return buffer.getvalue()
 
 
@@ -46,7 +46,7 @@ def close(audio: np.ndarray, expected: np.ndarray) -> None:
     assert np.abs(audio.astype(int) - to_pcm(expected)).max() <= 1
 
 
-def post(client: httpx.Client, body: bytes, **query: object) -> np.ndarray:
+def post(client: ServerClient, body: bytes, **query: str | bool) -> np.ndarray:
     response = client.post("/synthesize", params={"format": "raw", **query}, content=body)
     assert response.status_code == 200, response.text
     return np.frombuffer(response.content, "<i2")
@@ -54,7 +54,7 @@ def post(client: httpx.Client, body: bytes, **query: object) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["hnmask", "required"])
 @pytest.mark.parametrize("stream", [False, True])
-def test_f0_in_a_body(name: str, stream: bool, client: httpx.Client, model: ServedModel) -> None:
+def test_f0_in_a_body(name: str, stream: bool, client: ServerClient, model: ServedModel) -> None:
     for frames in (40, 1200):  # one step, and several
         values, track = mel(frames), f0(frames)
         expected = model.vocoder(values, track)
@@ -66,12 +66,12 @@ def test_f0_in_a_body(name: str, stream: bool, client: httpx.Client, model: Serv
             close(post(client, body, model=name, stream=stream), expected)
 
 
-def test_models_say_what_they_do_with_f0(client: httpx.Client) -> None:
+def test_models_say_what_they_do_with_f0(client: ServerClient) -> None:
     listed = {model["name"]: model["f0"] for model in client.get("/models").json()}
     assert listed == {"hnmask": "estimated", "required": "required", "hifigan": "not used"}
 
 
-def test_a_model_that_does_not_use_f0_ignores_it(client: httpx.Client) -> None:
+def test_a_model_that_does_not_use_f0_ignores_it(client: ServerClient) -> None:
     values = mel(30)
     without = post(client, npy(values), model="hifigan")
     assert np.array_equal(post(client, npz(mel=values, f0=f0(30)), model="hifigan"), without)
@@ -90,7 +90,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_f0_that_does_not_fit(name: str, client: httpx.Client) -> None:
+def test_f0_that_does_not_fit(name: str, client: ServerClient) -> None:
     track, sentence = BAD[name]
     for model in ("hnmask", "hifigan"):
         response = client.post(f"/synthesize?model={model}", content=npz(mel=mel(20), f0=track))
@@ -99,7 +99,7 @@ def test_f0_that_does_not_fit(name: str, client: httpx.Client) -> None:
     assert client.scheduler.active_requests == 0
 
 
-def test_json_f0_that_is_no_list_of_numbers(client: httpx.Client) -> None:
+def test_json_f0_that_is_no_list_of_numbers(client: ServerClient) -> None:
     for track in ("x", [True] * 20, [[1.0], [1.0, 2.0]], {"hz": 1}):
         response = client.post("/synthesize", json={"mel": mel(20).tolist(), "f0": track})
         assert response.status_code == 400
@@ -107,7 +107,7 @@ def test_json_f0_that_is_no_list_of_numbers(client: httpx.Client) -> None:
     assert client.post("/synthesize", json={"mel": mel(20).tolist(), "f0": None}).status_code == 200
 
 
-def test_a_model_without_an_estimator_needs_f0(client: httpx.Client) -> None:
+def test_a_model_without_an_estimator_needs_f0(client: ServerClient) -> None:
     sentence = "needs f0 and has no estimator"
     response = client.post("/synthesize?model=required", content=npy(mel(20)))
     assert response.status_code == 422
@@ -119,7 +119,9 @@ def test_a_model_without_an_estimator_needs_f0(client: httpx.Client) -> None:
     assert client.post("/mel?model=required", content=npy(mel(20))).status_code == 200
 
 
-def exchange(client: httpx.Client, query: str, messages: list[bytes | str]) -> tuple[dict, np.ndarray, str, int]:
+def exchange(
+    client: ServerClient, query: str, messages: list[bytes | str]
+) -> tuple[dict[str, int], np.ndarray, str, int | None]:
     """What the server says first, the audio, the sentence of a failure, and the close code."""
     audio, detail = b"", ""
     with connect(f"ws://127.0.0.1:{client.port}/stream?{query}") as stream:
@@ -138,11 +140,12 @@ def exchange(client: httpx.Client, query: str, messages: list[bytes | str]) -> t
 
 
 @pytest.mark.parametrize("name", ["hnmask", "required", "hifigan"])
-def test_f0_in_a_stream(name: str, client: httpx.Client) -> None:
+def test_f0_in_a_stream(name: str, client: ServerClient) -> None:
     served = client.app.state.server.models[name]
     values, track = mel(300), f0(300)
     frames = np.concatenate([values, track[None]]).T
-    source, messages, begin = random.Random(0), [], 0
+    source, begin = random.Random(0), 0
+    messages: list[bytes | str] = []
     while begin < 300:
         size = source.choice([1, 2, 10, 70])
         messages.append(np.ascontiguousarray(frames[begin : begin + size], "<f4").tobytes())
@@ -162,14 +165,14 @@ def test_f0_in_a_stream(name: str, client: httpx.Client) -> None:
         (np.append(mel(1), 4001), "f0 must be in Hz"),
     ],
 )
-def test_streamed_f0_that_does_not_fit(frame: np.ndarray, sentence: str, client: httpx.Client) -> None:
+def test_streamed_f0_that_does_not_fit(frame: np.ndarray, sentence: str, client: ServerClient) -> None:
     _, _, detail, code = exchange(client, "f0=true", [frame.astype("<f4").tobytes()])
     assert sentence in detail
     assert code == 1007
     eventually(lambda: client.scheduler.active_requests == 0)
 
 
-def test_an_empty_stream(client: httpx.Client) -> None:
+def test_an_empty_stream(client: ServerClient) -> None:
     for query in ("model=hnmask", "model=hnmask&f0=true", "model=required&f0=true"):
         _, _, detail, code = exchange(client, query, ["end"])
         assert (detail, code) == ("the stream ended before its first frame", 1007)

@@ -12,7 +12,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from tests.support.server import Slow, eventually, mel, metric, npy, send_raw, serving, slow_model, small_model
+from tests.support.server import Slow, eventually, mel, metric, npy, send_raw, serving, small_model
+from vocoders.inference.stream import Stream
 from vocoders.server.registry import ServedModel
 
 pytestmark = pytest.mark.filterwarnings("ignore::vocoders.errors.MelWarning")
@@ -147,7 +148,7 @@ def test_a_client_that_goes_while_it_waits_is_not_served(model: ServedModel) -> 
 
 
 def test_a_burst_of_ten_times_the_limit(model: ServedModel) -> None:
-    slow = slow_model(model, 0.05)
+    slow = ServedModel("slow", Slow(model.vocoder, 0.05))
     with serving(slow, max_requests=4) as client, ThreadPoolExecutor(40) as pool:
         body = npy(mel(500))
         answers = list(pool.map(lambda _: client.post("/synthesize", content=body), range(40)))
@@ -194,7 +195,7 @@ def test_bodies_that_would_take_too_much_memory_together(model: ServedModel, mon
 
 
 def test_audio_that_takes_too_long(model: ServedModel) -> None:
-    slow = slow_model(model, 1.0)
+    slow = ServedModel("slow", Slow(model.vocoder, 1.0))
     with serving(slow, limits={"timeout": 0.3}) as client:
         answer = client.post("/synthesize", content=GOOD)
         assert answer.status_code == 503
@@ -204,7 +205,7 @@ def test_audio_that_takes_too_long(model: ServedModel) -> None:
 
 
 def test_a_bad_mel_spoils_no_batch(model: ServedModel) -> None:
-    slow = slow_model(model, 0.3)
+    slow = ServedModel("slow", Slow(model.vocoder, 0.3))
     with serving(model, slow, max_batch=8) as client, ThreadPoolExecutor(9) as pool:
         first = pool.submit(client.post, "/synthesize?model=slow", content=GOOD)
         eventually(lambda: client.scheduler.active_requests == 1)
@@ -218,14 +219,18 @@ def test_a_bad_mel_spoils_no_batch(model: ServedModel) -> None:
 
 def test_a_defect_in_the_model_stops_nothing(model: ServedModel) -> None:
     class Broken(Slow):
-        def synthesize_batch(self, mels: list[np.ndarray], *args: Any) -> list[np.ndarray]:
+        def synthesize_batch(self, mels: Any, *args: Any, **kwargs: Any) -> list[np.ndarray]:
             if mels[0].shape[1] == 13:
                 raise RuntimeError("a secret of the server")
-            return super().synthesize_batch(mels, *args)
+            return super().synthesize_batch(mels, *args, **kwargs)
+
+        def open_stream(self, *args: Any, **kwargs: Any) -> Stream:
+            raise RuntimeError("a secret of the server")
 
     with serving(ServedModel("broken", Broken(model.vocoder, 0))) as client:
-        answer = client.post("/synthesize", content=npy(mel(13)))
-        assert answer.status_code == 500
-        assert answer.json() == {"detail": "the server failed because of a defect; its log says more"}
-        assert client.post("/synthesize", content=GOOD).status_code == 200
+        for frames in (13, 1300):  # one step, and a stream of several
+            answer = client.post("/synthesize", content=npy(mel(frames)))
+            assert answer.status_code == 500
+            assert answer.json() == {"detail": "the server failed because of a defect; its log says more"}
+            assert client.post("/synthesize", content=GOOD).status_code == 200
         eventually(lambda: client.scheduler.active_requests == 0)

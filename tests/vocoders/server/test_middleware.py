@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vocoders.server import middleware
 from vocoders.server.metrics import Metrics
@@ -15,49 +15,52 @@ START = {"type": "http.response.start", "status": 503, "headers": []}
 END = {"type": "http.response.body", "body": b""}
 
 
-def scope(kind: str = "http", *headers: tuple[bytes, bytes]) -> dict[str, Any]:
+def scope(kind: str = "http", *headers: tuple[bytes, bytes]) -> Scope:
     return {"type": kind, "headers": list(headers)}
 
 
-def chunks(count: int, size: int = 10) -> list[dict[str, Any]]:
+def chunks(count: int, size: int = 10) -> list[Message]:
     """The messages of a body."""
     return [{"type": "http.request", "body": bytes(size), "more_body": left > 0} for left in reversed(range(count))]
 
 
-def call(app: Any, scope: dict[str, Any], messages: Iterable[dict[str, Any]] = ()) -> tuple[list, list]:
+def call(app: ASGIApp, scope: Scope, messages: Iterable[Message] = ()) -> tuple[list[Message], list[Message]]:
     """The messages that were not received, and those that were sent; a client that has said all stays silent."""
-    waiting, sent = list(messages), []
+    waiting, sent = list(messages), list[Message]()
 
-    async def receive() -> dict[str, Any]:
+    async def receive() -> Message:
         if not waiting:
             await asyncio.Event().wait()
         return waiting.pop(0)
 
-    async def send(message: dict[str, Any]) -> None:
+    async def send(message: Message) -> None:
         sent.append(message)
 
-    asyncio.run(app(scope, receive, send))
+    async def run() -> None:
+        await app(scope, receive, send)
+
+    asyncio.run(run())
     return waiting, sent
 
 
-async def refuses(scope: dict[str, Any], receive: Any, send: Any) -> None:
+async def refuses(scope: Scope, receive: Receive, send: Send) -> None:
     """Responds without reading the body."""
     await send(START)
     await send(END)
 
 
-async def reads_one(scope: dict[str, Any], receive: Any, send: Any) -> None:
+async def reads_one(scope: Scope, receive: Receive, send: Send) -> None:
     await receive()
     await refuses(scope, receive, send)
 
 
 @pytest.mark.parametrize("app", [refuses, reads_one])
-def test_an_unread_body_is_drained_before_the_response(app: Any) -> None:
+def test_an_unread_body_is_drained_before_the_response(app: ASGIApp) -> None:
     assert call(DrainBodyMiddleware(app), scope(), chunks(5)) == ([], [START, END])
 
 
 def test_nothing_is_received_after_the_end_of_the_body() -> None:
-    later = [{"type": "http.disconnect"}]
+    later: list[Message] = [{"type": "http.disconnect"}]
     assert call(DrainBodyMiddleware(reads_one), scope(), chunks(1) + later) == (later, [START, END])
     assert call(DrainBodyMiddleware(refuses), scope(), chunks(3) + later) == (later, [START, END])
 
@@ -78,7 +81,7 @@ def test_draining_is_bounded_in_bytes_and_in_time(monkeypatch: pytest.MonkeyPatc
 
 
 def test_other_connections_are_passed_on() -> None:
-    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "websocket.close"})
 
     message = {"type": "websocket.connect"}
@@ -100,14 +103,14 @@ def test_requests_are_counted_with_route_and_status() -> None:
     class Route:
         path = "/synthesize"
 
-    async def routed(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    async def routed(scope: Scope, receive: Receive, send: Send) -> None:
         scope["route"] = Route
         await refuses(scope, receive, send)
 
-    async def fails(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    async def fails(scope: Scope, receive: Receive, send: Send) -> None:
         raise RuntimeError
 
-    async def accepts(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    async def accepts(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "websocket.accept"})
 
     metrics = Metrics()
@@ -137,9 +140,9 @@ def test_requests_are_counted_with_route_and_status() -> None:
 
 def test_messages_pass_unchanged() -> None:
     body = chunks(2)
-    seen: list[dict[str, Any]] = []
+    seen: list[Message] = []
 
-    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
         seen.extend([await receive(), await receive()])
         await refuses(scope, receive, send)
 

@@ -76,12 +76,15 @@ def test_a_mel_and_a_sound_file_are_dropped(tmp_path: Path) -> None:
 
 
 @needs_chromium
-def test_it_asks_for_the_token(tmp_path: Path) -> None:
-    np.save(tmp_path / "mel.npy", models.mel(12)[0].numpy())
-    with serving(small_model(), token="secret") as server, browsing(tmp_path / "profile") as tab:
+def test_it_asks_for_the_token_and_sends_the_f0_of_a_file(tmp_path: Path) -> None:
+    np.savez(tmp_path / "mel.npz", mel=models.mel(12)[0].numpy(), f0=models.f0(12).numpy().ravel())
+    with (
+        serving(small_model(f0_estimator=False), token="secret") as server,
+        browsing(tmp_path / "profile") as tab,
+    ):
         tab.call("Page.navigate", url=f"http://127.0.0.1:{server.port}/")
         tab.wait_for("!document.querySelector('#authorization').hidden")
         tab.evaluate("token.value = 'secret'; token.dispatchEvent(new Event('change'))")
         tab.wait_for("document.querySelector('#model option')")
-        tab.drop("#drop", tmp_path / "mel.npy")
+        tab.drop("#drop", tmp_path / "mel.npz")
         tab.wait_for("document.body.dataset.done === '1'")

@@ -46,6 +46,7 @@ def test_sigterm_finishes_what_runs(work: Path) -> None:
             for request in whole:
                 assert len(request.result().content) == expected
         assert running.wait(20) == 0
+        assert running.stderr is not None
         assert running.stderr.read() == ""
     assert files(work) == before
 
@@ -67,7 +68,7 @@ def test_kill_and_restart(work: Path) -> None:
     assert files(work) == before
 
 
-def test_servers_that_cannot_be(work: Path, capsys: pytest.CaptureFixture) -> None:
+def test_servers_that_cannot_be(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (work / "empty").write_text(" \n")
     (work / "two").write_text("two words")
     (work / "copy").mkdir()
@@ -94,7 +95,7 @@ def test_servers_that_cannot_be(work: Path, capsys: pytest.CaptureFixture) -> No
 
 
 def test_without_the_extra_it_says_what_is_missing(
-    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "fastapi", None)
     for name in ("vocoders.server.process", "vocoders.server.app"):
