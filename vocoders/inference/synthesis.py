@@ -24,7 +24,8 @@ class Continuation:
         self.vocoder = vocoder
         self.seed = seed
         self.frames = 0  # that have come
-        self._network = Incremental(partial(_audio, vocoder))  # not of self: a cycle would keep memory for a while
+        # Not of self: a cycle would keep memory for a while.
+        self._network = Incremental(partial(_audio, vocoder), vocoder.generator)
 
     def __call__(self, mel: Tensor, f0: Tensor | None = None, last: bool = False) -> Tensor:
         """The next frames, with ``last`` the last ones -> float32 (batch, samples): all audio that is final now.
