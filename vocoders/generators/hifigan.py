@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from vocoders.config import Channels, Config, Count, OddSize
 from vocoders.dsp.mel import MelConfig
 from vocoders.generators.base import Generator, check_upsampling, upsampling_rates
-from vocoders.nn.layers import Standardize, along_time
+from vocoders.nn.layers import Conv1d, ConvTranspose1d, Standardize
 
 SLOPE = 0.1
 _OUTER_KERNEL = 7  # of the first and the last convolution
@@ -56,45 +56,41 @@ class HiFiGANConfig(Config):
 
 
 class ResBlock(nn.Module):
-    """Dilated residual convolutions, (batch, channels, 1, samples) -> the same; kind 1 follows each by a plain one."""
+    """Dilated residual convolutions, (batch, channels, samples) -> the same; kind 1 follows each by a plain one."""
 
     def __init__(self, channels: int, kernel_size: int, dilations: tuple[int, ...], kind: int) -> None:
         super().__init__()
         self.convs1 = nn.ModuleList(
-            nn.Conv1d(channels, channels, kernel_size, dilation=d, padding=d * (kernel_size // 2)) for d in dilations
+            Conv1d(channels, channels, kernel_size, dilation=d, padding=d * (kernel_size // 2)) for d in dilations
         )
         self.convs2 = nn.ModuleList(
-            nn.Conv1d(channels, channels, kernel_size, padding=kernel_size // 2) for _ in dilations if kind == 1
+            Conv1d(channels, channels, kernel_size, padding=kernel_size // 2) for _ in dilations if kind == 1
         )
 
     def forward(self, x: Tensor) -> Tensor:
         for i, conv in enumerate(self.convs1):
-            y = along_time(conv, F.leaky_relu(x, SLOPE))
+            y = conv(F.leaky_relu(x, SLOPE))
             if self.convs2:
-                y = along_time(self.convs2[i], F.leaky_relu(y, SLOPE))
+                y = self.convs2[i](F.leaky_relu(y, SLOPE))
             x = x + y
         return x
 
 
 class HiFiGANTrunk(nn.Module):
-    """All of HiFi-GAN but its last convolution.
-
-    (batch, n_mels, frames) -> (batch, channels_out, 1, frames * product), in PyTorch's channels_last format, in which
-    oneDNN's convolutions are faster.
-    """
+    """All of HiFi-GAN but its last convolution, (batch, n_mels, frames) -> (batch, channels_out, frames * product)."""
 
     def __init__(self, config: HiFiGANConfig, n_mels: int) -> None:
         super().__init__()
         self.config = config
         channels = config.channels
-        self.conv_pre = nn.Conv1d(n_mels, channels, _OUTER_KERNEL, padding=_OUTER_KERNEL // 2)
+        self.conv_pre = Conv1d(n_mels, channels, _OUTER_KERNEL, padding=_OUTER_KERNEL // 2)
         self.ups = nn.ModuleList()
         self.resblocks = nn.ModuleList()
         for rate, kernel in zip(config.upsample_rates, config.upsample_kernel_sizes, strict=True):
             # Where kernel and rate differ by an odd number, one more sample at the right makes the length exact.
             extra = (kernel - rate) % 2
             padding = (kernel - rate + extra) // 2
-            self.ups.append(nn.ConvTranspose1d(channels, channels // 2, kernel, rate, padding, output_padding=extra))
+            self.ups.append(ConvTranspose1d(channels, channels // 2, kernel, rate, padding, output_padding=extra))
             channels //= 2
             self.resblocks.append(
                 nn.ModuleList(
@@ -108,10 +104,10 @@ class HiFiGANTrunk(nn.Module):
                 nn.init.trunc_normal_(module.weight, std=0.01)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = along_time(self.conv_pre, x.unsqueeze(2).contiguous(memory_format=torch.channels_last))
+        x = self.conv_pre(x)
         for up, blocks in zip(self.ups, self.resblocks, strict=True):
             assert isinstance(blocks, nn.ModuleList)
-            x = along_time(up, F.leaky_relu(x, SLOPE))
+            x = up(F.leaky_relu(x, SLOPE))
             x = sum((block(x) for block in blocks[1:]), blocks[0](x)) / len(blocks)
         return F.leaky_relu(x)
 
@@ -180,7 +176,7 @@ class HiFiGAN(Generator):
         check_upsampling(config.upsample_rates, mel_config)
         self.standardize = Standardize(mel_config.n_mels)
         self.trunk = HiFiGANTrunk(config, mel_config.n_mels)
-        self.conv_post = nn.Conv1d(self.trunk.channels_out, 1, _OUTER_KERNEL, padding=_OUTER_KERNEL // 2)
+        self.conv_post = Conv1d(self.trunk.channels_out, 1, _OUTER_KERNEL, padding=_OUTER_KERNEL // 2)
         nn.init.trunc_normal_(self.conv_post.weight, std=0.01)
 
     @property
@@ -190,4 +186,4 @@ class HiFiGAN(Generator):
         return max(-first, last)
 
     def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
-        return torch.tanh(along_time(self.conv_post, self.trunk(self.standardize(mel))).squeeze(2).float())
+        return torch.tanh(self.conv_post(self.trunk(self.standardize(mel))).float())

@@ -20,7 +20,7 @@ from vocoders.dsp.mel import MelConfig
 from vocoders.dsp.stft import STFT, reflect_pad
 from vocoders.generators.base import Generator, check_upsampling
 from vocoders.generators.hifigan import HiFiGAN, HiFiGANConfig, HiFiGANTrunk, upsampling_sizes
-from vocoders.nn.layers import Standardize, along_time
+from vocoders.nn.layers import Conv1d, Standardize
 
 _OUTER_KERNEL = 7
 
@@ -90,9 +90,7 @@ class ISTFTNet(Generator):
         self.standardize = Standardize(mel_config.n_mels)
         self.trunk = HiFiGANTrunk(config, mel_config.n_mels)
         self.stft = STFT(4 * config.istft_hop, config.istft_hop, padding="center")
-        self.conv_post = nn.Conv1d(
-            self.trunk.channels_out, self.stft.n_fft + 2, _OUTER_KERNEL, padding=_OUTER_KERNEL // 2
-        )
+        self.conv_post = Conv1d(self.trunk.channels_out, self.stft.n_fft + 2, _OUTER_KERNEL, padding=_OUTER_KERNEL // 2)
         nn.init.trunc_normal_(self.conv_post.weight, std=0.01)
 
     @property
@@ -107,6 +105,6 @@ class ISTFTNet(Generator):
         return max(-first, last)
 
     def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
-        x = along_time(self.conv_post, reflect_pad(self.trunk(self.standardize(mel)), 1, 0)).squeeze(2).float()
+        x = self.conv_post(reflect_pad(self.trunk(self.standardize(mel)), 1, 0)).float()
         magnitude, angle = x.chunk(2, dim=1)
         return self.stft.inverse(torch.polar(magnitude.exp(), angle.sin())).unsqueeze(1)

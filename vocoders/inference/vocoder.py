@@ -169,7 +169,7 @@ class TorchSynthesis(Synthesis):
     def __init__(self, vocoder: Vocoder, seeds: Sequence[int], given_f0: bool) -> None:
         super().__init__(vocoder, seeds, given_f0)
         self._vocoder = vocoder
-        self._network = Incremental(vocoder.generate)
+        self._network = Incremental(vocoder.generate, owner=vocoder.generator)
 
     @torch.inference_mode()
     def _advance(self, mel: np.ndarray, f0: np.ndarray | None, last: bool) -> np.ndarray:

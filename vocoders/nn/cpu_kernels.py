@@ -1,12 +1,270 @@
-"""Fast paths on a processor."""
+"""Fast paths on a CPU. What they compute is what the layers of layers.py define, apart from rounding.
 
+Two facts decide. Convolutions are fastest by oneDNN in PyTorch's channels_last format; and memory that is fresh, or
+does not fit into the cache, takes longer than the arithmetic. Each function says what it makes of that, and which
+benchmark shows it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import wrap_torch_function
+
+from vocoders.dsp.stft import reflect_pad
+
+_TILE = 64  # frames
+
+
+class DepthwiseConv(Protocol):
+    """A ``DepthwiseConv2d``."""
+
+    weight: Tensor
+    reach: tuple[int, int]
+    mirrors: bool
+
+    def __call__(self, x: Tensor, /) -> Tensor: ...
+
+
+class Norm(Protocol):
+    """A ``LayerNorm2d``."""
+
+    weight: nn.Parameter
+    bias: nn.Parameter
+    framewise: bool
+    eps: float
+
+    def standardize(self, x: Tensor, /) -> Tensor: ...
+
+
+class Block(NamedTuple):
+    """The parts of a ``ConvNeXtBlock2d``."""
+
+    dwconv: DepthwiseConv
+    norm: Norm
+    pwconv1: nn.Linear
+    activation: nn.Module
+    pwconv2: nn.Linear
+    gamma: Tensor
+
+
+class Affine(NamedTuple):
+    """A pointwise layer."""
+
+    weight: Tensor
+    bias: Tensor
+
+
+def on_cpu(parameter: Tensor) -> bool:
+    """Whether a layer with this parameter takes the paths of this file."""
+    return parameter.device.type == "cpu"
+
+
+def in_tiles(x: Tensor) -> bool:
+    """Whether x is treated a few frames at a time.
+
+    They stay in the cache from the first operation of a block to the last: a minute of Wavehax took twice the time
+    without (recipes.benchmarks.length). Not where gradients are needed, which keep everything anyway, nor in exports
+    and streams, where each operation counts.
+    """
+    if type(x) is not Tensor or x.device.type != "cpu":
+        return False
+    return not (torch.is_grad_enabled() or torch.compiler.is_exporting())
+
+
+def convnext_blocks_2d(x: Tensor, blocks: Sequence[Block]) -> Tensor:
+    """Evaluate blocks one after the other, (batch, frames, bins, channels) -> the same shape.
+
+    Each block writes where the block before the previous one has written: of large memory the first use is slow
+    (recipes.benchmarks.length).
+    """
+    if not in_tiles(x):
+        for block in blocks:
+            x = convnext_tail(block, x, block.dwconv(x))
+        return x
+    spare = None
+    for i, block in enumerate(blocks):
+        out = large_memory(x, x.dtype) if spare is None else spare
+        x, spare = _convnext_in_tiles(block, x, out), (None if i == 0 else x)  # the first x is the caller's
+    return x
+
+
+@wrap_torch_function(lambda block, x, y: (x, y))
+def convnext_tail(block: Block, x: Tensor, y: Tensor) -> Tensor:
+    """Return x plus what a block makes of ``y``, the result of its depthwise convolution; y may be overwritten.
+
+    One operation for streams, where many small ones are what costs (recipes.benchmarks.streaming).
+    """
+    first, second = _folded(block)
+    if not in_tiles(x):
+        return _mix(block, x, y, first, second)
+    for some_x, some_y in zip(x.split(_TILE, 1), y.split(_TILE, 1), strict=True):
+        _mix(block, some_x, some_y, first, second, out=some_y)
+    return y
+
+
+def layer_norm_2d(x: Tensor, norm: Norm) -> Tensor:
+    """Normalise x (batch, frames, bins, channels) over all but the batch, in tiles, see ``in_tiles``."""
+    mean, scale = (y.view(-1, 1, 1, 1) for y in _moments(x.split(_TILE, 1), norm.eps))
+    gain = (scale * norm.weight).to(norm.weight.dtype)
+    shift = (norm.bias - mean * gain).to(norm.weight.dtype)
+    out = large_memory(x, norm.weight.dtype)
+    for some_x, some in zip(x.split(_TILE, 1), out.split(_TILE, 1), strict=True):
+        torch.addcmul(shift, some_x, gain, out=some)
+    return out
+
+
+@wrap_torch_function(lambda x, weight, *_, **__: (x, weight))
+def conv1d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Tensor:
+    """Do what ``F.conv1d`` does, as a 2-D convolution in the channels_last format.
+
+    oneDNN's convolutions are fastest in it, and PyTorch knows it for images only. The result is (batch, channels, time)
+    as usual, but lies in memory with its channels together, and elementwise operations leave it so: of a network of
+    such layers only the first input is copied (recipes.benchmarks.inference, HiFi-GAN).
+    """
+    y = x.unsqueeze(2).contiguous(memory_format=torch.channels_last)
+    spread = (1, *dilation) if weight.shape[2] > 1 else (2, 2)  # see ``_pointwise``
+    y = F.conv2d(y, weight.unsqueeze(2), bias, (1, *stride), (0, *padding), spread, groups)
+    return y.contiguous(memory_format=torch.channels_last).squeeze(2)
+
+
+@wrap_torch_function(lambda x, weight, *_, **__: (x, weight))
+def conv_transpose1d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    output_padding: Sequence[int],
+    groups: int,
+    dilation: Sequence[int],
+) -> Tensor:
+    """Do what ``F.conv_transpose1d`` does, in the layout of ``conv1d`` and for the same reason."""
+    y = x.unsqueeze(2).contiguous(memory_format=torch.channels_last)
+    settings = ((1, *stride), (0, *padding), (0, *output_padding), groups, (1, *dilation))
+    y = F.conv_transpose2d(y, weight.unsqueeze(2), bias, *settings)
+    return y.contiguous(memory_format=torch.channels_last).squeeze(2)
+
+
+def large_memory(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return uninitialised memory for as many values as x has.
+
+    NumPy asks Linux for huge pages for what is large, which are ready four times as fast (recipes.benchmarks.length).
+    """
+    return torch.from_numpy(np.empty(x.numel() * dtype.itemsize, np.uint8)).view(dtype).view(x.shape)
 
 
 def keep_freed_memory() -> None:
-    """Make the C library of Linux keep freed memory for the next operation.
+    """Let the C library of Linux keep large blocks that are freed, for the operations that follow.
 
-    It gives large blocks back to the system when they are freed, and faulting them in again for the next operation
-    took up to half of the time. Freeing one block of 32 MiB raises its threshold for the rest of the process.
+    It gives them back to the system otherwise, and faulting them in again took up to half of the time of a synthesis
+    (recipes.benchmarks.inference). To free one of 32 MiB, the largest that counts, makes glibc raise its threshold to
+    it (M_MMAP_THRESHOLD in mallopt(3)), unless the environment sets one. Elsewhere there is nothing to do.
     """
-    torch.empty(2**25 - 2**16, dtype=torch.uint8)
+    if sys.platform == "linux":
+        torch.empty(2**25 - 2**16, dtype=torch.uint8)
+
+
+def _folded(block: Block) -> tuple[Affine, Affine]:
+    """Return both pointwise layers, which hold the norm's affine transform and the scale gamma.
+
+    Three passes less over x (recipes.benchmarks.inference, Wavehax).
+    """
+    (w1, b1), (w2, b2) = ((layer.weight, layer.bias) for layer in (block.pwconv1, block.pwconv2))
+    return (
+        Affine(w1 * block.norm.weight, b1 + w1 @ block.norm.bias),
+        Affine(block.gamma[:, None] * w2, block.gamma * b2),
+    )
+
+
+def _mix(block: Block, x: Tensor, y: Tensor, first: Affine, second: Affine, out: Tensor | None = None) -> Tensor:
+    """Return x plus the norm, both pointwise layers and the activation of y."""
+    y = _pointwise(block.activation(_pointwise(block.norm.standardize(y), *first)), *second)
+    return torch.add(x, y, out=out)
+
+
+def _convnext_in_tiles(block: Block, x: Tensor, out: Tensor) -> Tensor:
+    """Evaluate a whole block a few frames at a time, see ``in_tiles``."""
+    frames, size = x.shape[1], max(_TILE, block.dwconv.reach[0])
+    tiles = [slice(begin, min(begin + size, frames)) for begin in range(0, frames, size)]
+    (weight, bias), second = _folded(block)
+    if block.norm.framewise:
+        for tile in tiles:
+            y = _convolve_tile(block.dwconv, x, tile)
+            _mix(block, x[:, tile], y, Affine(weight, bias), second, out=out[:, tile])
+        return out
+
+    def convolved() -> Iterator[Tensor]:
+        for tile in tiles:
+            out[:, tile] = y = _convolve_tile(block.dwconv, x, tile)
+            yield y
+
+    mean, scale = _moments(convolved(), block.norm.eps)
+    for i in range(x.shape[0]):  # what standardises an utterance goes into the weights as well
+        scaled = (weight * scale[i]).to(weight.dtype)
+        first = Affine(scaled, (bias - scaled.double().sum(1) * mean[i]).to(bias.dtype))
+        for tile in tiles:
+            some = out[i : i + 1, tile]
+            hidden = block.activation(_pointwise(some, *first))
+            torch.add(x[i : i + 1, tile], _pointwise(hidden, *second), out=some)
+    return out
+
+
+def _convolve_tile(conv: DepthwiseConv, x: Tensor, tile: slice) -> Tensor:
+    """Return some frames of ``conv(x)``."""
+    frames, bins = conv.reach
+    begin, end = tile.start - frames, tile.stop + frames
+    y = x[:, max(begin, 0) : end].permute(0, 3, 1, 2)
+    edges = max(-begin, 0), max(end - x.shape[1], 0)
+    if not conv.mirrors:
+        y = F.pad(y, (0, 0, *edges)) if any(edges) else y
+    elif y.shape[2] > max(edges) and y.shape[3] > bins:
+        y = F.pad(y, (bins, bins, *edges), mode="reflect")
+    else:
+        y = reflect_pad(reflect_pad(y, *edges, 2), bins, bins, 3)
+    padding = (0, 0 if conv.mirrors else bins)
+    return F.conv2d(y, conv.weight, None, (1, 1), padding, (1, 1), y.shape[1]).permute(0, 2, 3, 1)
+
+
+def _moments(tiles: Iterable[Tensor], eps: float) -> tuple[Tensor, Tensor]:
+    """Return mean and reciprocal standard deviation of each item, float64 (batch,), from parts of x along its frames.
+
+    Those of all come from those of the parts (Chan et al. 1979, eq. 2.1).
+    """
+    counts, means, squares = [], [], []
+    for tile in tiles:
+        counts.append(tile[0].numel())
+        means.append(tile.mean((1, 2, 3)))
+        squares.append(torch.linalg.vector_norm(tile - means[-1].view(-1, 1, 1, 1), dim=(1, 2, 3)).square())
+    share = torch.tensor(counts, dtype=torch.float64)[:, None] / sum(counts)
+    parts = torch.stack(means).double()
+    mean = (share * parts).sum(0)
+    variance = torch.stack(squares).double().sum(0) / sum(counts) + (share * (parts - mean).square()).sum(0)
+    return mean, (variance + eps).rsqrt()
+
+
+def _pointwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Apply a linear layer over the last axis of x (batch, frames, bins, channels).
+
+    As a convolution, because oneDNN's reach twice the speed of MKL's matrix products on processors of AMD. Dilated,
+    which means nothing for a kernel of 1, because PyTorch keeps plain ones of that size from oneDNN
+    (recipes.benchmarks.inference, Wavehax).
+    """
+    if torch.compiler.is_exporting():
+        return F.linear(x, weight, bias)
+    y = F.conv2d(x.permute(0, 3, 1, 2), weight[:, :, None, None], bias, (1, 1), (0, 0), (2, 2), 1)
+    return y.permute(0, 2, 3, 1)

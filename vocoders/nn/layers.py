@@ -1,23 +1,28 @@
-"""Blocks that two or more networks use. No architecture lives here."""
+"""Layers that two or more networks use, as the papers define them. No architecture lives here.
+
+What makes them fast on a CPU lives in cpu_kernels.py, and each layer takes it by one line.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import wrap_torch_function
 
 from vocoders.dsp.stft import reflect_pad
-
-Layer = tuple[Tensor, Tensor]  # weight and bias
+from vocoders.nn import cpu_kernels
 
 
 class Standardize(nn.Module):
-    """(mel - mean) / scale per mel, (batch, n_mels, frames); statistics of the training data, 0 and 1 unless set."""
+    """(mel - mean) / scale in each band, (batch, n_mels, frames).
+
+    Attributes:
+        mean: of the training data, (n_mels, 1); 0 unless set.
+        scale: standard deviation of the training data, (n_mels, 1); 1 unless set.
+    """
 
     mean: Tensor
     scale: Tensor
@@ -28,12 +33,33 @@ class Standardize(nn.Module):
         self.register_buffer("scale", torch.ones(n_mels, 1))
 
     def forward(self, mel: Tensor) -> Tensor:
+        """Return the standardised mel."""
         return (mel - self.mean) / self.scale
 
     def fit(self, mel: Tensor) -> None:
         """Take mean and standard deviation of ``mel`` (batch, n_mels, frames)."""
         self.mean.copy_(mel.mean((0, 2))[:, None])
         self.scale.copy_(mel.std((0, 2)).clamp_min(1e-3)[:, None])
+
+
+class Conv1d(nn.Conv1d):
+    """``nn.Conv1d``, evaluated in the fastest layout: see ``cpu_kernels.conv1d``. Zero padding, given in numbers."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, in_channels, time) -> (batch, out_channels, time)."""
+        assert not isinstance(self.padding, str)
+        return cpu_kernels.conv1d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+class ConvTranspose1d(nn.ConvTranspose1d):
+    """``nn.ConvTranspose1d``, evaluated in the fastest layout: see ``cpu_kernels.conv1d``."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """(batch, in_channels, time) -> (batch, out_channels, time * stride + ...)."""
+        assert output_size is None
+        assert not isinstance(self.padding, str)
+        settings = (self.stride, self.padding, self.output_padding, self.groups, self.dilation)
+        return cpu_kernels.conv_transpose1d(x, self.weight, self.bias, *settings)
 
 
 class ConvNeXtBlock1d(nn.Module):
@@ -43,6 +69,14 @@ class ConvNeXtBlock1d(nn.Module):
     """
 
     def __init__(self, channels: int, expansion: int, kernel_size: int, scale: float) -> None:
+        """Make a block.
+
+        Args:
+            channels: of input and output.
+            expansion: channels between the pointwise layers, as a multiple.
+            kernel_size: frames, odd.
+            scale: initial value of gamma.
+        """
         super().__init__()
         self.dwconv = nn.Conv1d(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
         self.norm = nn.LayerNorm(channels)
@@ -52,15 +86,16 @@ class ConvNeXtBlock1d(nn.Module):
         self.gamma = nn.Parameter(torch.full((channels,), scale))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.norm(self.dwconv(x).transpose(1, 2))
-        y = self.pwconv2(self.activation(self.pwconv1(y)))
+        """(batch, channels, frames) -> the same shape."""
+        y = self.dwconv(x).transpose(1, 2)
+        y = self.pwconv2(self.activation(self.pwconv1(self.norm(y))))
         return x + (self.gamma * y).transpose(1, 2)
 
 
 class LayerNorm2d(nn.Module):
     """Layer norm of (batch, frames, bins, channels) over (bins, channels), or over frames as well.
 
-    ``framewise`` keeps each frame on its own, which bounds the receptive field; without it every output depends on
+    ``framewise`` normalises each frame by itself, which bounds the receptive field; without it every output depends on
     the whole utterance. The affine transform is per channel.
     """
 
@@ -72,45 +107,49 @@ class LayerNorm2d(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.framewise or not _tiled(x):
-            return self.standardize(x) * self.weight + self.bias
-        mean, scale = (y.view(-1, 1, 1, 1) for y in self.moments(x.split(_TILE, 1)))
-        gain = (scale * self.weight).to(self.weight.dtype)
-        shift = (self.bias - mean * gain).to(self.weight.dtype)
-        out = _memory(x, self.weight.dtype)
-        for some_x, some in zip(x.split(_TILE, 1), out.split(_TILE, 1), strict=True):
-            torch.addcmul(shift, some_x, gain, out=some)
-        return out
+        """(batch, frames, bins, channels) -> the same shape."""
+        if not self.framewise and cpu_kernels.in_tiles(x):
+            return cpu_kernels.layer_norm_2d(x, self)
+        return self.standardize(x) * self.weight + self.bias
 
     def standardize(self, x: Tensor) -> Tensor:
-        """All but the affine transform."""
+        """Return (x - mean) / sqrt(variance + eps)."""
         return F.layer_norm(x, x.shape[2:] if self.framewise else x.shape[1:], eps=self.eps)
 
-    def moments(self, tiles: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-        """Mean and reciprocal standard deviation of each item, float64 (batch,), from the parts of x along its frames.
 
-        Those of all come from those of the parts (Chan et al. 1979, eq. 2.1).
+class DepthwiseConv2d(nn.Conv2d):
+    """Convolution of each channel by itself over frames and bins.
+
+    (batch, frames, bins, channels) -> the same shape. Channels come last: pointwise layers are then plain matrix
+    products, a norm is one fused call, and the convolution sees PyTorch's channels_last format.
+    """
+
+    def __init__(self, channels: int, kernel_size: tuple[int, int], padding_mode: Literal["reflect", "zeros"]) -> None:
+        """Make a layer.
+
+        Args:
+            channels: of input and output.
+            kernel_size: (bins, frames), as Wavehax writes it.
+            padding_mode: what lies beyond both ends of both axes.
         """
-        counts, means, squares = [], [], []
-        for tile in tiles:
-            counts.append(tile[0].numel())
-            means.append(tile.mean((1, 2, 3)))
-            squares.append(torch.linalg.vector_norm(tile - means[-1].view(-1, 1, 1, 1), dim=(1, 2, 3)).square())
-        share = torch.tensor(counts, dtype=torch.float64)[:, None] / sum(counts)
-        parts = torch.stack(means).double()
-        mean = (share * parts).sum(0)
-        variance = torch.stack(squares).double().sum(0) / sum(counts) + (share * (parts - mean).square()).sum(0)
-        return mean, (variance + self.eps).rsqrt()
+        reach = (kernel_size[1] // 2, kernel_size[0] // 2)
+        mirrors = padding_mode == "reflect"
+        padding = (0, 0) if mirrors else reach
+        super().__init__(channels, channels, kernel_size[::-1], padding=padding, groups=channels, bias=False)
+        self.reach = reach  # (frames, bins) on each side
+        self.mirrors = mirrors
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, frames, bins, channels) -> the same shape."""
+        x = x.permute(0, 3, 1, 2)
+        x = reflect_pad_2d(x, *self.reach) if self.mirrors else x
+        return super().forward(x).permute(0, 2, 3, 1)
 
 
 class ConvNeXtBlock2d(nn.Module):
-    """ConvNeXt block over time and frequency, (batch, frames, bins, channels) -> the same shape.
+    """ConvNeXt block over time and frequency (as in Wavehax, Yoneyama et al. 2024, arXiv 2411.06807).
 
-    Channels come last: pointwise layers are then plain matrix products, the norm is one fused call and the depthwise
-    convolution sees PyTorch's channels_last format, in which it is several times faster on a CPU, its weight
-    gradient included.
-
-    ``kernel_size`` is (bins, frames), as Wavehax writes it.
+    (batch, frames, bins, channels) -> the same shape.
     """
 
     def __init__(
@@ -123,117 +162,45 @@ class ConvNeXtBlock2d(nn.Module):
         activation: type[nn.Module] = nn.GELU,
         padding_mode: Literal["reflect", "zeros"] = "reflect",
     ) -> None:
+        """Make a block.
+
+        Args:
+            channels: of input and output.
+            expansion: channels between the pointwise layers, as a multiple.
+            kernel_size: (bins, frames), both odd.
+            scale: initial value of gamma.
+            framewise: see ``LayerNorm2d``.
+            activation: class of the nonlinearity.
+            padding_mode: of the depthwise convolution.
+        """
         super().__init__()
-        self.reach = (kernel_size[1] // 2, kernel_size[0] // 2)  # frames, bins
-        self.padding_mode = padding_mode
-        self.dwconv = nn.Conv2d(
-            channels,
-            channels,
-            (kernel_size[1], kernel_size[0]),
-            padding=self.reach if padding_mode == "zeros" else 0,
-            groups=channels,
-            bias=False,
-        )
+        self.dwconv = DepthwiseConv2d(channels, kernel_size, padding_mode)
         self.norm = LayerNorm2d(channels, framewise)
         self.pwconv1 = nn.Linear(channels, channels * expansion)
         self.activation = activation()
         self.pwconv2 = nn.Linear(channels * expansion, channels)
         self.gamma = nn.Parameter(torch.full((channels,), scale))
 
-    def forward(self, x: Tensor, out: Tensor | None = None) -> Tensor:
-        """``out`` may name memory of the size of x for the result."""
-        if type(x) is Tensor and _tiled(x):  # the pieces of a signal are of another type
-            return self.forward_tiles(x, _memory(x, x.dtype) if out is None else out)
-        y = x.permute(0, 3, 1, 2)
-        if self.padding_mode == "reflect":
-            y = reflect_pad_2d(y, *self.reach)
-        return self.mix_all(x, self.dwconv(y).permute(0, 2, 3, 1))
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, frames, bins, channels) -> the same shape."""
+        if cpu_kernels.on_cpu(self.gamma):
+            return cpu_kernels.convnext_blocks_2d(x, [self.parts()])
+        return x + self.gamma * self.pwconv2(self.activation(self.pwconv1(self.norm(self.dwconv(x)))))
 
-    def mix(self, x: Tensor, y: Tensor, first: Layer, second: Layer, out: Tensor | None = None) -> Tensor:
-        """x plus what the layers behind the depthwise convolution make of its result y."""
-        return torch.add(x, pointwise(self.activation(pointwise(self.norm.standardize(y), *first)), *second), out=out)
-
-    def _folded(self) -> tuple[Layer, Layer]:
-        """Both pointwise layers with the norm's affine transform and the scale gamma: three passes less over x."""
-        return (
-            (self.pwconv1.weight * self.norm.weight, self.pwconv1.bias + self.pwconv1.weight @ self.norm.bias),
-            (self.gamma[:, None] * self.pwconv2.weight, self.gamma * self.pwconv2.bias),
-        )
-
-    @wrap_torch_function(lambda self, x, y: (x, y))
-    def mix_all(self, x: Tensor, y: Tensor) -> Tensor:
-        """``mix`` for a whole signal, or the next piece of one that comes in pieces."""
-        layers = self._folded()
-        if not _tiled(x):
-            return self.mix(x, y, *layers)
-        for some_x, some_y in zip(x.split(_TILE, 1), y.split(_TILE, 1), strict=True):
-            self.mix(some_x, some_y, *layers, out=some_y)
-        return y
-
-    def forward_tiles(self, x: Tensor, out: Tensor) -> Tensor:
-        """``forward``, a few frames at a time."""
-        frames, size = x.shape[1], max(_TILE, self.reach[0])
-        tiles = [slice(begin, min(begin + size, frames)) for begin in range(0, frames, size)]
-        (weight, bias), second = self._folded()
-        if self.norm.framewise:
-            for tile in tiles:
-                self.mix(x[:, tile], self._convolve(x, tile), (weight, bias), second, out=out[:, tile])
-            return out
-
-        def convolved() -> Iterator[Tensor]:
-            for tile in tiles:
-                out[:, tile] = y = self._convolve(x, tile)
-                yield y
-
-        mean, scale = self.norm.moments(convolved())
-        for i in range(x.shape[0]):  # what standardises an utterance goes into the weights as well
-            scaled = (weight * scale[i]).to(weight.dtype)
-            first = scaled, (bias - scaled.double().sum(1) * mean[i]).to(bias.dtype)
-            for tile in tiles:
-                some = out[i : i + 1, tile]
-                hidden = self.activation(pointwise(some, *first))
-                torch.add(x[i : i + 1, tile], pointwise(hidden, *second), out=some)
-        return out
-
-    def _convolve(self, x: Tensor, tile: slice) -> Tensor:
-        """The depthwise convolution of some frames."""
-        frames, bins = self.reach
-        begin, end = tile.start - frames, tile.stop + frames
-        y = x[:, max(begin, 0) : end].permute(0, 3, 1, 2)
-        edges = max(-begin, 0), max(end - x.shape[1], 0)
-        if self.padding_mode == "zeros":
-            y = F.pad(y, (0, 0, *edges)) if any(edges) else y
-        elif y.shape[2] > max(edges) and y.shape[3] > bins:
-            y = F.pad(y, (bins, bins, *edges), mode="reflect")
-        else:
-            y = reflect_pad(reflect_pad(y, *edges, 2), bins, bins, 3)
-        padding = (0, bins if self.padding_mode == "zeros" else 0)
-        return F.conv2d(y, self.dwconv.weight, None, (1, 1), padding, (1, 1), y.shape[1]).permute(0, 2, 3, 1)
-
-
-_TILE = 64  # frames
-
-
-def _tiled(x: Tensor) -> bool:
-    """Whether x is to be treated a few frames at a time, which stay in the cache of a CPU."""
-    return x.device.type == "cpu" and not (torch.is_grad_enabled() or torch.compiler.is_exporting())
-
-
-def _memory(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """For as much as x. NumPy asks for huge pages for what is large, which are ready four times as fast."""
-    return torch.from_numpy(np.empty(x.numel() * dtype.itemsize, np.uint8)).view(dtype).view(x.shape)
+    def parts(self) -> cpu_kernels.Block:
+        """Return what the fast path on a CPU is made of."""
+        return cpu_kernels.Block(self.dwconv, self.norm, self.pwconv1, self.activation, self.pwconv2, self.gamma)
 
 
 class ConvNeXtBlocks2d(nn.Sequential):
-    """``ConvNeXtBlock2d`` one after the other."""
+    """Several ``ConvNeXtBlock2d``, one after the other."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if type(x) is not Tensor or not _tiled(x):
-            return super().forward(x)
-        spare = None
-        for block in self:  # each writes where the one before has read: large memory is slow while it is fresh
-            x, spare = block(x, spare), (None if block is self[0] else x)
-        return x
+        """(batch, frames, bins, channels) -> the same shape."""
+        blocks = [block for block in self if isinstance(block, ConvNeXtBlock2d)]
+        if cpu_kernels.on_cpu(blocks[0].gamma):
+            return cpu_kernels.convnext_blocks_2d(x, [block.parts() for block in blocks])
+        return super().forward(x)
 
 
 @wrap_torch_function(lambda x, *_: (x,))
@@ -243,29 +210,3 @@ def reflect_pad_2d(x: Tensor, frames: int, bins: int) -> Tensor:
         return F.pad(x, (bins, bins, frames, frames), mode="reflect")
     x = x.permute(0, 2, 3, 1)  # where channels come last, what is copied lies together
     return reflect_pad(reflect_pad(x, frames, frames, 1), bins, bins, 2).permute(0, 3, 1, 2)
-
-
-def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """A linear layer over the last axis of x (batch, frames, bins, channels), with weight (channels_out, channels).
-
-    As a convolution, because oneDNN's reach twice the speed of MKL's matrix products on processors of AMD. Dilated,
-    which means nothing for a kernel of 1, because PyTorch keeps plain ones of that size from oneDNN.
-    """
-    if x.device.type != "cpu" or torch.compiler.is_exporting():
-        return F.linear(x, weight, bias)
-    x = F.conv2d(x.permute(0, 3, 1, 2), weight[:, :, None, None], bias, (1, 1), (0, 0), (2, 2), 1)
-    return x.permute(0, 2, 3, 1)
-
-
-def along_time(conv: nn.Module, x: Tensor) -> Tensor:
-    """``conv``, a Conv1d or ConvTranspose1d, over x (batch, channels, 1, samples).
-
-    In PyTorch's channels_last format, in which oneDNN's convolutions are fastest.
-    """
-    assert isinstance(conv, (nn.Conv1d, nn.ConvTranspose1d))
-    weight, padding, dilation = conv.weight.unsqueeze(2), (0, int(conv.padding[0])), (1, conv.dilation[0])
-    if isinstance(conv, nn.ConvTranspose1d):
-        more = (0, conv.output_padding[0])
-        return F.conv_transpose2d(x, weight, conv.bias, (1, conv.stride[0]), padding, more, 1, dilation)
-    dilation = dilation if conv.kernel_size[0] > 1 else (2, 2)  # see ``pointwise``
-    return F.conv2d(x, weight, conv.bias, (1, 1), padding, dilation, 1)

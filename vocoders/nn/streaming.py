@@ -1,321 +1,229 @@
 """Evaluates a network along time piece by piece: by the code of the whole, nothing computed twice, every result final.
 
-In a pass the pieces of signals are tensors of the type ``Span``, whose operations PyTorch hands over instead of doing
-them (``__torch_function__``). A network does the same operations in every pass, so the n-th operation of a pass finds
-what the n-th operation of the pass before has kept:
+In a pass the pieces of signals are tensors of the type ``Span``, whose operations PyTorch hands over instead of
+executing them (``__torch_function__``). A network executes the same operations in every pass, so the n-th operation of
+a pass finds what the n-th operation of the previous pass has kept:
 
-    convolution              the end of its input, which windows to come still need
+    convolution              the end of its input, which later windows still need
     transposed convolution,
-    overlap-add              the end of its output, to which columns to come still add
-    padding                  columns that are to be mirrored at the end
-    sum of two branches      what one branch is ahead of the other
+    overlap-add              the end of its output, to which later columns still add
+    padding                  columns that are mirrored at the end
+    sum of two branches      the columns that one branch is ahead of the other
     running sum              its last value
 
 At the first and at the last piece each operation does what it does at the ends of the whole, so a layer that pads its
-input pads it there and nowhere else. A piece may be empty: at first many operations have nothing to give yet.
+input pads it there and nowhere else. A piece may be empty: at first many operations have no result yet.
 
-Any other operation is taken to treat each column of time by itself; one that does not needs a rule below.
+An operation without a rule (streaming_rules.py) has to treat each column of time by itself. That is verified by values
+(columnwise.py), in a trial on random signals before the first piece; what fails is refused with its name.
+docs/streaming.md lists what is allowed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+import math
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from vocoders.dsp.stft import overlap_add, reflect_pad
-from vocoders.nn.layers import reflect_pad_2d
+from vocoders.errors import VocoderError
+from vocoders.nn.columnwise import equal_values, random_columns
+from vocoders.nn.spans import Arguments, Span, like, make_span, map_tensors, name_of, refuse
+from vocoders.nn.streaming_rules import Operation
 
-Arguments = tuple[tuple[Any, ...], dict[str, Any]]  # positional, by keyword
+
+class Step(NamedTuple):
+    """An operation of a verified network."""
+
+    function: Any
+    constants: Any
+    """Its arguments, without objects and values of tensors."""
+    axis: int | None
+    """Of time in the result, where each column is treated by itself."""
+
+
+_VERIFIED: WeakKeyDictionary[Any, dict[Hashable, list[Step]]] = WeakKeyDictionary()
 
 
 class Incremental:
-    """``function``, from signals to a signal, all with time as their last axis, evaluated piece by piece."""
+    """A function from signals to a signal, all with time as their last axis, evaluated piece by piece."""
 
-    def __init__(self, function: Callable[..., Tensor]) -> None:
+    def __init__(self, function: Callable[..., Tensor], owner: object | None = None) -> None:
+        """Prepare the evaluation of one utterance.
+
+        Args:
+            function: from tensors (..., time) to a tensor (..., time). It is called once a piece, and in a trial.
+            owner: what holds the parameters of ``function``, such as a generator. The trial is made once for each kind
+                of signal and remembered as long as the owner lives; without an owner it is made every time.
+        """
         self.function = function
+        self.owner = owner
         self._operations: list[Operation] = []
-        self._turn = 0
+        self._position = 0  # of the next operation in the pass
         self._last = False
+        self._steps: list[Step] | None = None  # once verified
 
     def __call__(self, *pieces: Tensor | None, last: bool = False) -> Tensor:
-        """The next piece of each signal, perhaps empty -> the next piece of the result, perhaps empty.
+        """Evaluate the next piece of each signal.
 
-        With ``last`` the signals end here. A signal that is None is None in every pass.
+        Args:
+            pieces: one of each signal, perhaps empty. A signal that is None is None in every pass.
+            last: whether the signals end here.
+
+        Returns:
+            The next piece of the result, as far as it is final; perhaps empty.
+
+        Raises:
+            VocoderError: when ``function`` uses an operation that cannot be evaluated piece by piece.
         """
         if last and not self._operations:  # the first piece as well: the whole
             return self.function(*pieces)
-        self._turn, self._last = 0, last
-        spans = (piece if piece is None else _span(piece, -1, self) for piece in pieces)
-        return self.function(*spans).as_subclass(Tensor)
+        if self._steps is None and all(piece is None or piece.shape[-1] for piece in pieces):
+            known = _VERIFIED.get(self.owner, {}) if self.owner is not None else {}
+            self._steps = known.get(self._kind(pieces))
+            if self._steps is not None:
+                try:
+                    return self._pass(pieces, last)
+                except _OtherOperationsError:  # the owner has been changed, or has another function
+                    self._operations.clear()
+            self._verify(pieces)
+        return self._pass(pieces, last)
 
-    def do(self, function: Callable[..., Any], arguments: Arguments, spans: list[Span]) -> Any:
-        """The next operation of the pass, and the signals among its arguments."""
-        if self._turn == len(self._operations):
-            self._operations.append(Operation(function))
-        operation = self._operations[self._turn]
+    def execute(self, function: Callable[..., Any], arguments: Arguments, spans: list[Span]) -> Any:
+        """Execute the next operation of a pass, with the spans among its arguments."""
+        position = self._position
+        if position == len(self._operations):
+            self._operations.append(Operation(function, self._axis(position, function, arguments)))
+        operation = self._operations[position]
         if operation.function != function:
-            raise RuntimeError(f"passes differ: {function.__name__} where {operation.function.__name__} was before")
-        self._turn += 1
+            raise _other(name_of(function), name_of(operation.function))
+        self._position += 1
         operation.last = self._last
         out, axis = operation(arguments, spans)
         if axis is None:
             return out
-        return _span(out, axis, self) if isinstance(out, Tensor) else tuple(_span(part, axis, self) for part in out)
-
-
-class Span(Tensor):
-    """A piece of a signal in a pass of ``network``; ``axis`` is that of time, counted from the last one: -1, -2 ..."""
-
-    axis: int
-    network: Incremental
-
-    @classmethod
-    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        with torch._C.DisableTorchFunctionSubclass():
-            arguments = (args, kwargs or {})
-            spans: list[Span] = []
-            _collect(arguments, spans)
-            return spans[0].network.do(func, arguments, spans)
-
-
-def _span(x: Tensor, axis: int, network: Incremental) -> Span:
-    span = x.as_subclass(Span)
-    span.axis, span.network = axis, network
-    return span
-
-
-class Operation:
-    """One operation of a network, and what it keeps from pass to pass."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
-        self.first = True  # in its first pass
-        self.last = False  # in the last one
-        self.axis: int | None = None  # of time in the result of a columnwise operation
-        self.kept: dict[int, Tensor] = {}
-        self.count: int | None = None  # of columns
-
-    def __call__(self, arguments: Arguments, spans: list[Span]) -> tuple[Any, int | None]:
-        """The result, and the axis of time in it; None for what is no signal, such as a dtype."""
-        rule = _RULES.get(self.function)
-        result = self.columnwise(arguments, spans) if rule is None else rule(self, *arguments[0], **arguments[1])
-        self.first = False
-        return result
-
-    def columnwise(self, arguments: Arguments, spans: list[Span]) -> tuple[Any, int | None]:
-        """Each column by itself: as many as all its signals have; what some have more of is kept."""
-        if self.first:
-            self.axis = _axis_of_result(self.function, arguments, spans)
-        if len(spans) == 1:
-            count, whole = spans[0].shape[spans[0].axis], arguments
-        else:
-            pieces = [self.join(span, span.axis, i) for i, span in enumerate(spans)]
-            count = min(piece.shape[span.axis] for piece, span in zip(pieces, spans, strict=True))
-            parts = [self.split(piece, spans[i].axis, count, i) for i, piece in enumerate(pieces)]
-            whole = _replace(arguments, iter(parts))
-        if count or self.axis is None:
-            return self.function(*whole[0], **whole[1]), self.axis
-        out = _on_zeros(self.function, arguments, spans, 1)  # some operations refuse what is empty
         if isinstance(out, Tensor):
-            return out.narrow(self.axis, 0, 0), self.axis
-        return [part.narrow(self.axis, 0, 0) for part in out], self.axis
+            return make_span(out, axis, self)
+        return like(out, [make_span(part, axis, self) for part in out])
 
-    def join(self, x: Tensor, axis: int, key: int = 0) -> Tensor:
-        """``x`` behind what was kept."""
-        kept = self.kept.pop(key, None)
-        return x if kept is None else torch.cat([kept, x], axis)
+    def _pass(self, pieces: Sequence[Tensor | None], last: bool) -> Tensor:
+        """Call the function once."""
+        self._position, self._last = 0, last
+        result = self.function(*(piece if piece is None else make_span(piece, -1, self) for piece in pieces))
+        if not isinstance(result, Span):
+            raise refuse("the result", "it is no signal, but made of shapes or of values taken out of one")
+        if result.axis != -1:
+            raise refuse("the result", f"time must be the last axis, it is axis {result.axis}")
+        return result.as_subclass(Tensor)
 
-    def split(self, x: Tensor, axis: int, count: int, key: int = 0) -> Tensor:
-        """The first ``count`` columns of ``x``; the rest is kept."""
-        rest = x.shape[axis] - count
-        if rest:
-            self.kept[key] = x.narrow(axis, count, rest).clone()  # a view would keep all of x
-            x = x.narrow(axis, 0, count)
-        return x
-
-    def windows(self, x: Tensor, axis: int, size: int, stride: int, padding: int = 0) -> tuple[Tensor, int]:
-        """Columns that hold all whole windows of ``size``, and how many; zeros for a single one where there is none."""
-        x = _pad_zeros(self.join(x, axis), axis, padding if self.first else 0, padding if self.last else 0)
-        count = max(0, (x.shape[axis] - size) // stride + 1)
-        self.split(x, axis, count * stride)
-        return (x.narrow(axis, 0, (count - 1) * stride + size) if count else _zeros(x, axis, size)), count
-
-    def overlap(self, x: Tensor, stride: int, count: int, left: int, right: int) -> Tensor:
-        """``x``, the sum of ``count`` stretches that start ``stride`` apart, and of earlier ones, as far as final.
-
-        The whole is without its first ``left`` and last ``right`` columns.
-        """
-        if right > x.shape[-1] - max(count, 1) * stride:
-            raise NotImplementedError("more is cut off at the end than stretches overlap")
-        before = self.kept.pop(0, None)
-        if count == 0:
-            x = x[..., :0] if before is None else before
-        elif before is not None:
-            x[..., : before.shape[-1]] += before
-        x = self.split(x, -1, x.shape[-1] - right if self.last else count * stride)
-        cut = min(left if self.count is None else self.count, x.shape[-1])
-        self.count = (left if self.count is None else self.count) - cut
-        return x[..., cut:]
-
-    def pad(
-        self, x: Tensor, axis: int, left: int, right: int, needed: int, pad: Callable[[Tensor, int, int], Tensor]
-    ) -> Tensor:
-        """Padding by ``pad(x, left, right)``, which at the left needs as many columns of x as ``needed``."""
-        if self.count is None:
-            x = self.join(x, axis)
-            if x.shape[axis] < needed and not self.last:
-                return self.split(x, axis, 0)
-        out = pad(x, left, 0) if self.count is None else x
-        self.count = right + 1  # columns that are kept to be mirrored at the end
-        seen = self.join(x.narrow(axis, max(0, x.shape[axis] - self.count), min(x.shape[axis], self.count)), axis)
-        if self.last:
-            out = torch.cat([out, pad(seen, 0, right).narrow(axis, seen.shape[axis], right)], axis)
-        self.split(seen, axis, max(0, seen.shape[axis] - self.count))
-        return out
-
-
-Rule = Callable[..., tuple[Any, int | None]]
-_RULES: dict[Any, Rule] = {}
-
-
-def _rule(*functions: Any) -> Callable[[Rule], Rule]:
-    """The decorated function does what ``functions`` do: from the operation and their arguments to result and axis."""
-
-    def register(rule: Rule) -> Rule:
-        _RULES.update(dict.fromkeys(functions, rule))
-        return rule
-
-    return register
-
-
-@_rule(torch.conv1d, torch.conv2d)
-def _convolution(
-    op: Operation, x: Span, weight: Tensor, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int
-) -> tuple[Tensor, int]:
-    axis, padding = x.axis, list(padding)
-    size = (weight.shape[axis] - 1) * dilation[axis] + 1
-    windows, count = op.windows(x, axis, size, stride[axis], padding[axis])
-    padding[axis] = 0
-    return op.function(windows, weight, bias, stride, padding, dilation, groups).narrow(axis, 0, count), axis
-
-
-@_rule(torch.conv_transpose1d, torch.conv_transpose2d)
-def _transposed_convolution(
-    op: Operation, x: Span, weight: Tensor, bias: Any, stride: Any, padding: Any, more: Any, groups: int, dilation: Any
-) -> tuple[Tensor, int]:
-    count = x.shape[-1]
-    out = op.function(x if count else _zeros(x, -1, 1), weight, None, stride, 0, 0, groups, dilation)
-    out = op.overlap(out, stride[-1], count, padding[-1], padding[-1] - more[-1])
-    return (out if bias is None else out + bias.reshape(-1, *[1] * (x.dim() - 2))), -1
-
-
-@_rule(overlap_add)
-def _overlap_add(op: Operation, frames: Span, hop_length: int, left: int, right: int) -> tuple[Tensor, int]:
-    count = frames.shape[-2]
-    out = overlap_add(frames if count else _zeros(frames, -2, 1), hop_length, 0, 0)
-    return op.overlap(out, hop_length, count, left, right), -1
-
-
-@_rule(Tensor.unfold)
-def _unfold(op: Operation, x: Span, dim: int, size: int, step: int) -> tuple[Tensor, int]:
-    windows, count = op.windows(x, -1, size, step)
-    return windows.unfold(-1, size, step).narrow(-2, 0, count), -2
-
-
-@_rule(F.pad)
-def _pad(op: Operation, x: Span, pad: Any, mode: str = "constant", value: float | None = None) -> tuple[Any, Any]:
-    axis, before = x.axis, 2 * (-x.axis - 1)  # F.pad begins with the last axis
-    left, right = (*pad[before : before + 2], 0, 0)[:2]
-    if left == right == 0:
-        return op.columnwise(((x, pad, mode, value), {}), [x])
-    if any(pad[:before]) or any(pad[before + 2 :]) or left < 0 or right < 0:
-        raise NotImplementedError(f"padding by {pad} of a signal with its time at {axis}")
-    others = [0] * before
-    return op.pad(
-        x, axis, left, right, mode != "constant", lambda x, a, b: F.pad(x, (*others, a, b), mode, value)
-    ), axis
-
-
-@_rule(reflect_pad)
-def _reflect_pad(op: Operation, x: Span, left: int, right: int, dim: int = -1) -> tuple[Any, Any]:
-    axis = dim if dim < 0 else dim - x.dim()
-    if axis != x.axis:
-        return op.columnwise(((x, left, right, dim), {}), [x])
-    return op.pad(x, axis, left, right, left + 1, lambda x, a, b: reflect_pad(x, a, b, axis)), axis
-
-
-@_rule(reflect_pad_2d)
-def _reflect_pad_2d(op: Operation, x: Span, frames: int, bins: int) -> tuple[Tensor, int]:
-    def pad(x: Tensor, left: int, right: int) -> Tensor:
-        if x.shape[-2] > max(left, right):  # as below, in the channels_last format
-            return F.pad(x, (0, 0, left, right), mode="reflect")
-        return reflect_pad(x, left, right, -2)
-
-    return op.pad(reflect_pad_2d(x, 0, bins), -2, frames, frames, frames + 1, pad), -2
-
-
-@_rule(Tensor.cumsum)
-def _cumsum(op: Operation, x: Span, dim: int) -> tuple[Tensor, int]:
-    out = x.cumsum(dim)
-    if (before := op.kept.get(0)) is not None:
-        out += before
-    if length := x.shape[dim]:
-        op.kept[0] = out.narrow(dim, length - 1, 1).clone()
-    return out, dim
-
-
-def _collect(arguments: Any, spans: list[Span]) -> None:
-    """Append all signals in nested tuples, lists and dicts to ``spans``."""
-    for item in arguments.values() if isinstance(arguments, dict) else arguments:
-        if isinstance(item, Span):
-            spans.append(item)
-        elif isinstance(item, (tuple, list, dict)):
-            _collect(item, spans)
-
-
-def _replace(arguments: Any, given: Iterator[Tensor]) -> Any:
-    """The arguments with the next of ``given`` in the place of each signal."""
-    if isinstance(arguments, Span):
-        return next(given)
-    if type(arguments) in (tuple, list):
-        return type(arguments)([_replace(item, given) for item in arguments])
-    if isinstance(arguments, dict):
-        return {key: _replace(item, given) for key, item in arguments.items()}
-    return arguments
-
-
-def _zeros(x: Tensor, axis: int, columns: int) -> Tensor:
-    """As ``x``, of so many columns."""
-    shape = list(x.shape)
-    shape[axis] = columns
-    return x.new_zeros(shape)
-
-
-def _pad_zeros(x: Tensor, axis: int, left: int, right: int) -> Tensor:
-    return F.pad(x, [0, 0] * (-axis - 1) + [left, right]) if left or right else x
-
-
-def _on_zeros(function: Callable[..., Any], arguments: Arguments, spans: list[Span], columns: int) -> Any:
-    """What the function gives for as many columns of zeros."""
-    args, kwargs = _replace(arguments, (_zeros(span, span.axis, columns) for span in spans))
-    return function(*args, **kwargs)
-
-
-def _axis_of_result(function: Callable[..., Any], arguments: Arguments, spans: list[Span]) -> int | None:
-    """Where the result has its time: the axis that grows with the signals, found by trying one and two columns."""
-    shapes = []
-    for columns in (1, 2):
-        out = _on_zeros(function, arguments, spans, columns)
-        out = out[0] if isinstance(out, (tuple, list)) else out
-        if not isinstance(out, Tensor):
+    def _axis(self, position: int, function: Callable[..., Any], arguments: Arguments) -> int | None:
+        """Return what is known of an operation that occurs for the first time; fail when another one was verified."""
+        if self._steps is None:
             return None
-        shapes.append(out.shape)
-    one, two = shapes
-    grown = [i - len(two) for i in range(len(two)) if len(one) == len(two) and one[i] != two[i]]
-    if len(grown) != 1 or two[grown[0]] != 2 * one[grown[0]]:
-        raise NotImplementedError(f"{function.__name__} has no rule for signals that come piece by piece")
-    return grown[0]
+        step = self._steps[position] if position < len(self._steps) else None
+        if step is None or step.function != function or step.constants != constants_of(arguments):
+            raise _other(name_of(function), name_of(step.function) if step else "nothing")
+        return step.axis
+
+    def _verify(self, pieces: Sequence[Tensor | None]) -> None:
+        """Try the function on random pieces as long as the given ones are in proportion."""
+        kind = self._kind(pieces)
+        unit = math.gcd(*(piece.shape[-1] for piece in pieces if piece is not None))
+        try:
+            self._steps = Trial(self.function).run(pieces, unit, 1)
+        except _FailedError:
+            self._steps = Trial(self.function).run(pieces, unit, 16)  # some layers take no short signals
+        if self.owner is not None:
+            _VERIFIED.setdefault(self.owner, {})[kind] = self._steps
+
+    def _kind(self, pieces: Sequence[Tensor | None]) -> Hashable:
+        """Return what may decide which operations the function uses: the kinds of its signals, and the modes set."""
+        signals = tuple(None if piece is None else (piece.dtype, piece.device, piece.shape[:-1]) for piece in pieces)
+        devices = {piece.device.type for piece in pieces if piece is not None} - {"meta"}
+        autocast = frozenset((device, torch.is_autocast_enabled(device)) for device in devices)
+        return signals, autocast, torch.is_grad_enabled(), getattr(self.owner, "training", None)
+
+
+class Trial(Incremental):
+    """Evaluates random pieces of several lengths, to see that only the signals of each operation change."""
+
+    LENGTHS = (3, 5, 4)  # no two alike: what depends on the length of a piece shows
+
+    def run(self, pieces: Sequence[Tensor | None], unit: int, scale: int) -> list[Step]:
+        """Return the verified operations.
+
+        Args:
+            pieces: of the signals to draw random ones like.
+            unit: how many times the lengths of ``pieces`` contain the shortest ones that are in proportion.
+            scale: the lengths to try, as a multiple of LENGTHS.
+
+        Raises:
+            VocoderError: when the function cannot be evaluated piece by piece.
+        """
+        source = torch.Generator().manual_seed(0)
+        self._arguments: list[Arguments] = []
+        for length in self.LENGTHS:
+            drawn = [
+                piece if piece is None else random_columns(piece, -1, piece.shape[-1] // unit * length * scale, source)
+                for piece in pieces
+            ]
+            self._pass(drawn, last=length == self.LENGTHS[-1])
+        return [
+            Step(operation.function, constants_of(arguments), operation.axis)
+            for operation, arguments in zip(self._operations, self._arguments, strict=True)
+        ]
+
+    def execute(self, function: Callable[..., Any], arguments: Arguments, spans: list[Span]) -> Any:
+        position, name = self._position, name_of(function)
+        if position == len(self._arguments):
+            self._arguments.append(arguments)
+        elif position < len(self._arguments) and not _same(arguments, self._arguments[position]):
+            raise refuse(name, "what it is given beside its signal depends on the length of a piece, or on its values")
+        try:
+            return super().execute(function, arguments, spans)
+        except VocoderError:
+            raise
+        except Exception as error:
+            reason = str(error).strip().split("\n")[0]
+            raise _FailedError(str(refuse(name, f"it fails ({reason})"))) from error
+
+
+class _OtherOperationsError(VocoderError):
+    """A pass has other operations than the one before."""
+
+
+class _FailedError(VocoderError):
+    """An operation fails in a trial."""
+
+
+def _other(name: str, before: str) -> VocoderError:
+    reason = f"{name} where {before} was before: operations and their settings must be the same for every piece"
+    return _OtherOperationsError(str(refuse(name, reason)))
+
+
+def constants_of(arguments: Any) -> Any:
+    """Return nested arguments with kinds in the place of tensors and of objects, to be compared and kept."""
+    if isinstance(arguments, Span):
+        return Span, arguments.axis
+    if isinstance(arguments, Tensor):
+        return Tensor, arguments.dtype, arguments.shape
+    if isinstance(arguments, dict):
+        return {key: constants_of(item) for key, item in arguments.items()}
+    if isinstance(arguments, (tuple, list)):
+        return [constants_of(item) for item in arguments]
+    plain = (bool, int, float, complex, str, slice, type(None), type(...), torch.dtype, torch.device, torch.layout)
+    return arguments if isinstance(arguments, plain) else type(arguments)
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether the arguments of two passes are equal but for their signals."""
+    values: list[Tensor] = []
+    others: list[Tensor] = []
+    map_tensors(a, lambda _: None, values.append)
+    map_tensors(b, lambda _: None, others.append)
+    if constants_of(a) != constants_of(b):
+        return False
+    return all(x is y or equal_values(x, y) for x, y in zip(values, others, strict=True))

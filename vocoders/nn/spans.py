@@ -1,0 +1,93 @@
+"""Pieces of signals whose operations are handed to a network, and the arguments that hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from vocoders.errors import VocoderError
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+"""Positional ones and those by keyword."""
+
+
+class Network(Protocol):
+    """What executes the operations of spans."""
+
+    def execute(self, function: Callable[..., Any], arguments: Arguments, spans: list[Span]) -> Any:
+        """Execute an operation, with the spans among its arguments."""
+
+
+class Span(Tensor):
+    """A piece of a signal in a pass of ``network``.
+
+    Attributes:
+        axis: of time, counted from the last one: -1, -2 ...
+        network: executes what is done with it.
+    """
+
+    axis: int
+    network: Network
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        with torch._C.DisableTorchFunctionSubclass():
+            arguments = (args, kwargs or {})
+            spans: list[Span] = []
+            collect_spans(arguments, spans)
+            if not spans:
+                raise refuse(name_of(func), "it takes its signal inside an object; pass the tensor itself")
+            return spans[0].network.execute(func, arguments, spans)
+
+
+def make_span(x: Tensor, axis: int, network: Network) -> Span:
+    """Return ``x`` as a piece of a signal, without a copy."""
+    span = x.as_subclass(Span)
+    span.axis, span.network = axis, network
+    return span
+
+
+def collect_spans(arguments: Any, spans: list[Span]) -> None:
+    """Append all spans in nested tuples, lists and dicts to ``spans``."""
+    for item in arguments.values() if isinstance(arguments, dict) else arguments:
+        if isinstance(item, Span):
+            spans.append(item)
+        elif isinstance(item, (tuple, list, dict)):
+            collect_spans(item, spans)
+
+
+def map_tensors(arguments: Any, span: Callable[[Span], Any], tensor: Callable[[Tensor], Any] = lambda x: x) -> Any:
+    """Return nested arguments with ``span(x)`` in the place of each span, and ``tensor(x)`` of any other tensor."""
+    if isinstance(arguments, Span):
+        return span(arguments)
+    if isinstance(arguments, Tensor):
+        return tensor(arguments)
+    if isinstance(arguments, dict):
+        return {key: map_tensors(item, span, tensor) for key, item in arguments.items()}
+    if isinstance(arguments, (tuple, list)):
+        return like(arguments, [map_tensors(item, span, tensor) for item in arguments])
+    return arguments
+
+
+def like(sequence: Any, items: list[Any]) -> Any:
+    """Return ``items`` in a tuple, list, named tuple or PyTorch's result type such as that of ``sequence``."""
+    return sequence._make(items) if hasattr(sequence, "_make") else type(sequence)(items)
+
+
+def name_of(function: Any) -> str:
+    """Return an operation's name for messages: "mul" for ``Tensor.__mul__``, "shape" for its getter."""
+    name = getattr(function, "__name__", str(function))
+    if name == "__get__":
+        name = getattr(function.__self__, "__name__", name)
+    return name.strip("_") if name.startswith("__") else name
+
+
+def refuse(operation: str, reason: str) -> VocoderError:
+    """Return the error for an operation that streams cannot use."""
+    return VocoderError(
+        f"'{operation}' cannot be evaluated piece by piece: {reason}. Streams allow convolutions, padding, "
+        f"overlap-add, running sums, and what treats each column of time by itself; see docs/streaming.md"
+    )
