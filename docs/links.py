@@ -1,4 +1,4 @@
-"""Lets pages link to files of the repository outside docs/, which a built site does not hold: there it shows the text."""
+"""Links from pages to files outside docs/: they work in the repository; the built site shows their text."""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""The pages of docs/ say what is so: links lead somewhere, blocks of Python run, and the site builds without a warning."""
+"""The pages of docs/ are right: links lead somewhere, blocks of Python run, the site builds without a warning."""
 
 import importlib.util
 import re
