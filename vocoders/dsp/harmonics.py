@@ -32,7 +32,9 @@ def harmonic_prior(f0: Tensor, mel_config: MelConfig, phase: Tensor | None = Non
     Args:
         f0: (batch, 1, frames) in Hz, 0 = unvoiced; held constant within a frame.
         phase: (batch, 1, 1), cycles: the phase at the first sample; 0 when not given.
-    Returns: float32 (batch, 1, frames * hop_length)
+
+    Returns:
+        float32 (batch, 1, frames * hop_length).
     """
     nyquist = mel_config.sample_rate / 2
     device = f0.device
