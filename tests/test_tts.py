@@ -276,7 +276,7 @@ def test_half_a_hop_is_all_between_tacotron2_and_hifigan() -> None:
     assert mel[:, inner].max() > 0.1
 
 
-def test_every_convention_of_the_page_is_one() -> None:
+def test_every_mel_config_of_the_page_is_one() -> None:
     named = set(re.findall(r"\b[a-z][a-z0-9-]*-\d+k(?::[\w=,.-]*\w)?", PAGE))
     assert len(named) >= 7
     for name in named:
@@ -292,7 +292,7 @@ def test_what_it_links_exists() -> None:
 
 
 def test_the_commands_that_train() -> None:
-    ((_, text),) = blocks("No vocoder for a mel config")
+    ((_, text),) = blocks("A mel config without a model")
     commands = [shlex.split(line) for line in text.splitlines()]
     assert len(commands) == 2
     for python, flag, module, recipe_file, *options in commands:
