@@ -20,7 +20,7 @@ from losses.adversarial import discriminator_loss
 from losses.discriminators import DISCRIMINATORS, Discriminator, build_discriminator
 from recipes.data.clips import list_clips
 from recipes.data.config import DataRecipe
-from recipes.data.segments import SegmentDataset, aligned
+from recipes.data.segments import SegmentDataset, centered_on_hops
 from vocoders.dsp.log_mel import LogMelSpectrogram
 from vocoders.dsp.mel import MelConfig, mel_filter_bank
 from vocoders.errors import VocoderError
@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--lr", type=float, default=1e-3)
     options = parser.parse_args(arguments)
     try:
-        mel_config = aligned(MelConfig.parse(options.mel))
+        mel_config = centered_on_hops(MelConfig.parse(options.mel))
         names = options.names or list(DISCRIMINATORS)
         vocoder = NoiseVocoder(mel_config)
         data = DataRecipe(dir=str(options.data), train=options.list, valid=options.valid)

@@ -29,7 +29,7 @@ from tqdm import tqdm
 from recipes.data.clips import Clip, readable, split_clips
 from recipes.data.f0_labels import F0Labels
 from recipes.data.predicted_mels import PredictedMels
-from recipes.data.segments import SegmentDataset, aligned
+from recipes.data.segments import SegmentDataset, centered_on_hops
 from recipes.training.discriminators import Adversary
 from recipes.training.distributed import Draws, Ranks, parts
 from recipes.training.optimization import build_optimizer, learning_rate
@@ -250,7 +250,7 @@ def run_training(recipe: Recipe, folder: Path, ranks: Ranks | None = None, minut
         if ranks.first:
             ranks.wait()
     frames, seed = recipe.train.segment_frames, recipe.train.seed
-    dataset = SegmentDataset(train_clips, labels, recipe.data, aligned(recipe.mel), frames, seed, mels)
+    dataset = SegmentDataset(train_clips, labels, recipe.data, centered_on_hops(recipe.mel), frames, seed, mels)
     if run.step == 0:
         run.task.prepare(dataset)
         run.ema.load_state_dict(run.task.model.state_dict())

@@ -18,7 +18,7 @@ from losses.spectral import MelLoss, MultiResolutionSTFTLoss, MultiScaleMelLoss,
 from recipes.data.clips import Clip, read_clip
 from recipes.data.f0_labels import f0_at, label_f0
 from recipes.data.predicted_mels import PredictedMels
-from recipes.data.segments import SegmentDataset, aligned, frame_times
+from recipes.data.segments import SegmentDataset, centered_on_hops, frame_times
 from recipes.evaluation.metrics import Signal, f0_metrics, pesq_wide_band
 from recipes.training.distributed import Draws
 from recipes.training.recipe import GeneratorRecipe, Recipe
@@ -97,7 +97,7 @@ class F0EstimatorTask(Task):
         super().__init__()
         assert recipe.f0_estimator is not None
         self.recipe = recipe
-        self.mel = LogMelSpectrogram(aligned(recipe.mel))
+        self.mel = LogMelSpectrogram(centered_on_hops(recipe.mel))
         self.model: F0Estimator = F0Estimator(recipe.f0_estimator, recipe.mel)
 
     def forward(self, batch: Batch, draws: Draws) -> Step:
@@ -146,18 +146,18 @@ class GeneratorTask(Task):
         super().__init__()
         assert recipe.generator is not None
         self.recipe, self.mels = recipe, mels
-        self.mel = LogMelSpectrogram(aligned(recipe.mel))
+        self.mel = LogMelSpectrogram(centered_on_hops(recipe.mel))
         self.model: Generator = self._build(recipe.generator, recipe.mel)
         self.uses_f0 = self.model.uses_f0
         if self.model.uses_weight_norm:
             for layer in list(self.model.modules()):
                 if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d)):
                     weight_norm(layer)
-        self.mel_loss = MelLoss(aligned(recipe.mel))
+        self.mel_loss = MelLoss(centered_on_hops(recipe.mel))
         self.stft_loss = MultiResolutionSTFTLoss(recipe.stft_resolutions)
         spectral: dict[tuple[str, ...], SpectralLoss] = {
             ("mel",): self.mel_loss,
-            ("full_band_mel",): MelLoss(full_band(aligned(recipe.mel))),
+            ("full_band_mel",): MelLoss(full_band(centered_on_hops(recipe.mel))),
             ("multi_scale_mel",): MultiScaleMelLoss(recipe.mel.sample_rate),
             ("spectral_convergence", "log_magnitude"): self.stft_loss,
         }
@@ -278,4 +278,4 @@ class GeneratorTask(Task):
 def f0_on_frames(audio: Tensor, frames: int, recipe: Recipe) -> np.ndarray:
     """The label of each mel frame of ``audio`` (1, samples), Hz, 0 = unvoiced."""
     labels = label_f0(audio[0].numpy(), recipe.mel.sample_rate, recipe.data.f0_range)
-    return f0_at(labels, frame_times(frames, aligned(recipe.mel)))
+    return f0_at(labels, frame_times(frames, centered_on_hops(recipe.mel)))
