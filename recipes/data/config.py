@@ -11,9 +11,7 @@ class DataRecipe(Config):
     """Which recordings a recipe trains and validates on, and how segments of them are varied."""
 
     dir: str = Field(description="folder of recordings; the lists are in it, and their paths relative to it")
-    train: str | None = Field(
-        None, description="list of sound files, one path a line; default: all not in valid"
-    )
+    train: str | None = Field(None, description="list of sound files, one path a line; default: all not in valid")
     valid: str | None = Field(None, description="default: one sound file in a hundred, at most valid_clips")
     valid_clips: int = Field(16, gt=0, description="how many of those recordings a validation synthesises at most")
     speed: tuple[PositiveFloat, PositiveFloat] = Field(
