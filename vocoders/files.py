@@ -1,35 +1,48 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and files read with clear errors."""
 
 from __future__ import annotations
 
 import mmap
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 from vocoders.errors import VocoderError
+
+Bytes = bytes | mmap.mmap
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A temporary path in the folder of ``path`` that takes its place when the block ends well, and vanishes when not.
+    """Yield a temporary path beside ``path``; it replaces ``path`` if the block succeeds and is removed if it fails.
 
-    A symbolic link is followed. Raises VocoderError when the file cannot be written.
+    A symbolic link is followed. A device or a pipe cannot be replaced: the path itself is yielded, to be written
+    directly.
+
+    Args:
+        path: the file that shall appear whole or not at all.
+    Raises:
+        VocoderError: when the path is a folder or cannot be written.
     """
     partial = None
     try:
+        if path.is_dir():
+            raise VocoderError(f"cannot write {path}: it is a folder")
+        if path.exists() and not path.is_file():
+            yield path
+            return
         target = path.resolve()
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=".vocoders-", suffix=path.suffix)
         os.close(handle)
         partial = Path(name)
         yield partial
-        mask = os.umask(0)
-        os.umask(mask)
-        partial.chmod(0o666 & ~mask)
+        partial.chmod(0o666 & ~_umask())
         partial.replace(target)
+    except BrokenPipeError:  # the reader of the pipe has gone: for the program to handle
+        raise
     except OSError as error:
         raise VocoderError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
@@ -37,16 +50,55 @@ def atomic_write(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
-Bytes = bytes | mmap.mmap
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path``; it becomes ``path`` if the block succeeds and is removed if it fails.
+
+    Args:
+        path: a folder that does not exist yet, or is empty.
+    Raises:
+        VocoderError: before the block, when the path is taken or cannot be written.
+    """
+    partial = None
+    try:
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise VocoderError(f"{path} exists already; remove it, or name another folder")
+        partial = Path(tempfile.mkdtemp(dir=path.resolve().parent, prefix=".vocoders-"))
+        yield partial
+        partial.chmod(0o777 & ~_umask())
+        partial.replace(path)
+    except OSError as error:
+        raise VocoderError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file by ``atomic_write``.
+
+    Raises:
+        VocoderError: when it cannot be written.
+    """
+    with atomic_write(path) as partial:
+        partial.write_bytes(data)
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of a file. Raises VocoderError when it is missing, a folder, unreadable or empty."""
+    """Read a file.
+
+    Raises:
+        VocoderError: when it is missing, a folder, unreadable or empty.
+    """
     return map_file(path)[:]
 
 
 def map_file(path: Path) -> Bytes:
-    """As ``read_file``, but what can be mapped into memory is not read before it is used."""
+    """Read a file as ``read_file`` does, but map it into memory where possible, so that only what is used is read.
+
+    Raises:
+        VocoderError: as for ``read_file``.
+    """
     try:
         with path.open("rb") as file:
             try:
@@ -62,26 +114,8 @@ def map_file(path: Path) -> Bytes:
     return data
 
 
-@contextmanager
-def writing(path: Path) -> Iterator[Path | BinaryIO]:
-    """What to write in place of a file, which then appears whole or not at all; a device or pipe itself, open.
-
-    Raises VocoderError when it cannot be written.
-    """
-    if path.is_dir():
-        raise VocoderError(f"cannot write {path}: it is a folder")
-    if path.exists() and not path.is_file():
-        with path.open("wb") as file:
-            yield file
-    else:
-        with atomic_write(path) as partial:
-            yield partial
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all; a device or pipe directly. Raises VocoderError when it cannot be written."""
-    with writing(path) as target:
-        if isinstance(target, Path):
-            target.write_bytes(data)
-        else:
-            target.write(data)
+def _umask() -> int:
+    """The permissions that new files of this process lack; reading it means setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

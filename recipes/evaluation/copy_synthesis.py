@@ -36,14 +36,13 @@ from recipes.evaluation.report import (
     RECORDING,
     Metrics,
     Outcome,
-    appearing,
     picture,
     summarize,
     write_page,
     write_sounds,
 )
 from vocoders.errors import VocoderError
-from vocoders.files import atomic_write
+from vocoders.files import atomic_folder, atomic_write
 from vocoders.inference.vocoder import Vocoder
 from vocoders.pretrained import load
 
@@ -223,7 +222,7 @@ def evaluate(options: argparse.Namespace) -> tuple[list[Outcome], list[str]]:
         _, reals, fakes, _ = zip(*synthesize(clips[0], systems), strict=True)
         names = [f"{RECORDING} {clips[0].path.stem}", *(system.name for system in systems)]
         picture(dict(zip(names, (reals[0], *fakes), strict=True)), options.picture)
-    with appearing(options.report) if options.report else nullcontext() as folder:
+    with atomic_folder(options.report) if options.report else nullcontext() as folder:
         task = partial(measure, models=models, root=options.data, folder=folder, with_nisqa=options.nisqa)
         found = run(task, list(enumerate(clips)), options.workers)
         done = list(tqdm(found, total=len(clips), unit="clip", disable=None))

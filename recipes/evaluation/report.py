@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +13,6 @@ import torch
 from recipes.evaluation.artifacts import Click, Line
 from recipes.evaluation.metrics import NAN, Signal
 from vocoders.dsp.stft import STFT
-from vocoders.errors import VocoderError
 from vocoders.files import atomic_write
 from vocoders.io.audio import encode_audio
 
@@ -182,26 +177,3 @@ def write_page(folder: Path, source: str, outcomes: Sequence[Outcome]) -> None:
     content = {"source": source, "outcomes": outcomes, "summary": summary, "columns": columns_of(summary)}
     text = page.get_template("report.html").render(content)
     (folder / "index.html").write_text(text, encoding="utf-8")
-
-
-@contextmanager
-def appearing(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside ``folder`` that takes its place when the block ends well, and vanishes when not.
-
-    Raises VocoderError when there is something in the way, before the block.
-    """
-    partial = None
-    try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise VocoderError(f"{folder} exists already; remove it, or name another folder")
-        partial = Path(tempfile.mkdtemp(dir=folder.resolve().parent, prefix=".vocoders-"))
-        yield partial
-        mask = os.umask(0)
-        os.umask(mask)
-        partial.chmod(0o777 & ~mask)
-        partial.replace(folder)
-    except OSError as error:
-        raise VocoderError(f"cannot write {folder}: {error.strerror or error}") from None
-    finally:
-        if partial is not None:
-            shutil.rmtree(partial, ignore_errors=True)

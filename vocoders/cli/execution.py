@@ -17,7 +17,7 @@ from tqdm import tqdm
 from vocoders.cli.plan import Job
 from vocoders.dsp.mel import MelConfig, diagnose
 from vocoders.errors import MelWarning, VocoderError
-from vocoders.files import Bytes, map_file, read_file, write_file, writing
+from vocoders.files import Bytes, atomic_write, map_file, read_file, write_file
 from vocoders.io.audio import AUDIO_SUFFIXES, AudioWriter, read_audio, resample
 from vocoders.io.mels import MEL_SUFFIXES, encode_mel, read_array, read_frames, read_mel
 from vocoders.pretrained import load
@@ -89,7 +89,7 @@ class Worker:
         mel_config, begin = self.voc.mel_config, time.perf_counter()
         long = frames is None or frames > 2 * (self.voc.chunk_frames or frames)
         with ExitStack() as stack:
-            target = stack.enter_context(writing(job.target) if job.target else _standard_output())
+            target = stack.enter_context(atomic_write(job.target) if job.target else _standard_output())
             writer = stack.enter_context(AudioWriter(target, mel_config.sample_rate, job.format))
             total = None if frames is None else frames * mel_config.hop_length
             hidden = None if bar and long else True  # None: shown on a terminal

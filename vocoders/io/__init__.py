@@ -1,1 +1,1 @@
-"""Reading and writing sound files and mel files."""
+"""Sound files and mel files: reading, writing and resampling, without torch."""

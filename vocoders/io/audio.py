@@ -1,4 +1,4 @@
-"""Sound files and mel files, in and out."""
+"""Sound files: reading, resampling, writing."""
 
 from __future__ import annotations
 
@@ -12,11 +12,19 @@ import numpy as np
 from vocoders.errors import VocoderError
 from vocoders.files import Bytes
 
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au", ".w64", ".caf")
+
 _BLOCK = 1 << 16  # samples handed to libsndfile at once: it keeps a whole block of Ogg on its stack
 
 
 class Sound(NamedTuple):
-    """audio: float32 (samples,), nominally in [-1, 1]; channels: how many were mixed down."""
+    """A decoded sound file.
+
+    Attributes:
+        audio: float32 (samples,), nominally in [-1, 1].
+        sample_rate: in Hz.
+        channels: how many were averaged.
+    """
 
     audio: np.ndarray
     sample_rate: int
@@ -24,7 +32,15 @@ class Sound(NamedTuple):
 
 
 def read_audio(data: Bytes, name: str, most_seconds: float = math.inf) -> Sound:
-    """Decode a sound file; channels are averaged. Raises VocoderError, which names ``name``, also for a longer one."""
+    """Decode a sound file of any format that libsndfile reads; channels are averaged.
+
+    Args:
+        data: the bytes of the file.
+        name: what error messages call it.
+        most_seconds: the longest audio that is accepted.
+    Raises:
+        VocoderError: when it is no sound file, is damaged, empty or too long, or holds NaN or infinite samples.
+    """
     import soundfile
 
     blocks, samples = [], 0
@@ -51,98 +67,118 @@ def read_audio(data: Bytes, name: str, most_seconds: float = math.inf) -> Sound:
 
 
 def resample(audio: np.ndarray, source: int, target: int) -> np.ndarray:
-    """Band-limited resampling of float32 (samples,) from one rate in Hz to another.
+    """Resample audio with libsoxr at "very high quality": linear phase, flat to 0.9 of the lower Nyquist frequency.
 
-    Raises VocoderError when torchaudio does not fit torch, and for rates without a common divisor of any size, whose
-    filters would take gigabytes.
+    Args:
+        audio: float32 (..., samples).
+        source: its sample rate in Hz; the two rates need no common divisor.
+        target: the sample rate of the result in Hz.
+    Returns:
+        float32 (..., round(samples * target / source)), without delay.
+    Raises:
+        VocoderError: for a rate below 1 Hz.
     """
+    if min(source, target) < 1:
+        raise VocoderError(f"cannot resample from {source} to {target} Hz: a sample rate is at least 1 Hz")
     if source == target:
         return audio
-    divisor = math.gcd(source, target)
-    if (source // divisor) * (target // divisor) > 10**7:
-        raise VocoderError(
-            f"resampling from {source} to {target} Hz is not supported, the rates have too little in common"
-        )
-    try:
-        import torch
-        from torchaudio.functional import resample as torchaudio_resample
-    except (ImportError, OSError) as error:
-        raise VocoderError(
-            f"resampling from {source} to {target} Hz needs a torchaudio that fits the installed torch ({error}); "
-            f"install matching versions, or resample the file beforehand"
-        ) from None
-    return torchaudio_resample(torch.from_numpy(audio), source, target).numpy()
+    import soxr
+
+    items = audio.shape[:-1]
+    channels = audio.reshape(math.prod(items), -1).T  # soxr takes (samples, channels)
+    resampled = soxr.resample(channels.astype(np.float32), source, target, quality="VHQ").T
+    return np.ascontiguousarray(resampled).reshape(*items, resampled.shape[-1])
 
 
 def to_pcm(audio: np.ndarray) -> np.ndarray:
-    """float32 (samples,) -> little-endian 16-bit samples; those beyond [-1, 1] are clipped."""
+    """Convert float32 (samples,) to little-endian 16-bit integers; samples beyond [-1, 1] are clipped."""
     return np.clip(np.round(audio * 32768.0), -32768, 32767).astype("<i2")
 
 
 class AudioWriter:
-    """Writes 16-bit mono sound piece by piece; samples beyond [-1, 1] are clipped. To be used in a ``with`` block.
+    """Writes 16-bit mono sound in pieces, within a ``with`` block; samples beyond [-1, 1] are clipped.
 
-    samples: how many were written; peak: the largest magnitude among them, before clipping.
+    Attributes:
+        samples: how many were written.
+        peak: the largest magnitude among them, before clipping.
     """
 
     def __init__(self, target: Path | BinaryIO, sample_rate: int, format: str) -> None:
-        """
+        """Open the output.
+
         Args:
-            target: the file to make; or an open one, which gets raw PCM as it comes and all else at the end, because
-                the lengths in most headers are known only then.
+            target: the path of a file, or an open file such as standard output. Only a regular file can be written to
+                as the audio comes in any format; to anything else (a device, a pipe, an open file) raw PCM goes as
+                it comes and other formats at the end, because their headers hold the length.
+            sample_rate: in Hz.
             format: a file ending without its dot, or "raw" for little-endian PCM without a header.
-        Raises: VocoderError for a rate or format that libsndfile cannot write.
+        Raises:
+            VocoderError: for a rate or format that libsndfile cannot write.
         """
         self.samples = 0
         self.peak = 0.0
-        self._target = target
         self._what = f"audio at {sample_rate} Hz as {format}"
-        self._sound: Any = None
-        if format == "raw":
-            self._file: Any = target.open("wb") if isinstance(target, Path) else target
-            return
-        import soundfile
-
-        self._file = str(target) if isinstance(target, Path) else io.BytesIO()
-        container = {"aif": "AIFF"}.get(format, format.upper())
-        try:
-            self._sound = soundfile.SoundFile(self._file, "w", sample_rate, 1, format=container)
-        except (soundfile.LibsndfileError, ValueError, TypeError) as error:
-            raise VocoderError(f"cannot write {self._what}: {error}") from None
+        regular = isinstance(target, Path) and (target.is_file() or not target.exists())
+        self._opened = isinstance(target, Path) and (format == "raw" or not regular)
+        self._stream: Any = target.open("wb") if isinstance(target, Path) and self._opened else target
+        self._buffer = io.BytesIO()  # the encoded file, unless libsndfile writes it itself
+        self._encoder = (
+            None if format == "raw" else self._encode(str(target) if regular else self._buffer, sample_rate, format)
+        )
 
     def write(self, audio: np.ndarray) -> None:
-        """float32 (samples,). Raises VocoderError when the disk is full, and the like."""
+        """Write the next piece.
+
+        Args:
+            audio: float32 (samples,).
+        Raises:
+            VocoderError: when it cannot be written, such as to a full disk.
+        """
         self.samples += len(audio)
         self.peak = max(self.peak, float(abs(audio).max(initial=0)))
         pcm = to_pcm(audio)
-        if self._sound is None:
-            self._file.write(pcm.tobytes())
-            self._file.flush()
+        if self._encoder is None:
+            self._stream.write(pcm.tobytes())
+            self._stream.flush()
             return
         try:
             for begin in range(0, len(pcm), _BLOCK):
-                self._sound.write(pcm[begin : begin + _BLOCK])
+                self._encoder.write(pcm[begin : begin + _BLOCK])
         except (RuntimeError, AssertionError) as error:  # a LibsndfileError, or less written than given
+            raise VocoderError(f"cannot write {self._what}: {error}") from None
+
+    def _encode(self, target: Any, sample_rate: int, format: str) -> Any:
+        import soundfile
+
+        container = {"aif": "AIFF"}.get(format, format.upper())
+        try:
+            return soundfile.SoundFile(target, "w", sample_rate, 1, format=container)
+        except (soundfile.LibsndfileError, ValueError, TypeError) as error:
             raise VocoderError(f"cannot write {self._what}: {error}") from None
 
     def __enter__(self) -> AudioWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._sound is not None:
-            self._sound.close()
-            if kind is None and not isinstance(self._target, Path):
-                self._target.write(self._file.getvalue())
-        elif isinstance(self._target, Path):
-            self._file.close()
+        if self._encoder is not None:
+            self._encoder.close()
+            if kind is None and (encoded := self._buffer.getvalue()):
+                self._stream.write(encoded)
+        if self._opened:
+            self._stream.close()
 
 
 def encode_audio(audio: np.ndarray, sample_rate: int, format: str) -> bytes:
-    """float32 (samples,) -> the bytes of a sound file, as ``AudioWriter`` writes it."""
+    """Encode float32 (samples,) as the bytes of a sound file.
+
+    Args:
+        audio: float32 (samples,).
+        sample_rate: in Hz.
+        format: as for ``AudioWriter``.
+    Raises:
+        VocoderError: for a rate or format that libsndfile cannot write.
+    """
     buffer = io.BytesIO()
     with AudioWriter(buffer, sample_rate, format) as writer:
         writer.write(audio)
     return buffer.getvalue()
-
-
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au", ".w64", ".caf")

@@ -1,4 +1,4 @@
-"""Mel files: .npy, .npz and raw frames."""
+"""Mel files: .npy, .npz and headerless frames."""
 
 from __future__ import annotations
 
@@ -16,15 +16,22 @@ from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
 from vocoders.files import Bytes
 
+MEL_SUFFIXES = (".npy", ".npz")
+
 _LARGEST_ARRAY = 2**30  # bytes; the mel of ten hours of speech
-_BLOCK = 1 << 16  # bytes asked of a stream at once
+_BLOCK = 1 << 16  # bytes, the most that is read from a stream at once
 _LONGEST_HEADER = 1 << 16  # bytes, of a .npy; numpy itself refuses far shorter ones
 
 
 def read_array(data: Bytes, name: str) -> np.ndarray:
-    """Decode a .npy. Never unpickles, and takes no memory for a size that only its header claims.
+    """Decode a .npy file. Never unpickles, and allocates no memory for a size that only the header claims.
 
-    The array of a mapped file lies in that file; changes to it stay in memory.
+    Args:
+        data: the bytes of the file. Of a mapped file nothing is copied: the array is a view of it, and changes to the
+            array do not reach the file.
+        name: what error messages call it.
+    Raises:
+        VocoderError: when it is no .npy file, is cut off, or holds Python objects.
     """
     buffer = io.BytesIO(data[:_LONGEST_HEADER])
     try:
@@ -45,13 +52,34 @@ def read_array(data: Bytes, name: str) -> np.ndarray:
 
 
 def read_mel(data: Bytes, name: str, largest: int = _LARGEST_ARRAY) -> tuple[np.ndarray, MelConfig | None]:
-    """Decode a .npy, which carries no mel config, or an .npz as ``encode_mel`` writes it.
+    """Decode a mel file: the array as it is stored, and its mel config.
 
-    Never unpickles, nor unpacks more than ``largest`` bytes. The array is returned as it stands; what a model needs of
-    it is checked by the Vocoder.
+    A .npy file carries no mel config, an .npz file does if ``encode_mel`` wrote it. Nothing is unpickled.
+
+    Args:
+        data: the bytes of the file.
+        name: what error messages call it.
+        largest: the most bytes that an array of an .npz file may take once it is unpacked.
+    Raises:
+        VocoderError: when it is neither, is damaged or too large, holds no array named "mel", or its mel config is
+            invalid.
     """
     if data[:2] != b"PK":
         return read_array(data, name), None
+    parts = _unpack(data, name, largest)
+    mel = read_array(parts["mel"], f"{name} (array 'mel')")
+    if "mel_spec" not in parts:
+        return mel, None
+    text = str(read_array(parts["mel_spec"], f"{name} (array 'mel_spec')"))
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        raise VocoderError(f"the mel config stored in {name} is not JSON: {text[:40]!r}") from None
+    return mel, bind(MelConfig, values, f"the mel config stored in {name}")
+
+
+def _unpack(data: Bytes, name: str, largest: int) -> dict[str, bytes]:
+    """The members "mel" and, if present, "mel_spec" (the mel config) of an .npz file."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
@@ -67,23 +95,21 @@ def read_mel(data: Bytes, name: str, largest: int = _LARGEST_ARRAY) -> tuple[np.
                 if members[key].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise VocoderError(f"{name} is no .npz of numpy: '{key}' is neither stored nor deflated")
                 parts[key] = archive.read(members[key])
+            return parts
     except VocoderError:
         raise
     except Exception as error:  # zipfile raises all kinds for a damaged archive
         raise VocoderError(f"{name} is not a readable .npz file ({' '.join(str(error).split())})") from None
-    mel = read_array(parts["mel"], f"{name} (array 'mel')")
-    if "mel_spec" not in parts:
-        return mel, None
-    text = str(read_array(parts["mel_spec"], f"{name} (array 'mel_spec')"))
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError):
-        raise VocoderError(f"the mel config stored in {name} is not JSON: {text[:40]!r}") from None
-    return mel, bind(MelConfig, values, f"the mel config stored in {name}")
 
 
 def encode_mel(mel: np.ndarray, mel_config: MelConfig, format: str) -> bytes:
-    """float32 (n_mels, frames) -> the bytes of an .npy, or of an .npz that carries its mel config."""
+    """Encode a mel as the bytes of a file.
+
+    Args:
+        mel: float32 (n_mels, frames).
+        mel_config: its mel config, which an .npz file carries and a .npy file cannot.
+        format: "npz" or "npy".
+    """
     buffer = io.BytesIO()
     if format == "npy":
         np.save(buffer, mel)
@@ -93,9 +119,12 @@ def encode_mel(mel: np.ndarray, mel_config: MelConfig, format: str) -> bytes:
 
 
 def read_frames(file: BinaryIO, n_mels: int, name: str) -> Iterator[np.ndarray]:
-    """Headerless frames as they arrive: little-endian float32, n_mels values each -> (n_mels, frames), frames >= 1.
+    """Read headerless frames as they arrive: little-endian float32, the ``n_mels`` values of a frame together.
 
-    Raises VocoderError when the file ends within a frame.
+    Yields:
+        float32 (n_mels, frames) with frames >= 1: what has arrived since the last one.
+    Raises:
+        VocoderError: when the file ends within a frame.
     """
     size, rest = 4 * n_mels, b""
     while block := file.read1(_BLOCK):  # type: ignore[attr-defined]  # what is there, without waiting for more
@@ -115,6 +144,3 @@ def _pickled(name: str) -> VocoderError:
         f"{name} holds pickled Python objects, which could run code and are never loaded; save a plain float32 array "
         f"with numpy.save"
     )
-
-
-MEL_SUFFIXES = (".npy", ".npz")

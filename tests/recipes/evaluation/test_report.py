@@ -1,7 +1,6 @@
 """Intervals against scipy, the table, and the page: parsed, and opened in Chromium."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -21,7 +20,6 @@ from recipes.evaluation.report import (
     COLUMNS,
     Estimate,
     Outcome,
-    appearing,
     draw,
     estimate,
     shown,
@@ -32,7 +30,6 @@ from recipes.evaluation.report import (
 )
 from tests.support import corpus, signals
 from tests.support.browser import chromium
-from vocoders.errors import VocoderError
 
 
 def test_the_interval_is_students() -> None:
@@ -76,37 +73,6 @@ def test_the_table() -> None:
     assert rows[0][header.index("PESQ")] == ""
     assert rows[1][header.index("PESQ")] == "3.50 ± 6.35"
     assert rows[1][header.index("tones")] == "0.50 ± 6.35"
-
-
-def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    target = tmp_path / "report"
-
-    def fails() -> None:
-        with appearing(target) as folder:
-            (folder / "a").write_text("half")
-            assert not target.exists()
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fails()
-    assert list(tmp_path.iterdir()) == []
-    target.mkdir()  # empty: may be taken
-    with appearing(target) as folder:
-        (folder / "a").write_text("whole")
-    assert [path.name for path in tmp_path.rglob("*")] == ["report", "a"]
-    assert target.stat().st_mode & 0o777 == 0o777 & ~umask()
-    for taken in (target, target / "a"):
-        with pytest.raises(VocoderError, match="exists already"), appearing(taken):
-            pass
-    with pytest.raises(VocoderError, match="cannot write"), appearing(tmp_path / "none" / "report"):
-        pass
-    assert [path.name for path in tmp_path.rglob("*")] == ["report", "a"]
-
-
-def umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def test_a_spectrogram_shows_where_the_energy_is(tmp_path: Path) -> None:

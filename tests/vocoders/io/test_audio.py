@@ -1,0 +1,104 @@
+"""Resampling against scipy and against the exact result, and every format of sound file."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from scipy.signal import resample_poly
+
+from tests.support import signals
+from vocoders.errors import VocoderError
+from vocoders.io.audio import AUDIO_SUFFIXES, AudioWriter, encode_audio, read_audio, resample
+
+RATES = [(48000, 22050), (22050, 48000), (16000, 24000), (44100, 8000), (22051, 8000)]  # the last: no common divisor
+
+
+def decibels(error: np.ndarray, signal: np.ndarray) -> float:
+    return 10 * np.log10(np.mean(error**2) / np.mean(signal**2))
+
+
+@pytest.mark.parametrize(("source", "target"), RATES)
+def test_a_sine_is_the_same_sine_at_the_other_rate(source: int, target: int) -> None:
+    """Amplitude, phase and pitch: no delay and no loss, up to 0.85 of the lower Nyquist frequency."""
+    for share in (0.01, 0.3, 0.85):
+        hz = share * min(source, target) / 2
+        resampled = resample(signals.sine(source, hz, -6, 2.0).astype(np.float32), source, target)
+        assert resampled.dtype == np.float32
+        assert len(resampled) == round(2.0 * source * target / source)
+        exact = signals.sine(target, hz, -6, 2.0)[: len(resampled)]
+        inner = slice(target // 4, -target // 4)  # beyond the ends there is no signal
+        assert decibels(resampled[inner] - exact[inner], exact) < (
+            -60 if share > 0.5 else -120
+        )  # 0.01 dB near the edge
+
+
+def test_what_the_lower_rate_cannot_hold_is_removed() -> None:
+    for hz in (11200, 15000, 23000):
+        resampled = resample(signals.sine(48000, hz, 0).astype(np.float32), 48000, 22050)
+        assert np.abs(resampled[2000:-2000]).max() < 1e-5
+
+
+@pytest.mark.parametrize(("source", "target", "up", "down"), [(48000, 24000, 1, 2), (16000, 24000, 3, 2)])
+def test_resampling_against_scipy(source: int, target: int, up: int, down: int) -> None:
+    audio = signals.voice(source, 1.0).astype(np.float32)
+    audio = resample_poly(resample_poly(audio, 1, 4), 4, 1).astype(np.float32)  # well within both bands
+    reference = resample_poly(audio, up, down, window=("kaiser", 12.0))
+    resampled = resample(audio, source, target)
+    assert resampled.shape == reference.shape
+    inner = slice(target // 10, -target // 10)
+    assert decibels(resampled[inner] - reference[inner], reference) < -55  # scipy's filter is the coarser one
+
+
+def test_many_channels_short_audio_and_equal_rates() -> None:
+    audio = signals.noise(8000, 0.2).astype(np.float32).reshape(2, 2, 400)
+    resampled = resample(audio, 8000, 12000)
+    assert resampled.shape == (2, 2, 600)
+    np.testing.assert_allclose(resampled[1, 0], resample(audio[1, 0], 8000, 12000), atol=1e-6)
+    assert resample(audio, 8000, 8000) is audio
+    assert resample(np.ones(1, np.float32), 8000, 24000).shape == (3,)
+    assert resample(np.zeros((2, 0), np.float32), 8000, 24000).shape == (2, 0)
+
+
+@pytest.mark.parametrize(("source", "target"), [(0, 8000), (8000, 0), (-16000, 8000)])
+def test_rates_that_are_none(source: int, target: int) -> None:
+    with pytest.raises(VocoderError, match=f"cannot resample from {source} to {target} Hz"):
+        resample(np.zeros(10, np.float32), source, target)
+
+
+def test_resampling_needs_neither_torch_nor_torchaudio() -> None:
+    code = (
+        "import sys, numpy as np; sys.modules['torch'] = sys.modules['torchaudio'] = None\n"
+        "from vocoders.io.audio import resample\n"
+        "assert len(resample(np.zeros(480, np.float32), 48000, 22050)) == 220\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_every_format_takes_long_audio() -> None:
+    audio = np.tile(signals.voice(22050, 1.0), 150).astype(np.float32)
+    for ending in AUDIO_SUFFIXES:
+        sound = read_audio(encode_audio(audio, 22050, ending[1:]), ending)
+        assert sound.sample_rate == 22050
+        assert abs(len(sound.audio) - len(audio)) < 3000  # lossy coders pad
+        assert np.abs(sound.audio[: 22050 * 149]).max() == pytest.approx(0.3, abs=0.1)
+
+
+def test_audio_in_pieces(tmp_path: Path) -> None:
+    audio = signals.voice(8000, 0.5).astype(np.float32)
+    for ending in ("wav", "flac"):
+        with AudioWriter(tmp_path / f"a.{ending}", 8000, ending) as writer:
+            for begin in range(0, len(audio), 999):
+                writer.write(audio[begin : begin + 999])
+        assert writer.samples == len(audio)
+        assert writer.peak == pytest.approx(np.abs(audio).max())
+        np.testing.assert_allclose(soundfile.read(tmp_path / f"a.{ending}")[0], audio, atol=1e-4)
+
+
+def test_what_no_format_takes() -> None:
+    with pytest.raises(VocoderError, match="cannot write audio at 8000 Hz as xyz"):
+        encode_audio(np.zeros(8, np.float32), 8000, "xyz")
+    with pytest.raises(VocoderError, match="is longer than 0.1 s"):
+        read_audio(encode_audio(np.zeros(8000, np.float32), 8000, "wav"), "a.wav", most_seconds=0.1)
