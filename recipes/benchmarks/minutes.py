@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from recipes.data.clips import Clip, choose, list_clips, read_clip
-from recipes.evaluation.copy_synthesis import System, load_checkpointed
 from recipes.evaluation.metrics import Signal, compare
+from recipes.evaluation.systems import System
 from recipes.training.loop import run_training
 from recipes.training.recipe import load_recipe
 from vocoders.errors import VocoderError
@@ -51,7 +51,7 @@ SHOWN = ("pesq", "log_mel_l1", "stft_distance", "noise_texture")
 
 def quality(path: Path, clips: list[Clip]) -> dict[str, float]:
     """Mean metrics of copy synthesis; F0, where a model needs it, is the recording's own."""
-    system = System(load_checkpointed(path))
+    system = System(load(path))
     mel_config = system.voc.mel_config
     found = []
     for clip in clips:

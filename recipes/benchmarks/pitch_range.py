@@ -15,9 +15,9 @@ from itertools import chain
 import numpy as np
 import torch
 
-from recipes.evaluation.copy_synthesis import load_checkpointed
 from vocoders.errors import MelWarning, VocoderError
 from vocoders.inference.vocoder import Vocoder
+from vocoders.pretrained import load
 
 PITCHES = (60, 70, 80, 100, 150, 200, 300, 400, 500, 600, 700, 800, 900, 1000, 1100)
 
@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("model", nargs="?", help="as for vocode -m (default: the built-in voice)")
     options = parser.parse_args(arguments)
     try:
-        voc = load_checkpointed(options.model)
+        voc = load(options.model)
         rows = (row(voc, hz) for hz in (*PITCHES, None))
         first = next(rows)  # where a model that needs F0 and reads none is found out
     except VocoderError as error:

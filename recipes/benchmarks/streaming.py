@@ -26,19 +26,19 @@ import torch
 from torch import Tensor
 
 from recipes.benchmarks.vocode import published
-from recipes.evaluation.copy_synthesis import load_checkpointed
 from vocoders.checkpoint import Checkpoint
 from vocoders.errors import MelWarning, VocoderError
 from vocoders.f0_estimator import F0Estimator, F0EstimatorConfig
 from vocoders.generators import build_generator
 from vocoders.inference.stream import Stream
 from vocoders.inference.vocoder import Vocoder
+from vocoders.pretrained import load
 
 
 def vocoders(names: list[str]) -> Iterator[tuple[str, Vocoder]]:
     """What to measure, by label."""
     for name in names:
-        yield name, load_checkpointed(name)
+        yield name, load(name)
     for label, (name, config, mel_config) in {} if names else published().items():
         if name == "wavehax":
             label, config = f"{label}, framewise", config | {"framewise_norm": True}

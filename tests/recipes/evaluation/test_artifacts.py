@@ -6,7 +6,8 @@ import torch
 
 from recipes.evaluation.artifacts import Click, Line, clicks, stationary_lines
 from recipes.evaluation.griffin_lim import griffin_lim
-from recipes.evaluation.metrics import Signal, levels
+from recipes.evaluation.metrics import Signal
+from recipes.evaluation.metrics.signal import levels
 from tests.support import signals
 from vocoders import load
 from vocoders.dsp.mel import MEL_CONFIGS

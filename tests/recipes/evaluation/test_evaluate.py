@@ -10,8 +10,9 @@ import torch
 
 from recipes.data.clips import choose, find_clips
 from recipes.evaluate import main
-from recipes.evaluation.copy_synthesis import System, synthesize
+from recipes.evaluation.copy_synthesis import synthesize
 from recipes.evaluation.griffin_lim import griffin_lim, linear_magnitude
+from recipes.evaluation.systems import System
 from tests.support import corpus, models, signals
 from vocoders import LogMelSpectrogram, load
 from vocoders.checkpoint import Checkpoint, save_checkpoint
