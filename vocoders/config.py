@@ -48,7 +48,7 @@ def bind(model: type[T], values: Any, what: str) -> T:
         raise VocoderError(f"{what}: {'; '.join(_explain(e, model) for e in error.errors())}") from None
 
 
-def build(kinds: Mapping[str, Any], what: str, name: str, values: dict[str, Any], *rest: Any) -> Any:
+def build(kinds: Mapping[str, Any], what: str, name: str, values: dict[str, Any] | Config, *rest: Any) -> Any:
     """One of ``kinds``, such as the generators, from its name and the values of its ``config_type``.
 
     Raises VocoderError for an unknown name or an invalid configuration.

@@ -29,18 +29,18 @@ from recipes.training.loop import descend, start, train_step
 from recipes.training.recipe import Recipe
 from vocoders.config import bind
 from vocoders.dsp.mel import MEL_CONFIGS
-from vocoders.generators.hifigan import HIFIGAN_CONFIGS
-from vocoders.generators.istftnet import ISTFTNET_CONFIGS
-from vocoders.generators.parallel_wavegan import PARALLEL_WAVEGAN_CONFIGS
-from vocoders.generators.wavehax import WAVEHAX_CONFIGS
+from vocoders.generators.hifigan import HiFiGAN
+from vocoders.generators.istftnet import ISTFTNet
+from vocoders.generators.parallel_wavegan import ParallelWaveGAN
+from vocoders.generators.wavehax import Wavehax
 
 # Generator: label, configuration, mel config.
 GENERATORS: dict[str, tuple[str, dict[str, Any], str]] = {
     "hnmask": ("HNMask", {}, "hifigan-22k"),
-    "hifigan": ("HiFi-GAN V1", HIFIGAN_CONFIGS["v1"].model_dump(), "hifigan-22k"),
-    "istftnet": ("iSTFTNet V1-C8C8I", ISTFTNET_CONFIGS["v1-c8c8i"].model_dump(), "hifigan-22k"),
-    "parallel-wavegan": ("Parallel WaveGAN v1", PARALLEL_WAVEGAN_CONFIGS["v1-24k"].model_dump(), "espnet-24k"),
-    "wavehax": ("Wavehax v1", WAVEHAX_CONFIGS["v1"].model_dump(), "wavehax-24k"),
+    "hifigan": ("HiFi-GAN V1", HiFiGAN.configs["v1"].model_dump(), "hifigan-22k"),
+    "istftnet": ("iSTFTNet V1-C8C8I", ISTFTNet.configs["v1-c8c8i"].model_dump(), "hifigan-22k"),
+    "parallel-wavegan": ("Parallel WaveGAN v1", ParallelWaveGAN.configs["v1-24k"].model_dump(), "espnet-24k"),
+    "wavehax": ("Wavehax v1", Wavehax.configs["v1"].model_dump(), "wavehax-24k"),
     "multi-stream-wavehax": ("Wavehax multi-stream", {}, "wavehax-24k"),
 }
 

@@ -26,10 +26,10 @@ from vocoders.cli.bench import median_time
 from vocoders.complexity import macs_per_second
 from vocoders.dsp.mel import MEL_CONFIGS, MelConfig
 from vocoders.generators import build_generator
-from vocoders.generators.hifigan import HIFIGAN_CONFIGS
-from vocoders.generators.istftnet import ISTFTNET_CONFIGS
-from vocoders.generators.parallel_wavegan import PARALLEL_WAVEGAN_CONFIGS
-from vocoders.generators.wavehax import WAVEHAX_CONFIGS
+from vocoders.generators.hifigan import HiFiGAN
+from vocoders.generators.istftnet import ISTFTNet
+from vocoders.generators.parallel_wavegan import ParallelWaveGAN
+from vocoders.generators.wavehax import Wavehax
 from vocoders.inference.vocoder import Vocoder
 from vocoders.pretrained import load
 
@@ -81,12 +81,12 @@ def published() -> dict[str, tuple[str, dict[str, Any], MelConfig]]:
     sizes: dict[str, tuple[str, dict[str, Any], MelConfig]] = {}
     mel_config, wavehax, pwg = (MEL_CONFIGS[name] for name in ("hifigan-22k", "wavehax-24k", "espnet-24k"))
     full_band = wavehax.model_copy(update={"sample_rate": 48000, "hop_length": 480, "n_fft": 2048, "win_length": 2048})
-    sizes |= {f"HiFi-GAN {key.upper()}": ("hifigan", c.model_dump(), mel_config) for key, c in HIFIGAN_CONFIGS.items()}
+    sizes |= {f"HiFi-GAN {key.upper()}": ("hifigan", c.model_dump(), mel_config) for key, c in HiFiGAN.configs.items()}
     sizes |= {
-        f"iSTFTNet {key.upper()}": ("istftnet", c.model_dump(), mel_config) for key, c in ISTFTNET_CONFIGS.items()
+        f"iSTFTNet {key.upper()}": ("istftnet", c.model_dump(), mel_config) for key, c in ISTFTNet.configs.items()
     }
-    sizes["Parallel WaveGAN v1, 24 kHz"] = ("parallel-wavegan", PARALLEL_WAVEGAN_CONFIGS["v1-24k"].model_dump(), pwg)
-    for key, version in WAVEHAX_CONFIGS.items():
+    sizes["Parallel WaveGAN v1, 24 kHz"] = ("parallel-wavegan", ParallelWaveGAN.configs["v1-24k"].model_dump(), pwg)
+    for key, version in Wavehax.configs.items():
         sizes[f"Wavehax {key}"] = ("wavehax", version.model_dump(), full_band if key == "fullband" else wavehax)
     sizes["Wavehax multi-stream"] = ("multi-stream-wavehax", {}, wavehax)
     sizes["HNMask"] = ("hnmask", {}, mel_config)

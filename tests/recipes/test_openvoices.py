@@ -272,7 +272,7 @@ def test_the_recipes_of_the_four_families_train(name: str, corpus: Corpus, tmp_p
     changes = {
         "data.dir": str(tmp_path),
         "data.workers": 0,
-        "generator.config": models.fitted(recipe.generator.name, recipe.mel.hop_length),
+        "generator.config": models.small(recipe.generator.name, recipe.mel),
         "discriminators": {name: models.SMALL_DISCRIMINATORS[name] for name in recipe.discriminators},
         "adversarial.start": min(recipe.adversarial.start, 1),
         "train.steps": 2,

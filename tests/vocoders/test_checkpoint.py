@@ -90,14 +90,14 @@ def test_a_later_version(saved: Path) -> None:
 
 
 def test_a_header_that_lies_about_shapes(saved: Path) -> None:
-    config = models.SMALL["hnmask"] | {"backbone_channels": 17}
+    config = models.small("hnmask") | {"backbone_channels": 17}
     rewrite(saved, {"generator": json.dumps({"name": "hnmask", "config": config})})
     with pytest.raises(CheckpointError, match=r"describes generator\.\S+ of shape .*17.*, the file holds"):
         load_checkpoint(saved)
 
 
 def test_a_header_that_claims_terabytes_takes_no_memory(saved: Path) -> None:
-    config = models.SMALL["hnmask"] | {"backbone_channels": 2**20}
+    config = models.small("hnmask") | {"backbone_channels": 2**20}
     rewrite(saved, {"generator": json.dumps({"name": "hnmask", "config": config})})
     with pytest.raises(CheckpointError, match="1048576"):
         load_checkpoint(saved)
@@ -119,7 +119,7 @@ def test_a_header_that_claims_terabytes_takes_no_memory(saved: Path) -> None:
     ],
 )
 def test_sizes_beyond_reason_are_refused_at_once(saved: Path, config: dict) -> None:
-    rewrite(saved, {"generator": json.dumps({"name": "hnmask", "config": models.SMALL["hnmask"] | config})})
+    rewrite(saved, {"generator": json.dumps({"name": "hnmask", "config": models.small("hnmask") | config})})
     with pytest.raises(CheckpointError, match=r"header of .* describes a model that cannot be built") as caught:
         load_checkpoint(saved)
     assert "\n" not in str(caught.value)

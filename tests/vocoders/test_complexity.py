@@ -7,13 +7,13 @@ import yaml
 
 from vocoders import MelConfig, VocoderError
 from vocoders.cli.vocoders import vocoders as vocoders_command
-from vocoders.complexity import build_on_meta, design, macs_per_second
+from vocoders.complexity import build_on_meta, macs_per_second, mel_config_for
 from vocoders.dsp.mel import MEL_CONFIGS
-from vocoders.generators import GENERATORS, build_generator
-from vocoders.generators.hifigan import HIFIGAN_CONFIGS
-from vocoders.generators.istftnet import ISTFTNET_CONFIGS
-from vocoders.generators.parallel_wavegan import PARALLEL_WAVEGAN_CONFIGS
-from vocoders.generators.wavehax import WAVEHAX_CONFIGS
+from vocoders.generators import GENERATORS, build_generator, generator_class
+from vocoders.generators.hifigan import HiFiGAN
+from vocoders.generators.istftnet import ISTFTNet
+from vocoders.generators.parallel_wavegan import ParallelWaveGAN
+from vocoders.generators.wavehax import Wavehax
 
 MEL_CONFIG = MEL_CONFIGS["hifigan-22k"]
 WAVEHAX = MEL_CONFIGS["wavehax-24k"]
@@ -23,16 +23,16 @@ FULL_BAND = WAVEHAX.model_copy(update={"sample_rate": 48000, "hop_length": 480, 
 @pytest.mark.parametrize(
     ("name", "config", "mel_config", "published", "framing"),
     [
-        ("hifigan", HIFIGAN_CONFIGS["v1"].model_dump(), MEL_CONFIG, 26.4, 0),
-        ("hifigan", HIFIGAN_CONFIGS["v2"].model_dump(), MEL_CONFIG, 1.66, 0),
-        ("hifigan", HIFIGAN_CONFIGS["v3"].model_dump(), MEL_CONFIG, 1.94, 0),
-        ("istftnet", ISTFTNET_CONFIGS["v1-c8c8i"].model_dump(), MEL_CONFIG, 17.7, 0),
-        ("parallel-wavegan", PARALLEL_WAVEGAN_CONFIGS["v1-24k"].model_dump(), MEL_CONFIGS["espnet-24k"], 31.1, 0),
+        ("hifigan", HiFiGAN.configs["v1"].model_dump(), MEL_CONFIG, 26.4, 0),
+        ("hifigan", HiFiGAN.configs["v2"].model_dump(), MEL_CONFIG, 1.66, 0),
+        ("hifigan", HiFiGAN.configs["v3"].model_dump(), MEL_CONFIG, 1.94, 0),
+        ("istftnet", ISTFTNet.configs["v1-c8c8i"].model_dump(), MEL_CONFIG, 17.7, 0),
+        ("parallel-wavegan", ParallelWaveGAN.configs["v1-24k"].model_dump(), MEL_CONFIGS["espnet-24k"], 31.1, 0),
         # The published implementation cuts frames and adds them up by convolutions with identity kernels, three times
         # n_fft x n_fft a frame; they count in these figures and are not done here.
-        ("wavehax", WAVEHAX_CONFIGS["v1"].model_dump(), WAVEHAX, 1.26, 3 * 480**2 * 100),
-        ("wavehax", WAVEHAX_CONFIGS["v2"].model_dump(), WAVEHAX, 0.75, 3 * 480**2 * 100),
-        ("wavehax", WAVEHAX_CONFIGS["fullband"].model_dump(), FULL_BAND, 3.24, 0),
+        ("wavehax", Wavehax.configs["v1"].model_dump(), WAVEHAX, 1.26, 3 * 480**2 * 100),
+        ("wavehax", Wavehax.configs["v2"].model_dump(), WAVEHAX, 0.75, 3 * 480**2 * 100),
+        ("wavehax", Wavehax.configs["fullband"].model_dump(), FULL_BAND, 3.24, 0),
         ("multi-stream-wavehax", {}, WAVEHAX, 1.01, 3 * 120**2 * 100 * 4),
     ],
 )
@@ -43,12 +43,30 @@ def test_work_as_published(name: str, config: dict, mel_config: MelConfig, publi
 
 @pytest.mark.parametrize("name", GENERATORS)
 @pytest.mark.parametrize(("rate", "hop"), [(8000, 80), (16000, 200), (24000, 300), (44100, 441), (48000, 480)])
-def test_any_rate_can_be_designed_for(name: str, rate: int, hop: int) -> None:
-    config, mel_config = design(name, rate, hop)
+@pytest.mark.parametrize("size", ["config_for", "small_config"])
+def test_every_generator_has_a_config_for_any_rate(name: str, rate: int, hop: int, size: str) -> None:
+    mel_config = mel_config_for(rate, hop)
     assert (mel_config.sample_rate, mel_config.hop_length, mel_config.fmax) == (rate, hop, rate / 2)
     assert mel_config.win_length >= 4 * hop
-    model = build_on_meta(name, config, mel_config)
-    assert macs_per_second(model) > 1e8
+    model = build_on_meta(name, getattr(GENERATORS[name], size)(mel_config), mel_config)
+    assert macs_per_second(model) > (1e8 if size == "config_for" else 1e5)
+
+
+def test_configs_as_published() -> None:
+    """The numbers that the command printed ever since."""
+    mel_config = mel_config_for(48000, 480)
+    assert (mel_config.n_fft, mel_config.win_length, mel_config.n_mels) == (2048, 2048, 128)
+    assert [mel_config_for(rate, 240).n_mels for rate in (16000, 22050, 24000, 44100)] == [80, 80, 100, 128]
+    assert mel_config_for(16000, 200, n_mels=64).n_mels == 64
+    sizes = {name: kind.config_for(mel_config).model_dump(exclude_unset=True) for name, kind in GENERATORS.items()}
+    assert sizes == {
+        "hnmask": {"n_fft": 960},
+        "hifigan": {"channels": 512, "upsample_rates": (8, 6, 5, 2), "upsample_kernel_sizes": (16, 12, 10, 4)},
+        "istftnet": {"upsample_rates": (10, 6, 2), "upsample_kernel_sizes": (20, 12, 4), "istft_hop": 4},
+        "parallel-wavegan": {"upsample_rates": (5, 4, 4, 3, 2)},
+        "multi-stream-wavehax": {"streams": 4, "n_fft": 240},
+        "wavehax": {"n_fft": 960},
+    }
 
 
 @pytest.mark.parametrize("name", GENERATORS)
@@ -63,11 +81,13 @@ def test_what_is_printed_is_a_recipe(name: str, capsys: pytest.CaptureFixture) -
     build_generator(values["generator"]["name"], values["generator"]["config"], mel_config)
 
 
-def test_what_cannot_be_designed(capsys: pytest.CaptureFixture) -> None:
+def test_what_there_is_no_config_for(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(VocoderError, match="unknown generator 'hifi'; known: hnmask"):
-        design("hifi", 22050, 256)
+        generator_class("hifi")
     with pytest.raises(VocoderError, match="no upsampling rates up to 16 multiply to 257; choose another hop"):
-        design("hifigan", 22050, 257)
+        HiFiGAN.config_for(mel_config_for(22050, 257))
+    with pytest.raises(VocoderError, match="'sample_rate' = '0'"):
+        mel_config_for(0, 0)
     command = ["design", "--generator", "wavehax", "--sample-rate", "0", "--hop", "480"]
     assert vocoders_command(command) == 2
     assert capsys.readouterr().err.count("\n") == 1

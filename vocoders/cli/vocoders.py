@@ -136,15 +136,18 @@ def _export(options: argparse.Namespace) -> int:
 def _design(options: argparse.Namespace) -> int:
     import json
 
-    from vocoders.complexity import build_on_meta, design, macs_per_second
+    from vocoders.complexity import build_on_meta, macs_per_second, mel_config_for
+    from vocoders.generators import generator_class
 
-    config, mel_config = design(options.generator, options.sample_rate, options.hop, options.mels)
+    kind = generator_class(options.generator)
+    mel_config = mel_config_for(options.sample_rate, options.hop, options.mels)
+    config = kind.config_for(mel_config)
     generator = build_on_meta(options.generator, config, mel_config)
     context = generator.receptive_field
     frame = mel_config.hop_length / mel_config.sample_rate * 1000
     print("# for a recipe; JSON is YAML")
     print(f"mel: {mel_config.model_dump_json()}")
-    print(f"generator: {json.dumps({'name': options.generator, 'config': config})}")
+    print(f"generator: {json.dumps({'name': options.generator, 'config': config.model_dump(exclude_unset=True)})}")
     print(f"# parameters      {sum(p.numel() for p in generator.parameters()) / 1e6:.2f} M")
     print(f"# work            {macs_per_second(generator) / 1e9:.2f} GMAC per second of audio")
     reach = "the whole utterance" if context is None else f"{context} frames on each side, {context * frame:.0f} ms"

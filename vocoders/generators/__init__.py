@@ -1,11 +1,12 @@
-"""All generators by name."""
+"""All generators by name. A new one is a file in this folder and a line in GENERATORS."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from vocoders.config import build
+from vocoders.config import Config, build
 from vocoders.dsp.mel import MelConfig
+from vocoders.errors import VocoderError
 from vocoders.generators.base import Generator
 from vocoders.generators.hifigan import HiFiGAN
 from vocoders.generators.hnmask import HNMask
@@ -24,12 +25,32 @@ GENERATORS: dict[str, type[Generator]] = {
 }
 
 
+def generator_class(name: str) -> type[Generator]:
+    """Return the class of a generator's name.
+
+    Raises:
+        VocoderError: when there is none of that name.
+    """
+    if name not in GENERATORS:
+        raise VocoderError(f"unknown generator '{name}'; known: {', '.join(GENERATORS)}")
+    return GENERATORS[name]
+
+
 def generator_name(generator: Generator) -> str:
-    """The key of a generator's class in GENERATORS."""
+    """Return the key of a generator's class in GENERATORS."""
     return next(name for name, kind in GENERATORS.items() if kind is type(generator))
 
 
-def build_generator(name: str, config: dict[str, Any], mel_config: MelConfig) -> Generator:
-    """A freshly initialised generator. Raises VocoderError for an unknown name or an invalid configuration."""
+def build_generator(name: str, config: dict[str, Any] | Config, mel_config: MelConfig) -> Generator:
+    """Return a freshly initialised generator.
+
+    Args:
+        name: a key of GENERATORS.
+        config: its configuration, or the values of one; what is left out has the published default.
+        mel_config: of the mels it takes.
+
+    Raises:
+        VocoderError: when the name is unknown, or the configuration invalid or not for this mel config.
+    """
     generator: Generator = build(GENERATORS, "generator", name, config, mel_config)
     return generator

@@ -1,8 +1,10 @@
-"""The contract of all generators."""
+"""The contract of all generators, and what several of them share."""
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -20,15 +22,26 @@ class Generator(nn.Module, ABC):
     Frame t becomes the samples t * hop_length ... (t + 1) * hop_length, with its middle in their middle. A "center"
     mel config places frame t at sample t * hop_length of a recording: the audio is then half a hop late.
 
-    Subclasses state with ``uses_f0`` and ``uses_noise`` what they need beside the mel.
+    A new generator is one file with a subclass, and one line in ``GENERATORS``: the class states everything that
+    training, streaming, export, the command line and the tests need to know of it.
+
+    Attributes:
+        config_type: the class of its configuration.
+        configs: its published sizes by name; the first one is the default.
+        output_names: the keys of what ``outputs`` returns.
+        uses_f0: whether it needs F0 beside the mel.
+        uses_noise: whether it needs noise beside the mel.
+        uses_weight_norm: whether its convolutions are trained with weight norm; checkpoints hold the product.
+        chunk_frames: frames synthesised at once, up to twice as many where that is all. This, not the length of an
+            utterance, decides what synthesis takes in memory.
     """
 
     config_type: ClassVar[type[Config]]
+    configs: ClassVar[dict[str, Config]]
+    output_names: ClassVar[tuple[str, ...]] = ("audio",)
     uses_f0: ClassVar[bool] = False
     uses_noise: ClassVar[bool] = False
-    uses_weight_norm: ClassVar[bool] = False  # while training; checkpoints hold it folded
-    # Frames synthesised at once, up to twice as many where that is all. What an utterance of any length needs in memory
-    # is set by this, not by its length.
+    uses_weight_norm: ClassVar[bool] = False
     chunk_frames: int = 256
 
     def __init__(self, config: Config, mel_config: MelConfig) -> None:
@@ -36,14 +49,45 @@ class Generator(nn.Module, ABC):
         self.config = config
         self.mel_config = mel_config
 
+    @classmethod
+    @abstractmethod
+    def config_for(cls, mel_config: MelConfig) -> Config:
+        """Return a valid configuration for any sample rate and hop, of the size of the published default.
+
+        Raises:
+            VocoderError: when this architecture cannot reach the hop length.
+        """
+
+    @classmethod
+    def small_config(cls, mel_config: MelConfig) -> Config:
+        """Return a configuration for tests and first trials: the smallest published size that fits the mel config.
+
+        Subclasses override it where a network of a few thousand parameters is possible.
+
+        Raises:
+            VocoderError: when no published size fits and ``config_for`` has none either.
+        """
+        sizes: list[tuple[int, Config]] = []
+        for config in cls.configs.values():
+            try:
+                with torch.device("meta"):
+                    sizes.append((sum(p.numel() for p in cls(config, mel_config).parameters()), config))
+            except ValueError:  # made for another hop
+                continue
+        return min(sizes, key=lambda size: size[0])[1] if sizes else cls.config_for(mel_config)
+
     def check_overlap(self, n_fft: int) -> None:
-        """Raise VocoderError unless frames of ``n_fft`` samples overlap by half at least, which their inverse needs."""
+        """Check that frames of ``n_fft`` samples overlap by half at least, which their inverse needs.
+
+        Raises:
+            VocoderError: when they do not.
+        """
         hop = self.mel_config.hop_length
         if n_fft < 2 * hop:
             raise VocoderError(f"n_fft must be at least twice the hop_length of the mel, {hop}; got {n_fft}")
 
     def set_statistics(self, mel: Tensor) -> None:
-        """Take what the generator wants to know of its data from ``mel`` (batch, n_mels, frames), before training."""
+        """Take the statistics the generator needs of its data from ``mel`` (batch, n_mels, frames), before training."""
 
     @property
     @abstractmethod
@@ -52,9 +96,9 @@ class Generator(nn.Module, ABC):
 
     @abstractmethod
     def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
-        """What ``forward`` does once its arguments are checked and complete.
+        """Do the work of ``forward``, once its arguments are checked and complete.
 
-        Streams evaluate it piece by piece: ``vocoders.nn.streaming`` has to know what it does along time.
+        Streams evaluate it piece by piece; docs/streaming.md lists the operations it may use.
         """
 
     def forward(
@@ -66,7 +110,7 @@ class Generator(nn.Module, ABC):
         phase: Tensor | None = None,
         seed: int = 0,
     ) -> Tensor:
-        """Log-mel -> audio.
+        """Turn a log-mel into audio.
 
         Args:
             mel: (batch, n_mels, frames), in the mel config ``mel_config``, at least one frame.
@@ -75,8 +119,48 @@ class Generator(nn.Module, ABC):
                 every item of the batch, so that an item sounds as it would alone.
             phase: (batch, 1, 1) in cycles: the phase of the first harmonic at the first sample, for synthesis in
                 chunks. 0 when not given.
-        Returns: float32 (batch, 1, frames * hop_length)
-        Raises: ValueError for shapes that do not fit.
+            seed: of the noise.
+
+        Returns:
+            float32 (batch, 1, frames * hop_length), nominally in [-1, 1].
+
+        Raises:
+            ValueError: when the shapes do not fit.
+        """
+        return self.synthesize(mel, *self.complete(mel, f0, noise, phase, seed))
+
+    def outputs(
+        self,
+        mel: Tensor,
+        *,
+        f0: Tensor | None = None,
+        noises: Sequence[Tensor | None] = (None,),
+        phase: Tensor | None = None,
+    ) -> dict[str, list[Tensor]]:
+        """Return what training compares with recordings, for several draws of noise.
+
+        Args:
+            mel: as for ``forward``, like ``f0`` and ``phase``.
+            f0: see ``forward``.
+            noises: one draw each, as ``noise`` of ``forward``.
+            phase: see ``forward``.
+
+        Returns:
+            For each name of ``output_names`` one tensor (batch, 1, frames * hop_length) a draw; "audio" is what
+            ``forward`` returns.
+
+        Raises:
+            ValueError: when the shapes do not fit.
+        """
+        return {"audio": [self(mel, f0=f0, noise=noise, phase=phase) for noise in noises]}
+
+    def complete(
+        self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None, seed: int = 0
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Check the arguments of ``forward`` and return (f0, noise, phase): drawn where needed, None where not used.
+
+        Raises:
+            ValueError: when the shapes do not fit.
         """
         if mel.dim() != 3 or mel.shape[1] != self.mel_config.n_mels or mel.shape[2] < 1:
             raise ValueError(f"mel must be (batch, {self.mel_config.n_mels}, frames >= 1), got {tuple(mel.shape)}")
@@ -94,4 +178,36 @@ class Generator(nn.Module, ABC):
             noise = torch.from_numpy(white_noise(0, samples, seed)).to(mel.device).expand(batch, 1, -1)
         elif noise.shape != (batch, 1, samples):
             raise ValueError(f"noise must be {(batch, 1, samples)} for this mel, got {tuple(noise.shape)}")
-        return self.synthesize(mel, f0, noise, phase)
+        return f0, noise, phase
+
+
+def check_upsampling(rates: tuple[int, ...], mel_config: MelConfig) -> None:
+    """Check that the upsampling rates multiply to the hop length of the mel.
+
+    Raises:
+        VocoderError: when they do not.
+    """
+    product = math.prod(rates)
+    if product != mel_config.hop_length:
+        listed = " x ".join(map(str, rates))
+        raise VocoderError(
+            f"the upsampling {listed} = {product} must equal the hop_length of the mel, {mel_config.hop_length}"
+        )
+
+
+def upsampling_rates(product: int, largest: int) -> tuple[int, ...]:
+    """Return factors of ``product``, few and the large ones first: up to ``largest`` where possible, else up to 16.
+
+    Raises:
+        VocoderError: when there are none.
+    """
+    rates: list[int] = []
+    rest = product
+    while rest > 1:
+        candidates = [*range(largest, 1, -1), *range(largest + 1, 17)]
+        factor = next((f for f in candidates if rest % f == 0), None)
+        if factor is None:
+            raise VocoderError(f"no upsampling rates up to 16 multiply to {product}; choose another hop")
+        rates.append(factor)
+        rest //= factor
+    return tuple(sorted(rates, reverse=True))

@@ -7,7 +7,7 @@ slope 0.01 before the last convolution included, where all others have 0.1.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -16,8 +16,7 @@ from torch.nn import functional as F
 
 from vocoders.config import Channels, Config, Count, OddSize
 from vocoders.dsp.mel import MelConfig
-from vocoders.errors import VocoderError
-from vocoders.generators.base import Generator
+from vocoders.generators.base import Generator, check_upsampling, upsampling_rates
 from vocoders.nn.layers import Standardize, along_time
 
 SLOPE = 0.1
@@ -54,20 +53,6 @@ class HiFiGANConfig(Config):
         if self.channels % 2 ** len(self.upsample_rates):
             raise ValueError(f"{self.channels} channels cannot be halved {len(self.upsample_rates)} times")
         return self
-
-
-HIFIGAN_CONFIGS = {
-    "v1": HiFiGANConfig(),
-    "v2": HiFiGANConfig(channels=128),
-    "v3": HiFiGANConfig(
-        channels=256,
-        upsample_rates=(8, 8, 4),
-        upsample_kernel_sizes=(16, 16, 8),
-        resblock=2,
-        resblock_kernel_sizes=(3, 5, 7),
-        resblock_dilations=((1, 2), (2, 6), (3, 12)),
-    ),
-}
 
 
 class ResBlock(nn.Module):
@@ -146,26 +131,53 @@ class HiFiGANTrunk(nn.Module):
         return first - _OUTER_KERNEL // 2, last + _OUTER_KERNEL // 2
 
 
-def check_hop(rates: tuple[int, ...], mel_config: MelConfig) -> None:
-    """Raise VocoderError unless the upsampling rates multiply to the hop length of the mel."""
-    product = math.prod(rates)
-    if product != mel_config.hop_length:
-        listed = " x ".join(map(str, rates))
-        raise VocoderError(
-            f"the upsampling {listed} = {product} must equal the hop_length of the mel, {mel_config.hop_length}"
-        )
+def upsampling_sizes(factor: int, largest: int) -> dict[str, Any]:
+    """Return rates that multiply to ``factor``, with kernels of twice their rate.
+
+    Each output sample is then covered by two inputs, and no checkerboard arises.
+    """
+    rates = upsampling_rates(factor, largest)
+    return {"upsample_rates": rates, "upsample_kernel_sizes": tuple(2 * rate for rate in rates)}
 
 
 class HiFiGAN(Generator):
     """HiFi-GAN generator. See the head of this file."""
 
     config_type = HiFiGANConfig
+    configs: ClassVar[dict[str, Config]] = {
+        "v1": HiFiGANConfig(),
+        "v2": HiFiGANConfig(channels=128),
+        "v3": HiFiGANConfig(
+            channels=256,
+            upsample_rates=(8, 8, 4),
+            upsample_kernel_sizes=(16, 16, 8),
+            resblock=2,
+            resblock_kernel_sizes=(3, 5, 7),
+            resblock_dilations=((1, 2), (2, 6), (3, 12)),
+        ),
+    }
     config: HiFiGANConfig
     uses_weight_norm = True
 
+    @classmethod
+    def config_for(cls, mel_config: MelConfig) -> HiFiGANConfig:
+        sizes = upsampling_sizes(mel_config.hop_length, 8)
+        # Channels halve at every upsampling and should not fall below 16 at the end.
+        return HiFiGANConfig(channels=max(512, 16 * 2 ** len(sizes["upsample_rates"])), **sizes)
+
+    @classmethod
+    def small_config(cls, mel_config: MelConfig) -> HiFiGANConfig:
+        sizes = upsampling_sizes(mel_config.hop_length, 8)
+        return HiFiGANConfig(
+            channels=max(16, 2 ** len(sizes["upsample_rates"])),
+            resblock_kernel_sizes=(3, 5),
+            resblock_dilations=((1, 3), (1, 2)),
+            **sizes,
+        )
+
     def __init__(self, config: HiFiGANConfig, mel_config: MelConfig) -> None:
         super().__init__(config, mel_config)
-        check_hop(config.upsample_rates, mel_config)
+        check_upsampling(config.upsample_rates, mel_config)
         self.standardize = Standardize(mel_config.n_mels)
         self.trunk = HiFiGANTrunk(config, mel_config.n_mels)
         self.conv_post = nn.Conv1d(self.trunk.channels_out, 1, _OUTER_KERNEL, padding=_OUTER_KERNEL // 2)

@@ -22,6 +22,8 @@ spectrogram by what is missing to the wanted mel.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -77,9 +79,26 @@ class HNMask(Generator):
     """Harmonic-plus-noise masking generator. See the head of this file."""
 
     config_type = HNMaskConfig
+    configs: ClassVar[dict[str, Config]] = {"v1": HNMaskConfig()}
+    output_names = ("audio", "draft")
     config: HNMaskConfig
     uses_f0 = True
     uses_noise = True
+
+    @classmethod
+    def config_for(cls, mel_config: MelConfig) -> HNMaskConfig:
+        return HNMaskConfig(n_fft=2 * mel_config.hop_length)
+
+    @classmethod
+    def small_config(cls, mel_config: MelConfig) -> HNMaskConfig:
+        return HNMaskConfig(
+            n_fft=2 * mel_config.hop_length,
+            backbone_channels=16,
+            backbone_blocks=1,
+            channels=6,
+            blocks=2,
+            kernel_size=(5, 3),
+        )
 
     def __init__(self, config: HNMaskConfig, mel_config: MelConfig) -> None:
         super().__init__(config, mel_config)
@@ -155,6 +174,25 @@ class HNMask(Generator):
         assert f0 is not None
         assert noise is not None
         return self.project(self.mix(mel, *self.shape(mel, f0, phase), noise), mel, self.config.projections)
+
+    def outputs(
+        self,
+        mel: Tensor,
+        *,
+        f0: Tensor | None = None,
+        noises: Sequence[Tensor | None] = (None,),
+        phase: Tensor | None = None,
+    ) -> dict[str, list[Tensor]]:
+        """Return "audio", and "draft": the audio before the mel projection. All draws share one call of ``shape``."""
+        draws = []
+        for given in noises:
+            f0, noise, phase = self.complete(mel, f0, given, phase)
+            assert noise is not None
+            draws.append(noise)
+        assert f0 is not None
+        shaped = self.shape(mel, f0, phase)
+        drafts = [self.mix(mel, *shaped, noise) for noise in draws]
+        return {"audio": [self.project(draft, mel, self.config.projections) for draft in drafts], "draft": drafts}
 
     def shape(self, mel: Tensor, f0: Tensor, phase: Tensor | None) -> tuple[Tensor, Tensor]:
         """The masked harmonics a H and the mask b of the noise, both complex (batch, frames, bins).

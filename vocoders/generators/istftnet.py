@@ -9,16 +9,17 @@ frames hops of audio.
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from vocoders.config import Count
+from vocoders.config import Config, Count
 from vocoders.dsp.mel import MelConfig
 from vocoders.dsp.stft import STFT, reflect_pad
-from vocoders.generators.base import Generator
-from vocoders.generators.hifigan import HIFIGAN_CONFIGS, HiFiGANConfig, HiFiGANTrunk, check_hop
+from vocoders.generators.base import Generator, check_upsampling
+from vocoders.generators.hifigan import HiFiGAN, HiFiGANConfig, HiFiGANTrunk, upsampling_sizes
 from vocoders.nn.layers import Standardize, along_time
 
 _OUTER_KERNEL = 7
@@ -33,8 +34,9 @@ class ISTFTNetConfig(HiFiGANConfig):
 
 
 def _variant(trunk: str, kept: int) -> ISTFTNetConfig:
-    """The configuration of a HiFi-GAN that keeps its first ``kept`` upsamplings."""
-    base = HIFIGAN_CONFIGS[trunk]
+    """Return the configuration of a HiFi-GAN that keeps its first ``kept`` upsamplings."""
+    base = HiFiGAN.configs[trunk]
+    assert isinstance(base, HiFiGANConfig)
     return ISTFTNetConfig(
         **base.model_dump(exclude={"upsample_rates", "upsample_kernel_sizes"}),
         upsample_rates=base.upsample_rates[:kept],
@@ -43,27 +45,48 @@ def _variant(trunk: str, kept: int) -> ISTFTNetConfig:
     )
 
 
-ISTFTNET_CONFIGS = {
-    "v1-c8c8i": _variant("v1", 2),
-    "v1-c8c8c2i": _variant("v1", 3),
-    # 1 stands for a stage that upsamples nothing. Its kernel is our choice: no public implementation has this variant.
-    "v1-c8c1i": ISTFTNetConfig(upsample_rates=(8, 1), upsample_kernel_sizes=(16, 1), istft_hop=32),
-    "v1-c8i": _variant("v1", 1),
-    "v2-c8c8i": _variant("v2", 2),
-    "v3-c8c8i": _variant("v3", 2),
-}
+def _istft_hop(mel_config: MelConfig) -> int:
+    """Return the published hop of the inverse STFT, or the nearest one that divides the hop of the mel."""
+    hop = mel_config.hop_length
+    return next((divisor for divisor in (4, 5, 6, 3, 8, 2, 7) if hop % divisor == 0), hop)
 
 
 class ISTFTNet(Generator):
     """iSTFTNet generator. See the head of this file."""
 
     config_type = ISTFTNetConfig
+    configs: ClassVar[dict[str, Config]] = {
+        "v1-c8c8i": _variant("v1", 2),
+        "v1-c8c8c2i": _variant("v1", 3),
+        # 1 is a stage that upsamples nothing. Its kernel is our choice: no public implementation has this variant.
+        "v1-c8c1i": ISTFTNetConfig(upsample_rates=(8, 1), upsample_kernel_sizes=(16, 1), istft_hop=32),
+        "v1-c8i": _variant("v1", 1),
+        "v2-c8c8i": _variant("v2", 2),
+        "v3-c8c8i": _variant("v3", 2),
+    }
     config: ISTFTNetConfig
     uses_weight_norm = True
 
+    @classmethod
+    def config_for(cls, mel_config: MelConfig) -> ISTFTNetConfig:
+        hop = _istft_hop(mel_config)
+        return ISTFTNetConfig(istft_hop=hop, **upsampling_sizes(mel_config.hop_length // hop, 10))
+
+    @classmethod
+    def small_config(cls, mel_config: MelConfig) -> ISTFTNetConfig:
+        hop = _istft_hop(mel_config)
+        sizes = upsampling_sizes(mel_config.hop_length // hop, 10)
+        return ISTFTNetConfig(
+            channels=max(16, 2 ** len(sizes["upsample_rates"])),
+            istft_hop=hop,
+            resblock_kernel_sizes=(3,),
+            resblock_dilations=((1, 3),),
+            **sizes,
+        )
+
     def __init__(self, config: ISTFTNetConfig, mel_config: MelConfig) -> None:
         super().__init__(config, mel_config)
-        check_hop((*config.upsample_rates, config.istft_hop), mel_config)
+        check_upsampling((*config.upsample_rates, config.istft_hop), mel_config)
         self.standardize = Standardize(mel_config.n_mels)
         self.trunk = HiFiGANTrunk(config, mel_config.n_mels)
         self.stft = STFT(4 * config.istft_hop, config.istft_hop, padding="center")

@@ -7,6 +7,7 @@ shapes side by side; a second filter bank joins the results. Follows chomeyama/w
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -40,9 +41,23 @@ class MultiStreamWavehax(Generator):
     """Multi-stream Wavehax generator. See the head of this file."""
 
     config_type = MultiStreamWavehaxConfig
+    configs: ClassVar[dict[str, Config]] = {"v1": MultiStreamWavehaxConfig()}
     config: MultiStreamWavehaxConfig
     uses_f0 = True
     uses_noise = True
+
+    @classmethod
+    def config_for(cls, mel_config: MelConfig) -> MultiStreamWavehaxConfig:
+        hop = mel_config.hop_length
+        streams = next((count for count in (4, 3, 2, 5) if hop % count == 0), 1)
+        return MultiStreamWavehaxConfig(streams=streams, n_fft=2 * hop // streams)
+
+    @classmethod
+    def small_config(cls, mel_config: MelConfig) -> MultiStreamWavehaxConfig:
+        streams = 1 + (mel_config.hop_length % 2 == 0)
+        return MultiStreamWavehaxConfig(
+            streams=streams, n_fft=2 * mel_config.hop_length // streams, channels=6, blocks=2, kernel_size=(5, 3)
+        )
 
     def __init__(self, config: MultiStreamWavehaxConfig, mel_config: MelConfig) -> None:
         super().__init__(config, mel_config)

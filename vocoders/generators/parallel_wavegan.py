@@ -8,6 +8,7 @@ side before it is upsampled by repetition and smoothing filters.
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from pydantic import Field, model_validator
@@ -16,8 +17,7 @@ from torch.nn import functional as F
 
 from vocoders.config import Channels, Config, Count, OddSize
 from vocoders.dsp.mel import MelConfig
-from vocoders.generators.base import Generator
-from vocoders.generators.hifigan import check_hop
+from vocoders.generators.base import Generator, check_upsampling, upsampling_rates
 from vocoders.nn.layers import Standardize, along_time
 
 
@@ -40,13 +40,6 @@ class ParallelWaveGANConfig(Config):
         if self.gate_channels % 2:
             raise ValueError(f"gate_channels must be even, got {self.gate_channels}")
         return self
-
-
-PARALLEL_WAVEGAN_CONFIGS = {
-    "v1": ParallelWaveGANConfig(),
-    "v3": ParallelWaveGANConfig(kernel_size=5),
-    "v1-24k": ParallelWaveGANConfig(upsample_rates=(4, 5, 3, 5)),
-}
 
 
 class ResidualBlock(nn.Module):
@@ -73,14 +66,34 @@ class ParallelWaveGAN(Generator):
     """Parallel WaveGAN generator. See the head of this file."""
 
     config_type = ParallelWaveGANConfig
+    configs: ClassVar[dict[str, Config]] = {
+        "v1": ParallelWaveGANConfig(),
+        "v3": ParallelWaveGANConfig(kernel_size=5),
+        "v1-24k": ParallelWaveGANConfig(upsample_rates=(4, 5, 3, 5)),
+    }
     config: ParallelWaveGANConfig
     uses_noise = True
     uses_weight_norm = True
     chunk_frames = 64  # of 128 channels at the sample rate: more would not stay in the cache
 
+    @classmethod
+    def config_for(cls, mel_config: MelConfig) -> ParallelWaveGANConfig:
+        return ParallelWaveGANConfig(upsample_rates=upsampling_rates(mel_config.hop_length, 5))
+
+    @classmethod
+    def small_config(cls, mel_config: MelConfig) -> ParallelWaveGANConfig:
+        return ParallelWaveGANConfig(
+            layers=6,
+            stacks=2,
+            residual_channels=8,
+            gate_channels=8,
+            skip_channels=8,
+            upsample_rates=upsampling_rates(mel_config.hop_length, 8)[::-1],
+        )
+
     def __init__(self, config: ParallelWaveGANConfig, mel_config: MelConfig) -> None:
         super().__init__(config, mel_config)
-        check_hop(config.upsample_rates, mel_config)
+        check_upsampling(config.upsample_rates, mel_config)
         self.standardize = Standardize(mel_config.n_mels)
         self.conv_in = nn.Conv1d(mel_config.n_mels, mel_config.n_mels, 2 * config.context + 1, bias=False)
         self.smooth = nn.ModuleList(

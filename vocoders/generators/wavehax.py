@@ -10,6 +10,7 @@ Follows the authors' implementation, chomeyama/wavehax (MIT), in everything that
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -36,14 +37,6 @@ class WavehaxConfig(Config):
     framewise_norm: bool = Field(False, description="normalise each frame on its own: bounded context, streaming")
 
 
-# The published configurations. v1 and v2 are for hop 240 at 24 kHz, fullband for hop 480 at 48 kHz.
-WAVEHAX_CONFIGS = {
-    "v1": WavehaxConfig(),
-    "v2": WavehaxConfig(channels=16, expansion=3, kernel_size=(13, 7)),
-    "fullband": WavehaxConfig(n_fft=960, kernel_size=(15, 7)),
-}
-
-
 class Wavehax(Generator):
     """Wavehax generator. See the head of this file.
 
@@ -52,9 +45,24 @@ class Wavehax(Generator):
     """
 
     config_type = WavehaxConfig
+    configs: ClassVar[dict[str, Config]] = {  # v1 and v2 for hop 240 at 24 kHz, fullband for hop 480 at 48 kHz
+        "v1": WavehaxConfig(),
+        "v2": WavehaxConfig(channels=16, expansion=3, kernel_size=(13, 7)),
+        "fullband": WavehaxConfig(n_fft=960, kernel_size=(15, 7)),
+    }
     config: WavehaxConfig
     uses_f0 = True
     uses_noise = True
+
+    @classmethod
+    def config_for(cls, mel_config: MelConfig) -> WavehaxConfig:
+        return WavehaxConfig(n_fft=2 * mel_config.hop_length)
+
+    @classmethod
+    def small_config(cls, mel_config: MelConfig) -> WavehaxConfig:
+        return WavehaxConfig(
+            n_fft=2 * mel_config.hop_length, channels=6, blocks=2, kernel_size=(5, 3), framewise_norm=True
+        )
 
     def __init__(self, config: WavehaxConfig, mel_config: MelConfig) -> None:
         super().__init__(config, mel_config)

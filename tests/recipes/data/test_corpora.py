@@ -186,7 +186,7 @@ def small(path: Path) -> list[str]:
     recipe = load_recipe(path)
     assert recipe.generator is not None
     changes = {
-        "generator.config": models.fitted(recipe.generator.name, recipe.mel.hop_length),
+        "generator.config": models.small(recipe.generator.name, recipe.mel),
         "discriminators": {name: models.SMALL_DISCRIMINATORS[name] for name in recipe.discriminators},
         "adversarial.start": min(recipe.adversarial.start, 1),
         "data.workers": 0,

@@ -108,7 +108,7 @@ def test_several_models_and_processes(tmp_path: Path, capsys: pytest.CaptureFixt
     wide = MelConfig(**corpus.MEL_CONFIG)
     hifigan, hnmask = str(tmp_path / "hifigan.safetensors"), str(tmp_path / "hnmask.safetensors")
     save_checkpoint(models.checkpoint("hifigan", narrow), Path(hifigan))
-    config = models.fitted("hnmask", wide.hop_length)
+    config = models.small("hnmask", wide)
     save_checkpoint(Checkpoint(wide, models.build_generator("hnmask", config, wide)), Path(hnmask))
     found = []
     for workers in ("1", "2"):

@@ -12,7 +12,7 @@ from recipes.training.loop import run_training, start, train_step
 from recipes.training.optimization import build_optimizer, learning_rate
 from recipes.training.recipe import OptimizerRecipe, load_recipe
 from tests.support import corpus, models
-from vocoders import VocoderError, load
+from vocoders import MelConfig, VocoderError, load
 from vocoders.checkpoint import load_checkpoint
 from vocoders.generators import GENERATORS
 
@@ -53,7 +53,8 @@ def test_a_f0_estimator_learns_and_goes_along_with_a_generator(data: Path, tmp_p
 @pytest.mark.parametrize("energy_distance", [False, True])
 def test_every_generator_trains(name: str, energy_distance: bool, data: Path, tmp_path: Path) -> None:
     """Also without an estimator: validation then takes the labels of the recordings."""
-    recipe = corpus.recipe(tmp_path, data, generator={"name": name, "config": models.fitted(name, 64)})
+    config = models.small(name, MelConfig(**corpus.MEL_CONFIG))
+    recipe = corpus.recipe(tmp_path, data, generator={"name": name, "config": config})
     losses = "{mel: 1.0, log_magnitude: 1.0}"
     path = run_training(
         load_recipe(recipe, ["train.steps=2", f"losses={losses}", f"train.energy_distance={energy_distance}"]),

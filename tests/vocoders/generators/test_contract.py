@@ -9,6 +9,7 @@ from vocoders import VocoderError
 from vocoders.dsp.mel import MEL_CONFIGS
 from vocoders.dsp.noise import white_noise
 from vocoders.generators import GENERATORS, build_generator
+from vocoders.generators.hifigan import HiFiGAN
 
 every_generator = pytest.mark.parametrize("name", GENERATORS)
 
@@ -72,7 +73,7 @@ def test_the_receptive_field_is_what_a_perturbed_frame_shows(name: str, moved: s
     assert middle - reach <= reached[0]
     assert reached[-1] <= middle + reach
     if moved == "mel":  # not merely large enough: what the mel does not pass through is at most one transform
-        spare = 1 + (name == "hnmask") * (128 - win_length) // 32  # and the zeros around a window
+        spare = 1 + (128 - win_length) // 32  # and the zeros around a window, for what has one
         assert reached[0] <= middle - reach + spare
         assert reached[-1] >= middle + reach - spare
 
@@ -118,11 +119,51 @@ def test_autocast_keeps_the_audio_float32(name: str) -> None:
 
 
 @every_generator
-def test_all_conventions_can_be_built(name: str) -> None:
+def test_every_mel_config_can_be_built_for(name: str) -> None:
     for mel_config in MEL_CONFIGS.values():
-        model = build_generator(name, models.fitted(name, mel_config.hop_length), mel_config)
+        model = build_generator(name, models.small(name, mel_config), mel_config)
         audio = model(torch.full((1, mel_config.n_mels, 5), -4.0), f0=torch.full((1, 1, 5), 150.0))
         assert audio.shape == (1, 1, 5 * mel_config.hop_length)
+
+
+@every_generator
+def test_outputs_are_what_forward_gives_for_each_draw(name: str) -> None:
+    model = models.generator(name)
+    mel, f0, phase = models.mel(9, 2), models.f0(9, 2), torch.rand(2, 1, 1)
+    noises = [torch.randn(2, 1, 9 * 32) for _ in range(2)]
+    outputs = model.outputs(mel, f0=f0, noises=noises, phase=phase)
+    assert tuple(outputs) == model.output_names
+    for draws in outputs.values():
+        assert [draw.shape for draw in draws] == [(2, 1, 9 * 32)] * 2
+    for noise, audio in zip(noises, outputs["audio"], strict=True):
+        assert torch.equal(audio, model(mel, f0=f0, noise=noise, phase=phase))
+    assert torch.equal(model.outputs(mel, f0=f0)["audio"][0], model(mel, f0=f0))
+    with pytest.raises(ValueError, match="frames >= 1"):
+        model.outputs(mel[..., :0], f0=f0)
+
+
+@every_generator
+def test_configs_are_valid_and_small_ones_small(name: str) -> None:
+    kind = GENERATORS[name]
+    assert kind.config_type() == next(iter(kind.configs.values()))  # the default
+    assert sum(p.numel() for p in models.generator(name).parameters()) < 50_000
+    assert all(isinstance(config, kind.config_type) for config in kind.configs.values())
+
+
+def test_a_class_without_small_sizes_takes_its_smallest_published_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(HiFiGAN, "small_config")
+    assert HiFiGAN.small_config(MEL_CONFIGS["hifigan-22k"]) == HiFiGAN.configs["v2"]
+    other = MEL_CONFIGS["wavehax-24k"]  # none fits a hop of 240
+    assert HiFiGAN.small_config(other) == HiFiGAN.config_for(other)
+
+
+def test_the_draft_is_what_the_projection_starts_from() -> None:
+    model = models.generator("hnmask")
+    mel, f0 = models.mel(9), models.f0(9)
+    outputs = model.outputs(mel, f0=f0)
+    assert not torch.equal(outputs["draft"][0], outputs["audio"][0])
+    unprojected = models.generator("hnmask", projections=0)
+    assert torch.equal(outputs["draft"][0], unprojected(mel, f0=f0))
 
 
 def test_unknown_names_and_values_are_refused() -> None:

@@ -6,9 +6,9 @@ import torch
 from vocoders import MelConfig, VocoderError
 from vocoders.dsp.mel import MEL_CONFIGS
 from vocoders.generators import build_generator
-from vocoders.generators.hifigan import HIFIGAN_CONFIGS
-from vocoders.generators.istftnet import ISTFTNET_CONFIGS
-from vocoders.generators.parallel_wavegan import PARALLEL_WAVEGAN_CONFIGS
+from vocoders.generators.hifigan import HiFiGAN
+from vocoders.generators.istftnet import ISTFTNet
+from vocoders.generators.parallel_wavegan import ParallelWaveGAN
 
 MEL_CONFIG = MEL_CONFIGS["hifigan-22k"]
 
@@ -16,12 +16,12 @@ MEL_CONFIG = MEL_CONFIGS["hifigan-22k"]
 @pytest.mark.parametrize(
     ("name", "config", "mel_config", "millions"),
     [
-        ("hifigan", HIFIGAN_CONFIGS["v1"], MEL_CONFIG, 13.93),
-        ("hifigan", HIFIGAN_CONFIGS["v2"], MEL_CONFIG, 0.926),
-        ("hifigan", HIFIGAN_CONFIGS["v3"], MEL_CONFIG, 1.46),
-        ("istftnet", ISTFTNET_CONFIGS["v1-c8c8i"], MEL_CONFIG, 13.25),
-        ("parallel-wavegan", PARALLEL_WAVEGAN_CONFIGS["v1"], MEL_CONFIGS["pwg-ljspeech-22k"], 1.33),
-        ("parallel-wavegan", PARALLEL_WAVEGAN_CONFIGS["v1-24k"], MEL_CONFIGS["espnet-24k"], 1.33),
+        ("hifigan", HiFiGAN.configs["v1"], MEL_CONFIG, 13.93),
+        ("hifigan", HiFiGAN.configs["v2"], MEL_CONFIG, 0.926),
+        ("hifigan", HiFiGAN.configs["v3"], MEL_CONFIG, 1.46),
+        ("istftnet", ISTFTNet.configs["v1-c8c8i"], MEL_CONFIG, 13.25),
+        ("parallel-wavegan", ParallelWaveGAN.configs["v1"], MEL_CONFIGS["pwg-ljspeech-22k"], 1.33),
+        ("parallel-wavegan", ParallelWaveGAN.configs["v1-24k"], MEL_CONFIGS["espnet-24k"], 1.33),
     ],
 )
 def test_published_sizes(name: str, config, mel_config: MelConfig, millions: float) -> None:
@@ -29,9 +29,9 @@ def test_published_sizes(name: str, config, mel_config: MelConfig, millions: flo
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, rel=0.005)
 
 
-@pytest.mark.parametrize("variant", ISTFTNET_CONFIGS)
+@pytest.mark.parametrize("variant", ISTFTNet.configs)
 def test_variants_of_istftnet_fit_a_hop_of_256(variant: str) -> None:
-    model = build_generator("istftnet", ISTFTNET_CONFIGS[variant].model_dump(), MEL_CONFIG)
+    model = build_generator("istftnet", ISTFTNet.configs[variant].model_dump(), MEL_CONFIG)
     with torch.no_grad():
         assert model(torch.full((1, 80, 3), -5.0)).shape == (1, 1, 768)
 

@@ -5,7 +5,7 @@ import torch
 
 from vocoders.dsp.mel import MEL_CONFIGS
 from vocoders.generators import build_generator
-from vocoders.generators.wavehax import WAVEHAX_CONFIGS
+from vocoders.generators.wavehax import Wavehax
 
 
 def test_statistics_standardise_the_mel() -> None:
@@ -20,7 +20,7 @@ def test_statistics_standardise_the_mel() -> None:
 @pytest.mark.parametrize(("version", "millions"), [("v1", 0.623), ("v2", 0.601), ("fullband", 2.02)])
 @pytest.mark.parametrize("framewise", [False, True])
 def test_published_sizes(version: str, millions: float, framewise: bool) -> None:
-    config = WAVEHAX_CONFIGS[version].model_dump() | {"framewise_norm": framewise}
+    config = Wavehax.configs[version].model_dump() | {"framewise_norm": framewise}
     mel_config = MEL_CONFIGS["wavehax-24k"]
     if version == "fullband":
         mel_config = mel_config.model_copy(

@@ -103,10 +103,10 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
 def test_memory_for_a_checkpoint_of_55_mb(tmp_path: Path) -> None:
     """HiFi-GAN V1 in the official layout: no more than twice the file's size."""
     from vocoders.dsp.mel import MEL_CONFIGS
-    from vocoders.generators.hifigan import HIFIGAN_CONFIGS, HiFiGAN
+    from vocoders.generators.hifigan import HiFiGAN
 
     weights = {}
-    for key, value in HiFiGAN(HIFIGAN_CONFIGS["v1"], MEL_CONFIGS["hifigan-22k"]).state_dict().items():
+    for key, value in HiFiGAN(HiFiGAN.configs["v1"], MEL_CONFIGS["hifigan-22k"]).state_dict().items():
         flat = re.sub(
             r"resblocks\.(\d)\.(\d)", lambda m: f"resblocks.{3 * int(m[1]) + int(m[2])}", key.removeprefix("trunk.")
         )
