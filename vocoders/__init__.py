@@ -11,16 +11,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vocoders.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
     from vocoders.dsp.log_mel import LogMelSpectrogram
     from vocoders.dsp.mel import MEL_CONFIGS, MelConfig
     from vocoders.errors import CheckpointError, MelMismatch, MelWarning, VocoderError
+    from vocoders.f0_estimator import F0Estimator
+    from vocoders.inference.base import BaseVocoder
     from vocoders.inference.stream import Stream
     from vocoders.inference.vocoder import Vocoder
     from vocoders.onnx.vocoder import OnnxVocoder
     from vocoders.pretrained import list_voices, load
 
 _MODULES = {
+    "BaseVocoder": "vocoders.inference.base",
+    "Checkpoint": "vocoders.checkpoint",
     "CheckpointError": "vocoders.errors",
+    "F0Estimator": "vocoders.f0_estimator",
     "LogMelSpectrogram": "vocoders.dsp.log_mel",
     "MEL_CONFIGS": "vocoders.dsp.mel",
     "MelConfig": "vocoders.dsp.mel",
@@ -32,11 +38,16 @@ _MODULES = {
     "VocoderError": "vocoders.errors",
     "list_voices": "vocoders.pretrained",
     "load": "vocoders.pretrained",
+    "load_checkpoint": "vocoders.checkpoint",
+    "save_checkpoint": "vocoders.checkpoint",
 }
 
 __all__ = [
     "MEL_CONFIGS",
+    "BaseVocoder",
+    "Checkpoint",
     "CheckpointError",
+    "F0Estimator",
     "LogMelSpectrogram",
     "MelConfig",
     "MelMismatch",
@@ -48,6 +59,8 @@ __all__ = [
     "__version__",
     "list_voices",
     "load",
+    "load_checkpoint",
+    "save_checkpoint",
 ]
 
 

@@ -1,4 +1,7 @@
-"""Models by name: files, built-in voices, repositories of the Hugging Face hub. Without torch until one needs it."""
+"""Models found and loaded by name: files, built-in voices, repositories of the Hugging Face hub.
+
+Without torch until a model needs it.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,9 @@ from vocoders.errors import VocoderError
 if TYPE_CHECKING:
     import torch
 
-    from vocoders.inference.vocoder import Precision, Vocoder
-    from vocoders.onnx.vocoder import OnnxVocoder
+    from vocoders.inference.base import BaseVocoder
+    from vocoders.inference.synthesis import Precision
+    from vocoders.inference.vocoder import Vocoder
 
 VOICES = Path(__file__).parent / "voices"
 DEFAULT_VOICE = "openvoices-22k"
@@ -21,21 +25,26 @@ DEFAULT_VOICE = "openvoices-22k"
 @overload
 def load(model: None = None, device: str | torch.device = "cpu", precision: Precision = "float32") -> Vocoder: ...
 @overload
-def load(
-    model: str | Path, device: str | torch.device = "cpu", precision: Precision = "float32"
-) -> Vocoder | OnnxVocoder: ...
+def load(model: str | Path, device: str | torch.device = "cpu", precision: Precision = "float32") -> BaseVocoder: ...
 def load(
     model: str | Path | None = None, device: str | torch.device = "cpu", precision: Precision = "float32"
-) -> Vocoder | OnnxVocoder:
-    """A vocoder, ready to use.
+) -> BaseVocoder:
+    """Load a model, ready to use.
 
     Args:
-        model: None for the built-in voice; a built-in voice's name; the path of a checkpoint, or of the model.onnx that
-            ``vocoders export`` made of one, which runs without torch; or "org/name", a repository of the Hugging Face
-            hub that holds model.safetensors.
-        device: where to run it.
-        precision: "bfloat16" multiplies in bfloat16: faster on processors that can, and noisier. Not for model.onnx.
-    Raises: VocoderError for an unknown model, CheckpointError for one that cannot be read.
+        model: None for the built-in voice; the name of a built-in voice; the path of a checkpoint (.safetensors), or of
+            the model.onnx that ``vocoders export`` made of one, which runs without torch; or "org/name", a repository
+            of the Hugging Face hub that holds model.safetensors.
+        device: where to run it, such as "cuda".
+        precision: "bfloat16" multiplies in bfloat16: faster on processors that can, and noisier. An exported model runs
+            in float32.
+
+    Returns:
+        A ``Vocoder``, or an ``OnnxVocoder`` for an exported model.
+
+    Raises:
+        VocoderError: for an unknown model, device or precision.
+        CheckpointError: for a file that cannot be read.
     """
     name, path = find_pretrained(model)
     if path.suffix.lower() == ".onnx":
@@ -46,12 +55,24 @@ def load(
         return OnnxVocoder(path, name, str(device))
     from vocoders.checkpoint import load_checkpoint
     from vocoders.inference.vocoder import Vocoder
+    from vocoders.nn.cpu_kernels import keep_freed_memory
 
+    keep_freed_memory()
     return Vocoder(load_checkpoint(path), name, precision).to(device)
 
 
 def find_pretrained(model: str | Path | None = None) -> tuple[str, Path]:
-    """The name and the file of a model, named as for ``load``."""
+    """Find the file of a model.
+
+    Args:
+        model: as for ``load``.
+
+    Returns:
+        Its name and its file, which is fetched from the Hugging Face hub where it is there.
+
+    Raises:
+        VocoderError: for a name that is neither a file, nor a built-in voice, nor a repository that can be reached.
+    """
     name = str(model or DEFAULT_VOICE)
     voice = VOICES / f"{name}.safetensors"
     if voice.is_file():
@@ -67,7 +88,7 @@ def find_pretrained(model: str | Path | None = None) -> tuple[str, Path]:
 
 
 def list_voices() -> list[str]:
-    """The names of the built-in voices."""
+    """Return the names of the built-in voices."""
     return sorted(path.stem for path in VOICES.glob("*.safetensors"))
 
 

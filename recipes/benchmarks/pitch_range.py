@@ -48,7 +48,7 @@ def row(voc: Vocoder, hz: float | None) -> str:
     import pyworld
 
     audio = vowel(hz, voc.sample_rate) if hz else np.zeros(3 * voc.sample_rate // 2, np.float32)
-    mel = voc.analyze(audio)
+    mel = voc.analyze(audio, voc.sample_rate)
     read = voc.f0_estimator.estimate(torch.from_numpy(mel)[None])[0, 0].numpy()[10:-10] if voc.f0_estimator else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", MelWarning)  # the values of a vowel alone are an unusual mel

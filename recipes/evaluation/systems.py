@@ -15,7 +15,7 @@ from recipes.data.segments import frame_times
 from recipes.evaluation.griffin_lim import griffin_lim
 from recipes.evaluation.summary import RECORDING
 from vocoders.errors import VocoderError
-from vocoders.inference.vocoder import Vocoder
+from vocoders.inference.base import BaseVocoder
 from vocoders.pretrained import load
 
 Models = tuple[str | None, ...]
@@ -30,13 +30,13 @@ class System:
         griffin_lim: whether Griffin-Lim takes its place.
     """
 
-    voc: Vocoder
+    voc: BaseVocoder
     griffin_lim: bool = False
 
     @property
     def given_f0(self) -> bool:
         """Whether the synthesis is given the F0 of the recording, because the model cannot estimate what it needs."""
-        return self.voc.generator.uses_f0 and self.voc.f0_estimator is None and not self.griffin_lim
+        return self.voc.uses_f0 and not self.voc.estimates_f0 and not self.griffin_lim
 
     @property
     def name(self) -> str:
@@ -53,7 +53,7 @@ class System:
             Audio of the same length, and the seconds that the synthesis took, without the analysis.
         """
         mel_config = self.voc.mel_config
-        mel = self.voc.analyze(audio)
+        mel = self.voc.analyze(audio, self.voc.sample_rate)
         f0 = reference_f0(audio, self.voc, mel.shape[1]) if self.given_f0 else None
         begin = time.perf_counter()
         estimate = griffin_lim(torch.from_numpy(mel), mel_config).numpy() if self.griffin_lim else self.voc(mel, f0)
@@ -70,15 +70,15 @@ class System:
         estimator = getattr(self.voc, "f0_estimator", None)
         if estimator is None or self.griffin_lim:
             return None
-        return estimator.estimate(torch.from_numpy(self.voc.analyze(audio))[None])[0, 0].numpy()
+        return estimator.estimate(torch.from_numpy(self.voc.analyze(audio, self.voc.sample_rate))[None])[0, 0].numpy()
 
 
-def reference_f0(audio: np.ndarray, voc: Vocoder, frames: int) -> np.ndarray:
+def reference_f0(audio: np.ndarray, voc: BaseVocoder, frames: int) -> np.ndarray:
     """Label each mel frame of a recording with its F0: Hz, 0 = unvoiced, (frames,)."""
     return f0_at(label_f0(audio, voc.sample_rate), frame_times(frames, voc.mel_config))
 
 
-def load_named(model: str | None) -> Vocoder:
+def load_named(model: str | None) -> BaseVocoder:
     """Load MODEL, or NAME=MODEL, where NAME is what the table calls it."""
     name, _, rest = (model or "").partition("=")
     if not (name and rest) or "/" in name or Path(model or "").exists():  # "=" may be part of a path

@@ -102,7 +102,7 @@ def test_the_built_in_estimator_hears_a_vowel(hz: float) -> None:
 
     voc = load()
     audio = signals.voice(22050, 1.0, f0=hz, glide=0.0)
-    f0 = voc.f0_estimator.estimate(torch.from_numpy(voc.analyze(audio))[None])[0, 0, 10:-10]
+    f0 = voc.f0_estimator.estimate(torch.from_numpy(voc.analyze(audio, 22050))[None])[0, 0, 10:-10]
     assert float((f0 > 0).float().mean()) > 0.95
     assert abs(1200 * math.log2(float(f0[f0 > 0].median()) / hz)) < 30
 
@@ -111,5 +111,5 @@ def test_the_built_in_estimator_hears_that_noise_has_no_pitch() -> None:
     from tests.support import signals
 
     voc = load()
-    f0 = voc.f0_estimator.estimate(torch.from_numpy(voc.analyze(signals.noise(22050, 1.0)))[None])
+    f0 = voc.f0_estimator.estimate(torch.from_numpy(voc.analyze(signals.noise(22050, 1.0), 22050))[None])
     assert float((f0 > 0).float().mean()) < 0.05

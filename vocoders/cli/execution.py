@@ -18,6 +18,7 @@ from vocoders.cli.plan import Job
 from vocoders.dsp.mel import MelConfig, diagnose
 from vocoders.errors import MelWarning, VocoderError
 from vocoders.files import Bytes, atomic_write, map_file, read_file, write_file
+from vocoders.inference.checks import prepare_mel
 from vocoders.io.audio import AUDIO_SUFFIXES, AudioWriter, read_audio, resample
 from vocoders.io.mels import MEL_SUFFIXES, encode_mel, read_array, read_frames, read_mel
 from vocoders.pretrained import load
@@ -110,7 +111,7 @@ class Worker:
         frames, step = mel.shape[1], self.voc.chunk_frames
         if step and frames > 2 * step and self.f0 is None:
             chunks = (mel[:, begin : begin + step] for begin in range(0, frames, step))
-            yield from self.voc.stream((self._own(chunk, source) for chunk in chunks), self.seed)
+            yield from self.voc.stream((self._own(chunk, source) for chunk in chunks), seed=self.seed)
             return
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", MelWarning)  # said in _mel, and only of what carries no mel config
@@ -136,7 +137,7 @@ class Worker:
                         first = None
                 yield mel
 
-        return self.voc.stream(frames(), self.seed)
+        return self.voc.stream(frames(), seed=self.seed)
 
     def _mel(self, data: Bytes, name: str) -> tuple[np.ndarray, MelConfig]:
         """A mel that the model can take, once it is converted from the mel config returned beside it."""
@@ -152,7 +153,7 @@ class Worker:
             raise VocoderError(f"its mel config is {stored.name}, --mel-config says {self.mel_config.name}")
         source = stored or self.mel_config or own
         self._own(np.empty((source.n_mels, 0), np.float32), source)  # or it cannot be converted
-        self.voc.check_mel(mel)
+        prepare_mel(mel, self.voc.mel_config, self.voc.mel_config)
         if not (stored or self.mel_config):
             self._say_assumed(name)
         if not stored:
@@ -186,7 +187,8 @@ class Worker:
             self.notes.say(f"{job.name} has {sound.channels} channels, mixed down to one")
         if sound.sample_rate != mel_config.sample_rate:
             self.notes.say(f"{job.name} is at {sound.sample_rate} Hz, resampled to {mel_config.sample_rate} Hz")
-        return self.voc.analyze(resample(sound.audio, sound.sample_rate, mel_config.sample_rate), mel_config)
+        audio = resample(sound.audio, sound.sample_rate, mel_config.sample_rate)
+        return self.voc.analyze(audio, mel_config.sample_rate, mel_config)
 
 
 def _target(job: Job) -> str:

@@ -1,19 +1,58 @@
-"""Arrays as every part of the package takes them. Without torch."""
+"""Arrays as users give them, from numpy or torch, and as the package computes with them. Without torch."""
 
 from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar, Union
 
 import numpy as np
 
 from vocoders.errors import VocoderError
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-def plain(array: np.ndarray) -> np.ndarray:
-    """float32 for floats of any size and byte order, int64 for whole numbers; nothing else is taken.
+Array = TypeVar("Array", np.ndarray, "Tensor")  # what goes in as one of the two comes out as the same
+AnyArray = Union[np.ndarray, "Tensor"]
 
-    A copy only where torch could not take the array as it is: one that is mapped from a file stays there.
+
+def as_numpy(values: Any) -> np.ndarray:
+    """Return an array, a list of numbers or a torch tensor on any device as a numpy array.
+
+    Memory is shared wherever it can be.
+    """
+    if _is_tensor(values):
+        # numpy has no bfloat16.
+        return (values.float() if values.is_floating_point() else values).numpy(force=True)
+    return np.asarray(values)
+
+
+def kind_of(values: Any) -> Callable[[np.ndarray], Any]:
+    """Return a function that gives numpy arrays the kind of ``values``: tensors on its device, or numpy arrays."""
+    if not _is_tensor(values):
+        return lambda array: array
+    from_numpy, device = sys.modules["torch"].from_numpy, values.device
+    return lambda array: from_numpy(array).to(device)
+
+
+def as_float_array(array: np.ndarray) -> np.ndarray:
+    """Return numbers of any size and byte order as float32.
+
+    Copies only where torch could not take the array as it is: one that is mapped from a file stays there. What float32
+    cannot hold becomes infinite.
+
+    Raises:
+        VocoderError: when the array holds anything but real numbers.
     """
     if array.dtype.kind not in "fiub":
         raise VocoderError(f"expected an array of floats, got dtype {array.dtype}")
     if array.dtype == np.float32 and array.flags.writeable and min(array.strides, default=0) >= 0:
         return array
-    return np.array(array, np.float32 if array.dtype.kind == "f" else np.int64)
+    with np.errstate(over="ignore"):
+        return np.array(array, np.float32)
+
+
+def _is_tensor(values: Any) -> bool:
+    torch = sys.modules.get("torch")  # a tensor can only come from a torch that is already imported
+    return torch is not None and isinstance(values, torch.Tensor)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vocoders.dsp.arrays import plain
 from vocoders.dsp.mel import MelConfig, mel_filter_bank
 from vocoders.dsp.stft import STFT, full_precision
-from vocoders.errors import VocoderError
 
 _BLOCK = 1 << 19  # samples analysed at once: this, not the length of the audio, decides what analysis takes in memory
 
@@ -53,28 +49,21 @@ class LogMelSpectrogram(nn.Module):
             values = spectrum.abs()
         with full_precision(values):
             bank = self.filter_bank.abs() if isinstance(self.filter_bank, nn.Parameter) else self.filter_bank
-            return self.mel_config.compress(bank @ values)
+            values = (bank @ values).clamp_min(self.mel_config.floor)
+            return values.log() if self.mel_config.log == "ln" else values.log10()
 
 
-def analyze(audio: Any, mel_config: MelConfig) -> Any:
-    """Audio (..., samples) -> float32 log-mel (..., n_mels, frames) of the same kind, computed in float64.
+def analyze(audio: np.ndarray, mel_config: MelConfig) -> np.ndarray:
+    """Compute a log-mel in float64, in memory that does not grow with a multiple of the length.
 
     Args:
-        audio: floats in [-1, 1], numpy or torch, at the sample rate of the mel config.
-    Raises: VocoderError for audio that is not floating-point, not finite or shorter than one frame.
+        audio: float32 (..., samples) in [-1, 1], at the sample rate of the mel config, of one frame at least.
+        mel_config: of the result.
+
+    Returns:
+        float32 (..., n_mels, frames).
     """
-    values = audio.detach() if isinstance(audio, Tensor) else torch.from_numpy(plain(np.asarray(audio)))
-    if not values.is_floating_point():
-        raise VocoderError(f"audio must hold floats in [-1, 1], this holds {audio.dtype}")
-    if values.dim() == 0 or values.shape[-1] < mel_config.hop_length:
-        raise VocoderError(
-            f"the audio is shorter than one frame: {values.shape[-1] if values.dim() else 1} samples at "
-            f"{mel_config.sample_rate} Hz, a frame has {mel_config.hop_length}"
-        )
-    if not torch.isfinite(values).all():
-        raise VocoderError("the audio holds NaN or infinite samples")
-    mel = _analyze_in_blocks(values.cpu(), LogMelSpectrogram(mel_config, torch.float64))
-    return mel.to(values.device) if isinstance(audio, Tensor) else mel.numpy()
+    return _analyze_in_blocks(torch.from_numpy(audio), LogMelSpectrogram(mel_config, torch.float64)).numpy()
 
 
 def _analyze_in_blocks(audio: Tensor, transform: LogMelSpectrogram) -> Tensor:

@@ -1,31 +1,46 @@
-"""The mel config (MelConfig), the mel configs in use by name, and exact conversion between them.
+"""The mel config (MelConfig), the mel configs in use by name, and exact conversion between them. Without torch.
 
-A vocoder fed with a mel of another mel config than it was trained on gives noise, the most frequent complaint of
-users of every vocoder. Hence the mel config is one complete, immutable object that travels with every checkpoint and
-every mel file, and two of them either convert exactly or refuse to. Without torch.
+A vocoder that is given a mel of another mel config than it was trained on produces noise, the most frequent complaint
+of users of every vocoder. Hence the mel config is one complete, immutable object that travels with every checkpoint
+and every mel file, and two of them either convert exactly or refuse to.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from vocoders.config import Config, FFTSize, Padding, bind
+from vocoders.dsp.arrays import Array
 from vocoders.errors import MelMismatch, VocoderError
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    Array = TypeVar("Array", np.ndarray, Tensor)
+_CONVERTIBLE = ("log", "floor")  # fields in which two mel configs may differ and still convert
+_NATURAL_LOGS_PER_UNIT = {"ln": 1.0, "log10": math.log(10.0)}
 
 
 class MelConfig(Config):
-    """A complete mel config: everything that decides the numbers of a log-mel-spectrogram.
+    """Everything that decides the numbers of a log-mel-spectrogram.
 
     log_mel = log(max(filter_bank @ |STFT|^power, floor)), |STFT| = sqrt(re^2 + im^2 + epsilon), periodic Hann window.
+
+    Attributes:
+        sample_rate: of the audio, Hz.
+        n_fft: size of the Fourier transform, samples.
+        hop_length: distance between frames, samples.
+        win_length: length of the window, which is centred in n_fft, samples.
+        n_mels: number of bands.
+        fmin: lowest frequency of the filter bank, Hz.
+        fmax: highest frequency of the filter bank, Hz.
+        mel_scale: "slaney" or "htk".
+        mel_norm: "slaney" for filters of unit area, "none" for filters of height 1.
+        power: 1 for the magnitude, 2 for the power.
+        padding: what is added at both ends of the audio; see ``vocoders.dsp.stft.STFT``.
+        log: base of the logarithm, "ln" or "log10".
+        floor: smallest value before the logarithm.
+        epsilon: added to the power under the root.
     """
 
     sample_rate: int = Field(gt=0, le=1_000_000, description="Hz")
@@ -58,33 +73,44 @@ class MelConfig(Config):
 
     @property
     def name(self) -> str:
-        """The name of this mel config, or "custom"."""
+        """Name of this mel config in MEL_CONFIGS, or "custom"."""
         return next((name for name, mel_config in MEL_CONFIGS.items() if mel_config == self), "custom")
 
     @property
     def log_floor(self) -> float:
-        """The smallest value a mel of this mel config can hold."""
+        """Smallest value that a mel of this mel config can hold."""
         return math.log(self.floor) if self.log == "ln" else math.log10(self.floor)
 
-    def compress(self, mel: Tensor) -> Tensor:
-        """Linear mel -> log-mel."""
-        mel = mel.clamp_min(self.floor)
-        return mel.log() if self.log == "ln" else mel.log10()
-
-    def natural_log_magnitude(self, mel: Tensor) -> Tensor:
-        """Log-mel -> natural logarithm of the linear mel, per unit of magnitude."""
-        return mel * ((1.0 if self.log == "ln" else math.log(10.0)) / self.power)
+    def natural_log_magnitude(self, mel: Array) -> Array:
+        """Convert a log-mel to the natural logarithm of the linear mel's magnitude, whatever ``log`` and ``power``."""
+        return mel * (_NATURAL_LOGS_PER_UNIT[self.log] / self.power)
 
     def differences(self, other: MelConfig) -> dict[str, tuple[Any, Any]]:
-        """The fields in which two mel configs differ, as {field: (own value, other's value)}."""
+        """Return the fields in which two mel configs differ, as {field: (own value, other's value)}."""
         pairs = {field: (getattr(self, field), getattr(other, field)) for field in MelConfig.model_fields}
         return {field: pair for field, pair in pairs.items() if pair[0] != pair[1]}
 
+    def check_convertible(self, target: MelConfig) -> None:
+        """Check that mels of this mel config can be converted to ``target``.
+
+        Raises:
+            MelMismatch: when they differ in more than the log base and the floor; it names each such field and both
+                values.
+        """
+        hard = {field: pair for field, pair in self.differences(target).items() if field not in _CONVERTIBLE}
+        if hard:
+            listed = ", ".join(f"{field} {own} against {other}" for field, (own, other) in hard.items())
+            raise MelMismatch(
+                f"a mel of mel config {self.name} cannot become one of {target.name}, they differ in {listed}; "
+                f"compute the mel anew from the audio, or use a model of its own mel config"
+            )
+
     @classmethod
     def parse(cls, text: str) -> MelConfig:
-        """A mel config from its name, with changes where wanted: "hifigan-22k" or "hifigan-22k:log=log10,floor=1e-10".
+        """Parse a mel config's name, with changes if any: "hifigan-22k" or "hifigan-22k:log=log10,floor=1e-10".
 
-        Raises VocoderError for an unknown name, field or value.
+        Raises:
+            VocoderError: for an unknown name, field or value.
         """
         name, _, changes = text.partition(":")
         if name not in MEL_CONFIGS:
@@ -141,31 +167,34 @@ MEL_CONFIGS: dict[str, MelConfig] = {
 
 
 def convert_mel(mel: Array, source: MelConfig, target: MelConfig) -> Array:
-    """Carry a log-mel (..., n_mels, frames), numpy or torch, from one mel config to another, exactly.
+    """Convert a log-mel from one mel config to another, exactly.
 
-    Only the log base and the floor can be converted; raises MelMismatch, with each other field and both its values,
-    when anything else differs. A floor raised by the target is applied; one that it lowers cannot bring back what the
-    source had cut off.
+    Only the log base and the floor can be converted. A floor raised by the target is applied; one that it lowers cannot
+    bring back what the source had cut off.
+
+    Args:
+        mel: (..., n_mels, frames), numpy or torch.
+        source: the mel config it was computed with.
+        target: the mel config to convert it to.
+
+    Returns:
+        The converted mel, or ``mel`` itself when the two are the same.
+
+    Raises:
+        MelMismatch: when anything else differs; see ``MelConfig.check_convertible``.
     """
-    different = source.differences(target)
-    hard = {field: pair for field, pair in different.items() if field not in ("log", "floor")}
-    if hard:
-        listed = ", ".join(f"{field} {mine} against {theirs}" for field, (mine, theirs) in hard.items())
-        raise MelMismatch(
-            f"a mel of mel config {source.name} cannot become one of {target.name}, they differ in {listed}; "
-            f"compute the mel anew from the audio, or use a model of its own mel config"
-        )
-    if not different:
+    source.check_convertible(target)
+    if source == target:
         return mel
-    # The ratio of the logarithms, and no detour by linear values, which would overflow and round.
-    factor = {"ln": 1.0, "log10": math.log(10.0)}
-    return (mel * (factor[source.log] / factor[target.log])).clip(target.log_floor)
+    # The ratio of the logarithms, without a detour through linear values, which would overflow and round.
+    factor = _NATURAL_LOGS_PER_UNIT[source.log] / _NATURAL_LOGS_PER_UNIT[target.log]
+    return (mel * factor).clip(target.log_floor)
 
 
 def _hz_to_mel(hz: np.ndarray, scale: str) -> np.ndarray:
-    if scale == "htk":  # O'Shaughnessy, as HTK's book has it
+    if scale == "htk":  # O'Shaughnessy's formula, as in the HTK book
         return 2595.0 * np.log10(1.0 + hz / 700.0)
-    # Slaney's Auditory Toolbox: linear to 1 kHz (15 mels), then 27 mels for every factor of 6.4
+    # Slaney's Auditory Toolbox: linear to 1 kHz (15 on its scale), then 27 steps for every factor of 6.4
     above = 15.0 + 27.0 * np.log(np.maximum(hz, 1.0) / 1000.0) / np.log(6.4)
     return np.where(hz < 1000.0, hz * 3.0 / 200.0, above)
 
@@ -177,20 +206,23 @@ def _mel_to_hz(mel: np.ndarray, scale: str) -> np.ndarray:
 
 
 def mel_frequencies(mel_config: MelConfig) -> np.ndarray:
-    """Corners in Hz, float64 (n_mels + 2,): filter i rises from corner i to its peak at i + 1 and falls to i + 2."""
+    """Return the filters' corners in Hz, float64 (n_mels + 2,).
+
+    Filter i rises from corner i to its peak at corner i + 1 and falls to corner i + 2.
+    """
     low, high = _hz_to_mel(np.array([mel_config.fmin, mel_config.fmax]), mel_config.mel_scale)
     return _mel_to_hz(np.linspace(low, high, mel_config.n_mels + 2), mel_config.mel_scale)
 
 
 def bin_frequencies(mel_config: MelConfig, n_fft: int) -> np.ndarray:
-    """Frequencies in Hz of the bins of an STFT, float64 (n_fft // 2 + 1,)."""
+    """Return the frequencies of the bins of an STFT in Hz, float64 (n_fft // 2 + 1,)."""
     return np.linspace(0, mel_config.sample_rate / 2, n_fft // 2 + 1)
 
 
 def mel_filter_bank(mel_config: MelConfig) -> np.ndarray:
-    """Triangular filters, float64 (n_mels, n_fft // 2 + 1); equal to librosa.filters.mel.
+    """Return the triangular filters, float64 (n_mels, n_fft // 2 + 1), equal to those of librosa.filters.mel.
 
-    Not torchaudio's, whose import takes longer than the synthesis of a sentence and which rounds to float32.
+    torchaudio's are not used: its import takes longer than the synthesis of a sentence, and it rounds to float32.
     """
     corners = mel_frequencies(mel_config)
     distance = corners[:, None] - bin_frequencies(mel_config, mel_config.n_fft)
@@ -202,9 +234,14 @@ def mel_filter_bank(mel_config: MelConfig) -> np.ndarray:
 
 
 def diagnose(mel: np.ndarray, mel_config: MelConfig) -> str | None:
-    """What the values of a mel look like when they hardly come from ``mel_config``; None when they may.
+    """Guess by their range whether values come from another mel config. For a warning: nothing is converted by it.
 
-    mel: finite floats (n_mels, frames). A guess by range, for a warning: nothing is converted on its strength.
+    Args:
+        mel: log-mel (..., n_mels, frames) of finite floats.
+        mel_config: the mel config it is taken for.
+
+    Returns:
+        One sentence that says what the values look like, or None when they may come from ``mel_config``.
     """
     low, high, middle = float(mel.min()), float(mel.max()), float(np.median(mel))
     spread = float(np.subtract(*np.percentile(mel, [95, 5])))

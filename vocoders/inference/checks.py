@@ -1,31 +1,62 @@
-"""What synthesis is given, checked: mels and F0 tracks. Without torch."""
+"""Validation of the input of synthesis: mels, F0 and audio. Without torch."""
 
 from __future__ import annotations
 
-import warnings
+from typing import NamedTuple
 
 import numpy as np
 
-from vocoders.dsp.arrays import plain
-from vocoders.dsp.mel import MelConfig, diagnose
-from vocoders.errors import MelWarning, VocoderError
+from vocoders.dsp.arrays import as_float_array
+from vocoders.dsp.mel import MelConfig, convert_mel, diagnose
+from vocoders.errors import VocoderError
+from vocoders.io.audio import resample
 
-# What any vocoder answers to what it cannot do.
-NEEDS_F0 = "this model needs f0 and has no estimator of its own; pass f0, in Hz per frame"
-NOT_FINITE = "the model's output is not finite: the mel's values are out of all range, or the model is damaged"
-CANNOT_STREAM = (
-    "this model cannot stream: it normalises over the whole utterance, so that the first sample depends on the last "
-    "frame; synthesise the whole mel, or use a model with framewise_norm"
-)
-STREAM_OVER = "this stream is over; another utterance needs another stream"
-STREAM_EMPTY = "the stream ended before its first frame"
+_BLOCK = 4096  # frames that are checked at once, and at most diagnosed: memory does not grow with the length
 
 
-def check_mel(mel: np.ndarray, mel_config: MelConfig) -> np.ndarray:
-    """A log-mel as float32, (n_mels, frames) or (batch, n_mels, frames). Raises VocoderError when it does not fit."""
-    values, shape = plain(mel), mel.shape
-    if values.dtype != np.float32:
+class PreparedMel(NamedTuple):
+    """A mel that a model can take.
+
+    Attributes:
+        values: float32 (n_mels, frames) or (batch, n_mels, frames), finite, in the mel config of the model.
+        warning: one sentence, when the values look like those of another mel config; else None.
+    """
+
+    values: np.ndarray
+    warning: str | None
+
+
+def prepare_mel(mel: np.ndarray, target: MelConfig, source: MelConfig | None = None) -> PreparedMel:
+    """Validate a mel, convert it to a model's mel config, and diagnose its values.
+
+    Nothing is copied where float32 values need no conversion: a mel that is mapped from a file stays there.
+
+    Args:
+        mel: floats (n_mels, frames) or (batch, n_mels, frames).
+        target: the mel config of the model.
+        source: the mel config of the mel. When it is not known, the mel is taken for one of ``target`` and diagnosed.
+
+    Raises:
+        MelMismatch: when mels of ``source`` cannot be converted to ``target``.
+        VocoderError: when the mel does not hold floats, is empty, has another shape or holds NaN or infinite values.
+    """
+    if source is not None:
+        source.check_convertible(target)
+    values = as_float_array(mel)
+    if mel.dtype.kind != "f":
         raise VocoderError(f"a mel must hold floats, this one holds {mel.dtype}")
+    _check_shape(values.shape, target)
+    frames = values.shape[-1]
+    blocks = (values[..., begin : begin + _BLOCK] for begin in range(0, frames, _BLOCK))
+    if damaged := sum(int((~np.isfinite(block)).sum()) for block in blocks):
+        raise VocoderError(f"the mel holds {damaged} NaN or infinite values of {values.size}")
+    if source is not None:
+        return PreparedMel(convert_mel(values, source, target), None)
+    every = 1 + values.size // (target.n_mels * _BLOCK)
+    return PreparedMel(values, diagnose(values[..., ::every], target))
+
+
+def _check_shape(shape: tuple[int, ...], mel_config: MelConfig) -> None:
     if len(shape) not in (2, 3):
         raise VocoderError(
             f"a mel must be (n_mels, frames) or (batch, n_mels, frames), this one is {len(shape)}-D: {shape}"
@@ -40,30 +71,64 @@ def check_mel(mel: np.ndarray, mel_config: MelConfig) -> np.ndarray:
             f"the model expects {mel_config.n_mels} bands ({mel_config.name}), this mel has {shape[-2]}: shape "
             f"{shape}{hint}"
         )
-    blocks = (values[..., begin : begin + 4096] for begin in range(0, shape[-1], 4096))  # in memory that does not grow
-    if damaged := sum(int((~np.isfinite(block)).sum()) for block in blocks):
-        raise VocoderError(f"the mel holds {damaged} NaN or infinite values of {values.size}")
-    return values
 
 
-def warn_about_mel(mel: np.ndarray, mel_config: MelConfig) -> None:
-    """Warn the caller's caller with MelWarning when the values look like another mel config's."""
-    if doubt := diagnose(mel, mel_config):
-        warnings.warn(doubt, MelWarning, stacklevel=3)
+def prepare_f0(f0: np.ndarray, batch: int, frames: int, mel_config: MelConfig) -> np.ndarray:
+    """Validate F0.
 
+    Args:
+        f0: Hz per frame, 0 = unvoiced: (frames,), (batch, frames) or (batch, 1, frames).
+        batch: number of mels it is for.
+        frames: of each mel.
+        mel_config: of the model.
 
-def check_f0(f0: np.ndarray, batch: int, frames: int, mel_config: MelConfig) -> np.ndarray:
-    """F0 in Hz per frame, 0 = unvoiced: (frames,), (batch, frames) or (batch, 1, frames) -> float32 (batch, 1, frames).
+    Returns:
+        float32 (batch, 1, frames).
 
-    Raises VocoderError when it does not fit, or holds anything but frequencies below half the sample rate.
+    Raises:
+        VocoderError: when the shape does not fit, or the values are anything but frequencies up to half the sample
+            rate.
     """
-    values = plain(f0)
+    values = as_float_array(f0)
     if values.shape not in ((frames,), (batch, frames), (batch, 1, frames)) or values.size != batch * frames:
         raise VocoderError(
             f"f0 must hold one value a frame, {frames} for each of {batch} mels; it has shape {values.shape}"
         )
-    values = values.reshape(batch, 1, frames).astype(np.float32)
+    values = values.reshape(batch, 1, frames)
     low, high, limit = float(values.min()), float(values.max()), mel_config.sample_rate / 2
     if not 0 <= low <= high <= limit:  # NaN compares false
         raise VocoderError(f"f0 must be in Hz, from 0 (unvoiced) to {limit:g}; it holds {low:g} to {high:g}")
     return values
+
+
+def prepare_audio(audio: np.ndarray, sample_rate: int, mel_config: MelConfig) -> np.ndarray:
+    """Validate audio and bring it to the sample rate of a mel config.
+
+    Args:
+        audio: floats (..., samples).
+        sample_rate: of the audio, Hz.
+        mel_config: that of the mel to be computed.
+
+    Returns:
+        float32 (..., samples).
+
+    Raises:
+        VocoderError: when the audio does not hold floats, is not finite or is shorter than one frame.
+    """
+    if audio.dtype.kind != "f":
+        raise VocoderError(f"audio must hold floats in [-1, 1], this holds {audio.dtype}")
+    if sample_rate <= 0:
+        raise VocoderError(f"the sample rate must be positive, in Hz; got {sample_rate}")
+    values, target = as_float_array(audio), mel_config.sample_rate
+    samples = values.shape[-1] if values.ndim else 1
+    if values.ndim == 0 or samples * target < mel_config.hop_length * sample_rate:
+        raise VocoderError(
+            f"the audio is shorter than one frame: {samples} samples at {sample_rate} Hz, a frame has "
+            f"{mel_config.hop_length} at {target} Hz"
+        )
+    if not np.isfinite(values).all():
+        raise VocoderError("the audio holds NaN or infinite samples")
+    if sample_rate == target:
+        return values
+    rows = values.reshape(-1, samples)
+    return np.stack([resample(row, sample_rate, target) for row in rows]).reshape(*values.shape[:-1], -1)

@@ -1,79 +1,115 @@
-"""Synthesis of utterances that come in pieces, equal to that of the whole."""
+"""Synthesis of an utterance that comes in pieces, equal to that of the whole. Without torch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator
+from itertools import repeat
+from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from vocoders.dsp.arrays import Array, as_numpy, kind_of
 from vocoders.errors import VocoderError
-from vocoders.inference.checks import CANNOT_STREAM, STREAM_EMPTY, STREAM_OVER
-from vocoders.inference.synthesis import Continuation
+from vocoders.inference.checks import prepare_f0, prepare_mel
+from vocoders.inference.synthesis import Backend, Synthesis
 
-if TYPE_CHECKING:
-    from vocoders.inference.vocoder import Vocoder
+_END = object()
 
 
 class Stream:
     """One utterance, synthesised while its frames arrive.
 
-    What ``push`` and ``finish`` return, joined, is what ``voc(mel, seed=seed)`` returns for the whole mel, to rounding.
+    What ``push`` and ``finish`` return, joined, is what ``voc(mel, f0, seed)`` returns for the whole mel, to rounding.
     Memory does not grow with the length. A stream belongs to one thread at a time; different streams of a vocoder may
-    run in different ones.
+    run in different threads.
+
+    Pushes of an exported model (``OnnxVocoder``) that give audio compute ``lookahead`` frames before it anew, and as
+    many behind it: there, pushes of that many frames and more are the economical ones.
+
+    Attributes:
+        lookahead: frames that must follow a frame, at most, before all of its audio is final.
     """
 
-    def __init__(self, vocoder: Vocoder, seed: int | None = None) -> None:
-        """Raises VocoderError when the model cannot stream."""
-        generator = vocoder.generator
-        context = generator.receptive_field
-        if context is None:
-            raise VocoderError(CANNOT_STREAM)
-        self.vocoder = vocoder
-        # Frames that must follow a frame, at most, before all of its audio is final.
-        self.lookahead: int = context + (vocoder.estimator.receptive_field if generator.uses_f0 else 0)
-        self._continuation: Continuation | None = Continuation(vocoder, seed or 0)  # None when it is over
-        self._device: torch.device | None = None  # of the last mel; None for numpy
-
-    def push(self, mel: Any) -> Any:
-        """The next frames of the log-mel -> the audio that is final now, perhaps none.
+    def __init__(self, vocoder: Backend, seed: int | None = None, given_f0: bool = False) -> None:
+        """Open a stream.
 
         Args:
-            mel: (n_mels, frames), numpy or torch, at least one frame, in the mel config of the vocoder.
-        Returns: float32 (samples,), of the kind and on the device of the mel.
-        Raises: VocoderError for a mel that does not fit, after which the stream goes on as if it had not come, and
-            for a stream that is over.
+            vocoder: a ``Vocoder`` or an ``OnnxVocoder``.
+            seed: of the noise; 0 when not given.
+            given_f0: whether each push brings its F0. When not, F0 is estimated from the mel where the model needs it,
+                for which more frames must follow.
+
+        Raises:
+            VocoderError: when the model cannot stream, or needs F0 that is neither given nor estimated.
         """
-        values = self.vocoder.check_mel(mel)
-        if values.dim() != 2:
-            raise VocoderError(f"a stream takes mels of (n_mels, frames), this one is {tuple(values.shape)}")
-        self._device = mel.device if isinstance(mel, Tensor) else None
-        return self._advance(values, last=False)
+        if vocoder.receptive_field is None:
+            raise VocoderError(
+                "this model cannot stream: it normalises over the whole utterance, so that the first sample depends on "
+                "the last frame; synthesise the whole mel, or use a model with framewise_norm"
+            )
+        self.mel_config = vocoder.mel_config
+        self.given_f0 = given_f0
+        self.lookahead: int = vocoder.receptive_field + (0 if given_f0 else vocoder.f0_receptive_field)
+        self._synthesis: Synthesis | None = vocoder.start([seed or 0], given_f0)  # None when the stream is over
+        self._kind: Callable[[np.ndarray], Any] = kind_of(None)  # of the last mel
+
+    def push(self, mel: Array, f0: Any = None) -> Array:
+        """Take the next frames and return the audio that is final now, perhaps none.
+
+        Args:
+            mel: log-mel (n_mels, frames), numpy or torch, of at least one frame, in ``mel_config``.
+            f0: Hz per frame, 0 = unvoiced, (frames,), numpy or torch: in every push of a stream that was opened with
+                ``given_f0``, else in none.
+
+        Returns:
+            float32 (samples,), of the kind and on the device of the mel.
+
+        Raises:
+            VocoderError: for a mel or an F0 that does not fit, after which the stream continues as if it had not come;
+                and for a stream that is over.
+        """
+        values = prepare_mel(as_numpy(mel), self.mel_config, self.mel_config).values
+        if values.ndim != 2:
+            raise VocoderError(f"a stream takes mels of (n_mels, frames), this one is {values.shape}")
+        if self.given_f0 != (f0 is not None):
+            raise VocoderError(
+                "f0 must come with every push of a stream or with none: open the stream with given_f0=True to give it, "
+                "without to have it estimated"
+            )
+        track = None if f0 is None else prepare_f0(as_numpy(f0), 1, values.shape[1], self.mel_config)
+        self._kind = kind_of(mel)
+        return self._advance(values, track, last=False)
 
     def finish(self) -> Any:
-        """The rest of the audio, of the kind of the last mel; the stream is over.
+        """End the stream and return the rest of the audio, of the kind of the last mel.
 
-        Raises VocoderError when no frame ever came, or the stream is over already.
+        Raises:
+            VocoderError: when no frame ever came, or the stream is over already.
         """
-        if self._continuation and self._continuation.frames == 0:
-            raise VocoderError(STREAM_EMPTY)
-        return self._advance(torch.empty(self.vocoder.mel_config.n_mels, 0), last=True)
+        if self._synthesis and self._synthesis.frames == 0:
+            raise VocoderError("the stream ended before its first frame")
+        f0 = np.empty((1, 1, 0), np.float32) if self.given_f0 else None
+        return self._advance(np.empty((self.mel_config.n_mels, 0), np.float32), f0, last=True)
 
-    def pieces(self, mel_chunks: Iterable[Any]) -> Iterator[Any]:
-        """The audio of all that comes, as it becomes final, without empty pieces; the stream is over then."""
+    def pieces(self, mel_chunks: Iterable[Array], f0_chunks: Iterable[Any] | None = None) -> Iterator[Array]:
+        """Push all chunks, finish, and yield the audio as it becomes final, without empty pieces."""
+        tracks = repeat(None) if f0_chunks is None else iter(f0_chunks)
         for mel in mel_chunks:
-            if len(audio := self.push(mel)):
+            if (f0 := next(tracks, _END)) is _END:
+                raise VocoderError("there are fewer chunks of f0 than of the mel")
+            audio = self.push(mel, f0)
+            if len(audio):
                 yield audio
+        if f0_chunks is not None and next(tracks, _END) is not _END:
+            raise VocoderError("there are more chunks of f0 than of the mel")
         if len(audio := self.finish()):
             yield audio
 
-    def _advance(self, mel: Tensor, last: bool) -> Any:
-        continuation, self._continuation = self._continuation, None  # over, too, when something goes wrong
-        if continuation is None:
-            raise VocoderError(STREAM_OVER)
-        with torch.inference_mode():
-            audio = continuation(mel[None].to(self.vocoder.device), last=last)[0]
+    def _advance(self, mel: np.ndarray, f0: np.ndarray | None, last: bool) -> Any:
+        synthesis, self._synthesis = self._synthesis, None  # over, too, when something goes wrong
+        if synthesis is None:
+            raise VocoderError("this stream is over; another utterance needs another stream")
+        audio = synthesis.advance(mel[None], f0, last)[0]
         if not last:
-            self._continuation = continuation
-        return audio.cpu().numpy() if self._device is None else audio.to(self._device).clone()
+            self._synthesis = synthesis
+        return self._kind(audio)

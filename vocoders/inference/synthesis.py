@@ -1,66 +1,150 @@
-"""Synthesis by torch of an utterance whose frames come in one or several calls."""
+"""What a backend implements: its facts, and a synthesis that is advanced piece by piece. Without torch.
+
+``Vocoder`` implements it with torch, ``OnnxVocoder`` with ONNX Runtime. Everything else is written once on top of it:
+``BaseVocoder`` and ``Stream``.
+"""
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Literal
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from vocoders.dsp.mel import MelConfig
 from vocoders.dsp.noise import white_noise
 from vocoders.errors import VocoderError
-from vocoders.inference.checks import NOT_FINITE
-from vocoders.nn.streaming import Incremental
 
-if TYPE_CHECKING:
-    from vocoders.inference.vocoder import Vocoder
+Precision = Literal["float32", "bfloat16"]
 
 
-class Continuation:
-    """A batch of utterances, as far as synthesised: what they need to go on."""
+class Backend(ABC):
+    """A model that can be run.
 
-    def __init__(self, vocoder: Vocoder, seed: int) -> None:
-        self.vocoder = vocoder
-        self.seed = seed
-        self.frames = 0  # that have come
-        self._network = Incremental(partial(_audio, vocoder))  # not of self: a cycle would keep memory for a while
+    Attributes:
+        name: as it was named to ``load``.
+        mel_config: the mel config of the mels it takes.
+        training: how the model was made: the recipe, steps, data, figures.
+        precision: in which the generator multiplies.
+    """
 
-    def __call__(self, mel: Tensor, f0: Tensor | None = None, last: bool = False) -> Tensor:
-        """The next frames, with ``last`` the last ones -> float32 (batch, samples): all audio that is final now.
+    name: str
+    mel_config: MelConfig
+    training: dict[str, Any]
+    precision: Precision
+
+    @property
+    @abstractmethod
+    def uses_f0(self) -> bool:
+        """Whether the generator needs F0."""
+
+    @property
+    @abstractmethod
+    def uses_noise(self) -> bool:
+        """Whether the generator starts from noise, which depends on a seed."""
+
+    @property
+    @abstractmethod
+    def estimates_f0(self) -> bool:
+        """Whether the model estimates F0 from the mel where it needs F0 and none is given."""
+
+    @property
+    @abstractmethod
+    def receptive_field(self) -> int | None:
+        """Frames on each side that a frame of audio depends on; None for the whole utterance."""
+
+    @property
+    @abstractmethod
+    def f0_receptive_field(self) -> int:
+        """Frames on each side that an estimate of F0 depends on; 0 for a model that estimates none."""
+
+    @property
+    @abstractmethod
+    def chunk_frames(self) -> int | None:
+        """Frames that a long utterance is synthesised in at a time; None where only the whole will do.
+
+        One of up to twice as many is synthesised in one go; see ``frames_at_once``.
+        """
+
+    @property
+    def frames_at_once(self) -> int | None:
+        """Frames up to which an utterance is synthesised in one go; None where all are, however long."""
+        return None if self.chunk_frames is None else 2 * self.chunk_frames
+
+    @property
+    def batching_pays(self) -> bool:
+        """Whether several utterances in one pass of the network take less time than one after the other."""
+        return False
+
+    def check_f0(self, given: bool) -> None:
+        """Raise VocoderError when the model needs F0 and it is neither given nor estimated."""
+        if self.uses_f0 and not (given or self.estimates_f0):
+            raise VocoderError("this model needs f0 and has no estimator of its own; pass f0, in Hz per frame")
+
+    @abstractmethod
+    def start(self, seeds: Sequence[int], given_f0: bool = False) -> Synthesis:
+        """Start the synthesis of a batch of utterances of one length.
 
         Args:
-            mel: float32 (batch, n_mels, frames), of any number of frames.
-            f0: (batch, 1, frames), or None in every call: estimated where the generator needs it.
-        Raises: VocoderError when the model needs f0 and has no estimator, or gives what is not finite.
+            seeds: of the noise, one for each utterance.
+            given_f0: whether F0 will be given for all frames, and not estimated.
+
+        Raises:
+            VocoderError: when the model needs F0 and it is neither given nor estimated.
         """
-        generator, hop = self.vocoder.generator, self.vocoder.mel_config.hop_length
-        batch, _, frames = mel.shape
-        limit = self.vocoder.chunk_frames
-        chunk = max(frames, 1) if limit is None or frames <= 2 * limit else limit
-        audio = []
-        for begin in range(0, max(frames, 1), chunk):
-            count = min(chunk, frames - begin)
-            noise = None
-            if generator.uses_noise:
-                drawn = white_noise(self.frames * hop, (self.frames + count) * hop, self.seed)
-                noise = torch.from_numpy(drawn).to(mel.device).expand(batch, 1, -1)
-            here = slice(begin, begin + count)
-            audio.append(
-                self._network(
-                    mel[..., here], None if f0 is None else f0[..., here], noise, last=last and begin + count == frames
-                )
-            )
-            self.frames += count
-        joined = torch.cat(audio, -1).squeeze(1)
-        if not torch.isfinite(joined).all():
-            raise VocoderError(NOT_FINITE)
-        return joined
 
 
-def _audio(vocoder: Vocoder, mel: Tensor, f0: Tensor | None, noise: Tensor | None) -> Tensor:
-    generator = vocoder.generator
-    if generator.uses_f0 and f0 is None:
-        f0 = vocoder.estimator.estimate(mel)
-    with torch.autocast(mel.device.type, torch.bfloat16, vocoder.precision == "bfloat16"):
-        return generator.synthesize(mel, f0, noise, None)
+class Synthesis(ABC):
+    """A batch of utterances whose frames come in one or several calls, as far as it is synthesised.
+
+    Attributes:
+        frames: how many have come.
+    """
+
+    def __init__(self, backend: Backend, seeds: Sequence[int], given_f0: bool) -> None:
+        backend.check_f0(given_f0)
+        self.seeds = list(seeds)
+        self.given_f0 = given_f0
+        self.frames = 0
+        self.hop_length = backend.mel_config.hop_length
+
+    def advance(self, mel: np.ndarray, f0: np.ndarray | None = None, last: bool = False) -> np.ndarray:
+        """Take the next frames and return all audio that is final now.
+
+        Args:
+            mel: float32 (batch, n_mels, frames), of any number of frames, also none.
+            f0: float32 (batch, 1, frames) in Hz when F0 is given, else None.
+            last: whether the utterances end with these frames.
+
+        Returns:
+            float32 (batch, samples), perhaps of no samples.
+
+        Raises:
+            VocoderError: when the audio is not finite.
+        """
+        audio = self._advance(mel, f0, last)
+        self.frames += mel.shape[-1]
+        return check_finite(audio)
+
+    @abstractmethod
+    def _advance(self, mel: np.ndarray, f0: np.ndarray | None, last: bool) -> np.ndarray:
+        """Do what ``advance`` says, without its check; ``frames`` does not count the new ones yet."""
+
+    def noise(self, first: int, end: int) -> np.ndarray:
+        """Return the noise for the frames ``first`` to ``end``.
+
+        float32 (batch, 1, samples), or (1, 1, samples) when all seeds are the same.
+        """
+        seeds = self.seeds if len(set(self.seeds)) > 1 else self.seeds[:1]
+        start, stop = first * self.hop_length, end * self.hop_length
+        return np.stack([white_noise(start, stop, seed)[None] for seed in seeds])
+
+
+def check_finite(audio: np.ndarray) -> np.ndarray:
+    """Return what a model computed. Raises VocoderError when it is not finite."""
+    if not np.isfinite(audio).all():
+        raise VocoderError(
+            "the model's output is not finite: the mel's values are out of all range, or the model is damaged"
+        )
+    return audio

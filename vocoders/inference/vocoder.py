@@ -1,64 +1,99 @@
-"""Vocoder: a generator, the estimator of its F0, and the mel config they speak."""
+"""Vocoder: a checkpoint's model, run by torch."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal, overload
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vocoders.checkpoint import Checkpoint
-from vocoders.dsp.log_mel import analyze
-from vocoders.dsp.mel import MelConfig, convert_mel
+from vocoders.dsp.harmonics import frame_phase
+from vocoders.dsp.noise import white_noise
 from vocoders.errors import CheckpointError, VocoderError
 from vocoders.f0_estimator import F0Estimator
-from vocoders.inference.checks import NEEDS_F0, check_f0, check_mel, warn_about_mel
-from vocoders.inference.stream import Stream
-from vocoders.inference.synthesis import Continuation
+from vocoders.inference.base import BaseVocoder
+from vocoders.inference.batching import Window, group_by_length, synthesize_group
+from vocoders.inference.synthesis import Precision, Synthesis, check_finite
+from vocoders.nn.streaming import Incremental
 
-Precision = Literal["float32", "bfloat16"]
 
+class Vocoder(BaseVocoder):
+    """A model of a checkpoint, run by torch. Made by ``load``; see ``BaseVocoder`` for what it does.
 
-class Vocoder:
-    """Turns log-mel-spectrograms into audio. Made by ``load``; see ``__call__``."""
+    Attributes:
+        generator: the network.
+        f0_estimator: what estimates F0 from the mel, in float64; None in checkpoints without one.
+    """
 
     def __init__(self, checkpoint: Checkpoint, name: str = "", precision: Precision = "float32") -> None:
+        """Make a vocoder of a checkpoint, on the device where its generator is.
+
+        Args:
+            checkpoint: its networks are used, not copied, but for the estimator of F0.
+            name: as it was named to ``load``.
+            precision: of the generator; F0 and phase are computed in float64 always.
+
+        Raises:
+            CheckpointError: when the checkpoint holds no generator.
+        """
         if checkpoint.generator is None:
             raise CheckpointError(f"{name or 'the checkpoint'} holds no generator, only an F0 estimator")
         self.name = name
-        self.precision: Precision = precision  # of the generator; F0 and phase are float64 always
+        self.precision: Precision = precision
         self.generator = checkpoint.generator.eval()
-        # In float64: a rounding of F0 that hangs on the size of a batch or of a chunk would add up in the phase.
-        self.f0_estimator = (
-            copy.deepcopy(checkpoint.f0_estimator).eval().double() if checkpoint.f0_estimator is not None else None
-        )
-        self.mel_config: MelConfig = checkpoint.mel_config
+        self.f0_estimator: F0Estimator | None = None
+        if checkpoint.f0_estimator is not None:
+            # In float64: rounding that depends on the size of a batch or of a chunk would add up in the phase.
+            self.f0_estimator = copy.deepcopy(checkpoint.f0_estimator).eval().double()
+        self.mel_config = checkpoint.mel_config
         self.training = checkpoint.training
-        # The C library of Linux gives large blocks back to the system when they are freed, and faulting them in again
-        # for the next operation took up to half of the time. Freeing one of 32 MiB teaches it to keep what it has.
-        torch.empty(2**25 - 2**16, dtype=torch.uint8)
-
-    @property
-    def sample_rate(self) -> int:
-        return self.mel_config.sample_rate
 
     @property
     def device(self) -> torch.device:
+        """Device that the generator is on."""
         return next(self.generator.parameters()).device
 
     @property
+    def uses_f0(self) -> bool:
+        return self.generator.uses_f0
+
+    @property
+    def uses_noise(self) -> bool:
+        return self.generator.uses_noise
+
+    @property
+    def estimates_f0(self) -> bool:
+        return self.uses_f0 and self.f0_estimator is not None
+
+    @property
+    def receptive_field(self) -> int | None:
+        return self.generator.receptive_field
+
+    @property
+    def f0_receptive_field(self) -> int:
+        return self.f0_estimator.receptive_field if self.uses_f0 and self.f0_estimator is not None else 0
+
+    @property
     def chunk_frames(self) -> int | None:
-        """Frames that long utterances are synthesised in at a time; None where only the whole will do."""
-        if self.generator.receptive_field is None:
+        if self.receptive_field is None:
             return None
         # A GPU has no small cache to stay in, but waits for each of many launches.
         return self.generator.chunk_frames * (1 if self.device.type == "cpu" else 4)
 
+    @property
+    def batching_pays(self) -> bool:
+        """Whether it is on a GPU, which one utterance leaves partly idle."""
+        return self.device.type != "cpu"
+
     def to(self, device: str | torch.device) -> Vocoder:
-        """Move to a device, such as "cuda". Raises VocoderError when it is not there."""
+        """Move to a device, such as "cuda".
+
+        Raises:
+            VocoderError: when the device is not there.
+        """
         try:
             target = torch.device(device)
             torch.zeros(1).to(target).cpu()
@@ -70,86 +105,106 @@ class Vocoder:
             self.f0_estimator.to("cpu" if target.type == "mps" else target)  # mps has no float64
         return self
 
-    @overload
-    def __call__(self, mel: Tensor, f0: Any = None, seed: int | None = None) -> Tensor: ...
-    @overload
-    def __call__(self, mel: np.ndarray, f0: Any = None, seed: int | None = None) -> np.ndarray: ...
-    @overload
-    def __call__(self, mel: Sequence[Any], f0: Any = None, seed: int | None = None) -> list[Any]: ...
-    def __call__(self, mel: Any, f0: Any = None, seed: int | None = None) -> Any:
-        """Log-mel -> audio.
+    def start(self, seeds: Sequence[int], given_f0: bool = False) -> Synthesis:
+        return TorchSynthesis(self, seeds, given_f0)
 
-        Args:
-            mel: (n_mels, frames) or (batch, n_mels, frames), numpy or torch, any float dtype, in the mel config
-                ``mel_config``; or a list of (n_mels, frames) of any lengths.
-            f0: in Hz per frame, 0 = unvoiced: (frames,) or (batch, frames), or a list like ``mel``. Estimated from
-                the mel when not given; ignored by generators that do without.
-            seed: of the noise; the same seed gives the same audio, and not giving one is the seed 0. Every item of a
-                batch sounds as it does alone, to rounding.
-        Returns: float32 audio, (samples,) or (batch, samples) with samples = frames * hop_length, of the kind and on
-            the device of the mel; a list for a list. Nominally in [-1, 1], not clipped.
-        Raises: VocoderError for a mel or an f0 that does not fit. Warns with MelWarning when the values look like
-            another mel config's.
+    def estimate_f0(self, mel: Tensor) -> Tensor:
+        """Estimate F0 from a log-mel (batch, n_mels, frames) -> float32 (batch, 1, frames) in Hz, 0 = unvoiced.
+
+        Raises:
+            VocoderError: when the model has no estimator.
         """
-        if isinstance(mel, (list, tuple)):
-            if f0 is not None and len(f0) != len(mel):
-                raise VocoderError(f"{len(mel)} mels, but {len(f0)} f0 tracks")
-            return [self(item, None if f0 is None else f0[i], seed) for i, item in enumerate(mel)]
-        values = self.check_mel(mel)
-        warn_about_mel(_array(values), self.mel_config)
-        single = values.dim() == 2
-        batch = values[None] if single else values
-        track = None
-        if f0 is not None:
-            checked = check_f0(_array(f0), batch.shape[0], batch.shape[2], self.mel_config)
-            track = torch.from_numpy(checked).to(self.device)
-        with torch.inference_mode():
-            audio = Continuation(self, seed or 0)(batch.to(self.device), track, last=True)
-        audio = audio[0] if single else audio
-        if isinstance(mel, Tensor):
-            return audio.to(mel.device).clone()  # outside inference mode: a tensor like any other
-        return audio.cpu().numpy()
-
-    def stream(self, mel_chunks: Iterable[Any], seed: int | None = None) -> Iterator[Any]:
-        """Audio while the frames arrive, equal to that of the whole mel.
-
-        Args:
-            mel_chunks: log-mels (n_mels, frames), numpy or torch, one after the other, of one frame or more.
-            seed: as for ``__call__``.
-        Yields: float32 (samples,) of the kind of the chunks, never empty; joined, they are ``voc(mel, seed=seed)``
-            to rounding. See ``Stream``, which takes frames by hand.
-        Raises: VocoderError for a model that cannot stream, a chunk that does not fit, or no frame at all.
-        """
-        return Stream(self, seed).pieces(mel_chunks)  # no generator itself: what cannot be is said at once
-
-    def analyze(self, audio: Any, mel_config: MelConfig | None = None) -> Any:
-        """Audio (..., samples) -> float32 log-mel (..., n_mels, frames) of the same kind.
-
-        Args:
-            audio: floats in [-1, 1], numpy or torch, at the sample rate of the mel config.
-            mel_config: the mel config; the model's when not given.
-        Raises: VocoderError for audio that is not floating-point, not finite or shorter than one frame.
-        """
-        return analyze(audio, mel_config or self.mel_config)
-
-    def convert(self, mel: Any, source: MelConfig) -> Any:
-        """A mel of another mel config in this model's, of the same kind. Raises MelMismatch where it cannot be."""
-        return convert_mel(mel, source, self.mel_config)
-
-    def check_mel(self, mel: Any) -> Tensor:
-        """The mel as float32, (n_mels, frames) or (batch, n_mels, frames), if it fits: raises VocoderError."""
-        values = check_mel(_array(mel), self.mel_config)
-        return mel.detach().float() if isinstance(mel, Tensor) else torch.from_numpy(values)
-
-    @property
-    def estimator(self) -> F0Estimator:
-        """Raises VocoderError when the model has none."""
         if self.f0_estimator is None:
-            raise VocoderError(NEEDS_F0)
-        return self.f0_estimator
+            raise VocoderError("this model has no estimator of F0")
+        return self.f0_estimator.estimate(mel)
+
+    def generate(
+        self, mel: Tensor, f0: Tensor | None = None, noise: Tensor | None = None, phase: Tensor | None = None
+    ) -> Tensor:
+        """Run the networks once, in the precision of the vocoder.
+
+        Args:
+            mel: float32 (batch, n_mels, frames), on ``device``.
+            f0: (batch, 1, frames) in Hz, 0 = unvoiced; estimated where it is needed and not given.
+            noise: (batch, 1, frames * hop_length), for generators that use noise.
+            phase: (batch, 1, 1) in cycles: of the first harmonic at the first sample; 0 when not given.
+
+        Returns:
+            float32 (batch, 1, frames * hop_length).
+        """
+        if self.uses_f0 and f0 is None:
+            f0 = self.estimate_f0(mel)
+        with torch.autocast(mel.device.type, torch.bfloat16, self.precision == "bfloat16"):
+            return self.generator.synthesize(mel, f0, noise, phase)
+
+    def _batch(
+        self, mels: Sequence[np.ndarray], f0s: Sequence[np.ndarray | None], seeds: Sequence[int]
+    ) -> list[np.ndarray]:
+        audio: dict[int, np.ndarray] = {}
+        for group in group_by_length([mel.shape[1] for mel in mels], self.frames_at_once, self.receptive_field):
+            parts = [mels[i] for i in group], [f0s[i] for i in group], [seeds[i] for i in group]
+            audio |= zip(group, self._each(*parts) if len(group) == 1 else self._group(*parts), strict=True)
+        return [audio[index] for index in range(len(mels))]
+
+    @torch.inference_mode()
+    def _group(
+        self, mels: Sequence[np.ndarray], f0s: Sequence[np.ndarray | None], seeds: Sequence[int]
+    ) -> list[np.ndarray]:
+        """Synthesise utterances of similar lengths, the shortest first, in one or two passes."""
+        utterances = [_Utterance(self, *item) for item in zip(mels, f0s, seeds, strict=True)]
+
+        def run(windows: list[Window]) -> np.ndarray:
+            inputs = zip(*(utterances[index].window(first, end) for index, first, end in windows), strict=True)
+            mel, *rest = (None if parts[0] is None else torch.cat(parts) for parts in inputs)
+            assert mel is not None
+            return check_finite(self.generate(mel, *rest)[:, 0].numpy(force=True))
+
+        lengths = [mel.shape[1] for mel in mels]
+        return synthesize_group(lengths, self.receptive_field or 0, self.mel_config.hop_length, run)
 
 
-def _array(values: Any) -> np.ndarray:
-    if isinstance(values, Tensor):
-        return (values.float() if values.is_floating_point() else values).numpy(force=True)
-    return np.asarray(values)
+class TorchSynthesis(Synthesis):
+    """A batch of utterances, as far as torch has synthesised it."""
+
+    def __init__(self, vocoder: Vocoder, seeds: Sequence[int], given_f0: bool) -> None:
+        super().__init__(vocoder, seeds, given_f0)
+        self._device = vocoder.device
+        self._uses_noise = vocoder.uses_noise
+        self._network = Incremental(vocoder.generate)
+
+    @torch.inference_mode()
+    def _advance(self, mel: np.ndarray, f0: np.ndarray | None, last: bool) -> np.ndarray:
+        noise = None
+        if self._uses_noise:
+            drawn = self.noise(self.frames, self.frames + mel.shape[-1])
+            noise = torch.from_numpy(drawn).to(self._device).expand(len(mel), 1, -1)
+        track = None if f0 is None else torch.from_numpy(f0).to(self._device)
+        audio = self._network(torch.from_numpy(mel).to(self._device), track, noise, last=last)
+        return audio.squeeze(1).numpy(force=True)
+
+
+class _Utterance:
+    """The generator's inputs for one utterance, (1, ..., frames or samples) on its device."""
+
+    def __init__(self, vocoder: Vocoder, mel: np.ndarray, f0: np.ndarray | None, seed: int) -> None:
+        vocoder.check_f0(given=f0 is not None)
+        device, self.hop_length = vocoder.device, vocoder.mel_config.hop_length
+        self.mel = torch.from_numpy(mel)[None].to(device)
+        self.f0: Tensor | None = None
+        self.phase: Tensor | None = None
+        self.noise: Tensor | None = None
+        if vocoder.uses_f0:
+            self.f0 = vocoder.estimate_f0(self.mel) if f0 is None else torch.from_numpy(f0).to(device)
+            self.phase = frame_phase(self.f0, vocoder.mel_config)
+        if vocoder.uses_noise:
+            noise = white_noise(0, self.mel.shape[-1] * self.hop_length, seed)
+            self.noise = torch.from_numpy(noise).to(device)[None, None]
+
+    def window(self, first: int, end: int) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+        """Return mel, F0, noise and phase for the frames ``first`` to ``end``."""
+        return (
+            self.mel[..., first:end],
+            None if self.f0 is None else self.f0[..., first:end],
+            None if self.noise is None else self.noise[..., first * self.hop_length : end * self.hop_length],
+            None if self.phase is None else self.phase[..., first : first + 1],
+        )

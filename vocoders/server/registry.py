@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
-from vocoders.onnx.vocoder import OnnxStream, OnnxVocoder
+from vocoders.inference.stream import Stream
 from vocoders.pretrained import DEFAULT_VOICE, load
-
-if TYPE_CHECKING:  # an exported model is served without torch
-    from vocoders.inference.stream import Stream
 
 
 @dataclass(frozen=True)
@@ -37,22 +34,19 @@ class Voice:
     @property
     def batches(self) -> bool:
         """Whether utterances can pass it together."""
-        return not isinstance(self.vocoder, OnnxVocoder)
+        return True
 
     def seconds(self, frames: int) -> float:
         return frames * self.mel_config.hop_length / self.mel_config.sample_rate
 
-    def stream(self, seed: int) -> Stream | OnnxStream:
+    def stream(self, seed: int) -> Stream:
         """Raises VocoderError for a model that cannot stream."""
         return open_stream(self.vocoder, seed)
 
 
-def open_stream(vocoder: Any, seed: int) -> Stream | OnnxStream:
-    if isinstance(vocoder, OnnxVocoder):
-        return OnnxStream(vocoder, seed)
-    from vocoders.inference.stream import Stream
-
-    return Stream(vocoder, seed)
+def open_stream(vocoder: Any, seed: int) -> Stream:
+    stream: Stream = vocoder.open_stream(seed)
+    return stream
 
 
 def make_voice(name: str, vocoder: Any) -> Voice:

@@ -11,6 +11,7 @@ import numpy as np
 from vocoders.config import Config, bind
 from vocoders.dsp.mel import MelConfig, diagnose
 from vocoders.errors import MelMismatch, VocoderError
+from vocoders.inference.checks import prepare_mel
 from vocoders.io.audio import read_audio, resample
 from vocoders.io.mels import encode_mel, read_mel
 from vocoders.server.registry import Voice
@@ -98,7 +99,7 @@ def fit(array: np.ndarray, mel_config: MelConfig | None, voice: Voice, limits: L
         raise Refused(413, f"the mel has {array.shape[1]} frames, {seconds:.0f} s of audio; the most is {most:g} s")
     try:
         with np.errstate(over="ignore"):  # what float32 cannot hold is refused as infinite
-            voice.vocoder.check_mel(array)
+            prepare_mel(array, voice.mel_config, voice.mel_config)
         values = convert(np.asarray(array, np.float32), mel_config, voice)
     except VocoderError as error:
         raise Refused(422, str(error)) from None
@@ -161,7 +162,7 @@ def analyze(data: bytes, voice: Voice, limits: Limits) -> bytes:
     try:
         sound = read_audio(data, "the body", min(limits.seconds, _MOST_SECONDS_AT_ONCE))
         audio = resample(sound.audio, sound.sample_rate, voice.mel_config.sample_rate)
-        return encode_mel(voice.vocoder.analyze(audio), voice.mel_config, "npy")
+        return encode_mel(voice.vocoder.analyze(audio, voice.mel_config.sample_rate), voice.mel_config, "npy")
     except VocoderError as error:
         raise Refused(400, str(error)) from None
 

@@ -28,7 +28,6 @@ from vocoders.server.registry import Voice
 
 if TYPE_CHECKING:  # an exported model is served without torch
     from vocoders.inference.stream import Stream
-    from vocoders.onnx.vocoder import OnnxStream
 
 # A turn is a chunk of the model: as many frames as it takes to be fast. A whole utterance of up to twice as many is
 # synthesised in one go. The first turns of a live one are shorter.
@@ -66,7 +65,7 @@ class Utterance:
         self._frames: deque[np.ndarray] = deque()
         self._complete = False  # no more frames will come
         self._finished = False  # no more audio will come
-        self._stream: Stream | OnnxStream | None = None
+        self._stream: Stream | None = None
         self._audio: deque[np.ndarray] = deque()
         self._error: Exception | None = None
         self._changed = asyncio.Event()
@@ -171,7 +170,7 @@ class Turn:
     """What the thread computes of an utterance at a time: all of it, where there is no stream."""
 
     utterance: Utterance
-    stream: Stream | OnnxStream | None
+    stream: Stream | None
     pieces: list[np.ndarray]
     last: bool
 
@@ -287,10 +286,8 @@ def _synthesize(turns: list[Turn]) -> list[np.ndarray | Exception]:
     """The audio of each turn, float32 (samples,), or why there is none. In the thread of the models."""
     if len(turns) > 1:
         try:
-            from vocoders.inference.batching import synthesize_batch
-
             mels, seeds = [turn.mel() for turn in turns], [turn.utterance.seed for turn in turns]
-            return list(synthesize_batch(turns[0].utterance.voice.vocoder, mels, seeds))
+            return list(turns[0].utterance.voice.vocoder.synthesize_batch(mels, seeds=seeds))
         except VocoderError:
             pass  # of one of them; alone, each hears its own
         except Exception:

@@ -30,7 +30,7 @@ def test_linear_magnitude_has_the_mel() -> None:
     mel = LogMelSpectrogram(MEL_CONFIG)(voice(22050))
     magnitude = linear_magnitude(mel, MEL_CONFIG)
     assert (magnitude >= 0).all()
-    again = MEL_CONFIG.compress(torch.from_numpy(mel_filter_bank(MEL_CONFIG)).float() @ magnitude)
+    again = (torch.from_numpy(mel_filter_bank(MEL_CONFIG)).float() @ magnitude).clamp_min(MEL_CONFIG.floor).log()
     assert float((again - mel).abs().mean()) < 0.05
 
 

@@ -1,4 +1,4 @@
-"""Streams: what comes in pieces equals the whole, for every generator; kinds, limits and errors."""
+"""Streams: what comes in pieces equals the whole, for every generator and backend; kinds, limits and errors."""
 
 import numpy as np
 import pytest
@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support import DATA, models
+from tests.support.exported import Exported
 from vocoders import Vocoder, VocoderError, load
 from vocoders.checkpoint import Checkpoint
 from vocoders.generators import GENERATORS
@@ -56,6 +57,46 @@ def test_pieces_join_to_the_whole(variant: str, lengths: list[int], seed: int) -
     torch.testing.assert_close(torch.cat(pieces), whole, atol=1e-5 * max(1.0, float(whole.abs().max())), rtol=0)
 
 
+@pytest.mark.parametrize("name", GENERATORS)
+@settings(max_examples=8, deadline=None)
+@given(lengths=chunk_lengths, seed=st.integers(0, 3))
+def test_pieces_with_their_f0_join_to_the_whole(name: str, exported: Exported, lengths: list[int], seed: int) -> None:
+    frames = sum(lengths)
+    mel, f0 = models.mel(frames, seed=seed)[0].numpy(), models.f0(frames, seed=seed)[0, 0].numpy()
+    cuts = np.cumsum(lengths)[:-1]
+    for voc in (vocoder(name), exported(name)):
+        pieces = list(voc.stream(np.split(mel, cuts, axis=1), np.split(f0, cuts), seed))
+        whole = voc(mel, f0, seed)
+        np.testing.assert_allclose(np.concatenate(pieces), whole, atol=1e-5 * max(1.0, np.abs(whole).max()))
+
+
+@pytest.mark.parametrize("backend", ["torch", "onnx"])
+def test_a_given_f0_is_not_waited_for(backend: str, exported: Exported) -> None:
+    voc = vocoder("hnmask") if backend == "torch" else exported("hnmask")
+    estimating, given = voc.open_stream(), voc.open_stream(given_f0=True)
+    assert estimating.lookahead == voc.lookahead == given.lookahead + voc.f0_receptive_field
+    mel = models.mel(given.lookahead + 2)[0].numpy()
+    assert len(estimating.push(mel)) < len(given.push(mel, np.full(mel.shape[1], 200.0)))
+
+
+@pytest.mark.parametrize("backend", ["torch", "onnx"])
+def test_f0_comes_with_every_push_or_with_none(backend: str, exported: Exported) -> None:
+    voc = vocoder("hnmask") if backend == "torch" else exported("hnmask")
+    mel, f0 = models.mel(30)[0].numpy(), models.f0(30)[0, 0]
+    stream = voc.open_stream(given_f0=True)
+    pieces = [stream.push(mel[:, :20], f0[:20])]
+    for bad, message in ((None, "with every push of a stream or with none"), (f0[:9], "one value a frame, 10")):
+        with pytest.raises(VocoderError, match=message):
+            stream.push(mel[:, 20:], bad)
+    pieces += [stream.push(mel[:, 20:], f0[20:]), stream.finish()]
+    np.testing.assert_allclose(np.concatenate(pieces), voc(mel, f0), atol=1e-5)
+    with pytest.raises(VocoderError, match="open the stream with given_f0=True to give it"):
+        voc.open_stream().push(mel, f0)
+    for f0_chunks, message in (([f0[:20]], "fewer chunks of f0"), ([f0[:20], f0[20:], f0], "more chunks of f0")):
+        with pytest.raises(VocoderError, match=message):
+            list(voc.stream([mel[:, :20], mel[:, 20:]], f0_chunks))
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_audio_is_final_after_the_lookahead(variant: str) -> None:
     """At the latest, and not much earlier."""
@@ -72,7 +113,7 @@ def test_memory_does_not_grow(variant: str) -> None:
     stream = Stream(vocoder(variant))
 
     def kept() -> int:
-        operations = stream._continuation._network._operations
+        operations = stream._synthesis._network._operations
         return sum(x.untyped_storage().nbytes() for operation in operations for x in operation.kept.values())
 
     sizes = set()
@@ -126,9 +167,11 @@ def test_what_cannot_stream_says_so_at_once() -> None:
     whole = Checkpoint(models.MEL_CONFIG, models.generator("wavehax", framewise_norm=False), models.f0_estimator())
     with pytest.raises(VocoderError, match="cannot stream: it normalises over the whole utterance"):
         Stream(Vocoder(whole))
-    deaf = Vocoder(Checkpoint(models.MEL_CONFIG, models.generator("hnmask")))
+    assert Vocoder(whole).lookahead is None
+    without = Vocoder(Checkpoint(models.MEL_CONFIG, models.generator("hnmask")))
     with pytest.raises(VocoderError, match="needs f0 and has no estimator"):
-        deaf.stream([])  # before the first piece is asked for
+        without.stream([])  # before the first piece is asked for
+    assert len(next(without.stream([models.mel(60)[0]], [np.full(60, 150.0)])))
     assert Stream(Vocoder(Checkpoint(models.MEL_CONFIG, models.generator("hifigan")))).lookahead > 0
 
 

@@ -64,10 +64,10 @@ def test_f0_is_estimated_unless_given(voc: Vocoder) -> None:
     assert torch.equal(voc(mel), voc(mel, f0=estimated))
     torch.testing.assert_close(voc(mel, f0=estimated[:, 0].numpy()), voc(mel))
     assert not torch.equal(voc(mel), voc(mel, f0=torch.full((2, 9), 333.0)))
-    deaf = Vocoder(Checkpoint(models.MEL_CONFIG, models.generator("hnmask")))
-    deaf(mel, f0=estimated)
+    without = Vocoder(Checkpoint(models.MEL_CONFIG, models.generator("hnmask")))
+    without(mel, f0=estimated)
     with pytest.raises(VocoderError, match="needs f0 and has no estimator"):
-        deaf(mel)
+        without(mel)
 
 
 @pytest.mark.parametrize("name", GENERATORS)
@@ -152,17 +152,17 @@ def test_suspicious_values_warn(voc: Vocoder) -> None:
 
 def test_analysis_is_the_front_end_in_float64(voc: Vocoder) -> None:
     audio = np.random.default_rng(0).standard_normal(960).astype(np.float32) * 0.1
-    mel = voc.analyze(audio)
+    mel = voc.analyze(audio, 8000)
     assert mel.shape == (20, 30)
     assert mel.dtype == np.float32
-    assert torch.equal(voc.analyze(torch.from_numpy(audio)), torch.from_numpy(mel))
+    assert torch.equal(voc.analyze(torch.from_numpy(audio), 8000), torch.from_numpy(mel))
 
 
 def test_long_audio_is_analysed_in_blocks(voc: Vocoder, monkeypatch: pytest.MonkeyPatch) -> None:
     audio = torch.randn(2, 9_999, generator=torch.Generator().manual_seed(0)) * 0.1
-    whole = voc.analyze(audio)
+    whole = voc.analyze(audio, 8000)
     monkeypatch.setattr(vocoders.dsp.log_mel, "_BLOCK", 1000)
-    torch.testing.assert_close(voc.analyze(audio), whole, atol=1e-6, rtol=0)
+    torch.testing.assert_close(voc.analyze(audio, 8000), whole, atol=1e-6, rtol=0)
 
 
 def test_analysis_refuses_what_is_no_audio(voc: Vocoder) -> None:
@@ -173,7 +173,7 @@ def test_analysis_refuses_what_is_no_audio(voc: Vocoder) -> None:
         (np.full(960, np.nan, np.float32), "NaN or infinite samples"),
     ):
         with pytest.raises(VocoderError, match=message):
-            voc.analyze(audio)
+            voc.analyze(audio, 8000)
 
 
 def test_audio_that_is_not_finite_is_no_result(voc: Vocoder) -> None:

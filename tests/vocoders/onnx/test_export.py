@@ -118,7 +118,7 @@ def test_the_metadata(exported: Exported) -> None:
     assert MelConfig.model_validate_json(properties["mel_spec"]) == models.MEL_CONFIG
     assert properties["sample_rate"] == "8000"
     assert int(properties["receptive_field"]) == made_of.generator.receptive_field
-    assert int(properties["f0_receptive_field"]) == made_of.f0_estimator.receptive_field
+    assert int(properties["pitch_receptive_field"]) == made_of.f0_estimator.receptive_field
     config = made_of.generator.config.model_dump(mode="json")
     assert json.loads(properties["generator"]) == {"name": "hnmask", "config": config}
     assert json.loads(properties["pitch"]) == made_of.f0_estimator.config.model_dump(mode="json")

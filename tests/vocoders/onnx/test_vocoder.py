@@ -21,7 +21,8 @@ from vocoders.cli.vocode import vocode
 from vocoders.cli.vocoders import vocoders as vocoders_command
 from vocoders.errors import CheckpointError, MelWarning
 from vocoders.generators import GENERATORS
-from vocoders.onnx.vocoder import OnnxStream, OnnxVocoder
+from vocoders.inference.stream import Stream
+from vocoders.onnx.vocoder import OnnxVocoder
 
 
 @pytest.fixture
@@ -92,7 +93,7 @@ def test_no_run_of_the_graph_grows_with_the_length(voc: OnnxVocoder, monkeypatch
 
 
 def test_a_stream(voc: OnnxVocoder) -> None:
-    stream = OnnxStream(voc, seed=5)
+    stream = Stream(voc, seed=5)
     mel = models.mel(stream.lookahead + 2)[0].numpy()
     assert len(stream.push(mel[:, : stream.lookahead])) == 0
     first = stream.push(mel[:, stream.lookahead : -1])
@@ -107,7 +108,7 @@ def test_a_stream(voc: OnnxVocoder) -> None:
         with pytest.raises(VocoderError, match="this stream is over"):
             over()
     with pytest.raises(VocoderError, match="ended before its first frame"):
-        OnnxStream(voc).finish()
+        Stream(voc).finish()
 
 
 @pytest.mark.parametrize(
@@ -144,7 +145,7 @@ def test_what_is_unusual_and_what_is_not_finite(exported: Exported) -> None:
 
 def test_analysis_and_conversion(voc: OnnxVocoder) -> None:
     audio = np.random.default_rng(0).standard_normal(960).astype(np.float32) * 0.1
-    np.testing.assert_array_equal(voc.analyze(audio), Vocoder(models.checkpoint("hnmask")).analyze(audio))
+    np.testing.assert_array_equal(voc.analyze(audio, 8000), Vocoder(models.checkpoint("hnmask")).analyze(audio, 8000))
     mel, decimal = models.mel(4)[0].numpy(), models.MEL_CONFIG.model_copy(update={"log": "log10"})
     np.testing.assert_allclose(voc.convert(mel / np.log(10), decimal), mel.clip(np.log(1e-5)), atol=1e-5)
     with pytest.raises(MelMismatch, match="hop_length 64 against 32"):
