@@ -45,6 +45,7 @@ class Size(NamedTuple):
         return Vocoder(self.checkpoint())
 
 
+@cache
 def published() -> dict[str, Size]:
     """List the published sizes of all generators, by labels such as "hifigan v1"."""
     return {
@@ -63,7 +64,7 @@ def _fitting(name: str, config: Config) -> MelConfig:
     """The mel config of the largest hop that a size allows; the first one of that hop."""
     for mel_config in _by_hop():
         try:
-            build_on_meta(name, config.model_dump(), mel_config)
+            build_on_meta(name, config, mel_config)
             return mel_config
         except VocoderError:
             continue
