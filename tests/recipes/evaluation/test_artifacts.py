@@ -110,7 +110,7 @@ def test_copy_synthesis_has_neither() -> None:
     real = signals.speech(RATE)
     real = real[: len(real) // 256 * 256]
     voc = load()
-    mel = voc.analyze(real)
+    mel = voc.analyze(real, RATE)
     for fake in (voc(mel), griffin_lim(torch.from_numpy(mel), MEL_CONFIG).numpy()):
         assert lines(real, fake) == []
         assert sharp(real, fake) == []

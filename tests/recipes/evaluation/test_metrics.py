@@ -218,7 +218,7 @@ def test_noisy_frames_avoid_voiced_and_silent_ones() -> None:
     assert times.max() < 1.42
 
 
-def test_log_mel_distance_is_the_same_unit_in_every_convention() -> None:
+def test_log_mel_distance_is_the_same_unit_for_every_mel_config() -> None:
     """Half the amplitude is ln 2, also where the mel config takes log10 or powers."""
     audio = signals.noise(22050, 1.0).astype(np.float32)
     for change in ("", ":log=log10", ":power=2", ":power=2,log=log10"):
