@@ -81,7 +81,7 @@ def _evaluate(options: argparse.Namespace) -> tuple[list[Outcome], list[str]]:
         require_nisqa()
     if options.picture:
         draw_clip(clips[0], models, options.picture)
-    title = " ".join(filter(None, (root.resolve().name, options.list)))
+    title = ", ".join([root.absolute().name, *([Path(options.list).name] if options.list else [])])
     page = Page(options.report, title, options.format, options.credits) if options.report else None
     outcomes, failed = evaluate(clips, models, root, page=page, with_nisqa=options.nisqa, workers=options.workers)
     if options.json:

@@ -25,7 +25,7 @@ def write_sounds(folder: Path, number: int, signals: dict[str, Signal], sound_fo
     for index, (name, signal) in enumerate(signals.items()):
         stem = file_stem(number, index, name)
         (folder / f"{stem}.{sound_format}").write_bytes(encode_audio(signal.audio, signal.sample_rate, sound_format))
-        draw({"": signal}, folder / f"{stem}.png", top)
+        draw({"": signal}, folder / f"{stem}.webp", top)
 
 
 def file_stem(number: int, index: int, system: str) -> str:

@@ -31,7 +31,7 @@ def draw(signals: dict[str, Signal], path: Path, top: float) -> None:
 
     Args:
         signals: what to draw, by title.
-        path: the picture to write (.png).
+        path: the picture to write (.png or .webp, a tenth of its size).
         top: the level in dB drawn brightest; RANGE dB below it is black.
     """
     from matplotlib.figure import Figure

@@ -54,7 +54,7 @@ COLUMNS = {
     "silence_dbfs": Column("silence, dBFS", 1, "as recorded", "level where the recording is silent"),
     "lines": Column("tones", 2, "↓", "tones and stripes per clip that the recording does not have"),
     "clicks": Column("clicks", 2, "↓", "clicks per clip that the recording does not have"),
-    "speed": Column("x real time", 1, "↑", "speed of the synthesis alone, on this machine"),
+    "speed": Column("x real time", 1, "↑", "speed of the synthesis alone, on the machine that made the page"),
 }
 
 
