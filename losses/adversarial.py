@@ -21,10 +21,18 @@ Objective = Literal["lsgan", "hinge"]
 def discriminator_loss(
     real: Sequence[DiscriminatorOutput], fake: Sequence[DiscriminatorOutput], objective: Objective = "lsgan"
 ) -> Tensor:
-    """What the discriminator minimises: float32 scalar.
+    """What the discriminator minimises.
 
     lsgan: mean (1 - D(real))^2 + mean D(fake)^2 (Mao et al. 2017; HiFi-GAN, equation 1).
     hinge: mean max(0, 1 - D(real)) + mean max(0, 1 + D(fake)) (Lim and Ye 2017; Wavehax).
+
+    Args:
+        real: outputs for recordings, one a sub-discriminator.
+        fake: outputs for generated audio, in the same order.
+        objective: "lsgan" or "hinge".
+
+    Returns:
+        Float32 scalar.
     """
     terms = []
     for y, x in zip(real, fake, strict=True):
@@ -37,18 +45,30 @@ def discriminator_loss(
 
 
 def generator_loss(fake: Sequence[DiscriminatorOutput], objective: Objective = "lsgan") -> Tensor:
-    """What the generator minimises: float32 scalar.
+    """What the generator minimises.
 
     lsgan: mean (1 - D(fake))^2 (HiFi-GAN, equation 2). hinge: mean -D(fake).
+
+    Args:
+        fake: outputs for generated audio, one a sub-discriminator.
+        objective: "lsgan" or "hinge".
+
+    Returns:
+        Float32 scalar.
     """
     scores = [x.scores.float() for x in fake]
     return torch.stack([(1 - s).square().mean() if objective == "lsgan" else -s.mean() for s in scores]).sum()
 
 
 def feature_matching(fake: Sequence[DiscriminatorOutput], real: Sequence[DiscriminatorOutput]) -> Tensor:
-    """Mean absolute difference of feature maps, summed over layers: float32 scalar (HiFi-GAN, equation 4).
+    """Mean absolute difference of feature maps, summed over layers (HiFi-GAN, equation 4).
 
-    No gradient goes to the features of ``real``.
+    Args:
+        fake: outputs for generated audio, one a sub-discriminator.
+        real: outputs for recordings, in the same order; no gradient goes to their feature maps.
+
+    Returns:
+        Float32 scalar.
     """
     pairs = [
         (x, y.detach())

@@ -40,9 +40,15 @@ class CQT(nn.Module):
         max_kernel: longest kernel in samples: below the frequency where it is reached, the bandwidth stays the same
             (a variable-Q transform). Default: no limit.
         partial_kernels: also accept audio shorter than the longest kernel, which then never sees it whole.
-        trainable: the kernels become parameters, one (taps, 2 * bins_per_octave) for each octave.
         dtype: of the computation, also inside autocast.
-    Raises: VocoderError for octaves that do not fit the rate, or bins_per_octave out of range.
+
+    Attributes:
+        frequencies: centre of each bin in Hz, float64 (n_bins,).
+        lengths: length of each kernel in samples, float64 (n_bins,).
+        min_samples: the longest kernel, rounded up.
+
+    Raises:
+        VocoderError: when octaves do not fit the rate, or bins_per_octave is out of range.
     """
 
     def __init__(
@@ -55,7 +61,6 @@ class CQT(nn.Module):
         n_octaves: int | None = None,
         max_kernel: int | None = None,
         partial_kernels: bool = False,
-        trainable: bool = False,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
@@ -71,16 +76,13 @@ class CQT(nn.Module):
 
         bins = torch.arange(n_octaves * bins_per_octave, dtype=torch.float64)
         self.frequencies = fmin * 2.0 ** (bins / bins_per_octave)
-        """Centre of each bin in Hz, float64 (n_bins,)."""
         ratio = 4.0 ** (1 / bins_per_octave)
         lengths = sample_rate * (ratio + 1) / (ratio - 1) / self.frequencies
         self.lengths = lengths if max_kernel is None else lengths.clamp_max(max_kernel)
-        """Length of each kernel in samples, float64 (n_bins,)."""
         self.min_samples = math.ceil(self.lengths[0])
         self._margin = math.ceil(self.min_samples / 2 / hop_length) + 1  # frames of silence at the end
 
         self._rates: list[int] = []  # of each octave, samples per frame
-        kernels = []
         for octave in range(n_octaves):
             chosen = slice(octave * bins_per_octave, (octave + 1) * bins_per_octave)
             frequencies, lengths = self.frequencies[chosen], self.lengths[chosen]
@@ -90,22 +92,24 @@ class CQT(nn.Module):
             self._rates.append(rate)
             # irfft divides by its own, shorter length, rfft before it was of the whole one: hence the factor.
             kernel = _kernels(frequencies / sample_rate, lengths, hop_length / rate) * (rate / hop_length)
-            kernels.append(kernel.to(dtype))
-        if trainable:
-            self.kernels = nn.ParameterList(kernels)
-        else:
-            for octave, kernel in enumerate(kernels):
-                self.register_buffer(f"kernel{octave}", kernel, persistent=False)
-        self.trainable = trainable
+            self.register_buffer(f"kernel{octave}", kernel.to(dtype), persistent=False)
 
     @property
     def n_bins(self) -> int:
+        """Number of bins."""
         return self.n_octaves * self.bins_per_octave
 
     def forward(self, audio: Tensor) -> Tensor:
-        """Audio (..., samples) -> complex (..., n_bins, samples // hop_length + 1), lowest frequency first.
+        """Transform audio.
 
-        Raises: VocoderError for audio shorter than the longest kernel, unless ``partial_kernels``.
+        Args:
+            audio: (..., samples).
+
+        Returns:
+            Complex (..., n_bins, samples // hop_length + 1), lowest frequency first.
+
+        Raises:
+            VocoderError: when the audio is shorter than the longest kernel, unless ``partial_kernels``.
         """
         samples = audio.shape[-1]
         if samples < 1 or (samples < self.min_samples and not self.partial_kernels):
@@ -130,7 +134,7 @@ class CQT(nn.Module):
 
     def _octave(self, octave: int, audio: Tensor, frames: int) -> Tensor:
         """Audio at the octave's rate, with silence at its end -> complex (..., frames, bins_per_octave)."""
-        kernel = self.kernels[octave] if self.trainable else self.get_buffer(f"kernel{octave}")
+        kernel = self.get_buffer(f"kernel{octave}")
         taps, rate = kernel.shape[0], self._rates[octave]
         # The transform made the audio periodic: the silence at its end also precedes it.
         around = torch.cat([audio[..., -(taps // 2) :], audio[..., : (frames - 1) * rate + taps // 2 + 1]], dim=-1)

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
-from losses.spectral import MelLoss, MultiResolutionSTFTLoss, MultiScaleMelLoss
+from losses.spectral import SpectralLoss
 
 
-def energy_distance(
-    loss: MelLoss | MultiScaleMelLoss | MultiResolutionSTFTLoss, first: Tensor, second: Tensor, real: Tensor
-) -> list[Tensor]:
-    """Mean distance of two fakes, drawn with different noise, to the recording, less half their own distance.
+def energy_distance(loss: SpectralLoss, first: Tensor, second: Tensor, reference: Tensor) -> list[Tensor]:
+    """Mean distance of two estimates, drawn with different noise, to the recording, less half their own distance.
 
     The generalised energy distance of Gritsenko et al. (2020, arXiv 2008.01160), equation 3. A distance between
-    spectra alone is least for a fake without any noise: a noisy bin of a recording is best met, on average, by a
+    spectra alone is least for an estimate without any noise: a noisy bin of a recording is best met, on average, by a
     steady value in the middle, so the voiced parts of speech come out all harmonic and buzz. The repulsion makes it a
-    proper score, which is least for fakes that vary as recordings do.
+    proper score, which is least for estimates that vary as recordings do.
 
     Args:
-        first, second: audio (batch, samples) of the same mel with independent noise.
-        real: audio (batch, samples).
-    Returns: the terms of ``loss``, in its order.
+        loss: any spectral loss.
+        first: audio (batch, samples).
+        second: audio (batch, samples) of the same mel with independent noise.
+        reference: the recording, audio (batch, samples).
+
+    Returns:
+        A float32 scalar for each term of ``loss``, in the order of ``loss.terms``.
     """
-    a, b, y = (loss.transform(audio) for audio in (first, second, real))
-    # The transforms' type is the loss's own affair.
-    measure: Any = loss.distance
-    # All three in the same unit: one relative to a fake could be made as large as one likes by silencing that fake.
-    relative = {"reference": y} if isinstance(loss, MultiResolutionSTFTLoss) else {}
-    distances = [measure(a, y), measure(b, y), measure(a, b, **relative)]
-    attracted, also, repelled = (list(d) if isinstance(d, tuple) else [d] for d in distances)
+    a, b, y = (loss.transform(audio) for audio in (first, second, reference))
+    # All three on the scale of the recording: a distance relative to an estimate could be made as large as one likes
+    # by silencing that estimate.
+    attracted, also, repelled = loss.distance(a, y, y), loss.distance(b, y, y), loss.distance(a, b, y)
     return [(p + q - r) / 2 for p, q, r in zip(attracted, also, repelled, strict=True)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,43 @@ from vocoders.dsp.log_mel import LogMelSpectrogram
 from vocoders.dsp.mel import MelConfig
 from vocoders.dsp.stft import STFT
 
-RESOLUTIONS = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))
+Resolutions = Sequence[tuple[int, int, int]]
+"""(n_fft, hop_length, win_length) of each STFT, in samples."""
+
+RESOLUTIONS: Resolutions = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))
 MEL_SCALES = ((32, 5), (64, 10), (128, 20), (256, 40), (512, 80), (1024, 160), (2048, 320))
+
+
+class SpectralLoss(Protocol):
+    """The contract of all spectral losses: a transform, and the distance between two of its results.
+
+    Attributes:
+        terms: the names of what ``distance`` returns; a recipe weighs each of them.
+    """
+
+    terms: ClassVar[tuple[str, ...]]
+
+    @classmethod
+    def for_mel_config(cls, mel_config: MelConfig, stft_resolutions: Resolutions = RESOLUTIONS) -> SpectralLoss:
+        """Build the loss for models of ``mel_config``; STFT resolutions for those that have any."""
+        ...
+
+    def transform(self, audio: Tensor) -> Any:
+        """Audio (..., samples) -> what is compared, of a type that only ``distance`` needs to know."""
+        ...
+
+    def distance(self, estimate: Any, reference: Any, scale: Any = None) -> Sequence[Tensor]:
+        """Compare two results of ``transform``.
+
+        Args:
+            estimate: the transform of generated audio.
+            reference: the transform of the recording.
+            scale: the transform that relative terms divide by the norm of. Default: ``reference``.
+
+        Returns:
+            A float32 scalar for each of ``terms``.
+        """
+        ...
 
 
 class STFTDistance(NamedTuple):
@@ -34,27 +69,34 @@ class MultiResolutionSTFTLoss(nn.Module):
         resolutions: (n_fft, hop_length, win_length) of each STFT, in samples.
     """
 
-    def __init__(self, resolutions: Sequence[tuple[int, int, int]] = RESOLUTIONS) -> None:
+    terms: ClassVar[tuple[str, ...]] = STFTDistance._fields
+
+    def __init__(self, resolutions: Resolutions = RESOLUTIONS) -> None:
         super().__init__()
         self.stfts = nn.ModuleList(STFT(n_fft, hop, win, padding="center") for n_fft, hop, win in resolutions)
 
-    def forward(self, fake: Tensor, real: Tensor) -> STFTDistance:
-        """fake, real: audio (..., samples) of equal shape."""
-        return self.distance(self.transform(fake), self.transform(real))
+    @classmethod
+    def for_mel_config(
+        cls, mel_config: MelConfig, stft_resolutions: Resolutions = RESOLUTIONS
+    ) -> MultiResolutionSTFTLoss:
+        """Build the loss with the given resolutions; the mel config changes nothing."""
+        return cls(stft_resolutions)
+
+    def forward(self, estimate: Tensor, reference: Tensor) -> STFTDistance:
+        """Compare audio (..., samples) of equal shape."""
+        return self.distance(self.transform(estimate), self.transform(reference))
 
     def transform(self, audio: Tensor) -> list[Tensor]:
-        """Audio (..., samples) -> the magnitudes that are compared, (..., bins, frames) for each resolution."""
+        """Audio (..., samples) -> magnitudes (..., bins, frames) for each resolution."""
         spectra = [stft(audio) for stft in self.stfts]
         return [(x.real.square() + x.imag.square()).clamp_min(1e-7).sqrt() for x in spectra]
 
-    @staticmethod
-    def distance(fake: list[Tensor], real: list[Tensor], reference: list[Tensor] | None = None) -> STFTDistance:
-        """Two results of ``transform`` -> their distance.
-
-        Spectral convergence is relative to the norm of ``reference``, by default of ``real``.
-        """
-        pairs = list(zip(fake, real, strict=True))
-        norms = [torch.linalg.vector_norm(z) for z in (real if reference is None else reference)]
+    def distance(
+        self, estimate: list[Tensor], reference: list[Tensor], scale: list[Tensor] | None = None
+    ) -> STFTDistance:
+        """Compare two results of ``transform``; spectral convergence is relative to the norm of ``scale``."""
+        pairs = list(zip(estimate, reference, strict=True))
+        norms = [torch.linalg.vector_norm(z) for z in (reference if scale is None else scale)]
         convergence = [torch.linalg.vector_norm(y - x) / norm for (x, y), norm in zip(pairs, norms, strict=True)]
         log_magnitude = [F.l1_loss(x.log(), y.log()) for x, y in pairs]
         return STFTDistance(torch.stack(convergence).mean(), torch.stack(log_magnitude).mean())
@@ -64,47 +106,62 @@ class MelLoss(nn.Module):
     """Mean absolute difference of two log-mels (HiFi-GAN, Kong et al. 2020, arXiv 2010.05646, equation 3).
 
     Args:
-        mel_config: any; HiFi-GAN and Wavehax take the model's own with fmax at half the sample rate, which is
-            ``full_band(mel_config)``.
+        mel_config: any; training takes that of the model.
     """
+
+    terms: ClassVar[tuple[str, ...]] = ("mel",)
 
     def __init__(self, mel_config: MelConfig) -> None:
         super().__init__()
-        self.mel = LogMelSpectrogram(mel_config)
+        self.log_mel = LogMelSpectrogram(mel_config)
 
-    def forward(self, fake: Tensor, real: Tensor) -> Tensor:
-        """fake, real: audio (..., samples) of equal shape -> float32 scalar."""
-        return self.distance(self.transform(fake), self.transform(real))
+    @classmethod
+    def for_mel_config(cls, mel_config: MelConfig, stft_resolutions: Resolutions = RESOLUTIONS) -> MelLoss:
+        """Build the loss for ``mel_config``."""
+        return cls(mel_config)
+
+    def forward(self, estimate: Tensor, reference: Tensor) -> Tensor:
+        """Compare audio (..., samples) of equal shape: float32 scalar."""
+        return self.distance(self.transform(estimate), self.transform(reference))[0]
 
     def transform(self, audio: Tensor) -> Tensor:
-        """Audio (..., samples) -> the log-mel that is compared."""
-        return self.mel(audio)
+        """Audio (..., samples) -> log-mel (..., n_mels, frames)."""
+        return self.log_mel(audio)
 
-    @staticmethod
-    def distance(fake: Tensor, real: Tensor) -> Tensor:
-        """Two results of ``transform`` -> their distance."""
-        return F.l1_loss(fake, real)
+    def distance(self, estimate: Tensor, reference: Tensor, scale: Tensor | None = None) -> tuple[Tensor]:
+        """Compare two results of ``transform``; ``scale`` changes nothing."""
+        return (F.l1_loss(estimate, reference),)
 
 
-def full_band(mel_config: MelConfig) -> MelConfig:
-    """The mel config with its filters spread up to half the sample rate."""
-    return mel_config.model_copy(update={"fmax": mel_config.sample_rate / 2})
+class FullBandMelLoss(MelLoss):
+    """``MelLoss`` with the filters spread up to half the sample rate, as HiFi-GAN and Wavehax train.
+
+    Args:
+        mel_config: any, of which all but ``fmax`` is kept.
+    """
+
+    terms: ClassVar[tuple[str, ...]] = ("full_band_mel",)
+
+    def __init__(self, mel_config: MelConfig) -> None:
+        super().__init__(mel_config.model_copy(update={"fmax": mel_config.sample_rate / 2}))
 
 
 class MultiScaleMelLoss(nn.Module):
     """Sum of the mean absolute differences of log10-mels at seven resolutions, over the full band.
 
     The definition of Kumar et al. 2023 (Descript audio codec, arXiv 2306.06546, section 3.4), which BigVGAN v2 shares:
-    windows of 32 to 2048 samples, hops of a quarter, 5 to 320 mels, floor 1e-5.
+    windows of 32 to 2048 samples, hops of a quarter, 5 to 320 bands, floor 1e-5.
 
     Args:
         sample_rate: Hz.
-        scales: (window length in samples, number of mels) of each.
+        scales: (window length in samples, number of bands) of each.
     """
+
+    terms: ClassVar[tuple[str, ...]] = ("multi_scale_mel",)
 
     def __init__(self, sample_rate: int, scales: Sequence[tuple[int, int]] = MEL_SCALES) -> None:
         super().__init__()
-        self.mels = nn.ModuleList(
+        self.log_mels = nn.ModuleList(
             LogMelSpectrogram(
                 MelConfig(
                     sample_rate=sample_rate,
@@ -121,15 +178,21 @@ class MultiScaleMelLoss(nn.Module):
             for window, n_mels in scales
         )
 
-    def forward(self, fake: Tensor, real: Tensor) -> Tensor:
-        """fake, real: audio (..., samples) of equal shape -> float32 scalar."""
-        return self.distance(self.transform(fake), self.transform(real))
+    @classmethod
+    def for_mel_config(cls, mel_config: MelConfig, stft_resolutions: Resolutions = RESOLUTIONS) -> MultiScaleMelLoss:
+        """Build the loss for the sample rate of ``mel_config``."""
+        return cls(mel_config.sample_rate)
+
+    def forward(self, estimate: Tensor, reference: Tensor) -> Tensor:
+        """Compare audio (..., samples) of equal shape: float32 scalar."""
+        return self.distance(self.transform(estimate), self.transform(reference))[0]
 
     def transform(self, audio: Tensor) -> list[Tensor]:
-        """Audio (..., samples) -> the log-mels that are compared."""
-        return [mel(audio) for mel in self.mels]
+        """Audio (..., samples) -> log10-mels (..., bands, frames) for each scale."""
+        return [log_mel(audio) for log_mel in self.log_mels]
 
-    @staticmethod
-    def distance(fake: list[Tensor], real: list[Tensor]) -> Tensor:
-        """Two results of ``transform`` -> their distance."""
-        return torch.stack([F.l1_loss(x, y) for x, y in zip(fake, real, strict=True)]).sum()
+    def distance(
+        self, estimate: list[Tensor], reference: list[Tensor], scale: list[Tensor] | None = None
+    ) -> tuple[Tensor]:
+        """Compare two results of ``transform``; ``scale`` changes nothing."""
+        return (torch.stack([F.l1_loss(x, y) for x, y in zip(estimate, reference, strict=True)]).sum(),)

@@ -9,43 +9,45 @@ from pathlib import Path
 
 from torch import distributed as dist
 
-from recipes.training.distributed import join
-from recipes.training.loop import KEPT, run_training
+from recipes.training.distributed import init_distributed
+from recipes.training.loop import run_training
 from recipes.training.recipe import load_recipe
+from recipes.training.step import STATE_KEPT
 from vocoders.errors import VocoderError
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m recipes.train", description="Train what a recipe describes; resumes by itself."
+        prog="python -m recipes.train", description="Train what a recipe describes; resumes a run that was stopped."
     )
     parser.add_argument("recipe", type=Path)
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="override, such as train.batch_size=8"
     )
     parser.add_argument("--mels", metavar="DIR", help="fine-tune on the predicted mels in DIR, as --set data.mels=DIR")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default: runs/NAME")
-    parser.add_argument("--minutes", type=float, help="stop after so long, to be started again later")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run; default: runs/NAME")
+    parser.add_argument("--minutes", type=float, help="stop after this many minutes; the same command resumes")
     parser.add_argument("--device", help="cpu, cuda or cuda:N; default: a GPU where there is one")
     options = parser.parse_args(arguments)
     overrides = options.set + ([f"data.mels={json.dumps(options.mels)}"] if options.mels else [])
     try:
         recipe = load_recipe(options.recipe, overrides)
-        ranks = join(options.device)
-        path = run_training(recipe, options.out or Path("runs") / recipe.name, ranks, options.minutes)
+        distributed = init_distributed(options.device)
+        path = run_training(recipe, options.out or Path("runs") / recipe.name, distributed, options.minutes)
     except VocoderError as error:
         print(f"recipes.train: {error}", file=sys.stderr)
         return 2
-    except OSError as error:  # of the disk, such as a full one, met while logging
-        print(f"recipes.train: cannot write: {error}; {KEPT}", file=sys.stderr)
+    except OSError as error:  # such as a full disk, met while logging
+        print(f"recipes.train: cannot write: {error}; {STATE_KEPT}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; start again to go on from the last saved state", file=sys.stderr)
+        print("stopped; the same command resumes from the last saved state", file=sys.stderr)
         return 130
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
-    if ranks.first:
+    if distributed.is_main:
         print(f"wrote {path}")
     return 0
 

@@ -26,6 +26,15 @@ DISCRIMINATORS: dict[str, type[Discriminator]] = {
 
 
 def build_discriminator(name: str, config: dict[str, Any], sample_rate: int) -> Discriminator:
-    """A freshly initialised discriminator. Raises VocoderError for an unknown name or an invalid configuration."""
+    """Build a freshly initialised discriminator.
+
+    Args:
+        name: a key of ``DISCRIMINATORS``.
+        config: values that differ from the defaults of its configuration.
+        sample_rate: of the audio, Hz.
+
+    Raises:
+        VocoderError: when the name is unknown or the configuration invalid.
+    """
     discriminator: Discriminator = build(DISCRIMINATORS, "discriminator", name, config, sample_rate)
     return discriminator

@@ -12,24 +12,33 @@ from vocoders.errors import VocoderError
 
 
 class DiscriminatorOutput(NamedTuple):
-    """What one sub-discriminator says of a signal."""
+    """Scores and feature maps of one sub-discriminator.
+
+    Attributes:
+        scores: (batch, ...): high for real, low for fake; one number for each patch of the signal.
+        feature_maps: (batch, channels, ...) of each layer, for feature matching.
+    """
 
     scores: Tensor
-    """(batch, ...): high for real, low for fake; one number for each patch of the signal."""
     feature_maps: list[Tensor]
-    """(batch, channels, ...) of each layer, for feature matching."""
 
 
 class Discriminator(nn.Module, ABC):
-    """A set of sub-discriminators that each look at the signal in their own way.
+    """A set of sub-discriminators, each with its own view of the signal.
 
     Args:
         config: of ``config_type``.
         sample_rate: of the audio, Hz.
+
+    Attributes:
+        config_type: the class of its configuration.
+        small_config: a small size for tests.
+        too_short_hint: what else helps against too short segments, for the error message.
     """
 
     config_type: ClassVar[type[Config]]
-    shorter: ClassVar[str] = ""  # what else can be done about too short segments, for the error message
+    small_config: ClassVar[Config]
+    too_short_hint: ClassVar[str] = ""
 
     def __init__(self, config: Config, sample_rate: int) -> None:
         super().__init__()
@@ -38,28 +47,32 @@ class Discriminator(nn.Module, ABC):
 
     @property
     def min_samples(self) -> int:
-        """The shortest audio that can be judged."""
+        """The length of the shortest audio it takes."""
         return 1
 
     @abstractmethod
-    def judge(self, audio: Tensor) -> list[DiscriminatorOutput]:
-        """What ``forward`` does once the audio is checked."""
+    def discriminate(self, audio: Tensor) -> list[DiscriminatorOutput]:
+        """Compute what ``forward`` returns, from checked audio (batch, 1, samples)."""
 
     def forward(self, audio: Tensor) -> list[DiscriminatorOutput]:
-        """Judge one signal.
+        """Score one signal.
 
         Args:
             audio: (batch, 1, samples) at ``sample_rate``.
-        Returns: one judgement for each sub-discriminator.
-        Raises: VocoderError for audio that is not mono or too short.
+
+        Returns:
+            One output for each sub-discriminator.
+
+        Raises:
+            VocoderError: when the audio is not mono or too short.
         """
         if audio.dim() != 3 or audio.shape[1] != 1:
             raise VocoderError(
-                f"{type(self).__name__} judges mono audio of shape (batch, 1, samples), got {tuple(audio.shape)}"
+                f"{type(self).__name__} takes mono audio of shape (batch, 1, samples), got {tuple(audio.shape)}"
             )
         if audio.shape[2] < self.min_samples:
             raise VocoderError(
                 f"{type(self).__name__} needs at least {self.min_samples} samples at {self.sample_rate} Hz, got "
-                f"{audio.shape[2]}; take longer segments{self.shorter}"
+                f"{audio.shape[2]}; take longer segments{self.too_short_hint}"
             )
-        return self.judge(audio)
+        return self.discriminate(audio)

@@ -20,7 +20,7 @@ class MultiPeriodConfig(Config):
 
 
 class PeriodDiscriminator(nn.Module):
-    """Looks at every period-th sample: the audio folded to (samples / period, period), convolved along time only."""
+    """Sees every period-th sample: the audio folded to (samples / period, period), convolved along time only."""
 
     def __init__(self, period: int, channels: tuple[int, ...]) -> None:
         super().__init__()
@@ -45,11 +45,14 @@ class PeriodDiscriminator(nn.Module):
 
 
 class MultiPeriodDiscriminator(Discriminator):
+    """One sub-discriminator a period."""
+
     config_type = MultiPeriodConfig
+    small_config = MultiPeriodConfig(periods=(2, 3), channels=(4, 8))
 
     def __init__(self, config: MultiPeriodConfig, sample_rate: int) -> None:
         super().__init__(config, sample_rate)
         self.discriminators = nn.ModuleList(PeriodDiscriminator(p, config.channels) for p in config.periods)
 
-    def judge(self, audio: Tensor) -> list[DiscriminatorOutput]:
+    def discriminate(self, audio: Tensor) -> list[DiscriminatorOutput]:
         return [discriminator(audio) for discriminator in self.discriminators]

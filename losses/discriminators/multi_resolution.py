@@ -31,7 +31,7 @@ class MultiResolutionConfig(Config):
 
 
 class SpectrogramDiscriminator(nn.Module):
-    """Looks at the magnitude of one STFT."""
+    """Sees the magnitude of one STFT."""
 
     def __init__(self, n_fft: int, hop_length: int, channels: int) -> None:
         super().__init__()
@@ -54,7 +54,10 @@ class SpectrogramDiscriminator(nn.Module):
 
 
 class MultiResolutionDiscriminator(Discriminator):
+    """One sub-discriminator an STFT resolution."""
+
     config_type = MultiResolutionConfig
+    small_config = MultiResolutionConfig(n_ffts=(256, 128), channels=4)
 
     def __init__(self, config: MultiResolutionConfig, sample_rate: int) -> None:
         super().__init__(config, sample_rate)
@@ -62,5 +65,5 @@ class MultiResolutionDiscriminator(Discriminator):
             SpectrogramDiscriminator(n_fft, n_fft // config.overlap, config.channels) for n_fft in config.n_ffts
         )
 
-    def judge(self, audio: Tensor) -> list[DiscriminatorOutput]:
+    def discriminate(self, audio: Tensor) -> list[DiscriminatorOutput]:
         return [discriminator(audio) for discriminator in self.discriminators]

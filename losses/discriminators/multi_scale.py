@@ -26,7 +26,8 @@ class MultiScaleConfig(Config):
 class ScaleDiscriminator(nn.Module):
     """Strided convolutions over the samples.
 
-    Spectral norm, which HiFi-GAN gives to the first scale, keeps the sharpest discriminator from running ahead.
+    Spectral norm, which HiFi-GAN gives to the first scale, keeps the strongest discriminator from overpowering the
+    generator.
     """
 
     def __init__(self, channels: tuple[int, int, int, int], use_spectral_norm: bool) -> None:
@@ -52,7 +53,10 @@ class ScaleDiscriminator(nn.Module):
 
 
 class MultiScaleDiscriminator(Discriminator):
+    """One sub-discriminator a scale: the audio as it is, at half the rate, at a quarter ..."""
+
     config_type = MultiScaleConfig
+    small_config = MultiScaleConfig(scales=2, channels=(16, 16, 16, 32))
 
     def __init__(self, config: MultiScaleConfig, sample_rate: int) -> None:
         super().__init__(config, sample_rate)
@@ -60,10 +64,10 @@ class MultiScaleDiscriminator(Discriminator):
             ScaleDiscriminator(config.channels, use_spectral_norm=i == 0) for i in range(config.scales)
         )
 
-    def judge(self, audio: Tensor) -> list[DiscriminatorOutput]:
-        judgements = []
+    def discriminate(self, audio: Tensor) -> list[DiscriminatorOutput]:
+        outputs = []
         for i, discriminator in enumerate(self.discriminators):
             if i:
                 audio = F.avg_pool1d(audio, 4, 2, padding=2)
-            judgements.append(discriminator(audio))
-        return judgements
+            outputs.append(discriminator(audio))
+        return outputs

@@ -31,7 +31,7 @@ class MultiScaleSTFTConfig(Config):
 
 
 class ComplexSpectrogramTrunk(nn.Module):
-    """Convolutions over the real and imaginary parts of a time-frequency plane; frequency is halved again and again."""
+    """Convolutions over the real and imaginary parts of a time-frequency plane; each dilated layer halves frequency."""
 
     def __init__(self, channels: int, dilations: tuple[int, ...], slope: float) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class ComplexSpectrogramTrunk(nn.Module):
 
 
 class STFTDiscriminator(nn.Module):
-    """Looks at one complex STFT, of unit gain for white noise; without padding, every frame lies inside the audio."""
+    """Sees one complex STFT, of unit gain for white noise; without padding, every frame lies inside the audio."""
 
     window: Tensor
 
@@ -74,8 +74,11 @@ class STFTDiscriminator(nn.Module):
 
 
 class MultiScaleSTFTDiscriminator(Discriminator):
+    """One sub-discriminator a complex STFT."""
+
     config_type = MultiScaleSTFTConfig
-    shorter = " or smaller n_ffts"
+    small_config = MultiScaleSTFTConfig(n_ffts=(256, 128), hop_lengths=(64, 32), channels=4)
+    too_short_hint = " or smaller n_ffts"
 
     def __init__(self, config: MultiScaleSTFTConfig, sample_rate: int) -> None:
         super().__init__(config, sample_rate)
@@ -89,5 +92,5 @@ class MultiScaleSTFTDiscriminator(Discriminator):
     def min_samples(self) -> int:
         return self._min_samples
 
-    def judge(self, audio: Tensor) -> list[DiscriminatorOutput]:
+    def discriminate(self, audio: Tensor) -> list[DiscriminatorOutput]:
         return [discriminator(audio) for discriminator in self.discriminators]

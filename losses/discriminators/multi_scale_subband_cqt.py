@@ -1,7 +1,7 @@
 """Multi-scale sub-band constant-Q transform discriminator: Gu et al. 2023, arXiv 2311.14957, as in Amphion.
 
 The published one resamples to twice the rate and counts nine octaves up from C1. Here the octaves are counted down from
-half the sample rate, so that the highest partials are judged at every rate, and nothing is resampled unless asked. To
+half the sample rate, so that the highest partials are seen at every rate, and nothing is resampled unless asked. To
 get the published one: {oversampling: 2, hop_lengths: [512, 256, 256], fmin: 32.7, n_octaves: 9, max_kernel: null,
 partial_kernels: true}.
 """
@@ -45,10 +45,10 @@ class MultiScaleSubbandCQTConfig(Config):
 
 
 class SubbandCQTDiscriminator(nn.Module):
-    """Looks at one complex CQT.
+    """Sees one complex CQT.
 
     Each octave first passes a convolution of its own, because the octaves' bins differ in how exactly they place an
-    event in time; then all are judged together.
+    event in time; then one trunk sees them all.
     """
 
     def __init__(self, cqt: CQT, channels: int, dilations: tuple[int, ...]) -> None:
@@ -68,8 +68,13 @@ class SubbandCQTDiscriminator(nn.Module):
 
 
 class MultiScaleSubbandCQTDiscriminator(Discriminator):
+    """One sub-discriminator a constant-Q resolution."""
+
     config_type = MultiScaleSubbandCQTConfig
-    shorter = ", a smaller max_kernel, or partial_kernels"
+    small_config = MultiScaleSubbandCQTConfig(
+        bins_per_octave=(12, 16), hop_lengths=(64, 48), n_octaves=3, max_kernel=512, channels=4
+    )
+    too_short_hint = ", a smaller max_kernel, or partial_kernels"
 
     def __init__(self, config: MultiScaleSubbandCQTConfig, sample_rate: int) -> None:
         super().__init__(config, sample_rate)
@@ -96,7 +101,7 @@ class MultiScaleSubbandCQTDiscriminator(Discriminator):
     def min_samples(self) -> int:
         return self._min_samples
 
-    def judge(self, audio: Tensor) -> list[DiscriminatorOutput]:
+    def discriminate(self, audio: Tensor) -> list[DiscriminatorOutput]:
         if self.oversampling > 1:
             from torchaudio.functional import resample
 

@@ -19,7 +19,7 @@ class ParallelWaveGANDiscriminatorConfig(Config):
 
 
 def initialized(conv: nn.Conv1d) -> nn.Conv1d:
-    """With the published start: after PyTorch's own, ten layers pass on so little that nothing is learned at first."""
+    """Initialise as published: after PyTorch's own initialisation ten layers pass on too little to learn from."""
     nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
     assert conv.bias is not None
     nn.init.zeros_(conv.bias)
@@ -30,6 +30,7 @@ class ParallelWaveGANDiscriminator(Discriminator):
     """Dilated convolutions at the sample rate: a score for each sample."""
 
     config_type = ParallelWaveGANDiscriminatorConfig
+    small_config = ParallelWaveGANDiscriminatorConfig(layers=4, channels=4)
 
     def __init__(self, config: ParallelWaveGANDiscriminatorConfig, sample_rate: int) -> None:
         super().__init__(config, sample_rate)
@@ -41,7 +42,7 @@ class ParallelWaveGANDiscriminator(Discriminator):
             self.convs.append(weight_norm(initialized(conv)))
         self.conv_post = weight_norm(initialized(nn.Conv1d(config.channels, 1, 3, padding=1)))
 
-    def judge(self, audio: Tensor) -> list[DiscriminatorOutput]:
+    def discriminate(self, audio: Tensor) -> list[DiscriminatorOutput]:
         x, feature_maps = audio, []
         for conv in self.convs:
             x = F.leaky_relu(conv(x), 0.2)

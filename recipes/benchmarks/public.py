@@ -206,9 +206,9 @@ def public_step(
     Returns:
         (mel, f0, noise, audio) -> one update of both.
     """
-    from losses.spectral import MelLoss, full_band
+    from losses import FullBandMelLoss
 
-    mel_loss = MelLoss(full_band(mel_config)).to(next(opponents.generator.parameters()).device)
+    mel_loss = FullBandMelLoss(mel_config).to(next(opponents.generator.parameters()).device)
     optimizers = [torch.optim.AdamW(module.parameters(), lr, (0.8, 0.99)) for module in opponents[::2]]
 
     def step(mel: Tensor, f0: Tensor, noise: Tensor, audio: Tensor) -> None:

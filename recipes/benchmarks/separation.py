@@ -16,8 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from losses.adversarial import discriminator_loss
-from losses.discriminators import DISCRIMINATORS, Discriminator, build_discriminator
+from losses import DISCRIMINATORS, Discriminator, build_discriminator, discriminator_loss
 from recipes.benchmarks import common
 from recipes.data.clips import list_clips
 from recipes.data.config import DataRecipe

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from losses.discriminators import DISCRIMINATORS
+from losses import DISCRIMINATORS
 from recipes.benchmarks import common
 from recipes.benchmarks.public import PUBLIC, public_step
 from recipes.training.distributed import DistributedContext, init_distributed

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from losses.adversarial import discriminator_loss, feature_matching, generator_loss
-from losses.discriminators import DiscriminatorOutput, build_discriminator
+from losses import DiscriminatorOutput, build_discriminator, discriminator_loss, feature_matching, generator_loss
 from recipes.training.recipe import Recipe
-from recipes.training.state import load_discriminators
 from vocoders.errors import VocoderError
+from vocoders.files import atomic_write
 
 
-class Adversary(nn.Module):
+class Discriminators(nn.Module):
     """All discriminators that a recipe names.
 
-    Raises: VocoderError for an unknown name or configuration, and for segments too short for one of them.
+    Raises:
+        VocoderError: when a name or configuration is unknown, when segments are too short for one of them, or when
+            the file of ``adversarial.init`` holds others.
     """
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
+        self.settings, self.sample_rate = recipe.discriminators, recipe.mel.sample_rate
         self.objective = recipe.adversarial.objective
         self.matches_features = bool(recipe.weights["feature_matching"])
         self.discriminators = nn.ModuleDict()
@@ -31,23 +36,57 @@ class Adversary(nn.Module):
                 raise VocoderError(
                     f"train.segment_frames = {recipe.train.segment_frames} makes segments of {segment} samples, but "
                     f"discriminator '{name}' needs at least {discriminator.min_samples}; take longer segments"
-                    f"{discriminator.shorter}"
+                    f"{discriminator.too_short_hint}"
                 )
             self.discriminators[name] = discriminator
         if recipe.adversarial.init:
-            load_discriminators(self, recipe, Path(recipe.adversarial.init))
+            self.load(Path(recipe.adversarial.init))
 
-    def judge(self, audio: Tensor) -> list[DiscriminatorOutput]:
-        return [judgement for discriminator in self.discriminators.values() for judgement in discriminator(audio)]
+    def discriminate(self, audio: Tensor) -> list[DiscriminatorOutput]:
+        """Score audio (batch, 1, samples): the outputs of all sub-discriminators."""
+        return [output for discriminator in self.discriminators.values() for output in discriminator(audio)]
 
     def forward(self, fake: Tensor, real: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """fake, real: (batch, 1, samples) -> what the generator minimises, unweighted, and what this module minimises.
+        """Compute the adversarial losses of both sides from one pass over each signal.
 
-        Both come from one judgement of each signal: when the generator is updated before the discriminators, as
-        Wavehax does, neither has changed in between, and judging the fake again would give the same.
+        When the generator is updated before the discriminators, as Wavehax does, neither has changed in between, and a
+        second pass over the fake would give the same.
+
+        Args:
+            fake: generated audio (batch, 1, samples), with its graph.
+            real: recordings of the same shape.
+
+        Returns:
+            The unweighted losses of the generator, and the loss of the discriminators.
         """
-        judged_real, judged_fake = self.judge(real), self.judge(fake)
-        terms = {"adversarial": generator_loss(judged_fake, self.objective)}
+        real_outputs, fake_outputs = self.discriminate(real), self.discriminate(fake)
+        losses = {"adversarial": generator_loss(fake_outputs, self.objective)}
         if self.matches_features:
-            terms["feature_matching"] = feature_matching(judged_fake, judged_real)
-        return terms, discriminator_loss(judged_real, judged_fake, self.objective)
+            losses["feature_matching"] = feature_matching(fake_outputs, real_outputs)
+        return losses, discriminator_loss(real_outputs, fake_outputs, self.objective)
+
+    def save(self, path: Path) -> None:
+        """Write one file with all discriminators, from which another run can start (``adversarial.init``)."""
+        metadata = {"discriminators": json.dumps(self.settings), "sample_rate": str(self.sample_rate)}
+        copies = {key: v.detach().to("cpu", copy=True).contiguous() for key, v in self.state_dict().items()}
+        with atomic_write(path) as partial:
+            save_file(copies, partial, metadata)
+
+    def load(self, path: Path) -> None:
+        """Restore what ``save`` wrote.
+
+        Raises:
+            VocoderError: when the file cannot be read, or holds other discriminators than the recipe names.
+        """
+        try:
+            with safe_open(path, "pt") as file:
+                metadata = file.metadata() or {}
+        except (OSError, SafetensorError) as error:
+            raise VocoderError(f"cannot read the discriminators {path}: {error}") from None
+        stored, rate = json.loads(metadata.get("discriminators", "{}")), metadata.get("sample_rate")
+        if stored != self.settings or rate != str(self.sample_rate):
+            raise VocoderError(
+                f"{path} holds the discriminators {stored} for {rate} Hz, the recipe names {self.settings} for "
+                f"{self.sample_rate} Hz"
+            )
+        self.load_state_dict(load_file(path))

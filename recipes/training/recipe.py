@@ -1,4 +1,4 @@
-"""What a training run is: the schema of a recipe, its loading, and overrides from the command line."""
+"""The schema of a recipe, its loading, and overrides from the command line."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from recipes.data.config import DataRecipe
+from recipes.data.segments import centered_on_hops
 from vocoders.config import Config, bind
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
@@ -16,13 +17,17 @@ from vocoders.f0_estimator import F0EstimatorConfig
 
 
 class GeneratorRecipe(Config):
+    """The generator to train."""
+
     name: str
     config: dict[str, Any] = {}
-    f0_estimator: str | None = Field(None, description="checkpoint of the F0 estimator that goes along")
+    f0_estimator: str | None = Field(None, description="checkpoint of the F0 estimator that the model is saved with")
     init: str | None = Field(None, description="checkpoint whose generator training starts from")
 
 
 class OptimizerRecipe(Config):
+    """An optimiser and the schedule of its learning rate."""
+
     kind: Literal["adamw", "radam"] = "adamw"
     lr: float = Field(gt=0)
     betas: tuple[float, float] = (0.9, 0.98)
@@ -38,12 +43,14 @@ class OptimizerRecipe(Config):
 
 
 class TrainRecipe(Config):
+    """Length, batches and rhythm of the training."""
+
     steps: int = Field(gt=0)
-    batch_size: int = Field(gt=0, description="of one update, over all accumulated parts and all ranks")
-    accumulate: int = Field(1, gt=0, description="parts that a batch is computed in, for less memory")
+    batch_size: int = Field(gt=0, description="of one update, over all microbatches and all ranks")
+    accumulate: int = Field(1, gt=0, description="microbatches that a batch is computed in, for less memory")
     segment_frames: int = Field(gt=0)
     precision: Literal["float32", "bfloat16"] = "float32"
-    ema: float = Field(0.999, ge=0, lt=1, description="decay of the running mean of the weights")
+    ema: float = Field(0.999, ge=0, lt=1, description="decay of the moving average of the weights")
     estimated_f0: float = Field(0.5, ge=0, le=1, description="share of steps with F0 from the estimator, not the label")
     energy_distance: bool = Field(False, description="compare distributions, by two draws of noise a step")
     seed: int = Field(0, ge=0)
@@ -54,7 +61,7 @@ class TrainRecipe(Config):
 
 
 class AdversarialRecipe(Config):
-    """How the discriminators are trained beside the generator."""
+    """The training of the discriminators beside the generator."""
 
     objective: Literal["lsgan", "hinge"] = "lsgan"
     start: int = Field(0, ge=0, description="step from which on they take part")
@@ -67,6 +74,7 @@ class AdversarialRecipe(Config):
 
     @property
     def first_step(self) -> int:
+        """The step from which on the discriminators take part: 0 where they start from a file."""
         return 0 if self.init else self.start
 
 
@@ -98,7 +106,7 @@ class Recipe(Config):
         if self.f0_estimator is not None and self.data.mels:
             raise ValueError("an F0 estimator is trained on the recordings' own mels; leave data.mels out")
         if self.f0_estimator is not None and self.discriminators:
-            raise ValueError("discriminators judge the audio of a generator; an F0 estimator makes none")
+            raise ValueError("discriminators score the audio of a generator; an F0 estimator makes none")
         return self
 
     @field_validator("discriminators", mode="before")
@@ -110,6 +118,17 @@ class Recipe(Config):
         return {k: {} if v is None else v for k, v in value.items()} if isinstance(value, dict) else value
 
     @property
+    def analysis_config(self) -> MelConfig:
+        """The mel config with its frames where generators place them ("center" padding turned to "same")."""
+        return centered_on_hops(self.mel)
+
+    @property
+    def optimizers(self) -> dict[str, OptimizerRecipe]:
+        """The optimiser of the model and, where there are any, of the discriminators."""
+        discriminators = {"discriminators": self.adversarial.optimizer or self.optimizer} if self.discriminators else {}
+        return {"model": self.optimizer} | discriminators
+
+    @property
     def weights(self) -> dict[str, float]:
         """The weight of each loss; HiFi-GAN's for the adversarial ones where the recipe has none."""
         return ({"adversarial": 1.0, "feature_matching": 2.0} if self.discriminators else {}) | self.losses
@@ -118,9 +137,15 @@ class Recipe(Config):
 def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     """Read a recipe.
 
-    ``base: other.yaml`` starts from another file, relative to this one; of a list of them, later ones win. Each
-    override is "a.b=value", the value in YAML. ``mel`` may be a mel config's name. Raises VocoderError for a file that
-    cannot be read or does not fit.
+    ``base: other.yaml`` starts from another file, relative to this one; of a list of them, later ones win. ``mel`` may
+    be the name of a mel config.
+
+    Args:
+        path: of the YAML file.
+        overrides: each "a.b=value", with the value in YAML.
+
+    Raises:
+        VocoderError: when a file cannot be read, or does not fit the schema.
     """
     values = _read(path)
     for override in overrides or []:

@@ -1,7 +1,7 @@
 """The resumable state of a training run: one folder a step, complete or not there.
 
-state/step-00002000/tensors.safetensors   weights, their running mean, the optimisers' moments
-state/step-00002000/state.json            step, the optimisers' settings, the recipe
+state/step-00002000/tensors.safetensors   weights, their moving average, the optimisers' moments
+state/step-00002000/state.json            version of the layout, step, the optimisers' settings, the recipe
 """
 
 from __future__ import annotations
@@ -14,17 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from recipes.training.recipe import Recipe
 from vocoders.errors import VocoderError
-from vocoders.files import atomic_write
 
 Optimizers = dict[str, torch.optim.Optimizer]
 
-# What may differ when a run goes on; all else would make it another run under the same name.
+VERSION = 2
+"""Version of the layout. The first one had no such entry, and other names for weights."""
+
+# What may differ when a run resumes; all else would make it another run under the same name.
 _FREE = {
     "data.dir",
     "data.mels",
@@ -44,16 +46,25 @@ _FREE = {
 def save_state(
     folder: Path, step: int, best: float, modules: dict[str, nn.Module], optimizers: Optimizers, recipe: Recipe
 ) -> None:
-    """Write the state after ``step`` steps, then drop all older ones but the last.
+    """Write a state, then drop all older ones but the last.
 
-    Raises VocoderError, with the older ones untouched, when it cannot be written.
+    Args:
+        folder: of all states of the run.
+        step: number of steps done.
+        best: lowest value so far of the metric that selects the best checkpoint.
+        modules: whatever changes while training, by name.
+        optimizers: by the name of what they train.
+        recipe: of the run.
+
+    Raises:
+        VocoderError: when it cannot be written; the older states are then untouched.
     """
     tensors = {f"{name}.{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
     groups: dict[str, Any] = {}
     for name, optimizer in optimizers.items():
-        description = optimizer.state_dict()
-        groups[name] = description["param_groups"]
-        for index, slots in description["state"].items():
+        stored = optimizer.state_dict()
+        groups[name] = stored["param_groups"]
+        for index, slots in stored["state"].items():
             for slot, value in slots.items():
                 tensors[f"{name} optimizer.{index}.{slot}"] = value
     final = folder / f"step-{step:08d}"
@@ -64,8 +75,9 @@ def save_state(
         # Copies on the CPU: tensors may share memory, which safetensors refuses, and a GPU may be full.
         copies = {key: value.detach().to("cpu", copy=True).contiguous() for key, value in tensors.items()}
         save_file(copies, partial / "tensors.safetensors")
-        settings = {"step": step, "best": best, "optimizers": groups, "recipe": recipe.model_dump(mode="json")}
-        (partial / "state.json").write_text(json.dumps(settings))
+        description = {"version": VERSION, "step": step, "best": best, "optimizers": groups}
+        description["recipe"] = recipe.model_dump(mode="json")
+        (partial / "state.json").write_text(json.dumps(description))
         for path in [*partial.iterdir(), partial]:
             _sync(path)
         shutil.rmtree(final, ignore_errors=True)
@@ -83,16 +95,23 @@ def save_state(
 def load_state(
     folder: Path, modules: dict[str, nn.Module], optimizers: Optimizers, recipe: Recipe
 ) -> tuple[int, float]:
-    """Restore the newest complete state into ``modules`` and ``optimizers``; returns its step and best validation.
+    """Restore the newest complete state into ``modules`` and ``optimizers``.
 
-    These are 0 and infinity when there is no state.
+    Returns:
+        The step and the best validation of the state; 0 and infinity when there is none.
 
-    Raises VocoderError when the run was begun with another recipe, and names what differs.
+    Raises:
+        VocoderError: when the state has another layout, or the run was begun with another recipe, with what differs.
     """
     states = _complete(folder)
     if not states:
         return 0, math.inf
     description: dict[str, Any] = json.loads((states[-1] / "state.json").read_text())
+    if description.get("version") != VERSION:
+        raise VocoderError(
+            f"the state {states[-1]} has the layout of {_release(description.get('version'))} release; resume the run "
+            f"with that release, or start a new one with another --out{_initial_weights(folder.parent, recipe)}"
+        )
     before, now = (_flat(r) for r in (description["recipe"], recipe.model_dump(mode="json")))
     changed = [
         key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key) and key not in _FREE
@@ -112,28 +131,13 @@ def load_state(
     return int(description["step"]), float(description["best"])
 
 
-def save_discriminators(adversary: nn.Module, recipe: Recipe, path: Path) -> None:
-    """One file with all discriminators, that the recipe of another run can start from (``adversarial.init``)."""
-    named = {"discriminators": json.dumps(recipe.discriminators), "sample_rate": str(recipe.mel.sample_rate)}
-    copies = {key: v.detach().to("cpu", copy=True).contiguous() for key, v in adversary.state_dict().items()}
-    with atomic_write(path) as partial:
-        save_file(copies, partial, named)
+def _release(version: Any) -> str:
+    return "a later" if isinstance(version, int) and version > VERSION else "an earlier"
 
 
-def load_discriminators(adversary: nn.Module, recipe: Recipe, path: Path) -> None:
-    """Restore what ``save_discriminators`` wrote. Raises VocoderError when it holds others than the recipe names."""
-    try:
-        with safe_open(path, "pt") as file:
-            named = file.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        raise VocoderError(f"cannot read the discriminators {path}: {error}") from None
-    stored, rate = json.loads(named.get("discriminators", "{}")), named.get("sample_rate")
-    if stored != recipe.discriminators or rate != str(recipe.mel.sample_rate):
-        raise VocoderError(
-            f"{path} holds the discriminators {stored} for {rate} Hz, the recipe names {recipe.discriminators} for "
-            f"{recipe.mel.sample_rate} Hz"
-        )
-    adversary.load_state_dict(load_file(path))
+def _initial_weights(folder: Path, recipe: Recipe) -> str:
+    """How a new run takes over the weights of the one in ``folder``; only generators can."""
+    return f" --set generator.init={folder / 'model.safetensors'}" if recipe.generator is not None else ""
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from losses.adversarial import discriminator_loss, feature_matching, generator_loss
-from losses.discriminators import DiscriminatorOutput
+from losses import DiscriminatorOutput, discriminator_loss, feature_matching, generator_loss
 from tests.support.golden import GOLDEN
 
 SCORES = ((2, 50), (2, 70), (2, 30))
@@ -48,16 +47,16 @@ def test_parity_with_wavehax(objective: str, name: str) -> None:
 
 
 def test_by_hand() -> None:
-    def judged(value: float) -> list[DiscriminatorOutput]:
+    def outputs(value: float) -> list[DiscriminatorOutput]:
         return [DiscriminatorOutput(torch.full((2, 3), value), [torch.full((2, 4, 3), value)])] * 2
 
-    assert float(discriminator_loss(judged(1), judged(0))) == 0
-    assert float(discriminator_loss(judged(3), judged(-2), "hinge")) == 0
-    assert float(discriminator_loss(judged(0), judged(0.5), "hinge")) == pytest.approx(2 * (1 + 1.5))
-    assert float(generator_loss(judged(1))) == 0
-    assert float(generator_loss(judged(0.25), "hinge")) == pytest.approx(-0.5)
-    assert float(feature_matching(judged(2), judged(2))) == 0
-    assert float(feature_matching(judged(2), judged(5))) == pytest.approx(6)
+    assert float(discriminator_loss(outputs(1), outputs(0))) == 0
+    assert float(discriminator_loss(outputs(3), outputs(-2), "hinge")) == 0
+    assert float(discriminator_loss(outputs(0), outputs(0.5), "hinge")) == pytest.approx(2 * (1 + 1.5))
+    assert float(generator_loss(outputs(1))) == 0
+    assert float(generator_loss(outputs(0.25), "hinge")) == pytest.approx(-0.5)
+    assert float(feature_matching(outputs(2), outputs(2))) == 0
+    assert float(feature_matching(outputs(2), outputs(5))) == pytest.approx(6)
 
 
 @pytest.mark.parametrize("objective", ["lsgan", "hinge"])

@@ -124,15 +124,10 @@ def test_a_shift_by_a_hop_is_a_shift_by_a_frame() -> None:
     torch.testing.assert_close(cqt(audio.roll(500))[:, 2:], cqt(audio)[:, :-2], rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("trainable", [False, True])
-def test_gradcheck(trainable: bool) -> None:
-    cqt = CQT(16000, 77, bins_per_octave=12, n_octaves=3, trainable=trainable, dtype=torch.float64)
+def test_gradcheck() -> None:
+    cqt = CQT(16000, 77, bins_per_octave=12, n_octaves=3, dtype=torch.float64)
     audio = torch.randn(2, 400, dtype=torch.float64, requires_grad=True, generator=torch.Generator().manual_seed(0))
     assert torch.autograd.gradcheck(cqt, (audio,), fast_mode=False)
-    loss = torch.view_as_real(cqt(audio)).square().sum()
-    loss.backward()
-    assert all(p.grad is not None and (p.grad != 0).any() for p in cqt.parameters())
-    assert len(list(cqt.parameters())) == (3 if trainable else 0)
 
 
 def test_float32_inside_autocast_and_finite_gradients_on_silence() -> None:
@@ -145,9 +140,8 @@ def test_float32_inside_autocast_and_finite_gradients_on_silence() -> None:
     assert torch.isfinite(audio.grad).all()
 
 
-def test_nothing_of_it_travels_in_checkpoints_unless_trained() -> None:
+def test_nothing_of_it_travels_in_checkpoints() -> None:
     assert CQT(24000, 256).state_dict() == {}
-    assert len(CQT(24000, 256, trainable=True).state_dict()) == 8
 
 
 def test_refusals_give_the_numbers() -> None:

@@ -28,8 +28,8 @@ def noise(batch: int = 2, samples: int = 2048, seed: int = 0) -> Tensor:
     return 0.1 * torch.randn(batch, 1, samples, generator=torch.Generator().manual_seed(seed))
 
 
-def flat(judgements: list[DiscriminatorOutput]) -> list[Tensor]:
-    return [tensor for j in judgements for tensor in (j.scores, *j.feature_maps)]
+def flat(outputs: list[DiscriminatorOutput]) -> list[Tensor]:
+    return [tensor for output in outputs for tensor in (output.scores, *output.feature_maps)]
 
 
 # The contract
@@ -38,18 +38,18 @@ def flat(judgements: list[DiscriminatorOutput]) -> list[Tensor]:
 @every
 def test_shapes_and_determinism(name: str) -> None:
     discriminator = small(name)
-    judgements = discriminator(noise())
-    assert judgements
-    for judgement in judgements:
-        assert judgement.scores.shape[0] == 2
-        assert len(judgement.feature_maps) >= 2
-        assert all(m.shape[0] == 2 for m in judgement.feature_maps)
+    outputs = discriminator(noise())
+    assert outputs
+    for output in outputs:
+        assert output.scores.shape[0] == 2
+        assert len(output.feature_maps) >= 2
+        assert all(m.shape[0] == 2 for m in output.feature_maps)
     again = flat(discriminator(noise()))
-    assert all(torch.equal(a, b) for a, b in zip(flat(judgements), again, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(flat(outputs), again, strict=True))
 
 
 @every
-def test_an_item_is_judged_as_it_would_be_alone(name: str) -> None:
+def test_an_item_is_scored_as_it_would_be_alone(name: str) -> None:
     discriminator = small(name)
     audio = noise(3)
     together, alone = flat(discriminator(audio)), flat(discriminator(audio[1:2]))
@@ -61,14 +61,14 @@ def test_an_item_is_judged_as_it_would_be_alone(name: str) -> None:
 def test_gradients_reach_all_weights_and_the_audio(name: str) -> None:
     discriminator = small(name).train()
     fake = noise(seed=1).requires_grad_()
-    real, judged = discriminator(noise()), discriminator(fake)
-    loss = discriminator_loss(real, judged)
+    real_outputs, fake_outputs = discriminator(noise()), discriminator(fake)
+    loss = discriminator_loss(real_outputs, fake_outputs)
     loss.backward(inputs=list(discriminator.parameters()), retain_graph=True)
     for key, parameter in discriminator.named_parameters():
         if "conv_post" not in key or "bias" not in key:
             assert (parameter.grad != 0).any(), key
         assert torch.isfinite(parameter.grad).all(), key
-    (generator_loss(judged) + feature_matching(judged, real)).backward(inputs=[fake])
+    (generator_loss(fake_outputs) + feature_matching(fake_outputs, real_outputs)).backward(inputs=[fake])
     assert torch.isfinite(fake.grad).all()
     assert (fake.grad != 0).float().mean() > 0.5
 
@@ -99,9 +99,9 @@ def test_hard_signals_in_bfloat16_and_float32(name: str, kind: str) -> None:
         discriminator = small(name).train()
         fake = real.clone().requires_grad_()
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            judged_real, judged_fake = discriminator(real), discriminator(fake)
-            loss = discriminator_loss(judged_real, judged_fake)
-            loss = loss + generator_loss(judged_fake) + feature_matching(judged_fake, judged_real)
+            real_outputs, fake_outputs = discriminator(real), discriminator(fake)
+            loss = discriminator_loss(real_outputs, fake_outputs)
+            loss = loss + generator_loss(fake_outputs) + feature_matching(fake_outputs, real_outputs)
         assert loss.dtype == torch.float32
         loss.backward()
         assert torch.isfinite(loss)
@@ -129,7 +129,7 @@ def test_it_learns_to_tell_noise_from_a_tone(name: str) -> None:
 @every
 def test_wrong_audio_is_refused_with_the_numbers(name: str) -> None:
     discriminator = small(name)
-    with pytest.raises(VocoderError, match=r"mono audio of shape \(batch, 1, samples\), got \(2, 2, 2048\)"):
+    with pytest.raises(VocoderError, match=r"takes mono audio of shape \(batch, 1, samples\), got \(2, 2, 2048\)"):
         discriminator(noise().expand(-1, 2, -1))
     with pytest.raises(VocoderError, match=r"mono .* got \(2, 2048\)"):
         discriminator(noise().squeeze(1))
@@ -199,8 +199,8 @@ def test_multi_resolution_equals_wavehax() -> None:
 def test_parallel_wavegan_equals_its_own() -> None:
     discriminator = build_discriminator("parallel-wavegan", {}, RATE).eval()
     fill(discriminator)
-    (judgement,) = discriminator(audio())
-    matches(judgement.scores, "pwg/scores")
+    (output,) = discriminator(audio())
+    matches(output.scores, "pwg/scores")
 
 
 def test_multi_scale_stft_equals_encodec() -> None:
@@ -238,8 +238,8 @@ def test_multi_scale_subband_cqt_equals_amphion_on_the_same_transform() -> None:
     assert float(torch.corrcoef(torch.stack([mine.flatten(), stored.abs().flatten()]))[0, 1]) > 0.99
 
 
-def compare(judgement: DiscriminatorOutput, key: str) -> None:
-    matches(judgement.scores, f"{key}/scores")
-    for i, feature_map in enumerate(judgement.feature_maps):
+def compare(output: DiscriminatorOutput, key: str) -> None:
+    matches(output.scores, f"{key}/scores")
+    for i, feature_map in enumerate(output.feature_maps):
         matches(feature_map.flatten(1) if feature_map.dim() == 1 else feature_map, f"{key}/fmap{i}")
-    assert f"{key}/fmap{len(judgement.feature_maps)}/shape" not in GOLDEN.files
+    assert f"{key}/fmap{len(output.feature_maps)}/shape" not in GOLDEN.files

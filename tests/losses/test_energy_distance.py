@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from losses.energy_distance import energy_distance
-from losses.spectral import MelLoss, MultiResolutionSTFTLoss
+from losses import LOSSES, MelLoss, MultiResolutionSTFTLoss, energy_distance
 from vocoders.dsp.mel import MEL_CONFIGS
 
 MEL_CONFIG = MEL_CONFIGS["hifigan-22k"]
@@ -30,7 +29,7 @@ def test_by_hand() -> None:
     assert all(float(term) == 0 for term in energy_distance(MultiResolutionSTFTLoss(), y, y, y))
 
 
-def test_fakes_without_noise_get_the_plain_distance() -> None:
+def test_estimates_without_noise_get_the_plain_distance() -> None:
     loss = MultiResolutionSTFTLoss()
     found = energy_distance(loss, steady(), steady(), noise(3))
     for term, plain in zip(found, loss(steady(), noise(3)), strict=True):
@@ -71,3 +70,13 @@ def test_every_term_is_an_energy_distance() -> None:
             assert found == pytest.approx(float(energy_distance(loss, gain * second, first, real)[term]), rel=1e-4)
         scores = {g: float(energy_distance(loss, g * first, g * second, real)[term]) for g in (0.7, 1.0, 1.4)}
         assert min(scores, key=lambda gain: scores[gain]) == 1.0
+
+
+def test_every_loss_can_be_compared_so() -> None:
+    y = noise(3)
+    for kind in LOSSES.values():
+        loss = kind.for_mel_config(MEL_CONFIG)
+        values = energy_distance(loss, noise(1), noise(2), y)
+        assert len(values) == len(loss.terms)
+        assert all(float(value) > 0 for value in values)
+        assert all(float(value) == 0 for value in energy_distance(loss, y, y, y))

@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 import torch
 
-from losses.spectral import RESOLUTIONS, MelLoss, MultiResolutionSTFTLoss, MultiScaleMelLoss, full_band
+from losses import LOSSES, FullBandMelLoss, MelLoss, MultiResolutionSTFTLoss, MultiScaleMelLoss
+from losses.spectral import RESOLUTIONS
 from tests.support import signals
 from tests.support.golden import GOLDEN, audio
 from vocoders.dsp.mel import MEL_CONFIGS
 
 MEL_CONFIG = MEL_CONFIGS["hifigan-22k"]
-LOSSES = (MultiResolutionSTFTLoss(), MelLoss(MEL_CONFIG), MelLoss(full_band(MEL_CONFIG)), MultiScaleMelLoss(22050))
+EVERY = [kind.for_mel_config(MEL_CONFIG) for kind in LOSSES.values()]
 
 
 def reference(fake: np.ndarray, real: np.ndarray) -> tuple[float, float]:
@@ -53,12 +54,12 @@ def test_parity_with_the_public_implementations() -> None:
     assert float(found) == pytest.approx(float(GOLDEN["loss/bigvgan/multiscale_mel"]), rel=1e-5)
 
 
-def test_the_full_band_hears_what_the_convention_does_not() -> None:
+def test_the_full_band_covers_what_the_mel_config_does_not() -> None:
     real = torch.from_numpy(signals.noise(22050, 0.4)).float()
     spectrum = torch.fft.rfft(real)
     spectrum[round(0.4 * 9000) :] = 0
     muffled = torch.fft.irfft(spectrum, n=len(real))
-    assert float(MelLoss(full_band(MEL_CONFIG))(muffled, real)) > 10 * float(MelLoss(MEL_CONFIG)(muffled, real))
+    assert float(FullBandMelLoss(MEL_CONFIG)(muffled, real)) > 10 * float(MelLoss(MEL_CONFIG)(muffled, real))
 
 
 def test_a_value_derived_by_hand() -> None:
@@ -75,7 +76,7 @@ def test_a_value_derived_by_hand() -> None:
 
 def test_zero_at_equality_and_positive_elsewhere() -> None:
     fake, real = pair()
-    for loss in LOSSES:
+    for loss in EVERY:
         assert float(sum(torch.stack([*_terms(loss(real, real))]))) == 0
         assert all(float(term) > 0.01 for term in _terms(loss(fake, real)))
 
@@ -86,7 +87,7 @@ def test_finite_in_float32_with_finite_gradients(which: str, autocast: bool) -> 
     _, real = pair()
     real = {"silence": torch.zeros_like(real), "equal": real, "full scale": real.sign()}[which]
     fake = (real if which == "equal" else torch.zeros_like(real)).clone().requires_grad_()
-    for loss in LOSSES:
+    for loss in EVERY:
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             terms = _terms(loss(fake, real))
         for term in terms:
@@ -98,12 +99,28 @@ def test_finite_in_float32_with_finite_gradients(which: str, autocast: bool) -> 
 
 def test_a_step_along_the_gradient_lowers_the_loss() -> None:
     fake, real = pair()
-    for loss in LOSSES:
+    for loss in EVERY:
         fake = fake.clone().requires_grad_()
         before = sum(_terms(loss(fake, real)))
         (gradient,) = torch.autograd.grad(before, fake)
         after = sum(_terms(loss(fake - 1e-3 * gradient / gradient.norm(), real)))
         assert float(after.detach()) < float(before.detach())
+
+
+def test_the_distance_has_the_stated_terms() -> None:
+    """And ``forward`` is the distance of the transforms."""
+    fake, real = pair()
+    for loss in EVERY:
+        values = loss.distance(loss.transform(fake), loss.transform(real))
+        assert len(values) == len(loss.terms)
+        assert all(torch.equal(a, b) for a, b in zip(values, _terms(loss(fake, real)), strict=True))
+    terms = [term for kind in LOSSES.values() for term in kind.terms]
+    assert len(set(terms)) == len(terms)
+
+
+def test_resolutions_reach_the_losses_that_have_any() -> None:
+    built = MultiResolutionSTFTLoss.for_mel_config(MEL_CONFIG, [(256, 64, 256)])
+    assert [stft.n_fft for stft in built.stfts] == [256]
 
 
 def _terms(value) -> tuple[torch.Tensor, ...]:

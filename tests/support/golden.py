@@ -42,13 +42,13 @@ def fill(module: nn.Module, first: int = 0, spectral: bool = False) -> None:
         conv.bias.data = bias
 
 
-def matches(found: Tensor, key: str) -> None:
+def matches(tensor: Tensor, key: str) -> None:
     """Compare with a stored digest, to 1e-4 of the spread of the values."""
-    values = GOLDEN[f"{key}/values"]
-    flat = found.detach().double().reshape(-1)
-    places = np.linspace(0, len(flat) - 1, min(64, len(flat))).astype(int)
-    tolerance = 1e-4 * max(float(np.abs(values).max()), float(GOLDEN[f"{key}/meanabs"]))
-    assert tuple(found.shape) == tuple(GOLDEN[f"{key}/shape"])
-    assert np.abs(flat[places].numpy() - values).max() < tolerance
+    reference = GOLDEN[f"{key}/values"]
+    flat = tensor.detach().double().reshape(-1)
+    indices = np.linspace(0, len(flat) - 1, min(64, len(flat))).astype(int)
+    tolerance = 1e-4 * max(float(np.abs(reference).max()), float(GOLDEN[f"{key}/meanabs"]))
+    assert tuple(tensor.shape) == tuple(GOLDEN[f"{key}/shape"])
+    assert np.abs(flat[indices].numpy() - reference).max() < tolerance
     assert abs(float(flat.mean()) - float(GOLDEN[f"{key}/mean"])) < tolerance
     assert abs(float(flat.abs().mean()) - float(GOLDEN[f"{key}/meanabs"])) < tolerance

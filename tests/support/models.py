@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from losses import DISCRIMINATORS
 from vocoders import MelConfig
 from vocoders.checkpoint import Checkpoint
 from vocoders.f0_estimator import F0Estimator, F0EstimatorConfig
@@ -12,21 +13,8 @@ from vocoders.generators.base import Generator
 
 MEL_CONFIG = MelConfig(sample_rate=8000, n_fft=128, hop_length=32, win_length=128, n_mels=20, fmin=0, fmax=4000)
 
-SMALL_DISCRIMINATORS = {
-    "multi-period": {"periods": [2, 3], "channels": [4, 8]},
-    "multi-scale": {"scales": 2, "channels": [16, 16, 16, 32]},
-    "multi-resolution": {"n_ffts": [256, 128], "channels": 4},
-    "multi-scale-stft": {"n_ffts": [256, 128], "hop_lengths": [64, 32], "channels": 4},
-    "multi-scale-subband-cqt": {
-        "bins_per_octave": [12, 16],
-        "hop_lengths": [64, 48],
-        "n_octaves": 3,
-        "max_kernel": 512,
-        "channels": 4,
-    },
-    "parallel-wavegan": {"layers": 4, "channels": 4},
-}
-ADVERSARIES = {
+SMALL_DISCRIMINATORS = {name: kind.small_config.model_dump(mode="json") for name, kind in DISCRIMINATORS.items()}
+SOME_DISCRIMINATORS = {
     name: SMALL_DISCRIMINATORS[name] for name in ("multi-scale", "multi-scale-stft", "multi-scale-subband-cqt")
 }
 

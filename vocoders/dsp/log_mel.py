@@ -17,24 +17,16 @@ class LogMelSpectrogram(nn.Module):
 
     Computed in ``dtype``, also inside autocast. In float32 the Fourier transform rounds: values down to 70 dB below the
     loudest frequency of their frame are right to 1e-4, quieter ones less and less; hence files are analysed in float64.
-
-    With ``trainable`` the transform's basis and the ``filter_bank`` become parameters; of the latter the magnitude
-    counts, because a filter that went below zero would be cut off at the floor and never learn again.
     """
 
     filter_bank: Tensor
 
-    def __init__(self, mel_config: MelConfig, dtype: torch.dtype = torch.float32, trainable: bool = False) -> None:
+    def __init__(self, mel_config: MelConfig, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.mel_config = mel_config
-        self.stft = STFT(
-            mel_config.n_fft, mel_config.hop_length, mel_config.win_length, mel_config.padding, dtype, trainable
-        )
+        self.stft = STFT(mel_config.n_fft, mel_config.hop_length, mel_config.win_length, mel_config.padding, dtype)
         filter_bank = torch.from_numpy(mel_filter_bank(mel_config)).to(dtype)
-        if trainable:
-            self.filter_bank = nn.Parameter(filter_bank)
-        else:
-            self.register_buffer("filter_bank", filter_bank, persistent=False)
+        self.register_buffer("filter_bank", filter_bank, persistent=False)
 
     def forward(self, audio: Tensor) -> Tensor:
         """Audio (..., samples) in [-1, 1] -> log-mel (..., n_mels, frames)."""
@@ -48,8 +40,7 @@ class LogMelSpectrogram(nn.Module):
         else:
             values = spectrum.abs()
         with full_precision(values):
-            bank = self.filter_bank.abs() if isinstance(self.filter_bank, nn.Parameter) else self.filter_bank
-            values = (bank @ values).clamp_min(self.mel_config.floor)
+            values = (self.filter_bank @ values).clamp_min(self.mel_config.floor)
             return values.log() if self.mel_config.log == "ln" else values.log10()
 
 

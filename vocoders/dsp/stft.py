@@ -58,9 +58,6 @@ class STFT(nn.Module):
 
     Computed in ``dtype`` whatever the input's, also inside autocast. Unlike ``torch.stft`` the window may be shorter
     than n_fft with all three paddings, and short signals are allowed.
-
-    With ``trainable`` the windowed sines and cosines become a parameter ``basis``, (n_fft, n_fft + 2), that starts as
-    the transform (the idea of nnAudio, Cheuk et al. 2020); there is then no inverse.
     """
 
     window: Tensor
@@ -72,7 +69,6 @@ class STFT(nn.Module):
         win_length: int | None = None,
         padding: Padding = "same",
         dtype: torch.dtype = torch.float32,
-        trainable: bool = False,
     ) -> None:
         super().__init__()
         win_length = win_length or n_fft
@@ -94,10 +90,6 @@ class STFT(nn.Module):
         margin = n_fft - win_length
         window = F.pad(window, (margin // 2, margin - margin // 2))
         self.register_buffer("window", window.to(dtype), persistent=False)
-        self.basis: nn.Parameter | None = None
-        if trainable:
-            basis = torch.fft.rfft(torch.diag(window))  # row n: what sample n of a frame adds to each bin
-            self.basis = nn.Parameter(torch.view_as_real(basis).flatten(1).to(dtype))
 
     def forward(self, audio: Tensor) -> Tensor:
         """(..., samples) -> complex (..., n_fft // 2 + 1, frames)."""
@@ -111,19 +103,13 @@ class STFT(nn.Module):
     def of_padded(self, audio: Tensor) -> Tensor:
         """``forward`` of audio that has its padding already, or of a part of it."""
         frames = audio.unfold(-1, self.n_fft, self.hop_length)
-        if self.basis is None:
-            return torch.fft.rfft(frames * self.window).transpose(-1, -2)
-        with full_precision(frames):
-            return torch.view_as_complex((frames @ self.basis).unflatten(-1, (-1, 2))).transpose(-1, -2)
+        return torch.fft.rfft(frames * self.window).transpose(-1, -2)
 
     def inverse(self, spectrum: Tensor) -> Tensor:
         """Complex (..., n_fft // 2 + 1, frames) -> (..., samples), the least-squares inverse of Griffin and Lim.
 
         samples is frames * hop_length, or (frames - 1) * hop_length with "center" padding.
-        Raises: RuntimeError for a trainable transform, which it would not invert.
         """
-        if self.basis is not None:
-            raise RuntimeError("a trainable STFT has no inverse")
         frames = torch.fft.irfft(spectrum.transpose(-1, -2), n=self.n_fft) * self.window
         one = frames[(0,) * (frames.dim() - 2)]  # of several signals: the windows of all add up to the same
         envelope = overlap_add(self.window.square().expand_as(one), self.hop_length, *self.pad)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from losses.spectral import MultiResolutionSTFTLoss
+from losses import MultiResolutionSTFTLoss
 from recipes.evaluation.metrics.signal import NAN, Signal
 from vocoders.dsp.log_mel import LogMelSpectrogram
 from vocoders.dsp.mel import MelConfig

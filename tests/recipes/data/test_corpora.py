@@ -12,7 +12,7 @@ from recipes.data.corpora import evenly, held_out
 from recipes.data.downloads import Archive
 from recipes.libritts import prepare as libritts
 from recipes.ljspeech import prepare as ljspeech
-from recipes.training.discriminators import Adversary
+from recipes.training.discriminators import Discriminators
 from recipes.training.loop import run_training
 from recipes.training.recipe import load_recipe
 from tests.support import ROOT, models
@@ -221,4 +221,4 @@ def test_every_recipe_fits_in_full_size(path: Path) -> None:
     assert recipe.generator is not None
     build_on_meta(recipe.generator.name, recipe.generator.config, recipe.mel)
     with torch.device("meta"):
-        Adversary(recipe)
+        Discriminators(recipe)

@@ -1,4 +1,4 @@
-"""However a batch is divided among accumulated parts and ranks, training computes the same."""
+"""However a batch is divided among microbatches and ranks, training computes the same."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from recipes.training.distributed import Draws, Ranks, parts
+from recipes.training.distributed import DistributedContext, Draws, microbatches
 from recipes.training.loop import run_training
 from recipes.training.recipe import load_recipe
 from tests.support import ROOT, corpus
@@ -38,7 +38,7 @@ def same(a: Path, b: Path) -> None:
         torch.testing.assert_close(theirs[key], value, rtol=1e-3, atol=2e-5, msg=key)
 
 
-def test_every_item_meets_the_same_numbers() -> None:
+def test_every_item_gets_the_same_numbers() -> None:
     whole = Draws(3, 7, 4, slice(0, 4), CPU)
     cut = [Draws(3, 7, 4, slice(start, start + 2), CPU) for start in (0, 2)]
     for name in ("randn", "rand"):
@@ -48,15 +48,15 @@ def test_every_item_meets_the_same_numbers() -> None:
     assert not torch.equal(Draws(3, 8, 4, slice(0, 4), CPU).randn(5), Draws(3, 7, 4, slice(0, 4), CPU).randn(5))
 
 
-def test_parts_cover_the_batch_once(data: Path, tmp_path: Path) -> None:
-    loaded = load_recipe(recipe(tmp_path, data), ["train.batch_size=12", "train.accumulate=3"])
-    taken = [i for rank in (0, 1) for part in parts(loaded, Ranks(rank, 2)) for i in range(12)[part]]
+def test_microbatches_cover_the_batch_once() -> None:
+    both = [items for rank in (0, 1) for items in microbatches(12, 3, DistributedContext(rank, 2))]
+    taken = [i for items in both for i in range(12)[items]]
     assert sorted(taken) == list(range(12))
     with pytest.raises(VocoderError, match=r"batch_size = 12 must be a multiple of the 5 ranks times .* = 3"):
-        parts(loaded, Ranks(0, 5))
+        microbatches(12, 3, DistributedContext(0, 5))
 
 
-def test_accumulated_parts_give_the_same_weights(data: Path, tmp_path: Path) -> None:
+def test_accumulated_gradients_give_the_same_weights(data: Path, tmp_path: Path) -> None:
     path = recipe(tmp_path, data)
     whole = run_training(load_recipe(path, SET), tmp_path / "whole")
     cut = run_training(load_recipe(path, [*SET, "train.accumulate=2"]), tmp_path / "cut")
@@ -78,7 +78,7 @@ def torchrun(*arguments: object) -> subprocess.CompletedProcess:
 
 @pytest.mark.parametrize("more", [[], ["train.accumulate=2", "adversarial.start=2", "losses={mel: 1.0}"]], ids=len)
 def test_two_ranks_give_the_same_weights_as_one(more: list[str], data: Path, tmp_path: Path) -> None:
-    """Also in parts, with discriminators that come late; and only the first rank writes."""
+    """Also in microbatches, with discriminators that come late; and only the main rank writes."""
     path = recipe(tmp_path, data)
     settings = SET + more
     options = [argument for setting in settings for argument in ("--set", setting)]

@@ -27,7 +27,7 @@ def write(folder: Path, text: str, name: str = "recipe.yaml") -> Path:
     return folder / name
 
 
-WHOLE = [path for path in sorted(RECIPES.glob("*/[!d]*.yaml")) if path.parent.name != "bases"]
+WHOLE = [path for path in sorted(RECIPES.glob("*/[!d]*.yaml")) if path.parent.name != "base"]
 
 
 @pytest.mark.parametrize("path", WHOLE, ids=lambda path: f"{path.parent.name}/{path.stem}")

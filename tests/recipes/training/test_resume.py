@@ -1,4 +1,4 @@
-"""A run that stops, is killed or meets a full disk, and goes on: what it computes is what it would have computed."""
+"""A run that is stopped, killed or meets a full disk resumes: it computes what it would have computed unbroken."""
 
 import json
 import os
@@ -10,21 +10,25 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from recipes.train import main
+from recipes.training.generator_task import GeneratorTask
 from recipes.training.loop import run_training
 from recipes.training.recipe import load_recipe
+from recipes.training.run import start_run
 from recipes.training.state import load_state, save_state
+from recipes.training.step import train_step
+from recipes.training.tasks import Validation
 from tests.support import ROOT, corpus, models
 from vocoders import VocoderError
 from vocoders.checkpoint import load_checkpoint
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("discriminators", [{}, models.ADVERSARIES], ids=["alone", "adversarial"])
+@pytest.mark.parametrize("discriminators", [{}, models.SOME_DISCRIMINATORS], ids=["alone", "adversarial"])
 def test_a_resumed_run_is_the_unbroken_one_to_the_bit(
-    precision: str, discriminators: dict, data: Path, tmp_path: Path
+    precision: str, discriminators: dict, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = corpus.recipe(tmp_path, data, discriminators=discriminators)
     recipe = load_recipe(path, [f"train.precision={precision}"])
@@ -33,21 +37,15 @@ def test_a_resumed_run_is_the_unbroken_one_to_the_bit(
     class Killed(Exception):
         pass
 
-    import recipes.train
-
-    genuine = recipes.train.train_step
-
-    def dies_at_step_5(run, batch, recipe):
+    def dies_at_step_5(run, batches):
         if run.step == 5:
             raise Killed
-        return genuine(run, batch, recipe)
+        return train_step(run, batches)
 
-    recipes.train.train_step = dies_at_step_5
-    try:
+    with monkeypatch.context() as patch:
+        patch.setattr("recipes.training.loop.train_step", dies_at_step_5)
         with pytest.raises(Killed):
             run_training(recipe, tmp_path / "broken")
-    finally:
-        recipes.train.train_step = genuine
     torch.manual_seed(12345)
     run_training(recipe, tmp_path / "broken")
     for file in ("model.safetensors", "state/step-00000006/tensors.safetensors"):
@@ -98,7 +96,7 @@ def test_what_cannot_be_resumed_or_begun(data: Path, tmp_path: Path, capsys: pyt
     run_training(load_recipe(path, ["train.steps=1"]), tmp_path / "run")
     with pytest.raises(VocoderError, match=r"another recipe: discriminators was None, is \{\}, discr"):
         run_training(load_recipe(path, ["train.steps=2", "discriminators=[]"]), tmp_path / "run")
-    with pytest.raises(VocoderError, match="nothing is weighed before step 3, when the discriminators begin"):
+    with pytest.raises(VocoderError, match="no loss has a weight before step 3, when the discriminators begin"):
         run_training(load_recipe(path, ["losses={adversarial: 1}", "adversarial.start=3"]), tmp_path / "other")
     for device in ("gpu", "cuda:99"):
         assert main([str(path), "--device", device, "--out", str(tmp_path / "other")]) == 2
@@ -125,7 +123,52 @@ def test_a_state_half_written_is_not_taken(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000003", "step-00000004"]
 
 
-def test_another_recipe_does_not_go_on_under_the_same_name(data: Path, tmp_path: Path) -> None:
+def write_first_layout(folder: Path, path: Path) -> None:
+    """A run after two steps as the first release wrote it: no version, and "adversary" for the discriminators."""
+    recipe = load_recipe(path)
+    run = start_run(recipe, folder)
+    tensors = {f"model.{key}": value for key, value in run.task.model.state_dict().items()}
+    tensors |= {f"ema.{key}": value.clone() for key, value in run.task.model.state_dict().items()}
+    tensors |= {f"adversary.{key}": value for key, value in run.discriminators.state_dict().items()}
+    groups = {"model": run.optimizers["model"], "adversary": run.optimizers["discriminators"]}
+    state = {
+        "step": 2,
+        "best": 0.5,
+        "optimizers": {name: optimizer.state_dict()["param_groups"] for name, optimizer in groups.items()},
+        "recipe": recipe.model_dump(mode="json"),
+    }
+    (folder / "state" / "step-00000002").mkdir(parents=True)
+    save_file(tensors, folder / "state" / "step-00000002" / "tensors.safetensors")
+    (folder / "state" / "step-00000002" / "state.json").write_text(json.dumps(state))
+
+
+def test_a_state_of_another_layout_is_refused_in_one_sentence(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    path = corpus.recipe(tmp_path, data, discriminators={"parallel-wavegan": {}})
+    folder = tmp_path / "run"
+    write_first_layout(folder, path)
+    assert main([str(path), "--out", str(folder), "--device", "cpu"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"recipes.train: the state {folder}/state/step-00000002 has the layout of an earlier release; resume the run "
+        f"with that release, or start a new one with another --out --set generator.init={folder}/model.safetensors"
+    )
+    description = folder / "state" / "step-00000002" / "state.json"
+    description.write_text(json.dumps(json.loads(description.read_text()) | {"version": 99}))
+    with pytest.raises(VocoderError, match="has the layout of a later release; resume the run with that release"):
+        run_training(load_recipe(path), folder)
+
+
+def test_the_advice_of_that_sentence_works(data: Path, tmp_path: Path) -> None:
+    path = corpus.recipe(tmp_path, data)
+    first = run_training(load_recipe(path, ["train.steps=2"]), tmp_path / "run")
+    recipe = load_recipe(path, ["train.steps=1", "optimizer.lr=1e-9", f"generator.init={first}"])
+    weights, earlier = load_file(run_training(recipe, tmp_path / "new")), load_file(first)
+    for key, value in earlier.items():
+        torch.testing.assert_close(weights[key], value, atol=1e-6, rtol=0)
+
+
+def test_another_recipe_is_not_resumed_under_the_same_name(data: Path, tmp_path: Path) -> None:
     path = corpus.recipe(tmp_path, data)
     run_training(load_recipe(path, ["train.steps=2"]), tmp_path / "run")
     with pytest.raises(VocoderError, match=r"another recipe: optimizer\.lr was 0\.002, is 0\.1; choose another --out"):
@@ -197,8 +240,10 @@ def test_a_state_that_cannot_be_written_leaves_no_part_of_it(tmp_path: Path, mon
     assert [p.name for p in (tmp_path / "state").iterdir()] == ["step-00000001"]
 
 
-def test_the_best_checkpoint_is_kept_beside_the_last(data: Path, tmp_path: Path) -> None:
-    """Also by a run that goes on: its first validation is worse than the best of the run before."""
+def test_the_best_checkpoint_is_kept_beside_the_last(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also by a run that resumes: its first validation is worse than the best of the run before."""
     path = corpus.recipe(tmp_path, data)
     folder = tmp_path / "run"
     run_training(load_recipe(path, ["train.steps=6", "train.validate_every=2", "optimizer.lr=0.001"]), folder)
@@ -208,13 +253,7 @@ def test_the_best_checkpoint_is_kept_beside_the_last(data: Path, tmp_path: Path)
     state = json.loads((folder / "state" / "step-00000006" / "state.json").read_text())
     assert state["best"] == pytest.approx(min(logged), rel=1e-5)
 
-    import recipes.training.tasks
-
-    genuine = recipes.training.tasks.GeneratorTask.validate
-    try:
-        recipes.training.tasks.GeneratorTask.validate = lambda *given: ({"mel": 99.0}, genuine(*given)[1])
-        run_training(load_recipe(path, ["train.steps=8", "train.validate_every=2", "optimizer.lr=0.001"]), folder)
-    finally:
-        recipes.training.tasks.GeneratorTask.validate = genuine
+    monkeypatch.setattr(GeneratorTask, "validate", lambda *given: Validation({"mel": 99.0}, []))
+    run_training(load_recipe(path, ["train.steps=8", "train.validate_every=2", "optimizer.lr=0.001"]), folder)
     assert load_checkpoint(folder / "model-best.safetensors").training["steps"] == best.training["steps"]
     assert load_checkpoint(folder / "model.safetensors").training["steps"] == 8

@@ -5,12 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from losses.adversarial import discriminator_loss, feature_matching, generator_loss
+from losses import discriminator_loss, feature_matching, generator_loss
 from recipes.train import main
 from recipes.training.distributed import Draws
-from recipes.training.loop import run_training, start, train_step
-from recipes.training.optimization import build_optimizer, learning_rate
+from recipes.training.loop import run_training
+from recipes.training.optimization import average_weights, build_optimizer, learning_rate
 from recipes.training.recipe import OptimizerRecipe, load_recipe
+from recipes.training.run import start_run
+from recipes.training.step import train_step
 from tests.support import corpus, models
 from vocoders import MelConfig, VocoderError, load
 from vocoders.checkpoint import load_checkpoint
@@ -83,55 +85,56 @@ def test_generator_and_discriminators_train_against_each_other(
     objective: str, precision: str, data: Path, tmp_path: Path
 ) -> None:
     adversarial = {"objective": objective, "start": 5, "optimizer": {"lr": 0.01, "warmup": 0, "clip": 100.0}}
-    path = corpus.recipe(tmp_path, data, discriminators=models.ADVERSARIES, adversarial=adversarial)
+    path = corpus.recipe(tmp_path, data, discriminators=models.SOME_DISCRIMINATORS, adversarial=adversarial)
     recipe = load_recipe(path, ["train.steps=40", f"train.precision={precision}"])
     run_training(recipe, tmp_path / "run")
     logged = corpus.scalars(tmp_path / "run")
     assert len(logged["train/mel"]) == 40
-    for name in ("adversarial", "feature_matching", "discriminator", "adversary_gradient_norm"):
+    for name in ("adversarial", "feature_matching", "discriminator", "discriminators_gradient_norm"):
         assert len(logged[f"train/{name}"]) == 35
-    assert min(logged["train/adversary_gradient_norm"]) > 0
+    assert min(logged["train/discriminators_gradient_norm"]) > 0
     if objective == "lsgan":
         early, late = logged["train/discriminator"][:5], logged["train/discriminator"][-5:]
         assert sum(late) < 0.8 * sum(early)
 
 
 def test_each_side_gets_its_own_gradient_alone(data: Path, tmp_path: Path) -> None:
-    """The update that shares one judgement equals the textbook's, which judges a detached fake again."""
+    """The update with one pass over each signal equals the textbook's, which scores a detached fake again."""
     path = corpus.recipe(
         tmp_path, data, discriminators={"multi-scale-stft": models.SMALL_DISCRIMINATORS["multi-scale-stft"]}
     )
     recipe = load_recipe(path, ["optimizer.clip=1e9", "losses={mel: 1}"])
     batch = {"audio": 0.1 * torch.randn(2, 1, 24 * 64), "f0": torch.full((2, 1, 24), 120.0)}
-    run, textbook = start(recipe, tmp_path / "a"), start(recipe, tmp_path / "b")
-    train_step(run, [batch], recipe)
-    terms, fake = textbook.task.train()(batch, Draws(0, 0, 2, slice(0, 2), torch.device("cpu")))
+    run, textbook = start_run(recipe, tmp_path / "a"), start_run(recipe, tmp_path / "b")
+    train_step(run, [batch])
+    losses, fake = textbook.task.train()(batch, Draws(0, 0, 2, slice(0, 2), torch.device("cpu")))
+    discriminators = textbook.discriminators
     with torch.no_grad():
-        real = textbook.adversary.judge(batch["audio"])
-    textbook.adversary.requires_grad_(False)
-    judged = textbook.adversary.judge(fake)
-    (terms["mel"] + generator_loss(judged) + 2 * feature_matching(judged, real)).backward()
-    textbook.adversary.requires_grad_(True)
-    adversary = textbook.adversary
-    discriminator_loss(adversary.judge(batch["audio"]), adversary.judge(fake.detach())).backward()
-    for module in (textbook.task.model, adversary):
+        real_outputs = discriminators.discriminate(batch["audio"])
+    discriminators.requires_grad_(False)
+    fake_outputs = discriminators.discriminate(fake)
+    (losses["mel"] + generator_loss(fake_outputs) + 2 * feature_matching(fake_outputs, real_outputs)).backward()
+    discriminators.requires_grad_(True)
+    own = discriminator_loss(discriminators.discriminate(batch["audio"]), discriminators.discriminate(fake.detach()))
+    own.backward()
+    for module in (textbook.task.model, discriminators):
         optimizer = build_optimizer(module, recipe.optimizer)
         optimizer.param_groups[0]["lr"] = learning_rate(recipe.optimizer, 0, recipe.train.steps)
         optimizer.step()
-    for ours, theirs in ((run.task.model, textbook.task.model), (run.adversary, adversary)):
+    for ours, theirs in ((run.task.model, textbook.task.model), (run.discriminators, discriminators)):
         for (key, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6, msg=key)
 
 
 def test_all_that_a_step_needs_follows_to_the_device(data: Path, tmp_path: Path) -> None:
     recipe = load_recipe(
-        corpus.recipe(tmp_path, data, discriminators=models.ADVERSARIES),
+        corpus.recipe(tmp_path, data, discriminators=models.SOME_DISCRIMINATORS),
         ["losses={full_band_mel: 1, multi_scale_mel: 1, mel: 1, log_magnitude: 1}"],
     )
-    run = start(recipe, tmp_path / "run")
-    for module in (run.task.to("meta"), run.adversary.to("meta")):
+    run = start_run(recipe, tmp_path / "run")
+    for module in (run.task.to("meta"), run.discriminators.to("meta")):
         assert {tensor.device.type for tensor in (*module.parameters(), *module.buffers())} == {"meta"}
-    for loss in run.task.spectral.values():
+    for loss in run.task.spectral_losses.values():
         assert {buffer.device.type for buffer in loss.buffers()} == {"meta"}
 
 
@@ -140,12 +143,12 @@ def test_a_discriminator_that_starts_late_begins_its_schedule_then(data: Path, t
     adversarial = {"start": 3, "optimizer": optimizer}
     path = corpus.recipe(tmp_path, data, discriminators={"parallel-wavegan": {}}, adversarial=adversarial)
     recipe = load_recipe(path)
-    run = start(recipe, tmp_path / "run")
+    run = start_run(recipe, tmp_path / "run")
     batch = {"audio": 0.1 * torch.randn(2, 1, 24 * 64), "f0": torch.full((2, 1, 24), 120.0)}
     rates = []
     for _ in range(7):
-        train_step(run, [batch], recipe)
-        rates.append(run.optimizers["adversary"].param_groups[0]["lr"])
+        train_step(run, [batch])
+        rates.append(run.optimizers["discriminators"].param_groups[0]["lr"])
     assert rates[3:] == [1e-3, 1e-3, 5e-4, 5e-4]
 
 
@@ -176,17 +179,17 @@ def test_wavehax_standardises_by_its_data(data: Path, tmp_path: Path) -> None:
 
 def test_a_loss_that_is_not_finite_stops_the_run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = load_recipe(corpus.recipe(tmp_path, data))
-    from recipes.training.tasks import GeneratorTask
+    from recipes.training.generator_task import GeneratorTask
 
     genuine = GeneratorTask.forward
 
     steps = iter(range(100))
 
     def breaks(self, batch, draws):
-        step = genuine(self, batch, draws)
+        output = genuine(self, batch, draws)
         if next(steps) == 3:
-            step.terms["mel"] = step.terms["mel"] * float("nan")
-        return step
+            output.losses["mel"] = output.losses["mel"] * float("nan")
+        return output
 
     monkeypatch.setattr(GeneratorTask, "forward", breaks)
     with pytest.raises(VocoderError, match="step 3: the loss is not finite in mel; the last saved state is kept"):
@@ -206,13 +209,14 @@ def test_a_gradient_that_is_not_finite_stops_the_run(
         def backward(ctx, gradient):
             return gradient * float("nan")
 
-    from recipes.training.tasks import GeneratorTask, Step
+    from recipes.training.generator_task import GeneratorTask
+    from recipes.training.tasks import TaskOutput
 
     genuine = GeneratorTask.forward
     monkeypatch.setattr(
         GeneratorTask,
         "forward",
-        lambda self, *given: Step({k: Breaks.apply(v) for k, v in genuine(self, *given).terms.items()}),
+        lambda self, *given: TaskOutput({k: Breaks.apply(v) for k, v in genuine(self, *given).losses.items()}),
     )
     with pytest.raises(VocoderError, match="step 0: the gradient of the model is not finite"):
         run_training(load_recipe(corpus.recipe(tmp_path, data)), tmp_path / "run")
@@ -228,6 +232,37 @@ def test_optimisers_and_schedules(data: Path, tmp_path: Path) -> None:
     assert [learning_rate(halved, step, 10**6) for step in (0, 199, 200, 399, 400)] == [1, 1, 0.5, 0.5, 0.25]
     path = corpus.recipe(tmp_path, data, optimizer={"kind": "radam", "lr": 0.01, "schedule": "decay", "clip": None})
     run_training(load_recipe(path, ["train.steps=2"]), tmp_path / "run")
+
+
+def test_the_moving_average_of_the_weights() -> None:
+    """By hand: the decay rises as (1 + n) / (10 + n) up to its limit; buffers are copied."""
+    model = torch.nn.BatchNorm1d(1)
+    averaged = average_weights(model, 0.25)
+    model.weight.data.fill_(3.0)
+    averaged.update_parameters(model)  # the first one copies
+    assert float(averaged.module.weight) == 3
+    expected = 3.0
+    for step in range(1, 5):
+        model.weight.data.fill_(10.0 * step)
+        model.running_mean.fill_(step)
+        averaged.update_parameters(model)
+        decay = min(0.25, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * 10 * step
+        assert float(averaged.module.weight) == pytest.approx(expected, rel=1e-6)
+        assert float(averaged.module.running_mean) == step
+    assert not any(parameter.requires_grad for parameter in averaged.parameters())
+
+
+def test_every_output_beside_the_audio_has_a_mel_loss(data: Path, tmp_path: Path) -> None:
+    path = corpus.recipe(tmp_path, data)
+    assert start_run(load_recipe(path), tmp_path / "run").task.loss_names == (
+        "mel",
+        "full_band_mel",
+        "multi_scale_mel",
+        "spectral_convergence",
+        "log_magnitude",
+        "draft_mel",
+    )
 
 
 def test_the_learning_rate() -> None:

@@ -1,0 +1,94 @@
+"""The recordings of a run and its batches."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch.utils.data import DataLoader
+
+from recipes.data.clips import Clip, readable, split_clips
+from recipes.data.f0_labels import F0Labels
+from recipes.data.predicted_mels import PredictedMels
+from recipes.data.segments import SegmentDataset
+from recipes.training.distributed import DistributedContext
+from recipes.training.recipe import Recipe
+from recipes.training.run import Run
+from recipes.training.tasks import Batch
+from vocoders.errors import VocoderError
+
+
+class Recordings(NamedTuple):
+    """The recordings of a run: those to train and to validate on, and predicted mels for them where there are any."""
+
+    train: list[Clip]
+    valid: list[Clip]
+    mels: PredictedMels | None
+
+
+def find_recordings(recipe: Recipe, distributed: DistributedContext) -> Recordings:
+    """List the recordings of a recipe.
+
+    Raises:
+        VocoderError: when a list cannot be read, or nothing is left to train or validate on.
+    """
+    train, valid = split_clips(recipe.data)
+    rate = recipe.mel.sample_rate
+    lower = [clip for clip in train if clip.sample_rate < rate]
+    if lower and distributed.is_main:
+        highest = max(clip.sample_rate for clip in lower) // 2
+        print(
+            f"note: {len(lower)} of {len(train)} recordings have a lower rate than the recipe's {rate} Hz: above "
+            f"{highest} Hz they hold nothing to learn",
+            file=sys.stderr,
+        )
+    mels = None
+    if recipe.data.mels:
+        mels = PredictedMels(Path(recipe.data.mels), Path(recipe.data.dir), [*train, *valid], recipe.mel)
+        train = [clip for clip in train if clip in mels]
+        if not train:
+            raise VocoderError(f"{recipe.data.mels} holds mels of recordings to validate on alone, none to train on")
+    return Recordings(train, readable(valid, recipe.mel), mels)
+
+
+def build_dataset(run: Run, recordings: Recordings, cache: Path) -> SegmentDataset:
+    """Build the training segments; F0 labels are computed once, by the main rank, and kept in ``cache``."""
+    recipe, distributed = run.recipe, run.distributed
+    labels = None
+    if run.task.uses_f0:
+        if not distributed.is_main:
+            distributed.barrier()
+        labels = F0Labels(recordings.train, cache, recipe.data.f0_range)
+        if distributed.is_main:
+            distributed.barrier()
+    return SegmentDataset(
+        recordings.train,
+        labels,
+        recipe.data,
+        recipe.analysis_config,
+        recipe.train.segment_frames,
+        recipe.train.seed,
+        recordings.mels,
+    )
+
+
+def load_batches(run: Run, dataset: SegmentDataset) -> Iterator[list[Batch]]:
+    """Load the batches of the remaining steps, each as the microbatches of this rank; batch n is always the same."""
+    recipe, items = run.recipe, run.microbatches
+    size, steps = recipe.train.batch_size, range(run.step, recipe.train.steps)
+    indices = (list(range(step * size + part.start, step * size + part.stop)) for step in steps for part in items)
+    # The loader's own generator keeps its worker seeds off the global one, which belongs to the initial weights.
+    loader = iter(
+        DataLoader(
+            dataset,
+            batch_sampler=indices,
+            num_workers=recipe.data.workers,
+            generator=torch.Generator(),
+            pin_memory=run.distributed.device.type == "cuda",
+        )
+    )
+    for _ in steps:
+        yield [next(loader) for _ in items]

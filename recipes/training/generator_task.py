@@ -1,0 +1,199 @@
+"""Training of a generator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
+from torch.nn.utils.parametrize import is_parametrized
+
+from losses import LOSSES, SpectralLoss, energy_distance
+from recipes.data.clips import Clip, read_clip
+from recipes.data.predicted_mels import PredictedMels
+from recipes.data.segments import SegmentDataset
+from recipes.evaluation.metrics import Signal, pesq_wide_band
+from recipes.training.distributed import Draws
+from recipes.training.recipe import GeneratorRecipe, Recipe
+from recipes.training.tasks import Batch, Example, Task, TaskOutput, Validation
+from vocoders.checkpoint import Checkpoint, load_checkpoint
+from vocoders.dsp.mel import MelConfig
+from vocoders.errors import VocoderError
+from vocoders.f0_estimator import F0Estimator
+from vocoders.generators import build_generator, generator_name
+from vocoders.generators.base import Generator
+
+_EXAMPLES = 3  # recordings of a validation that TensorBoard shows
+
+
+class GeneratorTask(Task):
+    """Spectral losses on the audio of a generator, and a mel loss on each other output it states.
+
+    A recipe names the terms of ``LOSSES``, and "<output>_mel" for each of ``output_names`` beside "audio".
+
+    Args:
+        recipe: of the run.
+        mels: predicted mels to train on, in the place of the recordings' own.
+    """
+
+    selection_metric = "mel"
+
+    def __init__(self, recipe: Recipe, mels: PredictedMels | None = None) -> None:
+        super().__init__(recipe)
+        assert recipe.generator is not None
+        self.mels = mels
+        self.model: Generator = build_model(recipe.generator, recipe.mel)
+        self.uses_f0 = self.model.uses_f0
+        if self.model.uses_weight_norm:
+            for layer in list(self.model.modules()):
+                if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d)):
+                    weight_norm(layer)
+        self.spectral_losses: dict[str, SpectralLoss] = {
+            name: kind.for_mel_config(recipe.analysis_config, recipe.stft_resolutions) for name, kind in LOSSES.items()
+        }
+        # Registered, so that they follow the task to its device.
+        self.loss_modules = nn.ModuleList(x for x in self.spectral_losses.values() if isinstance(x, nn.Module))
+        self.output_losses = {f"{name}_mel": name for name in self.model.output_names if name != "audio"}
+        terms = [term for loss in self.spectral_losses.values() for term in loss.terms]
+        self.loss_names = (*terms, *self.output_losses)
+        self.f0_estimator: F0Estimator | None = None
+        if recipe.generator.f0_estimator:
+            self.f0_estimator = load_f0_estimator(Path(recipe.generator.f0_estimator), recipe.mel)
+
+    def prepare(self, segments: SegmentDataset) -> None:
+        """Give a new generator the statistics of 64 segments; one that starts from a checkpoint has its own."""
+        assert self.recipe.generator is not None
+        if not self.recipe.generator.init:
+            items = [segments[i] for i in range(64)]
+            audio = torch.stack([item["audio"][0] for item in items]).to(self._device)
+            predicted = [item["mel"] for item in items if "mel" in item]
+            self.model.set_statistics(torch.stack(predicted).to(self._device) if predicted else self.log_mel(audio))
+
+    def forward(self, batch: Batch, draws: Draws) -> TaskOutput:
+        """Compute the losses of a batch that have a weight; see ``Task.forward``."""
+        audio, f0 = batch["audio"], batch["f0"]
+        with torch.no_grad():
+            mel = batch["mel"] if "mel" in batch else self.log_mel(audio.squeeze(1))
+            if self.f0_estimator is not None and draws.chance(self.recipe.train.estimated_f0):
+                f0 = self.f0_estimator.estimate(mel)
+            phase = draws.rand(1, 1)
+            noises = [draws.randn(*audio.shape[1:]) for _ in range(2 if self.recipe.train.energy_distance else 1)]
+        outputs = self.model.outputs(mel, f0=f0, noises=noises, phase=phase)
+        weights = self.recipe.weights
+        losses: dict[str, Tensor] = {}
+        for term, name in self.output_losses.items():
+            if weights.get(term):
+                losses[term] = compare(self.spectral_losses["mel"], outputs[name], audio)["mel"]
+        for loss in self.spectral_losses.values():
+            if any(map(weights.get, loss.terms)):
+                losses |= compare(loss, outputs["audio"], audio)
+        return TaskOutput(losses, outputs["audio"][0])
+
+    def validate(self, clips: list[Clip], model: nn.Module) -> Validation:
+        """Synthesise whole recordings from their mels, and compare.
+
+        F0 is the estimator's where the model has one, else the labels of the recording.
+        """
+        metrics: dict[str, list[float]] = {}
+        examples: list[Example] = []
+        for clip in clips:
+            real, mel = self.read_example(clip)
+            f0 = None
+            if self.f0_estimator is not None:
+                f0 = self.f0_estimator.estimate(mel)
+            elif self.uses_f0:
+                labels = self.label_frames(real[0].cpu(), mel.shape[-1])
+                f0 = torch.from_numpy(labels)[None, None].to(self._device)
+            fake = model(mel, f0=f0)
+            values: dict[str, float] = {}
+            for name in ("mel", "multi_resolution_stft"):
+                loss = self.spectral_losses[name]
+                distances = loss.distance(loss.transform(fake), loss.transform(real))
+                values |= dict(zip(loss.terms, map(float, distances), strict=True))
+            signals = [Signal(x[0, 0].cpu().numpy(), self.recipe.mel.sample_rate) for x in (real, fake)]
+            values["pesq"] = pesq_wide_band(*signals)
+            for name, value in values.items():
+                if np.isfinite(value):  # PESQ is not defined without speech
+                    metrics.setdefault(name, []).append(value)
+            if len(examples) < _EXAMPLES:
+                examples.append(Example(clip.path.stem, fake[0].cpu(), real[0].cpu()))
+        return Validation({name: float(np.mean(values)) for name, values in metrics.items()}, examples)
+
+    def read_example(self, clip: Clip) -> tuple[Tensor, Tensor]:
+        """Read a whole recording: audio (1, 1, samples), and mel (1, n_mels, frames), predicted where there is one."""
+        audio = read_clip(clip, self.recipe.mel)[None].to(self._device)
+        if self.mels is None or clip not in self.mels:
+            return audio, self.log_mel(audio.squeeze(1))
+        # From the first frame of a "center" mel config that lies inside, whose middle is half a hop into the audio.
+        hop, centred = self.recipe.mel.hop_length, self.recipe.mel.padding == "center"
+        mel = self.mels[clip][:, int(centred) :].to(self._device)
+        audio = audio[..., hop // 2 if centred else 0 :]
+        frames = min(mel.shape[1], audio.shape[-1] // hop)
+        return audio[..., : frames * hop], mel[None, :, :frames]
+
+    def checkpoint(self, model: nn.Module) -> Checkpoint:
+        """Build the checkpoint of ``model``, with weight norm folded into the weights."""
+        assert isinstance(model, Generator)
+        # A fresh one with the weights as the layers use them; PyTorch's own removal breaks copies that share the class.
+        weights = {key: value.cpu() for key, value in model.state_dict().items() if "parametrizations" not in key}
+        for name, layer in model.named_modules():
+            if is_parametrized(layer):
+                weights[f"{name}.weight"] = layer.weight.cpu()
+        with torch.device("meta"):  # laid out without drawing initial weights: the random state belongs to the training
+            folded = build_generator(generator_name(model), model.config.model_dump(), self.recipe.mel)
+        folded.load_state_dict(weights, assign=True)
+        return Checkpoint(self.recipe.mel, generator=folded, f0_estimator=self.f0_estimator)
+
+    @property
+    def _device(self) -> torch.device:
+        return self.log_mel.filter_bank.device
+
+
+def compare(loss: SpectralLoss, estimates: list[Tensor], reference: Tensor) -> dict[str, Tensor]:
+    """Compute the terms of a loss for one draw of noise, their energy distance for two.
+
+    Args:
+        loss: to compare with.
+        estimates: audio (batch, 1, samples), one a draw of noise.
+        reference: audio (batch, 1, samples).
+    """
+    first, *second = [audio.squeeze(1) for audio in estimates]
+    reference = reference.squeeze(1)
+    if second:
+        values = energy_distance(loss, first, second[0], reference)
+    else:
+        values = list(loss.distance(loss.transform(first), loss.transform(reference)))
+    return dict(zip(loss.terms, values, strict=True))
+
+
+def build_model(settings: GeneratorRecipe, mel_config: MelConfig) -> Generator:
+    """Build a new generator, or take the one of the checkpoint ``init``, whose configuration need not be repeated.
+
+    Raises:
+        VocoderError: when the checkpoint holds another generator, mel config or configuration than the recipe names.
+    """
+    if not settings.init:
+        return build_generator(settings.name, settings.config, mel_config)
+    source = load_checkpoint(Path(settings.init)).generator
+    if source is None or generator_name(source) != settings.name:
+        raise VocoderError(f"{settings.init} holds no generator '{settings.name}'")
+    if source.mel_config != mel_config:
+        listed = ", ".join(f"{k} {a} against {b}" for k, (a, b) in source.mel_config.differences(mel_config).items())
+        raise VocoderError(f"{settings.init} was made for another mel config than the recipe's: {listed}")
+    if settings.config and build_generator(settings.name, settings.config, mel_config).config != source.config:
+        raise VocoderError(f"{settings.init} has another configuration than the recipe; leave generator.config out")
+    return source.requires_grad_(True)
+
+
+def load_f0_estimator(path: Path, mel_config: MelConfig) -> F0Estimator:
+    """Load the F0 estimator of a checkpoint.
+
+    Raises:
+        VocoderError: when it holds none for ``mel_config``.
+    """
+    source = load_checkpoint(path)
+    if source.f0_estimator is None or source.mel_config != mel_config:
+        raise VocoderError(f"{path} holds no F0 estimator for the mel config of the recipe")
+    return source.f0_estimator

@@ -1,0 +1,83 @@
+"""What a run shows of itself: TensorBoard and a progress bar."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from recipes.evaluation.spectrograms import spectrogram_image
+from recipes.training.run import Run
+from recipes.training.tasks import Validation
+
+
+class Logger:
+    """TensorBoard logs and a progress bar, of the main rank alone.
+
+    Args:
+        run: whose steps are logged.
+        folder: of the TensorBoard logs.
+    """
+
+    def __init__(self, run: Run, folder: Path) -> None:
+        self.run = run
+        recipe, main = run.recipe, run.distributed.is_main
+        self.writer = SummaryWriter(folder, purge_step=run.step + 1 if run.step else None) if main else None
+        self.progress = tqdm(
+            total=recipe.train.steps,
+            initial=run.step,
+            desc=recipe.name,
+            unit="step",
+            disable=None if main else True,
+        )
+        self.logged_step = run.step
+        self.seconds = {"load": 0.0, "step": 0.0}  # since then
+
+    @contextlib.contextmanager
+    def measure(self, part: str) -> Iterator[None]:
+        """Measure the time that the "load" or the "step" inside takes."""
+        begin = time.perf_counter()
+        yield
+        self.seconds[part] += time.perf_counter() - begin
+
+    def log_step(self, losses: dict[str, float]) -> None:
+        """Move the progress bar; write losses, learning rate and speed every ``log_every`` steps."""
+        self.progress.update()
+        if self.writer is None or self.run.step % self.run.recipe.train.log_every:
+            return
+        step, seconds = self.run.step, sum(self.seconds.values())
+        learning_rate = self.run.optimizers["model"].param_groups[0]["lr"]
+        scalars = {f"train/{name}": value for name, value in losses.items()} | {
+            "train/learning_rate": learning_rate,
+            "speed/steps_per_second": (step - self.logged_step) / seconds,
+            "speed/share_waiting_for_data": self.seconds["load"] / seconds,
+        }
+        for name, value in scalars.items():
+            self.writer.add_scalar(name, value, step)
+        self.progress.set_postfix(loss=f"{losses['total']:.3f}", refresh=False)
+        self.logged_step, self.seconds = step, dict.fromkeys(self.seconds, 0.0)
+
+    def log_validation(self, validation: Validation) -> None:
+        """Write metrics, audio and spectrograms."""
+        if self.writer is None:
+            return
+        step, sample_rate = self.run.step, self.run.recipe.mel.sample_rate
+        for name, value in validation.metrics.items():
+            self.writer.add_scalar(f"valid/{name}", value, step)
+        for example in validation.examples:
+            for kind, audio in (("fake", example.fake), ("real", example.real)):
+                self.writer.add_audio(f"{example.name}/{kind}", audio.clamp(-1, 1), step, sample_rate)
+                self.writer.add_image(f"{example.name}/{kind}", spectrogram_image(audio), step)
+        listed = ", ".join(f"{name} {value:.4f}" for name, value in validation.metrics.items())
+        self.progress.write(f"step {step}: {listed}", file=sys.stderr)
+
+    def close(self) -> None:
+        """End the progress bar and write what is not written yet."""
+        self.progress.close()
+        if self.writer is not None:
+            self.writer.close()

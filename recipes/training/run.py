@@ -1,0 +1,152 @@
+"""A training run: all that changes while training, new or resumed."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
+
+from recipes.data.predicted_mels import PredictedMels
+from recipes.data.segments import SegmentDataset
+from recipes.training.discriminators import Discriminators
+from recipes.training.distributed import DistributedContext, microbatches
+from recipes.training.f0_estimator_task import F0EstimatorTask
+from recipes.training.generator_task import GeneratorTask
+from recipes.training.optimization import average_weights, build_optimizer
+from recipes.training.recipe import Recipe
+from recipes.training.state import Optimizers, load_state
+from recipes.training.tasks import Task
+from vocoders.errors import VocoderError
+
+
+@dataclass
+class Run:
+    """All that changes while training, and this process's share of it.
+
+    Attributes:
+        recipe: what is trained, and how.
+        task: the model and its losses.
+        ema: moving average of the model's weights, which is validated and saved.
+        discriminators: those of the recipe; None without any.
+        optimizers: of "model" and "discriminators".
+        distributed: this process among those that train.
+        step: number of steps done.
+        best: lowest value so far of the task's ``selection_metric``.
+    """
+
+    recipe: Recipe
+    task: Task
+    ema: AveragedModel
+    discriminators: Discriminators | None
+    optimizers: Optimizers
+    distributed: DistributedContext
+    step: int = 0
+    best: float = math.inf
+
+    def __post_init__(self) -> None:
+        # What train_step calls: through DDP, which averages the gradients of all ranks, where there are several.
+        self.parallel_task: nn.Module = self.task
+        self.parallel_discriminators: nn.Module | None = self.discriminators
+        if self.distributed.world_size > 1:
+            # Parallel WaveGAN has weights that no loss reaches.
+            self.parallel_task = DistributedDataParallel(
+                self.task, find_unused_parameters=True, broadcast_buffers=False
+            )
+            if self.discriminators is not None:
+                self.parallel_discriminators = DistributedDataParallel(self.discriminators, broadcast_buffers=False)
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """The modules of the resumable state, by name."""
+        modules: dict[str, nn.Module] = {"model": self.task.model, "ema": self.ema}
+        return modules | ({"discriminators": self.discriminators} if self.discriminators is not None else {})
+
+    @property
+    def adversarial(self) -> bool:
+        """Whether the discriminators take part in the next step."""
+        return self.discriminators is not None and self.step >= self.recipe.adversarial.first_step
+
+    @property
+    def microbatches(self) -> list[slice]:
+        """The items of each batch that this rank computes."""
+        return microbatches(self.recipe.train.batch_size, self.recipe.train.accumulate, self.distributed)
+
+    def no_sync(self) -> contextlib.AbstractContextManager[object]:
+        """A context in which gradients add up here and are not yet averaged over the ranks."""
+        stack = contextlib.ExitStack()
+        for module in (self.parallel_task, self.parallel_discriminators):
+            if isinstance(module, DistributedDataParallel):
+                stack.enter_context(module.no_sync())
+        return stack
+
+    def prepare(self, segments: SegmentDataset) -> None:
+        """Take statistics of the data before the first step; a run that resumes has them."""
+        if self.step == 0:
+            self.task.prepare(segments)
+            self.ema.update_parameters(self.task.model)
+
+
+def start_run(
+    recipe: Recipe,
+    folder: Path,
+    distributed: DistributedContext | None = None,
+    mels: PredictedMels | None = None,
+) -> Run:
+    """Start a new run, or resume the one whose state lies in ``folder``.
+
+    Args:
+        recipe: of the run.
+        folder: of the run.
+        distributed: this process among those that train. Default: alone, on the CPU.
+        mels: predicted mels to train on, in the place of the recordings' own.
+
+    Raises:
+        VocoderError: when the recipe cannot be trained, or the state in ``folder`` is of another recipe or release.
+    """
+    distributed = distributed or DistributedContext()
+    torch.manual_seed(recipe.train.seed)
+    if recipe.train.threads:
+        torch.set_num_threads(recipe.train.threads)
+    task = F0EstimatorTask(recipe) if recipe.f0_estimator is not None else GeneratorTask(recipe, mels)
+    check_losses(recipe, task.loss_names)
+    microbatches(recipe.train.batch_size, recipe.train.accumulate, distributed)  # refuses a size that does not divide
+    discriminators = Discriminators(recipe).to(distributed.device) if recipe.discriminators else None
+    task.to(distributed.device)
+    ema = average_weights(task.model, recipe.train.ema)
+    trained: dict[str, nn.Module | None] = {"model": task.model, "discriminators": discriminators}
+    optimizers = {
+        name: build_optimizer(module, recipe.optimizers[name]) for name, module in trained.items() if module is not None
+    }
+    run = Run(recipe, task, ema, discriminators, optimizers, distributed)
+    run.step, run.best = load_state(folder / "state", run.modules, optimizers, recipe)
+    distributed.check_same_step(run.step)
+    return run
+
+
+def check_losses(recipe: Recipe, task_losses: tuple[str, ...]) -> None:
+    """Check the weights of the losses in a recipe.
+
+    Raises:
+        VocoderError: when a loss is unknown, or none has a weight at the first step.
+    """
+    adversarial = ("adversarial", "feature_matching")
+    known = task_losses + (adversarial if recipe.discriminators else ())
+    for name in recipe.losses:
+        if name in adversarial and name not in known:
+            raise VocoderError(f"loss '{name}' needs discriminators; name some in the recipe")
+        if name not in known:
+            raise VocoderError(f"unknown loss '{name}'; this model can be trained with: {', '.join(known)}")
+    weighted = [name for name, weight in recipe.weights.items() if weight]
+    if not weighted:
+        raise VocoderError(f"no loss of the recipe has a weight; known: {', '.join(known)}")
+    if recipe.adversarial.first_step and not set(weighted) & set(task_losses):
+        raise VocoderError(
+            f"no loss has a weight before step {recipe.adversarial.first_step}, when the discriminators begin; known: "
+            f"{', '.join(task_losses)}"
+        )

@@ -1,0 +1,60 @@
+"""The files of a run."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from recipes.training.run import Run
+from recipes.training.state import save_state
+from vocoders.checkpoint import save_checkpoint
+
+
+class Saver:
+    """Writes the files of a run, from the main rank alone.
+
+    state/                       to resume from
+    model.safetensors            the last model, which ``vocode -m`` takes
+    model-best.safetensors       the model of the best validation
+    discriminators.safetensors   which another run can start from
+
+    Args:
+        run: to save.
+        folder: of its files.
+    """
+
+    def __init__(self, run: Run, folder: Path) -> None:
+        self.run, self.folder = run, folder
+
+    @property
+    def model_path(self) -> Path:
+        """Where the last model is."""
+        return self.folder / "model.safetensors"
+
+    def save_all(self) -> None:
+        """Write the state, the model and the discriminators."""
+        run = self.run
+        if run.distributed.is_main:
+            save_state(self.folder / "state", run.step, run.best, run.modules, run.optimizers, run.recipe)
+            self.save_networks()
+
+    def save_networks(self) -> None:
+        """Write the model and the discriminators."""
+        if self.run.distributed.is_main:
+            save_model(self.run, self.model_path)
+            if self.run.discriminators is not None:
+                self.run.discriminators.save(self.folder / "discriminators.safetensors")
+
+    def save_best(self, metrics: dict[str, float]) -> None:
+        """Write the model apart when ``metrics`` are the best so far."""
+        value = metrics.get(self.run.task.selection_metric, math.inf)
+        if value < self.run.best:
+            self.run.best = value
+            save_model(self.run, self.folder / "model-best.safetensors")
+
+
+def save_model(run: Run, path: Path) -> None:
+    """Write the checkpoint of the averaged weights, with the recipe and the number of steps."""
+    checkpoint = run.task.checkpoint(run.ema.module)
+    checkpoint.training = {"recipe": run.recipe.model_dump(mode="json"), "steps": run.step}
+    save_checkpoint(checkpoint, path)
