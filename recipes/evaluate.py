@@ -6,15 +6,17 @@ import argparse
 import sys
 from pathlib import Path
 
-from recipes.evaluation.copy_synthesis import evaluate
-from recipes.evaluation.report import (
-    summarize,
-    table,
-)
+from recipes.data.clips import choose, find_clips, list_clips
+from recipes.evaluation.copy_synthesis import Page, draw_clip, evaluate
+from recipes.evaluation.nisqa import require_nisqa
+from recipes.evaluation.summary import Outcome, as_json, summarize, table
+from recipes.evaluation.systems import load_systems
 from vocoders.errors import VocoderError
+from vocoders.files import write_file
 
 
-def main(arguments: list[str] | None = None) -> int:
+def build_parser() -> argparse.ArgumentParser:
+    """Make the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m recipes.evaluate", description="Measure copy synthesis.")
     parser.add_argument(
         "models",
@@ -23,23 +25,37 @@ def main(arguments: list[str] | None = None) -> int:
         help="as for vocode -m (default: the built-in voice); NAME is what the table calls it",
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of recordings")
-    parser.add_argument("--list", metavar="FILE", help="file in DIR that lists the recordings to take")
-    parser.add_argument("--clips", type=int, metavar="N", help="take only N of the recordings, evenly spaced")
+    parser.add_argument("--list", metavar="FILE", help="file in DIR that lists the recordings to copy")
+    parser.add_argument("--clips", type=int, metavar="N", help="copy only N of the recordings, evenly spaced")
     parser.add_argument(
         "--nisqa",
         action="store_true",
-        help="predict the quality that listeners hear, of the recordings too; needs the extra nisqa, and weights that "
-        "torchmetrics downloads once (CC BY-NC-SA 4.0: to measure, not to train)",
+        help="predict the opinion of listeners, also of the recordings; needs the extra nisqa, and weights that "
+        "torchmetrics downloads once (CC BY-NC-SA 4.0: to measure with, not to train with)",
     )
-    parser.add_argument("--report", type=Path, metavar="DIR", help="write a page to listen to, a new folder")
+    parser.add_argument("--report", type=Path, metavar="DIR", help="write a listening page, a new folder")
+    parser.add_argument(
+        "--format", choices=("flac", "ogg"), default="flac", help="of the sounds on the listening page (default: flac)"
+    )
+    parser.add_argument("--credits", default="", metavar="TEXT", help="a sentence about the recordings, for the page")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write means, intervals and per-clip figures here")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw spectrograms of the first recording (.png)")
     parser.add_argument(
-        "--workers", type=int, default=1, metavar="N", help="processes; speed is measured truly by one alone (default)"
+        "--workers", type=int, default=1, metavar="N", help="processes (default: 1; more make the speeds too low)"
     )
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command.
+
+    Returns:
+        The exit status. 0: all is well; 1: some recordings could not be measured; 2: nothing could, with one sentence
+        that says why.
+    """
+    options = build_parser().parse_args(arguments)
     try:
-        outcomes, failed = evaluate(options)
+        outcomes, failed = _evaluate(options)
     except VocoderError as error:
         print(f"recipes.evaluate: {error}", file=sys.stderr)
         return 2
@@ -47,6 +63,30 @@ def main(arguments: list[str] | None = None) -> int:
     for reason in failed:
         print(f"recipes.evaluate: left out {reason}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _evaluate(options: argparse.Namespace) -> tuple[list[Outcome], list[str]]:
+    """Check the options, measure, and write what was asked for."""
+    for name, count in (("--clips", options.clips), ("--workers", options.workers)):
+        if count is not None and count < 1:
+            raise VocoderError(f"{name} must be at least 1, got {count}")
+    for path in (options.json, options.picture):  # known before the work, not after it
+        if path and not path.resolve().parent.is_dir():
+            raise VocoderError(f"cannot write {path}: there is no folder {path.parent}")
+    root = options.data
+    clips = choose(list_clips(root, root / options.list) if options.list else find_clips(root), options.clips)
+    models = tuple(options.models) or (None,)
+    load_systems(models)
+    if options.nisqa:
+        require_nisqa()
+    if options.picture:
+        draw_clip(clips[0], models, options.picture)
+    title = ", ".join([root.absolute().name, *([Path(options.list).name] if options.list else [])])
+    page = Page(options.report, title, options.format, options.credits) if options.report else None
+    outcomes, failed = evaluate(clips, models, root, page=page, with_nisqa=options.nisqa, workers=options.workers)
+    if options.json:
+        write_file(options.json, as_json(outcomes).encode())
+    return outcomes, failed
 
 
 if __name__ == "__main__":

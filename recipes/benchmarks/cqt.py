@@ -1,6 +1,6 @@
 """Our constant-Q transform beside nnAudio's CQT2010v2: python -m recipes.benchmarks.cqt [--nnaudio DIR] [--threads N]
 
-Forward and backward pass on the settings of the MS-SB-CQT discriminator, measured in turn in one run; medians. Three
+Forward and backward pass at the settings of the MS-SB-CQT discriminator, measured in turns in one run; medians. Three
 rows a setting: nnAudio as the published discriminator uses it (resampled to twice the rate, nine octaves from C1), ours
 doing exactly the same, and ours as our discriminator uses it. DIR is the folder in a clone of KinWaiCheuk/nnAudio that
 holds the package (Installation); not needed where nnAudio is installed. Memory is what one pass adds to the resident
@@ -22,7 +22,8 @@ from torch import Tensor
 
 from losses.cqt import CQT
 from losses.discriminators.multi_scale_subband_cqt import MultiScaleSubbandCQTConfig
-from recipes.benchmarks import peak_resident
+from recipes.benchmarks import common
+from vocoders.errors import VocoderError
 
 RATE = 24000
 BATCHES = ((16, 8192), (4, 24000))
@@ -33,7 +34,7 @@ Transform = Callable[[Tensor], Tensor]
 
 
 def transform(kind: str, bins_per_octave: int, hop_length: int) -> Transform:
-    """Audio (batch, samples) at RATE -> a CQT with the parts as real numbers."""
+    """Make a transform: audio (batch, samples) at RATE -> a CQT whose last axis is (real, imaginary)."""
     from torchaudio.functional import resample
 
     if kind == "ours, as used":
@@ -58,7 +59,7 @@ def transform(kind: str, bins_per_octave: int, hop_length: int) -> Transform:
 
 
 def seconds(run: Transform, audio: Tensor) -> tuple[float, float]:
-    """Of the forward and of the backward pass."""
+    """Measure the seconds of the forward and of the backward pass."""
     audio = audio.clone().requires_grad_()
     begin = time.perf_counter()
     loss = run(audio).square().sum()
@@ -68,21 +69,62 @@ def seconds(run: Transform, audio: Tensor) -> tuple[float, float]:
 
 
 def peak_memory(kind: str, batch: int, samples: int, bins_per_octave: int, hop_length: int) -> float:
-    """MiB that passes on a batch add to this process, kernels included."""
+    """Measure the MiB that passes on a batch add to this process, kernels included."""
     audio = torch.randn(batch, samples)
     seconds(lambda x: torch.fft.irfft(torch.fft.rfft(x)), audio[:1, :256])  # load what any pass loads
-    before = peak_resident()
+    before = common.peak_resident()
     run = transform(kind, bins_per_octave, hop_length)
     for _ in range(3):
         seconds(run, audio)
-    return peak_resident() - before
+    return common.peak_resident() - before
+
+
+def peak_memory_apart(options: argparse.Namespace, *case: object) -> float:
+    """Measure ``peak_memory`` in a process of its own."""
+    command = [sys.executable, "-m", "recipes.benchmarks.cqt", "--memory", json.dumps(case)]
+    command += ["--threads", str(options.threads)]
+    command += ["--nnaudio", options.nnaudio] if options.nnaudio else []
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
+def medians(bins_per_octave: int, hop_length: int, audio: Tensor, runs: int) -> dict[str, list[float]]:
+    """Time each kind of transform: seconds of the forward and of the backward pass."""
+    transforms = {kind: transform(kind, bins_per_octave, hop_length) for kind in KINDS}
+    times: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
+    for _ in range(runs + 2):  # two warm up
+        for kind in KINDS:  # in turns, so that a busy moment of the machine affects all
+            times[kind].append(seconds(transforms[kind], audio))
+    return {kind: [statistics.median(part) for part in zip(*times[kind][2:], strict=True)] for kind in KINDS}
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Print the table.
+
+    Raises:
+        VocoderError: when nnAudio is missing.
+    """
+    try:
+        transform("nnAudio", *SETTINGS[0])
+    except ImportError:
+        raise VocoderError("nnAudio is not here; clone it and give --nnaudio its folder Installation") from None
+    common.header("batch", "bins per octave", "transform", "forward, ms", "backward, ms", "times faster", "memory, MiB")
+    for batch, samples in BATCHES:
+        audio = torch.randn(batch, samples)
+        for bins_per_octave, hop_length in SETTINGS:
+            times = medians(bins_per_octave, hop_length, audio, options.runs)
+            for kind, (forward, backward) in times.items():
+                ratio = f"{sum(times['nnAudio']) / (forward + backward):.1f}"
+                memory = f"{peak_memory_apart(options, kind, batch, samples, bins_per_octave, hop_length):.0f}"
+                milliseconds = f"{forward * 1e3:.1f}", f"{backward * 1e3:.1f}"
+                common.row(f"{batch} x {samples}", bins_per_octave, kind, *milliseconds, ratio, memory)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m recipes.benchmarks.cqt", description="Our CQT beside nnAudio's.")
+    """Run the command; returns the exit status."""
+    parser = common.parser("cqt", "Our CQT beside nnAudio's.")
     parser.add_argument("--nnaudio", metavar="DIR", help="folder that holds the package nnAudio")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--runs", type=int, default=15)
+    common.add_threads(parser)
+    common.add_runs(parser, 15)
     parser.add_argument("--memory", metavar="JSON", help=argparse.SUPPRESS)  # how this script calls itself
     options = parser.parse_args(arguments)
     if options.nnaudio:
@@ -91,39 +133,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.memory:
         print(peak_memory(*json.loads(options.memory)))
         return 0
-    try:
-        transform("nnAudio", *SETTINGS[0])
-    except ImportError:
-        print(
-            "recipes.benchmarks.cqt: nnAudio is not here; clone it and give --nnaudio its folder Installation",
-            file=sys.stderr,
-        )
-        return 2
-    print("| batch | bins per octave | transform | forward, ms | backward, ms | times faster | memory, MiB |")
-    print("|---|---|---|---|---|---|---|")
-    for batch, samples in BATCHES:
-        audio = torch.randn(batch, samples)
-        for bins_per_octave, hop_length in SETTINGS:
-            runs = {kind: transform(kind, bins_per_octave, hop_length) for kind in KINDS}
-            times: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
-            for _ in range(options.runs + 2):
-                for kind in KINDS:  # in turn, so that a busy moment of the machine hits all
-                    times[kind].append(seconds(runs[kind], audio))
-            medians = {kind: [statistics.median(part) for part in zip(*times[kind][2:], strict=True)] for kind in KINDS}
-            for kind in KINDS:
-                forward, backward = medians[kind]
-                ratio = sum(medians["nnAudio"]) / (forward + backward)
-                case = json.dumps([kind, batch, samples, bins_per_octave, hop_length])
-                command = [sys.executable, "-m", "recipes.benchmarks.cqt", "--memory", case]
-                command += ["--threads", str(options.threads)]
-                command += ["--nnaudio", options.nnaudio] if options.nnaudio else []
-                found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-                print(
-                    f"| {batch} x {samples} | {bins_per_octave} | {kind} | {forward * 1e3:.1f} | {backward * 1e3:.1f} "
-                    f"| {ratio:.1f} | {float(found.split()[-1]):.0f} |",
-                    flush=True,
-                )
-    return 0
+    return common.status("cqt", lambda: compare(options))
 
 
 if __name__ == "__main__":

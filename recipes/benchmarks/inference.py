@@ -1,17 +1,16 @@
 """Synthesis beside the public implementations: python -m recipes.benchmarks.inference --clones DIR [--device cuda]
 
 Same weights, same input; each in a process of its own, because our setting of the C library's memory would speed the
-public code up as well. They run in turn; times are medians. Ours is ``Vocoder.__call__``, from numpy to numpy, as users
-call it, but with an F0 that is given; theirs is the bare network without weight norm, as their inference code has it.
-The weights are the public implementation's random ones, taken over by our importers, so the equality of both outputs
-(signal-to-noise ratio) is measured along. Memory is the most of a process, beyond what it had with the model loaded.
+public code up as well. They run in turns; times are medians. Ours is ``Vocoder.__call__``, from numpy to numpy, as
+users call it, but with F0 given; theirs is the bare network without weight norm, as their inference code has it. The
+weights are the random ones of the public implementation, converted by our importers, so the equality of both outputs
+(signal-to-noise ratio) is measured too. Memory is the most of a process, beyond what it had with the model loaded.
 
 DIR holds clones that the user made, see recipes/benchmarks/public.py.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import itertools
@@ -25,7 +24,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 import numpy as np
@@ -33,12 +32,13 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from recipes.benchmarks import peak_resident, public
+from recipes.benchmarks import common, public
 from vocoders.checkpoint import Checkpoint, save_checkpoint
 from vocoders.dsp.mel import MelConfig
 from vocoders.dsp.noise import white_noise
-from vocoders.errors import MelWarning
+from vocoders.errors import MelWarning, VocoderError
 from vocoders.importers import import_checkpoint
+from vocoders.inference.synthesis import Precision
 from vocoders.pretrained import load
 
 Generate = Callable[[Tensor, Tensor, Tensor], Tensor]  # (mel, f0, noise) -> audio (batch, 1, samples)
@@ -47,6 +47,7 @@ Pair = tuple[nn.Module, Generate, Checkpoint]
 
 
 def hifigan(version: str, clones: Path, folder: Path) -> Pair:
+    """Build HiFi-GAN of a version, v1 to v3."""
     config = clones / "hifi-gan" / f"config_{version}.json"
     (models,) = public.load_modules(clones / "hifi-gan", "models")
     generator = models.Generator(public.Settings(json.loads(config.read_text())))
@@ -57,6 +58,7 @@ def hifigan(version: str, clones: Path, folder: Path) -> Pair:
 
 
 def istftnet(clones: Path, folder: Path) -> Pair:
+    """Build iSTFTNet V1-C8C8I."""
     clone = clones / "iSTFTNet-pytorch"
     (models,) = public.load_modules(clone, "models")
     settings: Any = public.Settings(json.loads((clone / "config_v1.json").read_text()))
@@ -77,7 +79,8 @@ def istftnet(clones: Path, folder: Path) -> Pair:
 
 
 def parallel_wavegan(clones: Path, folder: Path) -> Pair:
-    opponents = public.parallel_wavegan(clones, "parallel-wavegan")
+    """Build Parallel WaveGAN v1 for 24 kHz."""
+    opponents = public.parallel_wavegan(clones, "parallel-wavegan", (4, 5, 3, 5))
     sizes = {
         "layers": 30,
         "stacks": 3,
@@ -97,13 +100,14 @@ def parallel_wavegan(clones: Path, folder: Path) -> Pair:
 
 
 def wavehax(clones: Path, folder: Path) -> Pair:
+    """Build Wavehax v1."""
     opponents = public.wavehax(clones, "multi-resolution")
     config = clones / "wavehax/wavehax/bin/config/generator/wavehax.v1.yaml"
     torch.save({"model": {"generator": opponents.generator.state_dict()}}, folder / "w.pkl")
     ours = import_checkpoint("wavehax", folder / "w.pkl", config, None, "wavehax-24k")
 
     def generate(mel: Tensor, f0: Tensor, noise: Tensor) -> Tensor:
-        """It draws noise and an initial phase of its own: ours take their place."""
+        """Replace the noise and the initial phase that it draws by ours."""
         with (
             mock.patch("torch.randn", return_value=noise),
             mock.patch("torch.rand", return_value=torch.zeros(1, 1, device=noise.device)),
@@ -129,14 +133,14 @@ PAIRS: dict[str, Callable[[Path, Path], Pair]] = {
 
 
 def make(label: str, clones: Path, folder: Path) -> Pair:
-    """The same random weights in every process."""
+    """Build a pair, with the same random weights in every process."""
     torch.manual_seed(0)
     warnings.simplefilter("ignore", FutureWarning)  # of the public code's weight norm
     return PAIRS[label](clones, folder)
 
 
 def inputs(mel_config: MelConfig, seconds: float, batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """mel (batch, n_mels, frames), f0 (batch, frames) and the noise of ``Vocoder`` (batch, 1, samples)."""
+    """Make mel (batch, n_mels, frames), f0 (batch, frames) and the noise of ``Vocoder`` (batch, 1, samples)."""
     frames = round(seconds * mel_config.sample_rate / mel_config.hop_length)
     mel = np.random.default_rng(0).normal(-5, 1, (batch, mel_config.n_mels, frames)).astype(np.float32)
     noise = np.broadcast_to(
@@ -145,105 +149,167 @@ def inputs(mel_config: MelConfig, seconds: float, batch: int) -> tuple[np.ndarra
     return mel, np.full((batch, frames), 150, np.float32), noise
 
 
-def public_side(options: argparse.Namespace, label: str, batch: int, seconds: float, folder: Path) -> Iterator[Any]:
-    """First what the process has in memory, then the audio of each run (batch, samples), numpy."""
-    generator, generate, checkpoint = make(label, options.clones, folder)
-    generator = generator.eval().to(options.device)
-    arrays = inputs(checkpoint.mel_config, seconds, batch)
-    mel, f0, noise = (torch.tensor(array, device=options.device) for array in arrays)
-    yield memory(options.device)
+class Setup(NamedTuple):
+    """What both sides are run with.
+
+    Attributes:
+        clones: folder of the clones.
+        device: where to run.
+        precision: of ours.
+        threads: of the processor.
+    """
+
+    clones: Path
+    device: str
+    precision: Precision
+    threads: int
+
+
+class Case(NamedTuple):
+    """One row of the table.
+
+    Attributes:
+        label: key of PAIRS.
+        batch: items of the batch.
+        seconds: of each item.
+    """
+
+    label: str
+    batch: int
+    seconds: float
+
+
+class Measurement(NamedTuple):
+    """What one side did.
+
+    Attributes:
+        seconds: median of its runs.
+        memory: MiB, the most beyond what it had with the model loaded.
+        audio: of the first run, float64 (batch, samples).
+    """
+
+    seconds: float
+    memory: float
+    audio: np.ndarray
+
+
+Side = Callable[[Setup, Case, Path], Iterator[Any]]
+"""Yields first the memory of the process, then the audio of each run, float32 (batch, samples)."""
+
+
+def public_side(setup: Setup, case: Case, folder: Path) -> Iterator[Any]:
+    """Run the public implementation: a ``Side``."""
+    generator, generate, checkpoint = make(case.label, setup.clones, folder)
+    generator = generator.eval().to(setup.device)
+    arrays = inputs(checkpoint.mel_config, case.seconds, case.batch)
+    mel, f0, noise = (torch.tensor(array, device=setup.device) for array in arrays)
+    yield common.peak_memory(setup.device)
     while True:
         with torch.inference_mode():
             yield generate(mel, f0.unsqueeze(1), noise).squeeze(1).cpu().numpy()
 
 
-def our_side(options: argparse.Namespace, label: str, batch: int, seconds: float, folder: Path) -> Iterator[Any]:
-    vocoder = load(folder / "ours.safetensors", options.device, options.precision)
-    mel, f0, _ = inputs(vocoder.mel_config, seconds, batch)
+def our_side(setup: Setup, case: Case, folder: Path) -> Iterator[Any]:
+    """Run ``Vocoder``: a ``Side``."""
+    vocoder = load(folder / "ours.safetensors", setup.device, setup.precision)
+    mel, f0, _ = inputs(vocoder.mel_config, case.seconds, case.batch)
     warnings.simplefilter("ignore", MelWarning)  # the mels are noise
-    yield memory(options.device)
+    yield common.peak_memory(setup.device)
     while True:
         yield vocoder(mel, f0)
 
 
-def memory(device: str) -> float:
-    """MiB, the most so far."""
-    return torch.cuda.max_memory_allocated() / 2**20 if device.startswith("cuda") else peak_resident()
-
-
-def work(side: Callable[..., Iterator[Any]], options: argparse.Namespace, pipe: Connection, *case: Any) -> None:
-    """Serves ``row`` in a process of its own: for each message one run, and its time in seconds; then the memory."""
-    torch.set_num_threads(options.threads)
-    runs = side(options, *case)
-    before = next(runs)
+def serve(side: Side, setup: Setup, case: Case, folder: Path, pipe: Connection) -> None:
+    """Run a side in this process: for each message one run, answered with its seconds, audio and memory."""
+    torch.set_num_threads(setup.threads)
+    results = side(setup, case, folder)
+    before = next(results)
     pipe.send("ready")
-    while wanted := pipe.recv():
+    while message := pipe.recv():
         begin = time.perf_counter()
-        audio = next(runs)
-        pipe.send((time.perf_counter() - begin, audio if wanted == "audio" else None, memory(options.device) - before))
+        audio = next(results)
+        duration = time.perf_counter() - begin
+        pipe.send((duration, audio if message == "audio" else None, common.peak_memory(setup.device) - before))
 
 
-def row(options: argparse.Namespace, label: str, batch: int, seconds: float) -> str:
+def measure(setup: Setup, case: Case, runs: int) -> list[Measurement]:
+    """Run both sides in turns, each in a process of its own: the public one, then ours."""
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        checkpoint = make(label, options.clones, folder)[2]
-        save_checkpoint(checkpoint, folder / "ours.safetensors")
+        save_checkpoint(make(case.label, setup.clones, folder)[2], folder / "ours.safetensors")
         pipes, processes = [], []
         for side in (public_side, our_side):
             here, there = context.Pipe()
-            arguments = (side, options, there, label, batch, seconds, folder)
-            processes.append(context.Process(target=work, args=arguments, daemon=True))
+            processes.append(context.Process(target=serve, args=(side, setup, case, folder, there), daemon=True))
             processes[-1].start()
             there.close()
             pipes.append(here)
             here.recv()
-        taken: list[list[float]] = [[], []]
-        audio, most = [], [0.0, 0.0]
-        for turn in range(options.runs + 1):
-            for i, pipe in enumerate(pipes):
-                time.sleep(0.2)  # until the other's threads no longer wait for work
-                pipe.send("audio" if turn == 0 else "time")
-                duration, result, most[i] = pipe.recv()
-                if turn == 0:
-                    audio.append(result.astype(np.float64))
-                if turn or not options.runs:  # the first one warms up
-                    taken[i].append(duration)
+        answers: list[list[Any]] = [[], []]
+        for run in range(runs + 1):
+            for pipe, own in zip(pipes, answers, strict=True):
+                time.sleep(0.2)  # until the threads of the other side no longer wait for work
+                pipe.send("time" if run else "audio")
+                own.append(pipe.recv())
         for pipe, process in zip(pipes, processes, strict=True):
             pipe.send("")
             process.join()
-    snr = 10 * np.log10(np.square(audio[0]).mean() / np.square(audio[1] - audio[0]).mean())
-    a, b = (statistics.median(some) for some in taken)
-    speeds = " | ".join(f"{batch * seconds / duration:.3g}" for duration in (a, b))
-    used = f"{most[0]:.0f} | {most[1]:.0f} | {most[1] / most[0]:.2f}"
-    return f"| {label} | {batch} x {seconds:g} s | {speeds} | {a / b:.2f} | {snr:.0f} | {used} |"
+    return [
+        Measurement(
+            statistics.median(duration for duration, _, _ in own[1:] or own),  # the first one warms up
+            own[-1][2],
+            own[0][1].astype(np.float64),
+        )
+        for own in answers
+    ]
+
+
+def cells(case: Case, public_one: Measurement, ours: Measurement) -> tuple[str, ...]:
+    """Format a row of the table."""
+    difference = np.square(ours.audio - public_one.audio).mean()
+    snr = 10 * np.log10(np.square(public_one.audio).mean() / difference)
+    audio_seconds = case.batch * case.seconds
+    return (
+        case.label,
+        f"{case.batch} x {case.seconds:g} s",
+        f"{audio_seconds / public_one.seconds:.3g}",
+        f"{audio_seconds / ours.seconds:.3g}",
+        f"{public_one.seconds / ours.seconds:.2f}",
+        f"{snr:.0f}",
+        f"{public_one.memory:.0f}",
+        f"{ours.memory:.0f}",
+        f"{ours.memory / public_one.memory:.2f}",
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m recipes.benchmarks.inference", description="Synthesis beside the public implementations."
-    )
-    parser.add_argument("generators", nargs="*", help=f"of {', '.join(PAIRS)} (default: all)")
+    """Run the command; returns the exit status."""
+    parser = common.parser("inference", "Synthesis beside the public implementations.")
+    parser.add_argument("generators", nargs="*", help=f"some of {', '.join(PAIRS)} (default: all)")
     parser.add_argument("--clones", type=Path, required=True, help="see recipes/benchmarks/public.py")
     parser.add_argument("--seconds", type=float, nargs="+", default=[5.0])
     parser.add_argument("--batch", type=int, nargs="+", default=[1])
-    parser.add_argument("--runs", type=int, default=7, help="after one that warms up; 0: only that one (default: 7)")
-    parser.add_argument("--threads", type=int, default=2)
+    common.add_runs(parser, 7, ", after one that warms up; 0: only that one")
+    common.add_threads(parser)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of ours")
+    common.add_precision(parser)
     options = parser.parse_args(arguments)
     if unknown := set(options.generators) - set(PAIRS):
         parser.error(f"no such generator: {', '.join(sorted(unknown))}; there are {', '.join(PAIRS)}")
-    print(f"{options.device}, {options.threads} threads, {options.precision}, torch {torch.__version__}\n")
-    print("| generator | input | public, x real time | ours | ratio | SNR, dB | public, MiB | ours | ratio |")
-    print("|---|---|---|---|---|---|---|---|---|")
-    for case in itertools.product(options.generators or PAIRS, options.batch, options.seconds):
-        try:
-            print(row(options, *case), flush=True)
-        except FileNotFoundError as error:
-            print(f"{error}; clones are yours to make, see recipes/benchmarks/public.py", file=sys.stderr)
-            return 2
-    return 0
+    setup = Setup(options.clones, options.device, options.precision, options.threads)
+
+    def benchmark() -> None:
+        print(f"{setup.device}, {setup.threads} threads, {setup.precision}, torch {torch.__version__}\n")
+        speeds = ("public, x real time", "ours", "ratio")
+        common.header("generator", "input", *speeds, "SNR, dB", "public, MiB", "ours", "ratio")
+        for case in itertools.product(options.generators or PAIRS, options.batch, options.seconds):
+            try:
+                common.row(*cells(Case(*case), *measure(setup, Case(*case), options.runs)))
+            except FileNotFoundError as error:
+                raise VocoderError(f"{error}; clones are yours to make, see recipes/benchmarks/public.py") from None
+
+    return common.status("inference", benchmark)
 
 
 if __name__ == "__main__":

@@ -1,35 +1,49 @@
 """What minutes of training buy: python -m recipes.benchmarks.minutes --data DIR [FAMILY ...]
 
-Trains the small version of each family on one CPU core by its openvoices recipe, with a batch and a discriminator that
-such a core can bear, and measures copy synthesis of recordings it is not trained on after each number of minutes. So
-short a training says which family gets going fast, not which one ends best.
+Trains a small size of each family on one CPU core by its openvoices recipe, with a batch and a discriminator that such
+a core can bear, and measures copy synthesis of recordings it is not trained on after each number of minutes. So short a
+training says which family starts fast, not which one ends best.
 """
 
 from __future__ import annotations
 
-import argparse
+import json
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from recipes.benchmarks import common
 from recipes.data.clips import Clip, choose, list_clips, read_clip
-from recipes.evaluation.copy_synthesis import System, load_checkpointed
 from recipes.evaluation.metrics import Signal, compare
+from recipes.evaluation.systems import System
 from recipes.training.loop import run_training
-from recipes.training.recipe import load_recipe
+from recipes.training.recipe import Recipe, load_recipe
 from vocoders.errors import VocoderError
+from vocoders.generators import GENERATORS
 from vocoders.pretrained import load
 
 OPENVOICES = Path(__file__).parent.parent / "openvoices"
+
+
+class Small(NamedTuple):
+    """How a family is trained here.
+
+    Attributes:
+        version: its published size, of ``configs``.
+        changes: of the recipe, beside COMMON.
+    """
+
+    version: str
+    changes: dict[str, str]
+
+
 SMALL = {
-    "hifigan": ("HiFi-GAN V2", {"generator.config": "{channels: 128}"}),
-    "istftnet": ("iSTFTNet V2-C8C8I", {"generator.config": "{channels: 128}"}),
-    "parallel-wavegan": ("Parallel WaveGAN v1", {"losses.adversarial": "1.0"}),
-    "wavehax": (
-        "Wavehax v2",
-        {"generator.config": "{channels: 16, expansion: 3, kernel_size: [13, 7]}", "adversarial.objective": "lsgan"},
-    ),
+    "hifigan": Small("v2", {}),
+    "istftnet": Small("v2-c8c8i", {}),
+    "parallel-wavegan": Small("v1-24k", {"losses.adversarial": "1.0"}),
+    "wavehax": Small("v2", {"adversarial.objective": "lsgan"}),
 }
 COMMON = {
     "discriminators": "{multi-resolution: {channels: 16}}",
@@ -49,51 +63,59 @@ COMMON = {
 SHOWN = ("pesq", "log_mel_l1", "stft_distance", "noise_texture")
 
 
+def small_recipe(family: str, data: Path) -> Recipe:
+    """Load the openvoices recipe of a family with the settings of this benchmark.
+
+    Raises:
+        VocoderError: for an unknown family.
+    """
+    if family not in SMALL:
+        raise VocoderError(f"unknown family '{family}'; known: {', '.join(SMALL)}")
+    version, changes = SMALL[family]
+    config = GENERATORS[family].configs[version].model_dump(mode="json")
+    settings = COMMON | changes | {"generator.config": json.dumps(config), "data.dir": str(data)}
+    return load_recipe(OPENVOICES / f"{family}.yaml", [f"{key}={value}" for key, value in settings.items()])
+
+
 def quality(path: Path, clips: list[Clip]) -> dict[str, float]:
-    """Mean metrics of copy synthesis; F0, where a model needs it, is the recording's own."""
-    system = System(load_checkpointed(path))
+    """Average metrics of copy synthesis; F0, where a model needs it, is the recording's own."""
+    system = System(load(path))
     mel_config = system.voc.mel_config
-    found = []
+    figures = []
     for clip in clips:
-        audio = read_clip(clip, mel_config)[0].numpy()
-        fake, _ = system.copy(audio)
-        found.append(compare(Signal(audio, mel_config.sample_rate), Signal(fake, mel_config.sample_rate), mel_config))
-    return {name: float(np.nanmean([values[name] for values in found])) for name in SHOWN}
+        reference = Signal(read_clip(clip, mel_config)[0].numpy(), mel_config.sample_rate)
+        estimate = Signal(system.copy(reference.audio)[0], mel_config.sample_rate)
+        figures.append(compare(reference, estimate, mel_config))
+    return {name: float(np.nanmean([values[name] for values in figures])) for name in SHOWN}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m recipes.benchmarks.minutes", description="Quality against minutes of training."
-    )
+    """Run the command; returns the exit status."""
+    parser = common.parser("minutes", "Quality against minutes of training.")
     parser.add_argument("families", nargs="*", metavar="FAMILY", help=f"default: {', '.join(SMALL)}")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of openvoices")
     parser.add_argument("--minutes", type=float, nargs="*", default=[2.5, 5, 10])
     parser.add_argument("--clips", type=int, default=8, help="of valid.txt to measure on")
     parser.add_argument("--out", type=Path, default=Path("runs/minutes"), metavar="DIR")
     options = parser.parse_args(arguments)
-    print("| model | minutes | steps | PESQ | log-mel L1 | STFT distance | noise texture |")
-    print("|---|---|---|---|---|---|---|", flush=True)
-    try:
+
+    def benchmark() -> None:
+        common.header("model", "minutes", "steps", "PESQ", "log-mel L1", "STFT distance", "noise texture")
         clips = choose(list_clips(options.data, options.data / "valid.txt"), options.clips)
         for family in options.families or SMALL:
-            if family not in SMALL:
-                raise VocoderError(f"unknown family '{family}'; known: {', '.join(SMALL)}")
-            label, changes = SMALL[family]
-            settings = [f"{key}={value}" for key, value in (COMMON | changes).items()]
-            recipe = load_recipe(OPENVOICES / f"{family}.yaml", [*settings, f"data.dir={options.data}"])
-            if (options.out / family).exists():
-                raise VocoderError(f"{options.out / family} holds an earlier run; choose another --out")
+            recipe = small_recipe(family, options.data)
+            folder = options.out / family
+            if folder.exists():
+                raise VocoderError(f"{folder} holds an earlier run; choose another --out")
             spent = 0.0
             for minutes in sorted(options.minutes):
-                path = run_training(recipe, options.out / family, minutes=minutes - spent)
+                path = run_training(recipe, folder, minutes=minutes - spent)
                 spent = minutes
-                values = quality(path, clips)
-                shown = " | ".join(f"{values[name]:.2f}" for name in SHOWN)
-                print(f"| {label} | {minutes:g} | {load(path).training['steps']} | {shown} |", flush=True)
-    except VocoderError as error:
-        print(f"recipes.benchmarks.minutes: {error}", file=sys.stderr)
-        return 2
-    return 0
+                shown = (f"{value:.2f}" for value in quality(path, clips).values())
+                label = f"{family} {SMALL[family].version}"
+                common.row(label, f"{minutes:g}", load(path).training["steps"], *shown)
+
+    return common.status("minutes", benchmark)
 
 
 if __name__ == "__main__":

@@ -1,29 +1,28 @@
-"""How far the pitch of a voice reaches: python -m recipes.benchmarks.pitch_range [MODEL]
+"""How far the pitch range of a model reaches: python -m recipes.benchmarks.pitch_range [MODEL]
 
-Copy synthesis of synthetic vowels from 60 to 1100 Hz, from the mel alone: the F0 that the model reads from the mel, if
-it reads any, and the F0 and level of what it makes of it. The F0 of the synthesis is WORLD's Harvest, from 45 to 1500
+Copy synthesis of synthetic vowels from 60 to 1100 Hz, from the mel alone: the F0 that the model estimates from the mel,
+if it estimates any, and the F0 and level of its synthesis. The F0 of the synthesis is WORLD's Harvest, from 45 to 1500
 Hz. The last row is digital silence.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 import warnings
 from itertools import chain
 
 import numpy as np
-import torch
 
-from recipes.evaluation.copy_synthesis import load_checkpointed
-from vocoders.errors import MelWarning, VocoderError
-from vocoders.inference.vocoder import Vocoder
+from recipes.benchmarks import common
+from recipes.evaluation.systems import System
+from vocoders.errors import MelWarning
+from vocoders.pretrained import load
 
 PITCHES = (60, 70, 80, 100, 150, 200, 300, 400, 500, 600, 700, 800, 900, 1000, 1100)
 
 
 def vowel(hz: float, sample_rate: int, seconds: float = 1.5) -> np.ndarray:
-    """Harmonics of ``hz`` under an envelope with two formants, over a little noise: float32 (samples,)."""
+    """Make harmonics of ``hz`` under an envelope with two formants, over a little noise: float32 (samples,)."""
     time = np.arange(int(sample_rate * seconds)) / sample_rate
     total = np.zeros_like(time)
     for k in range(1, int(sample_rate / 2 / hz)):
@@ -34,50 +33,55 @@ def vowel(hz: float, sample_rate: int, seconds: float = 1.5) -> np.ndarray:
     return (0.3 * total / np.abs(total).max() + 1e-3 * noise).astype(np.float32)
 
 
-def described(track: np.ndarray | None, hz: float | None) -> str:
-    """Share of voiced frames, and their median F0 off by how many cents of ``hz``, which silence has not."""
+def describe(track: np.ndarray | None, hz: float | None) -> tuple[str, str]:
+    """Describe an F0 track: the share of voiced frames, and by how many cents their median is off from ``hz``."""
     if track is None:
-        return " | "
+        return "", ""
     voiced = track[track > 0]
     cents = f"{1200 * np.log2(np.median(voiced) / hz):+.0f}" if len(voiced) and hz else ""
-    return f"{100 * len(voiced) / len(track):.0f} % | {cents}"
+    return f"{100 * len(voiced) / len(track):.0f} %", cents
 
 
-def row(voc: Vocoder, hz: float | None) -> str:
-    """Of the table: a vowel, or silence when ``hz`` is None."""
+def measure(system: System, hz: float | None) -> tuple[object, ...]:
+    """Measure one row of the table: a vowel, or silence when ``hz`` is None.
+
+    Raises:
+        VocoderError: for a model that needs F0 and cannot estimate it.
+    """
     import pyworld
 
+    voc = system.voc
     audio = vowel(hz, voc.sample_rate) if hz else np.zeros(3 * voc.sample_rate // 2, np.float32)
-    mel = voc.analyze(audio, voc.sample_rate)
-    read = voc.f0_estimator.estimate(torch.from_numpy(mel)[None])[0, 0].numpy()[10:-10] if voc.f0_estimator else None
+    estimated = system.estimated_f0(audio)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", MelWarning)  # the values of a vowel alone are an unusual mel
-        fake = voc(mel)
-    heard, _ = pyworld.harvest(fake.astype(np.float64), voc.sample_rate, 45.0, 1500.0)
+        synthesis = voc(voc.analyze(audio, voc.sample_rate))
+    f0, _ = pyworld.harvest(synthesis.astype(np.float64), voc.sample_rate, 45.0, 1500.0)
     inside = slice(voc.sample_rate // 4, -voc.sample_rate // 4)
-    level, own = (10 * np.log10(max(np.mean(x[inside].astype(float) ** 2), 1e-12)) for x in (fake, audio))
-    shown = f"{level - own:+.1f}" if hz else f"{level:.0f} dBFS"
-    return f"| {hz or 'silence'} | {described(read, hz)} | {described(heard[50:-50], hz)} | {shown} |"
+    level, reference = (10 * np.log10(max(np.mean(x[inside].astype(float) ** 2), 1e-12)) for x in (synthesis, audio))
+    return (
+        hz or "silence",
+        *describe(None if estimated is None else estimated[10:-10], hz),
+        *describe(f0[50:-50], hz),
+        f"{level - reference:+.1f}" if hz else f"{level:.0f} dBFS",
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m recipes.benchmarks.pitch_range", description="The range of pitch of a voice."
-    )
-    parser.add_argument("model", nargs="?", help="as for vocode -m (default: the built-in voice)")
+    """Run the command; returns the exit status."""
+    parser = common.parser("pitch_range", "The pitch range of a model.")
+    common.add_model(parser)
     options = parser.parse_args(arguments)
-    try:
-        voc = load_checkpointed(options.model)
-        rows = (row(voc, hz) for hz in (*PITCHES, None))
-        first = next(rows)  # where a model that needs F0 and reads none is found out
-    except VocoderError as error:
-        print(f"recipes.benchmarks.pitch_range: {error}", file=sys.stderr)
-        return 2
-    print("| F0, Hz | from the mel: voiced | off, cents | synthesis: voiced | off, cents | level, dB |")
-    print("|---|---|---|---|---|---|")
-    for line in chain([first], rows):
-        print(line, flush=True)
-    return 0
+
+    def benchmark() -> None:
+        system = System(load(options.model) if options.model else load())
+        rows = (measure(system, hz) for hz in (*PITCHES, None))
+        first = next(rows)  # before the head, because a model that cannot estimate the F0 it needs fails here
+        common.header("F0, Hz", "from the mel: voiced", "off, cents", "synthesis: voiced", "off, cents", "level, dB")
+        for cells in chain([first], rows):
+            common.row(*cells)
+
+    return common.status("pitch_range", benchmark)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Networks and training steps of public implementations, from clones that the user made: none of their code is here.
 
-CLONES is a folder with clones under these names, each only needed for its own rows: hifi-gan (jik876), wavehax
+CLONES is a folder with clones of these names, each only needed for its own rows: hifi-gan (jik876), wavehax
 (chomeyama), ParallelWaveGAN (kan-bayashi), iSTFTNet-pytorch (rishikksh20), Amphion (open-mmlab), nnAudio (KinWaiCheuk).
-Amphion wants einops.
+Amphion needs einops.
 """
 
 from __future__ import annotations
@@ -23,18 +23,24 @@ from torch import Tensor, nn
 
 from vocoders.dsp.mel import MelConfig
 
-# (real, fake) -> scores of real, scores of fake, feature maps of real, feature maps of fake
-Judge = Callable[[Tensor, Tensor], tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]]
+Discriminate = Callable[[Tensor, Tensor], tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]]
+"""(real, fake) -> scores of real, scores of fake, feature maps of real, feature maps of fake."""
 
 
 class Opponents(NamedTuple):
-    """A public generator and discriminator, called in one way."""
+    """A public generator and discriminator, called in one way.
+
+    Attributes:
+        generator: the network.
+        generate: (mel, f0, noise) -> audio.
+        discriminator: the network.
+        discriminate: how it is called.
+    """
 
     generator: nn.Module
     generate: Callable[[Tensor, Tensor, Tensor], Tensor]
-    """(mel, f0, noise) -> audio"""
     discriminator: nn.Module
-    judge: Judge
+    discriminate: Discriminate
 
 
 class Settings(dict[str, Any]):
@@ -44,10 +50,16 @@ class Settings(dict[str, Any]):
 
     @classmethod
     def of(cls, values: Any) -> Any:
+        """Turn nested dictionaries into settings."""
         return cls({k: cls.of(v) for k, v in values.items()}) if isinstance(values, dict) else values
 
 
 def load_modules(clone: Path, *modules: str) -> list[Any]:
+    """Import modules of a clone.
+
+    Raises:
+        FileNotFoundError: when there is no clone.
+    """
     if not clone.is_dir():
         raise FileNotFoundError(f"no clone at {clone}")
     sys.path.insert(0, str(clone))
@@ -56,14 +68,14 @@ def load_modules(clone: Path, *modules: str) -> list[Any]:
     return [importlib.import_module(module) for module in modules]
 
 
-def _pairwise(discriminator: nn.Module) -> Judge:
-    """For those that judge both signals in one call and return lists of lists of feature maps."""
+def _pairwise(discriminator: nn.Module) -> Discriminate:
+    """Call a discriminator that takes both signals in one call and returns lists of lists of feature maps."""
 
-    def judge(real: Tensor, fake: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
+    def discriminate(real: Tensor, fake: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
         scores_real, scores_fake, maps_real, maps_fake = discriminator(real, fake)
         return scores_real, scores_fake, [m for ms in maps_real for m in ms], [m for ms in maps_fake for m in ms]
 
-    return judge
+    return discriminate
 
 
 def _hifigan_generator(clones: Path) -> tuple[nn.Module, Any]:
@@ -73,20 +85,21 @@ def _hifigan_generator(clones: Path) -> tuple[nn.Module, Any]:
 
 
 def hifigan(clones: Path, discriminator: str) -> Opponents:
+    """Load HiFi-GAN V1 and its discriminators."""
     generator, models = _hifigan_generator(clones)
     kinds = {"multi-period": "MultiPeriodDiscriminator", "multi-scale": "MultiScaleDiscriminator"}
-    judges = nn.ModuleList(getattr(models, kinds[name])() for name in discriminator.split("+"))
+    modules = nn.ModuleList(getattr(models, kinds[name])() for name in discriminator.split("+"))
 
-    def judge(real: Tensor, fake: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
-        found = [_pairwise(module)(real, fake) for module in judges]
-        one, two, three, four = ([x for lists in column for x in lists] for column in zip(*found, strict=True))
+    def discriminate(real: Tensor, fake: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
+        outputs = [_pairwise(module)(real, fake) for module in modules]
+        one, two, three, four = ([x for lists in column for x in lists] for column in zip(*outputs, strict=True))
         return one, two, three, four
 
-    return Opponents(generator, lambda mel, f0, noise: generator(mel), judges, judge)
+    return Opponents(generator, lambda mel, f0, noise: generator(mel), modules, discriminate)
 
 
 def amphion(clones: Path, discriminator: str) -> Opponents:
-    """Amphion's discriminators with hifi-gan's generator, which its own HiFi-GAN repeats."""
+    """Load Amphion's discriminators, with hifi-gan's generator, which its own HiFi-GAN repeats."""
     generator, _ = _hifigan_generator(clones)
     sys.path.append(str(clones / "nnAudio" / "Installation"))
     parts = "models.vocoders.gan.discriminator"
@@ -108,13 +121,14 @@ def amphion(clones: Path, discriminator: str) -> Opponents:
     settings = Settings.of({"model": model, "preprocess": {"sample_rate": 24000}})
     with contextlib.redirect_stdout(io.StringIO()):  # nnAudio reports its progress
         if discriminator == "multi-scale-stft":
-            judge = stft.MultiScaleSTFTDiscriminator(settings)
+            module = stft.MultiScaleSTFTDiscriminator(settings)
         else:
-            judge = cqt.MultiScaleSubbandCQTDiscriminator(settings)
-    return Opponents(generator, lambda mel, f0, noise: generator(mel), judge, _pairwise(judge))
+            module = cqt.MultiScaleSubbandCQTDiscriminator(settings)
+    return Opponents(generator, lambda mel, f0, noise: generator(mel), module, _pairwise(module))
 
 
 def wavehax(clones: Path, discriminator: str) -> Opponents:
+    """Load Wavehax v1 and UnivNet's discriminators."""
     clone = clones / "wavehax"
     discriminators, generators = load_modules(clone, "wavehax.discriminators.univnet", "wavehax.generators.wavehax")
     settings = yaml.safe_load((clone / "wavehax/bin/config/generator/wavehax.v1.yaml").read_text())
@@ -125,19 +139,20 @@ def wavehax(clones: Path, discriminator: str) -> Opponents:
     )
     part = {"multi-period": whole.mpd, "multi-resolution": whole.mrd}.get(discriminator, whole)
 
-    def judge(real: Tensor, fake: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
+    def discriminate(real: Tensor, fake: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
         scores_real, maps_real = part(real)
         scores_fake, maps_fake = part(fake)
         return scores_real, scores_fake, maps_real, maps_fake
 
-    return Opponents(generator, lambda mel, f0, noise: generator(mel, f0)[0], part, judge)
+    return Opponents(generator, lambda mel, f0, noise: generator(mel, f0)[0], part, discriminate)
 
 
-def parallel_wavegan(clones: Path, discriminator: str) -> Opponents:
+def parallel_wavegan(clones: Path, discriminator: str, upsample_scales: tuple[int, ...] = (4, 4, 4, 4)) -> Opponents:
+    """Load Parallel WaveGAN v1 and its discriminator."""
     clone = clones / "ParallelWaveGAN" / "parallel_wavegan"
     if not clone.is_dir():
         raise FileNotFoundError(f"no clone at {clone.parent}")
-    # The packages' own __init__ import much that is not needed here: stand-ins with the same path take their place.
+    # The packages' own __init__ import much that is not needed here; empty packages with the same path replace them.
     for name in ("", ".models", ".layers", ".utils"):
         package = types.ModuleType("parallel_wavegan" + name)
         package.__path__ = [str(clone.joinpath(*filter(None, name.split("."))))]
@@ -149,16 +164,18 @@ def parallel_wavegan(clones: Path, discriminator: str) -> Opponents:
     layers.__dict__.update(blocks.__dict__)
     layers.__dict__.update(upsample=importlib.import_module("parallel_wavegan.layers.upsample"))
     models = importlib.import_module("parallel_wavegan.models.parallel_wavegan")
-    generator = models.ParallelWaveGANGenerator(aux_context_window=2, upsample_params={"upsample_scales": [4, 5, 3, 5]})
-    judge_module = models.ParallelWaveGANDiscriminator()
+    generator = models.ParallelWaveGANGenerator(
+        aux_context_window=2, upsample_params={"upsample_scales": list(upsample_scales)}
+    )
+    discriminator_module = models.ParallelWaveGANDiscriminator()
 
-    def judge(real: Tensor, fake: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
-        return [judge_module(real)], [judge_module(fake)], [], []
+    def discriminate(real: Tensor, fake: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
+        return [discriminator_module(real)], [discriminator_module(fake)], [], []
 
     def generate(mel: Tensor, f0: Tensor, noise: Tensor) -> Tensor:
         return generator(noise, nn.functional.pad(mel, (2, 2), mode="replicate"))
 
-    return Opponents(generator, generate, judge_module, judge)
+    return Opponents(generator, generate, discriminator_module, discriminate)
 
 
 PUBLIC: dict[tuple[str, str], Callable[[Path, str], Opponents]] = {
@@ -177,9 +194,17 @@ PUBLIC: dict[tuple[str, str], Callable[[Path, str], Opponents]] = {
 def public_step(
     opponents: Opponents, mel_config: MelConfig, lr: float
 ) -> Callable[[Tensor, Tensor, Tensor, Tensor], None]:
-    """(mel, f0, noise, audio) -> one update of both, as these projects do it: each signal is judged for each update.
+    """Make a training step as these projects do it: the discriminator sees both signals in each of the two updates.
 
-    The mel loss is ours in both cases, because theirs do not run with today's torch and librosa.
+    The mel loss is ours, because theirs do not run with today's torch and librosa.
+
+    Args:
+        opponents: what to train.
+        mel_config: of the mel loss.
+        lr: learning rate of both.
+
+    Returns:
+        (mel, f0, noise, audio) -> one update of both.
     """
     from losses import FullBandMelLoss
 
@@ -188,13 +213,13 @@ def public_step(
 
     def step(mel: Tensor, f0: Tensor, noise: Tensor, audio: Tensor) -> None:
         fake = opponents.generate(mel, f0, noise)
-        real_scores, fake_scores, _, _ = opponents.judge(audio, fake.detach())
+        real_scores, fake_scores, _, _ = opponents.discriminate(audio, fake.detach())
         loss = sum((1 - r).square().mean() + f.square().mean() for r, f in zip(real_scores, fake_scores, strict=True))
         optimizers[1].zero_grad()
         torch.as_tensor(loss).backward()
         optimizers[1].step()
 
-        _, fake_scores, real_maps, fake_maps = opponents.judge(audio, fake)
+        _, fake_scores, real_maps, fake_maps = opponents.discriminate(audio, fake)
         loss = sum((1 - f).square().mean() for f in fake_scores) + 45 * mel_loss(fake.squeeze(1), audio.squeeze(1))
         loss = loss + 2 * sum((f - r).abs().mean() for r, f in zip(real_maps, fake_maps, strict=True))
         optimizers[0].zero_grad()

@@ -1,15 +1,14 @@
-"""How much of a model's speed arrives at the clients of its server: python -m recipes.benchmarks.serving
+"""How much of a model's speed reaches the clients of its server: python -m recipes.benchmarks.serving
 
-So many clients ask ``vocoders serve`` for so many seconds of audio each, the next one as soon as the last one is there,
-with and without batching; and the plain library does the same in a loop. All take turns in short rounds, so that
-whatever else the machine does hits them alike. Every answer is compared with the library's audio.
+A number of clients ask ``vocoders serve`` for some seconds of audio each, again as soon as an answer is complete, with
+and without batching; and the plain library does the same in a loop. All take turns in short rounds, so that other work
+on the machine affects them alike. Every answer is compared with the library's audio.
 
-With --memory N instead: resident memory of a server over N short requests of every kind, some of which break off.
+With --memory N instead: resident memory of a server over N short requests of every kind, some of them broken off.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import json
@@ -23,11 +22,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from recipes.benchmarks import common
 from vocoders.errors import VocoderError
+from vocoders.inference.base import BaseVocoder
 from vocoders.io.mels import read_mel
 from vocoders.pretrained import load
 
@@ -36,7 +36,11 @@ _MEL = Path(__file__).parents[2] / "tests" / "data" / "hello.npz"
 
 @contextlib.contextmanager
 def server(*arguments: str) -> Iterator[int]:
-    """``vocoders serve`` in a process of its own; its port."""
+    """Run ``vocoders serve`` in a process of its own; yields its port.
+
+    Raises:
+        VocoderError: when it does not start.
+    """
     command = [sys.executable, "-m", "vocoders", "serve", "--port", "0", *arguments]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
         assert running.stderr is not None
@@ -52,41 +56,72 @@ def server(*arguments: str) -> Iterator[int]:
 
 @dataclass
 class Load:
-    """What one system did: seconds of each request, those of all rounds, and what went wrong."""
+    """What one system did.
+
+    Attributes:
+        latencies: seconds of each request.
+        seconds: of all rounds.
+        errors: what was wrong with answers.
+    """
 
     latencies: list[float] = field(default_factory=list)
     seconds: float = 0.0
-    wrong: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
 
     @property
     def rate(self) -> float:
         """Requests per second."""
         return len(self.latencies) / self.seconds
 
-    def row(self, name: str, audio_seconds: float, library: Load) -> str:
+    def cells(self, name: str, audio_seconds: float, library: Load) -> list[object]:
+        """Format a row of the table; ``audio_seconds``: of a request."""
         quantiles = np.percentile(self.latencies, [50, 95, 99]) if self.latencies else [np.nan] * 3
-        cells = [name, len(self.latencies), f"{self.rate:.2f}", f"{self.rate * audio_seconds:.1f}"]
-        cells += [f"{self.rate / library.rate:.2f}", *(f"{value:.2f}" for value in quantiles), len(self.wrong)]
-        return "| " + " | ".join(map(str, cells)) + " |"
+        rates = f"{self.rate:.2f}", f"{self.rate * audio_seconds:.1f}", f"{self.rate / library.rate:.2f}"
+        return [name, len(self.latencies), *rates, *(f"{value:.2f}" for value in quantiles), len(self.errors)]
 
 
-def clips(voc: Any, frames: int, count: int) -> list[tuple[bytes, np.ndarray]]:
-    """Bodies of as many different requests, and the audio to expect, int16."""
+@dataclass
+class Speed:
+    """What was measured.
+
+    Attributes:
+        audio: seconds of audio in a request.
+        library: the plain library.
+        first_alone: seconds to the first audio of a streamed request, alone.
+        servers: by name what each did, and seconds to the first audio beside its clients.
+    """
+
+    audio: float
+    library: Load
+    first_alone: list[float]
+    servers: dict[str, tuple[Load, list[float]]]
+
+
+Work = list[tuple[bytes, np.ndarray]]
+"""For each client the body of its request, and the audio to expect, int16."""
+
+
+def make_work(voc: BaseVocoder, frames: int, count: int) -> Work:
+    """Make as many different requests.
+
+    Raises:
+        VocoderError: for a model with another number of bands than the mel of this benchmark.
+    """
     mel, _ = read_mel(_MEL.read_bytes(), _MEL.name)
     if mel.shape[0] != voc.mel_config.n_mels:
-        raise VocoderError(f"the mel of this benchmark has {mel.shape[0]} mels, the model {voc.mel_config.n_mels}")
+        raise VocoderError(f"the mel of this benchmark has {mel.shape[0]} bands, the model {voc.mel_config.n_mels}")
     mel = np.concatenate([mel] * (2 + frames // mel.shape[1]), axis=1)
-    found = []
+    work = []
     for number in range(count):
         clip = np.ascontiguousarray(mel[:, 7 * number : 7 * number + frames])
         buffer = io.BytesIO()
         np.save(buffer, clip)
-        found.append((buffer.getvalue(), np.clip(np.round(voc(clip) * 32768), -32768, 32767)))
-    return found
+        work.append((buffer.getvalue(), np.clip(np.round(voc(clip) * 32768), -32768, 32767)))
+    return work
 
 
 def ask(connection: HTTPConnection, body: bytes, expected: np.ndarray) -> str | None:
-    """One request; what is wrong with the answer."""
+    """Send one request; returns what is wrong with the answer, None when nothing is."""
     connection.request("POST", "/synthesize?format=raw", body)
     answer = connection.getresponse()
     data = answer.read()
@@ -99,8 +134,8 @@ def ask(connection: HTTPConnection, body: bytes, expected: np.ndarray) -> str | 
     return f"another audio, by {distance:.0f}" if distance > 1 else None
 
 
-def press(port: int, work: list[tuple[bytes, np.ndarray]], seconds: float, into: Load) -> None:
-    """A client for each piece of work, all at the same time, for so long."""
+def run_clients(port: int, work: Work, seconds: float, load: Load) -> None:
+    """Run a client for each piece of work, all at the same time, for so many seconds."""
     begin = time.perf_counter()
 
     def client(body: bytes, expected: np.ndarray) -> None:
@@ -108,12 +143,12 @@ def press(port: int, work: list[tuple[bytes, np.ndarray]], seconds: float, into:
         while time.perf_counter() - begin < seconds:
             asked = time.perf_counter()
             try:
-                wrong = ask(connection, body, expected)
+                problem = ask(connection, body, expected)
             except OSError as error:
-                wrong = f"{type(error).__name__}: {error}"
-            into.latencies.append(time.perf_counter() - asked)
-            if wrong:
-                into.wrong.append(wrong)
+                problem = f"{type(error).__name__}: {error}"
+            load.latencies.append(time.perf_counter() - asked)
+            if problem:
+                load.errors.append(problem)
         connection.close()
 
     threads = [threading.Thread(target=client, args=piece) for piece in work]
@@ -121,45 +156,52 @@ def press(port: int, work: list[tuple[bytes, np.ndarray]], seconds: float, into:
         thread.start()
     for thread in threads:
         thread.join()
-    into.seconds += time.perf_counter() - begin  # until the last answer: none is counted that is not there
+    load.seconds += time.perf_counter() - begin  # until the last answer that is counted
 
 
-def loop(voc: Any, work: list[tuple[bytes, np.ndarray]], seconds: float, into: Load) -> None:
-    """The library, one mel after the other, for so long."""
+def run_library(voc: BaseVocoder, work: Work, seconds: float, load: Load) -> None:
+    """Synthesise one mel after the other with the library, for so many seconds."""
     mels = [np.load(io.BytesIO(body)) for body, _ in work]
     begin = time.perf_counter()
     while time.perf_counter() - begin < seconds:
         asked = time.perf_counter()
-        voc(mels[len(into.latencies) % len(mels)])
-        into.latencies.append(time.perf_counter() - asked)
-    into.seconds += time.perf_counter() - begin
+        voc(mels[len(load.latencies) % len(mels)])
+        load.latencies.append(time.perf_counter() - asked)
+    load.seconds += time.perf_counter() - begin
 
 
 def first_audio(port: int, body: bytes) -> float:
-    """Seconds from a request for streamed audio to the first of it."""
+    """Measure the seconds from a request for streamed audio to the first of it."""
     connection = HTTPConnection("127.0.0.1", port, timeout=300)
     begin = time.perf_counter()
     connection.request("POST", "/synthesize?format=raw&stream=true", body)
     answer = connection.getresponse()
     answer.read(512)
-    found = time.perf_counter() - begin
+    seconds = time.perf_counter() - begin
     answer.read()
     connection.close()
-    return found
+    return seconds
 
 
 def memory(port: int, body: bytes, count: int, steps: int = 20) -> list[tuple[int, float]]:
-    """(requests, MiB resident) on the way through ``count`` requests: whole, streamed, refused, broken off.
+    """Measure the resident memory of a server during requests: whole, streamed, refused, broken off.
 
-    ``count`` is best a multiple of ten times ``steps``: ten clients ask at a time.
+    Args:
+        port: of the server.
+        body: of a request.
+        count: how many requests; best a multiple of ten times ``steps``, because ten clients ask at a time.
+        steps: how often memory is measured.
+
+    Returns:
+        (requests so far, MiB).
     """
 
     def resident() -> float:
         connection = HTTPConnection("127.0.0.1", port)
         connection.request("GET", "/metrics")
-        found = re.search(r"^process_resident_memory_bytes (\S+)", connection.getresponse().read().decode(), re.M)
-        assert found is not None
-        return float(found[1]) / 2**20
+        line = re.search(r"^process_resident_memory_bytes (\S+)", connection.getresponse().read().decode(), re.M)
+        assert line is not None
+        return float(line[1]) / 2**20
 
     def client(share: int) -> None:
         connection = HTTPConnection("127.0.0.1", port, timeout=300)
@@ -178,7 +220,7 @@ def memory(port: int, body: bytes, count: int, steps: int = 20) -> list[tuple[in
                 assert answer.status == (400 if kind == "bad" else 200), answer.status
         connection.close()
 
-    found = [(0, resident())]
+    measured = [(0, resident())]
     share = max(1, count // steps // 10)
     for step in range(1, steps + 1):
         threads = [threading.Thread(target=client, args=(share,)) for _ in range(10)]
@@ -186,13 +228,83 @@ def memory(port: int, body: bytes, count: int, steps: int = 20) -> list[tuple[in
             thread.start()
         for thread in threads:
             thread.join()
-        found.append((10 * share * step, resident()))
-    return found
+        measured.append((10 * share * step, resident()))
+    return measured
+
+
+def measure_speed(
+    model: str | None, clients: int, audio: float, seconds: float, rounds: int, sizes: list[int]
+) -> Speed:
+    """Measure the library, and servers with batches of ``sizes``, in turns.
+
+    Args:
+        model: as for ``load``.
+        clients: how many ask at the same time.
+        audio: seconds of audio in a request.
+        seconds: that each system works, in all rounds.
+        rounds: how many.
+        sizes: of batches, one server each.
+    """
+    voc = load(model) if model else load()
+    frames = round(audio * voc.sample_rate / voc.mel_config.hop_length)
+    work = make_work(voc, frames, clients)
+    speed = Speed(frames * voc.mel_config.hop_length / voc.sample_rate, Load(), [], {})
+    with contextlib.ExitStack() as stack:
+        ports = {}
+        for size in sizes:
+            options = ["--max-requests", str(clients + 1), "--max-batch", str(size)]
+            name = f"server, batch {size}"
+            ports[name] = stack.enter_context(server(*([model] if model else []), *options))
+            speed.servers[name] = (Load(), [])
+            run_clients(ports[name], work[:2], 0.0, Load())  # warms up
+        for _ in range(rounds):
+            run_library(voc, work, seconds / rounds, speed.library)
+            speed.first_alone.append(first_audio(next(iter(ports.values())), work[0][0]))
+            for name, port in ports.items():
+                load_, first = speed.servers[name]
+
+                def listen(port: int = port, first: list[float] = first) -> None:
+                    first.append(first_audio(port, work[0][0]))
+
+                listener = threading.Timer(1.0, listen)
+                listener.start()
+                run_clients(port, work, seconds / rounds, load_)
+                listener.join()
+    return speed
+
+
+def report(speed: Speed, clients: int, rounds: int) -> None:
+    """Print what was measured."""
+    print(f"{clients} clients, {speed.audio:.2f} s of audio each; {rounds} rounds")
+    shares = "per s", "x real time", "of the library"
+    common.header("system", "requests", *shares, "p50, s", "p95, s", "p99, s", "wrong")
+    common.row(*speed.library.cells("library in a loop", speed.audio, speed.library))
+    for name, (load_, _) in speed.servers.items():
+        common.row(*load_.cells(name, speed.audio, speed.library))
+    print(f"first audio of a streamed request, alone: {statistics.median(speed.first_alone):.2f} s")
+    for name, (_, first) in speed.servers.items():
+        print(f"beside {clients} clients, {name}: {statistics.median(first):.2f} s")
+    errors = [text for load_, _ in speed.servers.values() for text in load_.errors]
+    for text in sorted(set(errors)):
+        print(f"wrong: {text} ({errors.count(text)} x)", file=sys.stderr)
+    if errors:
+        raise VocoderError(f"{len(errors)} answers were wrong")
+
+
+def report_memory(model: str | None, count: int) -> None:
+    """Print the memory of a server over ``count`` requests."""
+    body = make_work(load(model) if model else load(), 20, 1)[0][0]
+    with server(*([model] if model else [])) as port:
+        measured = memory(port, body, count)
+    common.header("requests", "MiB")
+    for requests, size in measured:
+        common.row(requests, f"{size:.0f}")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m recipes.benchmarks.serving", description="Speed of the server.")
-    parser.add_argument("model", nargs="?", help="as for vocode -m (default: the built-in voice)")
+    """Run the command; returns the exit status."""
+    parser = common.parser("serving", "Speed of the server.")
+    common.add_model(parser)
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--audio", type=float, default=3.0, metavar="S", help="seconds of audio in a request")
     parser.add_argument(
@@ -203,70 +315,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--memory", type=int, metavar="N", help="memory over N requests instead")
     parser.add_argument("--json", type=Path, metavar="FILE", help="all latencies as well")
     options = parser.parse_args(arguments)
-    try:
-        return _memory(options) if options.memory else _speed(options)
-    except VocoderError as error:
-        print(f"serving: {error}", file=sys.stderr)
-        return 2
 
+    def benchmark() -> None:
+        if options.memory:
+            return report_memory(options.model, options.memory)
+        rounds = options.rounds
+        speed = measure_speed(options.model, options.clients, options.audio, options.seconds, rounds, options.batch)
+        if options.json:
+            loads = {"library": speed.library} | {name: load_ for name, (load_, _) in speed.servers.items()}
+            options.json.write_text(json.dumps({name: vars(load_) for name, load_ in loads.items()}))
+        report(speed, options.clients, rounds)
 
-def _memory(options: argparse.Namespace) -> int:
-    voc = load(options.model)
-    body = clips(voc, 20, 1)[0][0]
-    with server(*([options.model] if options.model else [])) as port:
-        found = memory(port, body, options.memory)
-    print("| requests | MiB |\n|---|---|")
-    for count, size in found:
-        print(f"| {count} | {size:.0f} |")
-    return 0
-
-
-def _speed(options: argparse.Namespace) -> int:
-    voc = load(options.model)
-    frames = round(options.audio * voc.mel_config.sample_rate / voc.mel_config.hop_length)
-    work = clips(voc, frames, options.clients)
-    audio = frames * voc.mel_config.hop_length / voc.mel_config.sample_rate
-    library = Load()
-    systems = {f"server, batch {size}": Load() for size in options.batch}
-    alone: list[float] = []  # first audio
-    beside: dict[str, list[float]] = {name: [] for name in systems}
-    with contextlib.ExitStack() as stack:
-        model = [options.model] if options.model else []
-        limit = str(options.clients + 1)
-        ports = [
-            stack.enter_context(server(*model, "--max-requests", limit, "--max-batch", str(size)))
-            for size in options.batch
-        ]
-        for port in ports:
-            press(port, work[:2], 0.0, Load())
-        for _ in range(options.rounds):
-            loop(voc, work, options.seconds / options.rounds, library)
-            alone.append(first_audio(ports[0], work[0][0]))
-            for port, (name, into) in zip(ports, systems.items(), strict=True):
-
-                def listen(port: int = port, into: list[float] = beside[name]) -> None:
-                    into.append(first_audio(port, work[0][0]))
-
-                listener = threading.Timer(1.0, listen)
-                listener.start()
-                press(port, work, options.seconds / options.rounds, into)
-                listener.join()
-    print(f"{options.clients} clients, {audio:.2f} s of audio each; {options.rounds} rounds")
-    print("| system | requests | per s | x real time | of the library | p50, s | p95, s | p99, s | wrong |")
-    print("|---|---|---|---|---|---|---|---|---|")
-    print(library.row("library in a loop", audio, library))
-    for name, load_ in systems.items():
-        print(load_.row(name, audio, library))
-    print(f"first audio of a streamed request, alone: {statistics.median(alone):.2f} s")
-    for name, found in beside.items():
-        print(f"beside {options.clients} clients, {name}: {statistics.median(found):.2f} s")
-    wrong = [text for load_ in systems.values() for text in load_.wrong]
-    for text in sorted(set(wrong)):
-        print(f"wrong: {text} ({wrong.count(text)} x)", file=sys.stderr)
-    if options.json:
-        figures: dict[str, Any] = {name: vars(load_) for name, load_ in {"library": library, **systems}.items()}
-        options.json.write_text(json.dumps(figures))
-    return 1 if wrong else 0
+    return common.status("serving", benchmark)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
 """What streaming costs and how long it waits: python -m recipes.benchmarks.streaming [MODEL ...] [--recomputed]
 
-For the given models, or every published configuration, untrained; with an estimator of F0 where they need F0, and norms
-over a frame where the published ones are over the utterance, which cannot stream.
+For the given models, or every published size, untrained; with an F0 estimator where they need F0, and norms over a
+frame where the published ones are over the utterance, which cannot stream.
 
     lookahead    frames that must follow a frame before all of its audio is final, and how long they last
     first audio  the work until the first audio is there, in pushes of so many frames. Where frames come no faster than
-                 they sound, the wait for them comes on top: the lookahead and one push
+                 real time, the wait for them comes on top: the lookahead and one push
     cost         of a second of audio within a stream, in pushes of so many frames, as a multiple of its cost in a whole
                  utterance; with --recomputed that of giving each push its context anew, the simplest exact way
 
-Medians of processor time on one core, which what else runs on the machine hardly changes; the whole is timed beside the
+Medians of processor time on one core, which other work on the machine hardly changes; the whole is timed beside the
 streams.
 """
 
@@ -20,113 +20,125 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
+import numpy as np
 import torch
-from torch import Tensor
 
-from recipes.benchmarks.vocode import published
-from recipes.evaluation.copy_synthesis import load_checkpointed
-from vocoders.checkpoint import Checkpoint
-from vocoders.errors import MelWarning, VocoderError
+from recipes.benchmarks import common
+from vocoders.errors import MelWarning
 from vocoders.f0_estimator import F0Estimator, F0EstimatorConfig
-from vocoders.generators import build_generator
+from vocoders.inference.base import BaseVocoder
 from vocoders.inference.stream import Stream
 from vocoders.inference.vocoder import Vocoder
+from vocoders.pretrained import load
 
 
-def vocoders(names: list[str]) -> Iterator[tuple[str, Vocoder]]:
-    """What to measure, by label."""
+def vocoders(names: list[str]) -> Iterator[tuple[str, BaseVocoder]]:
+    """Load what to measure, by label; one model at a time."""
     for name in names:
-        yield name, load_checkpointed(name)
-    for label, (name, config, mel_config) in {} if names else published().items():
-        if name == "wavehax":
-            label, config = f"{label}, framewise", config | {"framewise_norm": True}
-        yield (
-            label,
-            Vocoder(
-                Checkpoint(
-                    mel_config, build_generator(name, config, mel_config), F0Estimator(F0EstimatorConfig(), mel_config)
-                )
-            ),
-        )
+        yield name, load(name)
+    for label, size in {} if names else common.published().items():
+        if "framewise_norm" in type(size.config).model_fields:
+            size = size._replace(config=size.config.model_copy(update={"framewise_norm": True}))
+            label = f"{label}, framewise"
+        checkpoint = size.checkpoint()
+        checkpoint.f0_estimator = F0Estimator(F0EstimatorConfig(), size.mel_config)
+        yield label, Vocoder(checkpoint)
 
 
 def seconds(work: Callable[..., object], *arguments: object) -> float:
+    """Measure the processor time of a call."""
     begin = time.process_time()
     work(*arguments)
     return time.process_time() - begin
 
 
-def push_all(stream: Stream, pushes: Iterable[Tensor]) -> None:
+def push_all(stream: Stream, pushes: Iterable[np.ndarray]) -> None:
+    """Push all frames."""
     for mel in pushes:
         stream.push(mel)
 
 
-def push_until_audio(stream: Stream, pushes: Iterable[Tensor]) -> None:
+def push_until_audio(stream: Stream, pushes: Iterable[np.ndarray]) -> None:
+    """Push until there is audio."""
     for mel in pushes:
         if len(stream.push(mel)):
             return
 
 
-def row(label: str, voc: Vocoder, sizes: list[int], length: float, runs: int, recomputed: bool) -> str:
-    mel_config = voc.mel_config
-    frame = mel_config.hop_length / mel_config.sample_rate
-    lookahead = Stream(voc).lookahead
+def split(mel: np.ndarray, size: int) -> Sequence[np.ndarray]:
+    """Cut a mel (n_mels, frames) into pushes of ``size`` frames; the last one may be shorter."""
+    return [mel[:, begin : begin + size] for begin in range(0, mel.shape[1], size)]
+
+
+def measure(label: str, voc: BaseVocoder, sizes: list[int], length: float, runs: int, recomputed: bool) -> list[str]:
+    """Measure one row of the table.
+
+    Args:
+        label: name of the model.
+        voc: a model that can stream.
+        sizes: frames of a push.
+        length: seconds of audio in a stream.
+        runs: for medians.
+        recomputed: whether the cost of giving each push its context anew is measured too.
+    """
+    lookahead = voc.open_stream().lookahead
+    frame = voc.mel_config.hop_length / voc.sample_rate
     frames = max(round(length / frame), 2 * max(sizes))
     longest = max(frames, max(sizes) + 2 * lookahead)
-    mel = torch.randn(mel_config.n_mels, longest, generator=torch.Generator().manual_seed(0)) * 1.5 - 6
+    mel = common.noise_mel(voc.mel_config, longest * frame)
     whole: list[float] = []
-    first: dict[int, list[float]] = {size: [] for size in sizes}
-    cost: dict[int, list[float]] = {size: [] for size in sizes}
-    anew: dict[int, list[float]] = {size: [] for size in sizes}
+    first, cost, anew = ({size: list[float]() for size in sizes} for _ in range(3))
     voc(mel)
     for _ in range(runs):
         for size in sizes:
-            pushes = mel[:, : frames // size * size].split(size, dim=1)
+            pushes = split(mel[:, : frames // size * size], size)
             whole.append(seconds(voc, mel[:, :frames]) / frames)
-            first[size].append(seconds(push_until_audio, Stream(voc), mel.split(size, dim=1)))
-            stream = Stream(voc)
-            push_all(stream, mel[:, : lookahead + size].split(size, dim=1))
+            first[size].append(seconds(push_until_audio, voc.open_stream(), split(mel, size)))
+            stream = voc.open_stream()
+            push_all(stream, split(mel[:, : lookahead + size], size))
             cost[size].append(seconds(push_all, stream, pushes) / len(pushes) / size)
             if recomputed:
                 anew[size].append(seconds(voc, mel[:, : size + 2 * lookahead]) / size)
     unit = statistics.median(whole)
 
-    def multiples(found: dict[int, list[float]]) -> str:
-        medians = (statistics.median(values) / unit for values in found.values())
+    def multiples(costs: dict[int, list[float]]) -> str:
+        medians = (statistics.median(values) / unit for values in costs.values())
         return " / ".join(f"{multiple:.{0 if multiple >= 9.95 else 1}f}" for multiple in medians)
 
     works = " / ".join(f"{statistics.median(values) * 1000:.0f}" for values in first.values())
     cells = [label, f"{lookahead}", f"{lookahead * frame * 1000:.0f}", works, multiples(cost)]
-    return f"| {' | '.join([*cells, multiples(anew)] if recomputed else cells)} |"
+    return [*cells, multiples(anew)] if recomputed else cells
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m recipes.benchmarks.streaming", description="Latency and cost of streaming."
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this benchmark."""
     parser.add_argument(
-        "models", nargs="*", metavar="MODEL", help="as for vocode -m (default: untrained, all families)"
+        "models", nargs="*", metavar="MODEL", help="as for vocode -m (default: untrained, all published sizes)"
     )
     parser.add_argument("--frames", type=int, nargs="*", default=[1, 4, 16, 64], metavar="N", help="of a push")
     parser.add_argument("--seconds", type=float, default=3.0, help="of audio in a stream (default: 3)")
-    parser.add_argument("--runs", type=int, default=3)
+    common.add_runs(parser, 3)
     parser.add_argument("--recomputed", action="store_true", help="with the cost of giving each push its context anew")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    parser = common.parser("streaming", "Latency and cost of streaming.")
+    add_options(parser)
     options = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    sizes = " / ".join(map(str, options.frames))
-    head = ["", "lookahead", "ms", f"first audio, ms, pushes of {sizes}", f"cost, pushes of {sizes}"]
-    head += [f"recomputed, {sizes}"] if options.recomputed else []
-    print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}", flush=True)
-    try:
-        warnings.simplefilter("ignore", MelWarning)
+
+    def benchmark() -> None:
+        torch.set_num_threads(1)
+        warnings.simplefilter("ignore", MelWarning)  # the mels are noise
+        sizes = " / ".join(map(str, options.frames))
+        titles = ["", "lookahead", "ms", f"first audio, ms, pushes of {sizes}", f"cost, pushes of {sizes}"]
+        common.header(*titles, *([f"recomputed, {sizes}"] if options.recomputed else []))
         for label, voc in vocoders(options.models):
-            print(row(label, voc, options.frames, options.seconds, options.runs, options.recomputed), flush=True)
-    except VocoderError as error:
-        print(f"recipes.benchmarks.streaming: {error}", file=sys.stderr)
-        return 2
-    return 0
+            common.row(*measure(label, voc, options.frames, options.seconds, options.runs, options.recomputed))
+
+    return common.status("streaming", benchmark)
 
 
 if __name__ == "__main__":

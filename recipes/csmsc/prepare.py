@@ -21,12 +21,13 @@ CORPUS = Corpus(
 
 
 def split(root: Path) -> Split:
-    """kan-bayashi/ParallelWaveGAN, egs/csmsc: the last hundred recordings test, the hundred before validate."""
+    """Split as kan-bayashi/ParallelWaveGAN, egs/csmsc: the last 100 recordings test, the 100 before validate."""
     return held_out(sorted(root.glob("Wave/*.wav")), valid=100, test=100)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    return run(CORPUS, split, CORPUS.parser(__doc__ or "").parse_args(arguments))
+    """Run the command; returns the exit status of ``run``."""
+    return run(CORPUS, split, CORPUS.parser(__doc__).parse_args(arguments))
 
 
 if __name__ == "__main__":

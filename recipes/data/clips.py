@@ -6,7 +6,6 @@ import hashlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
@@ -14,24 +13,34 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from recipes.data.audio import read_mono, resample
 from recipes.data.config import DataRecipe
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
 from vocoders.io.audio import AUDIO_SUFFIXES
 
-if TYPE_CHECKING:
-    pass
-
 
 @dataclass(frozen=True)
 class Clip:
+    """A recording as its header describes it.
+
+    Attributes:
+        path: the sound file.
+        sample_rate: Hz.
+        samples: length of each channel.
+    """
+
     path: Path
     sample_rate: int
     samples: int
 
 
 def list_clips(root: Path, list_file: Path) -> list[Clip]:
-    """The sound files that ``list_file`` names, one a line, relative to ``root``."""
+    """List the sound files that ``list_file`` names, one a line, relative to ``root``.
+
+    Raises:
+        VocoderError: when the list cannot be read or none of its recordings can.
+    """
     try:
         names = list_file.read_text(encoding="utf-8").split("\n")
     except OSError as error:
@@ -45,7 +54,11 @@ def list_clips(root: Path, list_file: Path) -> list[Clip]:
 
 
 def find_clips(root: Path) -> list[Clip]:
-    """All sound files of a folder and the folders in it."""
+    """List all sound files of a folder and the folders in it.
+
+    Raises:
+        VocoderError: when there is no folder, or no readable recording in it.
+    """
     if not root.is_dir():
         raise VocoderError(f"there is no folder {root}")
     paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
@@ -55,7 +68,15 @@ def find_clips(root: Path) -> list[Clip]:
 
 
 def open_clips(paths: list[Path], source: str) -> list[Clip]:
-    """Sound files by their headers. Bad ones are listed on standard error and left out, unless all are."""
+    """Read the headers of sound files; those that cannot be read are listed on standard error and left out.
+
+    Args:
+        paths: the sound files.
+        source: the list or folder they come from, for messages.
+
+    Raises:
+        VocoderError: when none can be read.
+    """
     clips, bad = [], []
     for path in tqdm(paths, desc="recordings", unit="file", disable=None if len(paths) > 1000 else True):
         try:
@@ -76,24 +97,30 @@ def open_clips(paths: list[Path], source: str) -> list[Clip]:
 
 
 def choose(clips: list[Clip], count: int | None) -> list[Clip]:
-    """``count`` clips, evenly spaced; all when there are no more, or when it is None."""
+    """Take ``count`` clips, evenly spaced; all of them when there are no more, or when ``count`` is None."""
     if count is None or count >= len(clips):
         return clips
-    return [clips[round(place)] for place in np.linspace(0, len(clips) - 1, count)]
+    return [clips[round(index)] for index in np.linspace(0, len(clips) - 1, count)]
 
 
 def split_clips(data: DataRecipe) -> tuple[list[Clip], list[Clip]]:
-    """What to train and what to validate on.
+    """Split the recordings of a recipe into those to train on and those to validate on.
 
-    Without a list to train on every sound file of the folder is taken. Without one to validate on, one file in a
-    hundred is, by a hash of its name: adding files moves none from one side to the other.
+    Without a list to train on, every sound file of the folder is taken. Without a list to validate on, one file in a
+    hundred is taken by a hash of its name, so that adding files moves none from one side to the other.
+
+    Returns:
+        The clips to train on and at most ``data.valid_clips`` clips to validate on.
+
+    Raises:
+        VocoderError: when a list cannot be read, or nothing is left to train on.
     """
     root = Path(data.dir)
     listed = list_clips(root, root / data.valid) if data.valid else None
     clips = list_clips(root, root / data.train) if data.train else find_clips(root)
     if listed is None:
-        places = {clip: _place(str(clip.path.relative_to(root))) for clip in clips}
-        valid = [clip for clip in clips if places[clip] < 0.01] or [min(clips, key=lambda clip: places[clip])]
+        hashes = {clip: _hash(str(clip.path.relative_to(root))) for clip in clips}
+        valid = [clip for clip in clips if hashes[clip] < 0.01] or [min(clips, key=lambda clip: hashes[clip])]
     else:
         valid = listed
     # With both lists given, a recording in both is the user's decision.
@@ -104,30 +131,36 @@ def split_clips(data: DataRecipe) -> tuple[list[Clip], list[Clip]]:
     return train or clips, choose(valid, data.valid_clips)
 
 
-def _place(name: str) -> float:
-    """A number in [0, 1) that hangs on the name alone."""
+def _hash(name: str) -> float:
+    """A number in [0, 1) that depends on the name alone."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
 
 
 def read_clip(clip: Clip, mel_config: MelConfig) -> Tensor:
-    """A whole clip, mono, at the mel config's rate, cut to whole frames: (1, frames * hop_length).
+    """Read a whole clip, mono, at the rate of the mel config, cut to whole frames.
 
-    Raises VocoderError when it cannot be decoded, is not finite, or is shorter than a frame.
+    Returns:
+        float32 (1, frames * hop_length).
+
+    Raises:
+        VocoderError: when it cannot be decoded, is not finite, or is shorter than a frame.
     """
-    from torchaudio.functional import resample
-
     try:
-        source = torch.from_numpy(soundfile.read(clip.path, dtype="float32", always_2d=True)[0].mean(1))
+        source = read_mono(clip.path)
     except soundfile.LibsndfileError as error:
         raise VocoderError(f"{clip.path} cannot be decoded: {error}") from None
-    audio = resample(source, clip.sample_rate, mel_config.sample_rate)
+    audio = torch.from_numpy(resample(source, clip.sample_rate, mel_config.sample_rate))
     if not torch.isfinite(audio).all() or len(audio) < mel_config.hop_length:
         raise VocoderError(f"{clip.path} is shorter than a frame, {mel_config.hop_length} samples, or not finite")
     return audio[None, : len(audio) // mel_config.hop_length * mel_config.hop_length]
 
 
 def readable(clips: list[Clip], mel_config: MelConfig) -> list[Clip]:
-    """Those that ``read_clip`` can read; the others are listed on standard error, unless that is all of them."""
+    """Keep the clips that ``read_clip`` can read; the others are listed on standard error.
+
+    Raises:
+        VocoderError: when none can be read.
+    """
     kept, bad = [], []
     for clip in clips:
         try:

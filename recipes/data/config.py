@@ -8,19 +8,21 @@ from vocoders.config import Config
 
 
 class DataRecipe(Config):
+    """Which recordings a recipe trains and validates on, and how segments of them are varied."""
+
     dir: str = Field(description="folder of recordings; the lists are in it, and their paths relative to it")
-    train: str | None = Field(None, description="list of sound files, one path a line; default: all that valid is not")
+    train: str | None = Field(None, description="list of sound files, one path a line; default: all not in valid")
     valid: str | None = Field(None, description="default: one sound file in a hundred, at most valid_clips")
-    valid_clips: int = Field(16, gt=0, description="most recordings of those that a validation synthesises")
+    valid_clips: int = Field(16, gt=0, description="how many of those recordings a validation synthesises at most")
     speed: tuple[PositiveFloat, PositiveFloat] = Field(
         (1.0, 1.0), description="pitch and tempo are scaled by a factor of this range"
     )
-    gain_db: tuple[float, float] = (0.0, 0.0)
+    gain_db: tuple[float, float] = Field((0.0, 0.0), description="the level is changed by a gain of this range")
     f0_range: tuple[PositiveFloat, PositiveFloat] = Field(
-        (71.0, 800.0), description="Hz, in which F0 is looked for; wider for singers, at the price of more mistakes"
+        (71.0, 800.0), description="Hz, range of the F0 labels; a wider one for singers, at the price of more errors"
     )
     mels: str | None = Field(None, description="folder of predicted mels named like the recordings, to fine-tune on")
-    workers: int = Field(1, ge=0)
+    workers: int = Field(1, ge=0, description="processes that load segments; 0: the training process itself")
 
     @field_validator("speed", "gain_db", "f0_range")
     @classmethod

@@ -1,4 +1,4 @@
-"""F0 labels of recordings, by WORLD."""
+"""F0 labels of recordings, by WORLD (Morise et al. 2016)."""
 
 from __future__ import annotations
 
@@ -9,27 +9,33 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
 from tqdm import tqdm
 
+from recipes.data.audio import read_mono
 from recipes.data.clips import Clip
 from vocoders.files import atomic_write
 
-if TYPE_CHECKING:
-    pass
-
 F0_PERIOD = 0.005  # seconds between F0 labels
-F0_RANGE = (71.0, 800.0)  # Hz, WORLD's own; twice as wide doubles the doubtful frames of DIO
+F0_RANGE = (71.0, 800.0)  # Hz, WORLD's own; a range twice as wide doubles the frames that DIO gets wrong
+_BLOCK = 1000  # clips in a file of labels
 
 
 def label_f0(audio: np.ndarray, sample_rate: int, f0_range: tuple[float, float] = F0_RANGE) -> np.ndarray:
-    """F0 in Hz, 0 = unvoiced, one value each F0_PERIOD seconds from 0 on: WORLD's DIO refined by StoneMask.
+    """Estimate F0 with WORLD's DIO, refined by StoneMask.
 
-    Of WORLD's two estimators Harvest calls nearly everything voiced and changes its mind on voicing twice as often
+    WORLD's other estimator, Harvest, calls nearly everything voiced, and its voicing decision changes twice as often
     when a little noise is added.
+
+    Args:
+        audio: (samples,).
+        sample_rate: Hz.
+        f0_range: lowest and highest F0, Hz.
+
+    Returns:
+        float32 F0 in Hz, 0 where unvoiced, one value each F0_PERIOD seconds from 0 on.
     """
     import pyworld
 
@@ -39,50 +45,51 @@ def label_f0(audio: np.ndarray, sample_rate: int, f0_range: tuple[float, float] 
 
 
 def label_clip(clip: Clip, f0_range: tuple[float, float]) -> np.ndarray:
-    """The labels of a clip; all unvoiced where it cannot be decoded, for then no segment is drawn from it either."""
+    """Label a clip; all unvoiced where it cannot be decoded, because no segment is drawn from it then either."""
     try:
-        audio = soundfile.read(clip.path, dtype="float64", always_2d=True)[0].mean(1)
+        audio = read_mono(clip.path, dtype="float64")
     except soundfile.LibsndfileError:
         audio = np.zeros(clip.samples)
     return label_f0(audio, clip.sample_rate, f0_range)
 
 
 def f0_at(labels: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Labels at ``times`` in seconds: linear between two voiced labels, else the nearest."""
-    place = np.clip(times / F0_PERIOD, 0, len(labels) - 1)
-    left = np.floor(place).astype(int)
+    """Interpolate labels at ``times`` in seconds: linearly between two voiced labels, else the nearest label."""
+    position = np.clip(times / F0_PERIOD, 0, len(labels) - 1)
+    left = np.floor(position).astype(int)
     right = np.minimum(left + 1, len(labels) - 1)
-    share = place - left
+    fraction = position - left
     a, b = labels[left], labels[right]
-    nearest = np.where(share < 0.5, a, b)
-    return np.where((a > 0) & (b > 0), a * (1 - share) + b * share, nearest).astype(np.float32)
+    nearest = np.where(fraction < 0.5, a, b)
+    return np.where((a > 0) & (b > 0), a * (1 - fraction) + b * fraction, nearest).astype(np.float32)
 
 
 class F0Labels:
-    """F0 labels of all clips, computed once and kept in the folder ``cache``, a file for each thousand clips."""
+    """F0 labels of all clips, computed once and kept in the folder ``cache``, one file for each thousand clips.
+
+    ``labels[index]`` holds the labels of clip ``index``, as ``label_f0`` returns them.
+    """
 
     def __init__(self, clips: list[Clip], cache: Path, f0_range: tuple[float, float] = F0_RANGE) -> None:
         blocks = [clips[i : i + _BLOCK] for i in range(0, len(clips), _BLOCK)]
-        named = [[f"{F0_PERIOD} {f0_range}", *(f"{clip.path} {clip.samples}" for clip in block)] for block in blocks]
-        paths = [cache / f"f0-{hashlib.sha256(chr(10).join(names).encode()).hexdigest()[:16]}.npz" for names in named]
-        todo = sum(len(block) for block, path in zip(blocks, paths, strict=True) if not path.exists())
+        paths = [cache / f"f0-{_key(block, f0_range)}.npz" for block in blocks]
+        missing = [(block, path) for block, path in zip(blocks, paths, strict=True) if not path.exists()]
         label = partial(label_clip, f0_range=f0_range)
+        total = sum(len(block) for block, _ in missing)
         with contextlib.ExitStack() as stack:
-            progress = stack.enter_context(tqdm(total=todo, desc="F0 labels", unit="clip", disable=None))
+            progress = stack.enter_context(tqdm(total=total, desc="F0 labels", unit="clip", disable=None))
             compute: Callable[..., Iterable[np.ndarray]] = map
-            if todo > 64:  # worth starting processes for
+            if total > 64:  # worth starting processes for
                 context = multiprocessing.get_context("spawn")
                 compute = partial(stack.enter_context(ProcessPoolExecutor(mp_context=context)).map, chunksize=8)
-            for block, path in zip(blocks, paths, strict=True):
-                if path.exists():
-                    continue
+            for block, path in missing:
                 labels = []
                 for values in compute(label, block):
                     labels.append(values)
                     progress.update()
                 cache.mkdir(parents=True, exist_ok=True)
-                with atomic_write(path) as unfinished:
-                    np.savez(unfinished, values=np.concatenate(labels), lengths=[len(values) for values in labels])
+                with atomic_write(path) as partial_path:
+                    np.savez(partial_path, values=np.concatenate(labels), lengths=[len(values) for values in labels])
         stored = [np.load(path) for path in paths]
         self.values = np.concatenate([part["values"] for part in stored])
         self.ends = np.cumsum(np.concatenate([part["lengths"] for part in stored]))
@@ -92,4 +99,7 @@ class F0Labels:
         return self.values[start : self.ends[index]]
 
 
-_BLOCK = 1000
+def _key(clips: list[Clip], f0_range: tuple[float, float]) -> str:
+    """A hash of all that decides the labels of these clips."""
+    names = [f"{F0_PERIOD} {f0_range}", *(f"{clip.path} {clip.samples}" for clip in clips)]
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""What a synthesis has and its recording has not: tones, stripes and clicks."""
+"""Artifacts that a synthesis has and its recording does not have: tones, stripes and clicks."""
 
 from __future__ import annotations
 
@@ -17,68 +17,81 @@ CLICK = 9.0  # dB by which a click must stand out; inside the same copies, and t
 
 
 class Line(NamedTuple):
-    """A stationary spectral line: where, and by how much it stands out."""
+    """A stationary spectral line.
+
+    Attributes:
+        hz: its frequency.
+        excess_db: by how much it stands out.
+    """
 
     hz: float
     excess_db: float
 
 
 class Click(NamedTuple):
-    """An instant that is sharper than what surrounds it: when, and by how much."""
+    """An instant that is sharper than what surrounds it.
+
+    Attributes:
+        seconds: when it is.
+        excess_db: by how much it stands out.
+    """
 
     seconds: float
     excess_db: float
 
 
-def stationary_lines(real: Signal, fake: Signal) -> list[Line]:
-    """Tones and stripes: narrow lines in the synthesis from begin to end that the recording has not.
+def stationary_lines(reference: Signal, estimate: Signal) -> list[Line]:
+    """Find tones and stripes: narrow lines through the whole of the estimate that the reference does not have.
 
     The level that a bin exceeds in all but 15 % of the frames is its floor. A line stands out by LINE dB in three ways:
-    its floor above the median of the floors within 150 Hz; that difference above the recording's within 25 Hz, so that
-    hum that was recorded is no line; its floor above the recording's there, so that ripples in what is quieter than the
-    recording are none. Of steady tones in speech below 3 kHz two in three are found at -60 dBFS and nearly all at -50,
-    above 3 kHz nearly all at -70 (a sine of amplitude 1 is 0 dBFS). Clips under 1 s are too short to tell: none.
+    its floor above the median of the floors within 150 Hz; that difference above the reference's within 25 Hz, so that
+    recorded hum is no line; its floor above the reference's there, so that ripples in what is quieter than the
+    reference are no lines. Steady tones in speech below 3 kHz are found in two cases of three at -60 dBFS and nearly
+    always at -50; above 3 kHz nearly always at -70 (a sine of amplitude 1 is 0 dBFS).
+
+    Returns:
+        The lines, by rising frequency; none for clips under 1 s, which are too short to tell.
     """
-    if len(real.audio) < real.sample_rate:
+    if len(reference.audio) < reference.sample_rate:
         return []
-    size = 2 ** round(np.log2(real.sample_rate / 10))  # windows of about 0.1 s
+    size = 2 ** round(np.log2(reference.sample_rate / 10))  # windows of about 0.1 s
     stft = STFT(size, size // 4, padding="center")
-    width = 2 * round(150 * size / real.sample_rate) + 1
-    near = 2 * round(25 * size / real.sample_rate) + 1
+    width = 2 * round(150 * size / reference.sample_rate) + 1
+    near = 2 * round(25 * size / reference.sample_rate) + 1
 
     def floor(signal: Signal) -> np.ndarray:
         magnitude = stft(torch.from_numpy(signal.audio)).abs().numpy() * 2 / float(stft.window.sum())
         return np.percentile(20 * np.log10(np.maximum(magnitude, 1e-5)), 15, axis=1)
 
-    levels = floor(real), floor(fake)
+    levels = floor(reference), floor(estimate)
     prominence = [level - median_filter(level, width, mode="nearest") for level in levels]
-    gains = [fake - maximum_filter1d(real, near) for real, fake in (levels, prominence)]
+    gains = [of_estimate - maximum_filter1d(of_reference, near) for of_reference, of_estimate in (levels, prominence)]
     excess = np.minimum.reduce([prominence[1], *gains])
     peaks = np.flatnonzero((excess > LINE) & (excess == maximum_filter1d(excess, 7)))
-    return [Line(float(k * real.sample_rate / size), float(excess[k])) for k in peaks]
+    return [Line(float(k * reference.sample_rate / size), float(excess[k])) for k in peaks]
 
 
-def clicks(real: Signal, fake: Signal) -> list[Click]:
-    """Instants of the synthesis that are sharper than their surroundings and than the recording.
+def clicks(reference: Signal, estimate: Signal) -> list[Click]:
+    """Find instants of the estimate that are sharper than their surroundings and than the reference.
 
-    Such as jumps where segments join badly, and at the ends, beyond which there is silence. Sharp is what has a high
-    fourth difference: of speech that leaves no more than noise, of a jump it makes a spike. A click stands out by CLICK
-    dB above the sharpest instant of the 20 ms on either side, so that pulses of a voice, onsets and bursts of noise are
-    none, above the recording's within 5 ms, and above -80 dBFS. Of single samples off by 0.1, 7 in 10 are found in
-    speech and nearly all where it is quiet; of splices that leave out 2 ms of speech 4 in 10.
+    Such are jumps where segments join badly, and at the ends, beyond which there is silence. An instant is sharp when
+    its fourth difference is high: it reduces speech to little more than noise, and a jump to a spike. A click stands
+    out by CLICK dB above the sharpest instant of the 20 ms on either side, so that glottal pulses, onsets and bursts of
+    noise are no clicks, above the reference's within 5 ms, and above -80 dBFS. Single samples off by 0.1 are found in 7
+    cases of 10 in speech and nearly always where it is quiet; splices that leave out 2 ms of speech in 4 cases of 10.
     """
-    wanted, found = sharpness(real.audio), sharpness(fake.audio)
-    own, near, far = (round(seconds * real.sample_rate) for seconds in (0.0005, 0.005, 0.02))
+    of_reference, of_estimate = sharpness(reference.audio), sharpness(estimate.audio)
+    own, near, far = (round(seconds * reference.sample_rate) for seconds in (0.0005, 0.005, 0.02))
     span, middle = far - own, (far + own) // 2
-    highest = maximum_filter1d(np.pad(found, far, constant_values=-80.0), span)
-    sides = [highest[far + place : far + place + len(found)] for place in (-middle, middle)]
-    others = np.maximum.reduce([*sides, maximum_filter1d(wanted, 2 * near + 1)])
-    peaks, _ = find_peaks(found - others, height=CLICK, distance=far)
-    return [Click(float(max(k - 2, 0) / real.sample_rate), float(found[k] - others[k])) for k in peaks]
+    highest = maximum_filter1d(np.pad(of_estimate, far, constant_values=-80.0), span)
+    sides = [highest[far + shift : far + shift + len(of_estimate)] for shift in (-middle, middle)]
+    others = np.maximum.reduce([*sides, maximum_filter1d(of_reference, 2 * near + 1)])
+    peaks, _ = find_peaks(of_estimate - others, height=CLICK, distance=far)
+    return [Click(float(max(k - 2, 0) / reference.sample_rate), float(of_estimate[k] - others[k])) for k in peaks]
 
 
 def sharpness(audio: np.ndarray) -> np.ndarray:
-    """Level in dBFS, not below -80, of 3 neighbours in the fourth difference of (samples,) among zeros: (samples + 4,).
+    """Level of 3 neighbours in the fourth difference of (samples,) among zeros: (samples + 4,) dBFS, not below -80.
 
     Value k + 2 belongs to sample k.
     """

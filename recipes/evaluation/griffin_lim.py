@@ -1,4 +1,4 @@
-"""Griffin-Lim from a log-mel: the baseline that needs no training."""
+"""Griffin-Lim on a log-mel: the baseline that needs no training."""
 
 from __future__ import annotations
 
@@ -10,8 +10,17 @@ from vocoders.dsp.stft import STFT
 
 
 def linear_magnitude(mel: Tensor, mel_config: MelConfig, iterations: int = 200) -> Tensor:
-    """Log-mel (n_mels, frames) -> magnitudes (n_fft // 2 + 1, frames) >= 0 whose mel is nearest in the least-squares
-    sense, by multiplicative updates (Lee and Seung 2001, NIPS).
+    """Find the magnitudes whose mel is nearest in the least-squares sense.
+
+    By multiplicative updates (Lee and Seung 2001, NIPS).
+
+    Args:
+        mel: log-mel, (n_mels, frames).
+        mel_config: its mel config.
+        iterations: number of updates.
+
+    Returns:
+        (n_fft // 2 + 1, frames), not negative.
     """
     bank = torch.from_numpy(mel_filter_bank(mel_config)).float()
     target = mel.exp() if mel_config.log == "ln" else torch.pow(10.0, mel)
@@ -26,9 +35,17 @@ def linear_magnitude(mel: Tensor, mel_config: MelConfig, iterations: int = 200) 
 def griffin_lim(
     mel: Tensor, mel_config: MelConfig, iterations: int = 60, momentum: float = 0.99, seed: int = 0
 ) -> Tensor:
-    """Log-mel (n_mels, frames) -> audio (samples,).
+    """Synthesise a log-mel by fast Griffin-Lim (Perraudin et al. 2013, WASPAA), from a random phase.
 
-    Fast Griffin-Lim (Perraudin et al. 2013, WASPAA), from a random phase.
+    Args:
+        mel: log-mel, (n_mels, frames).
+        mel_config: its mel config.
+        iterations: number of projections.
+        momentum: 0 is the original algorithm (Griffin and Lim 1984).
+        seed: of the random phase.
+
+    Returns:
+        Audio, (samples,).
     """
     stft = STFT(mel_config.n_fft, mel_config.hop_length, mel_config.win_length, mel_config.padding)
     magnitude = linear_magnitude(mel, mel_config)

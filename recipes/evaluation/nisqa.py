@@ -1,4 +1,4 @@
-"""NISQA v2.0 (Mittag et al. 2021): the quality that listeners would hear, predicted from a signal alone.
+"""NISQA v2.0 (Mittag et al. 2021, Interspeech): the opinion of listeners, predicted from a signal alone.
 
 The network comes with torchmetrics (extra ``nisqa``), which downloads the weights (1 MB) when it is first called and
 keeps them. They are CC BY-NC-SA 4.0, no part of this repository, and serve to measure, never to train.
@@ -14,11 +14,11 @@ from recipes.evaluation.metrics import NAN, Signal
 from vocoders.errors import VocoderError
 
 WEIGHTS = "~/.torchmetrics/NISQA/nisqa.tar"  # where torchmetrics keeps them
-SECONDS = 0.5, 50.0  # the network takes at most 1300 windows, 40 ms apart, and makes little of less than half a second
+SECONDS = 0.5, 50.0  # the network takes at most 1300 windows, 40 ms apart, and needs about half a second
 
 
 def nisqa(signal: Signal) -> float:
-    """The predicted mean opinion score, 1 to 5. NaN for a signal whose length lies outside SECONDS."""
+    """Predict the mean opinion score, 1 to 5. NaN for a signal whose length lies outside SECONDS."""
     from torchmetrics.functional.audio.nisqa import non_intrusive_speech_quality_assessment
 
     if not SECONDS[0] <= len(signal.audio) / signal.sample_rate <= SECONDS[1]:
@@ -27,12 +27,16 @@ def nisqa(signal: Signal) -> float:
 
 
 def require_nisqa() -> None:
-    """Have the weights downloaded where they are not at hand. Raises VocoderError when NISQA cannot work here."""
+    """Download the weights where they are missing.
+
+    Raises:
+        VocoderError: when a package or the weights are missing and cannot be had.
+    """
     try:
         nisqa(Signal(torch.zeros(16000).numpy(), 16000))
     except ImportError:
         raise VocoderError('NISQA needs torchmetrics, librosa and requests: pip install -e ".[nisqa]"') from None
-    except OSError:  # of requests too
+    except OSError:  # also those of requests
         raise VocoderError(
             f"NISQA's weights are not at {WEIGHTS} and cannot be downloaded; put weights/nisqa.tar of "
             f"github.com/gabrielmittag/NISQA there"

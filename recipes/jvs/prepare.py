@@ -19,14 +19,15 @@ CORPUS = Corpus(
     clips=12997,
 )
 
-# parallel100: the same hundred sentences by everyone; nonpara30: thirty of one's own. Whispering and falsetto stay out.
+# parallel100: the same hundred sentences by all speakers; nonpara30: thirty of each speaker's own. Whispering and
+# falsetto are left out.
 STYLES = ("parallel100", "nonpara30")
 VALID_SPEAKERS = ("jvs089", "jvs090")  # a man and a woman
 TEST_SPEAKERS = tuple(f"jvs{number:03d}" for number in range(91, 101))  # six women and four men
 
 
 def split(root: Path) -> Split:
-    """By speaker, so that nobody who is validated or tested on is trained on. The choice of speakers is ours."""
+    """Split by speaker, so that none to validate or test on is trained on. The choice of speakers is ours."""
     lists: Split = {"train": [], "valid": [], "test": []}
     for path in sorted(path for style in STYLES for path in root.glob(f"jvs*/{style}/wav24kHz16bit/*.wav")):
         speaker = path.relative_to(root).parts[0]
@@ -35,7 +36,8 @@ def split(root: Path) -> Split:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    return run(CORPUS, split, CORPUS.parser(__doc__ or "").parse_args(arguments))
+    """Run the command; returns the exit status of ``run``."""
+    return run(CORPUS, split, CORPUS.parser(__doc__).parse_args(arguments))
 
 
 if __name__ == "__main__":

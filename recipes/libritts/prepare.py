@@ -1,16 +1,17 @@
-"""LibriTTS or LibriTTS-R: download the parts wanted, and write train.txt, valid.txt and test.txt by its own parts."""
+"""LibriTTS or LibriTTS-R: download chosen parts, and write train.txt, valid.txt and test.txt by its own parts."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-from recipes.data.corpora import Archive, Corpus, Split, evenly, run
+from recipes.data.corpora import Corpus, Split, evenly, run
+from recipes.data.downloads import Archive
 from vocoders.errors import VocoderError
 
 TRAIN = ("train-clean-100", "train-clean-360", "train-other-500")
 VALID, TEST = "dev-clean", "test-clean"
-MOST_VALID = 100  # of 5736 recordings of dev-clean: training validates often
+MAX_VALID = 100  # recordings to validate on, of the 5736 of dev-clean: training validates often
 
 # SHA-256 as in torchaudio.datasets
 LIBRITTS = {
@@ -31,7 +32,7 @@ LIBRITTS_R = {
 
 
 def corpus(restored: bool, parts: list[str]) -> Corpus:
-    """LibriTTS, or LibriTTS-R when ``restored``, with the archives of ``parts``, of dev-clean and of test-clean."""
+    """Describe LibriTTS, or LibriTTS-R when ``restored``: the archives of ``parts``, dev-clean and test-clean."""
     top, number, checksums = ("LibriTTS_R", 141, LIBRITTS_R) if restored else ("LibriTTS", 60, LIBRITTS)
     archives = []
     for part in (*parts, VALID, TEST):
@@ -50,20 +51,25 @@ def corpus(restored: bool, parts: list[str]) -> Corpus:
 
 
 def split(root: Path, parts: list[str]) -> Split:
-    """``parts`` train, dev-clean validates (a hundred of it), test-clean tests; ``root`` holds the parts."""
+    """Split by the parts in ``root``: ``parts`` train, a hundred recordings of dev-clean validate, test-clean tests.
+
+    Raises:
+        VocoderError: when a part is missing.
+    """
     for part in (*parts, VALID, TEST):
         if not (root / part).is_dir():
             raise VocoderError(f"{root} lacks {part}; --download fetches it")
     recordings = {part: sorted((root / part).glob("*/*/*.wav")) for part in (*parts, VALID, TEST)}
     return {
         "train": [path for part in parts for path in recordings[part]],
-        "valid": evenly(recordings[VALID], MOST_VALID),
+        "valid": evenly(recordings[VALID], MAX_VALID),
         "test": recordings[TEST],
     }
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = corpus(False, list(TRAIN)).parser(__doc__ or "")
+    """Run the command; returns the exit status of ``run``."""
+    parser = corpus(False, list(TRAIN)).parser(__doc__)
     parser.add_argument(
         "--restored", action="store_true", help="LibriTTS-R instead (folder LibriTTS_R, https://www.openslr.org/141)"
     )

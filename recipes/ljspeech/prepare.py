@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from recipes.data.corpora import Archive, Corpus, Split, run
+from recipes.data.corpora import Corpus, Split, run
+from recipes.data.downloads import Archive
 
 CORPUS = Corpus(
     name="ljspeech",
@@ -24,7 +25,7 @@ CORPUS = Corpus(
     ),
 )
 
-# Chapter: recordings. The 150 that HiFi-GAN (jik876/hifi-gan, LJSpeech-1.1/validation.txt) never trains on.
+# Chapter: recordings. These are the 150 that HiFi-GAN (jik876/hifi-gan, LJSpeech-1.1/validation.txt) never trains on.
 HELD_OUT = """
 001: 28 68; 002: 149 157 167; 003: 42 307; 004: 169 233; 005: 101 108 202 234 248; 006: 1 18 34 78; 007: 217 243;
 008: 87 131 140 158 174; 010: 47 61 105 233 234 258 262 270 293; 011: 9 256; 012: 44 145; 013: 20 77 228;
@@ -38,23 +39,24 @@ HELD_OUT = """
 
 
 def held_out_names() -> list[str]:
-    """LJ001-0028 and so on, in order."""
+    """List the 150 names, LJ001-0028 and so on, in order."""
     chapters = (chapter.split(":") for chapter in HELD_OUT.split(";"))
     return [f"LJ{chapter.strip()}-{int(number):04d}" for chapter, numbers in chapters for number in numbers.split()]
 
 
 def split(root: Path) -> Split:
-    """HiFi-GAN's split. It both validates and tests on the 150; here every third validates, the others test."""
+    """Split as HiFi-GAN, which validates and tests on the 150; here every third of them validates, the others test."""
     names = held_out_names()
     lists: Split = {"train": [], "valid": [], "test": []}
     for path in sorted(root.glob("wavs/*.wav")):
-        place = names.index(path.stem) if path.stem in names else None
-        lists["train" if place is None else "test" if place % 3 else "valid"].append(path)
+        index = names.index(path.stem) if path.stem in names else None
+        lists["train" if index is None else "test" if index % 3 else "valid"].append(path)
     return lists
 
 
 def main(arguments: list[str] | None = None) -> int:
-    return run(CORPUS, split, CORPUS.parser(__doc__ or "").parse_args(arguments))
+    """Run the command; returns the exit status of ``run``."""
+    return run(CORPUS, split, CORPUS.parser(__doc__).parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -17,12 +17,12 @@ CORPUS = Corpus(
     layout="m4singer/Alto-1#美错/0000.wav with m4singer/meta.json",
 )
 
-# Amphion's test songs (preprocessors/__init__.py), one of each kind of voice.
+# Amphion's test songs (preprocessors/__init__.py): one by a singer of each register
 TEST_SONGS = ("Alto-1#美错", "Bass-1#十年", "Soprano-2#同桌的你", "Tenor-5#爱笑的眼睛")
 
 
 def split(root: Path) -> Split:
-    """Amphion's four songs test; the last other song by name of each of their singers validates; the rest trains."""
+    """Split by song: Amphion's four test; the last other song by name of each of their singers validates."""
     songs: dict[str, list[Path]] = defaultdict(list)
     for path in sorted(root.glob("*#*/*.wav")):
         songs[unicodedata.normalize("NFC", path.parent.name)].append(path)  # some systems unpack names decomposed
@@ -36,7 +36,8 @@ def split(root: Path) -> Split:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    return run(CORPUS, split, CORPUS.parser(__doc__ or "").parse_args(arguments))
+    """Run the command; returns the exit status of ``run``."""
+    return run(CORPUS, split, CORPUS.parser(__doc__).parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,11 @@ VALID = 50
 
 
 def split(root: Path) -> Split:
-    """The dataset's test songs test; of its training segments the last 50 validate, as in ParallelWaveGAN."""
+    """Split by the dataset's own lists; the last 50 of its training segments validate, as in ParallelWaveGAN.
+
+    Raises:
+        VocoderError: when one of the lists cannot be read.
+    """
     lists: Split = {}
     for name in ("train", "test"):
         path = root / "segments" / f"{name}.txt"
@@ -34,7 +38,8 @@ def split(root: Path) -> Split:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    return run(CORPUS, split, CORPUS.parser(__doc__ or "").parse_args(arguments))
+    """Run the command; returns the exit status of ``run``."""
+    return run(CORPUS, split, CORPUS.parser(__doc__).parse_args(arguments))
 
 
 if __name__ == "__main__":

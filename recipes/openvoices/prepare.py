@@ -1,4 +1,4 @@
-"""The corpus of the built-in voice: convert the clips of four public repositories, write train.txt and valid.txt."""
+"""The corpus of the built-in voices: convert clips of four public repositories, write train.txt and valid.txt."""
 
 from __future__ import annotations
 
@@ -14,21 +14,29 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
+from recipes.data.audio import resample
 from recipes.data.clips import open_clips
 from recipes.data.corpora import write_list
 from vocoders.errors import VocoderError
 from vocoders.files import write_file
-from vocoders.io.audio import encode_audio, resample
+from vocoders.io.audio import encode_audio
 
 RATE = 24000
 FRAME = 240  # samples: 10 ms
 MARGIN = 10  # frames kept before the first and after the last that is not silent
-SILENCE_DB = -50.0  # below the level that a twentieth of a clip's frames exceed
+SILENCE_DB = -50.0  # relative to the level that a twentieth of a clip's frames exceed
 PEAK = 0.97
 
 
 @dataclass(frozen=True)
 class Repository:
+    """A repository on GitHub.
+
+    Attributes:
+        name: owner/name.
+        commit: the one that the corpus was made from.
+    """
+
     name: str
     commit: str
 
@@ -40,18 +48,23 @@ class Repository:
 
 @dataclass(frozen=True)
 class Speaker:
+    """The clips of one speaker in a repository.
+
+    Attributes:
+        name: name of the speaker's folder in the corpus.
+        source: key of REPOSITORIES.
+        pattern: pattern of the clips in the clone.
+        count: how many clips there are at the commit.
+        gain_db: as measured on the corpus that the built-in voices were trained on.
+        included: which clips, sorted by path, are in that corpus: a bit each, in base64; empty: all of them.
+    """
+
     name: str
-    """Of the folder in the corpus."""
     source: str
-    """Key of REPOSITORIES."""
     pattern: str
-    """Of the clips in the clone."""
     count: int
-    """Clips at the commit."""
     gain_db: float
-    """As measured on the corpus that the built-in voice was trained on."""
-    ours: str = ""
-    """Which clips, sorted by path, are in that corpus: a bit each, in base64. Empty: all of them."""
+    included: str = ""
 
 
 REPOSITORIES = {
@@ -90,7 +103,7 @@ SPEAKERS = (
         "uP9bae033nd7bc1fb70Z+//+wr7mfa0/97W2VxXzjK5B/krOfbX79wmuxTk/XP0y7R5vp39jtns3uxv7rWgf95rnzw/zLaPX2PNfm1nP26mu"
         "e+b92jm1y7c3lH+8d/U/vc9H70fPrbVPc2ONjte3WLZ/e71Wz3/fPX97pu//3marzt+94//99VY/m9T7aMA=",
     ),
-    # The pattern takes sections, which have a number, and leaves whole songs out.
+    # The pattern matches sections, which have a number, and not whole songs.
     Speaker("makam-goekhan-tr-sing", "makam", "goekhan/*_[0-9]*_*.wav", 12, 0.179),
     Speaker("makam-idil-tr-sing", "makam", "idil/*_[0-9]*_*.wav", 29, -3.237),
     Speaker("makam-guelen-tr-sing", "makam", "guelen/*_[0-9]*_*.wav", 17, 3.071),
@@ -98,7 +111,12 @@ SPEAKERS = (
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Status 0: all is well; 1: lists are written, but some clips are unreadable and left out; 2: no lists."""
+    """Run the command.
+
+    Returns:
+        The exit status. 0: all is well; 1: the lists are written, but some clips are unreadable and left out; 2: there
+        are no lists, with one sentence that says why.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m recipes.openvoices.prepare",
         description=" ".join((__doc__ or "").split()),
@@ -112,21 +130,28 @@ def main(arguments: list[str] | None = None) -> int:
             metavar="CLONE",
             help=f"clone of {repository.name} at {repository.commit} (default: DIR/{repository.folder})",
         )
-    parser.add_argument("--all", action="store_true", help="all clips of the clones, not only those of our corpus")
+    parser.add_argument("--all", action="store_true", help="all clips of the clones, not only those of the corpus")
     options = parser.parse_args(arguments)
     clones = {key: getattr(options, key) or options.dir / REPOSITORIES[key].folder for key in REPOSITORIES}
     try:
-        return prepare(options.dir, clones, options.all)
+        return 0 if prepare(options.dir, clones, options.all) else 1
     except VocoderError as error:
         print(f"recipes.openvoices.prepare: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; run again to go on", file=sys.stderr)
+        print("stopped; run again to resume", file=sys.stderr)
         return 130
 
 
-def prepare(folder: Path, clones: dict[str, Path], everything: bool) -> int:
-    """Convert what is not in ``folder`` yet, and write the lists; returns the exit status."""
+def prepare(folder: Path, clones: dict[str, Path], everything: bool) -> bool:
+    """Convert what is not in ``folder`` yet, and write the lists.
+
+    Returns:
+        Whether every clip can be read; those that cannot are left out.
+
+    Raises:
+        VocoderError: when a clone is missing or holds something else, or a list would be empty.
+    """
     check_clones(clones)
     jobs = [
         (source, folder / speaker.name / f"{source.stem}.flac", speaker.gain_db)
@@ -153,26 +178,30 @@ def prepare(folder: Path, clones: dict[str, Path], everything: bool) -> int:
     if bad:
         print(f"left out {len(bad)} of {len(jobs)} clips that cannot be read: {'; '.join(bad)}", file=sys.stderr)
     complete = write_lists(folder, sorted(target for _, target, _ in jobs if target.exists()))
-    return 0 if complete and not bad else 1
+    return complete and not bad
 
 
 def check_clones(clones: dict[str, Path]) -> None:
-    """Raises VocoderError when a clone is missing; says on standard error when one is at another commit."""
+    """Check that all clones are there; one at another commit is noted on standard error.
+
+    Raises:
+        VocoderError: when a clone is missing.
+    """
     missing = [key for key in REPOSITORIES if not clones[key].is_dir()]
     if missing:
-        wanted = (
+        sources = (
             f"{clones[key]} (https://github.com/{REPOSITORIES[key].name} at {REPOSITORIES[key].commit})"
             for key in missing
         )
         options = (f"--{key}" for key in missing)
         raise VocoderError(
-            f"there is no {', no '.join(wanted)}: clone it, or name its folder with {', '.join(options)}"
+            f"there is no {', no '.join(sources)}: clone it, or name its folder with {', '.join(options)}"
         )
     for key, repository in REPOSITORIES.items():
         at = head(clones[key])
         if at is None or not at.startswith(repository.commit):
             where = f"is at {at[:7]}" if at else "does not say at which commit it is"
-            print(f"note: {clones[key]} {where}; ours was made from {repository.commit}", file=sys.stderr)
+            print(f"note: {clones[key]} {where}; the corpus was made from {repository.commit}", file=sys.stderr)
 
 
 def head(clone: Path) -> str | None:
@@ -185,9 +214,10 @@ def head(clone: Path) -> str | None:
 
 
 def choose(speaker: Speaker, clone: Path, everything: bool) -> list[Path]:
-    """A speaker's clips in the clone, sorted: all of them, or those of our corpus.
+    """List a speaker's clips in the clone, sorted: everything, or those of the corpus.
 
-    Raises VocoderError for a clone with no clips, and for one of which nobody can say which clips were ours.
+    Raises:
+        VocoderError: for a clone without clips, and for an incomplete one, whose clips cannot be numbered.
     """
     paths = sorted(clone.glob(speaker.pattern))
     if not paths:
@@ -199,17 +229,23 @@ def choose(speaker: Speaker, clone: Path, everything: bool) -> list[Path]:
             f"{clone} holds {len(paths)} recordings {speaker.pattern}, and {speaker.count} at commit "
             f"{REPOSITORIES[speaker.source].commit}; check that commit out whole, or take what is there with --all"
         )
-    if not speaker.ours:
+    if not speaker.included:
         return paths
-    chosen = np.unpackbits(np.frombuffer(base64.b64decode(speaker.ours), np.uint8), count=len(paths))
-    return [path for path, ours in zip(paths, chosen, strict=True) if ours]
+    chosen = np.unpackbits(np.frombuffer(base64.b64decode(speaker.included), np.uint8), count=len(paths))
+    return [path for path, included in zip(paths, chosen, strict=True) if included]
 
 
 def convert(source: Path, gain_db: float) -> np.ndarray:
-    """A clip as it stands in the corpus: float32 (samples,) at RATE, trimmed and with its gain. Empty stays empty.
+    """Read a clip as it stands in the corpus: at RATE, trimmed and with its gain.
 
     The first channel is taken, not the mean: in makam-guelen's clips the two differ and would cancel in part. All
     other clips of two channels hold the same twice.
+
+    Returns:
+        float32 (samples,), empty for an empty clip.
+
+    Raises:
+        soundfile.LibsndfileError: when it cannot be decoded.
     """
     audio, rate = soundfile.read(source, dtype="float32", always_2d=True)
     audio = np.ascontiguousarray(audio[:, 0])
@@ -221,10 +257,10 @@ def convert(source: Path, gain_db: float) -> np.ndarray:
 
 
 def trim(audio: np.ndarray) -> np.ndarray:
-    """Without leading and trailing silence but for a margin.
+    """Cut leading and trailing silence of (samples,) at RATE, except for a margin.
 
-    Silent are frames SILENCE_DB below the 95th percentile of the frames' levels: a single click does not move it, as
-    it would the maximum.
+    Frames are silent when their level is more than SILENCE_DB below the 95th percentile of all frames, which a single
+    click does not move as it would move the maximum.
     """
     frames = audio[: len(audio) // FRAME * FRAME].reshape(-1, FRAME)
     if not len(frames):
@@ -235,25 +271,25 @@ def trim(audio: np.ndarray) -> np.ndarray:
 
 
 def sentence(path: Path) -> tuple[str, str]:
-    """Speaker and prompt: the name without the time in seconds at which a reader recorded this take of it."""
+    """Name the speaker and the prompt of a clip; file names end in the second at which a take was recorded."""
     return path.parent.name, re.sub(r"_\d{10}$", "", path.stem)
 
 
 def write_lists(folder: Path, paths: list[Path]) -> bool:
-    """valid.txt: those of the validation clips that are there; train.txt: the clips of all other sentences.
+    """Write valid.txt, the validation clips that are there, and train.txt, the clips of all other sentences.
 
-    Returns whether all of them can be read; those that cannot are left out.
+    Returns:
+        Whether all of them can be read; those that cannot are left out.
     """
-    wanted = Path(__file__).with_name("valid.txt").read_text(encoding="utf-8").split()
-    held_out = {sentence(Path(name)) for name in wanted}
+    names = Path(__file__).with_name("valid.txt").read_text(encoding="utf-8").split()
+    validated = {sentence(Path(name)) for name in names}
     lists = {
-        "train": [path for path in paths if sentence(path) not in held_out],
-        "valid": [path for path in paths if path.relative_to(folder).as_posix() in set(wanted)],
+        "train": [path for path in paths if sentence(path) not in validated],
+        "valid": [path for path in paths if path.relative_to(folder).as_posix() in set(names)],
     }
-    if len(lists["valid"]) < len(wanted):
-        print(
-            f"note: {len(wanted) - len(lists['valid'])} of {len(wanted)} validation clips are missing", file=sys.stderr
-        )
+    missing = len(names) - len(lists["valid"])
+    if missing:
+        print(f"note: {missing} of {len(names)} validation clips are missing", file=sys.stderr)
     for name, listed in lists.items():
         if not listed:
             raise VocoderError(f"the clones have nothing for {name}.txt; are they complete?")
@@ -261,8 +297,7 @@ def write_lists(folder: Path, paths: list[Path]) -> bool:
     for name, listed in lists.items():
         clips = open_clips(listed, str(folder))
         minutes = sum(clip.samples / clip.sample_rate for clip in clips) / 60
-        new = write_list(folder / f"{name}.txt", [clip.path.relative_to(folder).as_posix() for clip in clips])
-        print(f"{folder / name}.txt: {len(clips)} clips, {minutes:.1f} min{'' if new else ' (as before)'}")
+        write_list(folder, name, [clip.path for clip in clips], f"{len(clips)} clips, {minutes:.1f} min")
         complete = complete and len(clips) == len(listed)
     return complete
 

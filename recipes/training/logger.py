@@ -8,13 +8,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from recipes.evaluation.spectrograms import spectrogram_image
 from recipes.training.run import Run
 from recipes.training.tasks import Validation
-from vocoders.dsp.stft import STFT
 
 
 class Logger:
@@ -82,9 +81,3 @@ class Logger:
         self.progress.close()
         if self.writer is not None:
             self.writer.close()
-
-
-def spectrogram_image(audio: Tensor) -> Tensor:
-    """Audio (1, samples) -> grey image (1, bins, frames) in [0, 1], low frequencies below, 80 dB of range."""
-    decibels = 20 * STFT(1024, 256)(audio).abs().clamp_min(1e-5).log10()
-    return ((decibels - decibels.max()) / 80 + 1).clamp(0, 1).flip(1)

@@ -9,7 +9,7 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from recipes.data.config import DataRecipe
-from recipes.data.segments import aligned
+from recipes.data.segments import centered_on_hops
 from vocoders.config import Config, bind
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
@@ -120,7 +120,7 @@ class Recipe(Config):
     @property
     def analysis_config(self) -> MelConfig:
         """The mel config with its frames where generators place them ("center" padding turned to "same")."""
-        return aligned(self.mel)
+        return centered_on_hops(self.mel)
 
     @property
     def optimizers(self) -> dict[str, OptimizerRecipe]:

@@ -6,7 +6,8 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-from recipes.data.corpora import Archive, Corpus, Split, run
+from recipes.data.corpora import Corpus, Split, run
+from recipes.data.downloads import Archive
 
 CORPUS = Corpus(
     name="vctk",
@@ -25,13 +26,13 @@ CORPUS = Corpus(
     ),
 )
 
-# HiFi-GAN holds nine speakers out and does not say which; the samples of its demo page show the first four (issue 128
-# of jik876/hifi-gan). The other five are the last by name, which work on bandwidth extension holds out as well.
+# HiFi-GAN holds nine speakers out and does not say which; its demo page has samples of the first four (issue 128 of
+# jik876/hifi-gan). The other five are the last by name, which papers on bandwidth extension hold out as well.
 TEST_SPEAKERS = ("p226", "p271", "p292", "p318", "p363", "p364", "p374", "p376", "s5")
 
 
 def split(root: Path, microphone: str) -> Split:
-    """Nine speakers test; of each other one the last recording validates and the rest trains."""
+    """Split by speaker: nine test; of each other speaker the last recording validates and the rest trains."""
     speakers: dict[str, list[Path]] = defaultdict(list)
     for path in sorted(root.glob(f"wav48_silence_trimmed/*/*_{microphone}.flac")):
         speakers[path.parent.name].append(path)
@@ -46,7 +47,8 @@ def split(root: Path, microphone: str) -> Split:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = CORPUS.parser(__doc__ or "")
+    """Run the command; returns the exit status of ``run``."""
+    parser = CORPUS.parser(__doc__)
     parser.add_argument(
         "--mic",
         choices=("mic1", "mic2"),

@@ -1,4 +1,4 @@
-"""The corpus of the built-in voice, from synthetic clones; and that its recipes train."""
+"""The corpus of the built-in voices, from synthetic clones; and that its recipes train."""
 
 import base64
 import json
@@ -161,7 +161,7 @@ def test_stopped_it_goes_on(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.
 
 def test_a_clip_that_cannot_be_read(corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     damaged = "dataset-voice-kathleen/data/arctic_a0001_1592748574.wav"
-    (tmp_path / damaged).write_text("version https://git-lfs.github.com/mel_config/v1")
+    (tmp_path / damaged).write_text("version https://git-lfs.github.com/spec/v1")
     assert corpus("--all") == 1
     assert f"left out 1 of 11 clips that cannot be read: {tmp_path / damaged} (" in capsys.readouterr().err
     assert lists(tmp_path)["train"] == sorted(set(TRAINED.values()) - {CLIPS[damaged]})
@@ -194,7 +194,7 @@ def test_clones_that_are_missing(corpus: Corpus, tmp_path: Path, capsys: pytest.
 def test_clones_of_something_else(corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert corpus("--all", "--makam", tmp_path / "dataset-voice-kathleen") == 2
     assert "is it a clone of MTG/turkish-makam" in one_sentence(capsys.readouterr().err)
-    assert corpus() == 2  # not all of the commit is there: which clips are ours cannot be told
+    assert corpus() == 2  # not all of the commit is there: their numbers are not known
     said = one_sentence(capsys.readouterr().err)
     assert "dataset-voice-kathleen holds 4 recordings data/*.wav, and 1620 at commit c51cb97" in said
 
@@ -226,33 +226,33 @@ def test_the_commit_of_a_clone(
     assert prepare.head(tmp_path / "dataset-voice-nathalie") is None  # although the folder may lie in a repository
     assert corpus("--all") == 0
     said = capsys.readouterr().err
-    assert f"note: {clone} is at {commit[:7]}; ours was made from c51cb97" in said
+    assert f"note: {clone} is at {commit[:7]}; the corpus was made from c51cb97" in said
     assert f"note: {tmp_path / 'dataset-voice-nathalie'} does not say at which commit it is" in said
     monkeypatch.setitem(prepare.REPOSITORIES, "kathleen", prepare.Repository("rhasspy/k", commit[:7]))
     assert corpus("--all", "--kathleen", clone) == 0
     assert str(clone) not in capsys.readouterr().err
 
 
-def test_ours_is_a_part_of_the_clones(tmp_path: Path) -> None:
+def test_the_corpus_is_a_part_of_the_clones(tmp_path: Path) -> None:
     clips = [tmp_path / f"{i}.wav" for i in range(9)]
     for path in clips:
         path.touch()
     bits = np.array([0, 1, 1, 0, 0, 0, 1, 0, 1], np.uint8)
     speaker = Speaker("a", "makam", "*.wav", 9, 0.0, base64.b64encode(np.packbits(bits).tobytes()).decode())
     assert prepare.choose(speaker, tmp_path, everything=False) == [clips[i] for i in (1, 2, 6, 8)]
-    assert prepare.choose(replace(speaker, ours=""), tmp_path, everything=False) == clips
+    assert prepare.choose(replace(speaker, included=""), tmp_path, everything=False) == clips
     assert prepare.choose(speaker, tmp_path, everything=True) == clips
 
 
-def test_as_many_clips_are_ours_as_the_lists_have() -> None:
-    ours = [
-        np.unpackbits(np.frombuffer(base64.b64decode(speaker.ours), np.uint8), count=speaker.count).sum()
-        if speaker.ours
+def test_the_corpus_has_as_many_clips_as_its_lists() -> None:
+    counts = [
+        np.unpackbits(np.frombuffer(base64.b64decode(speaker.included), np.uint8), count=speaker.count).sum()
+        if speaker.included
         else speaker.count
         for speaker in SPEAKERS
     ]
-    assert ours == [786, 906, 757, 12, 29, 17]
-    assert sum(ours) == 2465 + len(VALID)
+    assert counts == [786, 906, 757, 12, 29, 17]
+    assert sum(counts) == 2465 + len(VALID)
 
 
 def test_the_list_of_the_validation_clips() -> None:

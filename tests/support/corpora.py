@@ -9,7 +9,7 @@ import soundfile
 from tests.support import signals
 
 Expected = dict[str, set[str]]
-"""The paths that belong into each list."""
+"""The paths that belong in each list."""
 
 
 def lists(folder: Path) -> Expected:

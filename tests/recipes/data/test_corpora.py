@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from recipes.data.corpora import Archive, evenly, held_out
+from recipes.data.corpora import evenly, held_out
+from recipes.data.downloads import Archive
 from recipes.libritts import prepare as libritts
 from recipes.ljspeech import prepare as ljspeech
 from recipes.training.discriminators import Discriminators
@@ -158,7 +159,7 @@ def test_the_second_microphone_of_vctk(tmp_path: Path) -> None:
 def test_splits_by_order() -> None:
     paths = [Path(str(i)) for i in range(6)]
     assert held_out(paths, 2, 1) == {"train": paths[:3], "valid": paths[3:5], "test": paths[5:]}
-    with pytest.raises(VocoderError, match="there are 6 recordings, of which 6 would be held out"):
+    with pytest.raises(VocoderError, match="there are 6 recordings, and 6 would be held out"):
         held_out(paths, 3, 3)
     assert evenly(paths, 3) == [paths[0], paths[2], paths[4]]
     assert evenly(paths, 9) == paths

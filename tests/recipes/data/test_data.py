@@ -103,7 +103,7 @@ def test_frame_times_follow_the_padding() -> None:
     assert frame_times(2, MEL_CONFIGS["tacotron2-22k"]).tolist() == [0, 256 / 22050]
 
 
-def test_whole_clips_come_at_the_rate_of_the_convention(tmp_path: Path) -> None:
+def test_whole_clips_come_at_the_rate_of_the_mel_config(tmp_path: Path) -> None:
     segments = dataset(tmp_path)
     audio = read_clip(segments.clips[0], MEL_CONFIGS["hifigan-22k"])
     assert audio.shape == (1, int(0.8 * 22050) // 256 * 256)
@@ -121,7 +121,7 @@ def test_lists_that_do_not_fit(tmp_path: Path) -> None:
 
 
 def test_any_folder_works_without_lists(tmp_path: Path) -> None:
-    """Which recordings validate hangs on their names alone; both sides together are all of them."""
+    """Which recordings validate depends on their names alone; both sides together are all of them."""
     for i in range(300):
         path = tmp_path / "deep" / str(i % 7) / f"{i}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -180,7 +180,7 @@ def test_a_recording_damaged_behind_its_header_is_passed_over(tmp_path: Path, ca
     content = path.read_bytes()
     path.write_bytes(content[:200] + bytes(len(content) - 200))
     items = [whole[i] for i in range(12)]
-    assert "passing over a recording that cannot be decoded" in capsys.readouterr().err
+    assert "skipping a recording that cannot be decoded" in capsys.readouterr().err
     assert all(torch.isfinite(item["audio"]).all() for item in items)
     again = [whole[i] for i in range(12)]
     assert all(torch.equal(a["audio"], b["audio"]) for a, b in zip(items, again, strict=True))

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from recipes.data import corpora as prepare
-from recipes.data.corpora import Archive, download, fetch, run, unpack
+from recipes.data import downloads
+from recipes.data.corpora import run
+from recipes.data.downloads import Archive, download, fetch, unpack
 from recipes.ljspeech import prepare as ljspeech
 from tests.support import corpora as recipes_corpora
 from tests.support.corpora import lists
@@ -39,12 +40,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        wanted = self.headers["Range"]
-        self.server.asked.append(wanted)
+        requested = self.headers["Range"]
+        self.server.asked.append(requested)
         trouble, value = self.server.troubles.pop(0) if self.server.troubles else ("none", 0)
         if trouble == "refuse":
             return self.send_error(value)
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.server.knows_ranges else 0
+        start = int(requested.removeprefix("bytes=").rstrip("-")) if requested and self.server.knows_ranges else 0
         size = len(self.server.content)
         if start >= size:
             self.send_response(416)
@@ -61,7 +62,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(prepare.time, "sleep", lambda _: None)
+    monkeypatch.setattr(downloads.time, "sleep", lambda _: None)
     with Server() as running:
         thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
         thread.start()
@@ -83,17 +84,17 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def test_a_download_goes_on_where_the_connection_broke(server: Server, tmp_path: Path) -> None:
+def test_a_download_resumes_where_the_connection_broke(server: Server, tmp_path: Path) -> None:
     server.content, server.troubles = bytes(range(256)) * 40, [("cut", 3000), ("refuse", 503), ("cut", 500)]
     download(server.url, tmp_path / "file")
     assert (tmp_path / "file").read_bytes() == server.content
     assert server.asked == [None, "bytes=3000-", "bytes=3000-", "bytes=3500-"]
 
 
-def test_a_later_run_goes_on_as_well(server: Server, tmp_path: Path) -> None:
+def test_a_later_run_resumes_as_well(server: Server, tmp_path: Path) -> None:
     server.content, server.troubles = bytes(10000), [("cut", 3000), *[("refuse", 503)] * 5]
     archive = Archive(server.url, hashlib.md5(server.content).hexdigest(), "any")
-    with pytest.raises(VocoderError, match=r"says 503 .*; run again to go on after 3000 bytes"):
+    with pytest.raises(VocoderError, match=r"says 503 .*; run again to resume after 3000 bytes"):
         fetch(archive, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["set.tar.gz.partial"]
     server.asked = []

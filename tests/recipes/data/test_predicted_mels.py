@@ -9,7 +9,7 @@ import torch
 from recipes.data.clips import list_clips, read_clip
 from recipes.data.config import DataRecipe
 from recipes.data.predicted_mels import PredictedMels, align
-from recipes.data.segments import SegmentDataset, aligned
+from recipes.data.segments import SegmentDataset, centered_on_hops
 from recipes.training.loop import run_training
 from recipes.training.recipe import load_recipe
 from tests.support import corpus
@@ -103,9 +103,9 @@ def test_segments_of_mel_and_audio_are_of_the_same_place(padding: str, data: Pat
     clips = list_clips(data, data / "train.txt")
     mels = PredictedMels(folder, data, clips, mel_config)
     segments = SegmentDataset(
-        clips, None, DataRecipe(dir=str(data), mels=str(folder)), aligned(mel_config), 24, 0, mels
+        clips, None, DataRecipe(dir=str(data), mels=str(folder)), centered_on_hops(mel_config), 24, 0, mels
     )
-    own = LogMelSpectrogram(aligned(mel_config))
+    own = LogMelSpectrogram(centered_on_hops(mel_config))
     for i in range(8):
         item = segments[i]
         assert item["mel"].shape == (20, 24)

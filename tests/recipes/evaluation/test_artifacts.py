@@ -6,7 +6,8 @@ import torch
 
 from recipes.evaluation.artifacts import Click, Line, clicks, stationary_lines
 from recipes.evaluation.griffin_lim import griffin_lim
-from recipes.evaluation.metrics import Signal, levels
+from recipes.evaluation.metrics import Signal
+from recipes.evaluation.metrics.signal import levels
 from tests.support import signals
 from vocoders import load
 from vocoders.dsp.mel import MEL_CONFIGS
@@ -109,7 +110,7 @@ def test_copy_synthesis_has_neither() -> None:
     real = signals.speech(RATE)
     real = real[: len(real) // 256 * 256]
     voc = load()
-    mel = voc.analyze(real)
+    mel = voc.analyze(real, RATE)
     for fake in (voc(mel), griffin_lim(torch.from_numpy(mel), MEL_CONFIG).numpy()):
         assert lines(real, fake) == []
         assert sharp(real, fake) == []

@@ -10,13 +10,15 @@ import torch
 
 from recipes.data.clips import choose, find_clips
 from recipes.evaluate import main
-from recipes.evaluation.copy_synthesis import System, synthesize
+from recipes.evaluation.copy_synthesis import synthesize
 from recipes.evaluation.griffin_lim import griffin_lim, linear_magnitude
+from recipes.evaluation.systems import System
 from tests.support import corpus, models, signals
 from vocoders import LogMelSpectrogram, load
 from vocoders.checkpoint import Checkpoint, save_checkpoint
 from vocoders.dsp.mel import MEL_CONFIGS, MelConfig, mel_filter_bank
 from vocoders.inference.vocoder import Vocoder
+from vocoders.onnx.export import export_onnx
 
 MEL_CONFIG = MEL_CONFIGS["hifigan-22k"]
 
@@ -101,7 +103,7 @@ def flat(per_clip: dict) -> dict[tuple, float]:
 
 
 def test_several_models_and_processes(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    """Of other sample rates and mel configs, with and without F0; figures do not hang on the number of processes."""
+    """Of other sample rates and mel configs, with and without F0; figures do not depend on the number of processes."""
     data = corpus.make(tmp_path / "corpus")
     narrow = models.MEL_CONFIG.model_copy(update={"padding": "center"})
     wide = MelConfig(**corpus.MEL_CONFIG)
@@ -122,6 +124,20 @@ def test_several_models_and_processes(tmp_path: Path, capsys: pytest.CaptureFixt
     names = ["recording", hifigan, f"{hnmask}, F0 given", "griffin-lim", f"{hifigan}: F0 from the mel"]
     assert list(found[0]["mean"]) == names
     assert capsys.readouterr().err == ""
+
+
+def test_an_exported_model(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """It copies as its checkpoint does; the F0 inside its network is not measured apart."""
+    data = corpus.make(tmp_path / "corpus")
+    checkpoint = models.checkpoint("hnmask", MelConfig(**corpus.MEL_CONFIG))
+    save_checkpoint(checkpoint, tmp_path / "model.safetensors")
+    export_onnx(checkpoint, tmp_path / "model.onnx")
+    names = ["--data", str(data), "--clips", "1", "--json", str(tmp_path / "out.json")]
+    assert main([f"torch={tmp_path / 'model.safetensors'}", f"onnx={tmp_path / 'model.onnx'}", *names]) == 0
+    mean = json.loads((tmp_path / "out.json").read_text())["mean"]
+    assert list(mean) == ["recording", "torch", "onnx", "griffin-lim", "torch: F0 from the mel"]
+    for name in ("log_mel_l1", "stft_distance", "level_db"):
+        assert mean["onnx"][name] == pytest.approx(mean["torch"][name], abs=1e-3)
 
 
 def test_models_by_names_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -6,21 +6,20 @@ import torch
 from scipy.signal import lfilter
 
 from recipes.data.f0_labels import F0_PERIOD
-from recipes.evaluation import metrics
 from recipes.evaluation.griffin_lim import griffin_lim
 from recipes.evaluation.metrics import (
     Signal,
     compare,
     f0_metrics,
-    levels,
     log_mel_distance,
-    measure_f0,
     mel_cepstral_distortion,
-    mel_cepstrum,
-    noise_spread,
-    noisy_frames,
-    periodicity,
+    noise_texture,
+    periodicity_error,
+    stft_distance,
+    treble_difference,
 )
+from recipes.evaluation.metrics.noise import noise_spread, noisy_frames
+from recipes.evaluation.metrics.signal import levels, measure_f0, mel_cepstrum, periodicity
 from tests.support import signals
 from vocoders import LogMelSpectrogram, MelConfig
 from vocoders.dsp.mel import MEL_CONFIGS
@@ -83,9 +82,9 @@ def test_silence_and_what_is_too_short() -> None:
 
 
 def test_f0_metrics_by_hand() -> None:
-    wanted = np.array([0, 0, 100, 100, 100, 100, 200, 200.0])
-    found = np.array([0, 50, 0, 100, 200, 100 * 2 ** (12 / 1200), 200, 200])
-    result = f0_metrics(wanted, found)
+    reference = np.array([0, 0, 100, 100, 100, 100, 200, 200.0])
+    estimate = np.array([0, 50, 0, 100, 200, 100 * 2 ** (12 / 1200), 200, 200])
+    result = f0_metrics(reference, estimate)
     assert result["voicing_error"] == pytest.approx(2 / 8)
     precision, recall = 5 / 6, 5 / 6
     assert result["voicing_f1"] == pytest.approx(2 * precision * recall / (precision + recall))
@@ -125,15 +124,15 @@ def test_the_level_above_the_mel() -> None:
     assert found["log_mel_l1"] < 0.01
     hum = signals.sine(RATE, 1000, -6) * np.hanning(RATE)
     noise, low = Signal(real, RATE), Signal(hum.astype(np.float32), RATE)
-    assert np.isnan(metrics.treble_difference(low, noise, 8000))  # nothing to compare with
-    assert metrics.treble_difference(noise, low, 8000) < -60
-    assert np.isnan(metrics.treble_difference(noise, dull, RATE / 2))
+    assert np.isnan(treble_difference(low, noise, 8000))  # nothing to compare with
+    assert treble_difference(noise, low, 8000) < -60
+    assert np.isnan(treble_difference(noise, dull, RATE / 2))
 
 
 def test_stft_distance_of_half_the_signal() -> None:
     """|X - X / 2| / |X| = 1 / 2, and ln 2 apart; a loud signal stays clear of the floor under magnitudes."""
     real = signals.noise(RATE, 1.0).astype(np.float32)
-    distance = metrics.stft_distance(Signal(real, RATE), Signal(real / 2, RATE))
+    distance = stft_distance(Signal(real, RATE), Signal(real / 2, RATE))
     assert distance == pytest.approx(0.5 + np.log(2), abs=1e-4)
 
 
@@ -192,15 +191,15 @@ def test_periodicity_error_of_a_voice_half_drowned() -> None:
     voice = signals.voice(RATE, 1.0, glide=0)
     drowned = voice + voice.std() * np.random.default_rng(0).standard_normal(RATE) * (RATE / 16000) ** 0.5
     real, fake = (Signal(x.astype(np.float32), RATE) for x in (voice, drowned))
-    assert metrics.periodicity_error(real, fake) == pytest.approx(0.5, abs=0.06)
+    assert periodicity_error(real, fake) == pytest.approx(0.5, abs=0.06)
 
 
 def test_another_noise_has_the_same_texture_and_a_smooth_one_less() -> None:
     real, other = Signal(signals.speech(RATE, 0), RATE), Signal(signals.speech(RATE, 1), RATE)
-    assert metrics.noise_texture(real, other) == pytest.approx(1, abs=0.05)
+    assert noise_texture(real, other) == pytest.approx(1, abs=0.05)
     smooth = griffin_lim(LogMelSpectrogram(MEL_CONFIG)(torch.from_numpy(real.audio)), MEL_CONFIG).numpy()
     shortened = Signal(real.audio[: len(smooth)], RATE)
-    assert metrics.noise_texture(shortened, Signal(smooth, RATE)) < 0.85
+    assert noise_texture(shortened, Signal(smooth, RATE)) < 0.85
 
 
 def test_gaussian_noise_has_rayleigh_spread() -> None:
@@ -219,7 +218,7 @@ def test_noisy_frames_avoid_voiced_and_silent_ones() -> None:
     assert times.max() < 1.42
 
 
-def test_log_mel_distance_is_the_same_unit_in_every_convention() -> None:
+def test_log_mel_distance_is_the_same_unit_for_every_mel_config() -> None:
     """Half the amplitude is ln 2, also where the mel config takes log10 or powers."""
     audio = signals.noise(22050, 1.0).astype(np.float32)
     for change in ("", ":log=log10", ":power=2", ":power=2,log=log10"):

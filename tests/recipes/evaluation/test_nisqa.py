@@ -55,7 +55,7 @@ def test_scores_stand_beside_those_of_the_recordings(
     assert len({means[name] for name in ("recording", "openvoices-22k", "griffin-lim")}) == 3
 
 
-def test_lengths_that_cannot_be_judged(install: Install) -> None:
+def test_lengths_that_nisqa_cannot_score(install: Install) -> None:
     install(peak_as_score)
     for seconds, score in ((0.4, np.nan), (1.0, 1.8), (49.0, 1.8), (51.0, np.nan)):
         silence = np.zeros(int(seconds * 16000), np.float32)

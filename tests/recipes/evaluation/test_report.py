@@ -13,21 +13,12 @@ import pytest
 import soundfile
 from scipy import stats
 
-from recipes.evaluation import copy_synthesis as evaluate
+from recipes import evaluate
 from recipes.evaluation.artifacts import Click, Line
 from recipes.evaluation.metrics import Signal
-from recipes.evaluation.report import (
-    COLUMNS,
-    Estimate,
-    Outcome,
-    draw,
-    estimate,
-    shown,
-    summarize,
-    table,
-    write_page,
-    write_sounds,
-)
+from recipes.evaluation.report import write_page, write_sounds
+from recipes.evaluation.spectrograms import draw
+from recipes.evaluation.summary import COLUMNS, Mean, Outcome, mean, shown, summarize, table
 from tests.support import corpus, signals
 from tests.support.browser import chromium
 
@@ -35,18 +26,18 @@ from tests.support.browser import chromium
 def test_the_interval_is_students() -> None:
     values = list(np.random.default_rng(0).normal(3.0, 0.5, 9))
     low, high = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
-    found = estimate([*values[:4], float("nan"), *values[4:]])
+    found = mean([*values[:4], float("nan"), *values[4:]])
     assert found.clips == 9
-    assert found.mean - found.half_width == pytest.approx(low)
-    assert found.mean + found.half_width == pytest.approx(high)
+    assert found.value - found.half_width == pytest.approx(low)
+    assert found.value + found.half_width == pytest.approx(high)
     # By hand: 2.776 is the 97.5 % point of t with 4 degrees of freedom, sqrt(2.5) the standard deviation.
-    assert estimate([1, 2, 3, 4, 5]).half_width == pytest.approx(2.776 * np.sqrt(2.5 / 5), abs=1e-3)
+    assert mean([1, 2, 3, 4, 5]).half_width == pytest.approx(2.776 * np.sqrt(2.5 / 5), abs=1e-3)
 
 
 def test_one_clip_has_no_interval_and_none_no_mean() -> None:
-    assert estimate([2.0])[0::2] == (2.0, 1)
-    assert np.isnan(estimate([2.0]).half_width)
-    assert np.isnan(estimate([float("nan")]).mean)
+    assert mean([2.0])[0::2] == (2.0, 1)
+    assert np.isnan(mean([2.0]).half_width)
+    assert np.isnan(mean([float("nan")]).value)
 
 
 def test_values_as_they_are_shown() -> None:
@@ -64,7 +55,7 @@ def outcome(pesq: float, lines: list[Line], model: str = "model") -> Outcome:
 
 def test_the_table() -> None:
     summary = summarize([outcome(3.0, []), outcome(4.0, [Line(100.0, 12.0)])])
-    assert summary["model"]["pesq"] == Estimate(3.5, pytest.approx(stats.t.ppf(0.975, 1) * 0.5), 2)
+    assert summary["model"]["pesq"] == Mean(3.5, pytest.approx(stats.t.ppf(0.975, 1) * 0.5), 2)
     header, rule, *rows = ([cell.strip() for cell in row.split("|")[1:-1]] for row in table(summary).splitlines())
     assert header == ["system", "PESQ", "silence, dBFS", "tones"]  # what was measured, in the order of COLUMNS
     assert set(rule) == {"---"}

@@ -1,0 +1,37 @@
+"""The one way in which recipes read and resample recordings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import soundfile
+import torch
+
+
+def read_mono(
+    path: Path, start: int = 0, samples: int = -1, dtype: Literal["float32", "float64"] = "float32"
+) -> np.ndarray:
+    """Read a sound file, or a part of it, as the mean of its channels.
+
+    Args:
+        path: a file that libsndfile knows.
+        start: first sample to read.
+        samples: how many to read at most; -1 reads to the end.
+        dtype: type of the result.
+
+    Returns:
+        (samples,), full scale at +-1; shorter where the file ends.
+
+    Raises:
+        soundfile.LibsndfileError: when the file cannot be decoded.
+    """
+    return soundfile.read(path, samples, start, dtype=dtype, always_2d=True)[0].mean(1)
+
+
+def resample(audio: np.ndarray, source: int, target: int) -> np.ndarray:
+    """Resample float32 (samples,) from one rate in Hz to another, by torchaudio's windowed sinc."""
+    from torchaudio.functional import resample as torchaudio_resample
+
+    return torchaudio_resample(torch.from_numpy(audio), source, target).numpy()

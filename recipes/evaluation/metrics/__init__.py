@@ -1,0 +1,58 @@
+"""Metrics of a synthesis: how near an estimate is to its reference, the recording.
+
+Copy synthesis keeps time, so signals are compared instant by instant, without warping. A metric that is not defined,
+such as the error of F0 where nothing is voiced, is NaN.
+"""
+
+from __future__ import annotations
+
+from recipes.evaluation.metrics.f0 import f0_metrics, periodicity_error
+from recipes.evaluation.metrics.level import level_difference, silence_level, treble_difference
+from recipes.evaluation.metrics.noise import noise_texture
+from recipes.evaluation.metrics.perceptual import pesq_wide_band, stoi
+from recipes.evaluation.metrics.signal import NAN, Signal
+from recipes.evaluation.metrics.spectral import log_mel_distance, mel_cepstral_distortion, stft_distance
+from vocoders.dsp.mel import MelConfig
+
+__all__ = [
+    "NAN",
+    "Signal",
+    "compare",
+    "f0_metrics",
+    "level_difference",
+    "log_mel_distance",
+    "mel_cepstral_distortion",
+    "noise_texture",
+    "periodicity_error",
+    "pesq_wide_band",
+    "silence_level",
+    "stft_distance",
+    "stoi",
+    "treble_difference",
+]
+
+
+def compare(reference: Signal, estimate: Signal, mel_config: MelConfig) -> dict[str, float]:
+    """Compute all metrics of a synthesis against its recording.
+
+    Args:
+        reference: the recording, at the rate of ``mel_config``.
+        estimate: the synthesis, of as many samples at the same rate.
+        mel_config: the mel config of the model.
+
+    Returns:
+        metric -> value; NaN where a metric is not defined.
+    """
+    return {
+        "pesq": pesq_wide_band(reference, estimate),
+        "stoi": stoi(reference, estimate),
+        "log_mel_l1": log_mel_distance(reference, estimate, mel_config),
+        "stft_distance": stft_distance(reference, estimate),
+        "mcd_db": mel_cepstral_distortion(reference.cepstrum, estimate.cepstrum, reference.loud),
+        **f0_metrics(reference.f0, estimate.f0),
+        "periodicity_error": periodicity_error(reference, estimate),
+        "noise_texture": noise_texture(reference, estimate),
+        "level_db": level_difference(reference, estimate),
+        "above_mel_db": treble_difference(reference, estimate, mel_config.fmax),
+        "silence_dbfs": silence_level(reference, estimate),
+    }

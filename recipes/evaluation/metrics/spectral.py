@@ -1,0 +1,48 @@
+"""Spectrograms, and the distances of log-mels, spectra and mel-cepstra."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from losses import MultiResolutionSTFTLoss
+from recipes.evaluation.metrics.signal import NAN, Signal
+from vocoders.dsp.log_mel import LogMelSpectrogram
+from vocoders.dsp.mel import MelConfig
+from vocoders.dsp.stft import STFT
+
+
+def spectrogram_db(audio: Tensor, hop_length: int) -> Tensor:
+    """Compute the levels of an STFT with 1024 bins: (..., samples) -> dB (..., 513, frames), not below -100."""
+    return 20 * STFT(1024, hop_length)(audio).abs().clamp_min(1e-5).log10()
+
+
+def log_mel_distance(reference: Signal, estimate: Signal, mel_config: MelConfig) -> float:
+    """Mean absolute difference of the log-mels, as natural logarithms of magnitudes: one unit for all mel configs."""
+    mel = LogMelSpectrogram(mel_config)
+    logs = [mel_config.natural_log_magnitude(mel(torch.from_numpy(x.audio))) for x in (reference, estimate)]
+    return float((logs[0] - logs[1]).abs().mean())
+
+
+def stft_distance(reference: Signal, estimate: Signal) -> float:
+    """Spectral convergence plus the mean absolute difference of the natural logarithms, each the mean over three STFTs.
+
+    That is the loss of Parallel WaveGAN (Yamamoto et al. 2020) with its resolutions in samples, called M-STFT since
+    BigVGAN.
+    """
+    return float(sum(MultiResolutionSTFTLoss()(torch.from_numpy(estimate.audio), torch.from_numpy(reference.audio))))
+
+
+def mel_cepstral_distortion(reference: np.ndarray, estimate: np.ndarray, frames: np.ndarray) -> float:
+    """Mel-cepstral distortion in dB: mean of 10 / ln 10 * sqrt(2 * sum of squared differences) (Kubichek 1993).
+
+    That is the root mean square difference in dB of the two smoothed envelopes, without their levels.
+
+    Args:
+        reference: mel-cepstrum, (frames, order).
+        estimate: likewise.
+        frames: booleans (frames,): those that count.
+    """
+    distance = 10 / np.log(10) * np.sqrt(2 * ((reference - estimate) ** 2).sum(1))
+    return float(distance[frames].mean()) if frames.any() else NAN

@@ -1,0 +1,153 @@
+"""What an evaluation measures: the metrics of each clip, their means with intervals, the table and the JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from recipes.evaluation.artifacts import Click, Line
+from recipes.evaluation.metrics import NAN
+
+Metrics = dict[str, float]
+
+RECORDING = "recording"
+
+
+class Column(NamedTuple):
+    """How a metric is shown.
+
+    Attributes:
+        title: its name.
+        digits: decimals, after multiplying by ``scale``.
+        better: which way is better.
+        meaning: what it is.
+        scale: 100 for percentages.
+    """
+
+    title: str
+    digits: int
+    better: str
+    meaning: str
+    scale: float = 1.0
+
+
+COLUMNS = {
+    "nisqa": Column("NISQA", 2, "as recorded", "quality predicted from the signal alone, 1 to 5"),
+    "pesq": Column("PESQ", 2, "↑", "perceptual quality, wide band, at most 4.64; does not notice buzz"),
+    "stoi": Column("STOI", 3, "↑", "intelligibility, at most 1"),
+    "log_mel_l1": Column("log-mel L1", 3, "↓", "mean absolute difference of the log-mels"),
+    "stft_distance": Column("MR-STFT", 3, "↓", "spectral convergence + log-magnitude difference, three resolutions"),
+    "mcd_db": Column("MCD, dB", 2, "↓", "mel-cepstral distortion: difference of the envelopes up to 8 kHz"),
+    "voicing_error": Column("voicing error, %", 1, "↓", "instants that only one of the two calls voiced", 100),
+    "voicing_f1": Column("voicing F1", 3, "↑", "harmonic mean of precision and recall of “voiced”"),
+    "gross_error": Column("gross F0 error, %", 1, "↓", "voiced instants whose F0 is off by more than 20 %", 100),
+    "f0_rmse_cents": Column("F0 RMSE, cents", 0, "↓", "root mean square F0 error of the other voiced instants"),
+    "periodicity_error": Column("periodicity error", 3, "↓", "RMSE of the share of the power that repeats, 0 to 1"),
+    "noise_texture": Column("noise texture", 2, "→ 1", "spread of noise over the recording's; less is buzz"),
+    "level_db": Column("level, dB", 2, "→ 0", "by how much it is louder than the recording"),
+    "above_mel_db": Column(
+        "above the mel, dB", 1, "→ 0", "by how much it is louder than the recording above the band of the mel"
+    ),
+    "silence_dbfs": Column("silence, dBFS", 1, "as recorded", "level where the recording is silent"),
+    "lines": Column("tones", 2, "↓", "tones and stripes per clip that the recording does not have"),
+    "clicks": Column("clicks", 2, "↓", "clicks per clip that the recording does not have"),
+    "speed": Column("x real time", 1, "↑", "speed of the synthesis alone, on the machine that made the page"),
+}
+
+
+class Outcome(NamedTuple):
+    """What is measured on one clip.
+
+    Attributes:
+        name: path of the clip.
+        seconds: its duration.
+        metrics: system -> metrics; also for what makes no sound, such as the F0 estimator of a model.
+        lines: system -> tones and stripes; the recording (none) and each system that makes sound.
+        clicks: system -> clicks, likewise.
+    """
+
+    name: str
+    seconds: float
+    metrics: dict[str, Metrics]
+    lines: dict[str, list[Line]]
+    clicks: dict[str, list[Click]]
+
+
+class Mean(NamedTuple):
+    """A mean over clips with its 95 % interval.
+
+    Attributes:
+        value: the mean; NaN when the metric is defined for none of the clips.
+        half_width: half the width of the interval (Student's t); NaN for one clip.
+        clips: how many clips the metric is defined for.
+    """
+
+    value: float
+    half_width: float
+    clips: int
+
+
+Summary = dict[str, dict[str, Mean]]
+"""System -> metric -> mean."""
+
+
+def mean(values: Sequence[float]) -> Mean:
+    """Average values over clips; those that are NaN, not defined for their clip, are left out."""
+    from scipy.stats import t
+
+    defined = np.array([value for value in values if not np.isnan(value)])
+    count = len(defined)
+    half = float(t.ppf(0.975, count - 1) * defined.std(ddof=1) / np.sqrt(count)) if count > 1 else NAN
+    return Mean(float(defined.mean()) if count else NAN, half, count)
+
+
+def summarize(outcomes: Sequence[Outcome]) -> Summary:
+    """Average the metrics of every system over the clips."""
+    return {
+        system: {name: mean([outcome.metrics[system][name] for outcome in outcomes]) for name in metrics}
+        for system, metrics in outcomes[0].metrics.items()
+    }
+
+
+def shown(name: str, value: float, half_width: float = NAN) -> str:
+    """Format a value of metric ``name`` with its interval, where there is one."""
+    column = COLUMNS[name]
+    if np.isnan(value):
+        return "-"
+    parts = [value] if np.isnan(half_width) else [value, half_width]
+    return " ± ".join(f"{part * column.scale:.{column.digits}f}" for part in parts)
+
+
+def measured_columns(summary: Summary) -> dict[str, Column]:
+    """Select the columns in which any system has a figure."""
+    return {name: column for name, column in COLUMNS.items() if any(name in figures for figures in summary.values())}
+
+
+def table(summary: Summary) -> str:
+    """Format a table in Markdown: a row for each system, a column for each metric."""
+    columns = measured_columns(summary)
+    rows = [["system", *(column.title for column in columns.values())], ["---"] * (len(columns) + 1)]
+    for system, figures in summary.items():
+        rows.append([system, *(shown(name, *figures[name][:2]) if name in figures else "" for name in columns)])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def as_json(outcomes: Sequence[Outcome]) -> str:
+    """Format means, intervals and the figures of each clip, system by system; what is not defined is null."""
+
+    def null(metrics: Metrics) -> dict[str, float | None]:
+        return {name: value if np.isfinite(value) else None for name, value in metrics.items()}
+
+    summary = summarize(outcomes)
+    content = {
+        "clips": [outcome.name for outcome in outcomes],
+        "mean": {system: null({k: v.value for k, v in values.items()}) for system, values in summary.items()},
+        "interval": {system: null({k: v.half_width for k, v in values.items()}) for system, values in summary.items()},
+        "per_clip": {system: [null(outcome.metrics[system]) for outcome in outcomes] for system in summary},
+        "lines": {system: [outcome.lines[system] for outcome in outcomes] for system in outcomes[0].lines},
+        "clicks": {system: [outcome.clicks[system] for outcome in outcomes] for system in outcomes[0].clicks},
+    }
+    return json.dumps(content, indent=1, allow_nan=False)

@@ -1,0 +1,107 @@
+"""The systems that an evaluation compares: models by name, and Griffin-Lim."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from recipes.data.f0_labels import f0_at, label_f0
+from recipes.data.segments import frame_times
+from recipes.evaluation.griffin_lim import griffin_lim
+from recipes.evaluation.summary import RECORDING
+from vocoders.errors import VocoderError
+from vocoders.inference.base import BaseVocoder
+from vocoders.pretrained import load
+
+Models = tuple[str | None, ...]
+
+
+@dataclass(frozen=True)
+class System:
+    """A model, or Griffin-Lim on the mels of one.
+
+    Attributes:
+        voc: the model.
+        griffin_lim: whether Griffin-Lim takes its place.
+    """
+
+    voc: BaseVocoder
+    griffin_lim: bool = False
+
+    @property
+    def given_f0(self) -> bool:
+        """Whether the synthesis is given the F0 of the recording, because the model cannot estimate what it needs."""
+        return self.voc.uses_f0 and not self.voc.estimates_f0 and not self.griffin_lim
+
+    @property
+    def name(self) -> str:
+        """What the table calls it."""
+        return "griffin-lim" if self.griffin_lim else f"{self.voc.name}, F0 given" if self.given_f0 else self.voc.name
+
+    def copy(self, audio: np.ndarray) -> tuple[np.ndarray, float]:
+        """Synthesise a recording again from its mel.
+
+        Args:
+            audio: float32 (samples,) at the model's rate, a whole number of hops.
+
+        Returns:
+            Audio of the same length, and the seconds that the synthesis took, without the analysis.
+        """
+        mel_config = self.voc.mel_config
+        mel = self.voc.analyze(audio, self.voc.sample_rate)
+        f0 = reference_f0(audio, self.voc, mel.shape[1]) if self.given_f0 else None
+        begin = time.perf_counter()
+        estimate = griffin_lim(torch.from_numpy(mel), mel_config).numpy() if self.griffin_lim else self.voc(mel, f0)
+        seconds = time.perf_counter() - begin
+        # Generators place frame t in the middle of hop t: with a "center" mel config they are half a hop late.
+        late = mel_config.hop_length // 2 if mel_config.padding == "center" and not self.griffin_lim else 0
+        return estimate[late : late + len(audio)], seconds
+
+    def estimated_f0(self, audio: np.ndarray) -> np.ndarray | None:
+        """Estimate F0 from the mel of a recording: Hz, 0 = unvoiced, (frames,); None where no estimator can be asked.
+
+        An exported model holds its estimator inside its network.
+        """
+        estimator = getattr(self.voc, "f0_estimator", None)
+        if estimator is None or self.griffin_lim:
+            return None
+        return estimator.estimate(torch.from_numpy(self.voc.analyze(audio, self.voc.sample_rate))[None])[0, 0].numpy()
+
+
+def reference_f0(audio: np.ndarray, voc: BaseVocoder, frames: int) -> np.ndarray:
+    """Label each mel frame of a recording with its F0: Hz, 0 = unvoiced, (frames,)."""
+    return f0_at(label_f0(audio, voc.sample_rate), frame_times(frames, voc.mel_config))
+
+
+def load_named(model: str | None) -> BaseVocoder:
+    """Load MODEL, or NAME=MODEL, where NAME is what the table calls it."""
+    name, _, rest = (model or "").partition("=")
+    if not (name and rest) or "/" in name or Path(model or "").exists():  # "=" may be part of a path
+        return load(model)
+    voc = load(rest)
+    voc.name = name
+    return voc
+
+
+@cache
+def load_systems(models: Models) -> tuple[System, ...]:
+    """Load the models, and Griffin-Lim on the mels of the first; once in each process.
+
+    Raises:
+        VocoderError: for an unknown model, and for two systems of one name.
+    """
+    systems = tuple(System(load_named(model)) for model in dict.fromkeys(models))
+    systems = (*systems, System(systems[0].voc, griffin_lim=True))
+    names = [RECORDING, *(system.name for system in systems)]
+    for name in names:
+        if names.count(name) > 1:
+            raise VocoderError(f"two rows of the table would be called '{name}'; rename a model with NAME=MODEL")
+    noise = np.geomspace(1e-5, 0.1, 20000) * np.random.default_rng(0).standard_normal(20000)
+    for system in systems:  # the first synthesis of a process takes longer than all that follow
+        system.copy(noise.astype(np.float32))
+    return systems
