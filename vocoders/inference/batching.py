@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-
 # Frames of all windows of a pass, at most: this, not the number of utterances, decides what a list takes in memory.
 PASS_FRAMES = 8192
 
