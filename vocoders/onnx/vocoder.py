@@ -102,10 +102,10 @@ class OnnxVocoder(BaseVocoder):
         """Run the graph once.
 
         Args:
-            mel: float32 (batch, n_mels, frames).
-            f0: float32 (batch, 1, frames) in Hz, negative where it is to be estimated.
-            noise: float32 (batch, 1, samples).
-            phase: float64 (batch, 1, 1) in cycles. Inputs that the graph does not have are left out; see graph.py.
+            mel: float32 (batch, n_mels, frames). Inputs that the graph does not have are left out; see graph.py.
+            f0: float32 (batch, 1, frames) in Hz, 0 = unvoiced, negative where it is to be estimated.
+            noise: float32 (batch, 1, frames * hop_length), standard normal.
+            phase: float64 (batch, 1, 1) in cycles, of the first harmonic at the first sample.
 
         Returns:
             Its audio, (batch, 1, samples), and the F0 it used, (batch, 1, frames).
