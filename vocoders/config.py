@@ -59,10 +59,10 @@ def build(kinds: Mapping[str, Any], what: str, name: str, values: dict[str, Any]
 
     Args:
         kinds: the table, from names to classes with a ``config_type``.
-        what: an entry of the table is, for messages, such as "generator".
+        what: an entry of the table, for messages, such as "generator".
         name: key in the table.
         values: of the configuration.
-        rest: further arguments of the class.
+        *rest: further arguments of the class.
 
     Raises:
         VocoderError: for an unknown name or an invalid configuration.

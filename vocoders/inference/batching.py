@@ -17,6 +17,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+# Frames of all windows of a pass, at most: this, not the number of utterances, decides what a list takes in memory.
+PASS_FRAMES = 8192
+
 
 class Window(NamedTuple):
     """The frames ``first`` to ``end`` of the utterance of an index."""
@@ -39,10 +42,12 @@ def group_by_length(lengths: Sequence[int], limit: int | None, context: int | No
     """
     groups: list[list[int]] = []
     for index, length in sorted(enumerate(lengths), key=lambda pair: pair[1]):
-        short = lengths[groups[-1][0]] if groups else 0
-        near = context is not None and length - short + 2 * context <= short
-        if groups and (limit is None or length <= limit) and (length == short or near):
-            groups[-1].append(index)
+        group = groups[-1] if groups else []
+        short = lengths[group[0]] if group else 0
+        near = length == short or (context is not None and length - short + 2 * context <= short)
+        small = (limit is None or length <= limit) and (len(group) + 1) * short <= PASS_FRAMES
+        if group and near and small:
+            group.append(index)
         else:
             groups.append([index])
     return groups

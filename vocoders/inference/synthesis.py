@@ -119,7 +119,7 @@ class Synthesis(ABC):
     def advance(self, mel: np.ndarray, f0: np.ndarray | None = None, last: bool = False) -> np.ndarray:
         """Take the next frames and return all audio that is final now.
 
-        Many frames are synthesised in ``pieces``, so that memory for them is bounded but for that of the audio.
+        Many frames are synthesised in ``pieces``: only the audio itself takes memory that grows with their number.
 
         Args:
             mel: float32 (batch, n_mels, frames), of any number of frames, also none.

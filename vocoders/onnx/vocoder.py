@@ -168,7 +168,7 @@ class OnnxSynthesis(Synthesis):
 
 
 def _open(path: Path, device: str) -> Any:
-    """The session that runs a model."""
+    """Open the session that runs a model."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -186,8 +186,8 @@ def _open(path: Path, device: str) -> Any:
             f"{', '.join(onnxruntime.get_available_providers())}, and 'cpu' always works ('cuda' needs onnxruntime-gpu)"
         )
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what is wrong is said by the exception
-    threads = os.environ.get("OMP_NUM_THREADS", "")  # which torch heeds as well
+    options.log_severity_level = 4  # the exception says what is wrong
+    threads = os.environ.get("OMP_NUM_THREADS", "")  # which torch obeys as well
     options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0  # 0: a thread for each core
     choice = (provider, {"device_id": number or "0"}) if kind == "cuda" else provider
     try:

@@ -88,6 +88,14 @@ def test_how_many_passes_it_takes(name: str, lengths: list[int], passes: list, m
     assert seen == passes
 
 
+def test_a_pass_is_bounded_whatever_the_number_of_utterances(monkeypatch: pytest.MonkeyPatch) -> None:
+    voc = VOCODERS["hnmask"]
+    seen = passes_of(voc, monkeypatch)
+    monkeypatch.setattr("vocoders.inference.batching.PASS_FRAMES", 350)
+    voc.synthesize_batch(mels_of([100] * 7))
+    assert seen == [(3, 100), (3, 100), (1, 100)]
+
+
 def test_a_list_is_a_batch_where_that_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     voc, mels = VOCODERS["hnmask"], mels_of([100, 120, 130])
     f0s = [None, np.full(120, 150.0), torch.full((130,), 150.0)]
