@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from vocoders.checkpoint import Checkpoint
+from vocoders.cli import bench
 from vocoders.complexity import build_on_meta
 from vocoders.config import Config
 from vocoders.dsp.mel import MEL_CONFIGS, MelConfig
@@ -92,20 +91,9 @@ def f0_for(vocoder: Any, frames: int) -> np.ndarray | None:
     return np.full(frames, 150, np.float32) if vocoder.uses_f0 and not vocoder.estimates_f0 else None
 
 
-def peak_resident() -> float:
-    """Measure the most memory this process has had, in MiB (Linux).
-
-    Not by ``ru_maxrss``, which a child process takes over from its parent.
-    """
-    peak = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
-    assert peak is not None
-    return int(peak.group(1)) / 1024
-
-
 def peak_memory(device: torch.device | str) -> float:
     """Measure the most memory that was allocated on a GPU, or that this process has had, in MiB."""
-    device = torch.device(device)
-    return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else peak_resident()
+    return bench.peak_memory(str(device)) or 0.0
 
 
 def row(*cells: object) -> None:

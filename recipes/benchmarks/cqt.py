@@ -72,11 +72,11 @@ def peak_memory(kind: str, batch: int, samples: int, bins_per_octave: int, hop_l
     """Measure the MiB that passes on a batch add to this process, kernels included."""
     audio = torch.randn(batch, samples)
     seconds(lambda x: torch.fft.irfft(torch.fft.rfft(x)), audio[:1, :256])  # load what any pass loads
-    before = common.peak_resident()
+    before = common.peak_memory("cpu")
     run = transform(kind, bins_per_octave, hop_length)
     for _ in range(3):
         seconds(run, audio)
-    return common.peak_resident() - before
+    return common.peak_memory("cpu") - before
 
 
 def peak_memory_apart(options: argparse.Namespace, *case: object) -> float:

@@ -65,8 +65,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{options.threads} threads, milliseconds per second of audio\n")
         common.header("model", *(f"{seconds:g} s" for seconds in options.seconds), "longest / shortest")
         for label, vocoder in vocoders(options.models):
-            found = costs(vocoder, options.seconds, options.turns)
-            common.row(label, *(f"{cost:.1f}" for cost in found), f"{found[-1] / found[0]:.2f}")
+            values = costs(vocoder, options.seconds, options.turns)
+            common.row(label, *(f"{cost:.1f}" for cost in values), f"{values[-1] / values[0]:.2f}")
 
     return common.status("length", benchmark)
 

@@ -45,11 +45,11 @@ def server(*arguments: str) -> Iterator[int]:
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
         assert running.stderr is not None
         line = running.stderr.readline()
-        found = re.search(r":(\d+); ", line)
-        if found is None:
+        port = re.search(r":(\d+); ", line)
+        if port is None:
             raise VocoderError(f"the server did not start: {line}{running.stderr.read()}".strip())
         try:
-            yield int(found[1])
+            yield int(port[1])
         finally:
             running.terminate()
 

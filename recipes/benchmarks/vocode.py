@@ -50,8 +50,8 @@ print(json.dumps([imported - begin, loaded - imported, synthesised - loaded, aga
 _MEASURED = """
 from vocoders.cli.vocode import vocode
 assert vocode() == 0
-from recipes.benchmarks.common import peak_resident
-print(peak_resident())
+from vocoders.cli.bench import peak_memory
+print(peak_memory("cpu"))
 """
 
 

@@ -109,34 +109,29 @@ def measure(
     """
     number, clip = numbered
     outcome = Outcome(os.path.relpath(clip.path, root), clip.samples / clip.sample_rate, {}, {}, {})
-
-    def quality(signal: Signal) -> Metrics:
-        return {"nisqa": nisqa(signal)} if with_nisqa else {}
-
     signals: dict[str, Signal] = {}
     estimators: dict[str, Metrics] = {}
     try:
         for system, reference, estimate, seconds in synthesize(clip, load_systems(models)):
             if not signals:
                 signals[RECORDING] = reference
-                outcome.metrics[RECORDING] = quality(reference) | {"silence_dbfs": silence_level(reference, reference)}
+                outcome.metrics[RECORDING] = {"silence_dbfs": silence_level(reference, reference)}
                 outcome.lines[RECORDING], outcome.clicks[RECORDING] = [], []
             signals[system.name] = estimate
             outcome.lines[system.name] = stationary_lines(reference, estimate)
             outcome.clicks[system.name] = clicks(reference, estimate)
-            outcome.metrics[system.name] = (
-                quality(estimate)
-                | compare(reference, estimate, system.voc.mel_config)
-                | {
-                    "lines": float(len(outcome.lines[system.name])),
-                    "clicks": float(len(outcome.clicks[system.name])),
-                    "speed": len(reference.audio) / reference.sample_rate / seconds,
-                }
-            )
+            outcome.metrics[system.name] = compare(reference, estimate, system.voc.mel_config) | {
+                "lines": float(len(outcome.lines[system.name])),
+                "clicks": float(len(outcome.clicks[system.name])),
+                "speed": len(reference.audio) / reference.sample_rate / seconds,
+            }
             f0 = system.estimated_f0(reference.audio)
             if f0 is not None:
                 labels = reference_f0(reference.audio, system.voc, len(f0))
                 estimators[f"{system.name}: F0 from the mel"] = f0_metrics(labels, f0)
+        if with_nisqa:
+            for name, signal in signals.items():
+                outcome.metrics[name]["nisqa"] = nisqa(signal)
         if save:
             save(number, signals)
     except (VocoderError, soundfile.LibsndfileError) as error:

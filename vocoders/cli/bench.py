@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ import torch
 from vocoders.inference.base import BaseVocoder
 
 PUSH_FRAMES = 16
+_STATUS = Path("/proc/self/status")  # what Linux says of this process
 
 
 def bench(voc: BaseVocoder, work: float, device: str, seconds: float, runs: int, batch: int) -> dict[str, Any]:
@@ -111,11 +114,14 @@ def peak_memory(device: str) -> float | None:
     """Return the peak memory of this process on a device in MiB, None where it is not known."""
     if device.startswith("cuda"):  # only torch tells; an exported model on a GPU does not use torch
         return torch.cuda.max_memory_allocated(device) / 2**20 or None
+    if _STATUS.exists():  # Linux, where ru_maxrss may be that of the parent process
+        peak = re.search(r"VmHWM:\s*(\d+) kB", _STATUS.read_text())
+        return int(peak[1]) / 1024 if peak else None
     try:
         import resource
     except ImportError:  # not on Windows
         return None
-    # Linux counts in KiB, macOS in bytes.
+    # macOS counts in bytes, other systems in KiB.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**20
 
 
