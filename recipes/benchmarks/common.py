@@ -19,6 +19,7 @@ from vocoders.dsp.mel import MEL_CONFIGS, MelConfig
 from vocoders.errors import VocoderError
 from vocoders.generators import GENERATORS, build_generator
 from vocoders.inference.vocoder import Vocoder
+from vocoders.nn.cpu_kernels import keep_freed_memory
 
 
 class Size(NamedTuple):
@@ -41,7 +42,13 @@ class Size(NamedTuple):
 
     def vocoder(self) -> Vocoder:
         """Build the untrained model, ready to use."""
-        return Vocoder(self.checkpoint())
+        return make_vocoder(self.checkpoint())
+
+
+def make_vocoder(checkpoint: Checkpoint) -> Vocoder:
+    """Make a vocoder of a checkpoint that is in no file, as ``load`` does of one that is."""
+    keep_freed_memory()
+    return Vocoder(checkpoint)
 
 
 @cache

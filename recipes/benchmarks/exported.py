@@ -20,7 +20,6 @@ import torch
 from recipes.benchmarks import common
 from vocoders.checkpoint import Checkpoint, load_checkpoint
 from vocoders.inference.base import BaseVocoder
-from vocoders.inference.vocoder import Vocoder
 from vocoders.onnx.export import export_onnx
 from vocoders.onnx.vocoder import OnnxVocoder
 from vocoders.pretrained import DEFAULT_VOICE, find_pretrained
@@ -53,7 +52,7 @@ def compare(checkpoint: Checkpoint, path: Path, seconds: float, runs: int) -> tu
         peak of the audio.
     """
     export_onnx(checkpoint, path)
-    vocoders: tuple[BaseVocoder, BaseVocoder] = (Vocoder(checkpoint), OnnxVocoder(path))
+    vocoders: tuple[BaseVocoder, BaseVocoder] = (common.make_vocoder(checkpoint), OnnxVocoder(path))
     mel = common.noise_mel(checkpoint.mel_config, seconds)
     f0 = common.f0_for(vocoders[0], mel.shape[1])
     times: tuple[list[float], list[float]] = ([], [])

@@ -30,7 +30,6 @@ from vocoders.errors import MelWarning
 from vocoders.f0_estimator import F0Estimator, F0EstimatorConfig
 from vocoders.inference.base import BaseVocoder
 from vocoders.inference.stream import Stream
-from vocoders.inference.vocoder import Vocoder
 from vocoders.pretrained import load
 
 
@@ -44,7 +43,7 @@ def vocoders(names: list[str]) -> Iterator[tuple[str, BaseVocoder]]:
             label = f"{label}, framewise"
         checkpoint = size.checkpoint()
         checkpoint.f0_estimator = F0Estimator(F0EstimatorConfig(), size.mel_config)
-        yield label, Vocoder(checkpoint)
+        yield label, common.make_vocoder(checkpoint)
 
 
 def seconds(work: Callable[..., object], *arguments: object) -> float:
