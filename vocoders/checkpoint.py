@@ -45,7 +45,7 @@ class Checkpoint:
     training: dict[str, Any] = field(default_factory=dict)
 
 
-def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+def save_checkpoint(checkpoint: Checkpoint, path: str | Path) -> None:
     """Write a checkpoint, whole or not at all.
 
     Raises:
@@ -66,11 +66,11 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         header["pitch"] = checkpoint.f0_estimator.config.model_dump_json()
         tensors |= {f"pitch.{key}": value for key, value in checkpoint.f0_estimator.state_dict().items()}
     tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    with atomic_write(path) as partial:
+    with atomic_write(Path(path)) as partial:
         save_file(tensors, partial, header)
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
+def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint, its networks in eval mode, on the CPU and without gradients.
 
     The tensors are read last; before that, the networks are laid out without memory of their own.
@@ -79,6 +79,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: for a file that is missing, truncated or of another format, whose header describes no model
             that can be built, or whose tensors are not those of that model.
     """
+    path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}")
     try:

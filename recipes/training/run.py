@@ -137,9 +137,13 @@ def check_losses(recipe: Recipe, task_losses: tuple[str, ...]) -> None:
     """
     adversarial = ("adversarial", "feature_matching")
     known = task_losses + (adversarial if recipe.discriminators else ())
-    for name in recipe.losses:
+    for name, weight in recipe.losses.items():
         if name in adversarial and name not in known:
-            raise VocoderError(f"loss '{name}' needs discriminators; name some in the recipe")
+            if not weight:  # such as one that takes away what a base recipe weighs
+                continue
+            raise VocoderError(
+                f"loss '{name}' needs discriminators; name some in the recipe, or set losses.{name} to 0"
+            )
         if name not in known:
             raise VocoderError(f"unknown loss '{name}'; this model can be trained with: {', '.join(known)}")
     weighted = [name for name, weight in recipe.weights.items() if weight]

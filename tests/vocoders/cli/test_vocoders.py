@@ -7,13 +7,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.support import models
 from vocoders.checkpoint import Checkpoint, save_checkpoint
 from vocoders.cli.commands import COMMANDS
 from vocoders.cli.vocode import vocode
 from vocoders.cli.vocoders import vocoders
-from vocoders.dsp.mel import MEL_CONFIGS
+from vocoders.dsp.mel import MEL_CONFIGS, MelConfig
 from vocoders.generators import GENERATORS
 from vocoders.importers import IMPORTERS
 from vocoders.pretrained import list_voices
@@ -87,8 +88,18 @@ def test_help_waits_for_nothing_heavy() -> None:
 
 
 def test_unknown_commands_and_options(capsys: pytest.CaptureFixture) -> None:
-    for arguments in ([], ["design"], ["info", "--none"], ["config", "--generator", "hifigan"]):
+    for arguments in ([], ["design"], ["info", "--none"], ["config"]):
         with pytest.raises(SystemExit) as stopped:
             vocoders(arguments)
         assert stopped.value.code == 2
         assert "usage: vocoders" in capsys.readouterr().err
+
+
+def test_config_for_a_named_mel_config(capsys: pytest.CaptureFixture[str]) -> None:
+    assert vocoders(["config", "--generator", "hifigan", "--mel-config", "vocos-24k"]) == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert MelConfig(**{k: float(v) if k in ("floor", "epsilon") else v for k, v in printed["mel"].items()}) == MelConfig.parse("vocos-24k")
+    assert vocoders(["config", "--generator", "hifigan", "--mel-config", "vocos-24k", "--hop", "256"]) == 2
+    assert "leave the others out" in capsys.readouterr().err
+    assert vocoders(["config", "--generator", "hifigan"]) == 2
+    assert "needs --sample-rate and --hop, or --mel-config" in capsys.readouterr().err

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vocoders.cli.common import count
+from vocoders.errors import VocoderError
+
+if TYPE_CHECKING:  # imported where used, so that --help answers at once
+    from vocoders.dsp.mel import MelConfig
 
 
 def add_parser(commands: Any) -> None:
@@ -16,8 +20,9 @@ def add_parser(commands: Any) -> None:
         description="Print a valid configuration of a generator for a sample rate and hop, and what it costs.",
     )
     parser.add_argument("--generator", required=True, help="a name that 'vocoders list' prints")
-    parser.add_argument("--sample-rate", type=int, required=True, metavar="HZ")
-    parser.add_argument("--hop", type=int, required=True, metavar="SAMPLES", help="between mel frames")
+    parser.add_argument("--mel-config", metavar="NAME", help="as for vocode; instead of the three numbers that follow")
+    parser.add_argument("--sample-rate", type=int, metavar="HZ")
+    parser.add_argument("--hop", type=int, metavar="SAMPLES", help="between mel frames")
     parser.add_argument("--bands", type=count, metavar="N", help="of the mel (default: 80, 100 or 128, by the rate)")
     parser.set_defaults(run=_run)
 
@@ -25,10 +30,10 @@ def add_parser(commands: Any) -> None:
 def _run(options: argparse.Namespace) -> int:
     import json
 
-    from vocoders.complexity import build_on_meta, macs_per_second, mel_config_for
+    from vocoders.complexity import build_on_meta, macs_per_second
     from vocoders.generators import generator_class
 
-    mel_config = mel_config_for(options.sample_rate, options.hop, options.bands)
+    mel_config = _mel_config(options)
     config = generator_class(options.generator).config_for(mel_config)
     generator = build_on_meta(options.generator, config, mel_config)
     context = generator.receptive_field
@@ -41,3 +46,18 @@ def _run(options: argparse.Namespace) -> int:
     reach = "the whole utterance" if context is None else f"{context} frames on each side, {context * frame:.0f} ms"
     print(f"# receptive field {reach}")
     return 0
+
+
+def _mel_config(options: argparse.Namespace) -> MelConfig:
+    """The mel config that the options name, or one for the rate and hop that they state."""
+    from vocoders.complexity import mel_config_for
+    from vocoders.dsp.mel import MelConfig
+
+    numbers = (options.sample_rate, options.hop, options.bands)
+    if options.mel_config is not None:
+        if numbers != (None, None, None):
+            raise VocoderError("--mel-config states rate, hop and bands already; leave the others out")
+        return MelConfig.parse(options.mel_config)
+    if options.sample_rate is None or options.hop is None:
+        raise VocoderError("config needs --sample-rate and --hop, or --mel-config")
+    return mel_config_for(*numbers)
