@@ -17,8 +17,10 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--generator", required=True, help="a name that 'vocoders list' prints")
     parser.add_argument("--sample-rate", type=int, required=True, metavar="HZ")
-    parser.add_argument("--hop", type=int, required=True, metavar="SAMPLES", help="between mel frames")
-    parser.add_argument("--bands", type=count, metavar="N", help="of the mel (default: 80, 100 or 128, by the rate)")
+    parser.add_argument("--hop", type=int, required=True, metavar="SAMPLES", help="samples between mel frames")
+    parser.add_argument(
+        "--bands", type=count, metavar="N", help="bands of the mel (default: 80, 100 or 128, by the rate)"
+    )
     parser.set_defaults(run=_run)
 
 
