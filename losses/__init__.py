@@ -1,6 +1,7 @@
-"""Everything a generator trains against: spectral losses, discriminators and adversarial objectives.
+"""Spectral losses, discriminators and adversarial objectives.
 
-``LOSSES`` and ``DISCRIMINATORS`` hold what recipes name; README.md says which to take, and where each is from.
+``LOSSES`` and ``DISCRIMINATORS`` map the names that recipes use to classes; README.md says which to take, and gives the
+papers.
 """
 
 from losses.adversarial import discriminator_loss, feature_matching, generator_loss

@@ -1,4 +1,4 @@
-"""The adversarial objectives and feature matching, as pure functions of what discriminators return.
+"""The adversarial objectives and feature matching, as pure functions of the outputs of discriminators.
 
 All are sums over the sub-discriminators, as in HiFi-GAN's equations, of means over scores or features, and computed in
 float32, also inside autocast. (Wavehax sums likewise; ParallelWaveGAN divides by the number of sub-discriminators.)
@@ -21,13 +21,13 @@ Objective = Literal["lsgan", "hinge"]
 def discriminator_loss(
     real: Sequence[DiscriminatorOutput], fake: Sequence[DiscriminatorOutput], objective: Objective = "lsgan"
 ) -> Tensor:
-    """What the discriminator minimises.
+    """Compute the loss that the discriminators minimise.
 
     lsgan: mean (1 - D(real))^2 + mean D(fake)^2 (Mao et al. 2017; HiFi-GAN, equation 1).
     hinge: mean max(0, 1 - D(real)) + mean max(0, 1 + D(fake)) (Lim and Ye 2017; Wavehax).
 
     Args:
-        real: outputs for recordings, one a sub-discriminator.
+        real: outputs for recordings, one for each sub-discriminator.
         fake: outputs for generated audio, in the same order.
         objective: "lsgan" or "hinge".
 
@@ -45,12 +45,12 @@ def discriminator_loss(
 
 
 def generator_loss(fake: Sequence[DiscriminatorOutput], objective: Objective = "lsgan") -> Tensor:
-    """What the generator minimises.
+    """Compute the adversarial loss that the generator minimises.
 
     lsgan: mean (1 - D(fake))^2 (HiFi-GAN, equation 2). hinge: mean -D(fake).
 
     Args:
-        fake: outputs for generated audio, one a sub-discriminator.
+        fake: outputs for generated audio, one for each sub-discriminator.
         objective: "lsgan" or "hinge".
 
     Returns:
@@ -61,10 +61,10 @@ def generator_loss(fake: Sequence[DiscriminatorOutput], objective: Objective = "
 
 
 def feature_matching(fake: Sequence[DiscriminatorOutput], real: Sequence[DiscriminatorOutput]) -> Tensor:
-    """Mean absolute difference of feature maps, summed over layers (HiFi-GAN, equation 4).
+    """Compute the mean absolute difference of feature maps, summed over layers (HiFi-GAN, equation 4).
 
     Args:
-        fake: outputs for generated audio, one a sub-discriminator.
+        fake: outputs for generated audio, one for each sub-discriminator.
         real: outputs for recordings, in the same order; no gradient goes to their feature maps.
 
     Returns:

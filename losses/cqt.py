@@ -1,4 +1,4 @@
-"""Differentiable constant-Q transform, on the device where the audio lies."""
+"""Differentiable constant-Q transform, on the device of the audio."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vocoders.errors import VocoderError
 
 LOWEST = 32.703196  # Hz, the note C1
 # Beyond this many bandwidths (sample_rate / kernel length) above its centre, the spectrum of a Hann window is below
-# -80 dB: what the decimation of an octave cuts off there does not matter.
+# -80 dB: what the decimation of an octave cuts off there is negligible.
 _GUARD = 10
 
 
@@ -26,21 +26,21 @@ class CQT(nn.Module):
     window of N_k samples around n = 0 (Brown 1991; the scale is librosa's). Frame t is centred on sample
     t * hop_length, with zeros beyond both ends of the audio.
 
-    The octaves share one Fourier transform. The lower bins of it, transformed back, are the audio at a lower rate, in
+    The octaves share one Fourier transform. Its lower bins, transformed back, are the audio at a lower rate, at
     which the kernels of that octave are short (the idea of Schoerkhuber and Klapuri 2010, without its cascade of
     filters). The rate is whole samples per frame, so any hop works.
 
     Args:
-        sample_rate: Hz.
+        sample_rate: sample rate in Hz.
         hop_length: samples between frames, any positive integer.
-        bins_per_octave: 12 to 96.
+        bins_per_octave: number of bins in an octave, 12 to 96.
         fmin: frequency of the lowest bin, Hz. Default: as many octaves below half the sample rate as fit above C1,
             32.7 Hz, or n_octaves of them.
-        n_octaves: default: as many whole ones as fit between fmin and half the sample rate.
+        n_octaves: number of octaves. Default: as many as fit between fmin and half the sample rate.
         max_kernel: longest kernel in samples: below the frequency where it is reached, the bandwidth stays the same
             (a variable-Q transform). Default: no limit.
-        partial_kernels: also accept audio shorter than the longest kernel, which then never sees it whole.
-        dtype: of the computation, also inside autocast.
+        partial_kernels: whether to accept audio shorter than the longest kernel, which then never lies inside it.
+        dtype: floating-point type of the computation, also inside autocast.
 
     Attributes:
         frequencies: centre of each bin in Hz, float64 (n_bins,).
@@ -90,7 +90,7 @@ class CQT(nn.Module):
             rate = math.ceil(2 * highest / sample_rate * hop_length)
             rate = rate if rate <= hop_length / 2 else hop_length  # longer kernels cost less than transforms
             self._rates.append(rate)
-            # irfft divides by its own, shorter length, rfft before it was of the whole one: hence the factor.
+            # irfft divides by its own, shorter length, while rfft was taken over the whole one: hence the factor.
             kernel = _kernels(frequencies / sample_rate, lengths, hop_length / rate) * (rate / hop_length)
             self.register_buffer(f"kernel{octave}", kernel.to(dtype), persistent=False)
 
@@ -133,7 +133,7 @@ class CQT(nn.Module):
             return torch.cat(octaves[::-1], dim=-1).transpose(-1, -2)
 
     def _octave(self, octave: int, audio: Tensor, frames: int) -> Tensor:
-        """Audio at the octave's rate, with silence at its end -> complex (..., frames, bins_per_octave)."""
+        """Transform audio at the octave's rate, with silence at its end -> complex (..., frames, bins_per_octave)."""
         kernel = self.get_buffer(f"kernel{octave}")
         taps, rate = kernel.shape[0], self._rates[octave]
         # The transform made the audio periodic: the silence at its end also precedes it.
@@ -143,7 +143,7 @@ class CQT(nn.Module):
 
 
 def _octaves(sample_rate: int, fmin: float | None, n_octaves: int | None) -> tuple[float, int]:
-    """Complete and check the lowest frequency and the number of octaves."""
+    """Check the lowest frequency and the number of octaves, and set defaults."""
     nyquist = sample_rate / 2
     if fmin is not None and not 0 < fmin <= nyquist / 2:
         raise VocoderError(f"CQT: fmin must be from 0 to {nyquist / 2:g} Hz at {sample_rate} Hz, got {fmin:g}")
@@ -159,9 +159,15 @@ def _octaves(sample_rate: int, fmin: float | None, n_octaves: int | None) -> tup
 
 
 def _kernels(frequencies: Tensor, lengths: Tensor, step: float) -> Tensor:
-    """Kernels of one octave, sampled every ``step`` samples, real and imaginary parts in turn: (taps, 2 * bins).
+    """Compute the kernels of one octave, sampled every ``step`` samples.
 
-    frequencies in cycles per sample, lengths in samples.
+    Args:
+        frequencies: centre frequencies in cycles per sample.
+        lengths: lengths of the kernels in samples.
+        step: samples between taps.
+
+    Returns:
+        (taps, 2 * bins), real and imaginary parts in turn.
     """
     half = math.ceil(float(lengths.max()) / 2 / step)
     time = torch.arange(-half, half + 1, dtype=torch.float64)[:, None] * step
@@ -172,7 +178,7 @@ def _kernels(frequencies: Tensor, lengths: Tensor, step: float) -> Tensor:
 
 
 def _smooth(number: int) -> int:
-    """The next number without prime factors above 5, for which the Fourier transform is fast."""
+    """Return the next number without prime factors above 5, for which the Fourier transform is fast."""
     for candidate in count(number):
         rest = candidate
         for prime in (2, 3, 5):

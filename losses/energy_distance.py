@@ -1,4 +1,4 @@
-"""Comparing distributions instead of samples, for generators that draw noise."""
+"""Comparison of distributions instead of samples, for generators that draw noise."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from losses.spectral import SpectralLoss
 
 
 def energy_distance(loss: SpectralLoss, first: Tensor, second: Tensor, reference: Tensor) -> list[Tensor]:
-    """Mean distance of two estimates, drawn with different noise, to the recording, less half their own distance.
+    """Compute the generalised energy distance of Gritsenko et al. (2020, arXiv 2008.01160), equation 3.
 
-    The generalised energy distance of Gritsenko et al. (2020, arXiv 2008.01160), equation 3. A distance between
-    spectra alone is least for an estimate without any noise: a noisy bin of a recording is best met, on average, by a
-    steady value in the middle, so the voiced parts of speech come out all harmonic and buzz. The repulsion makes it a
-    proper score, which is least for estimates that vary as recordings do.
+    It is the mean distance of two estimates, drawn with different noise, to the recording, minus half the distance
+    between the two. A distance between spectra alone is least for an estimate without any noise: a steady value in the
+    middle is, on average, nearest to a noisy bin of a recording, so the voiced parts of speech become all harmonic and
+    buzz. The repulsion makes it a proper score, which is least for estimates that vary as recordings do.
 
     Args:
         loss: any spectral loss.
@@ -25,7 +25,7 @@ def energy_distance(loss: SpectralLoss, first: Tensor, second: Tensor, reference
         A float32 scalar for each term of ``loss``, in the order of ``loss.terms``.
     """
     a, b, y = (loss.transform(audio) for audio in (first, second, reference))
-    # All three on the scale of the recording: a distance relative to an estimate could be made as large as one likes
-    # by silencing that estimate.
+    # All three are relative to the recording: a distance relative to an estimate grows without limit when that
+    # estimate becomes silent.
     attracted, also, repelled = loss.distance(a, y, y), loss.distance(b, y, y), loss.distance(a, b, y)
     return [(p + q - r) / 2 for p, q, r in zip(attracted, also, repelled, strict=True)]

@@ -24,18 +24,23 @@ class SpectralLoss(Protocol):
     """The contract of all spectral losses: a transform, and the distance between two of its results.
 
     Attributes:
-        terms: the names of what ``distance`` returns; a recipe weighs each of them.
+        terms: names of the values that ``distance`` returns; a recipe gives a weight to each.
     """
 
     terms: ClassVar[tuple[str, ...]]
 
     @classmethod
     def for_mel_config(cls, mel_config: MelConfig, stft_resolutions: Resolutions = RESOLUTIONS) -> SpectralLoss:
-        """Build the loss for models of ``mel_config``; STFT resolutions for those that have any."""
+        """Build the loss for models of ``mel_config``.
+
+        Args:
+            mel_config: the mel config of the models.
+            stft_resolutions: (n_fft, hop_length, win_length) of each STFT, for losses with several.
+        """
         ...
 
     def transform(self, audio: Tensor) -> Any:
-        """Audio (..., samples) -> what is compared, of a type that only ``distance`` needs to know."""
+        """Transform audio (..., samples) to what ``distance`` takes, of any type."""
         ...
 
     def distance(self, estimate: Any, reference: Any, scale: Any = None) -> Sequence[Tensor]:
@@ -44,7 +49,7 @@ class SpectralLoss(Protocol):
         Args:
             estimate: the transform of generated audio.
             reference: the transform of the recording.
-            scale: the transform that relative terms divide by the norm of. Default: ``reference``.
+            scale: the transform by whose norm relative terms are divided. Default: ``reference``.
 
         Returns:
             A float32 scalar for each of ``terms``.
@@ -79,7 +84,7 @@ class MultiResolutionSTFTLoss(nn.Module):
     def for_mel_config(
         cls, mel_config: MelConfig, stft_resolutions: Resolutions = RESOLUTIONS
     ) -> MultiResolutionSTFTLoss:
-        """Build the loss with the given resolutions; the mel config changes nothing."""
+        """Build the loss with the given resolutions; the mel config is not used."""
         return cls(stft_resolutions)
 
     def forward(self, estimate: Tensor, reference: Tensor) -> STFTDistance:
@@ -87,7 +92,7 @@ class MultiResolutionSTFTLoss(nn.Module):
         return self.distance(self.transform(estimate), self.transform(reference))
 
     def transform(self, audio: Tensor) -> list[Tensor]:
-        """Audio (..., samples) -> magnitudes (..., bins, frames) for each resolution."""
+        """Transform audio (..., samples) -> magnitudes (..., bins, frames) for each resolution."""
         spectra = [stft(audio) for stft in self.stfts]
         return [(x.real.square() + x.imag.square()).clamp_min(1e-7).sqrt() for x in spectra]
 
@@ -106,7 +111,7 @@ class MelLoss(nn.Module):
     """Mean absolute difference of two log-mels (HiFi-GAN, Kong et al. 2020, arXiv 2010.05646, equation 3).
 
     Args:
-        mel_config: any; training takes that of the model.
+        mel_config: any mel config; training takes that of the model.
     """
 
     terms: ClassVar[tuple[str, ...]] = ("mel",)
@@ -125,11 +130,11 @@ class MelLoss(nn.Module):
         return self.distance(self.transform(estimate), self.transform(reference))[0]
 
     def transform(self, audio: Tensor) -> Tensor:
-        """Audio (..., samples) -> log-mel (..., n_mels, frames)."""
+        """Transform audio (..., samples) -> log-mel (..., n_mels, frames)."""
         return self.log_mel(audio)
 
     def distance(self, estimate: Tensor, reference: Tensor, scale: Tensor | None = None) -> tuple[Tensor]:
-        """Compare two results of ``transform``; ``scale`` changes nothing."""
+        """Compare two results of ``transform``; ``scale`` is not used."""
         return (F.l1_loss(estimate, reference),)
 
 
@@ -137,7 +142,7 @@ class FullBandMelLoss(MelLoss):
     """``MelLoss`` with the filters spread up to half the sample rate, as HiFi-GAN and Wavehax train.
 
     Args:
-        mel_config: any, of which all but ``fmax`` is kept.
+        mel_config: any mel config; all but its ``fmax`` is kept.
     """
 
     terms: ClassVar[tuple[str, ...]] = ("full_band_mel",)
@@ -153,8 +158,8 @@ class MultiScaleMelLoss(nn.Module):
     windows of 32 to 2048 samples, hops of a quarter, 5 to 320 bands, floor 1e-5.
 
     Args:
-        sample_rate: Hz.
-        scales: (window length in samples, number of bands) of each.
+        sample_rate: sample rate in Hz.
+        scales: (window length in samples, number of bands) of each resolution.
     """
 
     terms: ClassVar[tuple[str, ...]] = ("multi_scale_mel",)
@@ -188,11 +193,11 @@ class MultiScaleMelLoss(nn.Module):
         return self.distance(self.transform(estimate), self.transform(reference))[0]
 
     def transform(self, audio: Tensor) -> list[Tensor]:
-        """Audio (..., samples) -> log10-mels (..., bands, frames) for each scale."""
+        """Transform audio (..., samples) -> log10-mels (..., bands, frames) for each scale."""
         return [log_mel(audio) for log_mel in self.log_mels]
 
     def distance(
         self, estimate: list[Tensor], reference: list[Tensor], scale: list[Tensor] | None = None
     ) -> tuple[Tensor]:
-        """Compare two results of ``transform``; ``scale`` changes nothing."""
+        """Compare two results of ``transform``; ``scale`` is not used."""
         return (torch.stack([F.l1_loss(x, y) for x, y in zip(estimate, reference, strict=True)]).sum(),)

@@ -1,4 +1,4 @@
-"""Training, evaluation, and one folder per dataset."""
+"""Training, evaluation, benchmarks, and one folder for each dataset."""
 
 import sys
 from importlib.util import find_spec

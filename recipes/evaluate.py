@@ -22,20 +22,23 @@ def build_parser() -> argparse.ArgumentParser:
         "models",
         nargs="*",
         metavar="[NAME=]MODEL",
-        help="as for vocode -m (default: the built-in voice); NAME is what the table calls it",
+        help="as for vocode -m (default: the built-in voice); NAME is its name in the table",
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of recordings")
-    parser.add_argument("--list", metavar="FILE", help="file in DIR that lists the recordings to copy")
-    parser.add_argument("--clips", type=int, metavar="N", help="copy only N of the recordings, evenly spaced")
+    parser.add_argument("--list", metavar="FILE", help="file in DIR that lists the recordings to measure")
+    parser.add_argument("--clips", type=int, metavar="N", help="measure only N of the recordings, evenly spaced")
     parser.add_argument(
         "--nisqa",
         action="store_true",
         help="predict the opinion of listeners, also of the recordings; needs the extra nisqa, and weights that "
         "torchmetrics downloads once (CC BY-NC-SA 4.0: to measure with, not to train with)",
     )
-    parser.add_argument("--report", type=Path, metavar="DIR", help="write a listening page, a new folder")
+    parser.add_argument("--report", type=Path, metavar="DIR", help="write a listening page to this new folder")
     parser.add_argument(
-        "--format", choices=("flac", "ogg"), default="flac", help="of the sounds on the listening page (default: flac)"
+        "--format",
+        choices=("flac", "ogg"),
+        default="flac",
+        help="format of sounds on the listening page (default: flac)",
     )
     parser.add_argument("--credits", default="", metavar="TEXT", help="a sentence about the recordings, for the page")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write means, intervals and per-clip figures here")
@@ -49,9 +52,12 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command.
 
+    Args:
+        arguments: arguments of the command line; those of the process by default.
+
     Returns:
-        The exit status. 0: all is well; 1: some recordings could not be measured; 2: nothing could, with one sentence
-        that says why.
+        The exit status. 0: all recordings were measured; 1: some could not be; 2: none could, and one sentence on
+        standard error says why.
     """
     options = build_parser().parse_args(arguments)
     try:
@@ -70,7 +76,7 @@ def _evaluate(options: argparse.Namespace) -> tuple[list[Outcome], list[str]]:
     for name, count in (("--clips", options.clips), ("--workers", options.workers)):
         if count is not None and count < 1:
             raise VocoderError(f"{name} must be at least 1, got {count}")
-    for path in (options.json, options.picture):  # known before the work, not after it
+    for path in (options.json, options.picture):  # checked before the work, not after it
         if path and not path.resolve().parent.is_dir():
             raise VocoderError(f"cannot write {path}: there is no folder {path.parent}")
     root = options.data

@@ -1,4 +1,4 @@
-"""Train what a recipe describes: python -m recipes.train RECIPE.yaml [--set KEY=VALUE ...]"""
+"""Train the model of a recipe: python -m recipes.train RECIPE.yaml [--set KEY=VALUE ...]"""
 
 from __future__ import annotations
 
@@ -19,11 +19,15 @@ from vocoders.errors import VocoderError
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m recipes.train", description="Train what a recipe describes; resumes a run that was stopped."
+        prog="python -m recipes.train", description="Train the model of a recipe; resumes a run that was stopped."
     )
     parser.add_argument("recipe", type=Path)
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="override, such as train.batch_size=8"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override a key of the recipe, such as train.batch_size=8",
     )
     parser.add_argument("--mels", metavar="DIR", help="fine-tune on the predicted mels in DIR, as --set data.mels=DIR")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run; default: runs/NAME")
@@ -38,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     except VocoderError as error:
         print(f"recipes.train: {error}", file=sys.stderr)
         return 2
-    except OSError as error:  # such as a full disk, met while logging
+    except OSError as error:  # such as a full disk while logging
         print(f"recipes.train: cannot write: {error}; {STATE_KEPT}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

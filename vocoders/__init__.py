@@ -65,7 +65,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use, so that ``vocode --help`` does not wait for torch."""
+    """Import a public name on first use, so that ``vocode --help`` does not wait for torch."""
     if name == "__version__":
         from importlib.metadata import version
 

@@ -1,4 +1,4 @@
-"""``python -m vocoders`` is the program ``vocoders``."""
+"""Entry point of ``python -m vocoders``, the program ``vocoders``."""
 
 import sys
 

@@ -1,8 +1,9 @@
-"""One self-describing .safetensors file: weights, and in its header everything needed to use them.
+"""One self-describing .safetensors file: weights, and a header with all that is needed to use them.
 
 Header keys, each a string: ``format`` = "vocoders", ``version`` = "1", ``mel_spec``, ``generator`` ({"name",
-"config"}), ``pitch`` (config) and ``training`` (how it was made), the last five in JSON; ``generator`` and ``pitch``
-are present when their tensors, prefixed with the same word, are. No pickle is written or read.
+"config"}), ``pitch`` (config of the F0 estimator) and ``training`` (how the networks were made), the last four in JSON;
+``generator`` and ``pitch`` are present when their tensors, prefixed with the same word, are. No pickle is written or
+read.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ VERSION = "1"
 
 @dataclass
 class Checkpoint:
-    """What a checkpoint file holds: one or two networks, and what is needed to use them.
+    """Content of a checkpoint file: one or two networks, and what is needed to use them.
 
     Attributes:
-        mel_config: of the mels that the networks take.
+        mel_config: the mel config of the mels that the networks take.
         generator: the network from mel to audio; None in a checkpoint of an F0 estimator alone.
-        f0_estimator: estimates F0 from the mel, for generators that need F0; None where there is none.
+        f0_estimator: the network that estimates F0 from the mel, for generators that need F0; None where there is none.
         training: how the networks were made, any JSON: the recipe, steps, data, figures.
     """
 
@@ -47,6 +48,10 @@ class Checkpoint:
 
 def save_checkpoint(checkpoint: Checkpoint, path: str | Path) -> None:
     """Write a checkpoint, whole or not at all.
+
+    Args:
+        checkpoint: the networks and what is needed to use them.
+        path: the .safetensors file to write.
 
     Raises:
         VocoderError: when the file cannot be written.
@@ -73,7 +78,10 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path) -> None:
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint, its networks in eval mode, on the CPU and without gradients.
 
-    The tensors are read last; before that, the networks are laid out without memory of their own.
+    The tensors are read last, when the header is known to be valid; until then the networks take no memory.
+
+    Args:
+        path: the .safetensors file.
 
     Raises:
         CheckpointError: for a file that is missing, truncated or of another format, whose header describes no model
@@ -99,7 +107,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def _describe(path: Path, header: dict[str, str]) -> Checkpoint:
-    """Build the checkpoint of a header, its networks laid out on "meta"."""
+    """Build the checkpoint that a header describes, with networks on the "meta" device, which take no memory."""
     if header.get("format") != "vocoders":
         raise CheckpointError(
             f"{path} is a safetensors file, but not a checkpoint of this package: its header lacks format 'vocoders'"
@@ -131,8 +139,8 @@ def _describe(path: Path, header: dict[str, str]) -> Checkpoint:
 def _check_keys(path: Path, expected: set[str], present: set[str]) -> None:
     lacking, superfluous = expected - present, present - expected
     for names, problem in (
-        (lacking, "lacks tensors its header promises"),
-        (superfluous, "holds tensors its header does not know"),
+        (lacking, "lacks tensors that its header describes"),
+        (superfluous, "holds tensors that its header does not describe"),
     ):
         if names:
             shown = ", ".join(sorted(names)[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
@@ -140,7 +148,7 @@ def _check_keys(path: Path, expected: set[str], present: set[str]) -> None:
 
 
 def _fill(path: Path, name: str, model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Give a network laid out on "meta" its tensors, once all are known to fit."""
+    """Load the tensors of a network on the "meta" device, once all are known to fit."""
     for key, value in model.state_dict().items():
         tensor = tensors[key]
         if tensor.shape != value.shape:

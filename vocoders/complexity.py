@@ -1,4 +1,4 @@
-"""What a generator costs, and a mel config for any sample rate."""
+"""The work of a generator, and a mel config for any sample rate."""
 
 from __future__ import annotations
 
@@ -13,13 +13,20 @@ from vocoders.dsp.mel import MelConfig
 from vocoders.generators import build_generator
 from vocoders.generators.base import Generator
 
-_FRAMES = 64  # that are counted; the work is proportional to the frames
+_FRAMES = 64  # length of the mel that the work is counted on; the work is proportional to it
 
 
 def macs_per_second(generator: Generator) -> float:
-    """Count the multiply-accumulates per second of audio in convolutions and matrix products, as the literature does.
+    """Count the multiply-accumulates of a generator per second of audio.
 
-    Counted on shapes alone: no arithmetic is done.
+    As in the literature, those of convolutions and matrix products are counted. No arithmetic is done: shapes are
+    enough.
+
+    Args:
+        generator: on any device, "meta" included.
+
+    Returns:
+        Multiply-accumulates per second of audio.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -37,12 +44,12 @@ def mel_config_for(sample_rate: int, hop_length: int, n_mels: int | None = None)
     """Return a mel config for any sample rate and hop, with the band up to half the sample rate.
 
     Args:
-        sample_rate: Hz.
+        sample_rate: the sample rate in Hz.
         hop_length: samples between frames.
-        n_mels: bands; by default 80 up to 22.05 kHz, 100 up to 24 kHz, 128 above.
+        n_mels: number of bands; by default 80 up to 22.05 kHz, 100 up to 24 kHz, 128 above.
 
     Raises:
-        VocoderError: when there is no such mel config.
+        VocoderError: when these values make no valid mel config.
     """
     window = 2 ** math.ceil(math.log2(max(4 * hop_length, 0.04 * sample_rate, 1)))
     n_mels = n_mels or (80 if sample_rate <= 22050 else 100 if sample_rate <= 24000 else 128)
@@ -53,6 +60,15 @@ def mel_config_for(sample_rate: int, hop_length: int, n_mels: int | None = None)
 
 
 def build_on_meta(name: str, config: dict[str, Any] | Config, mel_config: MelConfig) -> Generator:
-    """Return a generator laid out without memory, to be counted. Arguments and errors as of ``build_generator``."""
+    """Build a generator on the "meta" device, where it takes no memory, to count its parameters and its work.
+
+    Args:
+        name: as for ``build_generator``.
+        config: as for ``build_generator``.
+        mel_config: as for ``build_generator``.
+
+    Raises:
+        VocoderError: as for ``build_generator``.
+    """
     with torch.device("meta"):
         return build_generator(name, config, mel_config)

@@ -40,8 +40,8 @@ def bind(model: type[T], values: Any, what: str) -> T:
     """Validate values as a configuration.
 
     Args:
-        model: type of the configuration.
-        values: of its keys, usually a dict.
+        model: the class of the configuration.
+        values: its keys and values, usually a dict.
         what: name of the configuration for messages.
 
     Raises:
@@ -55,13 +55,13 @@ def bind(model: type[T], values: Any, what: str) -> T:
 
 
 def build(kinds: Mapping[str, Any], what: str, name: str, values: dict[str, Any] | Config, *rest: Any) -> Any:
-    """Build a network of a table such as GENERATORS.
+    """Build the network that a table such as GENERATORS holds under a name.
 
     Args:
         kinds: the table, from names to classes with a ``config_type``.
-        what: an entry of the table, for messages, such as "generator".
+        what: word for an entry of the table in messages, such as "generator".
         name: key in the table.
-        values: of the configuration.
+        values: keys and values of its configuration, or the configuration.
         *rest: further arguments of the class.
 
     Raises:

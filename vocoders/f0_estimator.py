@@ -1,7 +1,7 @@
 """F0Estimator: F0 from a log-mel alone.
 
 A text-to-speech system hands a vocoder a mel and nothing else, while generators with a harmonic prior need F0. The
-estimator reads it from the mel; it travels in the checkpoint beside the generator.
+estimator reads it from the mel; it is stored in the checkpoint, beside the generator.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ class F0Estimator(nn.Module):
         """Decode logits to F0: the mean of log-F0 over the bins within a semitone and a half of the most likely one.
 
         Args:
-            logits: of F0 (batch, bins, frames), as ``forward`` returns them.
-            voicing: of being voiced (batch, 1, frames), as ``forward`` returns them.
+            logits: logits of F0 (batch, bins, frames), as ``forward`` returns them.
+            voicing: logits of being voiced (batch, 1, frames), as ``forward`` returns them.
 
         Returns:
             (batch, 1, frames) in Hz, 0 where unvoiced.

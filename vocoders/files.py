@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and files read with clear errors."""
+"""Atomic writes of files and folders, and reads with clear errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     directly.
 
     Args:
-        path: the file that shall appear whole or not at all.
+        path: the file to write.
 
     Raises:
         VocoderError: when the path is a folder or cannot be written.
@@ -77,7 +77,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a file by ``atomic_write``.
+    """Write a file with ``atomic_write``.
 
     Raises:
         VocoderError: when it cannot be written.
@@ -117,7 +117,7 @@ def map_file(path: Path) -> Bytes:
 
 
 def _umask() -> int:
-    """The permissions that new files of this process lack; reading it means setting it."""
+    """Return the permissions that new files of this process lack, which can only be read by setting them."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

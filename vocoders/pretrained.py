@@ -1,6 +1,6 @@
 """Models found and loaded by name: files, built-in voices, repositories of the Hugging Face hub.
 
-Without torch until a model needs it.
+torch is imported only when a model needs it.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def load(
         model: None for the built-in voice; the name of a built-in voice; the path of a checkpoint (.safetensors), or of
             the model.onnx that ``vocoders export`` made of one, which runs without torch; or "org/name", a repository
             of the Hugging Face hub that holds model.safetensors.
-        device: where to run it, such as "cuda".
-        precision: "bfloat16" multiplies in bfloat16: faster on processors that can, and noisier. An exported model runs
-            in float32.
+        device: the device to run it on, such as "cuda".
+        precision: "bfloat16" multiplies in bfloat16: faster on processors with instructions for it, and noisier. An
+            exported model runs in float32.
 
     Returns:
         A ``Vocoder``, or an ``OnnxVocoder`` for an exported model.
@@ -68,7 +68,7 @@ def find_pretrained(model: str | Path | None = None) -> tuple[str, Path]:
         model: as for ``load``.
 
     Returns:
-        Its name and its file, which is fetched from the Hugging Face hub where it is there.
+        The name and the file of the model. The file of a hub repository is downloaded, unless it is in the local cache.
 
     Raises:
         VocoderError: for a name that is neither a file, nor a built-in voice, nor a repository that can be reached.

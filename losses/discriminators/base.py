@@ -27,13 +27,13 @@ class Discriminator(nn.Module, ABC):
     """A set of sub-discriminators, each with its own view of the signal.
 
     Args:
-        config: of ``config_type``.
-        sample_rate: of the audio, Hz.
+        config: its configuration, of ``config_type``.
+        sample_rate: sample rate of the audio, Hz.
 
     Attributes:
         config_type: the class of its configuration.
         small_config: a small size for tests.
-        too_short_hint: what else helps against too short segments, for the error message.
+        too_short_hint: other remedies for segments that are too short, for the error message.
     """
 
     config_type: ClassVar[type[Config]]
@@ -47,12 +47,12 @@ class Discriminator(nn.Module, ABC):
 
     @property
     def min_samples(self) -> int:
-        """The length of the shortest audio it takes."""
+        """The length of the shortest audio that it takes, in samples."""
         return 1
 
     @abstractmethod
     def discriminate(self, audio: Tensor) -> list[DiscriminatorOutput]:
-        """Compute what ``forward`` returns, from checked audio (batch, 1, samples)."""
+        """Implement ``forward`` for checked audio (batch, 1, samples)."""
 
     def forward(self, audio: Tensor) -> list[DiscriminatorOutput]:
         """Score one signal.

@@ -17,14 +17,14 @@ _LAYERS = ((15, 1, 1), (41, 2, 4), (41, 2, 16), (41, 4, 16), (41, 4, 16), (41, 1
 class MultiScaleConfig(Config):
     """Defaults: those of HiFi-GAN."""
 
-    scales: Count = Field(3, description="the audio as it is, at half the rate, at a quarter ...")
+    scales: Count = Field(3, description="number of scales: the audio as it is, at half the rate, at a quarter ...")
     channels: tuple[Channels, Channels, Channels, Channels] = Field(
         (128, 256, 512, 1024), description="of layers 1 and 2, 3, 4, 5 to 7; multiples of 16"
     )
 
 
 class ScaleDiscriminator(nn.Module):
-    """Strided convolutions over the samples.
+    """Sub-discriminator by strided convolutions over the samples.
 
     Spectral norm, which HiFi-GAN gives to the first scale, keeps the strongest discriminator from overpowering the
     generator.
@@ -43,7 +43,7 @@ class ScaleDiscriminator(nn.Module):
         self.conv_post = norm(nn.Conv1d(before, 1, 3, padding=1))
 
     def forward(self, audio: Tensor) -> DiscriminatorOutput:
-        """(batch, 1, samples) -> scores (batch, patches)"""
+        """Score audio (batch, 1, samples) -> scores (batch, patches)"""
         x, feature_maps = audio, []
         for conv in self.convs:
             x = F.leaky_relu(conv(x), 0.1)
@@ -53,7 +53,7 @@ class ScaleDiscriminator(nn.Module):
 
 
 class MultiScaleDiscriminator(Discriminator):
-    """One sub-discriminator a scale: the audio as it is, at half the rate, at a quarter ..."""
+    """One sub-discriminator for each scale: the audio as it is, at half the rate, at a quarter ..."""
 
     config_type = MultiScaleConfig
     small_config = MultiScaleConfig(scales=2, channels=(16, 16, 16, 32))

@@ -44,7 +44,7 @@ class ComplexSpectrogramTrunk(nn.Module):
         self.conv_post = weight_norm(nn.Conv2d(channels, 1, 3, padding=1))
 
     def forward(self, x: Tensor) -> DiscriminatorOutput:
-        """(batch, 2, frames, bins) -> scores (batch, 1, frames, bands)"""
+        """Score a plane (batch, 2, frames, bins) -> scores (batch, 1, frames, bands)"""
         feature_maps = []
         for conv in self.convs:
             x = F.leaky_relu(conv(x), self.slope)
@@ -53,7 +53,7 @@ class ComplexSpectrogramTrunk(nn.Module):
 
 
 class STFTDiscriminator(nn.Module):
-    """Sees one complex STFT, of unit gain for white noise; without padding, every frame lies inside the audio."""
+    """Sub-discriminator of one complex STFT with unit gain for white noise, without padding at the ends."""
 
     window: Tensor
 
@@ -65,7 +65,7 @@ class STFTDiscriminator(nn.Module):
         self.trunk = ComplexSpectrogramTrunk(channels, dilations, slope=0.2)
 
     def forward(self, audio: Tensor) -> DiscriminatorOutput:
-        """(batch, 1, samples) -> scores (batch, 1, frames, bands)"""
+        """Score audio (batch, 1, samples) -> scores (batch, 1, frames, bands)"""
         with full_precision(audio):
             frames = audio.squeeze(1).float().unfold(-1, self.n_fft, self.hop_length)
             spectrum = torch.fft.rfft(frames * self.window)
@@ -74,7 +74,7 @@ class STFTDiscriminator(nn.Module):
 
 
 class MultiScaleSTFTDiscriminator(Discriminator):
-    """One sub-discriminator a complex STFT."""
+    """One sub-discriminator for each complex STFT."""
 
     config_type = MultiScaleSTFTConfig
     small_config = MultiScaleSTFTConfig(n_ffts=(256, 128), hop_lengths=(64, 32), channels=4)

@@ -1,9 +1,9 @@
 """Multi-scale sub-band constant-Q transform discriminator: Gu et al. 2023, arXiv 2311.14957, as in Amphion.
 
-The published one resamples to twice the rate and counts nine octaves up from C1. Here the octaves are counted down from
-half the sample rate, so that the highest partials are seen at every rate, and nothing is resampled unless asked. To
-get the published one: {oversampling: 2, hop_lengths: [512, 256, 256], fmin: 32.7, n_octaves: 9, max_kernel: null,
-partial_kernels: true}.
+The published discriminator resamples to twice the rate and counts nine octaves up from C1. Here the octaves are counted
+down from half the sample rate, so that the highest partials are seen at every rate, and nothing is resampled unless
+asked. The configuration of the published one: {oversampling: 2, hop_lengths: [512, 256, 256], fmin: 32.7, n_octaves: 9,
+max_kernel: null, partial_kernels: true}.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class MultiScaleSubbandCQTConfig(Config):
     max_kernel: int | None = Field(
         7680, ge=2, description="longest kernel in samples; the default fits the shortest segments of the literature"
     )
-    partial_kernels: bool = Field(False, description="take segments shorter than the longest kernel")
+    partial_kernels: bool = Field(False, description="accept segments shorter than the longest kernel")
     oversampling: Literal[1, 2] = Field(1, description="2: resample to twice the rate first, as published")
     channels: Channels = 32
     dilations: tuple[Count, ...] = (1, 2, 4)
@@ -45,10 +45,10 @@ class MultiScaleSubbandCQTConfig(Config):
 
 
 class SubbandCQTDiscriminator(nn.Module):
-    """Sees one complex CQT.
+    """Sub-discriminator of one complex CQT.
 
-    Each octave first passes a convolution of its own, because the octaves' bins differ in how exactly they place an
-    event in time; then one trunk sees them all.
+    Each octave first passes through its own convolution, because the octaves differ in their resolution in time; then
+    one trunk takes them all.
     """
 
     def __init__(self, cqt: CQT, channels: int, dilations: tuple[int, ...]) -> None:
@@ -59,7 +59,7 @@ class SubbandCQTDiscriminator(nn.Module):
         self.trunk = ComplexSpectrogramTrunk(channels, dilations, slope=0.1)
 
     def forward(self, audio: Tensor) -> DiscriminatorOutput:
-        """(batch, 1, samples) -> scores (batch, 1, frames, bands)"""
+        """Score audio (batch, 1, samples) -> scores (batch, 1, frames, bands)"""
         octaves = (-1, self.cqt.bins_per_octave)
         x = torch.view_as_real(self.cqt(audio.squeeze(1)))  # (batch, bins, frames, 2)
         x = x.unflatten(1, octaves).permute(0, 1, 4, 3, 2)  # (batch, octaves, 2, frames, bins of an octave)
@@ -68,7 +68,7 @@ class SubbandCQTDiscriminator(nn.Module):
 
 
 class MultiScaleSubbandCQTDiscriminator(Discriminator):
-    """One sub-discriminator a constant-Q resolution."""
+    """One sub-discriminator for each constant-Q resolution."""
 
     config_type = MultiScaleSubbandCQTConfig
     small_config = MultiScaleSubbandCQTConfig(

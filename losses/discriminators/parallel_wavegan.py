@@ -19,7 +19,7 @@ class ParallelWaveGANDiscriminatorConfig(Config):
 
 
 def initialized(conv: nn.Conv1d) -> nn.Conv1d:
-    """Initialise as published: after PyTorch's own initialisation ten layers pass on too little to learn from."""
+    """Initialise as published: with PyTorch's default, too little signal passes ten layers to learn from."""
     nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
     assert conv.bias is not None
     nn.init.zeros_(conv.bias)

@@ -1,1 +1,1 @@
-"""How fast and how large models are, beside the public implementations where their clones are at hand."""
+"""Benchmarks of speed and memory, beside the public implementations where clones of them are given."""

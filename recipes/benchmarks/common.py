@@ -1,4 +1,4 @@
-"""What the benchmarks share: options, the published sizes, mels of noise, memory, rows of tables."""
+"""Functions that the benchmarks share: options, published sizes, mels of noise, memory, rows of tables."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ def published() -> dict[str, Size]:
 
 
 def default_label(name: str) -> str:
-    """The label in ``published`` of the default size of a generator."""
+    """Return the label in ``published`` of the default size of a generator."""
     return f"{name} {next(iter(GENERATORS[name].configs))}"
 
 
 def _fitting(name: str, config: Config) -> MelConfig:
-    """The mel config of the largest hop that a size allows; the first one of that hop."""
+    """Return the mel config of the largest hop that a size allows, the first one of that hop."""
     for mel_config in _by_hop():
         try:
             build_on_meta(name, config, mel_config)
@@ -79,7 +79,7 @@ def _fitting(name: str, config: Config) -> MelConfig:
 
 @cache
 def _by_hop() -> list[MelConfig]:
-    """The named mel configs and one of 48 kHz, the first one of each hop, the largest hop first."""
+    """List the first mel config of each hop, named ones and one of 48 kHz, the largest hop first."""
     full_band = MelConfig.parse("wavehax-24k:sample_rate=48000,hop_length=480,n_fft=2048,win_length=2048")
     by_hop: dict[int, MelConfig] = {}
     for mel_config in (*MEL_CONFIGS.values(), full_band):
@@ -94,7 +94,7 @@ def noise_mel(mel_config: MelConfig, seconds: float) -> np.ndarray:
 
 
 def f0_for(vocoder: Any, frames: int) -> np.ndarray | None:
-    """F0 for a model that needs it and cannot estimate it, (frames,) in Hz; else None."""
+    """Return F0 for a model that needs it and cannot estimate it, (frames,) in Hz; else None."""
     return np.full(frames, 150, np.float32) if vocoder.uses_f0 and not vocoder.estimates_f0 else None
 
 
@@ -126,17 +126,19 @@ def add_model(options: argparse.ArgumentParser) -> None:
 
 def add_runs(options: argparse.ArgumentParser, default: int, more: str = "") -> None:
     """Add --runs, over which a median is taken."""
-    options.add_argument("--runs", type=int, default=default, help=f"for medians{more} (default: {default})")
+    options.add_argument("--runs", type=int, default=default, help=f"runs for medians{more} (default: {default})")
 
 
 def add_threads(options: argparse.ArgumentParser, default: int = 2) -> None:
     """Add --threads."""
-    options.add_argument("--threads", type=int, default=default, help=f"of the processor (default: {default})")
+    options.add_argument("--threads", type=int, default=default, help=f"CPU threads (default: {default})")
 
 
 def add_precision(options: argparse.ArgumentParser) -> None:
     """Add --precision."""
-    options.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of ours")
+    options.add_argument(
+        "--precision", choices=("float32", "bfloat16"), default="float32", help="precision of our side"
+    )
 
 
 def status(name: str, benchmark: Callable[[], None]) -> int:

@@ -1,10 +1,10 @@
 """Our constant-Q transform beside nnAudio's CQT2010v2: python -m recipes.benchmarks.cqt [--nnaudio DIR] [--threads N]
 
 Forward and backward pass at the settings of the MS-SB-CQT discriminator, measured in turns in one run; medians. Three
-rows a setting: nnAudio as the published discriminator uses it (resampled to twice the rate, nine octaves from C1), ours
-doing exactly the same, and ours as our discriminator uses it. DIR is the folder in a clone of KinWaiCheuk/nnAudio that
-holds the package (Installation); not needed where nnAudio is installed. Memory is what one pass adds to the resident
-memory of a process of its own.
+rows for each setting: nnAudio as the published discriminator uses it (resampled to twice the rate, nine octaves from
+C1), ours with the same settings, and ours as our discriminator uses it. DIR is the folder in a clone of
+KinWaiCheuk/nnAudio that holds the package (Installation); not needed where nnAudio is installed. Memory is what one
+pass adds to the resident memory of a process of its own.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def seconds(run: Transform, audio: Tensor) -> tuple[float, float]:
 def peak_memory(kind: str, batch: int, samples: int, bins_per_octave: int, hop_length: int) -> float:
     """Measure the MiB that passes on a batch add to this process, kernels included."""
     audio = torch.randn(batch, samples)
-    seconds(lambda x: torch.fft.irfft(torch.fft.rfft(x)), audio[:1, :256])  # load what any pass loads
+    seconds(lambda x: torch.fft.irfft(torch.fft.rfft(x)), audio[:1, :256])  # loads the libraries of any pass
     before = common.peak_memory("cpu")
     run = transform(kind, bins_per_octave, hop_length)
     for _ in range(3):
@@ -92,7 +92,7 @@ def medians(bins_per_octave: int, hop_length: int, audio: Tensor, runs: int) -> 
     transforms = {kind: transform(kind, bins_per_octave, hop_length) for kind in KINDS}
     times: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
     for _ in range(runs + 2):  # two warm up
-        for kind in KINDS:  # in turns, so that a busy moment of the machine affects all
+        for kind in KINDS:  # alternating, so that other work on the machine affects all
             times[kind].append(seconds(transforms[kind], audio))
     return {kind: [statistics.median(part) for part in zip(*times[kind][2:], strict=True)] for kind in KINDS}
 

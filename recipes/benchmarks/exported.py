@@ -43,13 +43,13 @@ def compare(checkpoint: Checkpoint, path: Path, seconds: float, runs: int) -> tu
 
     Args:
         checkpoint: the model.
-        path: where to write the exported model.
-        seconds: of audio.
-        runs: after one that warms up.
+        path: the exported model to write.
+        seconds: length of the audio.
+        runs: number of measured runs, after one that warms up.
 
     Returns:
-        How many times faster than real time torch and ONNX Runtime are, and their largest difference, relative to the
-        peak of the audio.
+        Speed of torch and of ONNX Runtime, x real time, and their largest difference relative to the peak of the
+        audio.
     """
     export_onnx(checkpoint, path)
     vocoders: tuple[BaseVocoder, BaseVocoder] = (common.make_vocoder(checkpoint), OnnxVocoder(path))
@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = common.parser("exported", "ONNX Runtime beside torch.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="parts of labels, such as hifigan (default: all)")
     common.add_threads(parser, torch.get_num_threads())
-    parser.add_argument("--seconds", type=float, default=5.0, help="of audio")
+    parser.add_argument("--seconds", type=float, default=5.0, help="seconds of audio")
     common.add_runs(parser, 7)
     options = parser.parse_args(arguments)
 

@@ -1,10 +1,11 @@
 """Synthesis beside the public implementations: python -m recipes.benchmarks.inference --clones DIR [--device cuda]
 
-Same weights, same input; each in a process of its own, because our setting of the C library's memory would speed the
-public code up as well. They run in turns; times are medians. Ours is ``Vocoder.__call__``, from numpy to numpy, as
-users call it, but with F0 given; theirs is the bare network without weight norm, as their inference code has it. The
-weights are the random ones of the public implementation, converted by our importers, so the equality of both outputs
-(signal-to-noise ratio) is measured too. Memory is the most of a process, beyond what it had with the model loaded.
+Both sides have the same weights and the same input. Each runs in its own process, because our setting of the C
+library's memory would speed the public code up as well. They run in turns; times are medians. Ours is
+``Vocoder.__call__``, from numpy to numpy, as users call it, but with F0 given; theirs is the bare network without
+weight norm, as in their inference code. The weights are the random ones of the public implementation, converted by our
+importers, so the equality of both outputs (signal-to-noise ratio) is measured too. Memory is the peak of a process,
+minus what it had with the model loaded.
 
 DIR holds clones that the user made, see recipes/benchmarks/public.py.
 """
@@ -118,7 +119,7 @@ def wavehax(clones: Path, folder: Path) -> Pair:
 
 
 def _fold(generator: Any) -> None:
-    with contextlib.redirect_stdout(io.StringIO()):  # some say so
+    with contextlib.redirect_stdout(io.StringIO()):  # some print this
         generator.remove_weight_norm()
 
 
@@ -150,13 +151,13 @@ def inputs(mel_config: MelConfig, seconds: float, batch: int) -> tuple[np.ndarra
 
 
 class Setup(NamedTuple):
-    """What both sides are run with.
+    """Settings of both sides.
 
     Attributes:
         clones: folder of the clones.
-        device: where to run.
-        precision: of ours.
-        threads: of the processor.
+        device: the device to run on.
+        precision: precision of our side.
+        threads: number of CPU threads.
     """
 
     clones: Path
@@ -170,8 +171,8 @@ class Case(NamedTuple):
 
     Attributes:
         label: key of PAIRS.
-        batch: items of the batch.
-        seconds: of each item.
+        batch: number of items.
+        seconds: length of each item.
     """
 
     label: str
@@ -180,12 +181,12 @@ class Case(NamedTuple):
 
 
 class Measurement(NamedTuple):
-    """What one side did.
+    """Measurements of one side.
 
     Attributes:
         seconds: median of its runs.
-        memory: MiB, the most beyond what it had with the model loaded.
-        audio: of the first run, float64 (batch, samples).
+        memory: peak memory in MiB, minus that with the model loaded.
+        audio: audio of the first run, float64 (batch, samples).
     """
 
     seconds: float
@@ -194,7 +195,7 @@ class Measurement(NamedTuple):
 
 
 Side = Callable[[Setup, Case, Path], Iterator[Any]]
-"""Yields first the memory of the process, then the audio of each run, float32 (batch, samples)."""
+"""Generator that yields first the memory of the process, then the audio of each run, float32 (batch, samples)."""
 
 
 def public_side(setup: Setup, case: Case, folder: Path) -> Iterator[Any]:
@@ -220,7 +221,7 @@ def our_side(setup: Setup, case: Case, folder: Path) -> Iterator[Any]:
 
 
 def serve(side: Side, setup: Setup, case: Case, folder: Path, pipe: Connection) -> None:
-    """Run a side in this process: for each message one run, answered with its seconds, audio and memory."""
+    """Run a side in this process: one run for each message, answered with its seconds, audio and memory."""
     torch.set_num_threads(setup.threads)
     results = side(setup, case, folder)
     before = next(results)

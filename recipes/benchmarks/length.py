@@ -1,8 +1,8 @@
-"""Whether the cost grows in proportion to the length: python -m recipes.benchmarks.length [--seconds 10 60 600]
+"""Cost of synthesis by length of the utterance: python -m recipes.benchmarks.length [--seconds 10 60 600]
 
 Time per second of audio of utterances of several lengths: the built-in voice and the default size, untrained, of each
-generator. The lengths take turns, each as often as makes up the longest, so that all see the same machine, but at most
-3 times in a turn; medians.
+generator. The lengths alternate, so that other work on the machine affects all. In each turn a length is repeated up to
+the duration of the longest, at most 3 times; medians.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vocoders.pretrained import DEFAULT_VOICE, load
 
 
 def vocoders(labels: list[str]) -> Iterator[tuple[str, BaseVocoder]]:
-    """Load the models of these labels, of all by default; one at a time.
+    """Load the models of these labels, by default of all, one at a time.
 
     Raises:
         VocoderError: for an unknown label.

@@ -1,8 +1,8 @@
-"""What minutes of training buy: python -m recipes.benchmarks.minutes --data DIR [FAMILY ...]
+"""Quality after minutes of training: python -m recipes.benchmarks.minutes --data DIR [FAMILY ...]
 
-Trains a small size of each family on one CPU core by its openvoices recipe, with a batch and a discriminator that such
-a core can bear, and measures copy synthesis of recordings it is not trained on after each number of minutes. So short a
-training says which family starts fast, not which one ends best.
+Trains a small size of each family on one CPU core by its openvoices recipe, with a batch and a discriminator that are
+small enough for it, and measures copy synthesis of recordings it is not trained on after each number of minutes. Such
+short training shows which family starts fast, not which one ends best.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ OPENVOICES = Path(__file__).parent.parent / "openvoices"
 
 
 class Small(NamedTuple):
-    """How a family is trained here.
+    """Settings of a family in this benchmark.
 
     Attributes:
-        version: its published size, of ``configs``.
-        changes: of the recipe, beside COMMON.
+        version: its published size, a key of ``configs``.
+        changes: changes of the recipe, beside COMMON.
     """
 
     version: str
@@ -95,7 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("families", nargs="*", metavar="FAMILY", help=f"default: {', '.join(SMALL)}")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of openvoices")
     parser.add_argument("--minutes", type=float, nargs="*", default=[2.5, 5, 10])
-    parser.add_argument("--clips", type=int, default=8, help="of valid.txt to measure on")
+    parser.add_argument("--clips", type=int, default=8, help="clips of valid.txt to measure on")
     parser.add_argument("--out", type=Path, default=Path("runs/minutes"), metavar="DIR")
     options = parser.parse_args(arguments)
 

@@ -1,4 +1,4 @@
-"""How far the pitch range of a model reaches: python -m recipes.benchmarks.pitch_range [MODEL]
+"""The pitch range of a model: python -m recipes.benchmarks.pitch_range [MODEL]
 
 Copy synthesis of synthetic vowels from 60 to 1100 Hz, from the mel alone: the F0 that the model estimates from the mel,
 if it estimates any, and the F0 and level of its synthesis. The F0 of the synthesis is WORLD's Harvest, from 45 to 1500
@@ -34,7 +34,7 @@ def vowel(hz: float, sample_rate: int, seconds: float = 1.5) -> np.ndarray:
 
 
 def describe(track: np.ndarray | None, hz: float | None) -> tuple[str, str]:
-    """Describe an F0 track: the share of voiced frames, and by how many cents their median is off from ``hz``."""
+    """Describe an F0 track: the share of voiced frames, and the error of their median from ``hz`` in cents."""
     if track is None:
         return "", ""
     voiced = track[track > 0]

@@ -1,6 +1,6 @@
 """Networks and training steps of public implementations, from clones that the user made: none of their code is here.
 
-CLONES is a folder with clones of these names, each only needed for its own rows: hifi-gan (jik876), wavehax
+CLONES is a folder with clones of these names, each of which is only needed for its own rows: hifi-gan (jik876), wavehax
 (chomeyama), ParallelWaveGAN (kan-bayashi), iSTFTNet-pytorch (rishikksh20), Amphion (open-mmlab), nnAudio (KinWaiCheuk).
 Amphion needs einops.
 """
@@ -28,13 +28,13 @@ Discriminate = Callable[[Tensor, Tensor], tuple[list[Tensor], list[Tensor], list
 
 
 class Opponents(NamedTuple):
-    """A public generator and discriminator, called in one way.
+    """A public generator and discriminator with a common interface.
 
     Attributes:
-        generator: the network.
-        generate: (mel, f0, noise) -> audio.
-        discriminator: the network.
-        discriminate: how it is called.
+        generator: the generator.
+        generate: function (mel, f0, noise) -> audio.
+        discriminator: the discriminator.
+        discriminate: function that calls it.
     """
 
     generator: nn.Module
@@ -99,7 +99,7 @@ def hifigan(clones: Path, discriminator: str) -> Opponents:
 
 
 def amphion(clones: Path, discriminator: str) -> Opponents:
-    """Load Amphion's discriminators, with hifi-gan's generator, which its own HiFi-GAN repeats."""
+    """Load Amphion's discriminators, with hifi-gan's generator, of which Amphion's is a copy."""
     generator, _ = _hifigan_generator(clones)
     sys.path.append(str(clones / "nnAudio" / "Installation"))
     parts = "models.vocoders.gan.discriminator"
@@ -194,17 +194,17 @@ PUBLIC: dict[tuple[str, str], Callable[[Path, str], Opponents]] = {
 def public_step(
     opponents: Opponents, mel_config: MelConfig, lr: float
 ) -> Callable[[Tensor, Tensor, Tensor, Tensor], None]:
-    """Make a training step as these projects do it: the discriminator sees both signals in each of the two updates.
+    """Make the training step of these projects: the discriminator scores both signals in each of the two updates.
 
     The mel loss is ours, because theirs do not run with today's torch and librosa.
 
     Args:
-        opponents: what to train.
-        mel_config: of the mel loss.
+        opponents: generator and discriminator.
+        mel_config: mel config of the mel loss.
         lr: learning rate of both.
 
     Returns:
-        (mel, f0, noise, audio) -> one update of both.
+        Function (mel, f0, noise, audio) that updates both once.
     """
     from losses import FullBandMelLoss
 

@@ -1,7 +1,7 @@
-"""Whether discriminators learn: python -m recipes.benchmarks.separation --data DIR [--list train.txt --valid valid.txt]
+"""Learning of discriminators: python -m recipes.benchmarks.separation --data DIR [--list train.txt --valid valid.txt]
 
 Each discriminator is trained by itself to tell recordings from noise-vocoded copies of them: white noise under the
-envelope of the recording's mel, which has its loudness and formants and nothing of its voice. The table shows how
+envelope of the recording's mel, which has its loudness and formants but no harmonics. The table shows how
 often, on recordings it is not trained on, a segment scores higher than its own copy. A discriminator that stays at 0.5
 after some hundred steps does not learn.
 """
@@ -29,7 +29,7 @@ EVERY = 50  # steps between rows of the table
 
 
 class NoiseVocoder:
-    """Audio (batch, 1, samples) -> white noise under the envelope of its mel, of the same shape."""
+    """Convert audio (batch, 1, samples) to white noise under the envelope of its mel, of the same shape."""
 
     def __init__(self, mel_config: MelConfig) -> None:
         self.mel = LogMelSpectrogram(mel_config)
@@ -48,7 +48,7 @@ class NoiseVocoder:
 
 
 def separation(discriminator: Discriminator, real: Tensor, fake: Tensor) -> float:
-    """Share of the recordings (items, 1, samples) that score higher than their own copies, ties counting half."""
+    """Compute the share of recordings (items, 1, samples) that score higher than their copies; ties count half."""
     discriminator.eval()
     with torch.no_grad():
         scores = []

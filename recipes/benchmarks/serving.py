@@ -1,8 +1,8 @@
-"""How much of a model's speed reaches the clients of its server: python -m recipes.benchmarks.serving
+"""Speed of the server for many clients, beside that of the library: python -m recipes.benchmarks.serving
 
-A number of clients ask ``vocoders serve`` for some seconds of audio each, again as soon as an answer is complete, with
-and without batching; and the plain library does the same in a loop. All take turns in short rounds, so that other work
-on the machine affects them alike. Every answer is compared with the library's audio.
+Several clients request some seconds of audio each from ``vocoders serve``, again as soon as a response is complete,
+with and without batching. The library does the same in a loop. All alternate in short rounds, so that other work on the
+machine affects them alike. Every response is compared with the library's audio.
 
 With --memory N instead: resident memory of a server over N short requests of every kind, some of them broken off.
 """
@@ -56,12 +56,12 @@ def server(*arguments: str) -> Iterator[int]:
 
 @dataclass
 class Load:
-    """What one system did.
+    """Measurements of one system.
 
     Attributes:
         latencies: seconds of each request.
-        seconds: of all rounds.
-        errors: what was wrong with answers.
+        seconds: duration of all rounds.
+        errors: descriptions of wrong responses.
     """
 
     latencies: list[float] = field(default_factory=list)
@@ -74,7 +74,7 @@ class Load:
         return len(self.latencies) / self.seconds
 
     def cells(self, name: str, audio_seconds: float, library: Load) -> list[object]:
-        """Format a row of the table; ``audio_seconds``: of a request."""
+        """Format a row of the table for requests of ``audio_seconds`` seconds of audio."""
         quantiles = np.percentile(self.latencies, [50, 95, 99]) if self.latencies else [np.nan] * 3
         rates = f"{self.rate:.2f}", f"{self.rate * audio_seconds:.1f}", f"{self.rate / library.rate:.2f}"
         return [name, len(self.latencies), *rates, *(f"{value:.2f}" for value in quantiles), len(self.errors)]
@@ -82,13 +82,13 @@ class Load:
 
 @dataclass
 class Speed:
-    """What was measured.
+    """Measurements of all systems.
 
     Attributes:
         audio: seconds of audio in a request.
         library: the plain library.
         first_alone: seconds to the first audio of a streamed request, alone.
-        servers: by name what each did, and seconds to the first audio beside its clients.
+        servers: measurements of each server by name, and seconds to the first audio beside its clients.
     """
 
     audio: float
@@ -98,7 +98,7 @@ class Speed:
 
 
 Work = list[tuple[bytes, np.ndarray]]
-"""For each client the body of its request, and the audio to expect, int16."""
+"""Body of the request of each client, and the audio to expect, int16."""
 
 
 def make_work(voc: BaseVocoder, frames: int, count: int) -> Work:
@@ -121,7 +121,7 @@ def make_work(voc: BaseVocoder, frames: int, count: int) -> Work:
 
 
 def ask(connection: HTTPConnection, body: bytes, expected: np.ndarray) -> str | None:
-    """Send one request; returns what is wrong with the answer, None when nothing is."""
+    """Send one request; returns a description of what is wrong with the response, or None."""
     connection.request("POST", "/synthesize?format=raw", body)
     answer = connection.getresponse()
     data = answer.read()
@@ -156,7 +156,7 @@ def run_clients(port: int, work: Work, seconds: float, load: Load) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    load.seconds += time.perf_counter() - begin  # until the last answer that is counted
+    load.seconds += time.perf_counter() - begin  # until the last response that is counted
 
 
 def run_library(voc: BaseVocoder, work: Work, seconds: float, load: Load) -> None:
@@ -187,10 +187,10 @@ def memory(port: int, body: bytes, count: int, steps: int = 20) -> list[tuple[in
     """Measure the resident memory of a server during requests: whole, streamed, refused, broken off.
 
     Args:
-        port: of the server.
-        body: of a request.
-        count: how many requests; best a multiple of ten times ``steps``, because ten clients ask at a time.
-        steps: how often memory is measured.
+        port: port of the server.
+        body: body of a request.
+        count: number of requests; best a multiple of ten times ``steps``, because ten clients request at a time.
+        steps: number of measurements.
 
     Returns:
         (requests so far, MiB).
@@ -239,11 +239,11 @@ def measure_speed(
 
     Args:
         model: as for ``load``.
-        clients: how many ask at the same time.
+        clients: number of clients at a time.
         audio: seconds of audio in a request.
-        seconds: that each system works, in all rounds.
-        rounds: how many.
-        sizes: of batches, one server each.
+        seconds: duration of all rounds of a system.
+        rounds: number of rounds.
+        sizes: sizes of batches, with one server for each.
     """
     voc = load(model) if model else load()
     frames = round(audio * voc.sample_rate / voc.mel_config.hop_length)
@@ -274,7 +274,7 @@ def measure_speed(
 
 
 def report(speed: Speed, clients: int, rounds: int) -> None:
-    """Print what was measured."""
+    """Print the measurements."""
     print(f"{clients} clients, {speed.audio:.2f} s of audio each; {rounds} rounds")
     shares = "per s", "x real time", "of the library"
     common.header("system", "requests", *shares, "p50, s", "p95, s", "p99, s", "wrong")
@@ -307,13 +307,13 @@ def main(arguments: list[str] | None = None) -> int:
     common.add_model(parser)
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--audio", type=float, default=3.0, metavar="S", help="seconds of audio in a request")
-    parser.add_argument(
-        "--seconds", type=float, default=60.0, help="that each system works, in all rounds (default: 60)"
-    )
+    parser.add_argument("--seconds", type=float, default=60.0, help="duration of all rounds of a system (default: 60)")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 4, 8], help="sizes to compare (default: 1 4 8)")
-    parser.add_argument("--memory", type=int, metavar="N", help="memory over N requests instead")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="all latencies as well")
+    parser.add_argument(
+        "--batch", type=int, nargs="+", default=[1, 4, 8], help="batch sizes to compare (default: 1 4 8)"
+    )
+    parser.add_argument("--memory", type=int, metavar="N", help="measure memory over N requests instead")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all latencies to this file")
     options = parser.parse_args(arguments)
 
     def benchmark() -> None:

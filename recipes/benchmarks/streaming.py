@@ -1,16 +1,17 @@
-"""What streaming costs and how long it waits: python -m recipes.benchmarks.streaming [MODEL ...] [--recomputed]
+"""Cost and latency of streaming: python -m recipes.benchmarks.streaming [MODEL ...] [--recomputed]
 
-For the given models, or every published size, untrained; with an F0 estimator where they need F0, and norms over a
-frame where the published ones are over the utterance, which cannot stream.
+Measures the given models, or every published size, untrained, with an F0 estimator where they need F0, and with
+framewise norms where the published ones normalise over the utterance, which cannot stream.
 
-    lookahead    frames that must follow a frame before all of its audio is final, and how long they last
-    first audio  the work until the first audio is there, in pushes of so many frames. Where frames come no faster than
-                 real time, the wait for them comes on top: the lookahead and one push
-    cost         of a second of audio within a stream, in pushes of so many frames, as a multiple of its cost in a whole
-                 utterance; with --recomputed that of giving each push its context anew, the simplest exact way
+    lookahead    frames that must follow a frame before all of its audio is final, and their duration
+    first audio  processor time until the first audio, for each size of pushes. Where frames come no faster than in real
+                 time, the wait for them is added: the lookahead and one push
+    cost         processor time of a second of audio in a stream, for each size of pushes, as a multiple of that in a
+                 whole utterance; with --recomputed also when each push is given its context again, the simplest exact
+                 method
 
-Medians of processor time on one core, which other work on the machine hardly changes; the whole is timed beside the
-streams.
+Times are medians of processor time on one core, which other work on the machine hardly changes. The whole utterance is
+timed between the streams.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from vocoders.pretrained import load
 
 
 def vocoders(names: list[str]) -> Iterator[tuple[str, BaseVocoder]]:
-    """Load what to measure, by label; one model at a time."""
+    """Load the models to measure, with their labels, one at a time."""
     for name in names:
         yield name, load(name)
     for label, size in {} if names else common.published().items():
@@ -79,8 +80,8 @@ def measure(label: str, voc: BaseVocoder, sizes: list[int], length: float, runs:
         voc: a model that can stream.
         sizes: frames of a push.
         length: seconds of audio in a stream.
-        runs: for medians.
-        recomputed: whether the cost of giving each push its context anew is measured too.
+        runs: number of runs, for medians.
+        recomputed: whether to measure also the cost when each push is given its context again.
     """
     lookahead = voc.open_stream().lookahead
     frame = voc.mel_config.hop_length / voc.sample_rate
@@ -116,10 +117,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "models", nargs="*", metavar="MODEL", help="as for vocode -m (default: untrained, all published sizes)"
     )
-    parser.add_argument("--frames", type=int, nargs="*", default=[1, 4, 16, 64], metavar="N", help="of a push")
-    parser.add_argument("--seconds", type=float, default=3.0, help="of audio in a stream (default: 3)")
+    parser.add_argument("--frames", type=int, nargs="*", default=[1, 4, 16, 64], metavar="N", help="sizes of a push")
+    parser.add_argument("--seconds", type=float, default=3.0, help="seconds of audio in a stream (default: 3)")
     common.add_runs(parser, 3)
-    parser.add_argument("--recomputed", action="store_true", help="with the cost of giving each push its context anew")
+    parser.add_argument(
+        "--recomputed", action="store_true", help="measure also pushes that are given their context again"
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,9 +1,9 @@
 """Time and memory of one training step: python -m recipes.benchmarks.training_step [--clones CLONES]
 
-Every pairing of a generator, at its default size, and a discriminator (or several, NAME+NAME): both are updated once,
-with the mel loss and feature matching beside the adversarial loss. Generator "none" is the discriminator's part alone.
-With clones of public implementations (see recipes/benchmarks/public.py) their step is measured right after ours, at the
-same sizes. Each measurement is a process of its own; medians. The machine should be idle.
+Measures every pair of a generator, at its default size, and a discriminator (or several, NAME+NAME). Both are updated
+once, with the mel loss and feature matching beside the adversarial loss. Generator "none" is the discriminator's part
+alone. With clones of public implementations (see recipes/benchmarks/public.py) their step is measured right after ours,
+at the same sizes. Each measurement is a process of its own; medians. The machine should be idle.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ NONE = "none"  # no generator
 
 
 class Setup(NamedTuple):
-    """What is measured, and with what.
+    """A pair to measure, and its settings.
 
     Attributes:
         generator: its name, or NONE.
         discriminator: its name, or several as NAME+NAME.
         batch: items of a batch.
-        samples: of a segment, rounded down to whole frames.
-        precision: of ours.
-        steps: after one that warms up.
+        samples: samples of a segment, rounded down to whole frames.
+        precision: precision of our side.
+        steps: number of measured steps, after one that warms up.
         device: "cpu", "cuda" or None for a GPU where there is one.
         clones: folder of the clones of public implementations.
     """
@@ -138,7 +138,7 @@ def measure(setup: Setup, side: str) -> dict[str, float]:
         "audio": 0.1 * torch.randn(setup.batch, 1, frames * recipe.mel.hop_length, device=device),
         "f0": torch.full((setup.batch, 1, frames), 150.0, device=device),
     }
-    torch.fft.rfft(batch["audio"])  # loads what any step loads
+    torch.fft.rfft(batch["audio"])  # loads the libraries of any step
     before = common.peak_memory(device)
     step = (our_step if side == "ours" else their_step)(setup, recipe, batch)
     times = []
@@ -152,7 +152,7 @@ def measure(setup: Setup, side: str) -> dict[str, float]:
 
 
 def measure_apart(setup: Setup, side: str, threads: int) -> dict[str, float]:
-    """Measure in a process of its own; NaN where that fails, with its reason on standard error."""
+    """Measure in a separate process; NaN where that fails, with the reason on standard error."""
     command = [sys.executable, "-m", "recipes.benchmarks.training_step", "--one", side, "--threads", str(threads)]
     command += ["--generators", setup.generator, "--discriminators", setup.discriminator]
     for name in ("batch", "samples", "precision", "steps", "device", "clones"):
@@ -189,7 +189,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--discriminators", nargs="*", default=list(DISCRIMINATORS), metavar="NAME", help="several as NAME+NAME"
     )
     parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--samples", type=int, default=8192, help="of a segment, rounded down to whole frames")
+    parser.add_argument("--samples", type=int, default=8192, help="samples of a segment, rounded down to whole frames")
     common.add_precision(parser)
     common.add_threads(parser)
     parser.add_argument("--steps", type=int, default=5)

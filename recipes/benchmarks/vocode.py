@@ -1,7 +1,7 @@
-"""How long vocode takes and what memory it needs: python -m recipes.benchmarks.vocode [MODEL] [--generators]
+"""Time and memory of vocode: python -m recipes.benchmarks.vocode [MODEL] [--generators]
 
-Times ``vocode`` on a 5 s mel from command to file, each time in a process of its own, beside one that only imports
-torch, and splits it into what precedes synthesis and synthesis itself; then the peak memory for a longer mel. With
+Times ``vocode`` on a 5 s mel from command to file, each time in a separate process, beside one that only imports
+torch, and the parts of this time: imports, loading, synthesis. Then measures the peak memory for a longer mel. With
 --generators instead: parameters, work and speed of every published size, untrained. Medians; the machine should be
 idle.
 """
@@ -89,7 +89,7 @@ def generators_table(seconds: float = 2.0, runs: int = 5) -> None:
 
 
 def time_vocode(model: str | None, runs: int, long: float) -> None:
-    """Print how long ``vocode`` takes on 5 s, and its peak memory on ``long`` seconds."""
+    """Print the time of ``vocode`` on 5 s, and its peak memory on ``long`` seconds."""
     vocode = [sys.executable, "-c", _VOCODE, "-q", *(["-m", model] if model else [])]
     totals, torch_alone, parts = [], [], []
     with tempfile.TemporaryDirectory() as name:
@@ -115,8 +115,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = common.parser("vocode", "Time and memory of vocode.")
     common.add_model(parser)
     common.add_runs(parser, 7)
-    parser.add_argument("--long", type=float, default=60.0, metavar="SECONDS", help="of the mel for peak memory (60)")
-    parser.add_argument("--generators", action="store_true", help="a table of all published sizes instead")
+    parser.add_argument(
+        "--long", type=float, default=60.0, metavar="SECONDS", help="length of the mel for peak memory (default: 60)"
+    )
+    parser.add_argument("--generators", action="store_true", help="print a table of all published sizes instead")
     options = parser.parse_args(arguments)
 
     def benchmark() -> None:

@@ -1,4 +1,4 @@
-"""The one way in which recipes read and resample recordings."""
+"""Reading and resampling of recordings, for all recipes."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def read_mono(
     """Read a sound file, or a part of it, as the mean of its channels.
 
     Args:
-        path: a file that libsndfile knows.
+        path: a file of any format that libsndfile reads.
         start: first sample to read.
-        samples: how many to read at most; -1 reads to the end.
+        samples: most samples to read; -1 reads to the end.
         dtype: type of the result.
 
     Returns:

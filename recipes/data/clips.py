@@ -22,12 +22,12 @@ from vocoders.io.audio import AUDIO_SUFFIXES
 
 @dataclass(frozen=True)
 class Clip:
-    """A recording as its header describes it.
+    """A recording and the facts in its header.
 
     Attributes:
         path: the sound file.
-        sample_rate: Hz.
-        samples: length of each channel.
+        sample_rate: sample rate in Hz.
+        samples: number of samples of each channel.
     """
 
     path: Path
@@ -54,7 +54,7 @@ def list_clips(root: Path, list_file: Path) -> list[Clip]:
 
 
 def find_clips(root: Path) -> list[Clip]:
-    """List all sound files of a folder and the folders in it.
+    """List all sound files of a folder and its subfolders.
 
     Raises:
         VocoderError: when there is no folder, or no readable recording in it.
@@ -106,8 +106,8 @@ def choose(clips: list[Clip], count: int | None) -> list[Clip]:
 def split_clips(data: DataRecipe) -> tuple[list[Clip], list[Clip]]:
     """Split the recordings of a recipe into those to train on and those to validate on.
 
-    Without a list to train on, every sound file of the folder is taken. Without a list to validate on, one file in a
-    hundred is taken by a hash of its name, so that adding files moves none from one side to the other.
+    Without a training list, every sound file of the folder is taken. Without a validation list, one file in a hundred
+    is taken, by a hash of its name, so that adding files moves no other file between the two.
 
     Returns:
         The clips to train on and at most ``data.valid_clips`` clips to validate on.
@@ -123,7 +123,7 @@ def split_clips(data: DataRecipe) -> tuple[list[Clip], list[Clip]]:
         valid = [clip for clip in clips if hashes[clip] < 0.01] or [min(clips, key=lambda clip: hashes[clip])]
     else:
         valid = listed
-    # With both lists given, a recording in both is the user's decision.
+    # Where both lists are given, a recording may be in both.
     taken = set() if data.train and data.valid else {clip.path for clip in valid}
     train = [clip for clip in clips if clip.path not in taken]
     if not train and listed is not None:
@@ -132,12 +132,16 @@ def split_clips(data: DataRecipe) -> tuple[list[Clip], list[Clip]]:
 
 
 def _hash(name: str) -> float:
-    """A number in [0, 1) that depends on the name alone."""
+    """Return a number in [0, 1) that depends on the name alone."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
 
 
 def read_clip(clip: Clip, mel_config: MelConfig) -> Tensor:
-    """Read a whole clip, mono, at the rate of the mel config, cut to whole frames.
+    """Read a whole clip, mono, at the rate of a mel config, cut to whole frames.
+
+    Args:
+        clip: the recording.
+        mel_config: the mel config whose rate and hop are used.
 
     Returns:
         float32 (1, frames * hop_length).

@@ -8,18 +8,20 @@ from vocoders.config import Config
 
 
 class DataRecipe(Config):
-    """Which recordings a recipe trains and validates on, and how segments of them are varied."""
+    """The recordings that a recipe trains and validates on, and the variation of segments."""
 
     dir: str = Field(description="folder of recordings; the lists are in it, and their paths relative to it")
     train: str | None = Field(None, description="list of sound files, one path a line; default: all not in valid")
-    valid: str | None = Field(None, description="default: one sound file in a hundred, at most valid_clips")
-    valid_clips: int = Field(16, gt=0, description="how many of those recordings a validation synthesises at most")
+    valid: str | None = Field(
+        None, description="list to validate on; default: one file in a hundred, at most valid_clips"
+    )
+    valid_clips: int = Field(16, gt=0, description="most recordings that a validation synthesises")
     speed: tuple[PositiveFloat, PositiveFloat] = Field(
         (1.0, 1.0), description="pitch and tempo are scaled by a factor of this range"
     )
     gain_db: tuple[float, float] = Field((0.0, 0.0), description="the level is changed by a gain of this range")
     f0_range: tuple[PositiveFloat, PositiveFloat] = Field(
-        (71.0, 800.0), description="Hz, range of the F0 labels; a wider one for singers, at the price of more errors"
+        (71.0, 800.0), description="Hz, range of the F0 labels; a wider one, for singers, makes more errors"
     )
     mels: str | None = Field(None, description="folder of predicted mels named like the recordings, to fine-tune on")
     workers: int = Field(1, ge=0, description="processes that load segments; 0: the training process itself")

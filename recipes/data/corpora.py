@@ -1,4 +1,4 @@
-"""What the prepare.py of all datasets share: find or download a dataset, check it, write its three lists.
+"""Functions that the prepare.py of all datasets share: find or download a dataset, check it, write its three lists.
 
 A dataset keeps its published layout. Beside it, in the folder that the user names, prepare.py writes train.txt,
 valid.txt and test.txt: paths of sound files relative to that folder, one a line. Everything here can be stopped and run
@@ -30,11 +30,11 @@ class Corpus:
     Attributes:
         name: name of its folder in recipes/.
         title: its own name.
-        source: where and how anyone gets it: the end of a sentence that begins with "get it from".
-        marker: what ``find`` finds where the dataset lies.
+        source: where and how to get it, to end a sentence that begins with "get it from".
+        marker: relative path by which ``find`` finds the dataset.
         layout: a path that shows the published layout.
-        clips: how many recordings the lists of a complete copy hold, where that number is known.
-        archives: what --download downloads; empty where the dataset must be fetched by hand.
+        clips: number of recordings in the lists of a complete copy; None where it is not known.
+        archives: archives that --download downloads; empty where the dataset must be fetched by hand.
         size: size of the download, in words.
     """
 
@@ -71,12 +71,12 @@ def run(corpus: Corpus, split: Callable[[Path], Split], options: argparse.Namesp
 
     Args:
         corpus: the dataset.
-        split: what makes the three lists from the folder that holds ``corpus.marker``.
-        options: what ``corpus.parser`` parsed.
+        split: function that makes the three lists from the folder that holds ``corpus.marker``.
+        options: the options that ``corpus.parser`` parsed.
 
     Returns:
-        The exit status. 0: all is well; 1: the lists are written, but some recordings are unreadable and left out; 2:
-        there is nothing to list, with one sentence that says why.
+        The exit status. 0: the lists are written; 1: they are, but unreadable recordings are left out; 2: they cannot
+        be written, and one sentence on standard error says why.
     """
     try:
         complete = prepare(corpus, split, options.dir, getattr(options, "download", False))
@@ -90,7 +90,13 @@ def run(corpus: Corpus, split: Callable[[Path], Split], options: argparse.Namesp
 
 
 def prepare(corpus: Corpus, split: Callable[[Path], Split], folder: Path, download: bool) -> bool:
-    """Write the lists of a dataset into ``folder``, and download it first where asked to.
+    """Write the lists of a dataset into ``folder``.
+
+    Args:
+        corpus: the dataset.
+        split: as for ``run``.
+        folder: folder of the dataset and its lists.
+        download: whether to download the dataset first.
 
     Returns:
         Whether every recording can be read; those that cannot are left out.
@@ -125,7 +131,7 @@ def prepare(corpus: Corpus, split: Callable[[Path], Split], folder: Path, downlo
 
 
 def held_out(paths: Sequence[Path], valid: int, test: int) -> Split:
-    """Split by order: the last ``test`` to test, the ``valid`` before them to validate, all before to train.
+    """Split by order: the last ``test`` recordings test, the ``valid`` before them validate, the others train.
 
     Raises:
         VocoderError: when nothing would be left to train on.
@@ -146,7 +152,7 @@ def evenly(paths: Sequence[Path], count: int) -> list[Path]:
 def write_list(folder: Path, name: str, paths: Sequence[Path], summary: str) -> None:
     """Write NAME.txt with the paths relative to ``folder``, one a line, and print ``summary``.
 
-    A file that holds the same already is left as it is.
+    A file that holds the same already is not rewritten.
     """
     target = folder / f"{name}.txt"
     content = "".join(f"{path.relative_to(folder).as_posix()}\n" for path in paths).encode()

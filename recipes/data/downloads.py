@@ -1,6 +1,6 @@
 """Archives of datasets: downloaded with a checksum, resumed where a connection broke, unpacked whole or not at all.
 
-Our own code, because pooch starts a broken download again from its beginning, and these archives are tens of gigabytes.
+Not pooch, because it starts a broken download again from its beginning, and these archives have tens of gigabytes.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Archive:
     Attributes:
         url: its address.
         checksum: SHA-256 or MD5 in hexadecimal, as published; None where none is published.
-        marker: what ``find`` finds once this archive is unpacked.
-        into: folder to unpack into, for an archive that holds none of its own.
+        marker: relative path by which ``find`` finds the content once it is unpacked.
+        into: folder to unpack into, for an archive without a top-level folder.
     """
 
     url: str
@@ -61,7 +61,7 @@ def find(folder: Path, marker: str) -> Path | None:
 
 
 def obtain(archives: Iterable[Archive], folder: Path) -> None:
-    """Download and unpack those archives whose content is not in ``folder`` yet.
+    """Download and unpack the archives whose content is not in ``folder`` yet.
 
     Raises:
         VocoderError: when the folder cannot be made, or an archive cannot be fetched or unpacked.
@@ -116,7 +116,7 @@ def matches(path: Path, checksum: str | None) -> bool:
 
 @contextmanager
 def _open_with_progress(path: Path, label: str) -> Iterator[IO[bytes]]:
-    """Open a file to read, with a progress bar."""
+    """Open a file for reading, with a progress bar."""
     total = path.stat().st_size
     with (
         path.open("rb") as file,
@@ -129,13 +129,13 @@ def download(url: str, partial: Path, attempts: int = 5, pause: float = 2.0) -> 
     """Download ``url`` into the file ``partial``, resuming after what it holds already.
 
     Args:
-        url: what to download.
-        partial: the file to write; what has come when an error is raised is kept for the next run.
-        attempts: how many in a row may bring nothing new.
+        url: address of the file.
+        partial: the file to write; after an error it is kept for the next run.
+        attempts: number of attempts in a row without new bytes after which to give up.
         pause: seconds between attempts.
 
     Raises:
-        VocoderError: when the server refuses, or after ``attempts`` attempts that brought nothing.
+        VocoderError: when the server refuses, or after ``attempts`` attempts without new bytes.
     """
     failures = 0
     while failures < attempts:
@@ -168,7 +168,7 @@ def _resume(url: str, partial: Path) -> bool:
     except urllib.error.HTTPError as error:
         if error.code != 416:
             raise
-        # Nothing lies beyond: either all of it is here, or the file on the server has become another one.
+        # No bytes follow: the file is complete, or the file on the server has changed.
         length = re.search(r"/(\d+)$", error.headers.get("Content-Range") or "")
         if length and int(length[1]) == start:
             return True

@@ -31,11 +31,11 @@ def label_f0(audio: np.ndarray, sample_rate: int, f0_range: tuple[float, float] 
 
     Args:
         audio: (samples,).
-        sample_rate: Hz.
+        sample_rate: sample rate in Hz.
         f0_range: lowest and highest F0, Hz.
 
     Returns:
-        float32 F0 in Hz, 0 where unvoiced, one value each F0_PERIOD seconds from 0 on.
+        float32 F0 in Hz, 0 where unvoiced, one value every F0_PERIOD seconds from 0 on.
     """
     import pyworld
 
@@ -45,7 +45,7 @@ def label_f0(audio: np.ndarray, sample_rate: int, f0_range: tuple[float, float] 
 
 
 def label_clip(clip: Clip, f0_range: tuple[float, float]) -> np.ndarray:
-    """Label a clip; all unvoiced where it cannot be decoded, because no segment is drawn from it then either."""
+    """Label a clip; one that cannot be decoded is unvoiced, and no segment is drawn from it either."""
     try:
         audio = read_mono(clip.path, dtype="float64")
     except soundfile.LibsndfileError:
@@ -100,6 +100,6 @@ class F0Labels:
 
 
 def _key(clips: list[Clip], f0_range: tuple[float, float]) -> str:
-    """A hash of all that decides the labels of these clips."""
+    """Return a hash of everything that the labels of these clips depend on."""
     names = [f"{F0_PERIOD} {f0_range}", *(f"{clip.path} {clip.samples}" for clip in clips)]
     return hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]

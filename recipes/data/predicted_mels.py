@@ -1,7 +1,7 @@
 """Mels that an acoustic model predicts for the recordings of a dataset, to fine-tune a vocoder on.
 
 "Ground-truth aligned" (GTA) mels are predicted with the durations of the recording, so that frame t of the mel is frame
-t of the recording. Where it is not, training teaches noise; so each file is checked before it is used.
+t of the recording. A generator that is trained on misaligned mels learns noise, so each file is checked first.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ MAX_OFFSET = 12  # frames in each direction that ``align`` tries
 
 
 class Alignment(NamedTuple):
-    """How a predicted mel lies on the mel of its recording.
+    """Offset of a predicted mel from the mel of its recording.
 
     Attributes:
         offset: frames by which the prediction is late.
-        correlation: at that offset, of the deviations from the mean of each band.
+        correlation: correlation, at that offset, of the deviations from the mean of each band.
         unshifted: the same correlation without an offset.
     """
 
@@ -100,7 +100,7 @@ class PredictedMels:
             print(f"left out {len(bad)} mels that do not fit: {'; '.join(bad)}", file=sys.stderr)
 
     def _misfit(self, path: Path, reference: Tensor) -> str | None:
-        """Why the mel does not fit the mel of its recording, (n_mels, frames); None when it does."""
+        """Say why a mel does not fit the mel of its recording, (n_mels, frames); None when it does."""
         predicted = self.read(path)
         if predicted.shape[0] != reference.shape[0]:
             turned = ", it looks transposed" if predicted.shape[1] == reference.shape[0] else ""
@@ -110,8 +110,8 @@ class PredictedMels:
         offset, correlation, unshifted = align(predicted, reference)
         if correlation < 0.5:
             return f"another recording: correlation {correlation:.2f}"
-        # An acoustic model smooths, so its mels vary a little less. Those of another logarithm vary otherwise, and
-        # normalised ones lie elsewhere.
+        # An acoustic model smooths, so its mels vary a little less. Mels of another logarithm have another spread, and
+        # normalised ones another mean.
         spread, level = predicted.std() / reference.std(), predicted.mean() - reference.mean()
         if not 0.6 < spread < 1.6 or abs(level) > reference.std():
             return (
@@ -143,7 +143,7 @@ class PredictedMels:
 
 
 def _find(folder: Path, recording: Path) -> Path | None:
-    """The mel of ``recording``, a relative path: in the same subfolder of ``folder``, or in ``folder`` itself."""
+    """Find the mel of ``recording``, a relative path: in the same subfolder of ``folder``, or in ``folder`` itself."""
     stem = recording.with_suffix("")
     for base in (folder / stem, folder / stem.name):
         for suffix in MEL_SUFFIXES:

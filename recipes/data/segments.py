@@ -1,7 +1,7 @@
 """Random segments of recordings, with F0 labels.
 
-Segment number i follows from the seed and i alone. So the order of the data needs no state of its own: training that
-resumes at step n asks for the segments from n * batch_size on.
+Segment number i depends on the seed and i alone. So the order of the data needs no state: training that resumes at step
+n takes the segments from n * batch_size on.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ from vocoders.errors import VocoderError
 def centered_on_hops(mel_config: MelConfig) -> MelConfig:
     """Place the frames of a mel config as generators place them: frame t in the middle of hop t.
 
-    That is "same" padding for "center". The frames of a "center" mel config lie half a hop earlier and are one more;
-    otherwise they are the same. Segments are analysed so, and frames, labels and samples match for every mel config.
+    "center" padding is replaced by "same". The frames of a "center" mel config lie half a hop earlier and are one more;
+    otherwise they are the same. Segments are analysed with the result, so that frames, labels and samples match for
+    every mel config.
     """
     return mel_config.model_copy(update={"padding": "same"}) if mel_config.padding == "center" else mel_config
 
 
 def frame_times(frames: int, mel_config: MelConfig) -> np.ndarray:
-    """The middle of each mel frame in seconds, (frames,)."""
+    """Return the middle of each mel frame in seconds, (frames,)."""
     offset = 0.0 if mel_config.padding == "center" else mel_config.hop_length / 2
     return (np.arange(frames) * mel_config.hop_length + offset) / mel_config.sample_rate
 
@@ -47,11 +48,11 @@ class SegmentDataset(Dataset[dict[str, Tensor]]):
 
     Args:
         clips: recordings to draw from.
-        labels: F0 labels of the clips; without them f0 is 0 throughout.
+        labels: F0 labels of the clips; where they are None, f0 is 0.
         data: ranges of speed and gain.
-        mel_config: the rate and the hops of a segment.
+        mel_config: mel config that gives the rate and hop of segments.
         frames: length of a segment.
-        seed: of the random numbers.
+        seed: seed of the random numbers.
         mels: predicted mels of the clips; each item then also holds its ``mel`` (n_mels, frames).
     """
 
@@ -105,7 +106,7 @@ class SegmentDataset(Dataset[dict[str, Tensor]]):
         return item | {"audio": audio.clamp(-1, 1)[None], "f0": f0.float()[None]}
 
     def _playback_rate(self, clip: Clip, draw: np.random.Generator) -> int:
-        """The rate, in Hz, that the clip is taken to have: its own times the speed drawn."""
+        """Draw a speed, and return the rate of the clip times that speed, in Hz."""
         speed = np.exp(draw.uniform(*np.log(self.data.speed)))
         if self.data.speed == (1.0, 1.0):
             return clip.sample_rate
@@ -113,7 +114,11 @@ class SegmentDataset(Dataset[dict[str, Tensor]]):
         return max(step, round(clip.sample_rate * speed / step) * step)
 
     def _predicted(self, mels: PredictedMels, clip: Clip, draw: np.random.Generator) -> tuple[int, Tensor]:
-        """Draw a part of the clip's predicted mel: where its audio starts, and (n_mels, self.frames)."""
+        """Draw a part of the clip's predicted mel.
+
+        Returns:
+            The sample of the clip at which its audio starts, and the part, (n_mels, self.frames).
+        """
         mel = mels[clip]
         # A "center" mel config places its frames half a hop earlier: its first one lies before the recording.
         centered = mels.mel_config.padding == "center"
@@ -123,7 +128,7 @@ class SegmentDataset(Dataset[dict[str, Tensor]]):
         return round(start), F.pad(mel, (0, self.frames - mel.shape[1]), value=mels.mel_config.log_floor)
 
     def _f0(self, chosen: int, start: int, speed: float) -> np.ndarray:
-        """F0 in Hz of each frame of a segment that starts at sample ``start`` of clip ``chosen``, (self.frames,)."""
+        """Return F0 in Hz of each frame, (self.frames,), of a segment from sample ``start`` of clip ``chosen`` on."""
         if self.labels is None:
             return np.zeros(self.frames, np.float32)
         clip = self.clips[chosen]

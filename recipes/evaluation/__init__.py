@@ -1,1 +1,1 @@
-"""Measuring copy synthesis."""
+"""Measurement of copy synthesis."""

@@ -1,8 +1,8 @@
-"""Copy synthesis of recordings, measured.
+"""Measurement of the copy synthesis of recordings.
 
-Each recording is analysed, synthesised again from its mel alone, and compared with itself; Griffin-Lim (60
-iterations) on the mels of the first model stands beside the models. A model that needs F0 and has no estimator of its
-own is given the recording's, and its name in the table says so.
+Each recording is analysed and synthesised again from its mel alone, and the copy is compared with it. Griffin-Lim (60
+iterations) on the mels of the first model is measured too. A model that needs F0 and has no F0 estimator is given the
+recording's, and its name in the table says so.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from vocoders.files import atomic_folder
 
 @dataclass(frozen=True)
 class Page:
-    """What the listening page of an evaluation needs to know.
+    """Settings of the listening page of an evaluation.
 
     Attributes:
-        folder: a new folder.
-        title: what was copied, for its title.
+        folder: folder of the page, which does not exist yet.
+        title: name of the recordings, for the title.
         sound_format: ending of its sound files.
         credits: a sentence about the origin of the recordings.
     """
@@ -65,12 +65,12 @@ def evaluate(
         clips: recordings below ``root``.
         models: as for ``load_systems``.
         root: folder that the names of the clips are relative to.
-        page: the listening page to write.
+        page: the listening page to write; None for none.
         with_nisqa: whether NISQA is measured too.
         workers: number of processes.
 
     Returns:
-        What was measured on each clip, and a sentence for each clip that failed.
+        The outcome of each clip, and a sentence for each clip that failed.
 
     Raises:
         VocoderError: when all clips failed, or the page cannot be written.
@@ -101,11 +101,11 @@ def measure(
         numbered: number and clip.
         models: as for ``load_systems``.
         root: folder that the name of the clip is relative to.
-        save: writes the recording and its copies, given the number of the clip and the signals by system.
+        save: function that writes the recording and its copies, given the number of the clip and the signals by system.
         with_nisqa: whether NISQA is measured too.
 
     Returns:
-        What was measured; a sentence for a clip that fails.
+        The outcome; a sentence for a clip that failed.
     """
     number, clip = numbered
     outcome = Outcome(os.path.relpath(clip.path, root), clip.samples / clip.sample_rate, {}, {}, {})

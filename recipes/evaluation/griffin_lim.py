@@ -12,7 +12,7 @@ from vocoders.dsp.stft import STFT
 def linear_magnitude(mel: Tensor, mel_config: MelConfig, iterations: int = 200) -> Tensor:
     """Find the magnitudes whose mel is nearest in the least-squares sense.
 
-    By multiplicative updates (Lee and Seung 2001, NIPS).
+    The method is multiplicative updates (Lee and Seung 2001, NIPS).
 
     Args:
         mel: log-mel, (n_mels, frames).
@@ -42,15 +42,15 @@ def griffin_lim(
         mel_config: its mel config.
         iterations: number of projections.
         momentum: 0 is the original algorithm (Griffin and Lim 1984).
-        seed: of the random phase.
+        seed: seed of the random phase.
 
     Returns:
         Audio, (samples,).
     """
     stft = STFT(mel_config.n_fft, mel_config.hop_length, mel_config.win_length, mel_config.padding)
     magnitude = linear_magnitude(mel, mel_config)
-    source = torch.Generator().manual_seed(seed)
-    phase = torch.rand(magnitude.shape, generator=source) * 2 * torch.pi
+    random = torch.Generator().manual_seed(seed)
+    phase = torch.rand(magnitude.shape, generator=random) * 2 * torch.pi
     spectrum = torch.polar(magnitude, phase)
     previous = torch.zeros_like(spectrum)
     for _ in range(iterations):

@@ -18,7 +18,7 @@ SECONDS = 0.5, 50.0  # the network takes at most 1300 windows, 40 ms apart, and 
 
 
 def nisqa(signal: Signal) -> float:
-    """Predict the mean opinion score, 1 to 5. NaN for a signal whose length lies outside SECONDS."""
+    """Predict the mean opinion score of a signal, 1 to 5; NaN when its length lies outside SECONDS."""
     from torchmetrics.functional.audio.nisqa import non_intrusive_speech_quality_assessment
 
     if not SECONDS[0] <= len(signal.audio) / signal.sample_rate <= SECONDS[1]:
@@ -30,7 +30,7 @@ def require_nisqa() -> None:
     """Download the weights where they are missing.
 
     Raises:
-        VocoderError: when a package or the weights are missing and cannot be had.
+        VocoderError: when a package is missing, or the weights are and cannot be downloaded.
     """
     try:
         nisqa(Signal(torch.zeros(16000).numpy(), 16000))

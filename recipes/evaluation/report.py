@@ -1,4 +1,4 @@
-"""The listening page of an evaluation: sounds, spectrograms and figures in a folder that needs nothing else."""
+"""The listening page of an evaluation: sounds, spectrograms and figures in a self-contained folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def write_sounds(folder: Path, number: int, signals: dict[str, Signal], sound_fo
     """Write the recording of a clip and its syntheses as sound files and spectrograms.
 
     Args:
-        folder: where to.
+        folder: folder of the page.
         number: number of the clip.
         signals: system -> signal, the recording first.
         sound_format: ending of the sound files, such as "flac" or "ogg".
@@ -39,9 +39,9 @@ def write_page(
     """Write index.html, the page over the files of ``write_sounds``.
 
     Args:
-        folder: where to.
+        folder: folder of the page.
         source: name of the dataset, for the title.
-        outcomes: what was measured, clip by clip.
+        outcomes: outcome of each clip.
         sound_format: ending of the sound files.
         credits: a sentence about the origin of the recordings.
     """

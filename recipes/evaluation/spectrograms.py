@@ -1,4 +1,4 @@
-"""Spectrograms: as an image for TensorBoard and as pictures."""
+"""Spectrograms: images for TensorBoard, and pictures."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ RANGE = 80.0  # dB that a spectrogram shows
 
 
 def spectrogram_image(audio: Tensor) -> Tensor:
-    """Audio (1, samples) -> grey image (1, bins, frames) in [0, 1], low frequencies at the bottom, RANGE dB."""
+    """Draw audio (1, samples) -> grey image (1, bins, frames) in [0, 1] of RANGE dB, low frequencies at the bottom."""
     decibels = spectrogram_db(audio, hop_length=256)
     return ((decibels - decibels.max()) / RANGE + 1).clamp(0, 1).flip(1)
 
 
 def brightest(signals: dict[str, Signal]) -> float:
-    """The level in dB to draw brightest: the one that a thousandth of the first signal exceeds."""
+    """Return the level in dB to draw brightest: the one that a thousandth of the first signal exceeds."""
     return float(np.percentile(_decibels(next(iter(signals.values()))), 99.9))
 
 
@@ -30,7 +30,7 @@ def draw(signals: dict[str, Signal], path: Path, top: float) -> None:
     """Draw spectrograms one below the other, with a transparent background for light and dark pages.
 
     Args:
-        signals: what to draw, by title.
+        signals: the signals to draw, by title.
         path: the picture to write (.png or .webp, a tenth of its size).
         top: the level in dB drawn brightest; RANGE dB below it is black.
     """
@@ -53,11 +53,11 @@ def draw(signals: dict[str, Signal], path: Path, top: float) -> None:
 
 
 def draw_comparison(signals: dict[str, Signal], path: Path, seconds: float = 4.0) -> None:
-    """Draw the first seconds of a recording, which comes first in ``signals``, and of its syntheses."""
+    """Draw the first seconds of signals: a recording, which must come first, and its syntheses."""
     begin = {name: Signal(x.audio[: int(seconds * x.sample_rate)], x.sample_rate) for name, x in signals.items()}
     draw(begin, path, brightest(signals))
 
 
 def _decibels(signal: Signal) -> np.ndarray:
-    """What is drawn of a signal, (bins, frames)."""
+    """Compute the spectrogram of a signal, (bins, frames)."""
     return spectrogram_db(torch.from_numpy(signal.audio), hop_length=128).numpy()

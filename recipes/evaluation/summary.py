@@ -1,4 +1,4 @@
-"""What an evaluation measures: the metrics of each clip, their means with intervals, the table and the JSON."""
+"""Results of an evaluation: the metrics of each clip, their means with intervals, the table and the JSON."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ RECORDING = "recording"
 
 
 class Column(NamedTuple):
-    """How a metric is shown.
+    """Format of a metric in tables.
 
     Attributes:
-        title: its name.
-        digits: decimals, after multiplying by ``scale``.
-        better: which way is better.
-        meaning: what it is.
-        scale: 100 for percentages.
+        title: name of the metric.
+        digits: number of decimals, after multiplying by ``scale``.
+        better: the better direction, or the ideal value.
+        meaning: definition in a few words.
+        scale: factor, 100 for percentages.
     """
 
     title: str
@@ -43,15 +43,15 @@ COLUMNS = {
     "mcd_db": Column("MCD, dB", 2, "↓", "mel-cepstral distortion: difference of the envelopes up to 8 kHz"),
     "voicing_error": Column("voicing error, %", 1, "↓", "instants that only one of the two calls voiced", 100),
     "voicing_f1": Column("voicing F1", 3, "↑", "harmonic mean of precision and recall of “voiced”"),
-    "gross_error": Column("gross F0 error, %", 1, "↓", "voiced instants whose F0 is off by more than 20 %", 100),
+    "gross_error": Column("gross F0 error, %", 1, "↓", "voiced instants with an F0 error of more than 20 %", 100),
     "f0_rmse_cents": Column("F0 RMSE, cents", 0, "↓", "root mean square F0 error of the other voiced instants"),
     "periodicity_error": Column("periodicity error", 3, "↓", "RMSE of the share of the power that repeats, 0 to 1"),
     "noise_texture": Column("noise texture", 2, "→ 1", "spread of noise over the recording's; less is buzz"),
-    "level_db": Column("level, dB", 2, "→ 0", "by how much it is louder than the recording"),
+    "level_db": Column("level, dB", 2, "→ 0", "difference of its level from the recording's"),
     "above_mel_db": Column(
-        "above the mel, dB", 1, "→ 0", "by how much it is louder than the recording above the band of the mel"
+        "above the mel, dB", 1, "→ 0", "difference of its level from the recording's, above the band of the mel"
     ),
-    "silence_dbfs": Column("silence, dBFS", 1, "as recorded", "level where the recording is silent"),
+    "silence_dbfs": Column("silence, dBFS", 1, "as recorded", "its level where the recording is silent"),
     "lines": Column("tones", 2, "↓", "tones and stripes per clip that the recording does not have"),
     "clicks": Column("clicks", 2, "↓", "clicks per clip that the recording does not have"),
     "speed": Column("x real time", 1, "↑", "speed of the synthesis alone, on the machine that made the page"),
@@ -59,14 +59,14 @@ COLUMNS = {
 
 
 class Outcome(NamedTuple):
-    """What is measured on one clip.
+    """Results of one clip.
 
     Attributes:
         name: path of the clip.
         seconds: its duration.
-        metrics: system -> metrics; also for what makes no sound, such as the F0 estimator of a model.
-        lines: system -> tones and stripes; the recording (none) and each system that makes sound.
-        clicks: system -> clicks, likewise.
+        metrics: system -> metrics; F0 estimators of models are systems here, too.
+        lines: system -> tones and stripes, for the recording (none) and each system that makes sound.
+        clicks: system -> clicks, for the same systems.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Mean(NamedTuple):
     Attributes:
         value: the mean; NaN when the metric is defined for none of the clips.
         half_width: half the width of the interval (Student's t); NaN for one clip.
-        clips: how many clips the metric is defined for.
+        clips: number of clips that the metric is defined for.
     """
 
     value: float
@@ -95,7 +95,7 @@ Summary = dict[str, dict[str, Mean]]
 
 
 def mean(values: Sequence[float]) -> Mean:
-    """Average values over clips; those that are NaN, not defined for their clip, are left out."""
+    """Average values over clips; NaN, a value that is not defined for a clip, is left out."""
     from scipy.stats import t
 
     defined = np.array([value for value in values if not np.isnan(value)])
@@ -122,7 +122,7 @@ def shown(name: str, value: float, half_width: float = NAN) -> str:
 
 
 def measured_columns(summary: Summary) -> dict[str, Column]:
-    """Select the columns in which any system has a figure."""
+    """Select the columns in which a system has a figure."""
     return {name: column for name, column in COLUMNS.items() if any(name in figures for figures in summary.values())}
 
 

@@ -27,7 +27,7 @@ class System:
 
     Attributes:
         voc: the model.
-        griffin_lim: whether Griffin-Lim takes its place.
+        griffin_lim: whether Griffin-Lim replaces the model.
     """
 
     voc: BaseVocoder
@@ -40,7 +40,7 @@ class System:
 
     @property
     def name(self) -> str:
-        """What the table calls it."""
+        """Name of the system in the table."""
         return "griffin-lim" if self.griffin_lim else f"{self.voc.name}, F0 given" if self.given_f0 else self.voc.name
 
     def copy(self, audio: np.ndarray) -> tuple[np.ndarray, float]:
@@ -63,9 +63,9 @@ class System:
         return estimate[late : late + len(audio)], seconds
 
     def estimated_f0(self, audio: np.ndarray) -> np.ndarray | None:
-        """Estimate F0 from the mel of a recording: Hz, 0 = unvoiced, (frames,); None where no estimator can be asked.
+        """Estimate F0 from the mel of a recording: Hz, 0 = unvoiced, (frames,).
 
-        An exported model holds its estimator inside its network.
+        None for a system without an F0 estimator, and for an exported model, whose estimator is a part of its graph.
         """
         estimator = getattr(self.voc, "f0_estimator", None)
         if estimator is None or self.griffin_lim:
@@ -79,7 +79,7 @@ def reference_f0(audio: np.ndarray, voc: BaseVocoder, frames: int) -> np.ndarray
 
 
 def load_named(model: str | None) -> BaseVocoder:
-    """Load MODEL, or NAME=MODEL, where NAME is what the table calls it."""
+    """Load MODEL, or NAME=MODEL, where NAME is its name in the table."""
     name, _, rest = (model or "").partition("=")
     if not (name and rest) or "/" in name or Path(model or "").exists():  # "=" may be part of a path
         return load(model)
@@ -102,6 +102,6 @@ def load_systems(models: Models) -> tuple[System, ...]:
         if names.count(name) > 1:
             raise VocoderError(f"two rows of the table would be called '{name}'; rename a model with NAME=MODEL")
     noise = np.geomspace(1e-5, 0.1, 20000) * np.random.default_rng(0).standard_normal(20000)
-    for system in systems:  # the first synthesis of a process takes longer than all that follow
+    for system in systems:  # the first synthesis of a process takes longer than later ones
         system.copy(noise.astype(np.float32))
     return systems

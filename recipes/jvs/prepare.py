@@ -27,7 +27,7 @@ TEST_SPEAKERS = tuple(f"jvs{number:03d}" for number in range(91, 101))  # six wo
 
 
 def split(root: Path) -> Split:
-    """Split by speaker, so that none to validate or test on is trained on. The choice of speakers is ours."""
+    """Split by speaker: those that validate or test are not trained on. The choice of speakers is our own."""
     lists: Split = {"train": [], "valid": [], "test": []}
     for path in sorted(path for style in STYLES for path in root.glob(f"jvs*/{style}/wav24kHz16bit/*.wav")):
         speaker = path.relative_to(root).parts[0]

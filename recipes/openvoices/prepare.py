@@ -34,7 +34,7 @@ class Repository:
 
     Attributes:
         name: owner/name.
-        commit: the one that the corpus was made from.
+        commit: the commit that the corpus was made from.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Repository:
 
     @property
     def folder(self) -> str:
-        """What ``git clone`` calls it."""
+        """Name of the folder that ``git clone`` makes."""
         return self.name.rsplit("/", 1)[-1]
 
 
@@ -54,9 +54,9 @@ class Speaker:
         name: name of the speaker's folder in the corpus.
         source: key of REPOSITORIES.
         pattern: pattern of the clips in the clone.
-        count: how many clips there are at the commit.
-        gain_db: as measured on the corpus that the built-in voices were trained on.
-        included: which clips, sorted by path, are in that corpus: a bit each, in base64; empty: all of them.
+        count: number of clips at the commit.
+        gain_db: gain, measured on the corpus that the built-in voices were trained on.
+        included: a bit for each clip, sorted by path, that says whether it is in that corpus, in base64; empty for all.
     """
 
     name: str
@@ -114,8 +114,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command.
 
     Returns:
-        The exit status. 0: all is well; 1: the lists are written, but some clips are unreadable and left out; 2: there
-        are no lists, with one sentence that says why.
+        The exit status. 0: the lists are written; 1: they are, but unreadable clips are left out; 2: they cannot be
+        written, and one sentence on standard error says why.
     """
     parser = argparse.ArgumentParser(
         prog="python -m recipes.openvoices.prepare",
@@ -130,7 +130,9 @@ def main(arguments: list[str] | None = None) -> int:
             metavar="CLONE",
             help=f"clone of {repository.name} at {repository.commit} (default: DIR/{repository.folder})",
         )
-    parser.add_argument("--all", action="store_true", help="all clips of the clones, not only those of the corpus")
+    parser.add_argument(
+        "--all", action="store_true", help="convert all clips of the clones, not only those of the corpus"
+    )
     options = parser.parse_args(arguments)
     clones = {key: getattr(options, key) or options.dir / REPOSITORIES[key].folder for key in REPOSITORIES}
     try:
@@ -144,7 +146,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def prepare(folder: Path, clones: dict[str, Path], everything: bool) -> bool:
-    """Convert what is not in ``folder`` yet, and write the lists.
+    """Convert the clips that are not in ``folder`` yet, and write the lists.
+
+    Args:
+        folder: folder of the corpus.
+        clones: folder of each clone, by key of REPOSITORIES.
+        everything: whether to convert all clips of the clones, not only those of the corpus.
 
     Returns:
         Whether every clip can be read; those that cannot are left out.
@@ -205,7 +212,7 @@ def check_clones(clones: dict[str, Path]) -> None:
 
 
 def head(clone: Path) -> str | None:
-    """The commit that is checked out; None without git or its folder."""
+    """Return the commit that is checked out; None without git or its folder."""
     command = ["git", f"--git-dir={clone / '.git'}", "rev-parse", "HEAD"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
@@ -214,10 +221,10 @@ def head(clone: Path) -> str | None:
 
 
 def choose(speaker: Speaker, clone: Path, everything: bool) -> list[Path]:
-    """List a speaker's clips in the clone, sorted: everything, or those of the corpus.
+    """List a speaker's clips in the clone, sorted: all, or those of the corpus.
 
     Raises:
-        VocoderError: for a clone without clips, and for an incomplete one, whose clips cannot be numbered.
+        VocoderError: for a clone without clips, and for an incomplete one, in which those of the corpus are not known.
     """
     paths = sorted(clone.glob(speaker.pattern))
     if not paths:
@@ -227,7 +234,7 @@ def choose(speaker: Speaker, clone: Path, everything: bool) -> list[Path]:
     if len(paths) != speaker.count:
         raise VocoderError(
             f"{clone} holds {len(paths)} recordings {speaker.pattern}, and {speaker.count} at commit "
-            f"{REPOSITORIES[speaker.source].commit}; check that commit out whole, or take what is there with --all"
+            f"{REPOSITORIES[speaker.source].commit}; check that commit out completely, or use --all"
         )
     if not speaker.included:
         return paths
@@ -236,10 +243,10 @@ def choose(speaker: Speaker, clone: Path, everything: bool) -> list[Path]:
 
 
 def convert(source: Path, gain_db: float) -> np.ndarray:
-    """Read a clip as it stands in the corpus: at RATE, trimmed and with its gain.
+    """Read a clip as it is in the corpus: at RATE, trimmed and with its gain.
 
-    The first channel is taken, not the mean: in makam-guelen's clips the two differ and would cancel in part. All
-    other clips of two channels hold the same twice.
+    The first channel is taken, not the mean: in makam-guelen's clips the two channels differ and would cancel in part;
+    in all other clips of two channels they are equal.
 
     Returns:
         float32 (samples,), empty for an empty clip.
@@ -259,8 +266,8 @@ def convert(source: Path, gain_db: float) -> np.ndarray:
 def trim(audio: np.ndarray) -> np.ndarray:
     """Cut leading and trailing silence of (samples,) at RATE, except for a margin.
 
-    Frames are silent when their level is more than SILENCE_DB below the 95th percentile of all frames, which a single
-    click does not move as it would move the maximum.
+    Frames are silent when their level is below the 95th percentile of all frames by more than -SILENCE_DB. Unlike the
+    maximum, a percentile is not changed by a single click.
     """
     frames = audio[: len(audio) // FRAME * FRAME].reshape(-1, FRAME)
     if not len(frames):

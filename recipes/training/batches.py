@@ -22,7 +22,7 @@ from vocoders.errors import VocoderError
 
 
 class Recordings(NamedTuple):
-    """The recordings of a run: those to train and to validate on, and predicted mels for them where there are any."""
+    """The recordings of a run, to train and to validate on, and their predicted mels, if any."""
 
     train: list[Clip]
     valid: list[Clip]
@@ -30,7 +30,7 @@ class Recordings(NamedTuple):
 
 
 def find_recordings(recipe: Recipe, distributed: DistributedContext) -> Recordings:
-    """List the recordings of a recipe.
+    """Find the recordings of a recipe, and their predicted mels where it names a folder of them.
 
     Raises:
         VocoderError: when a list cannot be read, or nothing is left to train or validate on.
@@ -80,7 +80,7 @@ def load_batches(run: Run, dataset: SegmentDataset) -> Iterator[list[Batch]]:
     recipe, items = run.recipe, run.microbatches
     size, steps = recipe.train.batch_size, range(run.step, recipe.train.steps)
     indices = (list(range(step * size + part.start, step * size + part.stop)) for step in steps for part in items)
-    # The loader's own generator keeps its worker seeds off the global one, which belongs to the initial weights.
+    # A generator for the seeds of the workers, so that the global one is used for the initial weights alone.
     loader = iter(
         DataLoader(
             dataset,

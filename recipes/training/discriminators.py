@@ -43,7 +43,7 @@ class Discriminators(nn.Module):
             self.load(Path(recipe.adversarial.init))
 
     def discriminate(self, audio: Tensor) -> list[DiscriminatorOutput]:
-        """Score audio (batch, 1, samples): the outputs of all sub-discriminators."""
+        """Return the outputs of all sub-discriminators for audio (batch, 1, samples)."""
         return [output for discriminator in self.discriminators.values() for output in discriminator(audio)]
 
     def forward(self, fake: Tensor, real: Tensor) -> tuple[dict[str, Tensor], Tensor]:
@@ -53,7 +53,7 @@ class Discriminators(nn.Module):
         second pass over the fake would give the same.
 
         Args:
-            fake: generated audio (batch, 1, samples), with its graph.
+            fake: generated audio (batch, 1, samples), with its autograd graph.
             real: recordings of the same shape.
 
         Returns:
@@ -66,14 +66,14 @@ class Discriminators(nn.Module):
         return losses, discriminator_loss(real_outputs, fake_outputs, self.objective)
 
     def save(self, path: Path) -> None:
-        """Write one file with all discriminators, from which another run can start (``adversarial.init``)."""
+        """Write all discriminators to one file, from which another run can start (``adversarial.init``)."""
         metadata = {"discriminators": json.dumps(self.settings), "sample_rate": str(self.sample_rate)}
         copies = {key: v.detach().to("cpu", copy=True).contiguous() for key, v in self.state_dict().items()}
         with atomic_write(path) as partial:
             save_file(copies, partial, metadata)
 
     def load(self, path: Path) -> None:
-        """Restore what ``save`` wrote.
+        """Load a file that ``save`` wrote.
 
         Raises:
             VocoderError: when the file cannot be read, or holds other discriminators than the recipe names.

@@ -1,4 +1,4 @@
-"""What training needs to know of torchrun: which rank this process is, and what it computes of each batch."""
+"""Distributed training with torchrun: the rank of this process, its part of each batch, and its random numbers."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from vocoders.errors import VocoderError
 
 @dataclass(frozen=True)
 class DistributedContext:
-    """This process among those that train one model.
+    """The rank, world size and device of this process.
 
     Attributes:
         rank: number of this process, from 0.
         world_size: number of processes.
-        device: where this process computes.
+        device: the device that this process computes on.
     """
 
     rank: int = 0
@@ -57,16 +57,19 @@ class DistributedContext:
                 )
 
     def barrier(self) -> None:
-        """Wait until all ranks are here."""
+        """Wait until all ranks have called it."""
         if self.world_size > 1:
             dist.barrier()
 
 
 def init_distributed(device: str | None = None) -> DistributedContext:
-    """Join the process group that torchrun started this process in; a group of one otherwise.
+    """Join the process group of torchrun, if torchrun started this process.
 
     Args:
-        device: such as "cpu", "cuda" or "cuda:1". Default: a GPU where there is one.
+        device: the device, such as "cpu", "cuda" or "cuda:1". Default: a GPU where there is one.
+
+    Returns:
+        The context of this process; one of world size 1 without torchrun.
 
     Raises:
         VocoderError: when there is no such device.
@@ -88,7 +91,12 @@ def init_distributed(device: str | None = None) -> DistributedContext:
 
 
 def microbatches(batch_size: int, accumulate: int, distributed: DistributedContext) -> list[slice]:
-    """The items of each batch that this rank computes, one slice for each gradient that is accumulated.
+    """Return the items of each batch that this rank computes, one slice for each microbatch.
+
+    Args:
+        batch_size: items of the whole batch.
+        accumulate: number of microbatches of each rank, whose gradients are accumulated.
+        distributed: rank and world size.
 
     Raises:
         VocoderError: when the batch size is not a multiple of the number of all microbatches.
@@ -106,15 +114,15 @@ def microbatches(batch_size: int, accumulate: int, distributed: DistributedConte
 class Draws:
     """The random numbers of one microbatch.
 
-    They follow from the seed and the step alone, drawn for the whole batch and cut: however a batch is divided among
-    ranks and microbatches, each item gets the same numbers, and a run that resumes needs no random state.
+    They depend on the seed and the step alone, and are drawn for the whole batch and cut. So each item gets the same
+    numbers however a batch is divided among ranks and microbatches, and a run that resumes needs no random state.
 
     Args:
-        seed: of the run.
+        seed: seed of the run.
         step: number of the step.
         batch_size: items of the whole batch.
-        items: those of this microbatch.
-        device: where the numbers are needed.
+        items: items of this microbatch.
+        device: device of the results.
     """
 
     def __init__(self, seed: int, step: int, batch_size: int, items: slice, device: torch.device) -> None:
@@ -130,5 +138,5 @@ class Draws:
         return torch.rand(self.batch_size, *shape, generator=self.source)[self.items].to(self.device)
 
     def chance(self, probability: float) -> bool:
-        """Decide once for the whole batch."""
+        """Return True with ``probability``, the same for the whole batch."""
         return float(torch.rand((), generator=self.source)) < probability

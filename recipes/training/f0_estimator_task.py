@@ -17,7 +17,7 @@ from vocoders.f0_estimator import F0Estimator
 
 
 class F0EstimatorTask(Task):
-    """Cross-entropy against blurred F0 labels, binary cross-entropy for voicing."""
+    """The task of an F0 estimator: cross-entropy against blurred F0 labels, binary cross-entropy for voicing."""
 
     selection_metric = "voicing_error"
     loss_names = ("f0", "voicing")
@@ -30,7 +30,7 @@ class F0EstimatorTask(Task):
     def forward(self, batch: Batch, draws: Draws) -> TaskOutput:
         """Compute the losses of a batch; see ``Task.forward``."""
         audio, f0 = batch["audio"], batch["f0"]
-        # Rooms, microphones and over-smoothed mels differ most in tilt and noise: vary both, a step at a time.
+        # Rooms, microphones and over-smoothed mels differ most in tilt and noise, so both are varied.
         mel = self.log_mel(audio.squeeze(1))
         tilt = torch.linspace(-1, 1, mel.shape[1], device=mel.device)[:, None] * draws.randn(1, 1) * 0.7
         ripple = F.interpolate(draws.randn(1, 8), mel.shape[1], mode="linear").transpose(1, 2) * 0.4

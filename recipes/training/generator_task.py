@@ -29,13 +29,13 @@ _EXAMPLES = 3  # recordings of a validation that TensorBoard shows
 
 
 class GeneratorTask(Task):
-    """Spectral losses on the audio of a generator, and a mel loss on each other output it states.
+    """The task of a generator: spectral losses on its audio, and a mel loss on each of its other outputs.
 
-    A recipe names the terms of ``LOSSES``, and "<output>_mel" for each of ``output_names`` beside "audio".
+    The loss names are the terms of ``LOSSES``, and "<output>_mel" for each of ``output_names`` except "audio".
 
     Args:
-        recipe: of the run.
-        mels: predicted mels to train on, in the place of the recordings' own.
+        recipe: the recipe of the run.
+        mels: predicted mels to train on instead of the recordings' own.
     """
 
     selection_metric = "mel"
@@ -63,7 +63,7 @@ class GeneratorTask(Task):
             self.f0_estimator = load_f0_estimator(Path(recipe.generator.f0_estimator), recipe.mel)
 
     def prepare(self, segments: SegmentDataset) -> None:
-        """Give a new generator the statistics of 64 segments; one that starts from a checkpoint has its own."""
+        """Set the statistics of a new generator from 64 segments; one that starts from a checkpoint keeps its own."""
         assert self.recipe.generator is not None
         if not self.recipe.generator.init:
             items = [segments[i] for i in range(64)]
@@ -72,7 +72,7 @@ class GeneratorTask(Task):
             self.model.set_statistics(torch.stack(predicted).to(self._device) if predicted else self.log_mel(audio))
 
     def forward(self, batch: Batch, draws: Draws) -> TaskOutput:
-        """Compute the losses of a batch that have a weight; see ``Task.forward``."""
+        """Compute those losses of a batch that have a weight; see ``Task.forward``."""
         audio, f0 = batch["audio"], batch["f0"]
         with torch.no_grad():
             mel = batch["mel"] if "mel" in batch else self.log_mel(audio.squeeze(1))
@@ -92,9 +92,9 @@ class GeneratorTask(Task):
         return TaskOutput(losses, outputs["audio"][0])
 
     def validate(self, clips: list[Clip], model: nn.Module) -> Validation:
-        """Synthesise whole recordings from their mels, and compare.
+        """Synthesise whole recordings from their mels, and compare them with the recordings.
 
-        F0 is the estimator's where the model has one, else the labels of the recording.
+        F0 is estimated where the model has an F0 estimator, and otherwise that of the labels.
         """
         metrics: dict[str, list[float]] = {}
         examples: list[Example] = []
@@ -126,7 +126,8 @@ class GeneratorTask(Task):
         audio = read_clip(clip, self.recipe.mel)[None].to(self._device)
         if self.mels is None or clip not in self.mels:
             return audio, self.log_mel(audio.squeeze(1))
-        # From the first frame of a "center" mel config that lies inside, whose middle is half a hop into the audio.
+        # With "center" padding, from the first frame that lies inside the audio: its middle is half a hop from the
+        # start.
         hop, centred = self.recipe.mel.hop_length, self.recipe.mel.padding == "center"
         mel = self.mels[clip][:, int(centred) :].to(self._device)
         audio = audio[..., hop // 2 if centred else 0 :]
@@ -136,12 +137,13 @@ class GeneratorTask(Task):
     def checkpoint(self, model: nn.Module) -> Checkpoint:
         """Build the checkpoint of ``model``, with weight norm folded into the weights."""
         assert isinstance(model, Generator)
-        # A fresh one with the weights as the layers use them; PyTorch's own removal breaks copies that share the class.
+        # A new generator gets the weights as the layers use them; PyTorch's remove_parametrizations would break copies
+        # that share the class.
         weights = {key: value.cpu() for key, value in model.state_dict().items() if "parametrizations" not in key}
         for name, layer in model.named_modules():
             if is_parametrized(layer):
                 weights[f"{name}.weight"] = layer.weight.cpu()
-        with torch.device("meta"):  # laid out without drawing initial weights: the random state belongs to the training
+        with torch.device("meta"):  # draws no initial weights, which would change the random state of the training
             folded = build_generator(generator_name(model), model.config.model_dump(), self.recipe.mel)
         folded.load_state_dict(weights, assign=True)
         return Checkpoint(self.recipe.mel, generator=folded, f0_estimator=self.f0_estimator)
@@ -155,9 +157,12 @@ def compare(loss: SpectralLoss, estimates: list[Tensor], reference: Tensor) -> d
     """Compute the terms of a loss for one draw of noise, their energy distance for two.
 
     Args:
-        loss: to compare with.
-        estimates: audio (batch, 1, samples), one a draw of noise.
+        loss: the loss.
+        estimates: audio (batch, 1, samples) for each draw of noise.
         reference: audio (batch, 1, samples).
+
+    Returns:
+        Float32 scalars, by the name of the term.
     """
     first, *second = [audio.squeeze(1) for audio in estimates]
     reference = reference.squeeze(1)
@@ -169,7 +174,11 @@ def compare(loss: SpectralLoss, estimates: list[Tensor], reference: Tensor) -> d
 
 
 def build_model(settings: GeneratorRecipe, mel_config: MelConfig) -> Generator:
-    """Build a new generator, or take the one of the checkpoint ``init``, whose configuration need not be repeated.
+    """Build a new generator, or load that of the checkpoint ``init``.
+
+    Args:
+        settings: the generator in the recipe; with ``init`` its configuration may be left out.
+        mel_config: the mel config of the recipe.
 
     Raises:
         VocoderError: when the checkpoint holds another generator, mel config or configuration than the recipe names.

@@ -1,4 +1,4 @@
-"""What a run shows of itself: TensorBoard and a progress bar."""
+"""Logs of a run: TensorBoard and a progress bar."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from recipes.training.tasks import Validation
 
 
 class Logger:
-    """TensorBoard logs and a progress bar, of the main rank alone.
+    """TensorBoard logs and a progress bar, on the main rank alone.
 
     Args:
-        run: whose steps are logged.
-        folder: of the TensorBoard logs.
+        run: the run to log.
+        folder: folder of the TensorBoard logs.
     """
 
     def __init__(self, run: Run, folder: Path) -> None:
@@ -36,17 +36,17 @@ class Logger:
             disable=None if main else True,
         )
         self.logged_step = run.step
-        self.seconds = {"load": 0.0, "step": 0.0}  # since then
+        self.seconds = {"load": 0.0, "step": 0.0}  # since ``logged_step``
 
     @contextlib.contextmanager
     def measure(self, part: str) -> Iterator[None]:
-        """Measure the time that the "load" or the "step" inside takes."""
+        """Add the time that the block takes to ``part``, "load" or "step"."""
         begin = time.perf_counter()
         yield
         self.seconds[part] += time.perf_counter() - begin
 
     def log_step(self, losses: dict[str, float]) -> None:
-        """Move the progress bar; write losses, learning rate and speed every ``log_every`` steps."""
+        """Advance the progress bar; write losses, learning rate and speed every ``log_every`` steps."""
         self.progress.update()
         if self.writer is None or self.run.step % self.run.recipe.train.log_every:
             return

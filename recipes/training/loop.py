@@ -1,9 +1,9 @@
 """The training loop: load, step, log, validate, save.
 
 A run writes into its folder: TensorBoard logs, the resumable state, and with each state what ``vocode -m`` takes:
-model.safetensors, the last model, and model-best.safetensors, the one with the best validation. Started again, it
-resumes; killed at any moment, it loses at most the steps since the last state. On several GPUs or machines it is
-started by torchrun, and computes the same.
+model.safetensors, the last model, and model-best.safetensors, the one with the best validation. A run that is started
+again resumes; when it is killed, at most the steps since the last state are lost. torchrun starts it on several GPUs or
+machines, where it computes the same.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from recipes.training.tasks import Validation
 def run_training(
     recipe: Recipe, folder: Path, distributed: DistributedContext | None = None, minutes: float | None = None
 ) -> Path:
-    """Train to the end of the recipe, or for so many minutes; resumes what lies in ``folder``.
+    """Train to the end of the recipe or for some minutes, from the state in ``folder`` if there is one.
 
     Args:
-        recipe: of the run.
-        folder: of its files.
-        distributed: this process among those that train. Default: alone, on the CPU.
-        minutes: after which to stop. Default: never.
+        recipe: the recipe of the run.
+        folder: folder of its files.
+        distributed: rank and device of this process. Default: a single process on the CPU.
+        minutes: time after which to stop. Default: none.
 
     Returns:
         The path of the last model.

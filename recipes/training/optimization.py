@@ -28,9 +28,9 @@ def learning_rate(settings: OptimizerRecipe, step: int, steps: int) -> float:
     """Compute the learning rate of a step: linear warm-up, then the schedule.
 
     Args:
-        settings: of the optimiser.
-        step: counted from 0.
-        steps: of the whole run.
+        settings: settings of the optimiser.
+        step: number of the step, from 0.
+        steps: number of steps of the whole run.
     """
     warmup = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
     if settings.schedule == "cosine":

@@ -43,16 +43,18 @@ class OptimizerRecipe(Config):
 
 
 class TrainRecipe(Config):
-    """Length, batches and rhythm of the training."""
+    """Length and batches of the training, and how often it logs, saves and validates."""
 
     steps: int = Field(gt=0)
-    batch_size: int = Field(gt=0, description="of one update, over all microbatches and all ranks")
-    accumulate: int = Field(1, gt=0, description="microbatches that a batch is computed in, for less memory")
+    batch_size: int = Field(gt=0, description="items of one update, over all microbatches and ranks")
+    accumulate: int = Field(1, gt=0, description="microbatches of each rank, for less memory")
     segment_frames: int = Field(gt=0)
     precision: Literal["float32", "bfloat16"] = "float32"
     ema: float = Field(0.999, ge=0, lt=1, description="decay of the moving average of the weights")
-    estimated_f0: float = Field(0.5, ge=0, le=1, description="share of steps with F0 from the estimator, not the label")
-    energy_distance: bool = Field(False, description="compare distributions, by two draws of noise a step")
+    estimated_f0: float = Field(
+        0.5, ge=0, le=1, description="share of steps with F0 from the F0 estimator, not the labels"
+    )
+    energy_distance: bool = Field(False, description="compare distributions, with two draws of noise a step")
     seed: int = Field(0, ge=0)
     threads: int | None = Field(None, gt=0, description="CPU threads; default: all")
     log_every: int = Field(50, gt=0)
@@ -61,12 +63,12 @@ class TrainRecipe(Config):
 
 
 class AdversarialRecipe(Config):
-    """The training of the discriminators beside the generator."""
+    """Settings of the discriminators in training."""
 
     objective: Literal["lsgan", "hinge"] = "lsgan"
-    start: int = Field(0, ge=0, description="step from which on they take part")
+    start: int = Field(0, ge=0, description="first step that discriminators take part in")
     init: str | None = Field(
-        None, description="discriminators.safetensors of a run that training starts from, at once and not at `start`"
+        None, description="discriminators.safetensors of a run, to start from; they then take part from step 0"
     )
     optimizer: OptimizerRecipe | None = Field(
         None, description="default: that of the generator; its schedule counts from `start`"
@@ -74,12 +76,12 @@ class AdversarialRecipe(Config):
 
     @property
     def first_step(self) -> int:
-        """The step from which on the discriminators take part: 0 where they start from a file."""
+        """The first step that the discriminators take part in: 0 where they start from a file."""
         return 0 if self.init else self.start
 
 
 class Recipe(Config):
-    """One training run. ``generator`` is trained, or ``f0_estimator``: exactly one of the two."""
+    """One training run, of either ``generator`` or ``f0_estimator``."""
 
     name: str
     mel: MelConfig
@@ -112,14 +114,14 @@ class Recipe(Config):
     @field_validator("discriminators", mode="before")
     @classmethod
     def _without_configuration(cls, value: Any) -> Any:
-        """``multi-period:`` alone, or a list of names, stands for the defaults."""
+        """Convert a list of names, or names without a value, to default configurations."""
         if isinstance(value, list):
             value = dict.fromkeys(value)
         return {k: {} if v is None else v for k, v in value.items()} if isinstance(value, dict) else value
 
     @property
     def analysis_config(self) -> MelConfig:
-        """The mel config with its frames where generators place them ("center" padding turned to "same")."""
+        """The mel config with frames placed as generators place them: "same" padding instead of "center"."""
         return centered_on_hops(self.mel)
 
     @property
@@ -130,19 +132,19 @@ class Recipe(Config):
 
     @property
     def weights(self) -> dict[str, float]:
-        """The weight of each loss; HiFi-GAN's for the adversarial ones where the recipe has none."""
+        """The weight of each loss; adversarial ones that the recipe does not state have HiFi-GAN's."""
         return ({"adversarial": 1.0, "feature_matching": 2.0} if self.discriminators else {}) | self.losses
 
 
 def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     """Read a recipe.
 
-    ``base: other.yaml`` starts from another file, relative to this one; of a list of them, later ones win. ``mel`` may
-    be the name of a mel config.
+    ``base: other.yaml`` includes another file, relative to this one; in a list of them, later ones override earlier
+    ones. ``mel`` may be the name of a mel config.
 
     Args:
-        path: of the YAML file.
-        overrides: each "a.b=value", with the value in YAML.
+        path: the YAML file.
+        overrides: texts "a.b=value", with the value in YAML.
 
     Raises:
         VocoderError: when a file cannot be read, or does not fit the schema.
@@ -165,7 +167,7 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
 
 
 def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """A file merged onto its bases; ``above`` are the files that led to it."""
+    """Read a file and merge it onto its bases; ``above`` holds the files that include it."""
     if path.resolve() in above:
         raise VocoderError(f"the recipe {path} is its own base")
     try:

@@ -1,4 +1,4 @@
-"""A training run: all that changes while training, new or resumed."""
+"""A training run: everything that changes during training, new or resumed."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from vocoders.errors import VocoderError
 
 @dataclass
 class Run:
-    """All that changes while training, and this process's share of it.
+    """Everything that changes during training, and the rank of this process.
 
     Attributes:
-        recipe: what is trained, and how.
+        recipe: the recipe of the run.
         task: the model and its losses.
         ema: moving average of the model's weights, which is validated and saved.
-        discriminators: those of the recipe; None without any.
-        optimizers: of "model" and "discriminators".
-        distributed: this process among those that train.
+        discriminators: the discriminators of the recipe; None where it names none.
+        optimizers: the optimisers, by "model" and "discriminators".
+        distributed: rank and device of this process.
         step: number of steps done.
         best: lowest value so far of the task's ``selection_metric``.
     """
@@ -50,11 +50,11 @@ class Run:
     best: float = math.inf
 
     def __post_init__(self) -> None:
-        # What train_step calls: through DDP, which averages the gradients of all ranks, where there are several.
+        # train_step calls these. Where there are several ranks, DDP averages their gradients.
         self.parallel_task: nn.Module = self.task
         self.parallel_discriminators: nn.Module | None = self.discriminators
         if self.distributed.world_size > 1:
-            # Parallel WaveGAN has weights that no loss reaches.
+            # Parallel WaveGAN has weights that no loss depends on.
             self.parallel_task = DistributedDataParallel(
                 self.task, find_unused_parameters=True, broadcast_buffers=False
             )
@@ -78,7 +78,7 @@ class Run:
         return microbatches(self.recipe.train.batch_size, self.recipe.train.accumulate, self.distributed)
 
     def no_sync(self) -> contextlib.AbstractContextManager[object]:
-        """A context in which gradients add up here and are not yet averaged over the ranks."""
+        """Return a context in which gradients are accumulated and not averaged over the ranks."""
         stack = contextlib.ExitStack()
         for module in (self.parallel_task, self.parallel_discriminators):
             if isinstance(module, DistributedDataParallel):
@@ -101,10 +101,10 @@ def start_run(
     """Start a new run, or resume the one whose state lies in ``folder``.
 
     Args:
-        recipe: of the run.
-        folder: of the run.
-        distributed: this process among those that train. Default: alone, on the CPU.
-        mels: predicted mels to train on, in the place of the recordings' own.
+        recipe: the recipe of the run.
+        folder: folder of the run.
+        distributed: rank and device of this process. Default: a single process on the CPU.
+        mels: predicted mels to train on instead of the recordings' own.
 
     Raises:
         VocoderError: when the recipe cannot be trained, or the state in ``folder`` is of another recipe or release.
@@ -115,7 +115,9 @@ def start_run(
         torch.set_num_threads(recipe.train.threads)
     task = F0EstimatorTask(recipe) if recipe.f0_estimator is not None else GeneratorTask(recipe, mels)
     check_losses(recipe, task.loss_names)
-    microbatches(recipe.train.batch_size, recipe.train.accumulate, distributed)  # refuses a size that does not divide
+    microbatches(
+        recipe.train.batch_size, recipe.train.accumulate, distributed
+    )  # refuses a batch size that does not fit
     discriminators = Discriminators(recipe).to(distributed.device) if recipe.discriminators else None
     task.to(distributed.device)
     ema = average_weights(task.model, recipe.train.ema)

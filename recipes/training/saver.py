@@ -11,16 +11,16 @@ from vocoders.checkpoint import save_checkpoint
 
 
 class Saver:
-    """Writes the files of a run, from the main rank alone.
+    """Writer of the files of a run, on the main rank alone.
 
-    state/                       to resume from
-    model.safetensors            the last model, which ``vocode -m`` takes
-    model-best.safetensors       the model of the best validation
-    discriminators.safetensors   which another run can start from
+    - state/: the state to resume from.
+    - model.safetensors: the last model, which ``vocode -m`` takes.
+    - model-best.safetensors: the model of the best validation.
+    - discriminators.safetensors: discriminators that another run can start from.
 
     Args:
-        run: to save.
-        folder: of its files.
+        run: the run to save.
+        folder: folder of its files.
     """
 
     def __init__(self, run: Run, folder: Path) -> None:
@@ -28,7 +28,7 @@ class Saver:
 
     @property
     def model_path(self) -> Path:
-        """Where the last model is."""
+        """Path of the last model."""
         return self.folder / "model.safetensors"
 
     def save_all(self) -> None:
@@ -46,7 +46,7 @@ class Saver:
                 self.run.discriminators.save(self.folder / "discriminators.safetensors")
 
     def save_best(self, metrics: dict[str, float]) -> None:
-        """Write the model apart when ``metrics`` are the best so far."""
+        """Write model-best.safetensors when ``metrics`` are the best so far."""
         value = metrics.get(self.run.task.selection_metric, math.inf)
         if value < self.run.best:
             self.run.best = value

@@ -1,4 +1,4 @@
-"""The resumable state of a training run: one folder a step, complete or not there.
+"""The resumable state of a training run: a folder for each saved step, written whole or not at all.
 
 state/step-00002000/tensors.safetensors   weights, their moving average, the optimisers' moments
 state/step-00002000/state.json            version of the layout, step, the optimisers' settings, the recipe
@@ -24,9 +24,9 @@ from vocoders.errors import VocoderError
 Optimizers = dict[str, torch.optim.Optimizer]
 
 VERSION = 2
-"""Version of the layout. The first one had no such entry, and other names for weights."""
+"""Version of the layout. The first one has no such entry, and other names of weights."""
 
-# What may differ when a run resumes; all else would make it another run under the same name.
+# Keys that may differ when a run resumes; any other change would make it another run.
 _FREE = {
     "data.dir",
     "data.mels",
@@ -46,15 +46,15 @@ _FREE = {
 def save_state(
     folder: Path, step: int, best: float, modules: dict[str, nn.Module], optimizers: Optimizers, recipe: Recipe
 ) -> None:
-    """Write a state, then drop all older ones but the last.
+    """Write a state, then delete all older ones but the last.
 
     Args:
-        folder: of all states of the run.
+        folder: folder of all states of the run.
         step: number of steps done.
         best: lowest value so far of the metric that selects the best checkpoint.
-        modules: whatever changes while training, by name.
-        optimizers: by the name of what they train.
-        recipe: of the run.
+        modules: the modules that change during training, by name.
+        optimizers: the optimisers, by the name of the module that they train.
+        recipe: the recipe of the run.
 
     Raises:
         VocoderError: when it cannot be written; the older states are then untouched.
@@ -97,11 +97,18 @@ def load_state(
 ) -> tuple[int, float]:
     """Restore the newest complete state into ``modules`` and ``optimizers``.
 
+    Args:
+        folder: as for ``save_state``.
+        modules: as for ``save_state``.
+        optimizers: as for ``save_state``.
+        recipe: as for ``save_state``.
+
     Returns:
         The step and the best validation of the state; 0 and infinity when there is none.
 
     Raises:
-        VocoderError: when the state has another layout, or the run was begun with another recipe, with what differs.
+        VocoderError: when the state has another layout, or the run was begun with another recipe; the message lists the
+            keys that differ.
     """
     states = _complete(folder)
     if not states:
@@ -136,12 +143,12 @@ def _release(version: Any) -> str:
 
 
 def _initial_weights(folder: Path, recipe: Recipe) -> str:
-    """How a new run takes over the weights of the one in ``folder``; only generators can."""
+    """Return the option by which a new run starts from the generator in ``folder``; "" for an F0 estimator."""
     return f" --set generator.init={folder / 'model.safetensors'}" if recipe.generator is not None else ""
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as {"a.b": value}; an empty mapping, such as a discriminator with its defaults, is a value."""
+    """Flatten nested settings to {"a.b": value}; an empty mapping, such as a discriminator's defaults, is a value."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         nested = isinstance(value, dict) and value

@@ -22,7 +22,7 @@ def train_step(run: Run, batches: list[Batch]) -> dict[str, float]:
     """Update the model, and the discriminators once they take part, from one batch.
 
     Args:
-        run: its step is counted up.
+        run: the run; its ``step`` is incremented.
         batches: the microbatches of this rank.
 
     Returns:
@@ -53,9 +53,9 @@ def accumulate_gradients(run: Run, batch: Batch, items: slice, count: int) -> di
     """Add the gradients of one microbatch to those of the weights.
 
     Args:
-        run: whose weights.
+        run: the run.
         batch: the microbatch.
-        items: those of the whole batch that it holds.
+        items: items of the whole batch that it holds.
         count: number of microbatches, by which the gradients are divided.
 
     Returns:
@@ -76,7 +76,7 @@ def accumulate_gradients(run: Run, batch: Batch, items: slice, count: int) -> di
     losses = losses | {"total": total}
     if discriminator_loss is not None:
         losses["discriminator"] = discriminator_loss
-    # As one tensor, because a GPU is waited for at each number that is read from it.
+    # Read as one tensor, because each read from a GPU waits for it.
     values = dict(zip(losses, torch.stack([loss.detach() for loss in losses.values()]).tolist(), strict=True))
     check_finite(values, run.step)
     # The generator first: its gradient passes through the discriminators as they are.
@@ -90,7 +90,7 @@ def check_finite(losses: dict[str, float], step: int) -> None:
     """Check that all losses are finite.
 
     Raises:
-        VocoderError: when they are not, with their names.
+        VocoderError: when they are not; the message names them.
     """
     broken = [name for name, value in losses.items() if not math.isfinite(value)]
     if broken:
@@ -100,6 +100,10 @@ def check_finite(losses: dict[str, float], step: int) -> None:
 
 def optimizer_step(run: Run, name: str) -> float:
     """Clip the gradients of "model" or "discriminators", set the learning rate, and take one step.
+
+    Args:
+        run: the run.
+        name: "model" or "discriminators".
 
     Returns:
         The norm of the gradients before clipping.

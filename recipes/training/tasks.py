@@ -1,4 +1,4 @@
-"""The contract of what is trained: a generator or an F0 estimator, each a file of its own."""
+"""The contract of a task: a model in training, a generator or an F0 estimator, with its losses and validation."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ Batch = dict[str, Tensor]
 
 
 class TaskOutput(NamedTuple):
-    """What the forward pass of a task gives.
+    """Output of the forward pass of a task.
 
     Attributes:
-        losses: unweighted, float32 scalars.
-        audio: generated from the mel of the batch, (batch, 1, samples), for the discriminators; None where none is.
+        losses: the unweighted losses, float32 scalars.
+        audio: audio generated from the mels of the batch, (batch, 1, samples), for the discriminators; None where the
+            task generates none.
     """
 
     losses: dict[str, Tensor]
@@ -50,11 +51,11 @@ class Task(nn.Module, ABC):
     """The model in training, its losses, its validation and its checkpoint.
 
     Attributes:
-        model: what is trained.
-        log_mel: the analysis of recordings.
+        model: the network in training.
+        log_mel: the transform from recordings to mels.
         uses_f0: whether batches must hold F0 labels.
-        selection_metric: the metric of validation, less is better, that selects the best checkpoint.
-        loss_names: the losses that a recipe can weigh.
+        selection_metric: the metric whose lowest value in validation selects the best checkpoint.
+        loss_names: names of the losses that a recipe can give a weight to.
     """
 
     model: nn.Module
@@ -69,7 +70,7 @@ class Task(nn.Module, ABC):
         self.log_mel = LogMelSpectrogram(recipe.analysis_config)
 
     def prepare(self, segments: SegmentDataset) -> None:
-        """Take what the model needs to know of its data, before the first step of a new run."""
+        """Set statistics of the data in the model, before the first step of a new run."""
 
     @abstractmethod
     def forward(self, batch: Batch, draws: Draws) -> TaskOutput:
@@ -78,7 +79,7 @@ class Task(nn.Module, ABC):
         Args:
             batch: audio (batch, 1, samples), f0 (batch, 1, frames) in Hz and, where predicted mels are trained on, mel
                 (batch, n_mels, frames).
-            draws: all random numbers needed.
+            draws: source of all random numbers.
         """
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""How fast a model is on this machine: the figures of ``vocoders bench``."""
+"""Speed, latency and memory of a model on this machine: the figures of ``vocoders bench``."""
 
 from __future__ import annotations
 
@@ -20,30 +20,31 @@ _STATUS = Path("/proc/self/status")  # what Linux says of this process
 
 
 def bench(voc: BaseVocoder, work: float, device: str, seconds: float, runs: int, batch: int) -> dict[str, Any]:
-    """Measure speed, latency and memory of a model; times are medians of ``runs`` after one that warms up.
+    """Measure speed, latency and memory of a model; times are medians of ``runs`` after a first run that warms up.
 
     Args:
         voc: the model.
-        work: multiply-accumulates per second of audio of its generator.
-        device: on which the model is.
-        seconds: of audio in each utterance.
-        runs: how many times each time is measured.
-        batch: utterances at once.
+        work: multiply-accumulates of its generator per second of audio.
+        device: the device of the model.
+        seconds: length of each utterance.
+        runs: number of measurements of each time.
+        batch: number of utterances at once.
 
     Returns:
-        x_real_time: seconds of audio in a second, of all utterances of the batch together.
-        first_audio_ms: work until the first audio of a stream that is pushed 16 frames at a time.
+        x_real_time: seconds of audio synthesised in a second, summed over the batch.
+        first_audio_ms: time of computation until the first audio of a stream that is pushed 16 frames at a time.
         lookahead_ms: duration of the frames pushed until then; both None for a model that cannot stream.
-        memory_mib: peak resident memory of this process so far; of torch on the device where that is a GPU. None where
-            the system does not tell.
-        gmac_per_second_of_audio, gmac_per_second: work, and the rate it is done at.
+        memory_mib: peak resident memory of this process so far; on a GPU, peak memory of torch. None where it is not
+            known.
+        gmac_per_second_of_audio, gmac_per_second: ``work`` in GMAC, and the rate at which it is done.
         matrix_gmac_per_second: the rate of products of large float32 matrices on the same device and threads.
-        share_of_matrix_rate: of the two; more than 1 where convolutions have faster kernels than matrix products.
+        share_of_matrix_rate: the quotient of the two rates; more than 1 where convolutions have faster kernels than
+            matrix products.
     """
     mel_config = voc.mel_config
     frames = max(1, round(seconds * mel_config.sample_rate / mel_config.hop_length))
-    source = np.random.default_rng(0)
-    mel = source.normal(mel_config.log_floor / 2, 0.5, (batch, mel_config.n_mels, frames)).astype(np.float32)
+    rng = np.random.default_rng(0)
+    mel = rng.normal(mel_config.log_floor / 2, 0.5, (batch, mel_config.n_mels, frames)).astype(np.float32)
     f0 = np.full((batch, frames), 150.0, np.float32) if voc.uses_f0 and not voc.estimates_f0 else None
     duration = median_time(lambda: voc(mel, f0), runs)
     audio = batch * frames * mel_config.hop_length / mel_config.sample_rate
@@ -66,8 +67,8 @@ def latency(voc: BaseVocoder, mel: np.ndarray, given_f0: bool, runs: int) -> dic
     Args:
         voc: the model.
         mel: (n_mels, frames), repeated should it be shorter than the lookahead.
-        given_f0: whether the stream is given its F0.
-        runs: how many times it is measured.
+        given_f0: whether F0 is pushed with the frames.
+        runs: number of measurements.
     """
     if voc.lookahead is None:
         return {"first_audio_ms": None, "lookahead_ms": None}
@@ -93,11 +94,11 @@ def latency(voc: BaseVocoder, mel: np.ndarray, given_f0: bool, runs: int) -> dic
 
 
 def median_time(function: Callable[[], Any], runs: int) -> float:
-    """Time a function that returns its result in the computer's own memory, so that a GPU has finished by then.
+    """Time a function whose result lies in host memory, so that a GPU has finished when it returns.
 
     Args:
-        function: called once more than is measured, to warm up.
-        runs: how many calls are measured.
+        function: the function; a first call, not measured, warms up.
+        runs: number of measured calls.
 
     Returns:
         The median in seconds.
@@ -112,7 +113,7 @@ def median_time(function: Callable[[], Any], runs: int) -> float:
 
 def peak_memory(device: str) -> float | None:
     """Return the peak memory of this process on a device in MiB, None where it is not known."""
-    if device.startswith("cuda"):  # only torch tells; an exported model on a GPU does not use torch
+    if device.startswith("cuda"):  # only torch counts; an exported model on a GPU does not use torch
         return torch.cuda.max_memory_allocated(device) / 2**20 or None
     if _STATUS.exists():  # Linux, where ru_maxrss may be that of the parent process
         peak = re.search(r"VmHWM:\s*(\d+) kB", _STATUS.read_text())

@@ -1,4 +1,4 @@
-"""What the programs share: options, and errors as one line and an exit status."""
+"""Options that the programs share, and errors as one line and an exit status."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     """Add ``--device`` and ``--threads``."""
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps")
     parser.add_argument(
-        "--threads", type=count, metavar="N", help="of the processor, to compute with (default: one for each core)"
+        "--threads", type=count, metavar="N", help="CPU threads to compute with (default: one for each core)"
     )
 
 
@@ -59,14 +59,14 @@ def seconds(text: str) -> float:
 
 
 def limit_threads(threads: int | None) -> None:
-    """Let models compute with so many threads; to be called before they are loaded.
+    """Set the number of threads that models compute with, before they are loaded.
 
     Args:
-        threads: None for the default of torch and of ONNX Runtime, one for each core.
+        threads: their number; None for the default of torch and of ONNX Runtime, one for each core.
     """
     if threads is None:
         return
-    # OnnxVocoder reads it for its session, and torch when it is imported: an exported model shall not import torch.
+    # OnnxVocoder reads it for its session, and torch when it is imported: an exported model must not import torch.
     os.environ["OMP_NUM_THREADS"] = str(threads)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
@@ -77,7 +77,7 @@ def run(command: Callable[[], int], name: str) -> int:
 
     Args:
         command: does the work and returns the exit status.
-        name: of the program, with which the line begins.
+        name: name of the program, with which the line begins.
 
     Returns:
         The exit status: the command's, or 2 for bad input, 1 when the reader of the output has gone, 130 for Ctrl+C.
@@ -102,7 +102,7 @@ def run(command: Callable[[], int], name: str) -> int:
 
 
 class _Version(argparse.Action):
-    """Prints the version, which is looked up only then."""
+    """Option that prints the version, which is looked up only when it is asked for."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, **rest: Any) -> None:
         super().__init__(option_strings, dest, nargs=0, **rest)

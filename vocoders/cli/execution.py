@@ -1,4 +1,4 @@
-"""Does the jobs of a ``vocode`` call, one after the other, with one model."""
+"""Execution of the jobs of a ``vocode`` call, one after the other, with one model."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ _DIAGNOSED_FRAMES = 100  # of raw frames, about a second: enough to tell another
 
 @dataclass(frozen=True)
 class Options:
-    """How the jobs are done.
+    """Options of a ``vocode`` call that apply to all its jobs.
 
     Attributes:
         model: as for ``load``.
         device: as for ``load``.
         precision: as for ``load``.
-        mel_config: of mels that do not carry one and of mels to be made, as ``MelConfig.parse`` takes it; None for the
-            model's.
-        f0: file of F0 in Hz per frame; None for that of an .npz, or to estimate it.
-        seed: of the noise.
+        mel_config: the mel config of mels that do not carry one and of mels to be made, as ``MelConfig.parse`` takes
+            it; None for the model's.
+        f0: file of F0 in Hz per frame; None for the array f0 of an .npz, or to estimate F0.
+        seed: seed of the noise.
         raw_mel: whether standard input is headerless frames.
-        quiet: whether nothing but errors is said.
+        quiet: whether only errors are printed.
     """
 
     model: str | None = None
@@ -53,14 +53,14 @@ class Options:
 
 
 class Notes:
-    """Remarks on standard error, each made once."""
+    """Notes on standard error, each printed once."""
 
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
         self.said: set[str] = set()
 
     def say(self, text: str, once: str | None = None) -> None:
-        """Say ``text``, unless it was said before, or another text of the same kind ``once``."""
+        """Print ``text``, unless it was printed before, or another text of the same kind ``once``."""
         if not self.quiet and (once or text) not in self.said:
             self.said.add(once or text)
             tqdm.write(f"vocode: {text}", file=sys.stderr)
@@ -71,16 +71,16 @@ class Worker:
 
     Attributes:
         voc: the model.
-        mel_config: as the user stated it; None for the model's.
-        f0: float (frames,) as the user gave it, or None.
-        notes: what is said to the user.
+        mel_config: the mel config that the user stated; None for the model's.
+        f0: float (frames,) that the user gave, or None.
+        notes: notes for the user.
     """
 
     def __init__(self, options: Options) -> None:
-        """Load what the options name.
+        """Load the model and the F0 that the options name.
 
         Raises:
-            VocoderError: when it cannot be loaded.
+            VocoderError: when either cannot be loaded.
         """
         self.options = options
         self.notes = Notes(options.quiet)
@@ -101,7 +101,7 @@ class Worker:
             What was done, in a sentence.
 
         Raises:
-            VocoderError: when it cannot be done; its sentence names the input.
+            VocoderError: when it cannot be done; the message names the input.
         """
         try:
             if self.options.raw_mel:
@@ -113,7 +113,7 @@ class Worker:
                 if job.makes_mel:
                     return self._write_mel(job, mel)
             elif job.makes_mel:
-                raise VocoderError("it is a mel already; the output for it is a sound file")
+                raise VocoderError("it is a mel already; its output must be a sound file")
             else:
                 mel = self._read_mel(data, job.name)
                 f0 = read_f0(data, job.name) if f0 is None else f0
@@ -145,9 +145,9 @@ class Worker:
     def _analyze(self, data: Bytes, job: Job) -> np.ndarray:
         """Compute the mel of a sound file."""
         if self.f0 is not None and job.makes_mel:
-            raise VocoderError("--f0 has no meaning for analysis")
+            raise VocoderError("--f0 is not used in analysis; leave it out")
         if self.mel_config and not job.makes_mel:
-            raise VocoderError("--mel-config has no meaning from sound to sound: the model's is used")
+            raise VocoderError("--mel-config is not used in copy synthesis, which takes the model's; leave it out")
         mel_config, sound = self.mel_config or self.voc.mel_config, read_audio(data, job.name)
         if sound.channels > 1:
             self.notes.say(f"{job.name} has {sound.channels} channels, mixed down to one")
@@ -182,7 +182,7 @@ class Worker:
         mel_config = self.voc.mel_config
         self.notes.say(
             f"{name} carries no mel config; taken as the model's, {mel_config.name} ({mel_config.n_mels} bands, "
-            f"{mel_config.sample_rate} Hz); --mel-config tells another",
+            f"{mel_config.sample_rate} Hz); --mel-config states another",
             once="assumed mel config",
         )
 
@@ -236,7 +236,7 @@ def do_all(worker: Worker, jobs: Sequence[Job]) -> int:
             worker.do(job)
         except VocoderError as error:
             failed.append(str(error))
-        except Exception as error:  # a defect of ours that one file triggers must not cost the others
+        except Exception as error:  # a bug that one file triggers must not stop the others
             failed.append(f"{job.name}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
     if failed:
         print(f"vocode: {len(failed)} of {len(jobs)} files could not be done:", file=sys.stderr)
@@ -250,7 +250,7 @@ def _target(job: Job) -> str:
 
 
 def _is_mel(job: Job, data: Bytes) -> bool:
-    """Tell a mel by its ending; standard input, and what has no known ending, by its first bytes."""
+    """Whether the input is a mel, by its file ending; without a known one or a file, by its first bytes."""
     ending = job.source.suffix.lower() if job.source else ""
     if ending in MEL_SUFFIXES + AUDIO_SUFFIXES:
         return ending in MEL_SUFFIXES

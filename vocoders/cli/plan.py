@@ -1,4 +1,4 @@
-"""Which files become which in a call of ``vocode``, decided before a model is loaded."""
+"""Inputs and outputs of a ``vocode`` call, paired before a model is loaded."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Job:
     """One input and its output.
 
     Attributes:
-        source: None for standard input.
-        target: None for standard output.
-        format: of the target: a file ending without its dot, or "raw".
+        source: the input file; None for standard input.
+        target: the output file; None for standard output.
+        format: format of the output: a file ending without its dot, or "raw".
     """
 
     source: Path | None
@@ -28,7 +28,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """What messages call the input."""
+        """Name of the input in messages."""
         return str(self.source) if self.source else "standard input"
 
     @property
@@ -38,12 +38,12 @@ class Job:
 
 
 def plan(inputs: Sequence[str], output: str, format: str | None) -> tuple[list[Job], bool]:
-    """Decide which files become which.
+    """Pair each input with its output.
 
     Args:
         inputs: files, folders, globs, or "-" for standard input.
         output: a file, a folder, or "-" for standard output.
-        format: of what goes into a folder or to standard output, "wav" by default; a file has its ending.
+        format: format of outputs in a folder or on standard output, "wav" by default; an output file has its ending.
 
     Returns:
         The jobs, and whether they are a batch into a folder.
@@ -56,7 +56,7 @@ def plan(inputs: Sequence[str], output: str, format: str | None) -> tuple[list[J
     ending = Path(output).suffix.lower()
     named = ending in (*AUDIO_SUFFIXES, *MEL_SUFFIXES, ".raw")
     if output != "-" and not Path(output).is_dir() and (output.endswith("/") or many) and Path(output).exists():
-        raise VocoderError(f"'{output}' is to be a folder, but is a file")
+        raise VocoderError(f"'{output}' must be a folder, but is a file")
     folder = output != "-" and (Path(output).is_dir() or output.endswith("/") or (many and not named))
     if many and not folder:
         kind = "a stream" if output == "-" else "a file"
@@ -75,7 +75,7 @@ def plan(inputs: Sequence[str], output: str, format: str | None) -> tuple[list[J
 
 
 def _expand(inputs: Sequence[str], output: Path, format: str) -> Iterator[tuple[Path | None, Path]]:
-    """Yield every input file and its place below an output folder that takes files of ``format``."""
+    """Yield every input file and its relative path in an output folder that takes files of ``format``."""
     for text in inputs:
         path = Path(text)
         if text == "-":

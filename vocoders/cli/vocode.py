@@ -12,7 +12,7 @@ from vocoders.errors import VocoderError
 _FORMATS = ("wav", "flac", "ogg", "mp3", "raw", "npy", "npz")
 
 _EXAMPLES = """\
-what it does follows from the endings:
+the file endings decide what it does:
   vocode mel.npy -o out.wav              synthesis: mel in, audio out
   vocode voice.flac -o copy.wav          copy synthesis: audio in, audio out
   vocode voice.flac -o mel.npz           analysis: audio in, mel out (.npz carries its mel config, .npy does not)
@@ -27,7 +27,7 @@ def vocode(arguments: list[str] | None = None) -> int:
     """Run ``vocode``.
 
     Args:
-        arguments: of the command line, without the program's name; those of the process by default.
+        arguments: arguments of the command line, without the program's name; those of the process by default.
 
     Returns:
         The exit status: 0, 1 (some files of a batch failed) or 2 (bad input).
@@ -64,18 +64,22 @@ def _parser() -> argparse.ArgumentParser:
         help=".npy of one F0 in Hz per frame, 0 = unvoiced (default: the array f0 of an .npz, else "
         "estimated from the mel)",
     )
-    add("--seed", type=seed, default=0, help="of the noise; the same seed gives the same audio (default: 0)")
-    add("--format", choices=_FORMATS, help="for output to a folder or to - (default: wav); raw: 16-bit PCM, no header")
+    add("--seed", type=seed, default=0, help="seed of the noise; the same seed gives the same audio (default: 0)")
+    add(
+        "--format",
+        choices=_FORMATS,
+        help="format of output to a folder or to - (default: wav); raw: 16-bit PCM, no header",
+    )
     add(
         "--raw-mel",
         action="store_true",
         help="standard input is frames as they arrive, without a header: float32, little-endian, all bands of a frame "
-        "together; audio leaves as it becomes final (at once with --format raw)",
+        "together; audio is written as it becomes final (at once with --format raw)",
     )
     add("--overwrite", action="store_true", help="in a batch, redo outputs that are already there")
     add_device(parser)
     add_precision(parser)
-    add("-q", "--quiet", action="store_true", help="errors only")
+    add("-q", "--quiet", action="store_true", help="print errors only")
     add_version(parser)
     return parser
 
@@ -85,9 +89,11 @@ def _vocode(options: argparse.Namespace) -> int:
 
     jobs, batch = plan(options.inputs, options.output, options.format)
     if batch and options.f0:
-        raise VocoderError("--f0 belongs to a single input and a single output file")
+        raise VocoderError("--f0 needs a single input and a single output file")
     if options.raw_mel and (batch or jobs[0].source or jobs[0].makes_mel or options.f0):
-        raise VocoderError("--raw-mel makes a sound of frames on standard input, without --f0: vocode - -o - --raw-mel")
+        raise VocoderError(
+            "--raw-mel turns frames on standard input into a sound, without --f0: vocode - -o - --raw-mel"
+        )
     todo = [job for job in jobs if not (batch and job.target and job.target.exists() and not options.overwrite)]
     if len(todo) < len(jobs) and not options.quiet:
         there = f"{len(jobs) - len(todo)} of {len(jobs)} outputs are there already and left as they are"

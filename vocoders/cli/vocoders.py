@@ -1,4 +1,4 @@
-"""The program ``vocoders``: what models are, and what can be done with them; each command is a file in commands/."""
+"""The program ``vocoders``: commands about models, each a file in commands/."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ def vocoders(arguments: list[str] | None = None) -> int:
     """Run ``vocoders``.
 
     Args:
-        arguments: of the command line, without the program's name; those of the process by default.
+        arguments: arguments of the command line, without the program's name; those of the process by default.
 
     Returns:
         The exit status: 0, or 2 for bad input.
     """
-    parser = argparse.ArgumentParser(prog="vocoders", description="About models; 'vocode' synthesises.")
+    parser = argparse.ArgumentParser(prog="vocoders", description="Commands about models; 'vocode' synthesises.")
     add_version(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:

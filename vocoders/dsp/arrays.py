@@ -1,4 +1,4 @@
-"""Arrays as users give them, from numpy or torch, and as the package computes with them. Without torch."""
+"""Conversion of users' arrays, numpy or torch, to those the package computes with. Does not import torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vocoders.errors import VocoderError
 if TYPE_CHECKING:
     from torch import Tensor
 
-Array = TypeVar("Array", np.ndarray, "Tensor")  # what goes in as one of the two comes out as the same
+Array = TypeVar("Array", np.ndarray, "Tensor")  # input and output of a function are of the same kind
 AnyArray = Union[np.ndarray, "Tensor"]
 
 
@@ -29,7 +29,7 @@ def as_numpy(values: Any) -> np.ndarray:
 
 
 def kind_of(values: Any) -> Callable[[np.ndarray], Any]:
-    """Return a function that gives numpy arrays the kind of ``values``: tensors on its device, or numpy arrays."""
+    """Return a function from numpy arrays to the kind of ``values``: tensors on its device, or numpy arrays."""
     if not _is_tensor(values):
         return lambda array: array
     from_numpy, device = sys.modules["torch"].from_numpy, values.device
@@ -39,8 +39,8 @@ def kind_of(values: Any) -> Callable[[np.ndarray], Any]:
 def as_float_array(array: np.ndarray) -> np.ndarray:
     """Return numbers of any size and byte order as float32.
 
-    Copies only where torch could not take the array as it is: one that is mapped from a file stays there. What float32
-    cannot hold becomes infinite.
+    The array is copied only where torch cannot take it as it is, so a float32 array that is mapped from a file stays
+    there. Values beyond the range of float32 become infinite.
 
     Raises:
         VocoderError: when the array holds anything but real numbers.

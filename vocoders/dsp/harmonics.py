@@ -18,8 +18,8 @@ def frame_phase(f0: Tensor, mel_config: MelConfig) -> Tensor:
         mel_config: its sample rate and hop are used.
 
     Returns:
-        float64 (batch, 1, frames + 1), cycles. The last value is the phase behind the last frame, at which a chunk that
-        follows starts.
+        float64 (batch, 1, frames + 1), cycles. The last value is the phase after the last frame, with which the next
+        chunk starts.
     """
     cycles = (f0.cpu() if f0.device.type == "mps" else f0).double() * (mel_config.hop_length / mel_config.sample_rate)
     total = cycles.cumsum(-1).remainder(1.0)
@@ -37,7 +37,7 @@ def harmonic_prior(f0: Tensor, mel_config: MelConfig, phase: Tensor | None = Non
     Args:
         f0: (batch, 1, frames) in Hz, 0 = unvoiced; held constant within a frame.
         mel_config: its sample rate and hop are used.
-        phase: (batch, 1, 1) in cycles, of the first harmonic at the first sample; 0 when not given.
+        phase: phase of the first harmonic at the first sample, (batch, 1, 1), in cycles; 0 when not given.
 
     Returns:
         float32 (batch, 1, frames * hop_length).

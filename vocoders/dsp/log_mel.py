@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from vocoders.dsp.mel import MelConfig, mel_filter_bank
 from vocoders.dsp.stft import STFT, full_precision
 
-_BLOCK = 1 << 19  # samples analysed at once: this, not the length of the audio, decides what analysis takes in memory
+_BLOCK = 1 << 19  # samples analysed at once; they, not the length of the audio, set the memory that analysis needs
 
 
 class LogMelSpectrogram(nn.Module):
@@ -17,6 +17,10 @@ class LogMelSpectrogram(nn.Module):
 
     Computed in ``dtype``, also inside autocast. In float32 the Fourier transform rounds: values down to 70 dB below the
     loudest frequency of their frame are right to 1e-4, quieter ones less and less; hence files are analysed in float64.
+
+    Args:
+        mel_config: the mel config.
+        dtype: floating-point type of the computation.
     """
 
     filter_bank: Tensor
@@ -45,11 +49,11 @@ class LogMelSpectrogram(nn.Module):
 
 
 def analyze(audio: np.ndarray, mel_config: MelConfig) -> np.ndarray:
-    """Compute a log-mel in float64, in memory that does not grow with a multiple of the length.
+    """Compute a log-mel in float64, block by block: beside audio and result, memory does not grow with the length.
 
     Args:
-        audio: float32 (..., samples) in [-1, 1], at the sample rate of the mel config, of one frame at least.
-        mel_config: of the result.
+        audio: float32 (..., samples) in [-1, 1], at the sample rate of the mel config, at least one frame long.
+        mel_config: the mel config of the result.
 
     Returns:
         float32 (..., n_mels, frames).

@@ -1,8 +1,8 @@
-"""The mel config (MelConfig), the mel configs in use by name, and exact conversion between them. Without torch.
+"""The mel config (MelConfig), the mel configs in use by name, and exact conversion between them. Does not import torch.
 
 A vocoder that is given a mel of another mel config than it was trained on produces noise, the most frequent complaint
-of users of every vocoder. Hence the mel config is one complete, immutable object that travels with every checkpoint
-and every mel file, and two of them either convert exactly or refuse to.
+of users of every vocoder. Hence the mel config is one complete, immutable object that is stored in every checkpoint and
+every .npz mel file, and a mel is converted from one to another exactly or not at all.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class MelConfig(Config):
     log_mel = log(max(filter_bank @ |STFT|^power, floor)), |STFT| = sqrt(re^2 + im^2 + epsilon), periodic Hann window.
 
     Attributes:
-        sample_rate: of the audio, Hz.
+        sample_rate: sample rate of the audio, Hz.
         n_fft: size of the Fourier transform, samples.
         hop_length: distance between frames, samples.
         win_length: length of the window, which is centred in n_fft, samples.
@@ -93,9 +93,12 @@ class MelConfig(Config):
     def check_convertible(self, target: MelConfig) -> None:
         """Check that mels of this mel config can be converted to ``target``.
 
+        Args:
+            target: the mel config to convert to.
+
         Raises:
-            MelMismatch: when they differ in more than the log base and the floor; it names each such field and both
-                values.
+            MelMismatch: when they differ in more than the log base and the floor; the message names each such field
+                and both values.
         """
         hard = {field: pair for field, pair in self.differences(target).items() if field not in _CONVERTIBLE}
         if hard:
@@ -107,7 +110,11 @@ class MelConfig(Config):
 
     @classmethod
     def parse(cls, text: str) -> MelConfig:
-        """Parse a mel config's name, with changes if any: "hifigan-22k" or "hifigan-22k:log=log10,floor=1e-10".
+        """Parse the name of a mel config, with changes if any.
+
+        Args:
+            text: a key of ``MEL_CONFIGS``, such as "hifigan-22k", or one with changed fields, such as
+                "hifigan-22k:log=log10,floor=1e-10".
 
         Raises:
             VocoderError: for an unknown name, field or value.
@@ -153,8 +160,9 @@ MEL_CONFIGS: dict[str, MelConfig] = {
         24000, 1024, 256, 1024, 100, (0, 12000), mel_scale="htk", mel_norm="none", padding="center", floor=1e-7
     ),
     # kan-bayashi/ParallelWaveGAN bin/preprocess.py, egs/ljspeech. Also espnet/espnet, espnet2/tts/feats_extract/
-    # log_mel_fbank.py with egs2/{jsut,libritts,vctk}/tts1/run.sh or egs2/ljspeech/tts1/run.sh, but that it keeps each
-    # bin above 1e-5; and, of the latter, FastSpeech2Conformer of transformers once its statistics are undone
+    # log_mel_fbank.py with egs2/{jsut,libritts,vctk}/tts1/run.sh or egs2/ljspeech/tts1/run.sh, except that it keeps
+    # each bin above 1e-5. The last of these is also that of transformers' FastSpeech2Conformer once its statistics are
+    # undone
     "espnet-24k": _mel_config(24000, 2048, 300, 1200, 80, (80, 7600), **_ESPNET),
     "pwg-ljspeech-22k": _mel_config(22050, 1024, 256, 1024, 80, (80, 7600), **_ESPNET),
     # transformers feature_extraction_speecht5.py; also the defaults of espnet/espnet egs2/TEMPLATE/tts1/tts.sh
@@ -169,8 +177,8 @@ MEL_CONFIGS: dict[str, MelConfig] = {
 def convert_mel(mel: Array, source: MelConfig, target: MelConfig) -> Array:
     """Convert a log-mel from one mel config to another, exactly.
 
-    Only the log base and the floor can be converted. A floor raised by the target is applied; one that it lowers cannot
-    bring back what the source had cut off.
+    Only the log base and the floor can be converted. A higher floor of the target is applied; a lower one does not
+    restore what the source cut off.
 
     Args:
         mel: (..., n_mels, frames), numpy or torch.
@@ -186,7 +194,7 @@ def convert_mel(mel: Array, source: MelConfig, target: MelConfig) -> Array:
     source.check_convertible(target)
     if source == target:
         return mel
-    # The ratio of the logarithms, without a detour through linear values, which would overflow and round.
+    # By the ratio of the logarithms: linear values would overflow and round.
     factor = _NATURAL_LOGS_PER_UNIT[source.log] / _NATURAL_LOGS_PER_UNIT[target.log]
     return (mel * factor).clip(target.log_floor)
 
@@ -234,14 +242,14 @@ def mel_filter_bank(mel_config: MelConfig) -> np.ndarray:
 
 
 def diagnose(mel: np.ndarray, mel_config: MelConfig) -> str | None:
-    """Guess by their range whether values come from another mel config. For a warning: nothing is converted by it.
+    """Guess from their range whether the values of a mel come from another mel config, for a warning.
 
     Args:
         mel: log-mel (..., n_mels, frames) of finite floats.
         mel_config: the mel config it is taken for.
 
     Returns:
-        One sentence that says what the values look like, or None when they may come from ``mel_config``.
+        One sentence on what the values look like, or None when they may come from ``mel_config``.
     """
     low, high, middle = float(mel.min()), float(mel.max()), float(np.median(mel))
     spread = float(np.subtract(*np.percentile(mel, [95, 5])))

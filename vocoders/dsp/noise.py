@@ -1,4 +1,4 @@
-"""White noise that generators start from: the same at a place of an utterance, however it is drawn. Without torch."""
+"""White noise that generators start from, the same whether drawn whole or in chunks. Does not import torch."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _BLOCK = 1 << 14
 def white_noise(start: int, stop: int, seed: int) -> np.ndarray:
     """Draw samples ``start`` to ``stop`` of the standard normal noise that belongs to a seed.
 
-    The noise is drawn in blocks that are seeded by their number: a chunk far into a stream costs no more than the first
-    one, and holds what the whole utterance holds there, on every device and in every runtime.
+    The noise is drawn in blocks, each seeded by the seed and its number: a chunk far into a stream takes no longer than
+    the first one, and equals that part of the whole utterance's noise, on every device and in every runtime.
 
     Args:
         start: first sample.
-        stop: the sample behind the last one.
-        seed: all that the noise depends on.
+        stop: the sample after the last one.
+        seed: the seed, on which alone the noise depends.
 
     Returns:
         float32 (stop - start,).

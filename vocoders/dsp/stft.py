@@ -24,8 +24,8 @@ def reflect_pad(x: Tensor, left: int, right: int, dim: int = -1) -> Tensor:
 
     Args:
         x: any shape.
-        left: how much to add before the first element.
-        right: how much to add behind the last one.
+        left: elements to add before the first one.
+        right: elements to add after the last one.
         dim: the axis to pad.
 
     Returns:
@@ -33,7 +33,7 @@ def reflect_pad(x: Tensor, left: int, right: int, dim: int = -1) -> Tensor:
     """
     length = x.shape[dim]
     index = torch.arange(-left, length + right, device=x.device)
-    # A tensor and no branch for a length of 1: the same graph then serves every length when it is exported.
+    # A tensor instead of a branch for a length of 1: an exported graph then fits every length.
     period = torch.full_like(index[:1], 2 * (length - 1)).clamp_min(1)
     index = index.remainder(period)
     return x.index_select(dim, torch.minimum(index, period - index))
@@ -65,15 +65,21 @@ def overlap_add(frames: Tensor, hop_length: int, left: int, right: int) -> Tenso
 class STFT(nn.Module):
     """STFT with a periodic Hann window, and its exact inverse.
 
-    padding:
-        "same"        reflect (n_fft - hop) / 2 samples at both ends: frames = samples // hop, and frame t stands for
-                      the samples t * hop ... (t + 1) * hop. What HiFi-GAN uses.
-        "same-zeros"  the same with zeros. What Wavehax uses.
-        "center"      reflect n_fft / 2 samples: frames = samples // hop + 1, frame t is centred on sample t * hop.
-                      What librosa, Tacotron 2 and ESPnet use.
-
     Computed in ``dtype`` whatever the input's, also inside autocast. Unlike ``torch.stft`` the window may be shorter
     than n_fft with all three paddings, and short signals are allowed.
+
+    Args:
+        n_fft: size of the Fourier transform in samples, even.
+        hop_length: samples between frames.
+        win_length: length of the window in samples, centred in n_fft; n_fft by default.
+        padding: what is added at both ends of the audio. "same": (n_fft - hop) / 2 samples by reflection, as in
+            HiFi-GAN; frames = samples // hop, and frame t stands for the samples t * hop ... (t + 1) * hop.
+            "same-zeros": as many zeros, as in Wavehax. "center": n_fft / 2 samples by reflection, as in librosa,
+            Tacotron 2 and ESPnet; frames = samples // hop + 1, and frame t is centred on sample t * hop.
+        dtype: floating-point type of the computation.
+
+    Raises:
+        ValueError: when the sizes do not fit each other.
     """
 
     window: Tensor
@@ -102,7 +108,7 @@ class STFT(nn.Module):
         self.pad = (total // 2, total - total // 2)
         window = torch.hann_window(
             win_length, dtype=torch.float64, device="cpu"
-        )  # also while a model is laid out on "meta"
+        )  # also when a model is built on "meta"
         margin = n_fft - win_length
         window = F.pad(window, (margin // 2, margin - margin // 2))
         self.register_buffer("window", window.to(dtype), persistent=False)
@@ -112,12 +118,12 @@ class STFT(nn.Module):
         return self.of_padded(self.pad_ends(audio.to(self.window.dtype)))
 
     def pad_ends(self, audio: Tensor) -> Tensor:
-        """Add to audio (..., samples) what ``padding`` adds at both ends."""
+        """Pad audio (..., samples) at both ends as ``padding`` says."""
         left, right = self.pad
         return F.pad(audio, (left, right)) if self.padding == "same-zeros" else reflect_pad(audio, left, right)
 
     def of_padded(self, audio: Tensor) -> Tensor:
-        """Transform audio that has its padding already, or a part of it, as ``forward`` does."""
+        """Transform audio that is padded already, or a part of it, as ``forward`` does."""
         frames = audio.unfold(-1, self.n_fft, self.hop_length)
         return torch.fft.rfft(frames * self.window).transpose(-1, -2)
 
@@ -131,6 +137,6 @@ class STFT(nn.Module):
             (..., samples): frames * hop_length, or (frames - 1) * hop_length with "center" padding.
         """
         frames = torch.fft.irfft(spectrum.transpose(-1, -2), n=self.n_fft) * self.window
-        one = frames[(0,) * (frames.dim() - 2)]  # the windows of all signals add up to the same
+        one = frames[(0,) * (frames.dim() - 2)]  # the squared windows add up to the same in all signals
         envelope = overlap_add(self.window.square().expand_as(one), self.hop_length, *self.pad)
         return overlap_add(frames, self.hop_length, *self.pad) / envelope.clamp_min(1e-8)

@@ -1,7 +1,7 @@
-"""Checkpoints of other projects -> ours: ``IMPORTERS``, one file a family.
+"""Import of checkpoints of other projects: ``IMPORTERS``, one file a family.
 
-Layouts are those that the public implementations write. Files are read without running anything in them, weight norm is
-folded into the weights, and keys that are missing or left over are an error that lists them.
+The layouts are those that the public implementations write. Files are read without running anything in them, weight
+norm is folded into the weights, and keys that are missing or left over are an error that lists them.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ def import_checkpoint(
         config: its configuration file, JSON or YAML; by default config.json, config.yml or config.yaml beside it.
         stats: mean and scale of the mels, .npy (2, n_mels) or .h5 with "mean" and "scale", for families that keep them
             in a file of their own.
-        mel_config: for configurations that do not state it, as ``MelConfig.parse`` takes it.
+        mel_config: the mel config, as ``MelConfig.parse`` takes it, for configurations that do not state it.
 
     Returns:
         The generator with its mel config, without an F0 estimator: other projects publish none.
 
     Raises:
-        VocoderError: for anything that is not what the family writes, or cannot be expressed here.
+        VocoderError: for files that the family does not write, and for a model that this package cannot represent.
     """
     if family not in IMPORTERS:
         raise VocoderError(f"cannot import '{family}'; supported: {', '.join(IMPORTERS)}")

@@ -1,4 +1,4 @@
-"""What all importers share: reading files safely, renaming and folding weights, building the generator."""
+"""Functions that importers share: reading files safely, renaming and folding weights, building the generator."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ Settings = dict[str, Any]
 
 
 class Imported(NamedTuple):
-    """A model of another project in our terms.
+    """A model of another project, in the terms of this package.
 
     Attributes:
         generator: a key of ``GENERATORS``.
-        config: the values of its ``config_type``.
+        config: keys and values of its ``config_type``.
         mel_config: the mel config it was trained on.
-        weights: its ``state_dict``; "standardize.mean" and "standardize.scale" may be absent.
+        weights: the ``state_dict`` of the generator; "standardize.mean" and "standardize.scale" may be absent.
     """
 
     generator: str
@@ -44,13 +44,13 @@ class Imported(NamedTuple):
 
 @dataclass(frozen=True)
 class Importer:
-    """Reads the checkpoints of one family of models.
+    """Reader of the checkpoints of one family of models.
 
     Attributes:
-        name: what ``vocoders import`` calls the family.
-        description: whose checkpoints it reads and the files it needs, in one line.
-        convert: makes an ``Imported`` of the configuration, the content of the checkpoint, and the mel config that the
-            user stated, if any. A key that it looks for in vain may raise KeyError.
+        name: name of the family in ``vocoders import``.
+        description: the project and the files that are needed, in one line.
+        convert: function that makes an ``Imported`` of the configuration, the content of the checkpoint, and the mel
+            config that the user stated, if any. It may raise KeyError for a missing key.
     """
 
     name: str
@@ -59,6 +59,12 @@ class Importer:
 
     def read(self, settings: Settings, content: Any, stated: MelConfig | None, checkpoint: Path) -> Imported:
         """Convert a checkpoint.
+
+        Args:
+            settings: its configuration, from ``read_config``.
+            content: its content, from ``read_weights``.
+            stated: the mel config that the user stated, or None.
+            checkpoint: path of the checkpoint, for messages.
 
         Raises:
             VocoderError: when the configuration or the checkpoint is not what the family writes.
@@ -81,10 +87,10 @@ def build_imported(imported: Imported, statistics: Weights, checkpoint: Path) ->
     Args:
         imported: the model.
         statistics: further weights, from ``read_stats``.
-        checkpoint: what error messages name.
+        checkpoint: path of the checkpoint, for messages.
 
     Raises:
-        VocoderError: when the weights do not fit the configuration; it lists the keys.
+        VocoderError: when the weights do not fit the configuration; the message lists the keys.
     """
     n_mels = imported.mel_config.n_mels
     with torch.device("meta"):  # the weights are read once and not copied into others
@@ -106,14 +112,18 @@ def build_imported(imported: Imported, statistics: Weights, checkpoint: Path) ->
 
 
 def require_mel_config(mel_config: MelConfig | None) -> MelConfig:
-    """Refuse to go on without a mel config, for families whose configuration does not state it."""
+    """Return ``mel_config``; for families whose configuration does not state it.
+
+    Raises:
+        VocoderError: when it is None.
+    """
     if mel_config is None:
-        raise VocoderError("the configuration does not say which mels the model was trained on; give --mel-config")
+        raise VocoderError("the configuration does not state the mel config of the model; give --mel-config")
     return mel_config
 
 
 def rename(weights: Weights, rules: list[tuple[str, Any]]) -> Weights:
-    """Rename keys by regular expressions, one after the other; replacements are as for ``re.sub``."""
+    """Rename keys by regular expressions that are applied in turn; replacements are as for ``re.sub``."""
     renamed = {}
     for key, value in weights.items():
         for pattern, replacement in rules:
@@ -185,7 +195,7 @@ def read_weights(path: Path) -> Any:
     """Read a checkpoint: nested dictionaries of tensors, or flat ones from a .safetensors file.
 
     A pickle is read with ``weights_only=True``: one that holds more than tensors and plain containers is refused, and
-    nothing in it runs.
+    no code in it runs.
 
     Raises:
         VocoderError: when it is refused or cannot be read.

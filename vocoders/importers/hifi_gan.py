@@ -21,7 +21,7 @@ HIFI_GAN = Importer(
 
 
 def hifi_gan_mel_config(config: Settings) -> MelConfig:
-    """The mel config of meldataset.py with the numbers of config.json."""
+    """Return the mel config of meldataset.py with the numbers of config.json."""
     values = {
         "sample_rate": config["sampling_rate"],
         "n_fft": config["n_fft"],
@@ -36,7 +36,7 @@ def hifi_gan_mel_config(config: Settings) -> MelConfig:
 
 
 def hifi_gan_config(config: Settings) -> dict[str, Any]:
-    """The configuration of our generator from config.json.
+    """Convert config.json to the configuration of ``HiFiGAN``.
 
     Raises:
         VocoderError: for kernels whose upsampling does not multiply the length exactly.
@@ -57,11 +57,11 @@ def hifi_gan_config(config: Settings) -> dict[str, Any]:
 
 
 def hifi_gan_weights(weights: Weights, resblocks: int) -> Weights:
-    """Our keys from theirs.
+    """Rename the keys of jik876/hifi-gan to those of ``HiFiGAN``.
 
     Args:
-        weights: with keys as in jik876/hifi-gan, weight norm folded.
-        resblocks: how many residual blocks follow each upsampling; they are numbered through there.
+        weights: weights with keys as in jik876/hifi-gan, weight norm folded.
+        resblocks: number of residual blocks after each upsampling; jik876/hifi-gan numbers them consecutively.
     """
     return rename(
         weights,

@@ -33,7 +33,7 @@ PARALLEL_WAVEGAN = Importer(
 
 
 def _mel_config(config: Settings) -> MelConfig:
-    """The mel config of bin/preprocess.py."""
+    """Return the mel config of bin/preprocess.py."""
     values = {
         "sample_rate": config["sampling_rate"],
         "n_fft": config["fft_size"],

@@ -46,7 +46,7 @@ WAVEHAX = Importer(
 
 
 def _weights(theirs: Mapping[str, Tensor]) -> Weights:
-    """Our keys and layouts from theirs; constants are left out."""
+    """Convert the keys and layouts of chomeyama/wavehax to those of ``Wavehax``, without its constants."""
     weights: Weights = {}
     for key, value in theirs.items():
         if key.startswith("stft.") or key == "decomposer.updown_filter":

@@ -1,4 +1,4 @@
-"""BaseVocoder: what users do with a model, whatever runs it. Without torch."""
+"""BaseVocoder: the interface of a model for users, whatever backend runs it. Does not import torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vocoders.inference.synthesis import Backend
 
 
 class BaseVocoder(Backend):
-    """Turns log-mel-spectrograms into audio. Made by ``load``; see ``__call__``."""
+    """Model that turns log-mel-spectrograms into audio. ``load`` makes one; see ``__call__``."""
 
     @property
     def sample_rate(self) -> int:
@@ -46,8 +46,8 @@ class BaseVocoder(Backend):
                 ``mel_config``; or a list of (n_mels, frames) of any lengths.
             f0: Hz per frame, 0 = unvoiced: (frames,) or (batch, frames), or a list like ``mel``. Estimated from the
                 mel when not given; ignored by generators that need none.
-            seed: of the noise; 0 when not given. The same seed gives the same audio, and every item of a batch or a
-                list sounds as it does alone, to rounding.
+            seed: seed of the noise; 0 when not given. The same seed gives the same audio, and every item of a batch or
+                a list equals, to rounding, what it gives alone.
 
         Returns:
             float32 audio, nominally in [-1, 1], not clipped: (samples,) or (batch, samples) with
@@ -97,7 +97,7 @@ class BaseVocoder(Backend):
         Args:
             mels: (n_mels, frames) each, in the mel config ``mel_config``. They are not diagnosed: see ``prepare_mel``.
             f0s: (frames,) each, as for ``__call__``; None for those whose F0 is to be estimated.
-            seeds: of the noise, one for each; 0 when not given.
+            seeds: seed of the noise for each; 0 when not given.
 
         Returns:
             float32 (samples,) each, equal to ``voc(mel, f0, seed)`` to rounding.
@@ -119,7 +119,7 @@ class BaseVocoder(Backend):
     ) -> Iterator[Array]:
         """Synthesise audio while the frames arrive, equal to that of the whole mel.
 
-        ``open_stream`` does the same push by push.
+        With ``open_stream`` the caller pushes the frames instead.
 
         Args:
             mel_chunks: log-mels (n_mels, frames), numpy or torch, one after the other, of one frame or more.
@@ -133,11 +133,19 @@ class BaseVocoder(Backend):
         Raises:
             VocoderError: for a model that cannot stream, a chunk that does not fit, or no frame at all.
         """
-        # This is no generator itself, so that a model that cannot stream is refused by the call.
+        # Not a generator function itself, so that the call refuses a model that cannot stream.
         return self.open_stream(seed, given_f0=f0_chunks is not None).pieces(mel_chunks, f0_chunks)
 
     def open_stream(self, seed: int | None = None, given_f0: bool = False) -> Stream:
-        """Open a stream that takes the frames of one utterance push by push; see ``Stream``."""
+        """Open a stream to which the frames of one utterance are pushed; see ``Stream``.
+
+        Args:
+            seed: as for ``__call__``.
+            given_f0: whether each push brings its F0.
+
+        Raises:
+            VocoderError: for a model that cannot stream, or that needs F0 that is neither given nor estimated.
+        """
         return Stream(self, seed, given_f0)
 
     def analyze(self, audio: Array, sample_rate: int, mel_config: MelConfig | None = None) -> Array:
@@ -145,7 +153,7 @@ class BaseVocoder(Backend):
 
         Args:
             audio: floats in [-1, 1], (..., samples), numpy or torch.
-            sample_rate: of the audio, Hz. Another rate than the mel config's is resampled.
+            sample_rate: sample rate of the audio, Hz; resampled when it is not that of the mel config.
             mel_config: the mel config of the result; the model's when not given.
 
         Returns:
@@ -160,25 +168,32 @@ class BaseVocoder(Backend):
         except ImportError as error:
             raise VocoderError(
                 f"analysis of audio needs torch, which cannot be imported ({error}); without torch an exported model "
-                f"turns mels into audio and nothing else"
+                f"can only turn mels into audio"
             ) from None
         target = mel_config or self.mel_config
         return kind_of(audio)(analyze(prepare_audio(as_numpy(audio), sample_rate, target), target))
 
     def convert(self, mel: Array, source: MelConfig) -> Array:
-        """Convert a log-mel of the mel config ``source`` to the model's, of the same kind.
+        """Convert a log-mel of the mel config ``source`` to the model's.
+
+        Args:
+            mel: (..., n_mels, frames), numpy or torch.
+            source: the mel config it was computed with.
+
+        Returns:
+            The converted mel, of the same kind.
 
         Raises:
-            MelMismatch: when it cannot be converted; it names each field that differs.
+            MelMismatch: when it cannot be converted; the message names each field that differs.
         """
         return convert_mel(mel, source, self.mel_config)
 
     def _synthesize_list(self, mels: Sequence[AnyArray], f0s: Sequence[AnyArray | None] | None, seed: int) -> list[Any]:
-        """Do what ``__call__`` does for a list."""
+        """Synthesise a list, for ``__call__``."""
         if f0s is not None and len(f0s) != len(mels):
             raise VocoderError(f"{len(mels)} mels, but {len(f0s)} f0 tracks")
         values: list[np.ndarray] = []
-        for mel in mels:  # no comprehension: before Python 3.12 it is a frame of its own, which stacklevel counts
+        for mel in mels:  # not a comprehension, which before Python 3.12 is a stack frame that stacklevel counts
             values.append(self._check_single(self._prepare(mel, stacklevel=4)))
         f0s = [None] * len(mels) if f0s is None else f0s
         tracks = [self._track(f0, mel) for f0, mel in zip(f0s, values, strict=True)]

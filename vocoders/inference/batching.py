@@ -1,9 +1,9 @@
-"""Several utterances of different lengths in few passes of the network, each as it sounds alone. Without torch.
+"""Batching of utterances of different lengths in few passes of the network, with the audio that each gives alone.
 
-A pass takes windows of one length. Nothing is padded, because padding would be audible at the ends. Of utterances of
-``short`` to ``long`` frames the first pass takes the first ``short`` frames of each, the second one the last
-``long - short + 2 * context`` of those that are longer, so that all audio has its whole context but that beside a cut,
-which is left to the other pass:
+A pass takes windows of one length. Nothing is padded, because padding would be audible at the ends. Let the utterances
+have ``short`` to ``long`` frames. The first pass takes the first ``short`` frames of each; the second one takes the
+last ``long - short + 2 * context`` frames of those that are longer. So all audio is computed with its whole context,
+except beside a cut, where the audio of the other pass is used:
 
     first pass    |=============|
     second pass           |=============|
@@ -17,12 +17,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Frames of all windows of a pass, at most: this, not the number of utterances, decides what a list takes in memory.
+# Frames of all windows of a pass, at most; they, not the number of utterances, set the memory that a list needs.
 PASS_FRAMES = 8192
 
 
 class Window(NamedTuple):
-    """The frames ``first`` to ``end`` of the utterance of an index."""
+    """The frames ``first`` to ``end`` (exclusive) of the utterance with an index."""
 
     utterance: int
     first: int
@@ -33,8 +33,8 @@ def group_by_length(lengths: Sequence[int], limit: int | None, context: int | No
     """Decide which utterances share their passes.
 
     Args:
-        lengths: frames of each.
-        limit: frames of the longest that may share; None for any.
+        lengths: frames of each utterance.
+        limit: frames of the longest utterance that may share a pass; None for any.
         context: frames on each side that a frame of audio depends on; None for the whole utterance.
 
     Returns:
@@ -59,10 +59,10 @@ def synthesize_group(
     """Synthesise the utterances of one group in one or two passes.
 
     Args:
-        lengths: frames of each, the shortest first.
+        lengths: frames of each utterance, the shortest first.
         context: frames on each side that a frame of audio depends on.
         hop_length: samples per frame.
-        run: one pass of the network, from windows of one length to their audio (windows, samples).
+        run: function for one pass of the network, from windows of one length to their audio (windows, samples).
 
     Returns:
         float32 (samples,) each.

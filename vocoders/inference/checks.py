@@ -1,4 +1,4 @@
-"""Validation of the input of synthesis: mels, F0 and audio. Without torch."""
+"""Validation of the input of synthesis: mels, F0 and audio. Does not import torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vocoders.dsp.mel import MelConfig, convert_mel, diagnose
 from vocoders.errors import VocoderError
 from vocoders.io.audio import resample
 
-_BLOCK = 4096  # frames that are checked at once, and at most diagnosed: memory does not grow with the length
+_BLOCK = 4096  # frames checked at once, and the most that are diagnosed: memory does not grow with the length
 
 
 class PreparedMel(NamedTuple):
@@ -29,12 +29,12 @@ class PreparedMel(NamedTuple):
 def prepare_mel(mel: np.ndarray, target: MelConfig, source: MelConfig | None = None) -> PreparedMel:
     """Validate a mel, convert it to a model's mel config, and diagnose its values.
 
-    Nothing is copied where float32 values need no conversion: a mel that is mapped from a file stays there.
+    float32 values that need no conversion are not copied: a mel that is mapped from a file stays there.
 
     Args:
         mel: floats (n_mels, frames) or (batch, n_mels, frames).
         target: the mel config of the model.
-        source: the mel config of the mel. When it is not known, the mel is taken for one of ``target`` and diagnosed.
+        source: the mel config of the mel. When it is None, the mel is taken to have that of ``target`` and diagnosed.
 
     Raises:
         MelMismatch: when mels of ``source`` cannot be converted to ``target``.
@@ -79,8 +79,8 @@ def prepare_f0(f0: np.ndarray, batch: int, frames: int, mel_config: MelConfig) -
     Args:
         f0: Hz per frame, 0 = unvoiced: (frames,), (batch, frames) or (batch, 1, frames).
         batch: number of mels it is for.
-        frames: of each mel.
-        mel_config: of the model.
+        frames: number of frames of each mel.
+        mel_config: the mel config of the model.
 
     Returns:
         float32 (batch, 1, frames).
@@ -102,12 +102,12 @@ def prepare_f0(f0: np.ndarray, batch: int, frames: int, mel_config: MelConfig) -
 
 
 def prepare_audio(audio: np.ndarray, sample_rate: int, mel_config: MelConfig) -> np.ndarray:
-    """Validate audio and bring it to the sample rate of a mel config.
+    """Validate audio and resample it to the sample rate of a mel config.
 
     Args:
         audio: floats (..., samples).
-        sample_rate: of the audio, Hz.
-        mel_config: that of the mel to be computed.
+        sample_rate: sample rate of the audio, Hz.
+        mel_config: the mel config of the mel to be computed.
 
     Returns:
         float32 (..., samples).

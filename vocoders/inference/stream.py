@@ -1,4 +1,4 @@
-"""Synthesis of an utterance that comes in pieces, equal to that of the whole. Without torch."""
+"""Stream: synthesis of an utterance while its frames arrive, equal to that of the whole. Does not import torch."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Stream:
     Memory does not grow with the length. A stream belongs to one thread at a time; different streams of a vocoder may
     run in different threads.
 
-    Pushes of an exported model (``OnnxVocoder``) that give audio compute ``lookahead`` frames before it anew, and as
-    many behind it: there, pushes of that many frames and more are the economical ones.
+    With an exported model (``OnnxVocoder``), each push that returns audio computes the ``lookahead`` frames before and
+    after it again, so pushes of fewer frames than that waste time.
 
     Attributes:
         lookahead: frames that must follow a frame, at most, before all of its audio is final.
@@ -35,9 +35,9 @@ class Stream:
 
         Args:
             vocoder: a ``Vocoder`` or an ``OnnxVocoder``.
-            seed: of the noise; 0 when not given.
-            given_f0: whether each push brings its F0. When not, F0 is estimated from the mel where the model needs it,
-                for which more frames must follow.
+            seed: seed of the noise; 0 when not given.
+            given_f0: whether each push brings its F0. Otherwise F0 is estimated from the mel where the model needs it,
+                which needs more lookahead.
 
         Raises:
             VocoderError: when the model cannot stream, or needs F0 that is neither given nor estimated.
@@ -58,15 +58,15 @@ class Stream:
 
         Args:
             mel: log-mel (n_mels, frames), numpy or torch, of at least one frame, in ``mel_config``.
-            f0: Hz per frame, 0 = unvoiced, (frames,), numpy or torch: in every push of a stream that was opened with
-                ``given_f0``, else in none.
+            f0: Hz per frame, 0 = unvoiced, (frames,), numpy or torch; needed in every push of a stream that was opened
+                with ``given_f0``, refused in others.
 
         Returns:
             float32 (samples,), of the kind and on the device of the mel.
 
         Raises:
-            VocoderError: for a mel or an F0 that does not fit, after which the stream continues as if it had not come;
-                and for a stream that is over.
+            VocoderError: for a mel or an F0 that does not fit, which leaves the stream as it was; and for a stream that
+                is over.
         """
         values = prepare_mel(as_numpy(mel), self.mel_config, self.mel_config).values
         if values.ndim != 2:
@@ -84,7 +84,7 @@ class Stream:
         """End the stream and return the rest of the audio, of the kind of the last mel.
 
         Raises:
-            VocoderError: when no frame ever came, or the stream is over already.
+            VocoderError: when no frame was pushed, or the stream is over already.
         """
         if self._synthesis and self._synthesis.frames == 0:
             raise VocoderError("the stream ended before its first frame")
@@ -106,7 +106,7 @@ class Stream:
             yield audio
 
     def _advance(self, mel: np.ndarray, f0: np.ndarray | None, last: bool) -> Any:
-        synthesis, self._synthesis = self._synthesis, None  # over, too, when something goes wrong
+        synthesis, self._synthesis = self._synthesis, None  # after an error the stream is over as well
         if synthesis is None:
             raise VocoderError("this stream is over; another utterance needs another stream")
         audio = synthesis.advance(mel[None], f0, last)[0]

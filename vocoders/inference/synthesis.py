@@ -1,7 +1,7 @@
-"""What a backend implements: its facts, and a synthesis that is advanced piece by piece. Without torch.
+"""Interface of a backend: facts about its model, and a synthesis that takes frames piece by piece.
 
 ``Vocoder`` implements it with torch, ``OnnxVocoder`` with ONNX Runtime. Everything else is written once on top of it:
-``BaseVocoder`` and ``Stream``.
+``BaseVocoder`` and ``Stream``. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class Backend(ABC):
     """A model that can be run.
 
     Attributes:
-        name: as it was named to ``load``.
+        name: the name given to ``load``.
         mel_config: the mel config of the mels it takes.
         training: how the model was made: the recipe, steps, data, figures.
-        precision: in which the generator multiplies.
+        precision: floating-point type in which the generator multiplies.
     """
 
     name: str
@@ -62,18 +62,18 @@ class Backend(ABC):
     @property
     @abstractmethod
     def chunk_frames(self) -> int | None:
-        """Frames that a long utterance is synthesised in at a time; None where only the whole will do.
+        """Frames of a long utterance that are synthesised at a time; None where only the whole can be.
 
-        One of up to twice as many is synthesised in one go; see ``frames_at_once``.
+        Up to twice as many are synthesised at once; see ``frames_at_once``.
         """
 
     @property
     def frames_at_once(self) -> int | None:
-        """Frames up to which an utterance is synthesised in one go; None where all are, however long."""
+        """Longest utterance, in frames, that is synthesised at once; None for any length."""
         return None if self.chunk_frames is None else 2 * self.chunk_frames
 
     def pieces(self, frames: int) -> list[slice]:
-        """Cut ``frames`` frames into the pieces that are synthesised in one go, at least one."""
+        """Cut ``frames`` frames into the pieces that are synthesised at once, at least one."""
         if self.chunk_frames is None or self.frames_at_once is None or frames <= self.frames_at_once:
             return [slice(0, frames)]
         begins = range(0, frames, self.chunk_frames)
@@ -85,7 +85,14 @@ class Backend(ABC):
         return False
 
     def check_f0(self, given: bool) -> None:
-        """Raise VocoderError when the model needs F0 and it is neither given nor estimated."""
+        """Check that the model gets the F0 it needs.
+
+        Args:
+            given: whether the caller gives F0.
+
+        Raises:
+            VocoderError: when the model needs F0 and it is neither given nor estimated.
+        """
         if self.uses_f0 and not (given or self.estimates_f0):
             raise VocoderError("this model needs f0 and has no estimator of its own; pass f0, in Hz per frame")
 
@@ -94,7 +101,7 @@ class Backend(ABC):
         """Start the synthesis of a batch of utterances of one length.
 
         Args:
-            seeds: of the noise, one for each utterance.
+            seeds: seed of the noise for each utterance.
             given_f0: whether F0 will be given for all frames, and not estimated.
 
         Raises:
@@ -103,10 +110,10 @@ class Backend(ABC):
 
 
 class Synthesis(ABC):
-    """A batch of utterances whose frames come in one or several calls, as far as it is synthesised.
+    """Synthesis of a batch of utterances whose frames come in one or several calls.
 
     Attributes:
-        frames: how many have come.
+        frames: number of frames that have come.
     """
 
     def __init__(self, backend: Backend, seeds: Sequence[int], given_f0: bool) -> None:
@@ -119,15 +126,15 @@ class Synthesis(ABC):
     def advance(self, mel: np.ndarray, f0: np.ndarray | None = None, last: bool = False) -> np.ndarray:
         """Take the next frames and return all audio that is final now.
 
-        Many frames are synthesised in ``pieces``: only the audio itself takes memory that grows with their number.
+        Many frames are synthesised in ``pieces``, so that beside the audio no memory grows with their number.
 
         Args:
-            mel: float32 (batch, n_mels, frames), of any number of frames, also none.
+            mel: float32 (batch, n_mels, frames), of any number of frames, also 0.
             f0: float32 (batch, 1, frames) in Hz when F0 is given, else None.
             last: whether the utterances end with these frames.
 
         Returns:
-            float32 (batch, samples), perhaps of no samples.
+            float32 (batch, samples); samples may be 0.
 
         Raises:
             VocoderError: when the audio is not finite.
@@ -138,7 +145,7 @@ class Synthesis(ABC):
 
     @abstractmethod
     def _advance(self, mel: np.ndarray, f0: np.ndarray | None, last: bool) -> np.ndarray:
-        """Do what ``advance`` says, without its check. ``frames`` does not count the new ones yet."""
+        """Implement ``advance`` without its check. ``frames`` does not count the new frames yet."""
 
     def noise(self, first: int, end: int) -> np.ndarray:
         """Return the noise for the frames ``first`` to ``end``.
@@ -151,7 +158,11 @@ class Synthesis(ABC):
 
 
 def check_finite(audio: np.ndarray) -> np.ndarray:
-    """Return what a model computed. Raises VocoderError when it is not finite."""
+    """Return ``audio``.
+
+    Raises:
+        VocoderError: when it is not finite.
+    """
     if not np.isfinite(audio).all():
         raise VocoderError(
             "the model's output is not finite: the mel's values are out of all range, or the model is damaged"

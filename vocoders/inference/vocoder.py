@@ -1,4 +1,4 @@
-"""Vocoder: a checkpoint's model, run by torch."""
+"""Vocoder: the model of a checkpoint, run by torch."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ from vocoders.nn.streaming import Incremental
 
 
 class Vocoder(BaseVocoder):
-    """A model of a checkpoint, run by torch. Made by ``load``; see ``BaseVocoder`` for what it does.
+    """Model of a checkpoint, run by torch. ``load`` makes one; its methods are those of ``BaseVocoder``.
 
     Attributes:
         generator: the network.
-        f0_estimator: what estimates F0 from the mel, in float64; None in checkpoints without one.
+        f0_estimator: the network that estimates F0 from the mel, in float64; None in checkpoints without one.
     """
 
     def __init__(self, checkpoint: Checkpoint, name: str = "", precision: Precision = "float32") -> None:
         """Make a vocoder of a checkpoint, on the device where its generator is.
 
         Args:
-            checkpoint: its networks are used, not copied, but for the estimator of F0.
-            name: as it was named to ``load``.
-            precision: of the generator; F0 and phase are computed in float64 always.
+            checkpoint: the model. Its generator is used, not copied; its F0 estimator is copied.
+            name: the name given to ``load``.
+            precision: floating-point type in which the generator multiplies; F0 and phase are always computed in
+                float64.
 
         Raises:
             CheckpointError: when the checkpoint holds no generator.
@@ -80,19 +81,19 @@ class Vocoder(BaseVocoder):
     def chunk_frames(self) -> int | None:
         if self.receptive_field is None:
             return None
-        # A GPU has no small cache to stay in, but waits for each of many launches.
+        # A CPU is faster while a chunk fits its cache; a GPU loses time at each launch of a kernel.
         return self.generator.chunk_frames * (1 if self.device.type == "cpu" else 4)
 
     @property
     def batching_pays(self) -> bool:
-        """Whether it is on a GPU, which one utterance leaves partly idle."""
+        """Whether the model is on a GPU, which one utterance leaves partly idle."""
         return self.device.type != "cpu"
 
     def to(self, device: str | torch.device) -> Vocoder:
         """Move to a device, such as "cuda".
 
         Raises:
-            VocoderError: when the device is not there.
+            VocoderError: when the device cannot be used.
         """
         try:
             target = torch.device(device)
@@ -112,7 +113,7 @@ class Vocoder(BaseVocoder):
         """Estimate F0 from a log-mel (batch, n_mels, frames) -> float32 (batch, 1, frames) in Hz, 0 = unvoiced.
 
         Raises:
-            VocoderError: when the model has no estimator.
+            VocoderError: when the model has no F0 estimator.
         """
         if self.f0_estimator is None:
             raise VocoderError("this model has no estimator of F0")
@@ -127,7 +128,7 @@ class Vocoder(BaseVocoder):
             mel: float32 (batch, n_mels, frames), on ``device``.
             f0: (batch, 1, frames) in Hz, 0 = unvoiced; estimated where it is needed and not given.
             noise: (batch, 1, frames * hop_length), for generators that use noise.
-            phase: (batch, 1, 1) in cycles: of the first harmonic at the first sample; 0 when not given.
+            phase: phase of the first harmonic at the first sample, (batch, 1, 1), in cycles; 0 when not given.
 
         Returns:
             float32 (batch, 1, frames * hop_length).
@@ -164,7 +165,7 @@ class Vocoder(BaseVocoder):
 
 
 class TorchSynthesis(Synthesis):
-    """A batch of utterances, as far as torch has synthesised it."""
+    """Synthesis of a batch of utterances by torch."""
 
     def __init__(self, vocoder: Vocoder, seeds: Sequence[int], given_f0: bool) -> None:
         super().__init__(vocoder, seeds, given_f0)
@@ -182,14 +183,14 @@ class TorchSynthesis(Synthesis):
             if self._vocoder.uses_noise:
                 drawn = self.noise(self.frames + piece.start, self.frames + piece.stop)
                 noise = torch.from_numpy(drawn).to(device).expand(len(mel), 1, -1)
-            here = None if track is None else track[..., piece]
-            audio.append(self._network(mels[..., piece], here, noise, last=last and piece.stop == frames))
+            piece_f0 = None if track is None else track[..., piece]
+            audio.append(self._network(mels[..., piece], piece_f0, noise, last=last and piece.stop == frames))
         # Only now is the audio fetched: a GPU does not wait for the processor between the pieces.
         return torch.cat(audio, -1).squeeze(1).numpy(force=True)
 
 
 class _Utterance:
-    """The generator's inputs for one utterance, (1, ..., frames or samples) on its device."""
+    """Inputs of the generator for one utterance, (1, ..., frames or samples), on its device."""
 
     def __init__(self, vocoder: Vocoder, mel: np.ndarray, f0: np.ndarray | None, seed: int) -> None:
         vocoder.check_f0(given=f0 is not None)

@@ -22,8 +22,8 @@ class Sound(NamedTuple):
 
     Attributes:
         audio: float32 (samples,), nominally in [-1, 1].
-        sample_rate: in Hz.
-        channels: how many were averaged.
+        sample_rate: sample rate in Hz.
+        channels: number of channels that were averaged.
     """
 
     audio: np.ndarray
@@ -36,8 +36,8 @@ def read_audio(data: Bytes, name: str, most_seconds: float = math.inf) -> Sound:
 
     Args:
         data: the bytes of the file.
-        name: what error messages call it.
-        most_seconds: the longest audio that is accepted.
+        name: name of the file in error messages.
+        most_seconds: length of the longest audio that is accepted.
 
     Raises:
         VocoderError: when it is no sound file, is damaged, empty or too long, or holds NaN or infinite samples.
@@ -48,7 +48,7 @@ def read_audio(data: Bytes, name: str, most_seconds: float = math.inf) -> Sound:
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             rate, channels = file.samplerate, file.channels
-            # Block by block until there is no more: the length a damaged header claims is not believed.
+            # Block by block to the end: the header of a damaged file may claim another length.
             while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
                 blocks.append(block.mean(1))
                 samples += len(block)
@@ -72,8 +72,8 @@ def resample(audio: np.ndarray, source: int, target: int) -> np.ndarray:
 
     Args:
         audio: float32 (..., samples).
-        source: its sample rate in Hz; the two rates need no common divisor.
-        target: the sample rate of the result in Hz.
+        source: sample rate of the audio in Hz; the two rates need no common divisor.
+        target: sample rate of the result in Hz.
 
     Returns:
         float32 (..., round(samples * target / source)), without delay.
@@ -99,10 +99,10 @@ def to_pcm(audio: np.ndarray) -> np.ndarray:
 
 
 class AudioWriter:
-    """Writes 16-bit mono sound in pieces, within a ``with`` block; samples beyond [-1, 1] are clipped.
+    """Writer of 16-bit mono sound in pieces, for a ``with`` block; samples beyond [-1, 1] are clipped.
 
     Attributes:
-        samples: how many were written.
+        samples: number of samples written.
         peak: the largest magnitude among them, before clipping.
     """
 
@@ -110,10 +110,10 @@ class AudioWriter:
         """Open the output.
 
         Args:
-            target: the path of a file, or an open file such as standard output. Only a regular file can be written to
-                as the audio comes in any format; to anything else (a device, a pipe, an open file) raw PCM goes as
-                it comes and other formats at the end, because their headers hold the length.
-            sample_rate: in Hz.
+            target: the path of a file, or an open file such as standard output. A regular file is written as the
+                audio comes, in any format. A device, a pipe or an open file gets raw PCM as it comes, and other
+                formats at the end, because their headers hold the length.
+            sample_rate: sample rate in Hz.
             format: a file ending without its dot, or "raw" for little-endian PCM without a header.
 
         Raises:
@@ -178,7 +178,7 @@ def encode_audio(audio: np.ndarray, sample_rate: int, format: str) -> bytes:
 
     Args:
         audio: float32 (samples,).
-        sample_rate: in Hz.
+        sample_rate: sample rate in Hz.
         format: as for ``AudioWriter``.
 
     Raises:

@@ -20,16 +20,18 @@ MEL_SUFFIXES = (".npy", ".npz")
 
 _LARGEST_ARRAY = 2**30  # bytes; the mel of ten hours of speech
 _BLOCK = 1 << 16  # bytes, the most that is read from a stream at once
-_LONGEST_HEADER = 1 << 16  # bytes, of a .npy; numpy itself refuses far shorter ones
+_LONGEST_HEADER = 1 << 16  # bytes; numpy itself refuses far shorter headers of a .npy file
 
 
 def read_array(data: Bytes, name: str) -> np.ndarray:
-    """Decode a .npy file. Never unpickles, and allocates no memory for a size that only the header claims.
+    """Decode a .npy file without unpickling.
+
+    No memory is allocated for a size that the header claims and the file does not hold.
 
     Args:
-        data: the bytes of the file. Of a mapped file nothing is copied: the array is a view of it, and changes to the
-            array do not reach the file.
-        name: what error messages call it.
+        data: the bytes of the file. A mapped file is not copied: the array is a view of it, and changes to the array do
+            not reach the file.
+        name: name of the file in error messages.
 
     Raises:
         VocoderError: when it is no .npy file, is cut off, or holds Python objects.
@@ -59,12 +61,12 @@ def read_mel(data: Bytes, name: str, largest: int = _LARGEST_ARRAY) -> tuple[np.
 
     Args:
         data: the bytes of the file.
-        name: what error messages call it.
+        name: name of the file in error messages.
         largest: the most bytes that an array of an .npz file may take once it is unpacked.
 
     Raises:
-        VocoderError: when it is neither, is damaged or too large, holds no array named "mel", or its mel config is
-            invalid.
+        VocoderError: when it is neither .npy nor .npz, is damaged or too large, holds no array named "mel", or its mel
+            config is invalid.
     """
     if data[:2] != b"PK":
         return read_array(data, name), None
@@ -101,7 +103,7 @@ def read_f0(data: Bytes, name: str, largest: int = _LARGEST_ARRAY) -> np.ndarray
 
 
 def _unpack(data: Bytes, name: str, keys: set[str], largest: int) -> dict[str, bytes]:
-    """Return those of the arrays ``keys`` that an .npz file holds, each as the bytes of a .npy file."""
+    """Read the arrays named in ``keys`` from an .npz file, where it holds them, each as the bytes of a .npy file."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
@@ -144,7 +146,7 @@ def read_frames(file: BinaryIO, n_mels: int, name: str) -> Iterator[np.ndarray]:
     """Read headerless frames as they arrive: little-endian float32, the ``n_mels`` values of a frame together.
 
     Yields:
-        float32 (n_mels, frames) with frames >= 1: what has arrived since the last one.
+        float32 (n_mels, frames) with frames >= 1: the frames that have arrived since the last yield.
 
     Raises:
         VocoderError: when the file ends within a frame.

@@ -40,12 +40,12 @@ _DYNAMIC_AXES = {
 def export_onnx(checkpoint: Checkpoint, path: Path) -> float:
     """Write the generator of a checkpoint as ONNX, with its F0 estimator where it needs F0.
 
-    The file appears whole or not at all, and only when ONNX Runtime's audio from it equals torch's to
+    The file is written whole or not at all, and only when ONNX Runtime's audio from it equals torch's to
     LARGEST_DIFFERENCE of the peak.
 
     Args:
         checkpoint: the model, on the CPU.
-        path: of the file to write.
+        path: the file to write.
 
     Returns:
         The largest difference from torch's audio, as a fraction of its peak.
@@ -69,7 +69,7 @@ def export_onnx(checkpoint: Checkpoint, path: Path) -> float:
     graph = Graph(checkpoint)
     model = _to_onnx(graph)
     for node in model.graph.node:
-        del node.metadata_props[:]  # the source code each node comes from, which is half of the file
+        del node.metadata_props[:]  # the source code of each node, which would be half of the file
     onnx.helper.set_model_props(model, metadata(checkpoint))
     onnx.checker.check_model(model, full_check=True)
     data = model.SerializeToString()
@@ -106,11 +106,14 @@ def _to_onnx(graph: Graph) -> Any:
 def metadata(checkpoint: Checkpoint) -> dict[str, str]:
     """Describe an exported model for its metadata.
 
+    Args:
+        checkpoint: the model; it holds a generator.
+
     Returns:
         ``format``, ``mel_spec``, ``generator``, ``pitch`` and ``training`` as in the header of a checkpoint (see
-        checkpoint.py); ``version`` of the inputs, outputs and metadata; ``opset``; ``sample_rate`` in Hz; and in frames
-        on each side ``receptive_field`` of the generator, "null" for the whole utterance, and
-        ``pitch_receptive_field`` of the estimator of F0.
+        checkpoint.py); ``version`` of the inputs, outputs and metadata; ``opset``; ``sample_rate`` in Hz; and, in
+        frames on each side, ``receptive_field`` of the generator, "null" for the whole utterance, and
+        ``pitch_receptive_field`` of the F0 estimator.
     """
     generator = checkpoint.generator
     assert generator is not None

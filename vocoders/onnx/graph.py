@@ -1,19 +1,19 @@
 """The graph that is exported: a model from mel to audio in real arithmetic and in operators that ONNX Runtime has.
 
-Inputs of the graph, of which a model has those it needs:
+Inputs of the graph; a model has those that it needs:
 
     mel     float32 (batch, n_mels, frames), in the mel config of the metadata
     f0      float32 (batch, 1, frames), Hz, 0 = unvoiced; where it is negative the model estimates it from the mel
     noise   float32 (batch, 1, frames * hop_length), standard normal
-    phase   float64 (batch, 1, 1), cycles: of the first harmonic at the first sample
+    phase   float64 (batch, 1, 1), in cycles: phase of the first harmonic at the first sample
 
 and its outputs:
 
     audio   float32 (batch, 1, frames * hop_length)
-    used_f0 float32 (batch, 1, frames): F0 as given, or as estimated; of models that estimate it
+    used_f0 float32 (batch, 1, frames): F0 as given or estimated; only of models that estimate it
 
-So a program can synthesise in chunks that join exactly: it gives each chunk its context, the F0 it already knows and
-the phase that follows from it. ``vocoders/onnx/vocoder.py`` is such a program.
+So a program can synthesise in chunks that join exactly: it gives the graph each chunk with its context, the F0 that is
+known already and the phase that follows from it. ``vocoders/onnx/vocoder.py`` does so.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from vocoders.nn.layers import LayerNorm2d
 
 
 class RealSTFT(STFT):
-    """An STFT by convolutions with its sines and cosines: the same numbers without a Fourier transform.
+    """STFT by convolutions with sines and cosines, which gives the same numbers as a Fourier transform.
 
-    ONNX has no complex numbers. The exporter replaces them by pairs of real ones in everything but the transform.
+    ONNX has no complex numbers. The exporter replaces them by pairs of real numbers, except in the transform.
     """
 
     analysis: Tensor
@@ -70,7 +70,7 @@ class RealSTFT(STFT):
 
 
 class UtteranceNorm(LayerNorm2d):
-    """A layer norm over all frames that takes means of means: ONNX Runtime's sums over minutes lose digits."""
+    """Layer norm over all frames by means of means, because ONNX Runtime's sums over minutes of frames lose digits."""
 
     def __init__(self, norm: LayerNorm2d) -> None:
         super().__init__(len(norm.weight), norm.framewise, norm.eps)
@@ -82,9 +82,9 @@ class UtteranceNorm(LayerNorm2d):
 
 
 class MatrixConv1d(nn.Module):
-    """A convolution over time as one matrix product per tap: ONNX Runtime has no convolution in float64.
+    """Convolution over time as one matrix product per tap: ONNX Runtime has no convolution in float64.
 
-    For a stride of 1 and the same length, dense or depthwise.
+    The convolution has a stride of 1, keeps the length, and is dense or depthwise.
     """
 
     def __init__(self, conv: nn.Conv1d) -> None:
@@ -129,7 +129,7 @@ class TabulatedGELU(nn.Module):
 
 
 def in_float64(estimator: F0Estimator) -> F0Estimator:
-    """Copy an estimator in float64, as ``Vocoder`` runs it, built of what ONNX Runtime has in float64."""
+    """Copy an F0 estimator in float64, as ``Vocoder`` runs it, built of operators that ONNX Runtime has in float64."""
     estimator, gelu = copy.deepcopy(estimator).cpu().eval().double(), TabulatedGELU()
     for module in list(estimator.modules()):
         for name, child in list(module.named_children()):
@@ -141,7 +141,7 @@ def in_float64(estimator: F0Estimator) -> F0Estimator:
 
 
 class Graph(nn.Module):
-    """Generator and estimator of F0 as one module, with the inputs and outputs of this file's docstring."""
+    """Generator and F0 estimator as one module, with the inputs and outputs that the docstring of this file lists."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()

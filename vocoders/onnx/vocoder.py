@@ -1,4 +1,4 @@
-"""OnnxVocoder: an exported model, run by ONNX Runtime. Without torch."""
+"""OnnxVocoder: an exported model, run by ONNX Runtime. Does not import torch."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from vocoders.inference.synthesis import Precision, Synthesis
 
 VERSION = "1"  # of the graph's inputs, outputs and metadata, see graph.py and export.py
 
-# Frames synthesised at once. What an utterance of any length needs in memory is set by this, not by its length.
+# Frames synthesised at once. They, not the length of the utterance, set the memory that synthesis needs.
 _CHUNK_FRAMES = 512
 
 
 class OnnxVocoder(BaseVocoder):
-    """A model that ``vocoders export`` wrote, run by ONNX Runtime. Made by ``load``; see ``BaseVocoder``.
+    """Model that ``vocoders export`` wrote, run by ONNX Runtime. ``load`` makes one; see ``BaseVocoder``.
 
     Attributes:
         device: "cpu" or "cuda".
-        generator: the generator's "name" and "config".
-        opset: version of ONNX's operators.
+        generator: "name" and "config" of the generator.
+        opset: version of the ONNX operators.
     """
 
     def __init__(self, path: Path, name: str = "", device: str = "cpu") -> None:
         """Open an exported model.
 
         Args:
-            path: of the model.onnx.
-            name: as it was named to ``load``.
+            path: the model.onnx.
+            name: the name given to ``load``.
             device: "cpu", "cuda" or "cuda:N".
 
         Raises:
             CheckpointError: for a file that is no exported model.
-            VocoderError: where it cannot be run.
+            VocoderError: when it cannot be run here.
         """
         self.name = name or str(path)
         self.device = device
@@ -105,10 +105,10 @@ class OnnxVocoder(BaseVocoder):
             mel: float32 (batch, n_mels, frames). Inputs that the graph does not have are left out; see graph.py.
             f0: float32 (batch, 1, frames) in Hz, 0 = unvoiced, negative where it is to be estimated.
             noise: float32 (batch, 1, frames * hop_length), standard normal.
-            phase: float64 (batch, 1, 1) in cycles, of the first harmonic at the first sample.
+            phase: phase of the first harmonic at the first sample, float64 (batch, 1, 1), in cycles.
 
         Returns:
-            Its audio, (batch, 1, samples), and the F0 it used, (batch, 1, frames).
+            The audio, (batch, 1, samples), and the F0 that was used, (batch, 1, frames).
         """
         inputs = {"mel": mel, "f0": f0, "noise": noise, "phase": phase}
         outputs = self._session.run(None, {name: value for name, value in inputs.items() if name in self._inputs})
@@ -116,21 +116,21 @@ class OnnxVocoder(BaseVocoder):
 
 
 class OnnxSynthesis(Synthesis):
-    """A batch of utterances, as far as ONNX Runtime has synthesised it.
+    """Synthesis of a batch of utterances by ONNX Runtime.
 
-    A graph keeps nothing between its runs, so that each run is given the context of the new frames anew, with the F0
-    that is known for it already and the phase that follows from that.
+    A graph keeps no state between runs. So each run gets the context of the new frames again, with the F0 that is known
+    for it already and the phase that follows from that F0.
     """
 
     def __init__(self, vocoder: OnnxVocoder, seeds: Sequence[int], given_f0: bool) -> None:
         super().__init__(vocoder, seeds, given_f0)
         self._vocoder = vocoder
-        self._context = vocoder.receptive_field or 0  # a whole utterance comes at once and waits for nothing
+        self._context = vocoder.receptive_field or 0  # None: the whole utterance comes at once
         self._f0_context = 0 if given_f0 else vocoder.f0_receptive_field
         items = len(self.seeds)
-        self._mel = np.empty((items, vocoder.mel_config.n_mels, 0), np.float32)  # of the frames still needed
-        self._f0 = np.empty((items, 1, 0), np.float32)  # likewise; negative where the estimate is not final
-        self._phase = np.zeros((items, 1, 1))  # at the first of them, in cycles
+        self._mel = np.empty((items, vocoder.mel_config.n_mels, 0), np.float32)  # of the frames that are still needed
+        self._f0 = np.empty((items, 1, 0), np.float32)  # of these frames; negative where the estimate is not final
+        self._phase = np.zeros((items, 1, 1))  # at the first of these frames, in cycles
         self._done = 0  # frames whose audio is final
 
     def _advance(self, mel: np.ndarray, f0: np.ndarray | None, last: bool) -> np.ndarray:
@@ -161,7 +161,7 @@ class OnnxSynthesis(Synthesis):
         return audio
 
     def _drop(self, count: int) -> None:
-        """Forget the first frames, which nothing to come depends on, but for the phase behind them."""
+        """Drop the first frames, on which no later audio depends, and keep the phase after them."""
         cycles = self._f0[..., :count].astype(np.float64) * self.hop_length / self._vocoder.sample_rate
         self._phase = (self._phase + cycles.sum(2, keepdims=True)) % 1.0
         self._mel, self._f0 = self._mel[..., count:], self._f0[..., count:]
@@ -195,6 +195,6 @@ def _open(path: Path, device: str) -> Any:
     except Exception as error:  # onnxruntime raises a class of its own for each status
         reason = str(error).split("\n")[0]
         raise CheckpointError(f"{path} is not a readable ONNX model, or cannot be run here ({reason})") from None
-    if provider not in session.get_providers():  # it would fall back in silence
+    if provider not in session.get_providers():  # it would fall back to the CPU silently
         raise VocoderError(f"device '{device}' cannot be used here: onnxruntime finds no CUDA that fits it")
     return session

@@ -44,8 +44,8 @@ def create_app(
 
     Args:
         models: the models by name, the default first.
-        max_requests: requests at a time, those that wait included; one more gets 503.
-        max_batch: waiting requests that are synthesised as one batch, at most; None for 8 where a batch is faster,
+        max_requests: most requests at a time, waiting ones included; one more gets 503.
+        max_batch: most waiting requests that are synthesised as one batch; None for 8 where a batch is faster,
             as on a GPU, else 1.
         limits: the limits of one request.
         token: the bearer token that clients must send; None where they need none.

@@ -14,14 +14,14 @@ MEDIA_TYPES = {"wav": "audio/wav", "flac": "audio/flac", "raw": "application/oct
 
 
 class Encoder:
-    """Encodes audio as a 16-bit sound file whose length is known, piece by piece.
+    """Encoder of audio, piece by piece, as a 16-bit sound file whose length is known.
 
-    The bytes of all calls of ``encode`` and of ``finish``, joined, are the file.
+    The bytes that all calls of ``encode`` and then ``finish`` return, joined, are the file.
 
     Args:
         format: "wav", "flac", or "raw" for little-endian PCM without a header.
-        sample_rate: in Hz.
-        samples: samples of the whole file.
+        sample_rate: sample rate in Hz.
+        samples: number of samples of the whole file.
     """
 
     def __init__(self, format: Format, sample_rate: int, samples: int) -> None:
@@ -53,7 +53,7 @@ class Encoder:
         return self._take()
 
     def finish(self) -> bytes:
-        """The remaining bytes."""
+        """Return the remaining bytes."""
         if self._file is not None:
             self._file.close()
         return self._take()
@@ -62,7 +62,7 @@ class Encoder:
         first = self._buffer.taken == 0
         data = self._buffer.take()
         if self._file is not None and first and data:
-            # STREAMINFO holds the number of samples in 36 bits. libFLAC writes it at the end, when it is sent already.
+            # STREAMINFO holds the number of samples in 36 bits. libFLAC writes it at the end, after the header is sent.
             rest = struct.unpack_from(">Q", data, 18)[0] >> 36 << 36
             data = data[:18] + struct.pack(">Q", rest | self._samples) + data[26:]
         return data

@@ -22,7 +22,7 @@ _PART = 1 << 16  # bytes of one message to the client
 
 
 def content_length(request: Request, limits: Limits) -> int:
-    """The bytes of the body according to its header; the most it may have when the header does not say.
+    """Return the size of the body in bytes that its header states, or the limit when it states none.
 
     Raises:
         RequestError: 413 when it is more than the limit.
@@ -61,7 +61,7 @@ def _too_large(limits: Limits) -> RequestError:
 
 
 class DisconnectListener:
-    """Listens for the disconnect of a client whose body was read, until ``stop`` is called.
+    """Listener for the disconnect of a client whose body was read, until ``stop`` is called.
 
     Args:
         receive: the ASGI callable of the request.
@@ -97,18 +97,18 @@ async def _wait_for_disconnect(receive: Receive) -> None:
 
 
 class AudioResponse(Response):
-    """Sends audio as it comes, no faster than the client takes it, and closes the utterance at the end.
+    """Response that sends audio as it comes, no faster than the client takes it, and then closes the utterance.
 
     When the synthesis fails or the client is too slow, the connection is closed before the body is complete, which
     the client can tell.
 
     Args:
         pieces: the bytes of the body.
-        size: the bytes of the body in all; None where that is not known.
+        size: the size of the body in bytes; None where it is not known.
         utterance: the utterance, closed when all is sent.
         listener: listens for the disconnect of the client; stopped when all is sent.
         limits: the limits of a request.
-        kwargs: as for ``starlette.responses.Response``.
+        kwargs: further arguments of ``starlette.responses.Response``.
     """
 
     def __init__(

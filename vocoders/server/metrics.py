@@ -1,4 +1,4 @@
-"""What the server measures, in the format of Prometheus."""
+"""Metrics of the server, in the format of Prometheus."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Metrics:
         self._audio = Counter("vocoders_audio_seconds", "Seconds of audio synthesised", registry=self._registry)
         self._synthesis = Counter("vocoders_synthesis_seconds", "Seconds spent in synthesis", registry=self._registry)
         self._batches = Histogram(
-            "vocoders_batch_size", "Utterances synthesised together", buckets=_SIZES, registry=self._registry
+            "vocoders_batch_size", "Utterances synthesised in one batch", buckets=_SIZES, registry=self._registry
         )
         self._active = Gauge("vocoders_active_requests", "Requests being served or waiting", registry=self._registry)
 
@@ -43,23 +43,23 @@ class Metrics:
         Args:
             route: the path of its route.
             status: the HTTP status.
-            seconds: from the request to the last byte of the response.
+            seconds: time from the request to the last byte of the response.
         """
         self.requests.labels(route, str(status)).inc()
         self._durations.labels(route).observe(seconds)
 
     def record_synthesis(self, batch_size: int, seconds: float, audio_seconds: float) -> None:
-        """Count one pass of the synthesis.
+        """Count one step of the synthesis.
 
         Args:
-            batch_size: utterances that took part.
-            seconds: what it took.
-            audio_seconds: the duration of the audio.
+            batch_size: number of utterances.
+            seconds: time that the step took.
+            audio_seconds: duration of the audio.
         """
         self._batches.observe(batch_size)
         self._synthesis.inc(seconds)
         self._audio.inc(audio_seconds)
 
     def text(self) -> bytes:
-        """All metrics in the text format of Prometheus."""
+        """Return all metrics in the text format of Prometheus."""
         return generate_latest(self._registry)

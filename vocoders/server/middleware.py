@@ -9,14 +9,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vocoders.server.metrics import Metrics
 
-# How much of an unread body is read and dropped.
+# Limits of what is read and dropped of an unread body.
 _MAX_DRAINED = 256 * 2**20  # bytes
 _DRAIN_TIMEOUT = 10.0  # seconds in all
 _CHUNK_TIMEOUT = 1.0  # seconds without a byte
 
 
 class RequestMetricsMiddleware:
-    """Counts requests, WebSockets included, with their route, status and duration.
+    """Middleware that counts requests, WebSockets included, by route and status, and measures their duration.
 
     Args:
         app: the ASGI application.
@@ -52,10 +52,10 @@ class RequestMetricsMiddleware:
 
 
 class DrainBodyMiddleware:
-    """Reads and drops what is left of a request's body before the response is sent.
+    """Middleware that reads and drops the rest of a request's body before the response is sent.
 
-    A connection that is closed with bytes unread is reset, and the client may lose the response, such as a 503. What
-    is read is bounded in bytes and time.
+    A connection that is closed with bytes unread is reset, and the client may lose the response, such as a 503. The
+    bytes and the time of this reading are bounded.
 
     Args:
         app: the ASGI application.
@@ -88,7 +88,7 @@ class DrainBodyMiddleware:
                 drained += len(message.get("body", b""))
 
         async def drain_and_send(message: Message) -> None:
-            # A client that waits for "100 Continue" sends its body only when we ask for it.
+            # A client that waits for "100 Continue" sends its body only when asked for it.
             if message["type"] == "http.response.start" and not complete and (begun or not expects_continue):
                 await drain()
             await send(message)

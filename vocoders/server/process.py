@@ -1,4 +1,4 @@
-"""The process of the server: its port, its signals, and how it ends."""
+"""The process of the server: its port, its signals, its end."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def serve(
         port: the port to listen on; 0 for a free one.
         device: the device of the models, such as "cpu" or "cuda".
         token_file: a file with the bearer token that clients must send; None where they need none.
-        max_requests: requests at a time, those that wait included.
-        max_batch: waiting requests that are synthesised as one batch, at most; None for 8 where a batch is faster,
+        max_requests: most requests at a time, waiting ones included.
+        max_batch: most waiting requests that are synthesised as one batch; None for 8 where a batch is faster,
             as on a GPU, else 1.
-        max_body: MiB of a request's body.
-        max_seconds: seconds of audio of one request.
+        max_body: largest body of a request, in MiB.
+        max_seconds: longest audio of one request, in seconds.
         timeout: seconds that a request may wait for its audio, and that the server waits for the client's next bytes.
 
     Returns:
@@ -68,7 +68,7 @@ def serve(
     print(f"vocoders: serving {', '.join(served)} on {address}; Ctrl+C ends", file=sys.stderr, flush=True)
     if token is None and not ipaddress.ip_address(host).is_loopback:
         print("vocoders: anyone who reaches this address is served; --token-file asks for a token", file=sys.stderr)
-    # uvicorn logs this for every handshake that is refused with a status and a reason.
+    # uvicorn logs this for every handshake that the server refuses with a status and a reason.
     logging.getLogger("uvicorn.error").addFilter(
         lambda record: "without completing handshake" not in record.getMessage()
     )
@@ -80,14 +80,14 @@ def serve(
 
 
 class Server(uvicorn.Server):
-    """A server that ends after a signal when what was admitted is done, or its time is up; after a second one at once.
+    """uvicorn server that, after a signal, finishes the admitted requests, for a limited time, before it ends.
 
-    uvicorn alone would break off WebSockets.
+    A second signal ends it at once. uvicorn alone would break off WebSockets.
 
     Args:
-        config: as for ``uvicorn.Server``.
-        scheduler: refuses new requests after the signal.
-        timeout: seconds that admitted requests have to end.
+        config: configuration of ``uvicorn.Server``.
+        scheduler: scheduler, told to refuse new requests after the signal.
+        timeout: seconds after which requests that are not finished are broken off.
     """
 
     def __init__(self, config: uvicorn.Config, scheduler: Scheduler, timeout: float) -> None:
@@ -97,14 +97,14 @@ class Server(uvicorn.Server):
         self._deadline = float("inf")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to shut down, at the second signal at once."""
+        """Begin to shut down; at the second signal, end at once."""
         if self._scheduler.closing:
             self.should_exit = self.force_exit = True
         self._scheduler.closing = True
         self._deadline = time.monotonic() + self._timeout
 
     async def on_tick(self, counter: int) -> bool:
-        """Check, ten times a second, whether the server shall end."""
+        """Check, ten times a second, whether the server can end."""
         if self._scheduler.closing and (not self._scheduler.active_requests or time.monotonic() > self._deadline):
             self.should_exit = True
         return await super().on_tick(counter)

@@ -18,11 +18,11 @@ F0Use = Literal["estimated", "required", "not used"]
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A vocoder under the name that clients choose it by.
+    """A model and the name that clients choose it by.
 
     Attributes:
-        name: the name in the query parameter ``model``.
-        vocoder: the vocoder, of any backend.
+        name: its name in the query parameter ``model``.
+        vocoder: the model, of any backend.
     """
 
     name: str
@@ -30,22 +30,22 @@ class ServedModel:
 
     @property
     def mel_config(self) -> MelConfig:
-        """The mel config its mels must have."""
+        """The mel config of the model."""
         return self.vocoder.mel_config
 
     @property
     def f0(self) -> F0Use:
-        """Whether a request must bring F0: "required" for a model that uses F0 and has no estimator of its own."""
+        """How the model gets F0: "required" of the request where the model uses F0 and has no F0 estimator."""
         if not self.vocoder.uses_f0:
             return "not used"
         return "estimated" if self.vocoder.estimates_f0 else "required"
 
     def seconds(self, frames: int) -> float:
-        """The duration of so many frames."""
+        """Return the duration of ``frames`` frames."""
         return frames * self.mel_config.hop_length / self.mel_config.sample_rate
 
     def warm_up(self) -> None:
-        """Synthesise a little quiet noise: the first synthesis is slow in every runtime.
+        """Synthesise a little quiet noise, because the first synthesis is slow in every runtime.
 
         Raises:
             VocoderError: when the model cannot synthesise.

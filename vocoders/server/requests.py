@@ -1,4 +1,4 @@
-"""What a request holds: its limits, its body decoded, and the error of a request that cannot be served."""
+"""Limits of requests, decoding of their bodies, and the error of a request that cannot be served."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vocoders.io.audio import read_audio
 from vocoders.io.mels import encode_mel, read_f0, read_mel
 from vocoders.server.registry import ServedModel
 
-# The JSON decoder holds up all other requests, and its objects take many times the bytes of the text.
+# The JSON decoder blocks all other requests, and its objects take many times the memory of the text.
 _MAX_JSON = 4 * 2**20  # bytes
 _MAX_JSON_TOKENS = 4096  # lists, objects and strings
 _MAX_MEMBERS = 64  # of an archive
@@ -25,11 +25,11 @@ _MAX_SECONDS_AT_ONCE = 120.0  # of audio that can only be processed as a whole
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may ask for.
+    """Limits of one request.
 
     Attributes:
-        max_body: bytes of the body.
-        max_seconds: seconds of audio.
+        max_body: largest body in bytes.
+        max_seconds: longest audio in seconds.
         timeout: seconds that a request may wait for its audio, and that the server waits for the client's next bytes.
     """
 
@@ -39,7 +39,7 @@ class Limits:
 
     @property
     def session_timeout(self) -> float:
-        """Seconds that a stream, or the sending of audio, may take: the longest audio and the timeout."""
+        """Seconds that a stream, or sending a response, may take: the longest audio plus the timeout."""
         return self.max_seconds + self.timeout
 
 
@@ -66,12 +66,12 @@ class RequestError(Exception):
 
 
 class SynthesisInput(NamedTuple):
-    """What a model gets of a request.
+    """Input of a model, decoded from a request.
 
     Attributes:
         mel: float32 (n_mels, frames), in the mel config of the model.
         f0: float32 (frames,), in Hz, 0 = unvoiced; None where the request has none.
-        warning: why the mel hardly has the mel config of the model, if so.
+        warning: one sentence, when the values look like those of another mel config; else None.
     """
 
     mel: np.ndarray
@@ -80,7 +80,7 @@ class SynthesisInput(NamedTuple):
 
 
 class JSONBody(Config):
-    """A body of JSON."""
+    """Schema of a JSON body."""
 
     mel: Any
     f0: Any = None
@@ -88,7 +88,7 @@ class JSONBody(Config):
 
 
 class _Body(NamedTuple):
-    """The arrays of a body as they stand, and the mel config that it states."""
+    """The arrays of a body as they are stored, and the mel config that it states."""
 
     mel: np.ndarray
     f0: np.ndarray | None
@@ -96,10 +96,10 @@ class _Body(NamedTuple):
 
 
 def check_mel_config(mel_config: MelConfig, model: ServedModel) -> None:
-    """Check that mels of ``mel_config`` can become mels of the model.
+    """Check that mels of ``mel_config`` can be converted to the mel config of a model.
 
     Raises:
-        RequestError: 409 with the fields that differ.
+        RequestError: 409, with the fields that differ, when they cannot.
     """
     try:
         mel_config.check_convertible(model.mel_config)
@@ -110,17 +110,17 @@ def check_mel_config(mel_config: MelConfig, model: ServedModel) -> None:
 
 
 def decode_body(data: bytes, model: ServedModel, mel_config: MelConfig | None, limits: Limits) -> SynthesisInput:
-    """Decode the body of a request and prepare what it holds for a model.
+    """Decode the body of a request, and validate and convert it for a model.
 
     Args:
-        data: an .npy, an .npz or JSON.
+        data: the body: .npy, .npz or JSON.
         model: the model.
-        mel_config: the mel config in the query, if there is one.
+        mel_config: the mel config in the query; None where it states none.
         limits: the limits of a request.
 
     Raises:
         RequestError: 400 for a body that holds no mel, 409 for a mel config that cannot be converted, 413 for more
-            frames than allowed, 422 for what contradicts itself.
+            frames than allowed, 422 when the body and the query state different mel configs, or for several mels.
         VocoderError: when the mel or the F0 does not fit the model.
     """
     body = _read_body(data, limits.max_body)
@@ -182,7 +182,7 @@ def _read_json(data: bytes) -> _Body:
 
 
 def _numbers(values: Any, requirement: str) -> np.ndarray:
-    """Nested lists of numbers as float64. Raises VocoderError with ``requirement`` for anything else."""
+    """Convert nested lists of numbers to float64, or raise VocoderError with ``requirement`` as its message."""
     try:
         array = np.array(values)
     except (ValueError, RecursionError):
@@ -193,7 +193,12 @@ def _numbers(values: Any, requirement: str) -> np.ndarray:
 
 
 def analyze_body(data: bytes, model: ServedModel, limits: Limits) -> bytes:
-    """Make the mel that a model gets of a mel or of a sound file.
+    """Compute the mel that a model takes, from a sound file or a mel.
+
+    Args:
+        data: the body: a sound file, or a mel as for ``decode_body``.
+        model: the model.
+        limits: the limits of a request.
 
     Returns:
         An .npy, float32 (n_mels, frames).

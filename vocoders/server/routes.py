@@ -1,4 +1,4 @@
-"""The routes."""
+"""Routes of the server."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from vocoders.server.websocket import StreamSession
 
 T = TypeVar("T")
 
-# The page loads nothing from elsewhere; it may talk to this server and play what it gets.
+# The page loads nothing from other servers; it may send requests to this one and play its responses.
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; media-src blob:"
 )
@@ -40,7 +40,7 @@ _PAGE_POLICY = (
 
 @dataclass
 class ServerState:
-    """What the routes share.
+    """State that the routes share.
 
     Attributes:
         models: the models by name, the default first.
@@ -48,7 +48,7 @@ class ServerState:
         token: the bearer token that clients must send; None where they need none.
         scheduler: the scheduler.
         metrics: the metrics.
-        decoding: limits the bodies that are decoded at a time.
+        decoding: limiter of the bodies that are decoded at a time.
     """
 
     models: dict[str, ServedModel]
@@ -59,7 +59,7 @@ class ServerState:
     decoding: anyio.CapacityLimiter
 
     def model(self, name: str | None) -> ServedModel:
-        """The model of a name, the default where there is none.
+        """Return the model of a name, or the default model for None.
 
         Raises:
             RequestError: 404 for an unknown name.
@@ -74,7 +74,7 @@ class ServerState:
 
         Raises:
             RequestError: 422 for a stream of a model that cannot stream.
-            Busy: when there is no room for it.
+            Busy: as for ``Scheduler.admit``.
         """
         if stream and model.vocoder.lookahead is None:
             raise RequestError(422, f"the model '{model.name}' cannot stream: its audio depends on the whole mel")
@@ -86,7 +86,7 @@ class ServerState:
 
 
 def server_state(connection: HTTPConnection) -> ServerState:
-    """The state of the server that a connection belongs to."""
+    """Return the state of the server that a connection belongs to."""
     state: ServerState = connection.app.state.server
     return state
 
@@ -111,7 +111,7 @@ def _parse_mel_config(text: str | None) -> MelConfig | None:
 
 
 ModelName = Annotated[str | None, Query(description="a name from /models (default: the first)")]
-Seed = Annotated[int, Query(ge=0, lt=2**63, description="of the noise in the model: the same seed, the same audio")]
+Seed = Annotated[int, Query(ge=0, lt=2**63, description="seed of the noise: the same seed gives the same audio")]
 MelConfigName = Annotated[
     str | None,
     Query(
@@ -204,10 +204,10 @@ async def _single(piece: bytes) -> AsyncIterator[bytes]:
     openapi_extra=BODY_SCHEMA,
 )
 async def mel(request: Request, model: ModelName = None) -> Response:
-    """Return the mel that a model gets, in its own mel config, of a sound file or of a mel that /synthesize takes."""
+    """Compute the mel that a model takes, from a sound file or from a mel as /synthesize takes it."""
     state = server_state(request)
     chosen = state.model(model)
-    utterance = state.admit(chosen, 0, stream=False, size=content_length(request, state.limits))  # for its limits
+    utterance = state.admit(chosen, 0, stream=False, size=content_length(request, state.limits))  # counts as a request
     try:
         body = await read_body(request, state.limits)
         data = await state.decode(analyze_body, body, chosen, state.limits)
@@ -224,7 +224,7 @@ async def stream(
     mel_config: MelConfigName = None,
     f0: Annotated[bool, Query(description="each frame ends with its F0 in Hz, 0 = unvoiced")] = False,
 ) -> None:
-    """Turn frames into audio while they come; see ``StreamSession``."""
+    """Turn frames into audio while they arrive; see ``StreamSession``."""
     state = server_state(websocket)
     chosen = state.model(model)
     source = _parse_mel_config(mel_config) or chosen.mel_config
@@ -239,13 +239,13 @@ async def stream(
 
 @router.get("/mel-config", responses=problems(404, 422))
 async def mel_config(request: Request, model: ModelName = None) -> MelConfig:
-    """The mel config of a model. A mel may differ from it in the base of the logarithm and in the floor."""
+    """Return the mel config of a model. A mel may differ from it in the base of the logarithm and in the floor."""
     return server_state(request).model(model).mel_config
 
 
 @router.get("/models")
 async def models(request: Request) -> list[ModelInfo]:
-    """The models of this server, the default first."""
+    """List the models of this server, the default first."""
     return [
         ModelInfo(
             name=model.name,
@@ -261,13 +261,13 @@ async def models(request: Request) -> list[ModelInfo]:
 
 @router.get("/metrics", response_class=Response)
 async def metrics(request: Request) -> Response:
-    """Metrics in the text format of Prometheus."""
+    """Return metrics in the text format of Prometheus."""
     return Response(server_state(request).metrics.text(), media_type="text/plain; version=0.0.4")
 
 
 @public.get("/healthz", responses={503: {"model": Health}})
 async def healthz(request: Request, response: Response) -> Health:
-    """Whether the server takes requests."""
+    """Return whether the server takes requests."""
     scheduler = server_state(request).scheduler
     response.status_code = 503 if scheduler.closing else 200
     return Health(
@@ -279,6 +279,6 @@ async def healthz(request: Request, response: Response) -> Health:
 
 @public.get("/", response_class=HTMLResponse, include_in_schema=False)
 async def page() -> HTMLResponse:
-    """The page for people."""
+    """Return the web page."""
     text = files("vocoders.server").joinpath("page.html").read_text(encoding="utf-8")
     return HTMLResponse(text, headers={"Content-Security-Policy": _PAGE_POLICY})

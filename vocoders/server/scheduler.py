@@ -30,17 +30,17 @@ from vocoders.server.metrics import Metrics
 from vocoders.server.registry import ServedModel
 from vocoders.server.utterance import Step, Utterance
 
-# Bytes of bodies, mels and audio that all utterances may hold. One alone may hold more, if its limits allow.
+# Bytes of bodies, mels and audio that all utterances may hold. A single one may hold more, if the limits allow.
 MAX_MEMORY = 512 * 2**20
 
-# The size of a batch, where batching is faster than one utterance after the other and nothing else is said.
+# Default of ``max_batch`` where a batch is faster than one utterance after the other.
 DEFAULT_BATCH = 8
 
-log = logging.getLogger("uvicorn.error")  # beside uvicorn's own lines
+log = logging.getLogger("uvicorn.error")  # the logger that uvicorn uses
 
 
 class Busy(Exception):
-    """There is no room for one more request.
+    """Refusal of a request because the server is full or shuts down.
 
     Attributes:
         retry_after: seconds after which the client may try again.
@@ -52,16 +52,16 @@ class Busy(Exception):
 
 
 class Scheduler:
-    """Admits utterances and decides which of them is synthesised next.
+    """Scheduler that admits utterances and decides which of them is synthesised next.
 
     Attributes:
-        max_requests: utterances at a time.
+        max_requests: most utterances at a time.
         closing: whether the server is shutting down; then no utterance is admitted.
 
     Args:
-        max_requests: utterances at a time, those included that wait or whose audio is being sent.
-        max_batch: utterances in one batch at most; None for 8 where batching is faster, else 1.
-        metrics: counts utterances and steps.
+        max_requests: most utterances at a time, those included that wait or whose audio is being sent.
+        max_batch: most utterances in one batch; None for 8 where batching is faster, else 1.
+        metrics: the metrics of the server.
     """
 
     def __init__(self, max_requests: int, max_batch: int | None, metrics: Metrics) -> None:
@@ -88,10 +88,11 @@ class Scheduler:
             model: the model.
             seed: the seed of the noise.
             stream: whether the client gets the audio while it is computed.
-            size: bytes that the request holds.
+            size: bytes of the request's body.
 
         Raises:
-            Busy: when there is no room for it, or the server is shutting down.
+            Busy: when there are ``max_requests`` already, when they hold too many bytes, or when the server is shutting
+                down.
         """
         if self.closing:
             raise Busy("the server is shutting down", retry_after=5)
@@ -107,7 +108,7 @@ class Scheduler:
         """Reserve ``size`` bytes in all for an utterance.
 
         Raises:
-            Busy: when all utterances together would hold too many.
+            Busy: when all utterances would hold more than ``MAX_MEMORY``.
         """
         others = sum(other.reserved for other in self._utterances if other is not utterance)
         if others and others + size > MAX_MEMORY:
@@ -116,7 +117,7 @@ class Scheduler:
         utterance.reserved = size
 
     def _seconds_to_wait(self) -> int:
-        """An estimate of the seconds until what waits now is done."""
+        """Estimate the seconds until the frames that wait now are synthesised."""
         waiting = sum(utterance.frames_waiting for utterance in self._utterances)
         return min(60, max(1, math.ceil(waiting * self._seconds_per_frame)))
 
@@ -157,7 +158,7 @@ class Scheduler:
             self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _next_steps(self, queue: deque[Utterance]) -> list[Step]:
-        """The next step of a queue, and those that can be computed with it as a batch."""
+        """Take the next step of a queue, and those that can be computed with it as a batch."""
         steps: list[Step] = []
         while queue:
             utterance = queue[0]
@@ -169,14 +170,14 @@ class Scheduler:
                 break
             try:
                 steps.append(queue.popleft().next_step())
-            except Exception as error:  # of opening a stream: it must not stop the others
+            except Exception as error:  # opening a stream failed, which must not stop the others
                 utterance.fail(error)
             if steps and batch == 1:
                 break
         return steps
 
     def _batch_limit(self, utterance: Utterance) -> int:
-        """Utterances in a batch with this one, at most."""
+        """Return the most utterances that a batch with this one may have."""
         if not utterance.fits_one_step:
             return 1
         return self._max_batch or (DEFAULT_BATCH if utterance.model.vocoder.batching_pays else 1)
@@ -196,13 +197,13 @@ def _synthesize(steps: list[Step]) -> list[np.ndarray | Exception]:
         steps: one step, or several whole utterances of one model.
 
     Returns:
-        The audio of each step, float32 (samples,), or the error that it ended with.
+        The audio of each step, float32 (samples,), or the error that it raised.
     """
     if len(steps) > 1:
         try:
             return list(_synthesize_whole(steps))
         except VocoderError:
-            pass  # caused by one of them: one by one, each gets its own result
+            pass  # caused by one of them; one by one, each gets its own result
         except Exception:
             log.exception("a batch of %d utterances failed; they are synthesised one by one", len(steps))
     return [_synthesize_one(step) for step in steps]
@@ -220,13 +221,13 @@ def _synthesize_one(step: Step) -> np.ndarray | Exception:
         return np.concatenate(pieces)
     except VocoderError as error:
         return error
-    except Exception as error:  # a defect must not stop the thread
+    except Exception as error:  # a bug must not stop the thread
         log.exception("synthesis failed")
         return error
 
 
 def _synthesize_whole(steps: list[Step]) -> list[np.ndarray]:
-    """The audio of whole utterances of one model."""
+    """Synthesise whole utterances of one model."""
     mels = [step.frames.mel for step in steps]
     f0s = [step.frames.f0 for step in steps]
     seeds = [step.utterance.seed for step in steps]

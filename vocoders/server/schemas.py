@@ -10,7 +10,7 @@ from vocoders.server.registry import F0Use
 
 
 class Problem(BaseModel):
-    """Why a request was refused."""
+    """The reason why a request was refused."""
 
     detail: str
 
@@ -23,13 +23,13 @@ class Difference(BaseModel):
 
 
 class Mismatch(Problem):
-    """A mel of another mel config, and the fields in which they differ."""
+    """The refusal of a mel of another mel config, with the fields in which the two differ."""
 
     differences: dict[str, Difference]
 
 
 class ModelInfo(BaseModel):
-    """What a client may know of a model."""
+    """Facts about a model for clients."""
 
     name: str
     default: bool
@@ -42,15 +42,15 @@ class ModelInfo(BaseModel):
 
 
 class Health(BaseModel):
-    """Whether the server takes requests."""
+    """The state of the server."""
 
-    status: str = Field(description="ok; closing: finishes what it has, takes nothing new")
-    active_requests: int = Field(description="being served, those that wait included")
+    status: str = Field(description="ok; closing: finishes admitted requests, takes no new ones")
+    active_requests: int = Field(description="requests being served, waiting ones included")
     max_requests: int
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The responses of refusals, as FastAPI takes them."""
+    """Return the descriptions of refusals that FastAPI takes for a route."""
     return {status: {"model": Mismatch if status == 409 else Problem} for status in statuses}
 
 

@@ -15,7 +15,7 @@ from vocoders.server.registry import ServedModel
 # The first steps of a stream are shorter than a chunk of the model, so that its audio begins soon.
 FIRST_STEP_FRAMES = 64
 
-# How far the frames of a stream may be ahead of the synthesis, and its audio ahead of the client.
+# Most frames of a stream that wait for the synthesis, and most pieces of its audio that wait for the client.
 MAX_FRAMES_WAITING = 1024
 MAX_PIECES_WAITING = 4
 
@@ -37,14 +37,14 @@ class Frames:
         return frames
 
     def split(self, count: int) -> tuple[Frames, Frames]:
-        """The first ``count`` frames, and the others."""
+        """Split into the first ``count`` frames and the others."""
         if self.f0 is None:
             return Frames(self.mel[:, :count]), Frames(self.mel[:, count:])
         return Frames(self.mel[:, :count], self.f0[:count]), Frames(self.mel[:, count:], self.f0[count:])
 
     @classmethod
     def join(cls, pieces: Sequence[Frames]) -> Frames:
-        """All frames of the pieces, of which there is one or more."""
+        """Join one or more pieces."""
         if len(pieces) == 1:
             return pieces[0]
         f0 = [piece.f0 for piece in pieces if piece.f0 is not None]
@@ -53,12 +53,12 @@ class Frames:
 
 @dataclass(frozen=True)
 class Step:
-    """What the synthesis thread computes for one utterance in one go.
+    """The part of an utterance that the synthesis thread computes at once.
 
     Attributes:
         utterance: the utterance.
         frames: its next frames; none when all were synthesised before and only the end of the stream is left.
-        stream: what synthesises them; None when the step is the whole utterance.
+        stream: the stream that synthesises them; None when the step is the whole utterance.
         last: whether the utterance ends with this step.
     """
 
@@ -74,25 +74,25 @@ class Step:
 
 
 class Utterance:
-    """A mel on its way to a model, and the audio on its way back to the client.
+    """The mel of one request, waiting for the synthesis, and its audio, waiting for the client.
 
-    The route of the request calls ``push`` and ``finish``, reads ``audio`` and calls ``close`` in the end, whatever
-    happened. The scheduler calls ``next_step`` while ``ready``, and answers with ``deliver`` or ``fail``. All of it
-    happens on the event loop.
+    The route of the request calls ``push`` and ``finish``, reads ``audio``, and calls ``close`` at the end in any case.
+    The scheduler calls ``next_step`` while ``ready`` is true, then ``deliver`` or ``fail``. All of this happens on the
+    event loop.
 
     Attributes:
         model: the model.
         seed: the seed of the noise.
         stream: whether the client gets the audio while it is computed.
-        reserved: bytes that the scheduler keeps for it.
+        reserved: bytes that the scheduler reserves for it.
         frames_waiting: frames that wait to be synthesised.
 
     Args:
         model: the model.
         seed: the seed of the noise.
         stream: whether the client gets the audio while it is computed.
-        on_ready: called with the utterance when there may be a step to compute.
-        on_close: called with the utterance when it is closed.
+        on_ready: function called with the utterance when there may be a step to compute.
+        on_close: function called with the utterance when it is closed.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Utterance:
         self._on_ready = on_ready
         self._on_close = on_close
         self._frames: deque[Frames] = deque()
-        self._frames_taken = 0  # by steps
+        self._frames_taken = 0  # frames that steps have taken
         self._complete = False  # no more frames will come
         self._finished = False  # no more audio will come
         self._stream: Stream | None = None
@@ -131,12 +131,12 @@ class Utterance:
         self._on_ready(self)
 
     def finish(self) -> None:
-        """Say that no more frames will come."""
+        """Mark the frames as complete."""
         self._complete = True
         self._on_ready(self)
 
     async def wait_for_room(self) -> None:
-        """Wait until few enough frames wait that more may come."""
+        """Wait until no more than ``MAX_FRAMES_WAITING`` frames wait for the synthesis."""
         while self.frames_waiting > MAX_FRAMES_WAITING and not self._finished:
             await self._change()
 
@@ -147,7 +147,7 @@ class Utterance:
             float32 (samples,).
 
         Raises:
-            Exception: what the synthesis raised.
+            Exception: the error that the synthesis raised, if any.
         """
         while True:
             while not self._audio and not self._finished:
@@ -162,7 +162,7 @@ class Utterance:
                 return
 
     def close(self) -> None:
-        """Drop the frames and the audio; what is being computed will not be delivered."""
+        """Drop the frames and the audio, also those of a step that is being computed."""
         self._finished = True
         self._frames.clear()
         self._audio.clear()
@@ -179,7 +179,7 @@ class Utterance:
 
     @property
     def fits_one_step(self) -> bool:
-        """Whether one step synthesises all of it, without a stream."""
+        """Whether one step synthesises the whole utterance, without a stream."""
         limit = self.model.vocoder.frames_at_once
         untouched = self._complete and not self.stream and self._frames_taken == 0
         return untouched and (limit is None or self.frames_waiting <= limit)
@@ -202,7 +202,7 @@ class Utterance:
         return Step(self, frames, self._stream, last=self._complete and not self._frames)
 
     def _take(self, limit: int) -> Frames:
-        """The first frames that wait, at most ``limit``."""
+        """Take the first frames that wait, at most ``limit``."""
         taken: list[Frames] = []
         count = 0
         while self._frames and count < limit:

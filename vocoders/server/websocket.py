@@ -1,4 +1,4 @@
-"""One utterance over a WebSocket: mel frames in and audio out, both as they come."""
+"""One utterance over a WebSocket: audio is sent while mel frames are received."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NORMAL, _INVALID_DATA, _POLICY_VIOLATION, _TOO_BIG, _INTERNAL_ERROR = 1000, 100
 
 
 class _Close(Exception):
-    """Ends the stream with a close code and a sentence that says why."""
+    """End of a stream with a close code and a sentence that says why."""
 
     def __init__(self, code: int, detail: str) -> None:
         super().__init__(detail)
@@ -31,18 +31,18 @@ class _Close(Exception):
 
 
 class StreamSession:
-    """The exchange of messages with one client.
+    """Exchange of messages with one client.
 
     The client sends binary messages of whole frames, little-endian float32 (frames, n_mels), or (frames, n_mels + 1)
     with F0 as the last value of each, and the text ``end`` after the last frame. The server first sends a text message,
     JSON with ``sample_rate``, ``n_mels`` and ``lookahead``, then binary messages of little-endian 16-bit samples, and
-    closes with code 1000 after the last. When something goes wrong it sends a text message, JSON with ``detail``, and
-    closes with another code.
+    closes with code 1000 after the last. After an error it sends a text message, JSON with ``detail``, and closes with
+    another code.
 
     Args:
         websocket: the connection, before its handshake.
         utterance: the utterance, closed by the caller.
-        mel_config: the mel config of the frames, which can be converted to the model's.
+        mel_config: the mel config of the frames; it must be convertible to the model's.
         given_f0: whether the frames hold F0.
         limits: the limits of a request.
     """
@@ -111,7 +111,7 @@ class StreamSession:
             await self._utterance.wait_for_room()
 
     def _decode(self, text: str | None, data: bytes) -> np.ndarray:
-        """The frames of a message, (frames, values)."""
+        """Decode the frames of a message, (frames, values)."""
         count = self._utterance.model.mel_config.n_mels + self._given_f0
         if text is not None or len(data) % (4 * count):
             got = f"{len(data)} bytes" if text is None else f"the text {text[:40]!r}"
@@ -122,7 +122,11 @@ class StreamSession:
         return np.frombuffer(data, "<f4").reshape(-1, count)
 
     def _push(self, values: np.ndarray) -> None:
-        """Raises VocoderError for values that do not fit the model."""
+        """Validate values, convert them to the mel config of the model, and push them.
+
+        Raises:
+            VocoderError: for values that do not fit the model.
+        """
         target = self._utterance.model.mel_config
         mel = prepare_mel(values[:, : target.n_mels].T, target, self._mel_config).values
         f0 = prepare_f0(values[:, -1], 1, len(values), target)[0, 0] if self._given_f0 else None
@@ -144,7 +148,7 @@ class StreamSession:
             raise _Close(_POLICY_VIOLATION, f"the client took no audio for {timeout:g} s") from None
 
     async def _close(self, code: int, detail: str) -> None:
-        """Tell a client that may have gone, or no longer reads, why the stream is closed."""
+        """Close the connection and say why, to a client that may have disconnected or no longer reads."""
 
         async def send() -> None:
             await self._websocket.send_json({"detail": detail})

@@ -13,8 +13,8 @@ def f0_metrics(reference: np.ndarray, estimate: np.ndarray) -> dict[str, float]:
     Returns:
         voicing_error: share of the frames that only one of the tracks calls voiced.
         voicing_f1: harmonic mean of precision and recall of "voiced".
-        gross_error: share of the frames voiced in both whose F0 is off by more than 20 %.
-        f0_rmse_cents: root mean square error of the others, in cents.
+        gross_error: share of the frames voiced in both with an F0 error of more than 20 %.
+        f0_rmse_cents: root mean square F0 error of the others, in cents.
     """
     both = (reference > 0) & (estimate > 0)
     voiced = np.sum(reference > 0) + np.sum(estimate > 0)
@@ -30,10 +30,10 @@ def f0_metrics(reference: np.ndarray, estimate: np.ndarray) -> dict[str, float]:
 
 
 def periodicity_error(reference: Signal, estimate: Signal) -> float:
-    """Root mean square difference of the periodicities where the reference is loud.
+    """Compute the root mean square difference of the periodicities where the reference is loud.
 
-    CARGAN (Morrison et al. 2022) and BigVGAN report the same of their estimator's confidence, whose values do not
-    compare with these.
+    CARGAN (Morrison et al. 2022) and BigVGAN report the same error of their F0 estimator's confidence; their values
+    cannot be compared with these.
     """
     difference = (reference.periodicity - estimate.periodicity)[reference.loud]
     return float(np.sqrt(np.mean(difference**2))) if len(difference) else NAN

@@ -1,4 +1,4 @@
-"""Levels: of the whole, above the mel's band, and in silence."""
+"""Levels of a synthesis: as a whole, above the band of the mel, and in silence."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from vocoders.dsp.stft import STFT
 
 
 def level_difference(reference: Signal, estimate: Signal) -> float:
-    """By how many dB the estimate is louder than the reference; levels below -120 dBFS count as that.
+    """Compute the level of the estimate minus that of the reference, in dB.
 
-    NaN where the reference is silent.
+    Levels below -120 dBFS count as -120 dBFS. NaN where the reference is silent.
     """
     reference_level, estimate_level = (
         float(decibels(np.mean(x.audio.astype(float) ** 2))) for x in (reference, estimate)
@@ -21,13 +21,13 @@ def level_difference(reference: Signal, estimate: Signal) -> float:
 
 
 def treble_difference(reference: Signal, estimate: Signal, hz: float) -> float:
-    """By how many dB the estimate is louder than the reference above ``hz``, such as the top of the mel's band.
+    """Compute the level of the estimate minus that of the reference above ``hz``, in dB.
 
     NaN where the reference has less than -120 dBFS there, or no frequency lies above.
     """
 
     def power(signal: Signal) -> float:
-        """Mean square of the part above ``hz``, by Parseval's theorem."""
+        """Compute the mean square of the part above ``hz``, by Parseval's theorem."""
         stft = STFT(1024, 256)
         above = stft(torch.from_numpy(signal.audio)).abs()[int(hz / signal.sample_rate * 1024) + 1 : -1]
         return float(2 * above.double().square().sum(0).mean() / (1024 * stft.window.double().square().sum()))
@@ -38,6 +38,6 @@ def treble_difference(reference: Signal, estimate: Signal, hz: float) -> float:
 
 
 def silence_level(reference: Signal, estimate: Signal) -> float:
-    """Root mean square in dBFS (a constant 1 is 0 dBFS) where the reference is silent. NaN where it never is."""
+    """Compute the RMS in dBFS (a constant 1 is 0 dBFS) where the reference is silent; NaN if it never is."""
     silent = reference.silent
     return float(decibels(np.mean(estimate.audio[silent].astype(float) ** 2))) if silent.any() else NAN

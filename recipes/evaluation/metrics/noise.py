@@ -1,4 +1,4 @@
-"""The texture of noise, whose loss is heard as buzz."""
+"""The texture of noise; noise without it is heard as buzz."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from recipes.evaluation.metrics.spectral import spectrogram_db
 
 
 def noise_texture(reference: Signal, estimate: Signal) -> float:
-    """Ratio of the estimate's ``noise_spread`` to the reference's, in its noisy frames: 1 is right, less is buzz."""
+    """Compute the estimate's ``noise_spread`` over the reference's in its noisy frames: 1 is right, less is buzz."""
     noisy = noisy_frames(reference.audio, reference.f0, reference.sample_rate)
     spread = noise_spread(reference.audio, reference.sample_rate, noisy) if noisy.any() else 0.0
     return noise_spread(estimate.audio, estimate.sample_rate, noisy) / spread if spread else NAN
 
 
 def noise_spread(audio: np.ndarray, sample_rate: int, noisy: np.ndarray) -> float:
-    """Spread in dB of the log spectrum around its local mean, from 2 to 8 kHz in the STFT frames ``noisy``.
+    """Compute the spread in dB of the log spectrum around its local mean, from 2 to 8 kHz in the STFT frames ``noisy``.
 
     It is about 5.6 dB for Gaussian noise, whose magnitudes are Rayleigh distributed, and less for a model that replaces
     noise by something smooth, which is heard as buzz and does not change PESQ.

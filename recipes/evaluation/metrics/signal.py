@@ -1,6 +1,6 @@
 """A signal, and its tracks over time: F0, periodicity, mel-cepstrum, level.
 
-Signals are float32 numpy (samples,), full scale at +-1. A track holds one value each F0_PERIOD seconds from 0 on.
+Signals are float32 numpy (samples,), full scale at +-1. A track holds one value every F0_PERIOD seconds from 0 on.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Signal:
 
     Attributes:
         audio: float32 (samples,).
-        sample_rate: Hz.
+        sample_rate: sample rate in Hz.
     """
 
     def __init__(self, audio: np.ndarray, sample_rate: int) -> None:
@@ -32,12 +32,12 @@ class Signal:
 
     @cached_property
     def f0(self) -> np.ndarray:
-        """Hz, 0 = unvoiced; see ``measure_f0``."""
+        """F0 in Hz, 0 = unvoiced; see ``measure_f0``."""
         return measure_f0(self.audio, self.sample_rate)
 
     @cached_property
     def cepstrum(self) -> np.ndarray:
-        """(frames, order); see ``mel_cepstrum``."""
+        """Mel-cepstrum, (frames, order); see ``mel_cepstrum``."""
         return mel_cepstrum(self.envelope, self.sample_rate)
 
     @property
@@ -50,18 +50,18 @@ class Signal:
 
     @cached_property
     def periodicity(self) -> np.ndarray:
-        """0 to 1; see ``periodicity``."""
+        """Periodicity, 0 to 1; see the function ``periodicity``."""
         return periodicity(self.audio, self.sample_rate)
 
     @cached_property
     def loud(self) -> np.ndarray:
-        """Booleans: the instants with speech, whose level is within LOUD of the highest."""
+        """Whether each instant has speech: its level is within LOUD of the highest."""
         level = levels(self.audio, self.sample_rate)
         return level > max(level.max() - LOUD, -100.0)
 
     @property
     def silent(self) -> np.ndarray:
-        """Booleans, one for each sample: more than 50 ms away from all that is loud."""
+        """Whether each sample is silent: more than 50 ms away from every loud instant."""
         reach = 2 * round(0.05 / F0_PERIOD) + 1
         instant = np.round(np.arange(len(self.audio)) / (self.sample_rate * F0_PERIOD)).astype(int)
         return ~maximum_filter1d(self.loud, reach)[np.minimum(instant, len(self.loud) - 1)]
@@ -70,8 +70,8 @@ class Signal:
 def measure_f0(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     """Measure F0 in Hz, 0 = unvoiced: voicing by WORLD's DIO, as in the labels, and F0 by its Harvest.
 
-    DIO is the better of the two in voicing, but its F0 jumps at the ends of voiced stretches: measured by it, the F0
-    errors of the same syntheses, Griffin-Lim included, are 1.4 times as large.
+    DIO is better in voicing, but its F0 jumps at the ends of voiced stretches: with it, the F0 errors of the same
+    syntheses, Griffin-Lim included, are 1.4 times as large.
     """
     import pyworld
 
@@ -81,9 +81,9 @@ def measure_f0(audio: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def periodicity(audio: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Measure how much of the signal repeats, 0 to 1.
+    """Measure the periodicity of a signal, 0 to 1.
 
-    That is the highest peak of the normalised cross-correlation of 28 ms with what follows them, at 16 kHz, over the
+    It is the highest peak of the normalised cross-correlation of 28 ms with the audio after them, at 16 kHz, over the
     lags of F0_RANGE. For harmonics over noise it is the harmonics' share of the power (Boersma 1993); no decision on
     voicing is needed.
     """
@@ -115,7 +115,7 @@ def mel_cepstrum(envelope: np.ndarray, sample_rate: int, order: int = 24) -> np.
 
     Args:
         envelope: power spectra, (frames, bins).
-        sample_rate: Hz.
+        sample_rate: sample rate in Hz.
         order: number of coefficients.
 
     Returns:

@@ -19,30 +19,30 @@ def spectrogram_db(audio: Tensor, hop_length: int) -> Tensor:
 
 
 def log_mel_distance(reference: Signal, estimate: Signal, mel_config: MelConfig) -> float:
-    """Mean absolute difference of the log-mels, as natural logarithms of magnitudes: one unit for all mel configs."""
+    """Compute the mean absolute difference of the log-mels, as natural logarithms of magnitudes for any mel config."""
     mel = LogMelSpectrogram(mel_config)
     logs = [mel_config.natural_log_magnitude(mel(torch.from_numpy(x.audio))) for x in (reference, estimate)]
     return float((logs[0] - logs[1]).abs().mean())
 
 
 def stft_distance(reference: Signal, estimate: Signal) -> float:
-    """Spectral convergence plus the mean absolute difference of the natural logarithms, each the mean over three STFTs.
+    """Compute spectral convergence plus mean absolute log difference, each averaged over three STFTs.
 
-    That is the loss of Parallel WaveGAN (Yamamoto et al. 2020) with its resolutions in samples, called M-STFT since
+    This is the loss of Parallel WaveGAN (Yamamoto et al. 2020) with its resolutions in samples, called M-STFT since
     BigVGAN.
     """
     return float(sum(MultiResolutionSTFTLoss()(torch.from_numpy(estimate.audio), torch.from_numpy(reference.audio))))
 
 
 def mel_cepstral_distortion(reference: np.ndarray, estimate: np.ndarray, frames: np.ndarray) -> float:
-    """Mel-cepstral distortion in dB: mean of 10 / ln 10 * sqrt(2 * sum of squared differences) (Kubichek 1993).
+    """Compute mel-cepstral distortion in dB: mean of 10 / ln 10 * sqrt(2 * sum of squared differences) (Kubichek 1993).
 
-    That is the root mean square difference in dB of the two smoothed envelopes, without their levels.
+    This is the root mean square difference in dB of the two smoothed envelopes, without their levels.
 
     Args:
-        reference: mel-cepstrum, (frames, order).
-        estimate: likewise.
-        frames: booleans (frames,): those that count.
+        reference: mel-cepstrum of the reference, (frames, order).
+        estimate: mel-cepstrum of the estimate, (frames, order).
+        frames: booleans (frames,), true for the frames to average.
     """
     distance = 10 / np.log(10) * np.sqrt(2 * ((reference - estimate) ** 2).sum(1))
     return float(distance[frames].mean()) if frames.any() else NAN

@@ -98,16 +98,16 @@ def test_outputs_that_cannot_be(work: Path, capsys: pytest.CaptureFixture) -> No
     assert "3 inputs need a folder as output, 'out.wav' is a file" in refused(work, capsys, "mel*.npy", "-o", "out.wav")
     assert "'-' is a stream" in refused(work, capsys, "mel*.npy", "-o", "-")
     assert "voice.wav is both input and output" in refused(work, capsys, "voice.wav", "-o", "voice.wav")
-    assert "'voice.wav/' is to be a folder, but is a file" in refused(work, capsys, "mel*.npy", "-o", "voice.wav/")
-    assert "--f0 has no meaning for analysis" in refused(work, capsys, "voice.wav", "-o", "x.npy", "--f0", "f0.npy")
+    assert "'voice.wav/' must be a folder, but is a file" in refused(work, capsys, "mel*.npy", "-o", "voice.wav/")
+    assert "--f0 is not used in analysis" in refused(work, capsys, "voice.wav", "-o", "x.npy", "--f0", "f0.npy")
     message = refused(work, capsys, "voice.wav", "-o", "x.wav", "--mel-config", "hifigan-22k")
-    assert "--mel-config has no meaning from sound to sound" in message
+    assert "--mel-config is not used in copy synthesis" in message
     assert "File name too long" in refused(work, capsys, "mel12.npy", "-o", "x" * 300 + ".wav", "-q")
     (work / "x").mkdir()
     (work / "x" / "mel12.npy").touch()
     assert "would both become out/mel12.wav" in refused(work, capsys, "mel12.npy", "x/mel12.npy", "-o", "out/")
     assert "is a mel already" in refused(work, capsys, "mel12.npy", "-o", "out.npz", "-q")
-    assert "--f0 belongs to a single input" in refused(work, capsys, "mel*.npy", "-o", "out/", "--f0", "f0.npy")
+    assert "--f0 needs a single input" in refused(work, capsys, "mel*.npy", "-o", "out/", "--f0", "f0.npy")
 
 
 def test_models_and_devices_that_cannot_be(work: Path, capsys: pytest.CaptureFixture) -> None:

@@ -109,7 +109,7 @@ def test_where_raw_frames_have_no_meaning(work: Path, capsys: pytest.CaptureFixt
         ["-", "-o", "out.wav", "--f0", "f0.npy"],
     ):
         message = refused(work, capsys, *arguments, "--raw-mel")
-        assert "--raw-mel makes a sound of frames on standard input, without --f0" in message
+        assert "--raw-mel turns frames on standard input into a sound, without --f0" in message
 
 
 @pytest.mark.parametrize("ending", ["wav", "flac", "ogg", "mp3", "raw"])

@@ -134,7 +134,7 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
 
 def test_a_mel_config_that_the_configuration_does_not_state_must_be_given(tmp_path: Path) -> None:
     arguments = write(tmp_path, "wavehax-0")
-    with pytest.raises(VocoderError, match=r"does not say which mels .*; give --mel-config"):
+    with pytest.raises(VocoderError, match=r"does not state the mel config .*; give --mel-config"):
         import_checkpoint(**arguments | {"mel_config": None})
 
 

@@ -1,4 +1,4 @@
-"""``vocoders bench``: how fast models are on this machine."""
+"""``vocoders bench``: speed, latency and memory of models on this machine."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ def add_parser(commands: Any) -> None:
     """Add the command to the subparsers ``commands``."""
     parser = commands.add_parser(
         "bench",
-        help="how fast a model is here",
+        help="speed, latency and memory of a model on this machine",
         description="Measure speed, latency and memory of models on this machine, one after the other.",
     )
     add = parser.add_argument
     add("models", nargs="*", metavar="MODEL", help="as for vocode -m (default: the built-in voice)")
-    add("--seconds", type=seconds, default=5.0, metavar="S", help="of audio (default: 5)")
+    add("--seconds", type=seconds, default=5.0, metavar="S", help="seconds of audio (default: 5)")
     add("--batch", type=count, default=1, metavar="N", help="utterances at once (default: 1)")
-    add("--runs", type=count, default=7, metavar="N", help="the median counts (default: 7)")
+    add("--runs", type=count, default=7, metavar="N", help="measurements, of which the median is printed (default: 7)")
     add_device(parser)
     add_precision(parser)
-    add("--json", action="store_true", help="for machines")
+    add("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=_run)
 
 

@@ -1,4 +1,4 @@
-"""``vocoders import``: a checkpoint of another project becomes one of ours."""
+"""``vocoders import``: a checkpoint of another project as a checkpoint of this package."""
 
 from __future__ import annotations
 
@@ -11,22 +11,24 @@ def add_parser(commands: Any) -> None:
     """Add the command to the subparsers ``commands``."""
     parser = commands.add_parser(
         "import",
-        help="turn a checkpoint of another project into one of ours",
-        description="Turn a checkpoint of another project into one of ours.",
+        help="convert a checkpoint of another project",
+        description="Convert a checkpoint of another project into one of this package.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.format_help = lambda: _help(parser)
-    parser.add_argument("family", help="what kind of checkpoint it is, see below")
+    parser.add_argument("family", help="family of the checkpoint, see below")
     parser.add_argument("checkpoint", type=Path, help="the file that the project's training wrote")
     parser.add_argument("--config", type=Path, help="its configuration (default: config.json or .yml beside it)")
     parser.add_argument("--stats", type=Path, help="mean and scale of its mels, .npy or .h5")
-    parser.add_argument("--mel-config", metavar="NAME", help="where the configuration does not state it")
+    parser.add_argument(
+        "--mel-config", metavar="NAME", help="mel config of the model, where the configuration does not state it"
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, help="model.safetensors")
     parser.set_defaults(run=_run)
 
 
 def _help(parser: argparse.ArgumentParser) -> str:
-    """The help with the families at its end: they are imported, and torch with them, only when it is asked for."""
+    """Format the help with the families at its end: they and torch are imported only when it is asked for."""
     from vocoders.importers import IMPORTERS
 
     lines = (f"  {name:<20} {importer.description}" for name, importer in IMPORTERS.items())

@@ -1,4 +1,4 @@
-"""``vocoders info``: what a model is and how it was trained."""
+"""``vocoders info``: facts about a model and its training."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ if TYPE_CHECKING:
 
 def add_parser(commands: Any) -> None:
     """Add the command to the subparsers ``commands``."""
-    parser = commands.add_parser("info", help="what a model is", description="Print what a model is.")
+    parser = commands.add_parser(
+        "info", help="facts about a model", description="Print facts about a model and its training."
+    )
     parser.add_argument(
         "model",
         nargs="?",
         help="checkpoint or .onnx file, built-in voice or hub repository (default: the built-in voice)",
     )
-    parser.add_argument("--json", action="store_true", help="for machines")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=_run)
 
 
@@ -43,11 +45,14 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def model_facts(name: str, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read what a model is, and how it was trained.
+    """Read the facts about a model and its training.
 
     Args:
-        name: of the model, as it was given.
-        path: of its file, a checkpoint or an exported model.
+        name: name of the model, as it was given.
+        path: its file, a checkpoint or an exported model.
+
+    Returns:
+        The facts about the model, and those about its training.
 
     Raises:
         CheckpointError: when the file is neither.

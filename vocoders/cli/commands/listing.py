@@ -1,4 +1,4 @@
-"""``vocoders list``: everything that has a name."""
+"""``vocoders list``: names of generators, mel configs, built-in voices and importers."""
 
 from __future__ import annotations
 

@@ -15,24 +15,31 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "serve",
         help="a server that turns mels into audio",
-        description="Serve models over HTTP and WebSocket; see docs/serving.md. Ctrl+C or SIGTERM finishes what runs.",
+        description="Serve models over HTTP and WebSocket; see docs/serving.md. After Ctrl+C or SIGTERM, requests that "
+        "are admitted are finished.",
     )
     add = parser.add_argument
     add("models", nargs="*", metavar="MODEL", help="as for vocode -m (default: the built-in voice)")
     add("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine)")
-    add("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")
+    add("--port", type=int, default=8000, help="port to listen on; 0 takes a free one (default: 8000)")
     add_device(parser)
     add("--token-file", type=Path, metavar="FILE", help="holds the bearer token that clients must send")
-    add("--max-requests", type=count, default=64, metavar="N", help="at a time (default: 64)")
+    add("--max-requests", type=count, default=64, metavar="N", help="requests at a time (default: 64)")
     add(
         "--max-batch",
         type=count,
         metavar="N",
         help="waiting requests in one batch (default: 8 where that is faster, as on a GPU, else 1)",
     )
-    add("--max-body", type=count, default=64, metavar="MIB", help="of a request (default: 64)")
-    add("--max-seconds", type=seconds, default=600.0, metavar="S", help="of audio of a request (default: 600)")
-    add("--timeout", type=seconds, default=120.0, metavar="S", help="to wait for audio or a client (default: 120)")
+    add("--max-body", type=count, default=64, metavar="MIB", help="MiB of a request's body (default: 64)")
+    add("--max-seconds", type=seconds, default=600.0, metavar="S", help="seconds of audio of a request (default: 600)")
+    add(
+        "--timeout",
+        type=seconds,
+        default=120.0,
+        metavar="S",
+        help="seconds to wait for audio or a client (default: 120)",
+    )
     parser.set_defaults(run=_run)
 
 
