@@ -1,5 +1,8 @@
 """The constant-Q transform: its definition in float64, librosa, laws, gradients, and clear refusals."""
 
+from collections.abc import Callable
+from typing import Any
+
 import librosa
 import numpy as np
 import pytest
@@ -9,7 +12,8 @@ from losses.cqt import CQT
 from tests.support import signals
 from vocoders import VocoderError
 
-SETTINGS = [  # sample_rate, hop_length, bins_per_octave, fmin, n_octaves
+Setting = tuple[int, int, int, float | None, int | None]
+SETTINGS: list[Setting] = [  # sample_rate, hop_length, bins_per_octave, fmin, n_octaves
     (16000, 200, 12, None, None),
     (22050, 256, 24, 65.4, 7),
     (24000, 251, 36, None, None),
@@ -20,7 +24,7 @@ SETTINGS = [  # sample_rate, hop_length, bins_per_octave, fmin, n_octaves
 every_setting = pytest.mark.parametrize("setting", SETTINGS, ids=str)
 
 
-def built(setting: tuple, **options) -> CQT:
+def built(setting: Setting, **options: Any) -> CQT:
     rate, hop, bins_per_octave, fmin, n_octaves = setting
     return CQT(rate, hop, bins_per_octave=bins_per_octave, fmin=fmin, n_octaves=n_octaves, **options)
 
@@ -44,9 +48,10 @@ def definition(audio: np.ndarray, cqt: CQT, bins: list[int], frames: list[int]) 
 
 @every_setting
 @pytest.mark.parametrize("signal", [signals.noise, signals.chirp, signals.voice])
-def test_equals_its_definition(setting: tuple, signal) -> None:
+def test_equals_its_definition(setting: Setting, signal: Callable[[int, float], np.ndarray]) -> None:
     audio = signal(setting[0], 1.0)
-    for options in ({"partial_kernels": True}, {"max_kernel": 6000}):
+    sizes: tuple[dict[str, Any], ...] = ({"partial_kernels": True}, {"max_kernel": 6000})
+    for options in sizes:
         cqt = built(setting, dtype=torch.float64, **options)
         found = cqt(torch.from_numpy(audio)).numpy()
         assert found.shape == (cqt.n_bins, len(audio) // cqt.hop_length + 1)
@@ -106,7 +111,7 @@ def test_octaves_come_from_the_rate() -> None:
 
 
 @every_setting
-def test_linear_batched_and_deterministic(setting: tuple) -> None:
+def test_linear_batched_and_deterministic(setting: Setting) -> None:
     cqt = built(setting, partial_kernels=True)
     x = torch.randn(3, 2, 4000, generator=torch.Generator().manual_seed(0))
     together = cqt(x)
@@ -137,6 +142,7 @@ def test_float32_inside_autocast_and_finite_gradients_on_silence() -> None:
         found = cqt(audio.bfloat16())
     assert found.dtype == torch.complex64
     torch.view_as_real(found).square().sum().backward()
+    assert audio.grad is not None
     assert torch.isfinite(audio.grad).all()
 
 

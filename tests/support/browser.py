@@ -66,7 +66,7 @@ class Tab:
         """The addresses asked for since ``Network.enable``."""
         return [e["params"]["request"]["url"] for e in self.events if e["method"] == "Network.requestWillBeSent"]
 
-    def complaints(self) -> list[Any]:
+    def errors(self) -> list[Any]:
         """Uncaught exceptions and errors in the console."""
         return [
             event["params"]

@@ -6,7 +6,7 @@ from recipes.benchmarks import training_step
 
 
 @pytest.mark.parametrize("generator", ["none", "wavehax"])
-def test_training_step_runs(generator: str, capsys: pytest.CaptureFixture) -> None:
+def test_training_step_runs(generator: str, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--generators", generator, "--discriminators", "multi-resolution", "--steps", "1", "--batch", "1"]
     assert training_step.main([*arguments, "--samples", "2400", "--threads", "1"]) == 0
     last = capsys.readouterr().out.splitlines()[-1].split("|")

@@ -61,7 +61,7 @@ def test_what_was_recorded_is_no_line() -> None:
 def test_noise_and_sustained_voice_are_no_lines() -> None:
     for seconds in (1.0, 2.0, 4.0):
         noises = [signals.noise(RATE, seconds, seed=seed) for seed in (0, 1)]
-        assert lines(*noises) == []
+        assert lines(noises[0], noises[1]) == []
     sung = signals.voice(RATE, 2.0, glide=0)
     assert lines(sung, signals.voice(RATE, 2.0, glide=0) + 1e-3 * signals.noise(RATE, 2.0, seed=3)) == []
 
@@ -88,7 +88,9 @@ def test_the_excess_of_a_click() -> None:
     silence = np.zeros(RATE)
     click = silence.copy()
     click[5000] = 0.01
-    assert sharp(silence, click) == [Click(pytest.approx(5000 / RATE), pytest.approx(80 - 40 + 13.55, abs=0.01))]
+    (found,) = sharp(silence, click)
+    assert found.seconds == pytest.approx(5000 / RATE)
+    assert found.excess_db == pytest.approx(80 - 40 + 13.55, abs=0.01)
     assert sharp(click, click) == []  # it was recorded
     assert sharp(click, -click) == []
     assert sharp(silence, 0.001 * click) == []  # under the noise of 16 bits

@@ -169,7 +169,7 @@ def test_mel_cepstral_distortion_of_a_filter() -> None:
 
 def test_periodicity_is_the_share_of_the_harmonics() -> None:
     t = np.arange(RATE) / RATE
-    harmonics = sum(np.sin(2 * np.pi * 170 * k * t) for k in range(1, 8))
+    harmonics = np.sum([np.sin(2 * np.pi * 170 * k * t) for k in range(1, 8)], axis=0)
     harmonics = harmonics / harmonics.std()
     white = np.random.default_rng(0).standard_normal(RATE)
     inside = slice(10, -10)

@@ -55,7 +55,7 @@ def outcome(pesq: float, lines: list[Line], model: str = "model") -> Outcome:
 
 def test_the_table() -> None:
     summary = summarize([outcome(3.0, []), outcome(4.0, [Line(100.0, 12.0)])])
-    assert summary["model"]["pesq"] == Mean(3.5, pytest.approx(stats.t.ppf(0.975, 1) * 0.5), 2)
+    assert summary["model"]["pesq"] == pytest.approx(Mean(3.5, stats.t.ppf(0.975, 1) * 0.5, 2))
     header, rule, *rows = ([cell.strip() for cell in row.split("|")[1:-1]] for row in table(summary).splitlines())
     assert header == ["system", "PESQ", "silence, dBFS", "tones"]  # what was measured, in the order of COLUMNS
     assert set(rule) == {"---"}

@@ -63,7 +63,7 @@ def test_accumulated_gradients_give_the_same_weights(data: Path, tmp_path: Path)
     same(whole, cut)
 
 
-def torchrun(*arguments: object) -> subprocess.CompletedProcess:
+def torchrun(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Two processes over gloo, one thread each."""
     command = [
         sys.executable,

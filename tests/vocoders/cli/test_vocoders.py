@@ -19,7 +19,7 @@ from vocoders.importers import IMPORTERS
 from vocoders.pretrained import list_voices
 
 
-def test_info(work: Path, capsys: pytest.CaptureFixture) -> None:
+def test_info(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert vocoders(["info"]) == 0
     text = capsys.readouterr().out
     assert "hnmask" in text
@@ -36,13 +36,13 @@ def test_info(work: Path, capsys: pytest.CaptureFixture) -> None:
     assert "unknown model" in capsys.readouterr().err
 
 
-def test_the_list_names_everything_that_has_a_name(capsys: pytest.CaptureFixture) -> None:
+def test_the_list_names_everything_that_has_a_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert vocoders(["list"]) == 0
     names = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")}
     assert names == {*GENERATORS, *MEL_CONFIGS, *list_voices(), *IMPORTERS}
 
 
-def test_the_version(capsys: pytest.CaptureFixture) -> None:
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     for program, name in ((vocode, "vocode"), (vocoders, "vocoders")):
         with pytest.raises(SystemExit) as stopped:
             program(["--version"])
@@ -51,7 +51,7 @@ def test_the_version(capsys: pytest.CaptureFixture) -> None:
 
 
 def test_python_dash_m() -> None:
-    def run(*arguments: str) -> subprocess.CompletedProcess:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, timeout=60)
 
     assert run("vocoders", "--version").stdout == f"vocoders {version('vocoders')}\n"
@@ -63,7 +63,7 @@ def test_python_dash_m() -> None:
     assert "hnmask" in done.stdout
 
 
-def test_every_command_has_help(capsys: pytest.CaptureFixture) -> None:
+def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         vocoders(["--help"])
     overview = capsys.readouterr().out
@@ -76,7 +76,7 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture) -> None:
         assert f"usage: vocoders {name}" in capsys.readouterr().out
 
 
-def test_help_waits_for_nothing_heavy() -> None:
+def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys\nfrom vocoders.cli.vocode import vocode\nfrom vocoders.cli.vocoders import vocoders\n"
         "for program in (vocode, vocoders):\n"
@@ -86,7 +86,7 @@ def test_help_waits_for_nothing_heavy() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
 
 
-def test_unknown_commands_and_options(capsys: pytest.CaptureFixture) -> None:
+def test_unknown_commands_and_options(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in ([], ["design"], ["info", "--none"], ["config", "--generator", "hifigan"]):
         with pytest.raises(SystemExit) as stopped:
             vocoders(arguments)

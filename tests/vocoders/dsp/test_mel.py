@@ -1,5 +1,8 @@
 """MelConfig, conversion, and parity of the front-end with librosa in float64."""
 
+from collections.abc import Callable
+from typing import Any
+
 import librosa
 import numpy as np
 import pytest
@@ -23,7 +26,7 @@ FACTS = {  # sample_rate, n_fft, hop, win, n_mels, fmin, fmax, scale, norm, powe
 }
 
 
-def reference(audio: np.ndarray, facts: tuple) -> np.ndarray:
+def reference(audio: np.ndarray, facts: tuple[Any, ...]) -> np.ndarray:
     """The log-mel by librosa, float64, from the figures of the mel config alone."""
     rate, n_fft, hop, win, n_mels, fmin, fmax, scale, norm, power, padding, log, floor, epsilon = facts
     center = padding == "center"
@@ -57,7 +60,7 @@ def test_the_table_of_mel_configs_is_complete() -> None:
 
 @pytest.mark.parametrize("name", FACTS)
 @pytest.mark.parametrize("signal", [signals.noise, signals.chirp, signals.voice])
-def test_parity_with_librosa_in_float64(name: str, signal) -> None:
+def test_parity_with_librosa_in_float64(name: str, signal: Callable[[int], np.ndarray]) -> None:
     audio = signal(FACTS[name][0])
     mel = LogMelSpectrogram(MEL_CONFIGS[name], torch.float64)(torch.from_numpy(audio)).numpy()
     expected = reference(audio, FACTS[name])
@@ -67,7 +70,7 @@ def test_parity_with_librosa_in_float64(name: str, signal) -> None:
 
 @pytest.mark.parametrize("name", FACTS)
 @pytest.mark.parametrize("signal", [signals.noise, signals.chirp, signals.voice])
-def test_parity_with_librosa_in_float32(name: str, signal) -> None:
+def test_parity_with_librosa_in_float32(name: str, signal: Callable[[int], np.ndarray]) -> None:
     """Down to 70 dB below the loudest value, as the docstring has it; below, float32 rounds."""
     mel_config = MEL_CONFIGS[name]
     audio = signal(mel_config.sample_rate).astype(np.float32)

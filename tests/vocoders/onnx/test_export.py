@@ -16,6 +16,7 @@ from tests.support.exported import Exported
 from vocoders import MelConfig, Vocoder, VocoderError
 from vocoders.checkpoint import Checkpoint, save_checkpoint
 from vocoders.cli.vocoders import vocoders as vocoders_command
+from vocoders.config import Padding
 from vocoders.dsp.stft import STFT
 from vocoders.generators import GENERATORS
 from vocoders.onnx.export import OPSET, export_onnx
@@ -27,7 +28,7 @@ every_generator = pytest.mark.parametrize("name", GENERATORS)
 
 
 def difference(found: np.ndarray, expected: np.ndarray) -> float:
-    """The largest, of the peak of what is expected."""
+    """The largest difference, relative to the peak of the expected audio."""
     assert found.shape == expected.shape
     assert found.dtype == expected.dtype == np.float32
     return float(np.abs(found - expected).max() / np.abs(expected).max())
@@ -75,7 +76,7 @@ def test_f0_is_estimated_where_it_is_negative_and_taken_where_it_is_given(export
 
 @pytest.mark.parametrize(("n_fft", "hop", "win"), [(64, 32, 64), (60, 16, 50), (16, 4, 16), (128, 30, 120)])
 @pytest.mark.parametrize("padding", ["same", "same-zeros", "center"])
-def test_a_transform_by_matrices_is_the_transform(n_fft: int, hop: int, win: int, padding: str) -> None:
+def test_a_transform_by_matrices_is_the_transform(n_fft: int, hop: int, win: int, padding: Padding) -> None:
     stft = STFT(n_fft, hop, win, padding)
     real = RealSTFT(stft)
     for shape in ((2, 3, 40 * hop), (1, 9 * hop), (5 * hop,)):
@@ -114,20 +115,21 @@ def test_the_file_is_plain_onnx_in_real_numbers(name: str, exported: Exported) -
 
 def test_the_metadata(exported: Exported) -> None:
     properties = {entry.key: entry.value for entry in onnx.load(exported("hnmask").name).metadata_props}
-    made_of = models.checkpoint("hnmask")
+    checkpoint = models.checkpoint("hnmask")
+    generator, f0_estimator = models.generator_of(checkpoint), models.f0_estimator_of(checkpoint)
     assert (properties["format"], properties["version"], properties["opset"]) == ("vocoders", "1", str(OPSET))
     assert MelConfig.model_validate_json(properties["mel_spec"]) == models.MEL_CONFIG
     assert properties["sample_rate"] == "8000"
-    assert int(properties["receptive_field"]) == made_of.generator.receptive_field
-    assert int(properties["pitch_receptive_field"]) == made_of.f0_estimator.receptive_field
-    config = made_of.generator.config.model_dump(mode="json")
+    assert int(properties["receptive_field"]) == generator.receptive_field
+    assert int(properties["pitch_receptive_field"]) == f0_estimator.receptive_field
+    config = generator.config.model_dump(mode="json")
     assert json.loads(properties["generator"]) == {"name": "hnmask", "config": config}
-    assert json.loads(properties["pitch"]) == made_of.f0_estimator.config.model_dump(mode="json")
+    assert json.loads(properties["pitch"]) == f0_estimator.config.model_dump(mode="json")
     assert json.loads(properties["training"]) == {"data": "none"}
     assert "pitch" not in {entry.key for entry in onnx.load(exported("hifigan").name).metadata_props}
 
 
-def test_the_command(work: Path, capsys: pytest.CaptureFixture) -> None:
+def test_the_command(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_checkpoint(Checkpoint(models.MEL_CONFIG, models.generator("hifigan")), work / "hifigan.safetensors")
     assert vocoders_command(["export", "hifigan.safetensors", "-o", "hifigan.onnx"]) == 0
     said = capsys.readouterr()
@@ -136,7 +138,9 @@ def test_the_command(work: Path, capsys: pytest.CaptureFixture) -> None:
     assert OnnxVocoder(Path("hifigan.onnx")).generator["name"] == "hifigan"
 
 
-def test_what_cannot_be_exported(work: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_exported(
+    work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refused(*arguments: str) -> str:
         before = set(work.iterdir())
         assert vocoders_command(["export", *arguments]) == 2

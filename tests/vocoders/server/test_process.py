@@ -68,7 +68,7 @@ def test_kill_and_restart(work: Path) -> None:
     assert files(work) == before
 
 
-def test_servers_that_cannot_be(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_servers_that_cannot_start(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (work / "empty").write_text(" \n")
     (work / "two").write_text("two words")
     (work / "copy").mkdir()
