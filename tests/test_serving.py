@@ -28,8 +28,8 @@ def client() -> Iterator[ServerClient]:
 
 
 def blocks(kind: str, port: int) -> list[str]:
-    found = re.findall(rf"^```{kind}\n(.*?)^```$", DOCS, re.DOTALL | re.MULTILINE)
-    return [block.replace("127.0.0.1:8000", f"127.0.0.1:{port}") for block in found]
+    result = re.findall(rf"^```{kind}\n(.*?)^```$", DOCS, re.DOTALL | re.MULTILINE)
+    return [block.replace("127.0.0.1:8000", f"127.0.0.1:{port}") for block in result]
 
 
 @pytest.fixture(scope="module")

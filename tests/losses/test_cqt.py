@@ -31,7 +31,7 @@ def built(setting: Setting, **options: Any) -> CQT:
 
 def definition(audio: np.ndarray, cqt: CQT, bins: list[int], frames: list[int]) -> np.ndarray:
     """The formula of the docstring for some bins and frames: (bins, frames)."""
-    found = np.zeros((len(bins), len(frames)), complex)
+    result = np.zeros((len(bins), len(frames)), complex)
     for i, k in enumerate(bins):
         frequency = cqt.frequencies[k].item()
         length = cqt.lengths[k].item()
@@ -42,8 +42,8 @@ def definition(audio: np.ndarray, cqt: CQT, bins: list[int], frames: list[int]) 
         padded = np.pad(audio, half + 1)
         for j, t in enumerate(frames):
             centre = t * cqt.hop_length + half + 1
-            found[i, j] = padded[centre - half : centre + half + 1] @ kernel
-    return found
+            result[i, j] = padded[centre - half : centre + half + 1] @ kernel
+    return result
 
 
 @every_setting
@@ -53,13 +53,13 @@ def test_equals_its_definition(setting: Setting, signal: Callable[[int, float], 
     sizes: tuple[dict[str, Any], ...] = ({"partial_kernels": True}, {"max_kernel": 6000})
     for options in sizes:
         cqt = built(setting, dtype=torch.float64, **options)
-        found = cqt(torch.from_numpy(audio)).numpy()
-        assert found.shape == (cqt.n_bins, len(audio) // cqt.hop_length + 1)
+        result = cqt(torch.from_numpy(audio)).numpy()
+        assert result.shape == (cqt.n_bins, len(audio) // cqt.hop_length + 1)
         bins = sorted({*range(0, cqt.n_bins, max(1, cqt.n_bins // 40)), cqt.n_bins - 1})
-        frames = [0, 1, found.shape[1] // 2, found.shape[1] - 1]
+        frames = [0, 1, result.shape[1] // 2, result.shape[1] - 1]
         expected = definition(audio, cqt, bins, frames)
-        error = found[np.ix_(bins, frames)] - expected
-        assert np.abs(error).max() < 1e-3 * np.abs(found).max()
+        error = result[np.ix_(bins, frames)] - expected
+        assert np.abs(error).max() < 1e-3 * np.abs(result).max()
         assert np.linalg.norm(error) < 1e-3 * np.linalg.norm(expected)
 
 
@@ -93,10 +93,10 @@ def test_a_tone_by_hand() -> None:
     k = 70
     hz, length = cqt.frequencies[k].item(), cqt.lengths[k].item()
     time = torch.arange(24000, dtype=torch.float64) / 24000
-    found = cqt(0.8 * torch.cos(2 * torch.pi * hz * time + 0.7))[k, 20:60]
-    assert found.abs().numpy() == pytest.approx(0.4 * np.sqrt(length), rel=1e-3)
+    result = cqt(0.8 * torch.cos(2 * torch.pi * hz * time + 0.7))[k, 20:60]
+    assert result.abs().numpy() == pytest.approx(0.4 * np.sqrt(length), rel=1e-3)
     expected = 2 * np.pi * hz * np.arange(20, 60) * 300 / 24000 + 0.7
-    assert np.angle(found.numpy() * np.exp(-1j * expected)) == pytest.approx(0, abs=2e-3)
+    assert np.angle(result.numpy() * np.exp(-1j * expected)) == pytest.approx(0, abs=2e-3)
 
 
 def test_octaves_come_from_the_rate() -> None:
@@ -139,9 +139,9 @@ def test_float32_inside_autocast_and_finite_gradients_on_silence() -> None:
     cqt = CQT(24000, 256, max_kernel=2048)
     audio = torch.zeros(1, 4096, requires_grad=True)
     with torch.autocast("cpu", torch.bfloat16):
-        found = cqt(audio.bfloat16())
-    assert found.dtype == torch.complex64
-    torch.view_as_real(found).square().sum().backward()
+        result = cqt(audio.bfloat16())
+    assert result.dtype == torch.complex64
+    torch.view_as_real(result).square().sum().backward()
     assert audio.grad is not None
     assert torch.isfinite(audio.grad).all()
 

@@ -70,7 +70,7 @@ def test_multi_scale_stft_equals_encodec() -> None:
 
 
 def test_multi_scale_subband_cqt_equals_amphion_on_the_same_transform() -> None:
-    """With nnAudio's CQT in the place of ours."""
+    """nnAudio's CQT takes the place of ours."""
     published = {
         "oversampling": 2,
         "hop_lengths": [256],
@@ -124,8 +124,8 @@ def test_adversarial_losses_equal_hifigan() -> None:
     assert float(generator_loss(fake)) == pytest.approx(float(GOLDEN["loss/hifigan/generator"]), rel=1e-5)
     assert float(discriminator_loss(real, fake)) == pytest.approx(float(GOLDEN["loss/hifigan/discriminator"]), rel=1e-5)
     # its feature loss carries the weight 2 of the paper
-    found = 2 * float(feature_matching(maps(40), maps(50)))
-    assert found == pytest.approx(float(GOLDEN["loss/hifigan/feature"]), rel=1e-5)
+    result = 2 * float(feature_matching(maps(40), maps(50)))
+    assert result == pytest.approx(float(GOLDEN["loss/hifigan/feature"]), rel=1e-5)
 
 
 @pytest.mark.parametrize(("objective", "name"), [("hinge", "wavehax_hinge"), ("lsgan", "wavehax_mse")])
@@ -133,16 +133,16 @@ def test_adversarial_losses_equal_wavehax(objective: Objective, name: str) -> No
     fake, real = scores(20), scores(30)
     stored = {part: float(GOLDEN[f"loss/{name}/{part}"]) for part in ("generator", "real", "fake")}
     assert float(generator_loss(fake, objective)) == pytest.approx(stored["generator"], rel=1e-5)
-    found = float(discriminator_loss(real, fake, objective))
-    assert found == pytest.approx(stored["real"] + stored["fake"], rel=1e-5)
+    result = float(discriminator_loss(real, fake, objective))
+    assert result == pytest.approx(stored["real"] + stored["fake"], rel=1e-5)
     assert float(feature_matching(maps(40), maps(50))) == pytest.approx(float(GOLDEN["loss/wavehax/feature"]), rel=1e-5)
 
 
 def test_spectral_losses_equal_parallel_wavegan_and_bigvgan() -> None:
     """BigVGAN's multi-scale mel loss equals the Descript codec's."""
     fake, real = audio(7).squeeze(1), audio(8).squeeze(1)
-    found = MultiResolutionSTFTLoss()(fake, real)
-    assert float(found.spectral_convergence) == pytest.approx(float(GOLDEN["loss/pwg_stft/sc"]), rel=1e-5)
-    assert float(found.log_magnitude) == pytest.approx(float(GOLDEN["loss/pwg_stft/mag"]), rel=1e-5)
-    found = MultiScaleMelLoss(24000)(fake, real)
-    assert float(found) == pytest.approx(float(GOLDEN["loss/bigvgan/multiscale_mel"]), rel=1e-5)
+    result = MultiResolutionSTFTLoss()(fake, real)
+    assert float(result.spectral_convergence) == pytest.approx(float(GOLDEN["loss/pwg_stft/sc"]), rel=1e-5)
+    assert float(result.log_magnitude) == pytest.approx(float(GOLDEN["loss/pwg_stft/mag"]), rel=1e-5)
+    result = MultiScaleMelLoss(24000)(fake, real)
+    assert float(result) == pytest.approx(float(GOLDEN["loss/bigvgan/multiscale_mel"]), rel=1e-5)

@@ -40,10 +40,10 @@ def pair() -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_equals_the_formula_in_float64() -> None:
     fake, real = pair()
-    found = MultiResolutionSTFTLoss()(fake, real)
+    result = MultiResolutionSTFTLoss()(fake, real)
     expected = reference(fake.double().numpy(), real.double().numpy())
-    assert float(found.spectral_convergence) == pytest.approx(expected[0], rel=1e-4)
-    assert float(found.log_magnitude) == pytest.approx(expected[1], rel=1e-4)
+    assert float(result.spectral_convergence) == pytest.approx(expected[0], rel=1e-4)
+    assert float(result.log_magnitude) == pytest.approx(expected[1], rel=1e-4)
 
 
 def test_the_full_band_covers_what_the_mel_config_does_not() -> None:
@@ -57,9 +57,9 @@ def test_the_full_band_covers_what_the_mel_config_does_not() -> None:
 def test_a_value_derived_by_hand() -> None:
     """Twice the amplitude: the magnitudes differ by the reference itself, their logarithms by ln 2."""
     real, _ = pair()  # noise, none of it near the smallest magnitude
-    found = MultiResolutionSTFTLoss()(2 * real, real)
-    assert float(found.spectral_convergence) == pytest.approx(1.0, rel=1e-4)
-    assert float(found.log_magnitude) == pytest.approx(np.log(2), rel=1e-4)
+    result = MultiResolutionSTFTLoss()(2 * real, real)
+    assert float(result.spectral_convergence) == pytest.approx(1.0, rel=1e-4)
+    assert float(result.log_magnitude) == pytest.approx(np.log(2), rel=1e-4)
     assert float(MelLoss(MEL_CONFIG)(2 * real, real)) == pytest.approx(np.log(2), rel=1e-4)
     assert float(MultiScaleMelLoss(22050, [(512, 40), (256, 20)])(2 * real, real)) == pytest.approx(
         2 * np.log10(2), rel=1e-4
@@ -100,7 +100,7 @@ def test_a_step_along_the_gradient_lowers_the_loss() -> None:
 
 
 def test_the_distance_has_the_stated_terms() -> None:
-    """And ``forward`` is the distance of the transforms."""
+    """``forward`` is the distance of the transforms."""
     fake, real = pair()
     for loss in EVERY:
         values = loss.distance(loss.transform(fake), loss.transform(real))

@@ -181,9 +181,9 @@ def one_sentence(captured: str) -> str:
 def test_clones_that_are_missing(corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "dataset-voice-nathalie").rename(tmp_path / "elsewhere")
     assert corpus("--all") == 2
-    said = one_sentence(capsys.readouterr().err)
-    assert "dataset-voice-nathalie (https://github.com/rhasspy/dataset-voice-nathalie at 3b3e91f)" in said
-    assert said.endswith("clone it, or name its folder with --nathalie")
+    text = one_sentence(capsys.readouterr().err)
+    assert "dataset-voice-nathalie (https://github.com/rhasspy/dataset-voice-nathalie at 3b3e91f)" in text
+    assert text.endswith("clone it, or name its folder with --nathalie")
     assert not made(tmp_path)
     assert corpus("--all", "--nathalie", tmp_path / "elsewhere") == 0
     assert main([str(tmp_path / "none")]) == 2
@@ -195,8 +195,8 @@ def test_clones_of_something_else(corpus: Corpus, tmp_path: Path, capsys: pytest
     assert corpus("--all", "--makam", tmp_path / "dataset-voice-kathleen") == 2
     assert "is it a clone of MTG/turkish-makam" in one_sentence(capsys.readouterr().err)
     assert corpus() == 2  # not all of the commit is there: their numbers are not known
-    said = one_sentence(capsys.readouterr().err)
-    assert "dataset-voice-kathleen holds 4 recordings data/*.wav, and 1620 at commit c51cb97" in said
+    text = one_sentence(capsys.readouterr().err)
+    assert "dataset-voice-kathleen holds 4 recordings data/*.wav, and 1620 at commit c51cb97" in text
 
 
 def test_what_is_left_of_the_clones_validates_nothing(
@@ -225,9 +225,9 @@ def test_the_commit_of_a_clone(
     assert commit is not None
     assert prepare.head(tmp_path / "dataset-voice-nathalie") is None  # although the folder may lie in a repository
     assert corpus("--all") == 0
-    said = capsys.readouterr().err
-    assert f"note: {clone} is at {commit[:7]}; the corpus was made from c51cb97" in said
-    assert f"note: {tmp_path / 'dataset-voice-nathalie'} does not say at which commit it is" in said
+    text = capsys.readouterr().err
+    assert f"note: {clone} is at {commit[:7]}; the corpus was made from c51cb97" in text
+    assert f"note: {tmp_path / 'dataset-voice-nathalie'} does not say at which commit it is" in text
     monkeypatch.setitem(prepare.REPOSITORIES, "kathleen", prepare.Repository("rhasspy/k", commit[:7]))
     assert corpus("--all", "--kathleen", clone) == 0
     assert str(clone) not in capsys.readouterr().err

@@ -40,8 +40,8 @@ FULL_BAND = WAVEHAX.model_copy(update={"sample_rate": 48000, "hop_length": 480, 
 def test_work_as_published(
     name: str, config: dict[str, Any], mel_config: MelConfig, published: float, framing: float
 ) -> None:
-    found = (macs_per_second(build_on_meta(name, config, mel_config)) + framing) / 1e9
-    assert found == pytest.approx(published, rel=0.01)
+    result = (macs_per_second(build_on_meta(name, config, mel_config)) + framing) / 1e9
+    assert result == pytest.approx(published, rel=0.01)
 
 
 @pytest.mark.parametrize("name", GENERATORS)

@@ -78,5 +78,5 @@ def test_right_code_passes(tmp_path: Path) -> None:
 
 
 def test_wrong_code_does_not(tmp_path: Path) -> None:
-    found = {int(line.split(":")[1]) for line in complaints(WRONG, tmp_path) if " error: " in line}
-    assert found == set(range(8, 14))  # every line from voc("mel.npy") on
+    result = {int(line.split(":")[1]) for line in complaints(WRONG, tmp_path) if " error: " in line}
+    assert result == set(range(8, 14))  # every line from voc("mel.npy") on

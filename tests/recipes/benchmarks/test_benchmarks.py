@@ -38,10 +38,10 @@ def test_noise_vocoding_keeps_the_envelope_and_drops_the_harmonics() -> None:
         voice = torch.from_numpy(signals.voice(22050, 1.0, f0=150, glide=glide)[: 85 * 256]).float()
         return voice, vocoder(voice[None, None], torch.Generator().manual_seed(0))[0, 0]
 
-    voice, copy = pair(glide=40)
-    assert copy.shape == voice.shape
-    assert float(copy.square().mean()) == pytest.approx(float(voice.square().mean()), rel=1e-3)
-    means = [mel(audio).exp().mean(1).log() for audio in (voice, copy)]
+    original, copy = pair(glide=40)
+    assert copy.shape == original.shape
+    assert float(copy.square().mean()) == pytest.approx(float(original.square().mean()), rel=1e-3)
+    means = [mel(audio).exp().mean(1).log() for audio in (original, copy)]
     assert float(torch.corrcoef(torch.stack(means))[0, 1]) > 0.9
     for audio, periodic in zip(pair(glide=0), (True, False), strict=True):
         correlation = float((audio[147:] * audio[:-147]).sum() / audio.square().sum())  # a period is 147 samples

@@ -1,4 +1,4 @@
-"""The benchmark of the server: every answer is right, and memory is read after every part of the requests."""
+"""The benchmark of the server counts wrong responses, and reads memory after every part of the requests."""
 
 import io
 
@@ -24,6 +24,6 @@ def test_serving_runs(capsys: pytest.CaptureFixture[str]) -> None:
     with in_a_thread(small_model()) as client:
         buffer = io.BytesIO()
         np.save(buffer, models.mel(12)[0].numpy())
-        found = serving.memory(client.port, buffer.getvalue(), 120, steps=2)
-    assert [count for count, _ in found] == [0, 60, 120]
-    assert all(size > 10 for _, size in found)
+        result = serving.memory(client.port, buffer.getvalue(), 120, steps=2)
+    assert [count for count, _ in result] == [0, 60, 120]
+    assert all(size > 10 for _, size in result)

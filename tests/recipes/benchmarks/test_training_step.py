@@ -1,4 +1,4 @@
-"""The benchmark of a training step: it runs for a generator with a discriminator, and for a discriminator alone."""
+"""The benchmark of a training step runs for a generator with a discriminator, and for a discriminator alone."""
 
 import pytest
 
@@ -12,4 +12,4 @@ def test_training_step_runs(generator: str, capsys: pytest.CaptureFixture[str]) 
     last = capsys.readouterr().out.splitlines()[-1].split("|")
     assert last[2].strip() == "multi-resolution"
     assert float(last[3]) > 0
-    assert float(last[4]) > 0
+    assert 100 < float(last[4]) < 10_000  # MiB of a process with torch

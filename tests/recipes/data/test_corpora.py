@@ -60,9 +60,9 @@ def test_a_second_run_changes_nothing(name: str, base: Path, capsys: pytest.Capt
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     assert call(name, folder) == 0
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
-    said = capsys.readouterr().out.splitlines()
-    assert [line.endswith("(as before)") for line in said] == [True] * 3
-    assert f"{len(expected['test'])} recordings" in said[2]
+    output = capsys.readouterr().out.splitlines()
+    assert [line.endswith("(as before)") for line in output] == [True] * 3
+    assert f"{len(expected['test'])} recordings" in output[2]
 
 
 @pytest.mark.parametrize("name", CORPORA)
@@ -85,13 +85,13 @@ def test_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         call(name, "--help")
     assert stopped.value.code == 0
-    said = capsys.readouterr().out
-    assert f"python -m recipes.{name}.prepare" in said
-    assert "train.txt" in said
+    output = capsys.readouterr().out
+    assert f"python -m recipes.{name}.prepare" in output
+    assert "train.txt" in output
 
 
 @pytest.mark.parametrize("name", CORPORA)
-def test_the_readme_names_what_there_is(name: str) -> None:
+def test_the_readme_names_command_and_recipes(name: str) -> None:
     text = (RECIPES / name / "README.md").read_text("utf-8")
     assert f"python -m recipes.{name}.prepare" in text
     for path in (RECIPES / name).glob("*.yaml"):
@@ -104,9 +104,9 @@ def test_unreadable_recordings_are_listed_and_left_out(tmp_path: Path, capsys: p
     (tmp_path / noise).write_bytes(b"no sound")
     (tmp_path / empty).write_bytes(b"")
     assert call("jvs", tmp_path) == 1
-    said = capsys.readouterr().err
-    assert noise in said
-    assert empty in said
+    output = capsys.readouterr().err
+    assert noise in output
+    assert empty in output
     assert lists(tmp_path) == expected | {"train": expected["train"] - {noise, empty}}
 
 
@@ -154,8 +154,8 @@ def test_the_second_microphone_of_vctk(tmp_path: Path) -> None:
     from recipes.vctk.prepare import split
 
     recipes_corpora.vctk(tmp_path)
-    found = split(tmp_path / "VCTK-Corpus-0.92", "mic2")
-    assert [path.name for paths in found.values() for path in paths] == ["p225_001_mic2.flac"]
+    result = split(tmp_path / "VCTK-Corpus-0.92", "mic2")
+    assert [path.name for paths in result.values() for path in paths] == ["p225_001_mic2.flac"]
 
 
 def test_splits_by_order() -> None:
@@ -167,7 +167,7 @@ def test_splits_by_order() -> None:
     assert evenly(paths, 9) == paths
 
 
-def test_the_addresses_are_of_the_datasets_own_pages() -> None:
+def test_archives_have_a_checksum_and_a_known_format() -> None:
     archives = [archive for name in CORPORA for archive in _archives(name)]
     assert len(archives) == 1 + 2 * 5 + 1 + 1
     for archive in archives:

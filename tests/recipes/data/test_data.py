@@ -98,8 +98,8 @@ def test_labels_of_a_known_pitch() -> None:
 
 def test_interpolation_of_labels() -> None:
     labels = np.array([100, 110, 0, 120], dtype=np.float32)
-    found = f0_at(labels, F0_PERIOD * np.array([0, 0.5, 1.4, 1.6, 2.6, 9]))
-    np.testing.assert_allclose(found, [100, 105, 110, 0, 120, 120], rtol=1e-6)
+    result = f0_at(labels, F0_PERIOD * np.array([0, 0.5, 1.4, 1.6, 2.6, 9]))
+    np.testing.assert_allclose(result, [100, 105, 110, 0, 120, 120], rtol=1e-6)
 
 
 def test_frame_times_follow_the_padding() -> None:

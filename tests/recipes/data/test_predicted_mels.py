@@ -49,9 +49,9 @@ def test_an_offset_is_found_and_named() -> None:
     real = torch.randn(20, 200, generator=torch.Generator().manual_seed(0))
     noisy = real + 0.3 * torch.randn(20, 200, generator=torch.Generator().manual_seed(1))
     for offset in (-5, -1, 0, 2, 9):
-        found = align(noisy.roll(offset, 1), real)
-        assert found.offset == offset
-        assert found.correlation > 0.9
+        result = align(noisy.roll(offset, 1), real)
+        assert result.offset == offset
+        assert result.correlation > 0.9
     assert align(torch.randn(20, 200), real).correlation < 0.3
     assert align(real[:, :4], real[:, :4]).offset == 0
 

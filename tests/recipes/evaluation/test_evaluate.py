@@ -57,7 +57,7 @@ def test_evenly_spaced_clips() -> None:
 @pytest.mark.parametrize("name", ["hifigan-22k", "tacotron2-22k"])
 @pytest.mark.parametrize("baseline", [False, True])
 def test_copies_lie_where_the_recording_lies(name: str, baseline: bool, tmp_path: Path) -> None:
-    """Also with a "center" mel config, whose frames lie half a hop earlier: a click stays where it is."""
+    """A click stays where it is, also with a "center" mel config, whose frames lie half a hop earlier."""
     mel_config = MEL_CONFIGS[name]
     if baseline:
         voc = Vocoder(Checkpoint(mel_config, load().generator))
@@ -113,18 +113,18 @@ def test_several_models_and_processes(tmp_path: Path, capsys: pytest.CaptureFixt
     save_checkpoint(models.checkpoint("hifigan", narrow), Path(hifigan))
     config = models.small("hnmask", wide)
     save_checkpoint(Checkpoint(wide, build_generator("hnmask", config, wide)), Path(hnmask))
-    found = []
+    reports = []
     for workers in ("1", "2"):
         out = tmp_path / f"{workers}.json"
         arguments = ["--data", str(data), "--clips", "3", "--json", str(out), "--workers", workers]
         assert main([hifigan, hnmask, hifigan, *arguments]) == 0
-        found.append(json.loads(out.read_text()))
-    one, two = (flat(results["per_clip"]) for results in found)
+        reports.append(json.loads(out.read_text()))
+    one, two = (flat(results["per_clip"]) for results in reports)
     assert list(one) == list(two)
     assert list(one.values()) == pytest.approx(list(two.values()), rel=1e-2, abs=1e-4, nan_ok=True)
-    assert found[0]["clips"] == ["0.flac", "2.flac", "3.flac"]
+    assert reports[0]["clips"] == ["0.flac", "2.flac", "3.flac"]
     names = ["recording", hifigan, f"{hnmask}, F0 given", "griffin-lim", f"{hifigan}: F0 from the mel"]
-    assert list(found[0]["mean"]) == names
+    assert list(reports[0]["mean"]) == names
     assert capsys.readouterr().err == ""
 
 

@@ -78,7 +78,7 @@ def torchrun(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("more", [[], ["train.accumulate=2", "adversarial.start=2", "losses={mel: 1.0}"]], ids=len)
 def test_two_ranks_give_the_same_weights_as_one(more: list[str], data: Path, tmp_path: Path) -> None:
-    """Also in microbatches, with discriminators that come late; and only the main rank writes."""
+    """The weights are the same also with microbatches and discriminators that start late; only the main rank writes."""
     path = recipe(tmp_path, data)
     settings = SET + more
     options = [argument for setting in settings for argument in ("--set", setting)]

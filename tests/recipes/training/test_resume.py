@@ -245,7 +245,7 @@ def test_a_state_that_cannot_be_written_leaves_no_part_of_it(tmp_path: Path, mon
 def test_the_best_checkpoint_is_kept_beside_the_last(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also by a run that resumes: its first validation is worse than the best of the run before."""
+    """A run that resumes keeps it as well: its first validation is worse than the best of the run before."""
     path = corpus.recipe(tmp_path, data)
     folder = tmp_path / "run"
     run_training(load_recipe(path, ["train.steps=6", "train.validate_every=2", "optimizer.lr=0.001"]), folder)

@@ -58,7 +58,7 @@ def test_a_f0_estimator_learns_and_goes_along_with_a_generator(data: Path, tmp_p
 @pytest.mark.parametrize("name", GENERATORS)
 @pytest.mark.parametrize("energy_distance", [False, True])
 def test_every_generator_trains(name: str, energy_distance: bool, data: Path, tmp_path: Path) -> None:
-    """Also without an estimator: validation then takes the labels of the recordings."""
+    """Every generator trains, also without an estimator: validation then takes the labels of the recordings."""
     config = models.small(name, MelConfig(**corpus.MEL_CONFIG))
     recipe = corpus.recipe(tmp_path, data, generator={"name": name, "config": config})
     losses = "{mel: 1.0, log_magnitude: 1.0}"
@@ -240,7 +240,7 @@ def test_optimisers_and_schedules(data: Path, tmp_path: Path) -> None:
 
 
 def test_the_moving_average_of_the_weights() -> None:
-    """By hand: the decay rises as (1 + n) / (10 + n) up to its limit; buffers are copied."""
+    """Values derived by hand: the decay rises as (1 + n) / (10 + n) up to its limit; buffers are copied."""
     model = torch.nn.BatchNorm1d(1)
     assert model.running_mean is not None
     averaged: Any = average_weights(model, 0.25)

@@ -136,8 +136,8 @@ def test_conversion_of_log_base_and_floor_is_exact() -> None:
 def test_conversion_neither_overflows_nor_rounds() -> None:
     natural = MEL_CONFIGS["hifigan-22k"].model_copy(update={"floor": 1e-50})
     decimal = natural.model_copy(update={"log": "log10"})
-    found = convert_mel(torch.tensor([-45.0, 0.0, 60.0]), decimal, natural)
-    np.testing.assert_allclose(found.numpy(), np.log(10) * np.array([-45.0, 0.0, 60.0]), rtol=1e-6)
+    result = convert_mel(torch.tensor([-45.0, 0.0, 60.0]), decimal, natural)
+    np.testing.assert_allclose(result.numpy(), np.log(10) * np.array([-45.0, 0.0, 60.0]), rtol=1e-6)
 
 
 def test_a_mismatch_names_each_field_with_both_values() -> None:

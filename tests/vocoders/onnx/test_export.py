@@ -27,11 +27,11 @@ from vocoders.pretrained import load
 every_generator = pytest.mark.parametrize("name", GENERATORS)
 
 
-def difference(found: np.ndarray, expected: np.ndarray) -> float:
+def difference(result: np.ndarray, expected: np.ndarray) -> float:
     """The largest difference, relative to the peak of the expected audio."""
-    assert found.shape == expected.shape
-    assert found.dtype == expected.dtype == np.float32
-    return float(np.abs(found - expected).max() / np.abs(expected).max())
+    assert result.shape == expected.shape
+    assert result.dtype == expected.dtype == np.float32
+    return float(np.abs(result - expected).max() / np.abs(expected).max())
 
 
 @every_generator
@@ -42,8 +42,8 @@ def test_the_graph_equals_torch(name: str, batch: int, frames: int, exported: Ex
     phase = torch.rand(batch, 1, 1, dtype=torch.float64)
     with torch.inference_mode():
         expected = models.generator(name)(mel, f0=f0, noise=noise, phase=phase).numpy()
-    found, used = exported(name).run(mel.numpy(), f0.numpy(), noise.numpy(), phase.numpy())
-    assert difference(found, expected) < 1e-5
+    result, used = exported(name).run(mel.numpy(), f0.numpy(), noise.numpy(), phase.numpy())
+    assert difference(result, expected) < 1e-5
     np.testing.assert_array_equal(used, f0.numpy())
 
 
@@ -55,11 +55,11 @@ def test_it_equals_torch_from_the_mel_alone_after_a_minute(name: str, exported: 
 
 
 def test_the_built_in_voice_equals_torch(voice_onnx: Path) -> None:
-    found, expected = load(voice_onnx), load()
+    result, expected = load(voice_onnx), load()
     mel = np.load(HELLO)["mel"]
-    assert difference(found(mel, seed=3), expected(mel, seed=3)) < 1e-4
+    assert difference(result(mel, seed=3), expected(mel, seed=3)) < 1e-4
     minute = np.tile(mel, 12)
-    assert difference(found(minute), expected(minute)) < 1e-4
+    assert difference(result(minute), expected(minute)) < 1e-4
 
 
 def test_f0_is_estimated_where_it_is_negative_and_taken_where_it_is_given(exported: Exported) -> None:
@@ -90,8 +90,8 @@ def test_the_estimator_in_what_onnx_runtime_has_in_float64() -> None:
     x = torch.linspace(-12, 12, 10_001, dtype=torch.float64)
     torch.testing.assert_close(TabulatedGELU()(x), torch.nn.functional.gelu(x), atol=1e-10, rtol=0)
     estimator, mel = models.f0_estimator().double(), models.mel(50, 2).double()
-    for found, expected in zip(in_float64(models.f0_estimator())(mel), estimator(mel), strict=True):
-        torch.testing.assert_close(found, expected, atol=1e-9, rtol=0)
+    for result, expected in zip(in_float64(models.f0_estimator())(mel), estimator(mel), strict=True):
+        torch.testing.assert_close(result, expected, atol=1e-9, rtol=0)
 
 
 @every_generator
@@ -132,9 +132,9 @@ def test_the_metadata(exported: Exported) -> None:
 def test_the_command(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_checkpoint(Checkpoint(models.MEL_CONFIG, models.generator("hifigan")), work / "hifigan.safetensors")
     assert vocoders_command(["export", "hifigan.safetensors", "-o", "hifigan.onnx"]) == 0
-    said = capsys.readouterr()
-    assert "wrote hifigan.onnx: 0.1 MB, opset 20, audio within" in said.out
-    assert said.err == ""
+    text = capsys.readouterr()
+    assert "wrote hifigan.onnx: 0.1 MB, opset 20, audio within" in text.out
+    assert text.err == ""
     assert OnnxVocoder(Path("hifigan.onnx")).generator["name"] == "hifigan"
 
 
@@ -144,11 +144,11 @@ def test_what_cannot_be_exported(
     def refused(*arguments: str) -> str:
         before = set(work.iterdir())
         assert vocoders_command(["export", *arguments]) == 2
-        said = capsys.readouterr()
-        assert said.out == ""
-        assert said.err.count("\n") == 1
+        text = capsys.readouterr()
+        assert text.out == ""
+        assert text.err.count("\n") == 1
         assert set(work.iterdir()) == before
-        return said.err
+        return text.err
 
     save_checkpoint(Checkpoint(models.MEL_CONFIG, f0_estimator=models.f0_estimator()), work / "pitch.safetensors")
     save_checkpoint(Checkpoint(models.MEL_CONFIG, models.generator("hifigan")), work / "hifigan.safetensors")

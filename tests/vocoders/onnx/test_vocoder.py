@@ -69,12 +69,12 @@ def test_batches_and_pieces(voc: OnnxVocoder) -> None:
 
 def test_the_facts_of_a_model_are_those_of_its_checkpoint(exported: Exported) -> None:
     for name in GENERATORS:
-        found, reference = exported(name), Vocoder(models.checkpoint(name))
+        result, reference = exported(name), Vocoder(models.checkpoint(name))
         for fact in (
             *("mel_config", "sample_rate", "training", "uses_f0", "uses_noise", "estimates_f0", "precision"),
             *("receptive_field", "f0_receptive_field", "lookahead", "batching_pays"),
         ):
-            assert getattr(found, fact) == getattr(reference, fact), (name, fact)
+            assert getattr(result, fact) == getattr(reference, fact), (name, fact)
 
 
 def test_the_seed_and_the_f0_matter_as_they_do_to_torch(voc: OnnxVocoder) -> None:
@@ -164,9 +164,9 @@ def test_a_stream(voc: OnnxVocoder) -> None:
 def test_bad_input_is_refused_as_by_vocoder(voc: OnnxVocoder, arguments: tuple[Any, ...]) -> None:
     with pytest.raises(VocoderError) as expected:
         Vocoder(models.checkpoint("hnmask"))(*arguments)
-    with pytest.raises(VocoderError) as found:
+    with pytest.raises(VocoderError) as result:
         voc(*arguments)
-    assert str(found.value) == str(expected.value)
+    assert str(result.value) == str(expected.value)
 
 
 def test_what_is_unusual_and_what_is_not_finite(exported: Exported) -> None:
@@ -239,8 +239,8 @@ def test_the_commands(voc: OnnxVocoder, work: Path, capsys: pytest.CaptureFixtur
     for model in ("model.onnx", "model.safetensors"):
         assert vocode(["mel40.npy", "-o", f"{model}.wav", "-m", model]) == 0
         assert "mel40.npy carries no mel config" in capsys.readouterr().err
-    found, expected = (soundfile.read(f"{model}.wav")[0] for model in ("model.onnx", "model.safetensors"))
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    result, expected = (soundfile.read(f"{model}.wav")[0] for model in ("model.onnx", "model.safetensors"))
+    np.testing.assert_allclose(result, expected, atol=1e-4)
     assert vocode(["voice.wav", "-o", "copy.wav", "-m", "model.onnx", "-q"]) == 0
     assert vocode(["mel*.npy", "voice.wav", "-o", "out", "-m", "model.onnx", "-q"]) == 0
     assert len(list((work / "out").iterdir())) == 4
@@ -276,10 +276,10 @@ def test_without_torch(voc: OnnxVocoder, work: Path) -> None:
     for code in (WITHOUT_TORCH, TORCH_UNUSED):
         assert run(code, "mel12.npy", "mel40.npy", "-o", "out/", "--overwrite", "-m", voc.name) == (0, "")
         assert len(soundfile.read("out/mel40.wav")[0]) == 40 * 32
-    status, said = run(WITHOUT_TORCH, "voice.wav", "-o", "mel.npz", "-m", voc.name)
+    status, output = run(WITHOUT_TORCH, "voice.wav", "-o", "mel.npz", "-m", voc.name)
     assert status == 2
-    assert said.startswith("vocode: voice.wav: analysis of audio needs torch, which cannot be imported")
-    assert said.count("\n") == 1
+    assert output.startswith("vocode: voice.wav: analysis of audio needs torch, which cannot be imported")
+    assert output.count("\n") == 1
 
 
 def test_the_built_in_voice_runs_without_torch(voice_onnx: Path, work: Path) -> None:

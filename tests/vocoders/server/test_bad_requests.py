@@ -111,9 +111,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_bodies(
-    name: str, client: ServerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bad_bodies(name: str, client: ServerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     body, status, sentence = BAD[name]
     answer = client.post("/synthesize", content=body)
@@ -167,16 +165,16 @@ def test_bodies_without_a_content_length(client: ServerClient) -> None:
 def test_bad_streams(messages: list[str | bytes], code: int, sentence: str, client: ServerClient) -> None:
     with connect(f"ws://127.0.0.1:{client.port}/stream") as stream:
         stream.recv()
-        said = ""
+        output = ""
         try:
             for message in messages:
                 stream.send(message)
             for answer in stream:
                 if isinstance(answer, str):
-                    said = json.loads(answer)["detail"]
+                    output = json.loads(answer)["detail"]
         except ConnectionClosed:
             pass
     assert stream.protocol.close_code == code
-    assert sentence in said
+    assert sentence in output
     eventually(lambda: client.scheduler.active_requests == 0)
     assert client.post("/synthesize", content=GOOD).status_code == 200
