@@ -146,7 +146,7 @@ def test_float32_inside_autocast_and_finite_gradients_on_silence() -> None:
     assert torch.isfinite(audio.grad).all()
 
 
-def test_nothing_of_it_travels_in_checkpoints() -> None:
+def test_it_adds_nothing_to_checkpoints() -> None:
     assert CQT(24000, 256).state_dict() == {}
 
 

@@ -36,7 +36,7 @@ def test_estimates_without_noise_get_the_plain_distance() -> None:
         assert float(term) == pytest.approx(float(plain), rel=1e-5)
 
 
-def test_noise_is_best_met_by_noise_of_its_level() -> None:
+def test_noise_of_the_same_level_is_closest_to_noise() -> None:
     """The plain log-magnitude distance prefers a smooth spectrum to noise; the energy distance prefers noise."""
     loss = MultiResolutionSTFTLoss()
     real = noise(3)

@@ -199,7 +199,7 @@ def test_clones_of_something_else(corpus: Corpus, tmp_path: Path, capsys: pytest
     assert "dataset-voice-kathleen holds 4 recordings data/*.wav, and 1620 at commit c51cb97" in text
 
 
-def test_what_is_left_of_the_clones_validates_nothing(
+def test_clones_without_validation_clips_are_refused(
     corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in VALIDATED:

@@ -20,9 +20,9 @@ def chromium() -> str | None:
     """A Chromium on this machine: by its usual names, or Playwright's."""
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "headless_shell")
     cache = Path(os.environ.get("PLAYWRIGHT_BROWSERS_PATH", Path.home() / ".cache" / "ms-playwright"))
-    result = [shutil.which(name) for name in names]
-    result += [str(path) for name in ("chrome", "headless_shell") for path in cache.glob(f"chromium*/*/{name}")]
-    return next(filter(None, result), None)
+    programs = [shutil.which(name) for name in names]
+    programs += [str(path) for name in ("chrome", "headless_shell") for path in cache.glob(f"chromium*/*/{name}")]
+    return next(filter(None, programs), None)
 
 
 class Tab:
@@ -88,7 +88,7 @@ def browsing(profile: Path) -> Iterator[Tab]:
         try:
             assert running.stderr is not None
             address = next(
-                result[1] for line in running.stderr if (result := re.search(r"DevTools listening on (ws://\S+)", line))
+                match[1] for line in running.stderr if (match := re.search(r"DevTools listening on (ws://\S+)", line))
             )
             with connect(address, max_size=None) as socket:
                 browser = Tab(socket)

@@ -103,10 +103,10 @@ def process(*arguments: str, cwd: Path, forbidden: Sequence[str] = ()) -> Iterat
     ) as running:
         assert running.stderr is not None
         line = running.stderr.readline()
-        result = re.search(r"http://\S+:\d+", line)
-        assert result, line + running.stderr.read()
+        match = re.search(r"http://\S+:\d+", line)
+        assert match, line + running.stderr.read()
         try:
-            yield running, result[0]
+            yield running, match[0]
         finally:
             running.kill()
 
@@ -132,8 +132,8 @@ def send_raw(client: ServerClient, head: str, body: bytes = b"") -> socket.socke
 
 def metric(client: httpx.Client, name: str) -> float:
     """The value of a metric, labels included in its name."""
-    result = re.search(rf"^{re.escape(name)} (\S+)$", client.get("/metrics").text, re.MULTILINE)
-    return float(result[1]) if result else 0.0
+    match = re.search(rf"^{re.escape(name)} (\S+)$", client.get("/metrics").text, re.MULTILINE)
+    return float(match[1]) if match else 0.0
 
 
 def eventually(condition: Any, seconds: float = 10.0) -> None:

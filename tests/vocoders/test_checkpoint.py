@@ -57,7 +57,7 @@ def test_the_header_describes_the_model(saved: Path) -> None:
     assert json.loads(header["mel_spec"])["hop_length"] == 32
 
 
-def test_a_f0_estimator_alone(tmp_path: Path) -> None:
+def test_an_f0_estimator_alone(tmp_path: Path) -> None:
     path = tmp_path / "pitch.safetensors"
     save_checkpoint(Checkpoint(models.MEL_CONFIG, f0_estimator=models.f0_estimator()), path)
     assert load_checkpoint(path).generator is None
@@ -142,7 +142,7 @@ def test_tensors_that_are_not_finite(saved: Path) -> None:
         load_checkpoint(saved)
 
 
-def test_half_precision_is_taken(saved: Path) -> None:
+def test_half_precision_is_loaded(saved: Path) -> None:
     rewrite(saved, tensors={key: value.half() for key, value in load_file(saved).items()})
     assert all(p.dtype == torch.float32 for p in models.generator_of(load_checkpoint(saved)).parameters())
 

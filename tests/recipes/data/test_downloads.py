@@ -102,7 +102,7 @@ def test_a_later_run_resumes_as_well(server: Server, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["set.tar.gz"]
 
 
-def test_servers_of_other_kinds(server: Server, tmp_path: Path) -> None:
+def test_servers_without_ranges_and_with_other_content(server: Server, tmp_path: Path) -> None:
     server.content, partial = b"new content", tmp_path / "file"
     partial.write_bytes(b"old")
     server.knows_ranges = False  # it begins anew

@@ -66,7 +66,7 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_kill_9_at_any_moment_costs_nothing_but_time(data: Path, tmp_path: Path) -> None:
+def test_a_run_killed_at_any_moment_ends_as_the_unbroken_one(data: Path, tmp_path: Path) -> None:
     """Killed three times, also while saving, which it does at each step: the end is the unbroken run's, to the bit."""
     path = corpus.recipe(
         tmp_path, data, discriminators={"multi-scale-stft": models.SMALL_DISCRIMINATORS["multi-scale-stft"]}
@@ -105,7 +105,7 @@ def test_what_cannot_be_resumed_or_begun(data: Path, tmp_path: Path, capsys: pyt
     assert main([str(path), "--set", "train.seed=-1", "--out", str(tmp_path / "other")]) == 2
 
 
-def test_a_state_half_written_is_not_taken(tmp_path: Path) -> None:
+def test_a_state_half_written_is_not_loaded(tmp_path: Path) -> None:
     model = torch.nn.Linear(2, 2)
     optimizer = torch.optim.AdamW(model.parameters())
     model(torch.ones(2)).sum().backward()
@@ -161,7 +161,7 @@ def test_a_state_of_another_layout_is_refused_in_one_sentence(
         run_training(load_recipe(path), folder)
 
 
-def test_the_advice_of_that_sentence_works(data: Path, tmp_path: Path) -> None:
+def test_a_run_starts_from_the_model_of_another(data: Path, tmp_path: Path) -> None:
     path = corpus.recipe(tmp_path, data)
     first = run_training(load_recipe(path, ["train.steps=2"]), tmp_path / "run")
     recipe = load_recipe(path, ["train.steps=1", "optimizer.lr=1e-9", f"generator.init={first}"])
@@ -178,7 +178,7 @@ def test_another_recipe_is_not_resumed_under_the_same_name(data: Path, tmp_path:
     run_training(load_recipe(path, ["train.steps=3", "train.log_every=2", "data.workers=1"]), tmp_path / "run")
 
 
-def test_a_kill_between_state_and_export_costs_nothing(data: Path, tmp_path: Path) -> None:
+def test_a_kill_between_state_and_model_loses_nothing(data: Path, tmp_path: Path) -> None:
     recipe = load_recipe(corpus.recipe(tmp_path, data), ["train.steps=2"])
     path = run_training(recipe, tmp_path / "run")
     before = load_file(path)

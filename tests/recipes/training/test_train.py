@@ -40,7 +40,7 @@ def test_a_generator_learns_and_can_be_used(data: Path, tmp_path: Path) -> None:
     assert voc(mel, f0=torch.full((5,), 120.0)).shape == (5 * 64,)
 
 
-def test_a_f0_estimator_learns_and_goes_along_with_a_generator(data: Path, tmp_path: Path) -> None:
+def test_an_f0_estimator_learns_and_is_saved_with_a_generator(data: Path, tmp_path: Path) -> None:
     changes = {"generator": None, "f0_estimator": {"channels": 16, "blocks": 1}, "losses": {"f0": 1.0, "voicing": 1.0}}
     path = corpus.recipe(tmp_path, data, **changes)
     estimator = run_training(load_recipe(path, ["train.steps=40"]), tmp_path / "pitch")
@@ -134,7 +134,7 @@ def test_each_side_gets_its_own_gradient_alone(data: Path, tmp_path: Path) -> No
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6, msg=key)
 
 
-def test_all_that_a_step_needs_follows_to_the_device(data: Path, tmp_path: Path) -> None:
+def test_modules_and_losses_move_to_the_device(data: Path, tmp_path: Path) -> None:
     recipe = load_recipe(
         corpus.recipe(tmp_path, data, discriminators=models.SOME_DISCRIMINATORS),
         ["losses={full_band_mel: 1, multi_scale_mel: 1, mel: 1, log_magnitude: 1}"],

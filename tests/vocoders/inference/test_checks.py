@@ -19,7 +19,7 @@ def mel(frames: int = 9, batch: int = 1) -> np.ndarray:
     return np.maximum(models.mel(frames, batch).numpy(), FLOOR)
 
 
-def test_a_mel_of_the_model_is_taken_as_it_is() -> None:
+def test_a_mel_of_the_model_is_not_changed() -> None:
     for values in (mel()[0], mel(9, 3)):
         for source in (None, TARGET):
             prepared = prepare_mel(values, TARGET, source)

@@ -42,7 +42,7 @@ def test_audio_is_of_the_kind_of_the_mel(voc: Vocoder) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64, ">f4"])
-def test_any_float_is_taken(voc: Vocoder, dtype: npt.DTypeLike) -> None:
+def test_any_float_is_accepted(voc: Vocoder, dtype: npt.DTypeLike) -> None:
     mel = models.mel(9)[0].half().numpy()
     np.testing.assert_array_equal(voc(mel.astype(dtype)), voc(mel.astype(np.float32)))
 
@@ -221,7 +221,7 @@ def test_audio_that_is_not_finite_is_no_result(voc: Vocoder) -> None:
         voc(np.full((20, 4), 1e30, np.float32))
 
 
-def test_audio_takes_part_in_gradients_of_others(voc: Vocoder) -> None:
+def test_audio_can_be_used_with_autograd(voc: Vocoder) -> None:
     weight = torch.ones(1, requires_grad=True)
     (weight * voc(models.mel(5))).sum().backward()
     assert weight.grad is not None

@@ -53,7 +53,7 @@ def test_f0_in_a_body(name: str, stream: bool, client: ServerClient, model: Serv
             close(post(client, body, model=name, stream=stream), expected)
 
 
-def test_models_say_what_they_do_with_f0(client: ServerClient) -> None:
+def test_the_list_of_models_states_their_use_of_f0(client: ServerClient) -> None:
     listed = {model["name"]: model["f0"] for model in client.get("/models").json()}
     assert listed == {"hnmask": "estimated", "required": "required", "hifigan": "not used"}
 
