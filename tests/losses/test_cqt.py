@@ -129,6 +129,7 @@ def test_a_shift_by_a_hop_is_a_shift_by_a_frame() -> None:
     torch.testing.assert_close(cqt(audio.roll(500))[:, 2:], cqt(audio)[:, :-2], rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_gradcheck() -> None:
     cqt = CQT(16000, 77, bins_per_octave=12, n_octaves=3, dtype=torch.float64)
     audio = torch.randn(2, 400, dtype=torch.float64, requires_grad=True, generator=torch.Generator().manual_seed(0))

@@ -107,6 +107,7 @@ def test_hard_signals_in_bfloat16_and_float32(name: str, kind: str) -> None:
 
 
 @every
+@pytest.mark.slow
 def test_it_learns_to_distinguish_noise_from_a_tone(name: str) -> None:
     discriminator = small(name).train()
     optimizer = torch.optim.AdamW(discriminator.parameters(), 1e-2)

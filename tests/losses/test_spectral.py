@@ -96,7 +96,7 @@ def test_a_step_along_the_gradient_lowers_the_loss() -> None:
         before = torch.stack(_terms(loss(fake, real))).sum()
         (gradient,) = torch.autograd.grad(before, fake)
         after = torch.stack(_terms(loss(fake - 1e-3 * gradient / gradient.norm(), real))).sum()
-        assert float(after) < float(before)
+        assert float(after.detach()) < float(before.detach())
 
 
 def test_the_distance_has_the_stated_terms() -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +136,7 @@ def metric(client: httpx.Client, name: str) -> float:
     return float(match[1]) if match else 0.0
 
 
-def eventually(condition: Any, seconds: float = 10.0) -> None:
+def eventually(condition: Callable[[], object], seconds: float = 30.0) -> None:
     """Wait until something is so; fail when it never is."""
     end = time.monotonic() + seconds
     while not condition():

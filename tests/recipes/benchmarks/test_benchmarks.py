@@ -87,6 +87,7 @@ def test_published_sizes_fit_their_mel_configs() -> None:
     assert (full_band.sample_rate, full_band.hop_length) == (48000, 480)
 
 
+@pytest.mark.slow
 def test_vocode_runs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     assert vocode.main(["--runs", "1", "--long", "1"]) == 0
@@ -103,6 +104,7 @@ def test_the_table_of_generators(capsys: pytest.CaptureFixture[str], monkeypatch
     assert cells[1:4] == ["hifigan v2", "0.93 M", "1.66"]
 
 
+@pytest.mark.slow
 def test_exported_runs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     threads = torch.get_num_threads()
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -149,6 +151,7 @@ class Generator(nn.Module):
 """
 
 
+@pytest.mark.slow
 def test_inference_compares_both_sides(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

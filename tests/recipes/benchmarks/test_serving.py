@@ -11,6 +11,7 @@ from tests.support.server import serving as in_a_thread
 from tests.support.server import small_model
 
 
+@pytest.mark.slow
 def test_serving_runs(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--clients", "2", "--audio", "0.2", "--seconds", "0.2", "--rounds", "1", "--batch", "2"]
     assert serving.main(arguments) == 0

@@ -104,6 +104,7 @@ def flat(per_clip: dict[str, list[dict[str, float | None]]]) -> dict[tuple[str, 
     }
 
 
+@pytest.mark.slow
 def test_several_models_and_processes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Models of other sample rates and mel configs, with and without F0; the number of processes changes no figure."""
     data = corpus.make(tmp_path / "corpus")
@@ -128,6 +129,7 @@ def test_several_models_and_processes(tmp_path: Path, capsys: pytest.CaptureFixt
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_an_exported_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It copies as its checkpoint does; the F0 inside its network is not measured apart."""
     data = corpus.make(tmp_path / "corpus")

@@ -77,6 +77,7 @@ def torchrun(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("more", [[], ["train.accumulate=2", "adversarial.start=2", "losses={mel: 1.0}"]], ids=len)
+@pytest.mark.slow
 def test_two_ranks_give_the_same_weights_as_one(more: list[str], data: Path, tmp_path: Path) -> None:
     """The weights are the same also with microbatches and discriminators that start late; only the main rank writes."""
     path = recipe(tmp_path, data)
@@ -90,6 +91,7 @@ def test_two_ranks_give_the_same_weights_as_one(more: list[str], data: Path, tmp
     same(tmp_path / "one" / "discriminators.safetensors", tmp_path / "two" / "discriminators.safetensors")
 
 
+@pytest.mark.slow
 def test_ranks_that_find_different_states_stop(data: Path, tmp_path: Path) -> None:
     """As on two machines without a common disk, where the second finds no state."""
     path = recipe(tmp_path, data)

@@ -66,6 +66,7 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("one_thread")
+@pytest.mark.slow
 def test_a_run_killed_at_any_moment_ends_as_the_unbroken_one(data: Path, tmp_path: Path) -> None:
     """Killed three times, also while saving, which it does at each step: the end is the unbroken run's, to the bit."""
     path = corpus.recipe(
@@ -207,6 +208,7 @@ def test_a_run_in_pieces_of_minutes_is_the_unbroken_one(data: Path, tmp_path: Pa
     assert all(torch.equal(value, pieces[key]) for key, value in whole.items())
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_older_state(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A limit on the size of files stands for the disk."""
     path = corpus.recipe(tmp_path, data)

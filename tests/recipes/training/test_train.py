@@ -85,6 +85,7 @@ def test_two_discriminators_are_two_lines(data: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("objective", ["lsgan", "hinge"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.slow
 def test_generator_and_discriminators_train_against_each_other(
     objective: str, precision: str, data: Path, tmp_path: Path
 ) -> None:

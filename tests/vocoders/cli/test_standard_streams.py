@@ -208,6 +208,7 @@ def test_a_terminal_sees_how_far_a_long_mel_is(work: Path, monkeypatch: pytest.M
     assert "sample/s" not in shown("mel40.npy")
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_mel(work: Path) -> None:
     save_checkpoint(Checkpoint(models.MEL_CONFIG, models.generator("istftnet")), Path("small.safetensors"))
     for frames in (2_000, 150_000):

@@ -232,6 +232,7 @@ def test_a_terminal_gets_a_progress_bar_and_a_pipe_does_not(work: Path) -> None:
     assert b"\r" not in done.stderr
 
 
+@pytest.mark.slow
 def test_streams(work: Path) -> None:
     mel = (work / "mel12.npy").read_bytes()
     done = run("-", "-o", "-", "-m", "model.safetensors", stdin=mel)
@@ -248,6 +249,7 @@ def test_streams(work: Path) -> None:
     assert not (work / "out.wav").exists()
 
 
+@pytest.mark.slow
 def test_memory_for_a_minute_of_mel(work: Path) -> None:
     """The built-in voice stays under 1.5 GB, whatever the length."""
     hello = np.load(HELLO)["mel"]

@@ -37,6 +37,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         assert f"cannot import '{family}'; supported: hifi-gan, istftnet" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_memory_for_a_checkpoint_of_55_mb(tmp_path: Path) -> None:
     """HiFi-GAN V1 in the official layout: no more than twice the file's size."""
     weights = {}
@@ -72,7 +73,7 @@ import_checkpoint("hifi-gan", Path({str(tmp_path / "generator_v1")!r}))
 print(peak() - before)
 """  # not ru_maxrss, which a process takes over from its parent
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert size < int(done.stdout) < 2 * size + 10e6  # 10 MB for what torch imports meanwhile
+    assert size / 2 < int(done.stdout) < 2 * size + 10e6  # 10 MB for what torch imports meanwhile
 
 
 def test_statistics_in_hdf5(tmp_path: Path) -> None:

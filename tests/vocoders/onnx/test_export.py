@@ -138,6 +138,7 @@ def test_the_command(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert OnnxVocoder(Path("hifigan.onnx")).generator["name"] == "hifigan"
 
 
+@pytest.mark.slow
 def test_what_cannot_be_exported(
     work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,6 +165,7 @@ def test_what_cannot_be_exported(
     assert "audio differs from torch's by" in refused("hifigan.safetensors", "-o", "x.onnx")
 
 
+@pytest.mark.slow
 def test_a_generator_of_whole_utterances_that_is_given_its_f0(tmp_path: Path) -> None:
     generator = models.generator("wavehax", framewise_norm=False)
     checkpoint = Checkpoint(models.MEL_CONFIG, generator)

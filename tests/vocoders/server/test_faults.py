@@ -46,6 +46,7 @@ def test_a_body_that_never_ends(model: ServedModel) -> None:
         assert client.post("/synthesize", content=GOOD).status_code == 200
 
 
+@pytest.mark.slow
 def test_ten_minutes(model: ServedModel) -> None:
     """It is served, and other requests do not wait for it."""
     frames = 600 * 8000 // 32

@@ -56,6 +56,7 @@ def sane(answer: httpx.Response) -> None:
         assert answer.json()["detail"]
 
 
+@pytest.mark.slow
 def test_what_our_openapi_allows_and_what_it_does_not(client: ServerClient, fuzz: int) -> None:
     """Requests made by schemathesis; every response is one that the schema describes."""
     document = client.get("/openapi.json").json()

@@ -18,6 +18,7 @@ from vocoders.cli.vocoders import vocoders
 GOOD = npy(mel(12))
 
 
+@pytest.mark.slow
 def test_sigterm_finishes_what_runs(work: Path) -> None:
     (work / "token").write_text("a-secret\n")
     before = files(work)
@@ -51,6 +52,7 @@ def test_sigterm_finishes_what_runs(work: Path) -> None:
     assert files(work) == before
 
 
+@pytest.mark.slow
 def test_kill_and_restart(work: Path) -> None:
     before = files(work)
     body = npy(np.tile(mel(1000), 100))
