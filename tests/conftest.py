@@ -32,6 +32,13 @@ def voice_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of exported models as slow: exporting takes seconds."""
+    for item in items:
+        if not {"exported", "voice_onnx"}.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fuzz", type=int, default=150, help="requests of the fuzz tests, about (default: 150)")
 

@@ -63,12 +63,15 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="no mkdocs here")
+@pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
     built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
     assert "WARNING" not in built.stderr, built.stderr
-    for page in (tmp_path / "site" / "api").rglob("index.html"):
+    pages = list((tmp_path / "site" / "api").rglob("index.html"))
+    assert pages
+    for page in pages:
         for paragraph in re.findall(r"<p>(.*?)</p>", page.read_text(), re.DOTALL):
             # A heading that was not recognised: a blank line before it is missing, or it has text on its own line.
             assert not re.search(r"^(Args|Returns|Raises|Attributes):", paragraph, re.MULTILINE), f"{page}: {paragraph}"
@@ -89,7 +92,9 @@ def test_files_and_functions_that_the_architecture_names_exist() -> None:
     assert len(rows) > 30
     for step, files, functions in rows:
         code = "".join((ROOT / name).read_text() for name in re.findall(r"`([\w/]+\.py)`", files))
-        for name in re.findall(r"`(?:\w+\.)?(\w+)`", functions):
+        names = re.findall(r"`(?:\w+\.)?(\w+)`", functions)
+        assert names, step
+        for name in names:
             assert re.search(rf"\b(def|class) {name}\b", code), f"{step}: {name} in {files}"
 
 
@@ -173,5 +178,7 @@ def test_options_that_the_command_line_names_exist(capsys: pytest.CaptureFixture
                 program(arguments)
             assert stopped.value.code == 0
             help_text += capsys.readouterr().out
-        for option in set(re.findall(r"--[a-z][\w-]+", section)):
+        options = set(re.findall(r"--[a-z][\w-]+", section))
+        assert len(options) > 5
+        for option in options:
             assert option in help_text, option

@@ -42,7 +42,9 @@ def test_the_lines_that_stream() -> None:
 
 
 def test_the_built_in_models() -> None:
-    for name in list_voices():
+    names = list_voices()
+    assert names
+    for name in names:
         size = (VOICES / f"{name}.safetensors").stat().st_size / 1e6
         assert f"`{name}` ({size:.1f} MB)" in README
 

@@ -5,14 +5,14 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 import soundfile
 
 from tests.support import ROOT
-from tests.support.server import serving
+from tests.support.server import ServerClient, serving
 from vocoders.cli.vocoders import vocoders
 from vocoders.pretrained import load
 from vocoders.server.registry import load_models
@@ -22,14 +22,14 @@ README = (ROOT / "README.md").read_text()
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[httpx.Client]:
+def client() -> Iterator[ServerClient]:
     with serving(*load_models([], "cpu").values()) as client:
         yield client
 
 
 def blocks(kind: str, port: int) -> list[str]:
-    found = re.findall(rf"^```{kind}\n(.*?)^```$", DOCS, re.DOTALL | re.MULTILINE)
-    return [block.replace("127.0.0.1:8000", f"127.0.0.1:{port}") for block in found]
+    result = re.findall(rf"^```{kind}\n(.*?)^```$", DOCS, re.DOTALL | re.MULTILINE)
+    return [block.replace("127.0.0.1:8000", f"127.0.0.1:{port}") for block in result]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def mel() -> np.ndarray:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl here")
-def test_the_lines_of_curl(client: httpx.Client, mel: np.ndarray, tmp_path: Path) -> None:
+def test_the_lines_of_curl(client: ServerClient, mel: np.ndarray, tmp_path: Path) -> None:
     commands = blocks("sh", client.port)[1]
     line = re.search(r"curl --data-binary @tests/data/hello.npz http://127.0.0.1:8000/synthesize -o out.wav", README)
     assert line
@@ -54,14 +54,14 @@ def test_the_lines_of_curl(client: httpx.Client, mel: np.ndarray, tmp_path: Path
     np.testing.assert_allclose(raw / 32768, load()(mel), atol=1e-4)
 
 
-def test_the_lines_of_python(client: httpx.Client, mel: np.ndarray) -> None:
+def test_the_lines_of_python(client: ServerClient, mel: np.ndarray) -> None:
     whole, with_f0, stream = blocks("python", client.port)
     for block in (whole, with_f0):
-        names = {"mel": mel[:, :100], "f0": np.full(100, 150.0)}
+        names: dict[str, Any] = {"mel": mel[:, :100], "f0": np.full(100, 150.0)}
         exec(compile(block, "serving.md", "exec"), names)
         assert len(names["wav"]) == 44 + 2 * 100 * 256
 
-    played = []
+    played: list[tuple[np.ndarray, int]] = []
     names = {"mel": mel, "play": lambda piece, rate: played.append((piece, rate))}
     exec(compile(stream, "serving.md", "exec"), names)
     assert {rate for _, rate in played} == {22050}
@@ -70,14 +70,16 @@ def test_the_lines_of_python(client: httpx.Client, mel: np.ndarray) -> None:
     assert names["stream"].protocol.close_code == 1000
 
 
-def test_routes_options_and_figures_that_it_names(client: httpx.Client, capsys: pytest.CaptureFixture) -> None:
+def test_routes_options_and_figures_that_it_names(client: ServerClient, capsys: pytest.CaptureFixture[str]) -> None:
     paths = set(client.get("/openapi.json").json()["paths"])
     named = set(re.findall(r"`(?:GET |POST |WebSocket )?(/[\w.-]+)`", DOCS.split("## A mel")[0]))
     assert named == paths | {"/stream", "/openapi.json"}
     with pytest.raises(SystemExit):
         vocoders(["serve", "--help"])
     help_text = " ".join(capsys.readouterr().out.split())
-    for option, value in re.findall(r"`(--[\w-]+)(?: FILE)?`(?:, (\d+))?", DOCS):
+    options = re.findall(r"`(--[\w-]+)(?: FILE)?`(?:, (\d+))?", DOCS)
+    assert any(value for _, value in options)
+    for option, value in options:
         assert option in help_text
         if value:
             assert re.search(rf"{option} \S+ [^)]*\(default: {value}\)", help_text), option

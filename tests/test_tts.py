@@ -5,6 +5,7 @@ import re
 import shlex
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import h5py
 import librosa
@@ -53,7 +54,7 @@ def batch_of(*mels: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.stack(padded)).float()
 
 
-def run(title: str, **names: object) -> list[dict]:
+def run(title: str, **names: object) -> list[dict[str, Any]]:
     """Run the blocks of a section in their order; the names there are after each of Python."""
     left = []
     for language, text in blocks(title):
@@ -131,7 +132,7 @@ def test_matcha() -> None:
 def test_fastspeech2() -> None:
     mels = [np.log(np.maximum(linear_mel(*LJ_SPEECH, f0=f0), 1e-5)) for f0 in (120, 210)]
     mels[0] = mels[0][:, :-7]
-    output = [None] * 10
+    output: list[torch.Tensor | None] = [None] * 10
     output[1] = batch_of(*mels).transpose(1, 2)
     output[9] = torch.tensor([mel.shape[1] for mel in mels])
     (left,) = run("FastSpeech2", model=lambda *_: tuple(output), batch=())
@@ -198,7 +199,9 @@ def test_espnet2(normalises: bool) -> None:
     names |= {r"^resblocks\.(\d+)\.0\.convs(\d)\.(\d+)\.": r"blocks.\1.convs\2.\3.1.", "^conv_post": "output_conv.1"}
     rates = (5, 5, 4, 3)
     torch.save({"model": {"generator": hifigan(rates, "espnet-24k", names)}}, "checkpoint.pkl")
-    config = dict(zip(("sampling_rate", "fft_size", "hop_size", "win_length", "fmin", "fmax"), figures, strict=True))
+    config: dict[str, object] = dict(
+        zip(("sampling_rate", "fft_size", "hop_size", "win_length", "fmin", "fmax"), figures, strict=True)
+    )
     sizes = SIZES | {"upsample_scales": rates, "upsample_kernel_sizes": doubled(rates)}
     config |= {"num_mels": 80, "generator_type": "HiFiGANGenerator", "generator_params": sizes}
     Path("config.yml").write_text(json.dumps(config))  # JSON is YAML
@@ -286,7 +289,9 @@ def test_every_mel_config_of_the_page_is_one() -> None:
 def test_what_it_links_exists() -> None:
     headings = re.findall(r"^## (.*)$", PAGE, re.MULTILINE)
     anchors = {heading.lower().replace(" ", "-") for heading in headings}
-    for target in re.findall(r"\]\(([^)]+)\)", PAGE):
+    targets = re.findall(r"\]\(([^)]+)\)", PAGE)
+    assert len(targets) > 3
+    for target in targets:
         file, _, anchor = target.partition("#")
         assert (ROOT / "docs" / file).exists() if file else anchor in anchors, target
 

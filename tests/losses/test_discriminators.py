@@ -1,4 +1,6 @@
-"""The contract of all discriminators, and parity of each with its public implementation on the same weights."""
+"""The contract of all discriminators. Parity with the public implementations stands in test_parity.py."""
+
+from typing import Any
 
 import pytest
 import torch
@@ -6,12 +8,8 @@ from torch import Tensor, nn
 
 from losses.adversarial import discriminator_loss, feature_matching, generator_loss
 from losses.discriminators import DISCRIMINATORS, DiscriminatorOutput, build_discriminator
-from losses.discriminators.multi_period import PeriodDiscriminator
-from losses.discriminators.multi_resolution import SpectrogramDiscriminator
 from losses.discriminators.multi_scale import ScaleDiscriminator
-from losses.discriminators.multi_scale_stft import STFTDiscriminator
 from tests.support import models
-from tests.support.golden import GOLDEN, audio, fill, filling, matches
 from vocoders import VocoderError
 from vocoders.generators import GENERATORS
 
@@ -19,7 +17,7 @@ RATE = 24000
 every = pytest.mark.parametrize("name", DISCRIMINATORS)
 
 
-def small(name: str, rate: int = RATE) -> nn.Module:
+def small(name: str, rate: int = RATE) -> Any:
     torch.manual_seed(3)
     return build_discriminator(name, models.SMALL_DISCRIMINATORS[name], rate).eval()
 
@@ -30,9 +28,6 @@ def noise(batch: int = 2, samples: int = 2048, seed: int = 0) -> Tensor:
 
 def flat(outputs: list[DiscriminatorOutput]) -> list[Tensor]:
     return [tensor for output in outputs for tensor in (output.scores, *output.feature_maps)]
-
-
-# The contract
 
 
 @every
@@ -69,6 +64,7 @@ def test_gradients_reach_all_weights_and_the_audio(name: str) -> None:
             assert (parameter.grad != 0).any(), key
         assert torch.isfinite(parameter.grad).all(), key
     (generator_loss(fake_outputs) + feature_matching(fake_outputs, real_outputs)).backward(inputs=[fake])
+    assert fake.grad is not None
     assert torch.isfinite(fake.grad).all()
     assert (fake.grad != 0).float().mean() > 0.5
 
@@ -105,12 +101,14 @@ def test_hard_signals_in_bfloat16_and_float32(name: str, kind: str) -> None:
         assert loss.dtype == torch.float32
         loss.backward()
         assert torch.isfinite(loss)
+        assert fake.grad is not None
         assert torch.isfinite(fake.grad).all()
         assert all(torch.isfinite(p.grad).all() for p in discriminator.parameters())
 
 
 @every
-def test_it_learns_to_tell_noise_from_a_tone(name: str) -> None:
+@pytest.mark.slow
+def test_it_learns_to_distinguish_noise_from_a_tone(name: str) -> None:
     discriminator = small(name).train()
     optimizer = torch.optim.AdamW(discriminator.parameters(), 1e-2)
     time = torch.arange(2048) / RATE
@@ -158,24 +156,6 @@ def test_names_and_keys_are_checked() -> None:
         build_discriminator("multi-scale-subband-cqt", {"n_octaves": 9, "fmin": 32.7}, RATE)
 
 
-# Parity
-
-
-@pytest.mark.parametrize("period", [2, 11])
-def test_multi_period_equals_hifigan(period: int) -> None:
-    discriminator = PeriodDiscriminator(period, (32, 128, 512, 1024, 1024)).eval()
-    fill(discriminator)
-    compare(discriminator(audio()), f"mpd.{period}")
-
-
-@pytest.mark.parametrize("scale", [0, 1])
-def test_multi_scale_equals_hifigan(scale: int) -> None:
-    discriminator = ScaleDiscriminator((128, 256, 512, 1024), use_spectral_norm=scale == 0).eval()
-    fill(discriminator, spectral=scale == 0)
-    signal = nn.functional.avg_pool1d(audio(), 4, 2, padding=2) if scale else audio()
-    compare(discriminator(signal), f"msd.{scale}")
-
-
 def test_the_scales_are_pooled_one_after_the_other() -> None:
     discriminator = small("multi-scale")
     pooled = nn.functional.avg_pool1d(noise(), 4, 2, padding=2)
@@ -186,60 +166,6 @@ def test_the_scales_are_pooled_one_after_the_other() -> None:
 def test_spectral_norm_of_the_first_scale() -> None:
     scale = ScaleDiscriminator((16, 16, 16, 16), use_spectral_norm=True).train()
     for _ in range(200):  # each evaluation in training is one step of the power iteration
-        largest = [torch.linalg.matrix_norm(conv.weight.flatten(1), 2) for conv in scale.convs]
+        weights: list[Any] = [conv.weight for conv in scale.convs]
+    largest = [torch.linalg.matrix_norm(weight.flatten(1), 2) for weight in weights]
     assert torch.stack(largest).detach() == pytest.approx(torch.ones(7), abs=0.02)
-
-
-def test_multi_resolution_equals_wavehax() -> None:
-    discriminator = SpectrogramDiscriminator(512, 128, 32).eval()
-    fill(discriminator)
-    compare(discriminator(audio()), "mrd.512")
-
-
-def test_parallel_wavegan_equals_its_own() -> None:
-    discriminator = build_discriminator("parallel-wavegan", {}, RATE).eval()
-    fill(discriminator)
-    (output,) = discriminator(audio())
-    matches(output.scores, "pwg/scores")
-
-
-def test_multi_scale_stft_equals_encodec() -> None:
-    discriminator = STFTDiscriminator(512, 128, 32, (1, 2, 4)).eval()
-    fill(discriminator)
-    compare(discriminator(audio()), "msstft.512")
-
-
-def test_multi_scale_subband_cqt_equals_amphion_on_the_same_transform() -> None:
-    """With nnAudio's CQT in the place of ours."""
-    published = {
-        "oversampling": 2,
-        "hop_lengths": [256],
-        "bins_per_octave": [12],
-        "fmin": 32.7,
-        "n_octaves": 9,
-        "max_kernel": None,
-        "partial_kernels": True,
-    }
-    discriminator = build_discriminator("multi-scale-subband-cqt", published, RATE).eval()
-    part = discriminator.discriminators[0]
-    octaves = [filling(number, torch.Size([2, 2, 3, 9])) for number in range(9)]
-    part.conv_octaves.weight.data = torch.cat([weight for weight, _ in octaves])
-    part.conv_octaves.bias.data = torch.cat([bias for _, bias in octaves])
-    fill(part.trunk, first=9)
-    ours = part.cqt(torch.zeros(2, 16384))
-    stored = torch.view_as_complex(torch.from_numpy(GOLDEN["cqt.12/z"]))
-    assert ours.shape == stored.shape
-
-    seen = []
-    part.cqt.forward = lambda x: seen.append(x) or stored
-    compare(discriminator(audio())[0], "cqt.12")
-    assert seen[0].shape == (2, 16384)  # twice the rate
-    mine = discriminator.discriminators[0].cqt.__class__.forward(part.cqt, seen[0]).abs()
-    assert float(torch.corrcoef(torch.stack([mine.flatten(), stored.abs().flatten()]))[0, 1]) > 0.99
-
-
-def compare(output: DiscriminatorOutput, key: str) -> None:
-    matches(output.scores, f"{key}/scores")
-    for i, feature_map in enumerate(output.feature_maps):
-        matches(feature_map.flatten(1) if feature_map.dim() == 1 else feature_map, f"{key}/fmap{i}")
-    assert f"{key}/fmap{len(output.feature_maps)}/shape" not in GOLDEN.files

@@ -1,4 +1,7 @@
-"""Spectral losses: parity with float64 formulas by librosa, laws, and finite gradients where logarithms are steep."""
+"""Spectral losses: their formulas in float64 by librosa, laws, and finite gradients where logarithms are steep."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import librosa
 import numpy as np
@@ -8,11 +11,10 @@ import torch
 from losses import LOSSES, FullBandMelLoss, MelLoss, MultiResolutionSTFTLoss, MultiScaleMelLoss
 from losses.spectral import RESOLUTIONS
 from tests.support import signals
-from tests.support.golden import GOLDEN, audio
 from vocoders.dsp.mel import MEL_CONFIGS
 
 MEL_CONFIG = MEL_CONFIGS["hifigan-22k"]
-EVERY = [kind.for_mel_config(MEL_CONFIG) for kind in LOSSES.values()]
+EVERY: list[Any] = [kind.for_mel_config(MEL_CONFIG) for kind in LOSSES.values()]  # which are modules as well
 
 
 def reference(fake: np.ndarray, real: np.ndarray) -> tuple[float, float]:
@@ -36,22 +38,12 @@ def pair() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(signals.noise(22050, 0.4)).float(), torch.from_numpy(signals.voice(22050, 0.4)).float()
 
 
-def test_parity_with_the_formula() -> None:
+def test_equals_the_formula_in_float64() -> None:
     fake, real = pair()
-    found = MultiResolutionSTFTLoss()(fake, real)
+    result = MultiResolutionSTFTLoss()(fake, real)
     expected = reference(fake.double().numpy(), real.double().numpy())
-    assert float(found.spectral_convergence) == pytest.approx(expected[0], rel=1e-4)
-    assert float(found.log_magnitude) == pytest.approx(expected[1], rel=1e-4)
-
-
-def test_parity_with_the_public_implementations() -> None:
-    """ParallelWaveGAN's own numbers, and those of BigVGAN, which equal the Descript codec's."""
-    fake, real = audio(7).squeeze(1), audio(8).squeeze(1)
-    found = MultiResolutionSTFTLoss()(fake, real)
-    assert float(found.spectral_convergence) == pytest.approx(float(GOLDEN["loss/pwg_stft/sc"]), rel=1e-5)
-    assert float(found.log_magnitude) == pytest.approx(float(GOLDEN["loss/pwg_stft/mag"]), rel=1e-5)
-    found = MultiScaleMelLoss(24000)(fake, real)
-    assert float(found) == pytest.approx(float(GOLDEN["loss/bigvgan/multiscale_mel"]), rel=1e-5)
+    assert float(result.spectral_convergence) == pytest.approx(expected[0], rel=1e-4)
+    assert float(result.log_magnitude) == pytest.approx(expected[1], rel=1e-4)
 
 
 def test_the_full_band_covers_what_the_mel_config_does_not() -> None:
@@ -65,9 +57,9 @@ def test_the_full_band_covers_what_the_mel_config_does_not() -> None:
 def test_a_value_derived_by_hand() -> None:
     """Twice the amplitude: the magnitudes differ by the reference itself, their logarithms by ln 2."""
     real, _ = pair()  # noise, none of it near the smallest magnitude
-    found = MultiResolutionSTFTLoss()(2 * real, real)
-    assert float(found.spectral_convergence) == pytest.approx(1.0, rel=1e-4)
-    assert float(found.log_magnitude) == pytest.approx(np.log(2), rel=1e-4)
+    result = MultiResolutionSTFTLoss()(2 * real, real)
+    assert float(result.spectral_convergence) == pytest.approx(1.0, rel=1e-4)
+    assert float(result.log_magnitude) == pytest.approx(np.log(2), rel=1e-4)
     assert float(MelLoss(MEL_CONFIG)(2 * real, real)) == pytest.approx(np.log(2), rel=1e-4)
     assert float(MultiScaleMelLoss(22050, [(512, 40), (256, 20)])(2 * real, real)) == pytest.approx(
         2 * np.log10(2), rel=1e-4
@@ -77,7 +69,7 @@ def test_a_value_derived_by_hand() -> None:
 def test_zero_at_equality_and_positive_elsewhere() -> None:
     fake, real = pair()
     for loss in EVERY:
-        assert float(sum(torch.stack([*_terms(loss(real, real))]))) == 0
+        assert float(torch.stack(_terms(loss(real, real))).sum()) == 0
         assert all(float(term) > 0.01 for term in _terms(loss(fake, real)))
 
 
@@ -101,14 +93,14 @@ def test_a_step_along_the_gradient_lowers_the_loss() -> None:
     fake, real = pair()
     for loss in EVERY:
         fake = fake.clone().requires_grad_()
-        before = sum(_terms(loss(fake, real)))
+        before = torch.stack(_terms(loss(fake, real))).sum()
         (gradient,) = torch.autograd.grad(before, fake)
-        after = sum(_terms(loss(fake - 1e-3 * gradient / gradient.norm(), real)))
+        after = torch.stack(_terms(loss(fake - 1e-3 * gradient / gradient.norm(), real))).sum()
         assert float(after.detach()) < float(before.detach())
 
 
 def test_the_distance_has_the_stated_terms() -> None:
-    """And ``forward`` is the distance of the transforms."""
+    """``forward`` is the distance of the transforms."""
     fake, real = pair()
     for loss in EVERY:
         values = loss.distance(loss.transform(fake), loss.transform(real))
@@ -123,5 +115,5 @@ def test_resolutions_reach_the_losses_that_have_any() -> None:
     assert [stft.n_fft for stft in built.stfts] == [256]
 
 
-def _terms(value) -> tuple[torch.Tensor, ...]:
+def _terms(value: torch.Tensor | Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
     return (value,) if isinstance(value, torch.Tensor) else tuple(value)

@@ -90,7 +90,7 @@ def made(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.parent.name in names}
 
 
-def test_clips_and_lists(corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_clips_and_lists(corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert corpus("--all") == 0
     assert made(tmp_path) == set(CLIPS.values())
     assert lists(tmp_path) == {"train": sorted(TRAINED.values()), "valid": sorted(VALIDATED.values())}
@@ -99,13 +99,13 @@ def test_clips_and_lists(corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureF
     assert "39 of 42 validation clips are missing" in captured.err
 
 
-def test_what_becomes_of_a_clip(corpus: Corpus, tmp_path: Path) -> None:
+def test_how_a_clip_is_processed(corpus: Corpus, tmp_path: Path) -> None:
     assert corpus("--all") == 0
     for source, target in CLIPS.items():
         info = soundfile.info(tmp_path / target)
         assert (info.samplerate, info.channels, info.format, info.subtype) == (RATE, 1, "FLAC", "PCM_16")
         audio, _ = soundfile.read(tmp_path / target)
-        # Of the silence 100 ms on either side; in whole frames, and resampling blurs where the voice begins and ends.
+        # 100 ms of silence stay on either side, in whole frames; resampling blurs where the sound begins and ends.
         kept = SECONDS + (0.2 if "makam" in target else 0)
         assert len(audio) / RATE == pytest.approx(kept, abs=0.025)
         gain = GAINS[target.split("/")[0]]
@@ -133,7 +133,7 @@ def test_silence() -> None:
         np.testing.assert_array_equal(prepare.trim(alone), alone)
 
 
-def test_run_again_it_does_nothing(corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_second_run_changes_nothing(corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert corpus("--all") == 0
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     assert corpus("--all") == 0
@@ -141,7 +141,7 @@ def test_run_again_it_does_nothing(corpus: Corpus, tmp_path: Path, capsys: pytes
     assert [line.endswith("(as before)") for line in capsys.readouterr().out.splitlines()] == [False] * 2 + [True] * 2
 
 
-def test_stopped_it_goes_on(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_resumes(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     convert, seen = prepare.convert, []
 
     def stop(source: Path, gain_db: float) -> np.ndarray:
@@ -159,7 +159,7 @@ def test_stopped_it_goes_on(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.
     assert made(tmp_path) == set(CLIPS.values())
 
 
-def test_a_clip_that_cannot_be_read(corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_clip_that_cannot_be_read(corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     damaged = "dataset-voice-kathleen/data/arctic_a0001_1592748574.wav"
     (tmp_path / damaged).write_text("version https://git-lfs.github.com/spec/v1")
     assert corpus("--all") == 1
@@ -178,12 +178,12 @@ def one_sentence(captured: str) -> str:
     return sentence
 
 
-def test_clones_that_are_missing(corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_clones_that_are_missing(corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "dataset-voice-nathalie").rename(tmp_path / "elsewhere")
     assert corpus("--all") == 2
-    said = one_sentence(capsys.readouterr().err)
-    assert "dataset-voice-nathalie (https://github.com/rhasspy/dataset-voice-nathalie at 3b3e91f)" in said
-    assert said.endswith("clone it, or name its folder with --nathalie")
+    text = one_sentence(capsys.readouterr().err)
+    assert "dataset-voice-nathalie (https://github.com/rhasspy/dataset-voice-nathalie at 3b3e91f)" in text
+    assert text.endswith("clone it, or name its folder with --nathalie")
     assert not made(tmp_path)
     assert corpus("--all", "--nathalie", tmp_path / "elsewhere") == 0
     assert main([str(tmp_path / "none")]) == 2
@@ -191,16 +191,16 @@ def test_clones_that_are_missing(corpus: Corpus, tmp_path: Path, capsys: pytest.
     assert not (tmp_path / "none").exists()
 
 
-def test_clones_of_something_else(corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_clones_of_something_else(corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert corpus("--all", "--makam", tmp_path / "dataset-voice-kathleen") == 2
     assert "is it a clone of MTG/turkish-makam" in one_sentence(capsys.readouterr().err)
     assert corpus() == 2  # not all of the commit is there: their numbers are not known
-    said = one_sentence(capsys.readouterr().err)
-    assert "dataset-voice-kathleen holds 4 recordings data/*.wav, and 1620 at commit c51cb97" in said
+    text = one_sentence(capsys.readouterr().err)
+    assert "dataset-voice-kathleen holds 4 recordings data/*.wav, and 1620 at commit c51cb97" in text
 
 
-def test_what_is_left_of_the_clones_validates_nothing(
-    corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture
+def test_clones_without_validation_clips_are_refused(
+    corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in VALIDATED:
         (tmp_path / name).rename((tmp_path / name).with_stem("other_1_other"))
@@ -208,14 +208,14 @@ def test_what_is_left_of_the_clones_validates_nothing(
     assert "the clones have nothing for valid.txt" in one_sentence(capsys.readouterr().err)
 
 
-def test_places_that_cannot_be_written(corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_folders_that_cannot_be_written(corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "nathalie-nl-f").write_text("a file, not a folder")
     assert corpus("--all") == 2
     assert "cannot make the folder" in one_sentence(capsys.readouterr().err)
 
 
 def test_the_commit_of_a_clone(
-    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clone = tmp_path / "dataset-voice-kathleen"
     who = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
@@ -225,9 +225,9 @@ def test_the_commit_of_a_clone(
     assert commit is not None
     assert prepare.head(tmp_path / "dataset-voice-nathalie") is None  # although the folder may lie in a repository
     assert corpus("--all") == 0
-    said = capsys.readouterr().err
-    assert f"note: {clone} is at {commit[:7]}; the corpus was made from c51cb97" in said
-    assert f"note: {tmp_path / 'dataset-voice-nathalie'} does not say at which commit it is" in said
+    text = capsys.readouterr().err
+    assert f"note: {clone} is at {commit[:7]}; the corpus was made from c51cb97" in text
+    assert f"note: {tmp_path / 'dataset-voice-nathalie'} does not say at which commit it is" in text
     monkeypatch.setitem(prepare.REPOSITORIES, "kathleen", prepare.Repository("rhasspy/k", commit[:7]))
     assert corpus("--all", "--kathleen", clone) == 0
     assert str(clone) not in capsys.readouterr().err

@@ -20,9 +20,9 @@ def chromium() -> str | None:
     """A Chromium on this machine: by its usual names, or Playwright's."""
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "headless_shell")
     cache = Path(os.environ.get("PLAYWRIGHT_BROWSERS_PATH", Path.home() / ".cache" / "ms-playwright"))
-    found = [shutil.which(name) for name in names]
-    found += [str(path) for name in ("chrome", "headless_shell") for path in cache.glob(f"chromium*/*/{name}")]
-    return next(filter(None, found), None)
+    programs = [shutil.which(name) for name in names]
+    programs += [str(path) for name in ("chrome", "headless_shell") for path in cache.glob(f"chromium*/*/{name}")]
+    return next(filter(None, programs), None)
 
 
 class Tab:
@@ -44,9 +44,9 @@ class Tab:
             self.events.append(message)
 
     def evaluate(self, expression: str) -> Any:
-        found = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in found, found
-        return found["result"].get("value")
+        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
 
     def wait_for(self, expression: str, seconds: float = 60.0) -> None:
         end = time.monotonic() + seconds
@@ -66,7 +66,7 @@ class Tab:
         """The addresses asked for since ``Network.enable``."""
         return [e["params"]["request"]["url"] for e in self.events if e["method"] == "Network.requestWillBeSent"]
 
-    def complaints(self) -> list[Any]:
+    def errors(self) -> list[Any]:
         """Uncaught exceptions and errors in the console."""
         return [
             event["params"]
@@ -88,7 +88,7 @@ def browsing(profile: Path) -> Iterator[Tab]:
         try:
             assert running.stderr is not None
             address = next(
-                found[1] for line in running.stderr if (found := re.search(r"DevTools listening on (ws://\S+)", line))
+                match[1] for line in running.stderr if (match := re.search(r"DevTools listening on (ws://\S+)", line))
             )
             with connect(address, max_size=None) as socket:
                 browser = Tab(socket)

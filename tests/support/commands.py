@@ -16,7 +16,7 @@ def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-def refused(work: Path, capsys: pytest.CaptureFixture, *arguments: str) -> str:
+def refused(work: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """Return the one sentence of a refusal: status 2, nothing on standard output, no file more than before."""
     before = files(work)
     assert vocode([*arguments, "-m", "model.safetensors"] if "-m" not in arguments else list(arguments)) == 2

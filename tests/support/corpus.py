@@ -1,6 +1,7 @@
 """A tiny synthetic corpus with the layout of openvoices, and a recipe for it."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -32,7 +33,7 @@ def make(folder: Path) -> Path:
 
 def recipe(folder: Path, data: Path, **changes: object) -> Path:
     """A recipe of a few steps of a small HNMask."""
-    values = {
+    values: dict[str, object] = {
         "name": "tiny",
         "mel": MEL_CONFIG,
         "generator": {
@@ -64,11 +65,19 @@ def recipe(folder: Path, data: Path, **changes: object) -> Path:
 
 
 def scalars(folder: Path) -> dict[str, list[float]]:
-    """What a run logged, by tag; the tags alone of sounds and images."""
+    """The numbers a run logged, by tag."""
+    log = _log(folder)
+    return {tag: [event.value for event in log.Scalars(tag)] for tag in log.Tags()["scalars"]}
+
+
+def tags(folder: Path, kind: str) -> set[str]:
+    """The tags of what else a run logged, "audio" or "images"."""
+    return set(_log(folder).Tags()[kind])
+
+
+def _log(folder: Path) -> Any:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     log = EventAccumulator(str(folder / "log"), size_guidance={"scalars": 0})
     log.Reload()
-    tags = log.Tags()
-    values = {tag: [event.value for event in log.Scalars(tag)] for tag in tags["scalars"]}
-    return values | {"audio": tags["audio"], "images": tags["images"]}
+    return log

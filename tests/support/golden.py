@@ -2,7 +2,7 @@
 
 data/discriminators_golden.npz was made by running, outside this repository, jik876/hifi-gan, chomeyama/wavehax,
 kan-bayashi/ParallelWaveGAN, facebookresearch/encodec, open-mmlab/Amphion (with nnAudio) and NVIDIA/BigVGAN.
-Of scores and feature maps it keeps shape, mean, mean magnitude, and 64 values spread over them.
+For each score and feature map it holds the shape, the mean, the mean magnitude and 64 values spread over it.
 """
 
 import numpy as np
@@ -39,6 +39,7 @@ def fill(module: nn.Module, first: int = 0, spectral: bool = False) -> None:
             conv.weight.data = weight
         else:
             conv.weight = nn.Parameter(weight) if not nn.utils.parametrize.is_parametrized(conv) else weight
+        assert conv.bias is not None
         conv.bias.data = bias
 
 

@@ -10,6 +10,7 @@ from vocoders.checkpoint import Checkpoint
 from vocoders.f0_estimator import F0Estimator, F0EstimatorConfig
 from vocoders.generators import GENERATORS, build_generator
 from vocoders.generators.base import Generator
+from vocoders.inference.vocoder import Vocoder
 
 MEL_CONFIG = MelConfig(sample_rate=8000, n_fft=128, hop_length=32, win_length=128, n_mels=20, fmin=0, fmax=4000)
 
@@ -41,6 +42,18 @@ def f0_estimator(mel_config: MelConfig = MEL_CONFIG) -> F0Estimator:
 
 def checkpoint(name: str = "hnmask", mel_config: MelConfig = MEL_CONFIG) -> Checkpoint:
     return Checkpoint(mel_config, generator(name, mel_config), f0_estimator(mel_config), {"data": "none"})
+
+
+def generator_of(checkpoint: Checkpoint) -> Generator:
+    """The generator of a checkpoint that holds one."""
+    assert checkpoint.generator is not None
+    return checkpoint.generator
+
+
+def f0_estimator_of(model: Checkpoint | Vocoder) -> F0Estimator:
+    """The F0 estimator of a checkpoint or a vocoder that has one."""
+    assert model.f0_estimator is not None
+    return model.f0_estimator
 
 
 def mel(frames: int, batch: int = 1, mel_config: MelConfig = MEL_CONFIG, seed: int = 0) -> torch.Tensor:

@@ -7,6 +7,7 @@ stored, the initial phase of Wavehax by zero.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +37,7 @@ def golden(part: str) -> dict[str, np.ndarray]:
         return {key.removeprefix(f"{part}/"): stored[key] for key in stored.files if key.startswith(f"{part}/")}
 
 
-def write(folder: Path, part: str, new_style: bool = False, drop: str = "", extra: str = "") -> dict:
+def write(folder: Path, part: str, new_style: bool = False, drop: str = "", extra: str = "") -> dict[str, Any]:
     """A checkpoint as the public implementation writes it; returns the arguments of import_checkpoint."""
     arrays = golden(part)
     family, place, mel_config = PARTS[part]
@@ -46,12 +47,12 @@ def write(folder: Path, part: str, new_style: bool = False, drop: str = "", extr
         for old, new in styles:
             weights = {k.removesuffix(old) + new if k.endswith(old) else k: v for k, v in weights.items()}
     weights = {k: v for k, v in weights.items() if k != drop} | ({extra: torch.zeros(1)} if extra else {})
-    content: dict = weights
+    content: dict[str, Any] = weights
     for key in reversed(place):
         content = {key: content, "steps": 7}
     torch.save(content, folder / "checkpoint.pkl")
     (folder / "config.yml").write_text(str(arrays["config"]))  # JSON is YAML
-    arguments: dict = {"family": family, "checkpoint": folder / "checkpoint.pkl", "mel_config": mel_config}
+    arguments: dict[str, Any] = {"family": family, "checkpoint": folder / "checkpoint.pkl", "mel_config": mel_config}
     if "stats" in arrays:
         np.save(folder / "stats.npy", arrays["stats"])
         arguments["stats"] = folder / "stats.npy"

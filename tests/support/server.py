@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,10 +103,10 @@ def process(*arguments: str, cwd: Path, forbidden: Sequence[str] = ()) -> Iterat
     ) as running:
         assert running.stderr is not None
         line = running.stderr.readline()
-        found = re.search(r"http://\S+:\d+", line)
-        assert found, line + running.stderr.read()
+        match = re.search(r"http://\S+:\d+", line)
+        assert match, line + running.stderr.read()
         try:
-            yield running, found[0]
+            yield running, match[0]
         finally:
             running.kill()
 
@@ -132,11 +132,11 @@ def send_raw(client: ServerClient, head: str, body: bytes = b"") -> socket.socke
 
 def metric(client: httpx.Client, name: str) -> float:
     """The value of a metric, labels included in its name."""
-    found = re.search(rf"^{re.escape(name)} (\S+)$", client.get("/metrics").text, re.MULTILINE)
-    return float(found[1]) if found else 0.0
+    match = re.search(rf"^{re.escape(name)} (\S+)$", client.get("/metrics").text, re.MULTILINE)
+    return float(match[1]) if match else 0.0
 
 
-def eventually(condition: Any, seconds: float = 10.0) -> None:
+def eventually(condition: Callable[[], object], seconds: float = 30.0) -> None:
     """Wait until something is so; fail when it never is."""
     end = time.monotonic() + seconds
     while not condition():

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -36,13 +37,15 @@ def test_a_loaded_model_is_the_saved_one(name: str, tmp_path: Path) -> None:
     assert loaded.mel_config == models.MEL_CONFIG
     assert loaded.training == {"data": "none"}
     assert type(loaded.generator) is GENERATORS[name]
-    assert loaded.generator.config == checkpoint.generator.config
+    generator, saved_generator = models.generator_of(loaded), models.generator_of(checkpoint)
+    assert generator.config == saved_generator.config
     mel, f0 = models.mel(7), models.f0(7)
-    for key, value in checkpoint.generator.state_dict().items():
-        assert torch.equal(loaded.generator.state_dict()[key], value)
+    for key, value in saved_generator.state_dict().items():
+        assert torch.equal(generator.state_dict()[key], value)
     # To rounding: how the weights lie in memory decides which of its kernels the library takes.
-    torch.testing.assert_close(loaded.generator(mel, f0=f0), checkpoint.generator(mel, f0=f0), atol=1e-6, rtol=0)
-    assert torch.equal(loaded.f0_estimator.estimate(mel), checkpoint.f0_estimator.estimate(mel))
+    torch.testing.assert_close(generator(mel, f0=f0), saved_generator(mel, f0=f0), atol=1e-6, rtol=0)
+    estimates = [models.f0_estimator_of(made).estimate(mel) for made in (loaded, checkpoint)]
+    assert torch.equal(estimates[0], estimates[1])
     assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
 
 
@@ -54,7 +57,7 @@ def test_the_header_describes_the_model(saved: Path) -> None:
     assert json.loads(header["mel_spec"])["hop_length"] == 32
 
 
-def test_a_f0_estimator_alone(tmp_path: Path) -> None:
+def test_an_f0_estimator_alone(tmp_path: Path) -> None:
     path = tmp_path / "pitch.safetensors"
     save_checkpoint(Checkpoint(models.MEL_CONFIG, f0_estimator=models.f0_estimator()), path)
     assert load_checkpoint(path).generator is None
@@ -118,7 +121,7 @@ def test_a_header_that_claims_terabytes_takes_no_memory(saved: Path) -> None:
         {"blocks": float("inf")},
     ],
 )
-def test_sizes_beyond_reason_are_refused_at_once(saved: Path, config: dict) -> None:
+def test_sizes_beyond_reason_are_refused_at_once(saved: Path, config: dict[str, Any]) -> None:
     rewrite(saved, {"generator": json.dumps({"name": "hnmask", "config": models.small("hnmask") | config})})
     with pytest.raises(CheckpointError, match=r"header of .* describes a model that cannot be built") as caught:
         load_checkpoint(saved)
@@ -139,9 +142,9 @@ def test_tensors_that_are_not_finite(saved: Path) -> None:
         load_checkpoint(saved)
 
 
-def test_half_precision_is_taken(saved: Path) -> None:
+def test_half_precision_is_loaded(saved: Path) -> None:
     rewrite(saved, tensors={key: value.half() for key, value in load_file(saved).items()})
-    assert all(p.dtype == torch.float32 for p in load_checkpoint(saved).generator.parameters())
+    assert all(p.dtype == torch.float32 for p in models.generator_of(load_checkpoint(saved)).parameters())
 
 
 @pytest.mark.parametrize(

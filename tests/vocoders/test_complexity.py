@@ -1,6 +1,7 @@
 """Costs against the published figures, and configurations for any rate."""
 
 import json
+from typing import Any
 
 import pytest
 import yaml
@@ -36,9 +37,11 @@ FULL_BAND = WAVEHAX.model_copy(update={"sample_rate": 48000, "hop_length": 480, 
         ("multi-stream-wavehax", {}, WAVEHAX, 1.01, 3 * 120**2 * 100 * 4),
     ],
 )
-def test_work_as_published(name: str, config: dict, mel_config: MelConfig, published: float, framing: float) -> None:
-    found = (macs_per_second(build_on_meta(name, config, mel_config)) + framing) / 1e9
-    assert found == pytest.approx(published, rel=0.01)
+def test_work_as_published(
+    name: str, config: dict[str, Any], mel_config: MelConfig, published: float, framing: float
+) -> None:
+    result = (macs_per_second(build_on_meta(name, config, mel_config)) + framing) / 1e9
+    assert result == pytest.approx(published, rel=0.01)
 
 
 @pytest.mark.parametrize("name", GENERATORS)
@@ -70,7 +73,7 @@ def test_configs_as_published() -> None:
 
 
 @pytest.mark.parametrize("name", GENERATORS)
-def test_what_is_printed_is_a_recipe(name: str, capsys: pytest.CaptureFixture) -> None:
+def test_what_is_printed_is_a_recipe(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert vocoders_command(["config", "--generator", name, "--sample-rate", "48000", "--hop", "480"]) == 0
     printed = capsys.readouterr().out
     for fact in ("# parameters", "GMAC per second", "# receptive field"):
@@ -81,7 +84,7 @@ def test_what_is_printed_is_a_recipe(name: str, capsys: pytest.CaptureFixture) -
     build_generator(values["generator"]["name"], values["generator"]["config"], mel_config)
 
 
-def test_what_there_is_no_config_for(capsys: pytest.CaptureFixture) -> None:
+def test_what_there_is_no_config_for(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(VocoderError, match="unknown generator 'hifi'; known: hnmask"):
         generator_class("hifi")
     with pytest.raises(VocoderError, match="no upsampling rates up to 16 multiply to 257; choose another hop"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support import models
+from tests.support import models, signals
 from vocoders import load
 from vocoders.dsp.harmonics import frame_phase, harmonic_prior
 from vocoders.dsp.mel import MEL_CONFIGS
@@ -39,7 +39,7 @@ def test_where_the_denominator_vanishes() -> None:
 
 
 @pytest.mark.parametrize("hz", [70.0, 220.0, 900.0])
-def test_power_is_one_whatever_the_pitch(hz: float) -> None:
+def test_power_is_one_for_any_f0(hz: float) -> None:
     prior = harmonic_prior(torch.full((1, 1, 400), hz), MEL_CONFIG)
     assert float(prior.square().mean()) == pytest.approx(1.0, abs=0.05)
 
@@ -70,7 +70,7 @@ def test_memory_does_not_grow_with_the_number_of_harmonics() -> None:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         harmonic_prior(f0, MEL_CONFIG)
     largest = max(event.self_cpu_memory_usage for event in recorded.events())
-    assert largest <= 16 * 1723 * 256  # two float64 signals; a (harmonics x samples) tensor has 200
+    assert 4 * 1723 * 256 <= largest <= 16 * 1723 * 256  # two float64 signals; a (harmonics x samples) tensor has 200
 
 
 def test_decoding_finds_the_expected_frequency_between_bins() -> None:
@@ -78,7 +78,7 @@ def test_decoding_finds_the_expected_frequency_between_bins() -> None:
     target = 48 * math.log2(200 / 55)  # in bins: 89.4
     bins = torch.arange(212.0)
     logits = (-0.5 * ((bins - target) / 1.7) ** 2)[None, :, None].expand(1, 212, 2).clone()
-    logits[0, 200, :] = -1.0  # a distant second peak has no say
+    logits[0, 200, :] = -1.0  # a distant second peak does not matter
     f0 = estimator.decode(logits, torch.tensor([[[1.0, -1.0]]]))
     assert float(f0[0, 0, 0]) == pytest.approx(200, rel=1e-3)
     assert float(f0[0, 0, 1]) == 0
@@ -97,19 +97,15 @@ def test_the_estimate_depends_on_its_receptive_field_alone() -> None:
 
 
 @pytest.mark.parametrize("hz", [100.0, 180.0, 320.0, 600.0])
-def test_the_built_in_estimator_hears_a_vowel(hz: float) -> None:
-    from tests.support import signals
-
+def test_the_built_in_estimator_finds_the_f0_of_a_vowel(hz: float) -> None:
     voc = load()
     audio = signals.voice(22050, 1.0, f0=hz, glide=0.0)
-    f0 = voc.f0_estimator.estimate(torch.from_numpy(voc.analyze(audio, 22050))[None])[0, 0, 10:-10]
+    f0 = models.f0_estimator_of(voc).estimate(torch.from_numpy(voc.analyze(audio, 22050))[None])[0, 0, 10:-10]
     assert float((f0 > 0).float().mean()) > 0.95
     assert abs(1200 * math.log2(float(f0[f0 > 0].median()) / hz)) < 30
 
 
-def test_the_built_in_estimator_hears_that_noise_has_no_pitch() -> None:
-    from tests.support import signals
-
+def test_the_built_in_estimator_takes_noise_as_unvoiced() -> None:
     voc = load()
-    f0 = voc.f0_estimator.estimate(torch.from_numpy(voc.analyze(signals.noise(22050, 1.0), 22050))[None])
+    f0 = models.f0_estimator_of(voc).estimate(torch.from_numpy(voc.analyze(signals.noise(22050, 1.0), 22050))[None])
     assert float((f0 > 0).float().mean()) < 0.05

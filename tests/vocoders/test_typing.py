@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import vocoders
 
 RIGHT = """
@@ -73,10 +75,12 @@ def complaints(code: str, folder: Path) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_right_code_passes(tmp_path: Path) -> None:
     assert complaints(RIGHT, tmp_path) == []
 
 
+@pytest.mark.slow
 def test_wrong_code_does_not(tmp_path: Path) -> None:
-    found = {int(line.split(":")[1]) for line in complaints(WRONG, tmp_path) if " error: " in line}
-    assert found == set(range(8, 14))  # every line from voc("mel.npy") on
+    result = {int(line.split(":")[1]) for line in complaints(WRONG, tmp_path) if " error: " in line}
+    assert result == set(range(8, 14))  # every line from voc("mel.npy") on

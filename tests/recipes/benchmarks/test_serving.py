@@ -1,4 +1,4 @@
-"""The benchmark of the server: every answer is right, and memory is read after every part of the requests."""
+"""The benchmark of the server counts wrong responses, and reads memory after every part of the requests."""
 
 import io
 
@@ -11,7 +11,8 @@ from tests.support.server import serving as in_a_thread
 from tests.support.server import small_model
 
 
-def test_serving_runs(capsys: pytest.CaptureFixture) -> None:
+@pytest.mark.slow
+def test_serving_runs(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--clients", "2", "--audio", "0.2", "--seconds", "0.2", "--rounds", "1", "--batch", "2"]
     assert serving.main(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -24,6 +25,6 @@ def test_serving_runs(capsys: pytest.CaptureFixture) -> None:
     with in_a_thread(small_model()) as client:
         buffer = io.BytesIO()
         np.save(buffer, models.mel(12)[0].numpy())
-        found = serving.memory(client.port, buffer.getvalue(), 120, steps=2)
-    assert [count for count, _ in found] == [0, 60, 120]
-    assert all(size > 10 for _, size in found)
+        result = serving.memory(client.port, buffer.getvalue(), 120, steps=2)
+    assert [count for count, _ in result] == [0, 60, 120]
+    assert all(size > 10 for _, size in result)

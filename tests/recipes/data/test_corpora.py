@@ -55,18 +55,20 @@ def test_the_lists_are_the_split(name: str, base: Path) -> None:
 
 
 @pytest.mark.parametrize("name", CORPORA)
-def test_run_again_it_changes_nothing(name: str, base: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_second_run_changes_nothing(name: str, base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, expected = prepared(name, base)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     assert call(name, folder) == 0
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
-    said = capsys.readouterr().out.splitlines()
-    assert [line.endswith("(as before)") for line in said] == [True] * 3
-    assert f"{len(expected['test'])} recordings" in said[2]
+    output = capsys.readouterr().out.splitlines()
+    assert [line.endswith("(as before)") for line in output] == [True] * 3
+    assert f"{len(expected['test'])} recordings" in output[2]
 
 
 @pytest.mark.parametrize("name", CORPORA)
-def test_what_is_not_there_is_said_in_one_sentence(name: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_missing_dataset_is_reported_in_one_sentence(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for folder in (tmp_path, tmp_path / "none"):
         assert call(name, folder) == 2
         captured = capsys.readouterr()
@@ -79,36 +81,36 @@ def test_what_is_not_there_is_said_in_one_sentence(name: str, tmp_path: Path, ca
 
 
 @pytest.mark.parametrize("name", CORPORA)
-def test_help(name: str, capsys: pytest.CaptureFixture) -> None:
+def test_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         call(name, "--help")
     assert stopped.value.code == 0
-    said = capsys.readouterr().out
-    assert f"python -m recipes.{name}.prepare" in said
-    assert "train.txt" in said
+    output = capsys.readouterr().out
+    assert f"python -m recipes.{name}.prepare" in output
+    assert "train.txt" in output
 
 
 @pytest.mark.parametrize("name", CORPORA)
-def test_the_readme_names_what_there_is(name: str) -> None:
+def test_the_readme_names_command_and_recipes(name: str) -> None:
     text = (RECIPES / name / "README.md").read_text("utf-8")
     assert f"python -m recipes.{name}.prepare" in text
     for path in (RECIPES / name).glob("*.yaml"):
         assert path.stem == "data" or f"`{path.stem}.yaml`" in text, path
 
 
-def test_unreadable_recordings_are_listed_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_unreadable_recordings_are_listed_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     expected = recipes_corpora.jvs(tmp_path)
     noise, empty = sorted(expected["train"])[:2]
     (tmp_path / noise).write_bytes(b"no sound")
     (tmp_path / empty).write_bytes(b"")
     assert call("jvs", tmp_path) == 1
-    said = capsys.readouterr().err
-    assert noise in said
-    assert empty in said
+    output = capsys.readouterr().err
+    assert noise in output
+    assert empty in output
     assert lists(tmp_path) == expected | {"train": expected["train"] - {noise, empty}}
 
 
-def test_a_list_without_a_readable_recording_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_list_without_a_readable_recording_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in recipes_corpora.jvs(tmp_path)["valid"]:
         (tmp_path / path).write_bytes(b"no sound")
     assert call("jvs", tmp_path) == 2
@@ -116,13 +118,13 @@ def test_a_list_without_a_readable_recording_is_refused(tmp_path: Path, capsys: 
     assert not list(tmp_path.glob("*.txt"))
 
 
-def test_a_copy_that_is_not_whole_is_noted(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_copy_that_is_not_whole_is_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipes_corpora.ljspeech(tmp_path)
     assert call("ljspeech", tmp_path) == 0
     assert "note: 8 recordings are here, the published dataset has 13100" in capsys.readouterr().err
 
 
-def test_a_dataset_whose_own_list_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_dataset_whose_own_list_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipes_corpora.opencpop(tmp_path)
     (tmp_path / "Opencpop" / "segments" / "test.txt").unlink()
     assert call("opencpop", tmp_path) == 2
@@ -136,7 +138,7 @@ def test_the_hundred_and_fifty_that_hifi_gan_holds_out() -> None:
     assert {"LJ001-0028", "LJ010-0293", "LJ050-0269", "LJ050-0278"} <= set(names)
 
 
-def test_libritts_r_and_parts(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_libritts_r_and_parts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     expected = recipes_corpora.libritts(tmp_path, "LibriTTS_R")
     assert libritts.main([str(tmp_path), "--parts", "train-clean-100"]) == 2
     assert "LibriTTS is not in" in capsys.readouterr().err
@@ -152,8 +154,8 @@ def test_the_second_microphone_of_vctk(tmp_path: Path) -> None:
     from recipes.vctk.prepare import split
 
     recipes_corpora.vctk(tmp_path)
-    found = split(tmp_path / "VCTK-Corpus-0.92", "mic2")
-    assert [path.name for paths in found.values() for path in paths] == ["p225_001_mic2.flac"]
+    result = split(tmp_path / "VCTK-Corpus-0.92", "mic2")
+    assert [path.name for paths in result.values() for path in paths] == ["p225_001_mic2.flac"]
 
 
 def test_splits_by_order() -> None:
@@ -165,7 +167,7 @@ def test_splits_by_order() -> None:
     assert evenly(paths, 9) == paths
 
 
-def test_the_addresses_are_of_the_datasets_own_pages() -> None:
+def test_archives_have_a_checksum_and_a_known_format() -> None:
     archives = [archive for name in CORPORA for archive in _archives(name)]
     assert len(archives) == 1 + 2 * 5 + 1 + 1
     for archive in archives:

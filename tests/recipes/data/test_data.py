@@ -1,13 +1,14 @@
 """Segments: what they hold, and that they follow from seed and number alone."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 
-from recipes.data.clips import find_clips, list_clips, read_clip, split_clips
+from recipes.data.clips import Clip, find_clips, list_clips, read_clip, split_clips
 from recipes.data.config import DataRecipe
 from recipes.data.f0_labels import F0_PERIOD, F0Labels, f0_at, label_f0
 from recipes.data.segments import SegmentDataset, frame_times
@@ -18,7 +19,7 @@ from vocoders.dsp.mel import MEL_CONFIGS
 MEL_CONFIG = MelConfig(**corpus.MEL_CONFIG)
 
 
-def dataset(tmp_path: Path, seed: int = 0, frames: int = 20, **changes) -> SegmentDataset:
+def dataset(tmp_path: Path, seed: int = 0, frames: int = 20, **changes: Any) -> SegmentDataset:
     root = tmp_path / "corpus"
     if not root.exists():
         corpus.make(root)
@@ -80,7 +81,10 @@ def test_labels_are_cached(tmp_path: Path) -> None:
     segments = dataset(tmp_path)
     (stored,) = (tmp_path / "cache").iterdir()
     stamp = stored.stat().st_mtime_ns
-    assert dataset(tmp_path).labels[1].tolist() == segments.labels[1].tolist()
+    again = dataset(tmp_path).labels
+    assert again is not None
+    assert segments.labels is not None
+    assert again[1].tolist() == segments.labels[1].tolist()
     assert stored.stat().st_mtime_ns == stamp
 
 
@@ -94,8 +98,8 @@ def test_labels_of_a_known_pitch() -> None:
 
 def test_interpolation_of_labels() -> None:
     labels = np.array([100, 110, 0, 120], dtype=np.float32)
-    found = f0_at(labels, F0_PERIOD * np.array([0, 0.5, 1.4, 1.6, 2.6, 9]))
-    np.testing.assert_allclose(found, [100, 105, 110, 0, 120, 120], rtol=1e-6)
+    result = f0_at(labels, F0_PERIOD * np.array([0, 0.5, 1.4, 1.6, 2.6, 9]))
+    np.testing.assert_allclose(result, [100, 105, 110, 0, 120, 120], rtol=1e-6)
 
 
 def test_frame_times_follow_the_padding() -> None:
@@ -163,7 +167,7 @@ def test_folders_that_hold_nothing(tmp_path: Path) -> None:
         find_clips(tmp_path)
 
 
-def test_bad_files_are_listed_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_bad_files_are_listed_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     corpus.make(tmp_path / "data")
     (tmp_path / "data" / "broken.wav").write_bytes(b"not a sound file")
     soundfile.write(tmp_path / "data" / "empty.wav", np.zeros(0), 16000)
@@ -174,7 +178,7 @@ def test_bad_files_are_listed_and_left_out(tmp_path: Path, capsys: pytest.Captur
     assert "empty.wav (empty)" in error
 
 
-def test_a_recording_damaged_behind_its_header_is_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_recording_damaged_behind_its_header_is_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole = dataset(tmp_path)
     path = whole.clips[0].path
     content = path.read_bytes()
@@ -206,5 +210,5 @@ def test_labels_of_many_clips_are_computed_in_parallel_and_in_blocks(
     assert not F0Labels(clips[:1], tmp_path / "cache", (50.0, 400.0))[0].any()
 
 
-def signals_of(clip) -> np.ndarray:
+def signals_of(clip: Clip) -> np.ndarray:
     return soundfile.read(clip.path)[0]

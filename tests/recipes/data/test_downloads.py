@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from recipes.data import downloads
 from recipes.data.corpora import run
 from recipes.data.downloads import Archive, download, fetch, unpack
 from recipes.ljspeech import prepare as ljspeech
@@ -62,7 +61,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(downloads.time, "sleep", lambda _: None)
+    monkeypatch.setattr("recipes.data.downloads.time.sleep", lambda _: None)
     with Server() as running:
         thread = threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True)
         thread.start()
@@ -103,7 +102,7 @@ def test_a_later_run_resumes_as_well(server: Server, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["set.tar.gz"]
 
 
-def test_servers_of_other_kinds(server: Server, tmp_path: Path) -> None:
+def test_servers_without_ranges_and_with_other_content(server: Server, tmp_path: Path) -> None:
     server.content, partial = b"new content", tmp_path / "file"
     partial.write_bytes(b"old")
     server.knows_ranges = False  # it begins anew
@@ -138,7 +137,7 @@ def test_a_wrong_checksum_leaves_nothing(server: Server, tmp_path: Path) -> None
     assert fetch(archive, tmp_path) == by_hand
 
 
-def test_download_unpack_and_list(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_download_unpack_and_list(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     expected = recipes_corpora.ljspeech(tmp_path / "source")
     server.content = packed(tmp_path / "source")
     archive = Archive(server.url, sha256(server.content), "wavs")
@@ -203,3 +202,4 @@ def test_archives_that_cannot_be_unpacked(tmp_path: Path) -> None:
     with pytest.raises(VocoderError, match="cannot unpack"):
         unpack(path, archive, tmp_path / "hostile")
     assert not list(tmp_path.rglob("outside"))
+    assert not any((folder / "outside").exists() for folder in tmp_path.parents)

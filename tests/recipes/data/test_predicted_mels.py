@@ -1,5 +1,6 @@
 """Predicted mels: found, checked against their recordings, and trained on frame by frame."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ from recipes.data.predicted_mels import PredictedMels, align
 from recipes.data.segments import SegmentDataset, centered_on_hops
 from recipes.training.loop import run_training
 from recipes.training.recipe import load_recipe
-from tests.support import corpus
-from vocoders import LogMelSpectrogram, MelConfig, VocoderError, load
+from tests.support import corpus, models
+from vocoders import LogMelSpectrogram, MelConfig, VocoderError
+from vocoders.checkpoint import load_checkpoint
 from vocoders.io.mels import encode_mel
 
 MEL_CONFIG = MelConfig(**corpus.MEL_CONFIG)
@@ -47,14 +49,14 @@ def test_an_offset_is_found_and_named() -> None:
     real = torch.randn(20, 200, generator=torch.Generator().manual_seed(0))
     noisy = real + 0.3 * torch.randn(20, 200, generator=torch.Generator().manual_seed(1))
     for offset in (-5, -1, 0, 2, 9):
-        found = align(noisy.roll(offset, 1), real)
-        assert found.offset == offset
-        assert found.correlation > 0.9
+        result = align(noisy.roll(offset, 1), real)
+        assert result.offset == offset
+        assert result.correlation > 0.9
     assert align(torch.randn(20, 200), real).correlation < 0.3
     assert align(real[:, :4], real[:, :4]).offset == 0
 
 
-def test_mels_are_found_by_name_and_checked(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_mels_are_found_by_name_and_checked(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = predicted(data, tmp_path / "mels")
     clips = list_clips(data, data / "train.txt")
     assert all(clip in PredictedMels(folder, data, clips, MEL_CONFIG) for clip in clips)
@@ -82,7 +84,9 @@ def test_mels_are_found_by_name_and_checked(data: Path, tmp_path: Path, capsys: 
         (lambda mel: mel.astype(int), r"needs finite numbers \(n_mels, frames\), got int64"),
     ],
 )
-def test_mels_that_do_not_fit_stop_the_run(change, reason: str, data: Path, tmp_path: Path) -> None:
+def test_mels_that_do_not_fit_stop_the_run(
+    change: Callable[[np.ndarray], np.ndarray], reason: str, data: Path, tmp_path: Path
+) -> None:
     folder = predicted(data, tmp_path / "mels")
     for path in folder.iterdir():
         np.save(path, change(np.load(path)))
@@ -127,7 +131,8 @@ def test_fine_tuning_on_them(data: Path, tmp_path: Path) -> None:
     changes = ["data.speed=[1, 1]", "data.gain_db=[0, 0]", f"data.mels={folder}"]
     changes += [f"adversarial.init={tmp_path / 'first' / 'discriminators.safetensors'}"]
     path = run_training(load_recipe(second, changes), tmp_path / "second")
-    assert load(path).generator.config == load(tmp_path / "first" / "model.safetensors").generator.config
+    tuned, original = load_checkpoint(path), load_checkpoint(tmp_path / "first" / "model.safetensors")
+    assert models.generator_of(tuned).config == models.generator_of(original).config
     with pytest.raises(VocoderError, match=r"holds the discriminators .* the recipe names"):
         run_training(load_recipe(second, [*changes, "discriminators.multi-resolution.channels=8"]), tmp_path / "third")
     with pytest.raises(VocoderError, match=r"speed must be \[1, 1\] and gain_db \[0, 0\], got \[0\.8, 1\.25\] and \[0"):

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 import torch
 
-from recipes.data.clips import choose, find_clips
+from recipes.data.clips import Clip, choose, find_clips
 from recipes.evaluate import main
 from recipes.evaluation.copy_synthesis import synthesize
 from recipes.evaluation.griffin_lim import griffin_lim, linear_magnitude
@@ -17,6 +17,7 @@ from tests.support import corpus, models, signals
 from vocoders import LogMelSpectrogram, load
 from vocoders.checkpoint import Checkpoint, save_checkpoint
 from vocoders.dsp.mel import MEL_CONFIGS, MelConfig, mel_filter_bank
+from vocoders.generators import build_generator
 from vocoders.inference.vocoder import Vocoder
 from vocoders.onnx.export import export_onnx
 
@@ -47,15 +48,16 @@ def test_griffin_lim_restores_the_mel(name: str) -> None:
 
 
 def test_evenly_spaced_clips() -> None:
-    assert choose(list(range(10)), 4) == [0, 3, 6, 9]
-    assert choose(list(range(10)), 1) == [0]
-    assert choose(list(range(3)), None) == choose(list(range(3)), 9) == [0, 1, 2]
+    clips = [Clip(Path(f"{i}.wav"), 16000, 16000) for i in range(10)]
+    assert choose(clips, 4) == [clips[i] for i in (0, 3, 6, 9)]
+    assert choose(clips, 1) == clips[:1]
+    assert choose(clips[:3], None) == choose(clips[:3], 9) == clips[:3]
 
 
 @pytest.mark.parametrize("name", ["hifigan-22k", "tacotron2-22k"])
 @pytest.mark.parametrize("baseline", [False, True])
 def test_copies_lie_where_the_recording_lies(name: str, baseline: bool, tmp_path: Path) -> None:
-    """Also with a "center" mel config, whose frames lie half a hop earlier: a click stays where it is."""
+    """A click stays where it is, also with a "center" mel config, whose frames lie half a hop earlier."""
     mel_config = MEL_CONFIGS[name]
     if baseline:
         voc = Vocoder(Checkpoint(mel_config, load().generator))
@@ -68,12 +70,12 @@ def test_copies_lie_where_the_recording_lies(name: str, baseline: bool, tmp_path
     soundfile.write(tmp_path / "click.wav", audio, 22050)
     [(_, real, fake, seconds)] = synthesize(find_clips(tmp_path)[0], [System(voc, baseline)])
     assert len(real.audio) == len(fake.audio) == samples
-    assert seconds > 0
+    assert 0 < seconds < 60
     centres = [(x.audio**2 @ np.arange(samples)) / (x.audio**2).sum() for x in (real, fake)]
     assert centres[1] == pytest.approx(centres[0], abs=64)
 
 
-def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = corpus.make(tmp_path / "corpus")
     out, image = tmp_path / "out.json", tmp_path / "image.png"
     assert main(["--data", str(data), "--list", "valid.txt", "--json", str(out), "--picture", str(image)]) == 0
@@ -91,7 +93,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert image.read_bytes().startswith(b"\x89PNG")
 
 
-def flat(per_clip: dict) -> dict[tuple, float]:
+def flat(per_clip: dict[str, list[dict[str, float | None]]]) -> dict[tuple[str, int, str], float]:
     """All figures but speed, null as NaN."""
     return {
         (system, clip, name): np.nan if value is None else value
@@ -102,31 +104,33 @@ def flat(per_clip: dict) -> dict[tuple, float]:
     }
 
 
-def test_several_models_and_processes(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    """Of other sample rates and mel configs, with and without F0; figures do not depend on the number of processes."""
+@pytest.mark.slow
+def test_several_models_and_processes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Models of other sample rates and mel configs, with and without F0; the number of processes changes no figure."""
     data = corpus.make(tmp_path / "corpus")
     narrow = models.MEL_CONFIG.model_copy(update={"padding": "center"})
     wide = MelConfig(**corpus.MEL_CONFIG)
     hifigan, hnmask = str(tmp_path / "hifigan.safetensors"), str(tmp_path / "hnmask.safetensors")
     save_checkpoint(models.checkpoint("hifigan", narrow), Path(hifigan))
     config = models.small("hnmask", wide)
-    save_checkpoint(Checkpoint(wide, models.build_generator("hnmask", config, wide)), Path(hnmask))
-    found = []
+    save_checkpoint(Checkpoint(wide, build_generator("hnmask", config, wide)), Path(hnmask))
+    reports = []
     for workers in ("1", "2"):
         out = tmp_path / f"{workers}.json"
         arguments = ["--data", str(data), "--clips", "3", "--json", str(out), "--workers", workers]
         assert main([hifigan, hnmask, hifigan, *arguments]) == 0
-        found.append(json.loads(out.read_text()))
-    one, two = (flat(results["per_clip"]) for results in found)
+        reports.append(json.loads(out.read_text()))
+    one, two = (flat(results["per_clip"]) for results in reports)
     assert list(one) == list(two)
     assert list(one.values()) == pytest.approx(list(two.values()), rel=1e-2, abs=1e-4, nan_ok=True)
-    assert found[0]["clips"] == ["0.flac", "2.flac", "3.flac"]
+    assert reports[0]["clips"] == ["0.flac", "2.flac", "3.flac"]
     names = ["recording", hifigan, f"{hnmask}, F0 given", "griffin-lim", f"{hifigan}: F0 from the mel"]
-    assert list(found[0]["mean"]) == names
+    assert list(reports[0]["mean"]) == names
     assert capsys.readouterr().err == ""
 
 
-def test_an_exported_model(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+@pytest.mark.slow
+def test_an_exported_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It copies as its checkpoint does; the F0 inside its network is not measured apart."""
     data = corpus.make(tmp_path / "corpus")
     checkpoint = models.checkpoint("hnmask", MelConfig(**corpus.MEL_CONFIG))
@@ -140,7 +144,7 @@ def test_an_exported_model(tmp_path: Path, capsys: pytest.CaptureFixture) -> Non
         assert mean["onnx"][name] == pytest.approx(mean["torch"][name], abs=1e-3)
 
 
-def test_models_by_names_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_models_by_names_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A path may hold "=", too."""
     data = corpus.make(tmp_path / "corpus")
     (tmp_path / "lr=1").mkdir()
@@ -160,7 +164,7 @@ def test_models_by_names_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixt
         assert f"two rows of the table would be called '{name}'" in capsys.readouterr().err
 
 
-def test_one_bad_recording_does_not_end_it(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_one_bad_recording_does_not_end_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = corpus.make(tmp_path / "corpus")
     soundfile.write(data / "9.wav", np.zeros(100), 22050)
     assert main(["--data", str(data), "--json", str(tmp_path / "out.json")]) == 1
@@ -171,7 +175,7 @@ def test_one_bad_recording_does_not_end_it(tmp_path: Path, capsys: pytest.Captur
     assert len(json.loads((tmp_path / "out.json").read_text())["clips"]) == 4
 
 
-def test_bad_input_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_bad_input_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = corpus.make(tmp_path / "corpus")
     void, junk, short = (tmp_path / name for name in ("void", "junk", "short"))
     for folder in (void, junk, short):

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Install:
     """Puts a function where torchmetrics has the network."""
 
     def put(assess: Callable[[torch.Tensor, int], torch.Tensor]) -> None:
-        module = ModuleType(NETWORK)
+        module: Any = ModuleType(NETWORK)
         module.non_intrusive_speech_quality_assessment = assess
         monkeypatch.setitem(sys.modules, NETWORK, module)
 
@@ -39,7 +40,7 @@ def peak_as_score(audio: torch.Tensor, rate: int) -> torch.Tensor:
 
 
 def test_scores_stand_beside_those_of_the_recordings(
-    tmp_path: Path, install: Install, capsys: pytest.CaptureFixture
+    tmp_path: Path, install: Install, capsys: pytest.CaptureFixture[str]
 ) -> None:
     install(peak_as_score)
     data, out = corpus.make(tmp_path / "corpus"), tmp_path / "out.json"
@@ -81,18 +82,20 @@ def failing(error: Exception) -> Callable[[torch.Tensor, int], torch.Tensor]:
     ],
 )
 def test_what_is_missing_is_one_sentence(
-    error: Exception, message: str, tmp_path: Path, install: Install, capsys: pytest.CaptureFixture
+    error: Exception, message: str, tmp_path: Path, install: Install, capsys: pytest.CaptureFixture[str]
 ) -> None:
     install(failing(error))
     refused(tmp_path, message, capsys)
 
 
-def test_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_without_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setitem(sys.modules, NETWORK, None)
     refused(tmp_path, 'NISQA needs torchmetrics, librosa and requests: pip install -e ".[nisqa]"', capsys)
 
 
-def refused(folder: Path, message: str, capsys: pytest.CaptureFixture) -> None:
+def refused(folder: Path, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     data = corpus.make(folder / "corpus")
     before = sorted(folder.rglob("*"))
     assert main(["--data", str(data), "--nisqa", "--json", str(folder / "a.json"), "--report", str(folder / "b")]) == 2

@@ -26,10 +26,10 @@ from tests.support.browser import chromium
 def test_the_interval_is_students() -> None:
     values = list(np.random.default_rng(0).normal(3.0, 0.5, 9))
     low, high = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
-    found = mean([*values[:4], float("nan"), *values[4:]])
-    assert found.clips == 9
-    assert found.value - found.half_width == pytest.approx(low)
-    assert found.value + found.half_width == pytest.approx(high)
+    result = mean([*values[:4], float("nan"), *values[4:]])
+    assert result.clips == 9
+    assert result.value - result.half_width == pytest.approx(low)
+    assert result.value + result.half_width == pytest.approx(high)
     # By hand: 2.776 is the 97.5 % point of t with 4 degrees of freedom, sqrt(2.5) the standard deviation.
     assert mean([1, 2, 3, 4, 5]).half_width == pytest.approx(2.776 * np.sqrt(2.5 / 5), abs=1e-3)
 
@@ -48,14 +48,14 @@ def test_values_as_they_are_shown() -> None:
 
 
 def outcome(pesq: float, lines: list[Line], model: str = "model") -> Outcome:
-    found = {"recording": {"silence_dbfs": -60.0}, model: {"pesq": pesq, "lines": float(len(lines))}}
+    result = {"recording": {"silence_dbfs": -60.0}, model: {"pesq": pesq, "lines": float(len(lines))}}
     clicks = {"recording": [], model: [Click(0.254, 11.3)]}
-    return Outcome("a.wav", 1.0, found, {"recording": [], model: lines}, clicks)
+    return Outcome("a.wav", 1.0, result, {"recording": [], model: lines}, clicks)
 
 
 def test_the_table() -> None:
     summary = summarize([outcome(3.0, []), outcome(4.0, [Line(100.0, 12.0)])])
-    assert summary["model"]["pesq"] == Mean(3.5, pytest.approx(stats.t.ppf(0.975, 1) * 0.5), 2)
+    assert summary["model"]["pesq"] == pytest.approx(Mean(3.5, stats.t.ppf(0.975, 1) * 0.5, 2))
     header, rule, *rows = ([cell.strip() for cell in row.split("|")[1:-1]] for row in table(summary).splitlines())
     assert header == ["system", "PESQ", "silence, dBFS", "tones"]  # what was measured, in the order of COLUMNS
     assert set(rule) == {"---"}

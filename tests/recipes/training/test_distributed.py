@@ -63,7 +63,7 @@ def test_accumulated_gradients_give_the_same_weights(data: Path, tmp_path: Path)
     same(whole, cut)
 
 
-def torchrun(*arguments: object) -> subprocess.CompletedProcess:
+def torchrun(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Two processes over gloo, one thread each."""
     command = [
         sys.executable,
@@ -77,8 +77,9 @@ def torchrun(*arguments: object) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.parametrize("more", [[], ["train.accumulate=2", "adversarial.start=2", "losses={mel: 1.0}"]], ids=len)
+@pytest.mark.slow
 def test_two_ranks_give_the_same_weights_as_one(more: list[str], data: Path, tmp_path: Path) -> None:
-    """Also in microbatches, with discriminators that come late; and only the main rank writes."""
+    """The weights are the same also with microbatches and discriminators that start late; only the main rank writes."""
     path = recipe(tmp_path, data)
     settings = SET + more
     options = [argument for setting in settings for argument in ("--set", setting)]
@@ -90,6 +91,7 @@ def test_two_ranks_give_the_same_weights_as_one(more: list[str], data: Path, tmp
     same(tmp_path / "one" / "discriminators.safetensors", tmp_path / "two" / "discriminators.safetensors")
 
 
+@pytest.mark.slow
 def test_ranks_that_find_different_states_stop(data: Path, tmp_path: Path) -> None:
     """As on two machines without a common disk, where the second finds no state."""
     path = recipe(tmp_path, data)

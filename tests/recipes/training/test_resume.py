@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,10 @@ from recipes.train import main
 from recipes.training.generator_task import GeneratorTask
 from recipes.training.loop import run_training
 from recipes.training.recipe import load_recipe
-from recipes.training.run import start_run
+from recipes.training.run import Run, start_run
 from recipes.training.state import load_state, save_state
 from recipes.training.step import train_step
-from recipes.training.tasks import Validation
+from recipes.training.tasks import Batch, Validation
 from tests.support import ROOT, corpus, models
 from vocoders import VocoderError
 from vocoders.checkpoint import load_checkpoint
@@ -28,7 +29,7 @@ from vocoders.checkpoint import load_checkpoint
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("discriminators", [{}, models.SOME_DISCRIMINATORS], ids=["alone", "adversarial"])
 def test_a_resumed_run_is_the_unbroken_one_to_the_bit(
-    precision: str, discriminators: dict, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    precision: str, discriminators: dict[str, object], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = corpus.recipe(tmp_path, data, discriminators=discriminators)
     recipe = load_recipe(path, [f"train.precision={precision}"])
@@ -37,7 +38,7 @@ def test_a_resumed_run_is_the_unbroken_one_to_the_bit(
     class Killed(Exception):
         pass
 
-    def dies_at_step_5(run, batches):
+    def dies_at_step_5(run: Run, batches: list[Batch]) -> dict[str, float]:
         if run.step == 5:
             raise Killed
         return train_step(run, batches)
@@ -56,7 +57,7 @@ def test_a_resumed_run_is_the_unbroken_one_to_the_bit(
 
 
 @pytest.fixture
-def one_thread():
+def one_thread() -> Iterator[None]:
     """Sums are divided among threads, so runs are the same to the bit with the same number of them."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -65,7 +66,8 @@ def one_thread():
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_kill_9_at_any_moment_costs_nothing_but_time(data: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_run_killed_at_any_moment_ends_as_the_unbroken_one(data: Path, tmp_path: Path) -> None:
     """Killed three times, also while saving, which it does at each step: the end is the unbroken run's, to the bit."""
     path = corpus.recipe(
         tmp_path, data, discriminators={"multi-scale-stft": models.SMALL_DISCRIMINATORS["multi-scale-stft"]}
@@ -82,8 +84,8 @@ def test_kill_9_at_any_moment_costs_nothing_but_time(data: Path, tmp_path: Path)
             time.sleep(0.005)
         time.sleep(delay)
         os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        assert list(folder.glob("state/step-*[0-9]")), process.stderr.read()
+        _, error = process.communicate()
+        assert list(folder.glob("state/step-*[0-9]")), error
         assert load_checkpoint(folder / "model.safetensors").generator is not None
     run_training(load_recipe(path, settings), folder)
     for file in ("model.safetensors", "discriminators.safetensors"):
@@ -91,7 +93,7 @@ def test_kill_9_at_any_moment_costs_nothing_but_time(data: Path, tmp_path: Path)
         assert all(torch.equal(value, killed[key]) for key, value in whole.items())
 
 
-def test_what_cannot_be_resumed_or_begun(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_what_cannot_be_resumed_or_begun(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = corpus.recipe(tmp_path, data, discriminators={"parallel-wavegan": {}})
     run_training(load_recipe(path, ["train.steps=1"]), tmp_path / "run")
     with pytest.raises(VocoderError, match=r"another recipe: discriminators was None, is \{\}, discr"):
@@ -104,7 +106,7 @@ def test_what_cannot_be_resumed_or_begun(data: Path, tmp_path: Path, capsys: pyt
     assert main([str(path), "--set", "train.seed=-1", "--out", str(tmp_path / "other")]) == 2
 
 
-def test_a_state_half_written_is_not_taken(tmp_path: Path) -> None:
+def test_a_state_half_written_is_not_loaded(tmp_path: Path) -> None:
     model = torch.nn.Linear(2, 2)
     optimizer = torch.optim.AdamW(model.parameters())
     model(torch.ones(2)).sum().backward()
@@ -129,6 +131,7 @@ def write_first_layout(folder: Path, path: Path) -> None:
     run = start_run(recipe, folder)
     tensors = {f"model.{key}": value for key, value in run.task.model.state_dict().items()}
     tensors |= {f"ema.{key}": value.clone() for key, value in run.task.model.state_dict().items()}
+    assert run.discriminators is not None
     tensors |= {f"adversary.{key}": value for key, value in run.discriminators.state_dict().items()}
     groups = {"model": run.optimizers["model"], "adversary": run.optimizers["discriminators"]}
     state = {
@@ -143,7 +146,7 @@ def write_first_layout(folder: Path, path: Path) -> None:
 
 
 def test_a_state_of_another_layout_is_refused_in_one_sentence(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = corpus.recipe(tmp_path, data, discriminators={"parallel-wavegan": {}})
     folder = tmp_path / "run"
@@ -159,7 +162,7 @@ def test_a_state_of_another_layout_is_refused_in_one_sentence(
         run_training(load_recipe(path), folder)
 
 
-def test_the_advice_of_that_sentence_works(data: Path, tmp_path: Path) -> None:
+def test_a_run_starts_from_the_model_of_another(data: Path, tmp_path: Path) -> None:
     path = corpus.recipe(tmp_path, data)
     first = run_training(load_recipe(path, ["train.steps=2"]), tmp_path / "run")
     recipe = load_recipe(path, ["train.steps=1", "optimizer.lr=1e-9", f"generator.init={first}"])
@@ -176,7 +179,7 @@ def test_another_recipe_is_not_resumed_under_the_same_name(data: Path, tmp_path:
     run_training(load_recipe(path, ["train.steps=3", "train.log_every=2", "data.workers=1"]), tmp_path / "run")
 
 
-def test_a_kill_between_state_and_export_costs_nothing(data: Path, tmp_path: Path) -> None:
+def test_a_kill_between_state_and_model_loses_nothing(data: Path, tmp_path: Path) -> None:
     recipe = load_recipe(corpus.recipe(tmp_path, data), ["train.steps=2"])
     path = run_training(recipe, tmp_path / "run")
     before = load_file(path)
@@ -205,7 +208,8 @@ def test_a_run_in_pieces_of_minutes_is_the_unbroken_one(data: Path, tmp_path: Pa
     assert all(torch.equal(value, pieces[key]) for key, value in whole.items())
 
 
-def test_a_full_disk_keeps_the_older_state(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+@pytest.mark.slow
+def test_a_full_disk_keeps_the_older_state(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A limit on the size of files stands for the disk."""
     path = corpus.recipe(tmp_path, data)
     folder = tmp_path / "run"
@@ -243,7 +247,7 @@ def test_a_state_that_cannot_be_written_leaves_no_part_of_it(tmp_path: Path, mon
 def test_the_best_checkpoint_is_kept_beside_the_last(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also by a run that resumes: its first validation is worse than the best of the run before."""
+    """A run that resumes keeps it as well: its first validation is worse than the best of the run before."""
     path = corpus.recipe(tmp_path, data)
     folder = tmp_path / "run"
     run_training(load_recipe(path, ["train.steps=6", "train.validate_every=2", "optimizer.lr=0.001"]), folder)

@@ -1,18 +1,22 @@
-"""Training: it learns, what it writes can be used, and a run that was killed is the run that was not."""
+"""Training: models learn, what a run writes can be used, and bad recipes are refused. test_resume.py resumes runs."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from losses import discriminator_loss, feature_matching, generator_loss
 from recipes.train import main
 from recipes.training.distributed import Draws
+from recipes.training.generator_task import GeneratorTask
 from recipes.training.loop import run_training
 from recipes.training.optimization import average_weights, build_optimizer, learning_rate
 from recipes.training.recipe import OptimizerRecipe, load_recipe
 from recipes.training.run import start_run
 from recipes.training.step import train_step
+from recipes.training.tasks import Batch, TaskOutput
 from tests.support import corpus, models
 from vocoders import MelConfig, VocoderError, load
 from vocoders.checkpoint import load_checkpoint
@@ -28,7 +32,7 @@ def test_a_generator_learns_and_can_be_used(data: Path, tmp_path: Path) -> None:
     for metric in ("valid/mel", "valid/log_magnitude", "valid/spectral_convergence"):
         early, late = logged[metric]
         assert late < 0.97 * early
-    assert set(logged["audio"]) == set(logged["images"]) == {"3/fake", "3/real"}
+    assert corpus.tags(tmp_path / "run", "audio") == corpus.tags(tmp_path / "run", "images") == {"3/fake", "3/real"}
     voc = load(path)
     assert voc.training["steps"] == 40
     assert voc.training["recipe"]["name"] == "tiny"
@@ -36,7 +40,7 @@ def test_a_generator_learns_and_can_be_used(data: Path, tmp_path: Path) -> None:
     assert voc(mel, f0=torch.full((5,), 120.0)).shape == (5 * 64,)
 
 
-def test_a_f0_estimator_learns_and_goes_along_with_a_generator(data: Path, tmp_path: Path) -> None:
+def test_an_f0_estimator_learns_and_is_saved_with_a_generator(data: Path, tmp_path: Path) -> None:
     changes = {"generator": None, "f0_estimator": {"channels": 16, "blocks": 1}, "losses": {"f0": 1.0, "voicing": 1.0}}
     path = corpus.recipe(tmp_path, data, **changes)
     estimator = run_training(load_recipe(path, ["train.steps=40"]), tmp_path / "pitch")
@@ -47,14 +51,14 @@ def test_a_f0_estimator_learns_and_goes_along_with_a_generator(data: Path, tmp_p
 
     recipe = load_recipe(corpus.recipe(tmp_path, data), [f"generator.f0_estimator={estimator}"])
     voc = load(run_training(recipe, tmp_path / "run"))
-    assert voc.f0_estimator is not None
+    assert voc.estimates_f0
     assert voc(torch.full((20, 5), -8.0)).shape == (5 * 64,)
 
 
 @pytest.mark.parametrize("name", GENERATORS)
 @pytest.mark.parametrize("energy_distance", [False, True])
 def test_every_generator_trains(name: str, energy_distance: bool, data: Path, tmp_path: Path) -> None:
-    """Also without an estimator: validation then takes the labels of the recordings."""
+    """Every generator trains, also without an estimator: validation then takes the labels of the recordings."""
     config = models.small(name, MelConfig(**corpus.MEL_CONFIG))
     recipe = corpus.recipe(tmp_path, data, generator={"name": name, "config": config})
     losses = "{mel: 1.0, log_magnitude: 1.0}"
@@ -62,7 +66,7 @@ def test_every_generator_trains(name: str, energy_distance: bool, data: Path, tm
         load_recipe(recipe, ["train.steps=2", f"losses={losses}", f"train.energy_distance={energy_distance}"]),
         tmp_path / "run",
     )
-    generator = load_checkpoint(path).generator
+    generator = models.generator_of(load_checkpoint(path))
     assert type(generator) is GENERATORS[name]
     assert not [key for key in generator.state_dict() if "parametrizations" in key]
 
@@ -81,6 +85,7 @@ def test_two_discriminators_are_two_lines(data: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("objective", ["lsgan", "hinge"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.slow
 def test_generator_and_discriminators_train_against_each_other(
     objective: str, precision: str, data: Path, tmp_path: Path
 ) -> None:
@@ -109,6 +114,8 @@ def test_each_side_gets_its_own_gradient_alone(data: Path, tmp_path: Path) -> No
     train_step(run, [batch])
     losses, fake = textbook.task.train()(batch, Draws(0, 0, 2, slice(0, 2), torch.device("cpu")))
     discriminators = textbook.discriminators
+    assert discriminators is not None
+    assert run.discriminators is not None
     with torch.no_grad():
         real_outputs = discriminators.discriminate(batch["audio"])
     discriminators.requires_grad_(False)
@@ -117,24 +124,28 @@ def test_each_side_gets_its_own_gradient_alone(data: Path, tmp_path: Path) -> No
     discriminators.requires_grad_(True)
     own = discriminator_loss(discriminators.discriminate(batch["audio"]), discriminators.discriminate(fake.detach()))
     own.backward()
-    for module in (textbook.task.model, discriminators):
+    modules: tuple[nn.Module, ...] = (textbook.task.model, discriminators)
+    for module in modules:
         optimizer = build_optimizer(module, recipe.optimizer)
         optimizer.param_groups[0]["lr"] = learning_rate(recipe.optimizer, 0, recipe.train.steps)
         optimizer.step()
-    for ours, theirs in ((run.task.model, textbook.task.model), (run.discriminators, discriminators)):
+    trained: tuple[nn.Module, ...] = (run.task.model, run.discriminators)
+    for ours, theirs in zip(trained, modules, strict=True):
         for (key, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6, msg=key)
 
 
-def test_all_that_a_step_needs_follows_to_the_device(data: Path, tmp_path: Path) -> None:
+def test_modules_and_losses_move_to_the_device(data: Path, tmp_path: Path) -> None:
     recipe = load_recipe(
         corpus.recipe(tmp_path, data, discriminators=models.SOME_DISCRIMINATORS),
         ["losses={full_band_mel: 1, multi_scale_mel: 1, mel: 1, log_magnitude: 1}"],
     )
     run = start_run(recipe, tmp_path / "run")
-    for module in (run.task.to("meta"), run.discriminators.to("meta")):
+    task: Any = run.task.to("meta")
+    assert run.discriminators is not None
+    for module in (task, run.discriminators.to("meta")):
         assert {tensor.device.type for tensor in (*module.parameters(), *module.buffers())} == {"meta"}
-    for loss in run.task.spectral_losses.values():
+    for loss in task.spectral_losses.values():
         assert {buffer.device.type for buffer in loss.buffers()} == {"meta"}
 
 
@@ -152,7 +163,7 @@ def test_a_discriminator_that_starts_late_begins_its_schedule_then(data: Path, t
     assert rates[3:] == [1e-3, 1e-3, 5e-4, 5e-4]
 
 
-def test_bad_recordings_to_validate_on_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_bad_recordings_to_validate_on_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = corpus.make(tmp_path / "data")
     good = (data / "3.flac").read_bytes()
     (data / "4.flac").write_bytes(good[:200] + bytes(len(good) - 200))
@@ -171,7 +182,7 @@ def test_every_padding_trains(padding: str, data: Path, tmp_path: Path) -> None:
 def test_wavehax_standardises_by_its_data(data: Path, tmp_path: Path) -> None:
     generator = {"name": "wavehax", "config": {"n_fft": 128, "channels": 4, "blocks": 1}}
     recipe = load_recipe(corpus.recipe(tmp_path, data, generator=generator, losses={"mel": 1.0}), ["train.steps=1"])
-    model = load_checkpoint(run_training(recipe, tmp_path / "run")).generator
+    model: Any = load_checkpoint(run_training(recipe, tmp_path / "run")).generator
     assert float(model.standardize.mean.max()) < -2
     assert float(model.standardize.scale.min()) > 0.1
     assert float(model.standardize.scale.std()) > 0
@@ -179,13 +190,11 @@ def test_wavehax_standardises_by_its_data(data: Path, tmp_path: Path) -> None:
 
 def test_a_loss_that_is_not_finite_stops_the_run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = load_recipe(corpus.recipe(tmp_path, data))
-    from recipes.training.generator_task import GeneratorTask
 
     genuine = GeneratorTask.forward
-
     steps = iter(range(100))
 
-    def breaks(self, batch, draws):
+    def breaks(self: GeneratorTask, batch: Batch, draws: Draws) -> TaskOutput:
         output = genuine(self, batch, draws)
         if next(steps) == 3:
             output.losses["mel"] = output.losses["mel"] * float("nan")
@@ -202,15 +211,12 @@ def test_a_gradient_that_is_not_finite_stops_the_run(
 ) -> None:
     class Breaks(torch.autograd.Function):
         @staticmethod
-        def forward(ctx, x):
+        def forward(ctx: Any, x: Tensor) -> Tensor:
             return x.clone()
 
         @staticmethod
-        def backward(ctx, gradient):
+        def backward(ctx: Any, gradient: Tensor) -> Tensor:
             return gradient * float("nan")
-
-    from recipes.training.generator_task import GeneratorTask
-    from recipes.training.tasks import TaskOutput
 
     genuine = GeneratorTask.forward
     monkeypatch.setattr(
@@ -235,9 +241,10 @@ def test_optimisers_and_schedules(data: Path, tmp_path: Path) -> None:
 
 
 def test_the_moving_average_of_the_weights() -> None:
-    """By hand: the decay rises as (1 + n) / (10 + n) up to its limit; buffers are copied."""
+    """Values derived by hand: the decay rises as (1 + n) / (10 + n) up to its limit; buffers are copied."""
     model = torch.nn.BatchNorm1d(1)
-    averaged = average_weights(model, 0.25)
+    assert model.running_mean is not None
+    averaged: Any = average_weights(model, 0.25)
     model.weight.data.fill_(3.0)
     averaged.update_parameters(model)  # the first one copies
     assert float(averaged.module.weight) == 3
@@ -274,14 +281,14 @@ def test_the_learning_rate() -> None:
     assert max(rates) == pytest.approx(1.0, abs=1e-3)
 
 
-def test_recordings_of_a_lower_rate_are_noted(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_recordings_of_a_lower_rate_are_noted(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = corpus.recipe(tmp_path, data, mel=corpus.MEL_CONFIG | {"sample_rate": 24000, "fmax": 12000})
     run_training(load_recipe(recipe, ["train.steps=1"]), tmp_path / "run")
     note = "note: 3 of 3 recordings have a lower rate than the recipe's 24000 Hz: above 8000 Hz they hold nothing"
     assert note in capsys.readouterr().err
 
 
-def test_the_command_refuses_in_one_sentence(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_the_command_refuses_in_one_sentence(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = corpus.recipe(tmp_path, data)
     assert main([str(path), "--set", "train.batchsize=3", "--out", str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err

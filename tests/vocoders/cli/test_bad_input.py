@@ -1,8 +1,10 @@
 """Bad input to ``vocode``: one sentence, status 2, no file left."""
 
 import os
+import pickle
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from tests.support import signals
 from tests.support.commands import HELLO, refused
 
 
-def test_files_that_cannot_be_read(work: Path, capsys: pytest.CaptureFixture) -> None:
+def test_files_that_cannot_be_read(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "there is no file none.npy" in refused(work, capsys, "none.npy", "-o", "out.wav")
     assert "no file matches 'x*.npy'" in refused(work, capsys, "x*.npy", "-o", "out/")
     (work / "empty.npy").touch()
@@ -41,7 +43,7 @@ def test_files_that_cannot_be_read(work: Path, capsys: pytest.CaptureFixture) ->
     assert "short.wav: the audio is shorter than one frame" in refused(work, capsys, "short.wav", "-o", "out.wav")
 
 
-def test_sizes_that_only_a_header_claims_take_no_memory(work: Path, capsys: pytest.CaptureFixture) -> None:
+def test_sizes_that_only_a_header_claims_take_no_memory(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = (work / "mel12.npy").read_bytes()
     (work / "claims.npy").write_bytes(data.replace(b"(20, 12), }      ", b"(20, 10000000), }"))
     assert "claims 800000000 bytes of data, it holds 960" in refused(work, capsys, "claims.npy", "-o", "out.wav")
@@ -57,16 +59,16 @@ def test_sizes_that_only_a_header_claims_take_no_memory(work: Path, capsys: pyte
         assert "mel config stored in deep.npz is not JSON" in refused(work, capsys, "deep.npz", "-o", "out.wav")
 
 
-def test_pickles_are_never_loaded(work: Path, capsys: pytest.CaptureFixture) -> None:
+def test_pickles_are_never_loaded(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     class Hostile:
-        def __reduce__(self) -> tuple:
+        def __reduce__(self) -> tuple[Any, ...]:
             return os.mkdir, (str(work / "owned"),)
 
     np.save("evil.npy", np.array([Hostile()], dtype=object), allow_pickle=True)
     assert "evil.npy holds pickled Python objects" in refused(work, capsys, "evil.npy", "-o", "out.wav")
     np.savez("evil.npz", mel=np.array([Hostile()], dtype=object))
     assert "evil.npz (array 'mel') holds pickled Python objects" in refused(work, capsys, "evil.npz", "-o", "out.wav")
-    (work / "bare.npy").write_bytes(__import__("pickle").dumps(Hostile()))
+    (work / "bare.npy").write_bytes(pickle.dumps(Hostile()))
     assert "bare.npy holds pickled Python objects" in refused(work, capsys, "bare.npy", "-o", "out.wav")
     assert not (work / "owned").exists()
 
@@ -84,14 +86,14 @@ def test_pickles_are_never_loaded(work: Path, capsys: pytest.CaptureFixture) -> 
         (np.zeros((20, 0), np.float32), "empty"),
     ],
 )
-def test_mels_that_do_not_fit(work: Path, capsys: pytest.CaptureFixture, mel: np.ndarray, message: str) -> None:
+def test_mels_that_do_not_fit(work: Path, capsys: pytest.CaptureFixture[str], mel: np.ndarray, message: str) -> None:
     np.save("bad.npy", mel)
     answer = refused(work, capsys, "bad.npy", "-o", "out.wav", "-q")
     assert "bad.npy" in answer
     assert message in answer
 
 
-def test_outputs_that_cannot_be(work: Path, capsys: pytest.CaptureFixture) -> None:
+def test_bad_outputs(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.save("f0.npy", np.zeros(12))
     assert "cannot write gone/out.wav" in refused(work, capsys, "mel12.npy", "-o", "gone/out.wav", "-q")
     assert "'out.xyz' must end in one of .wav" in refused(work, capsys, "mel12.npy", "-o", "out.xyz")
@@ -110,7 +112,7 @@ def test_outputs_that_cannot_be(work: Path, capsys: pytest.CaptureFixture) -> No
     assert "--f0 needs a single input" in refused(work, capsys, "mel*.npy", "-o", "out/", "--f0", "f0.npy")
 
 
-def test_models_and_devices_that_cannot_be(work: Path, capsys: pytest.CaptureFixture) -> None:
+def test_bad_models_and_devices(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "unknown model 'nobody'" in refused(work, capsys, "mel12.npy", "-o", "out.wav", "-m", "nobody")
     assert "there is no checkpoint" in refused(work, capsys, "mel12.npy", "-o", "out.wav", "-m", "no.safetensors")
     data = (work / "model.safetensors").read_bytes()
@@ -123,7 +125,7 @@ def test_models_and_devices_that_cannot_be(work: Path, capsys: pytest.CaptureFix
     assert "device 'tpu9'" in refused(work, capsys, "mel12.npy", "-o", "out.wav", "--device", "tpu9")
 
 
-def test_bad_f0_files(work: Path, capsys: pytest.CaptureFixture) -> None:
+def test_bad_f0_files(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.save("f0.npy", np.zeros(11))
     assert "one value a frame, 12" in refused(work, capsys, "mel12.npy", "-o", "out.wav", "--f0", "f0.npy", "-q")
     assert "1-D" in refused(work, capsys, "mel12.npy", "-o", "out.wav", "--f0", "mel12.npy", "-q")
@@ -131,7 +133,7 @@ def test_bad_f0_files(work: Path, capsys: pytest.CaptureFixture) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_without_permission(work: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_folder_without_permission(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (work / "locked").mkdir(mode=0o500)
     assert "cannot write locked/out.wav: Permission denied" in refused(
         work, capsys, "mel12.npy", "-o", "locked/out.wav"

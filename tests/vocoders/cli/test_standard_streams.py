@@ -19,6 +19,7 @@ from vocoders.cli.vocode import vocode
 from vocoders.generators.hnmask import HNMask
 from vocoders.io.mels import encode_mel
 
+Run = Callable[..., tuple[int, bytes, str]]
 RAW = ["-", "-o", "-", "--raw-mel", "--format", "raw", "-m", "model.safetensors"]
 LONG = 3 * HNMask.chunk_frames + 40
 # The mel config of the small models, by its differences from a named one.
@@ -26,7 +27,7 @@ SMALL = "hifigan-22k:sample_rate=8000,n_fft=128,hop_length=32,win_length=128,n_m
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture) -> Callable[..., tuple[int, bytes, str]]:
+def run(monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]) -> Run:
     """``vocode`` with bytes on standard input -> status, standard output, standard error."""
 
     def call(data: bytes, *arguments: str) -> tuple[int, bytes, str]:
@@ -50,6 +51,8 @@ def test_raw_audio_leaves_while_raw_frames_arrive(work: Path) -> None:
     mel = models.mel(400)[0].numpy()
     data, pause = frames_of(mel), 200 * 80 + 7  # a pipe may pause within a frame
     with subprocess.Popen([*VOCODE, *RAW, "-q"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
         process.stdin.write(data[:pause])
         process.stdin.flush()
         first = process.stdout.read(2 * 150 * 32)  # there before the rest of the frames is
@@ -60,7 +63,7 @@ def test_raw_audio_leaves_while_raw_frames_arrive(work: Path) -> None:
     np.testing.assert_allclose(samples(first + rest), load("model.safetensors")(mel), atol=1e-4)
 
 
-def test_raw_frames_become_a_file(work: Path, run) -> None:
+def test_raw_frames_become_a_file(work: Path, run: Run) -> None:
     mel = np.load("mel40.npy")
     status, out, err = run(frames_of(mel), "-", "-o", "out.wav", "--raw-mel", "-m", "model.safetensors")
     assert (status, out) == (0, b"")
@@ -69,7 +72,7 @@ def test_raw_frames_become_a_file(work: Path, run) -> None:
     np.testing.assert_allclose(soundfile.read("out.wav")[0], load("model.safetensors")(mel), atol=1e-4)
 
 
-def test_raw_frames_of_another_mel_config(work: Path, run) -> None:
+def test_raw_frames_of_another_mel_config(work: Path, run: Run) -> None:
     mel = models.mel(150)[0].numpy().clip(np.log(1e-5))
     decimal = frames_of(mel / np.log(10))
     _, plain, err = run(frames_of(mel), *RAW)
@@ -86,7 +89,7 @@ def test_raw_frames_of_another_mel_config(work: Path, run) -> None:
     assert "n_mels 80 against 20" in err
 
 
-def test_raw_frames_that_end_badly(work: Path, run) -> None:
+def test_raw_frames_that_end_badly(work: Path, run: Run) -> None:
     data = frames_of(models.mel(200)[0].numpy())
     cut = "vocode: standard input ends within a frame: a frame is 20 float32, 80 bytes, the last 67 are too few\n"
     status, out, err = run(data[:-13], *RAW, "-q")
@@ -101,7 +104,7 @@ def test_raw_frames_that_end_badly(work: Path, run) -> None:
         assert run(data, *RAW, "-q") == (2, b"", f"vocode: standard input: {message}\n")
 
 
-def test_where_raw_frames_have_no_meaning(work: Path, capsys: pytest.CaptureFixture) -> None:
+def test_where_raw_frames_have_no_meaning(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.save("f0.npy", np.zeros(12))
     for arguments in (
         ["mel12.npy", "-o", "out.wav"],
@@ -140,7 +143,7 @@ def test_a_long_mel_however_it_is_stored(work: Path) -> None:
         np.testing.assert_allclose(soundfile.read("out.wav")[0], whole, atol=1e-3, err_msg=name)
 
 
-def test_a_long_mel_with_f0_or_a_model_that_cannot_stream(work: Path, run) -> None:
+def test_a_long_mel_with_f0_or_a_model_that_cannot_stream(work: Path, run: Run) -> None:
     mel, f0 = models.mel(LONG)[0].numpy(), models.f0(LONG)[0, 0].numpy()
     np.save("long.npy", mel)
     np.save("f0.npy", f0)
@@ -155,7 +158,7 @@ def test_a_long_mel_with_f0_or_a_model_that_cannot_stream(work: Path, run) -> No
     assert "this model cannot stream" in err
 
 
-def test_a_long_mel_that_is_bad_at_its_end_leaves_no_file(work: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_long_mel_that_is_bad_at_its_end_leaves_no_file(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mel = models.mel(LONG)[0].numpy()
     mel[3, -1] = np.nan
     np.save("long.npy", mel)
@@ -164,7 +167,7 @@ def test_a_long_mel_that_is_bad_at_its_end_leaves_no_file(work: Path, capsys: py
     assert "output is not finite" in refused(work, capsys, "long.npy", "-o", "out.wav", "-q")
 
 
-def test_peaks_of_a_long_mel_are_noted(work: Path, capsys: pytest.CaptureFixture) -> None:
+def test_peaks_of_a_long_mel_are_noted(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.save("loud.npy", models.mel(LONG)[0].numpy() + 9)
     assert vocode(["loud.npy", "-o", "out.wav", "-m", "model.safetensors"]) == 0
     assert "loud.npy: peaks reach" in capsys.readouterr().err
@@ -194,9 +197,10 @@ def test_a_terminal_sees_how_far_a_long_mel_is(work: Path, monkeypatch: pytest.M
             return True
 
     def shown(*arguments: str) -> str:
-        monkeypatch.setattr(sys, "stderr", Terminal())
+        terminal = Terminal()
+        monkeypatch.setattr(sys, "stderr", terminal)
         assert vocode([*arguments, "-o", "out.wav", "-m", "model.safetensors"]) == 0
-        return sys.stderr.getvalue()
+        return terminal.getvalue()
 
     np.save("long.npy", models.mel(LONG)[0].numpy())
     assert f"/{LONG * 32 / 1000:.1f}k [" in shown("long.npy")  # of so many samples
@@ -204,6 +208,7 @@ def test_a_terminal_sees_how_far_a_long_mel_is(work: Path, monkeypatch: pytest.M
     assert "sample/s" not in shown("mel40.npy")
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_mel(work: Path) -> None:
     save_checkpoint(Checkpoint(models.MEL_CONFIG, models.generator("istftnet")), Path("small.safetensors"))
     for frames in (2_000, 150_000):

@@ -14,15 +14,17 @@ import soundfile
 from tests.support import models, signals
 from tests.support.commands import HELLO, VOCODE, files, refused
 from tests.support.exported import Exported
+from vocoders.cli.execution import Worker
+from vocoders.cli.plan import Job
 from vocoders.cli.vocode import vocode
 from vocoders.io.mels import encode_mel
 
 
-def run(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess:
+def run(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     return subprocess.run([*VOCODE, *arguments], input=stdin, capture_output=True, timeout=120)
 
 
-def test_mel_to_audio(work: Path, capsys: pytest.CaptureFixture) -> None:
+def test_mel_to_audio(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert vocode(["mel12.npy", "-o", "out.wav", "-m", "model.safetensors"]) == 0
     audio, rate = soundfile.read("out.wav")
     assert (len(audio), rate) == (12 * 32, 8000)
@@ -40,7 +42,7 @@ def test_a_mel_of_one_frame(work: Path) -> None:
     assert soundfile.info("out.wav").frames == 32
 
 
-def test_the_built_in_voice_speaks(work: Path) -> None:
+def test_the_built_in_voice_keeps_the_mel(work: Path) -> None:
     """The mel of the synthesised audio is near the one it was made from."""
     assert vocode([str(HELLO), "-o", "out.wav", "-q"]) == 0
     assert vocode(["out.wav", "-o", "back.npz", "-q"]) == 0
@@ -71,7 +73,7 @@ def test_seed_and_f0(work: Path) -> None:
     np.testing.assert_array_equal(soundfile.read("out.wav")[0], audio("--f0", "other.npy"))
 
 
-def test_analysis_and_copy_synthesis(work: Path, capsys: pytest.CaptureFixture) -> None:
+def test_analysis_and_copy_synthesis(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert vocode(["voice.wav", "-o", "mel.npz", "-m", "model.safetensors"]) == 0
     stored = np.load("mel.npz")
     assert stored["mel"].shape == (20, 125)
@@ -84,7 +86,7 @@ def test_analysis_and_copy_synthesis(work: Path, capsys: pytest.CaptureFixture) 
     assert "carries no mel config" not in capsys.readouterr().err
 
 
-def test_other_rates_and_stereo_are_said(work: Path, capsys: pytest.CaptureFixture) -> None:
+def test_other_rates_and_stereo_are_reported(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mono = signals.voice(16000, 0.5)
     soundfile.write("stereo.wav", np.stack([mono, -0.5 * mono], 1), 16000)
     soundfile.write("mono.wav", 0.25 * mono, 16000)
@@ -96,7 +98,7 @@ def test_other_rates_and_stereo_are_said(work: Path, capsys: pytest.CaptureFixtu
     np.testing.assert_allclose(np.load("mel.npy"), np.load("mono.npy"), atol=0.02)
 
 
-def test_mel_configs(work: Path, capsys: pytest.CaptureFixture) -> None:
+def test_mel_configs(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert vocode(["voice.wav", "-o", "tacotron.npz", "-m", "model.safetensors", "--mel-config", "tacotron2-22k"]) == 0
     assert json.loads(str(np.load("tacotron.npz")["mel_spec"]))["padding"] == "center"
     capsys.readouterr()
@@ -118,7 +120,7 @@ def test_a_mel_in_another_logarithm_is_converted(work: Path) -> None:
     np.testing.assert_allclose(soundfile.read("a.wav")[0], soundfile.read("b.wav")[0], atol=1e-3)
 
 
-def test_unusual_values_are_noted(work: Path, capsys: pytest.CaptureFixture) -> None:
+def test_unusual_values_are_noted(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hello = np.load(HELLO)["mel"]
     np.save("linear.npy", np.exp(hello))
     np.save("decimal.npy", hello / np.log(10))
@@ -135,7 +137,7 @@ def test_unusual_values_are_noted(work: Path, capsys: pytest.CaptureFixture) -> 
     assert "looks like" not in capsys.readouterr().err
 
 
-def test_a_batch_into_a_folder(work: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_batch_into_a_folder(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (work / "in" / "deep").mkdir(parents=True)
     (work / "mel12.npy").rename(work / "in" / "a.npy")
     (work / "mel40.npy").rename(work / "in" / "deep" / "b.npy")
@@ -165,7 +167,7 @@ def test_globs_and_many_files(work: Path) -> None:
     assert files(work / "mels") == {"voice.npz"}
 
 
-def test_a_batch_that_meets_bad_files_finishes_the_rest(work: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_batch_that_meets_bad_files_finishes_the_rest(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.save("mel13.npy", np.full((20, 4), np.nan, np.float32))
     (work / "mel14.npy").write_bytes(b"")
     assert vocode(["mel*.npy", "-o", "out", "-m", "model.safetensors", "-q"]) == 1
@@ -178,16 +180,14 @@ def test_a_batch_that_meets_bad_files_finishes_the_rest(work: Path, capsys: pyte
 
 
 def test_a_defect_that_one_file_brings_out_does_not_cost_the_others(
-    work: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+    work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vocoders.cli.execution import Worker
-
     genuine = Worker.do
 
-    def do(self: Worker, job) -> str:
+    def do(self: Worker, job: Job, bar: bool = False) -> str:
         if job.name == "mel12.npy":
             raise ZeroDivisionError("surprise\nin two lines")
-        return genuine(self, job)
+        return genuine(self, job, bar)
 
     monkeypatch.setattr(Worker, "do", do)
     assert vocode(["mel*.npy", "-o", "out", "-m", "model.safetensors", "-q"]) == 1
@@ -232,6 +232,7 @@ def test_a_terminal_gets_a_progress_bar_and_a_pipe_does_not(work: Path) -> None:
     assert b"\r" not in done.stderr
 
 
+@pytest.mark.slow
 def test_streams(work: Path) -> None:
     mel = (work / "mel12.npy").read_bytes()
     done = run("-", "-o", "-", "-m", "model.safetensors", stdin=mel)
@@ -248,6 +249,7 @@ def test_streams(work: Path) -> None:
     assert not (work / "out.wav").exists()
 
 
+@pytest.mark.slow
 def test_memory_for_a_minute_of_mel(work: Path) -> None:
     """The built-in voice stays under 1.5 GB, whatever the length."""
     hello = np.load(HELLO)["mel"]
@@ -268,6 +270,8 @@ def test_a_reader_that_goes_away_is_no_traceback(work: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
         process.stdout.close()
         assert b"Traceback" not in process.stderr.read()
     assert process.returncode == 1

@@ -20,7 +20,7 @@ from vocoders.importers import IMPORTERS
 from vocoders.pretrained import list_voices
 
 
-def test_info(work: Path, capsys: pytest.CaptureFixture) -> None:
+def test_info(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert vocoders(["info"]) == 0
     text = capsys.readouterr().out
     assert "hnmask" in text
@@ -37,13 +37,13 @@ def test_info(work: Path, capsys: pytest.CaptureFixture) -> None:
     assert "unknown model" in capsys.readouterr().err
 
 
-def test_the_list_names_everything_that_has_a_name(capsys: pytest.CaptureFixture) -> None:
+def test_the_list_names_everything_that_has_a_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert vocoders(["list"]) == 0
     names = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")}
     assert names == {*GENERATORS, *MEL_CONFIGS, *list_voices(), *IMPORTERS}
 
 
-def test_the_version(capsys: pytest.CaptureFixture) -> None:
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     for program, name in ((vocode, "vocode"), (vocoders, "vocoders")):
         with pytest.raises(SystemExit) as stopped:
             program(["--version"])
@@ -52,7 +52,7 @@ def test_the_version(capsys: pytest.CaptureFixture) -> None:
 
 
 def test_python_dash_m() -> None:
-    def run(*arguments: str) -> subprocess.CompletedProcess:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, timeout=60)
 
     assert run("vocoders", "--version").stdout == f"vocoders {version('vocoders')}\n"
@@ -64,7 +64,7 @@ def test_python_dash_m() -> None:
     assert "hnmask" in done.stdout
 
 
-def test_every_command_has_help(capsys: pytest.CaptureFixture) -> None:
+def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         vocoders(["--help"])
     overview = capsys.readouterr().out
@@ -77,7 +77,7 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture) -> None:
         assert f"usage: vocoders {name}" in capsys.readouterr().out
 
 
-def test_help_waits_for_nothing_heavy() -> None:
+def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys\nfrom vocoders.cli.vocode import vocode\nfrom vocoders.cli.vocoders import vocoders\n"
         "for program in (vocode, vocoders):\n"
@@ -87,7 +87,7 @@ def test_help_waits_for_nothing_heavy() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60)
 
 
-def test_unknown_commands_and_options(capsys: pytest.CaptureFixture) -> None:
+def test_unknown_commands_and_options(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in ([], ["design"], ["info", "--none"], ["config"]):
         with pytest.raises(SystemExit) as stopped:
             vocoders(arguments)
@@ -98,7 +98,9 @@ def test_unknown_commands_and_options(capsys: pytest.CaptureFixture) -> None:
 def test_config_for_a_named_mel_config(capsys: pytest.CaptureFixture[str]) -> None:
     assert vocoders(["config", "--generator", "hifigan", "--mel-config", "vocos-24k"]) == 0
     printed = yaml.safe_load(capsys.readouterr().out)
-    assert MelConfig(**{k: float(v) if k in ("floor", "epsilon") else v for k, v in printed["mel"].items()}) == MelConfig.parse("vocos-24k")
+    assert MelConfig(
+        **{k: float(v) if k in ("floor", "epsilon") else v for k, v in printed["mel"].items()}
+    ) == MelConfig.parse("vocos-24k")
     assert vocoders(["config", "--generator", "hifigan", "--mel-config", "vocos-24k", "--hop", "256"]) == 2
     assert "leave the others out" in capsys.readouterr().err
     assert vocoders(["config", "--generator", "hifigan"]) == 2

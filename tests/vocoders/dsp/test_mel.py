@@ -1,5 +1,8 @@
 """MelConfig, conversion, and parity of the front-end with librosa in float64."""
 
+from collections.abc import Callable
+from typing import Any
+
 import librosa
 import numpy as np
 import pytest
@@ -23,7 +26,7 @@ FACTS = {  # sample_rate, n_fft, hop, win, n_mels, fmin, fmax, scale, norm, powe
 }
 
 
-def reference(audio: np.ndarray, facts: tuple) -> np.ndarray:
+def reference(audio: np.ndarray, facts: tuple[Any, ...]) -> np.ndarray:
     """The log-mel by librosa, float64, from the figures of the mel config alone."""
     rate, n_fft, hop, win, n_mels, fmin, fmax, scale, norm, power, padding, log, floor, epsilon = facts
     center = padding == "center"
@@ -57,7 +60,7 @@ def test_the_table_of_mel_configs_is_complete() -> None:
 
 @pytest.mark.parametrize("name", FACTS)
 @pytest.mark.parametrize("signal", [signals.noise, signals.chirp, signals.voice])
-def test_parity_with_librosa_in_float64(name: str, signal) -> None:
+def test_parity_with_librosa_in_float64(name: str, signal: Callable[[int], np.ndarray]) -> None:
     audio = signal(FACTS[name][0])
     mel = LogMelSpectrogram(MEL_CONFIGS[name], torch.float64)(torch.from_numpy(audio)).numpy()
     expected = reference(audio, FACTS[name])
@@ -67,7 +70,7 @@ def test_parity_with_librosa_in_float64(name: str, signal) -> None:
 
 @pytest.mark.parametrize("name", FACTS)
 @pytest.mark.parametrize("signal", [signals.noise, signals.chirp, signals.voice])
-def test_parity_with_librosa_in_float32(name: str, signal) -> None:
+def test_parity_with_librosa_in_float32(name: str, signal: Callable[[int], np.ndarray]) -> None:
     """Down to 70 dB below the loudest value, as the docstring has it; below, float32 rounds."""
     mel_config = MEL_CONFIGS[name]
     audio = signal(mel_config.sample_rate).astype(np.float32)
@@ -133,8 +136,8 @@ def test_conversion_of_log_base_and_floor_is_exact() -> None:
 def test_conversion_neither_overflows_nor_rounds() -> None:
     natural = MEL_CONFIGS["hifigan-22k"].model_copy(update={"floor": 1e-50})
     decimal = natural.model_copy(update={"log": "log10"})
-    found = convert_mel(torch.tensor([-45.0, 0.0, 60.0]), decimal, natural)
-    np.testing.assert_allclose(found.numpy(), np.log(10) * np.array([-45.0, 0.0, 60.0]), rtol=1e-6)
+    result = convert_mel(torch.tensor([-45.0, 0.0, 60.0]), decimal, natural)
+    np.testing.assert_allclose(result.numpy(), np.log(10) * np.array([-45.0, 0.0, 60.0]), rtol=1e-6)
 
 
 def test_a_mismatch_names_each_field_with_both_values() -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from vocoders.config import Padding
 from vocoders.dsp.stft import STFT, reflect_pad
 
 
@@ -19,7 +20,7 @@ def test_center_padding_equals_torch(n_fft: int, hop: int, win: int) -> None:
 @pytest.mark.parametrize(
     ("n_fft", "hop", "win"), [(512, 128, 512), (1024, 256, 1024), (480, 240, 480), (2048, 300, 1200)]
 )
-def test_the_inverse_restores_the_signal(padding, n_fft: int, hop: int, win: int) -> None:
+def test_the_inverse_restores_the_signal(padding: Padding, n_fft: int, hop: int, win: int) -> None:
     stft = STFT(n_fft, hop, win, padding, torch.float64)
     audio = torch.randn(2, 20 * hop, dtype=torch.float64)
     back = stft.inverse(stft(audio))
@@ -28,10 +29,11 @@ def test_the_inverse_restores_the_signal(padding, n_fft: int, hop: int, win: int
 
 
 def test_the_inverse_is_the_least_squares_one() -> None:
-    """Of a spectrum that no signal has, the inverse's STFT is nearer than that of any signal beside it."""
+    """For a spectrum that no signal has, the STFT of the inverse is nearer than that of any signal close to it."""
     stft = STFT(64, 16, dtype=torch.float64)
     spectrum = torch.randn(33, 12, dtype=torch.complex128)
-    spectrum[0].imag = spectrum[-1].imag = 0
+    spectrum[0].imag.zero_()
+    spectrum[-1].imag.zero_()
     audio = stft.inverse(spectrum)
 
     def distance(signal: torch.Tensor) -> float:

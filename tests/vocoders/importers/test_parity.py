@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support import models
 from tests.support.published import PARTS, golden, write
 from vocoders.generators.wavehax import wavehax_prior
 from vocoders.importers import import_checkpoint
@@ -15,7 +16,7 @@ from vocoders.importers import import_checkpoint
 @pytest.mark.parametrize("new_style", [False, True])
 def test_parity_with_the_public_implementation(part: str, new_style: bool, tmp_path: Path) -> None:
     """The whole length, both ends included, to 1e-4 of the output's standard deviation."""
-    model = import_checkpoint(**write(tmp_path, part, new_style)).generator
+    model = models.generator_of(import_checkpoint(**write(tmp_path, part, new_style)))
     arrays = {key: torch.from_numpy(value) for key, value in golden(part).items() if value.dtype == np.float32}
     with torch.no_grad():
         audio = model(arrays["mel"], f0=arrays.get("f0"), noise=arrays.get("noise"))

@@ -1,6 +1,7 @@
-"""Several utterances in one pass: each sounds as it does alone."""
+"""Several utterances in one pass: the audio of each is what it is alone."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,10 +30,10 @@ def mels_of(lengths: Sequence[int]) -> list[np.ndarray]:
 
 def passes_of(voc: Vocoder, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """The (batch, frames) of each pass of the network, to be filled."""
-    seen = []
+    seen: list[tuple[int, int]] = []
     whole = voc.generator.synthesize
 
-    def recorded(mel, *rest):
+    def recorded(mel: torch.Tensor, *rest: Any) -> torch.Tensor:
         seen.append((mel.shape[0], mel.shape[2]))
         return whole(mel, *rest)
 
@@ -81,7 +82,9 @@ def test_a_batch_has_the_precision_of_the_vocoder(name: str) -> None:
         ("whole", [100, 101, 100], [(2, 100), (1, 101)]),
     ],
 )
-def test_how_many_passes_it_takes(name: str, lengths: list[int], passes: list, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_how_many_passes_it_takes(
+    name: str, lengths: list[int], passes: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     voc = VOCODERS[name]
     seen = passes_of(voc, monkeypatch)
     voc.synthesize_batch([mel(length, 0) for length in lengths])
@@ -98,12 +101,13 @@ def test_a_pass_is_bounded_whatever_the_number_of_utterances(monkeypatch: pytest
 
 def test_a_list_is_a_batch_where_that_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     voc, mels = VOCODERS["hnmask"], mels_of([100, 120, 130])
-    f0s = [None, np.full(120, 150.0), torch.full((130,), 150.0)]
+    f0s: list[Any] = [None, np.full(120, 150.0), torch.full((130,), 150.0)]
     assert not voc.batching_pays
     each = voc(mels, f0s, seed=4)
     seen = passes_of(voc, monkeypatch)
     monkeypatch.setattr(Vocoder, "batching_pays", True)  # as on a GPU
-    for audio, expected in zip(voc([torch.from_numpy(mels[0]), *mels[1:]], f0s, seed=4), each, strict=True):
+    mixed: list[Any] = [torch.from_numpy(mels[0]), *mels[1:]]
+    for audio, expected in zip(voc(mixed, f0s, seed=4), each, strict=True):
         np.testing.assert_allclose(audio, expected, atol=1e-5)
     assert seen == [(3, 100), (2, 30 + 2 * 12)]
     monkeypatch.undo()
@@ -111,7 +115,7 @@ def test_a_list_is_a_batch_where_that_pays(monkeypatch: pytest.MonkeyPatch) -> N
     assert voc.batching_pays
 
 
-def test_what_does_not_fit_is_said() -> None:
+def test_bad_batches_are_refused() -> None:
     good, voc = mel(100, 0), VOCODERS["hnmask"]
     for bad, message in ((np.full_like(good, np.nan), "NaN or infinite"), (np.full_like(good, 1e38), "not finite")):
         with pytest.raises(VocoderError, match=message):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.support import models
-from vocoders import MEL_CONFIGS, MelMismatch, VocoderError
+from vocoders import MEL_CONFIGS, MelConfig, MelMismatch, VocoderError
 from vocoders.inference import checks
 from vocoders.inference.checks import prepare_audio, prepare_mel
 
@@ -19,7 +19,7 @@ def mel(frames: int = 9, batch: int = 1) -> np.ndarray:
     return np.maximum(models.mel(frames, batch).numpy(), FLOOR)
 
 
-def test_a_mel_of_the_model_is_taken_as_it_is() -> None:
+def test_a_mel_of_the_model_is_not_changed() -> None:
     for values in (mel()[0], mel(9, 3)):
         for source in (None, TARGET):
             prepared = prepare_mel(values, TARGET, source)
@@ -37,11 +37,11 @@ def test_another_log_base_and_floor_are_converted() -> None:
 
 def test_only_an_unstated_mel_config_is_diagnosed() -> None:
     linear = np.exp(mel()[0])
-    assert "looks like a linear mel" in prepare_mel(linear, TARGET).warning
+    assert "looks like a linear mel" in str(prepare_mel(linear, TARGET).warning)
     assert prepare_mel(linear, TARGET, TARGET).warning is None
 
 
-def test_what_cannot_be_converted_is_said_first() -> None:
+def test_a_mismatch_is_refused_before_anything_else() -> None:
     with pytest.raises(MelMismatch, match="n_mels 80 against 20"):
         prepare_mel(np.zeros((80, 4), np.float32), TARGET, MEL_CONFIGS["hifigan-22k"])
 
@@ -58,7 +58,7 @@ def test_what_cannot_be_converted_is_said_first() -> None:
         (np.full((20, 4), 1e300), "80 NaN or infinite values of 80"),  # float32 cannot hold it
     ],
 )
-def test_bad_mels(values: np.ndarray, message: str, source: object) -> None:
+def test_bad_mels(values: np.ndarray, message: str, source: MelConfig | None) -> None:
     with pytest.raises(VocoderError, match=message):
         prepare_mel(values, TARGET, source)
 

@@ -3,8 +3,10 @@
 import shutil
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,7 +17,7 @@ import vocoders.inference.stream
 import vocoders.inference.vocoder
 import vocoders.pretrained
 from tests.support import DATA, models
-from vocoders import MelMismatch, Vocoder, VocoderError, load
+from vocoders import LogMelSpectrogram, MelMismatch, Vocoder, VocoderError, load
 from vocoders.checkpoint import Checkpoint, save_checkpoint
 from vocoders.errors import MelWarning
 from vocoders.generators import GENERATORS
@@ -40,7 +42,7 @@ def test_audio_is_of_the_kind_of_the_mel(voc: Vocoder) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64, ">f4"])
-def test_any_float_is_taken(voc: Vocoder, dtype) -> None:
+def test_any_float_is_accepted(voc: Vocoder, dtype: npt.DTypeLike) -> None:
     mel = models.mel(9)[0].half().numpy()
     np.testing.assert_array_equal(voc(mel.astype(dtype)), voc(mel.astype(np.float32)))
 
@@ -60,7 +62,7 @@ def test_the_seed_decides_the_noise(voc: Vocoder) -> None:
 
 def test_f0_is_estimated_unless_given(voc: Vocoder) -> None:
     mel = models.mel(9, 2)
-    estimated = torch.cat([voc.f0_estimator.estimate(item).detach() for item in mel.split(1)])
+    estimated = torch.cat([models.f0_estimator_of(voc).estimate(item).detach() for item in mel.split(1)])
     assert torch.equal(voc(mel), voc(mel, f0=estimated))
     torch.testing.assert_close(voc(mel, f0=estimated[:, 0].numpy()), voc(mel))
     assert not torch.equal(voc(mel), voc(mel, f0=torch.full((2, 9), 333.0)))
@@ -88,12 +90,12 @@ def test_a_generator_that_needs_the_whole_utterance_gets_it() -> None:
     voc = Vocoder(Checkpoint(models.MEL_CONFIG, model, models.f0_estimator()))
     frames = model.chunk_frames + 30
     mel = models.mel(frames)
-    expected = model(mel, f0=voc.f0_estimator.estimate(mel))[0]
+    expected = model(mel, f0=models.f0_estimator_of(voc).estimate(mel))[0]
     torch.testing.assert_close(voc(mel), expected)
 
 
 @pytest.mark.parametrize("name", GENERATORS)
-def test_a_list_of_any_lengths_sounds_as_each_alone(name: str) -> None:
+def test_a_list_of_any_lengths_equals_each_alone(name: str) -> None:
     voc = Vocoder(models.checkpoint(name))
     mels = [models.mel(n, seed=n)[0].numpy() for n in (1, 30, 7)]
     together = voc(mels)
@@ -121,7 +123,7 @@ def test_a_list_of_any_lengths_sounds_as_each_alone(name: str) -> None:
         (torch.tensor([[0.0] * 19 + [np.inf]]).T, "1 NaN or infinite values of 20"),
     ],
 )
-def test_bad_mels(voc: Vocoder, mel, message: str) -> None:
+def test_bad_mels(voc: Vocoder, mel: Any, message: str) -> None:
     with pytest.raises(VocoderError, match=message) as caught:
         voc(mel)
     assert "\n" not in str(caught.value)
@@ -142,7 +144,7 @@ def test_bad_f0(voc: Vocoder, f0: np.ndarray, message: str) -> None:
         voc(models.mel(4), f0=f0)
 
 
-def test_suspicious_values_warn(voc: Vocoder) -> None:
+def test_unusual_values_warn(voc: Vocoder) -> None:
     with pytest.warns(MelWarning, match="looks like a linear mel"):
         voc(np.exp(models.mel(9)[0].numpy()))
     with warnings.catch_warnings():
@@ -155,6 +157,8 @@ def test_analysis_is_the_front_end_in_float64(voc: Vocoder) -> None:
     mel = voc.analyze(audio, 8000)
     assert mel.shape == (20, 30)
     assert mel.dtype == np.float32
+    exact = LogMelSpectrogram(voc.mel_config, torch.float64)(torch.from_numpy(audio).double())
+    np.testing.assert_array_equal(mel, exact.float().numpy())
     assert torch.equal(voc.analyze(torch.from_numpy(audio), 8000), torch.from_numpy(mel))
 
 
@@ -195,6 +199,7 @@ def test_pieces_of_bounded_size(name: str, monkeypatch: pytest.MonkeyPatch) -> N
     expected = voc(mel, f0, 3)
     monkeypatch.setattr(voc.generator, "chunk_frames", 32)
     assert voc.frames_at_once == 64
+    assert voc.receptive_field is not None
     pieces = list(voc.synthesize(mel, f0, 3))
     assert 0 < min(map(len, pieces)) <= max(map(len, pieces)) <= (32 + voc.receptive_field) * 32
     np.testing.assert_allclose(np.concatenate(pieces), expected, atol=1e-5)
@@ -216,13 +221,13 @@ def test_audio_that_is_not_finite_is_no_result(voc: Vocoder) -> None:
         voc(np.full((20, 4), 1e30, np.float32))
 
 
-def test_audio_takes_part_in_gradients_of_others(voc: Vocoder) -> None:
+def test_audio_can_be_used_with_autograd(voc: Vocoder) -> None:
     weight = torch.ones(1, requires_grad=True)
     (weight * voc(models.mel(5))).sum().backward()
     assert weight.grad is not None
 
 
-def test_the_built_in_voice_sounds_in_a_batch_as_alone() -> None:
+def test_the_built_in_voice_in_a_batch_equals_each_alone() -> None:
     """Its F0 is estimated item by item: rounding that depends on the batch would add up in the phase."""
     voc = load()
     hello = np.load(DATA / "hello.npz")["mel"]

@@ -63,7 +63,7 @@ def test_many_channels_short_audio_and_equal_rates() -> None:
 
 
 @pytest.mark.parametrize(("source", "target"), [(0, 8000), (8000, 0), (-16000, 8000)])
-def test_rates_that_are_none(source: int, target: int) -> None:
+def test_bad_rates(source: int, target: int) -> None:
     with pytest.raises(VocoderError, match=f"cannot resample from {source} to {target} Hz"):
         resample(np.zeros(10, np.float32), source, target)
 
@@ -97,7 +97,7 @@ def test_audio_in_pieces(tmp_path: Path) -> None:
         np.testing.assert_allclose(soundfile.read(tmp_path / f"a.{ending}")[0], audio, atol=1e-4)
 
 
-def test_what_no_format_takes() -> None:
+def test_formats_and_lengths_that_are_refused() -> None:
     with pytest.raises(VocoderError, match=r"cannot write audio at 8000 Hz as xyz"):
         encode_audio(np.zeros(8, np.float32), 8000, "xyz")
     with pytest.raises(VocoderError, match=r"is longer than 0\.1 s"):

@@ -16,6 +16,7 @@ from tests.support.exported import Exported
 from vocoders import MelConfig, Vocoder, VocoderError
 from vocoders.checkpoint import Checkpoint, save_checkpoint
 from vocoders.cli.vocoders import vocoders as vocoders_command
+from vocoders.config import Padding
 from vocoders.dsp.stft import STFT
 from vocoders.generators import GENERATORS
 from vocoders.onnx.export import OPSET, export_onnx
@@ -26,11 +27,11 @@ from vocoders.pretrained import load
 every_generator = pytest.mark.parametrize("name", GENERATORS)
 
 
-def difference(found: np.ndarray, expected: np.ndarray) -> float:
-    """The largest, of the peak of what is expected."""
-    assert found.shape == expected.shape
-    assert found.dtype == expected.dtype == np.float32
-    return float(np.abs(found - expected).max() / np.abs(expected).max())
+def difference(result: np.ndarray, expected: np.ndarray) -> float:
+    """The largest difference, relative to the peak of the expected audio."""
+    assert result.shape == expected.shape
+    assert result.dtype == expected.dtype == np.float32
+    return float(np.abs(result - expected).max() / np.abs(expected).max())
 
 
 @every_generator
@@ -41,8 +42,8 @@ def test_the_graph_equals_torch(name: str, batch: int, frames: int, exported: Ex
     phase = torch.rand(batch, 1, 1, dtype=torch.float64)
     with torch.inference_mode():
         expected = models.generator(name)(mel, f0=f0, noise=noise, phase=phase).numpy()
-    found, used = exported(name).run(mel.numpy(), f0.numpy(), noise.numpy(), phase.numpy())
-    assert difference(found, expected) < 1e-5
+    result, used = exported(name).run(mel.numpy(), f0.numpy(), noise.numpy(), phase.numpy())
+    assert difference(result, expected) < 1e-5
     np.testing.assert_array_equal(used, f0.numpy())
 
 
@@ -54,11 +55,11 @@ def test_it_equals_torch_from_the_mel_alone_after_a_minute(name: str, exported: 
 
 
 def test_the_built_in_voice_equals_torch(voice_onnx: Path) -> None:
-    found, expected = load(voice_onnx), load()
+    result, expected = load(voice_onnx), load()
     mel = np.load(HELLO)["mel"]
-    assert difference(found(mel, seed=3), expected(mel, seed=3)) < 1e-4
+    assert difference(result(mel, seed=3), expected(mel, seed=3)) < 1e-4
     minute = np.tile(mel, 12)
-    assert difference(found(minute), expected(minute)) < 1e-4
+    assert difference(result(minute), expected(minute)) < 1e-4
 
 
 def test_f0_is_estimated_where_it_is_negative_and_taken_where_it_is_given(exported: Exported) -> None:
@@ -75,7 +76,7 @@ def test_f0_is_estimated_where_it_is_negative_and_taken_where_it_is_given(export
 
 @pytest.mark.parametrize(("n_fft", "hop", "win"), [(64, 32, 64), (60, 16, 50), (16, 4, 16), (128, 30, 120)])
 @pytest.mark.parametrize("padding", ["same", "same-zeros", "center"])
-def test_a_transform_by_matrices_is_the_transform(n_fft: int, hop: int, win: int, padding: str) -> None:
+def test_a_transform_by_matrices_is_the_transform(n_fft: int, hop: int, win: int, padding: Padding) -> None:
     stft = STFT(n_fft, hop, win, padding)
     real = RealSTFT(stft)
     for shape in ((2, 3, 40 * hop), (1, 9 * hop), (5 * hop,)):
@@ -89,8 +90,8 @@ def test_the_estimator_in_what_onnx_runtime_has_in_float64() -> None:
     x = torch.linspace(-12, 12, 10_001, dtype=torch.float64)
     torch.testing.assert_close(TabulatedGELU()(x), torch.nn.functional.gelu(x), atol=1e-10, rtol=0)
     estimator, mel = models.f0_estimator().double(), models.mel(50, 2).double()
-    for found, expected in zip(in_float64(models.f0_estimator())(mel), estimator(mel), strict=True):
-        torch.testing.assert_close(found, expected, atol=1e-9, rtol=0)
+    for result, expected in zip(in_float64(models.f0_estimator())(mel), estimator(mel), strict=True):
+        torch.testing.assert_close(result, expected, atol=1e-9, rtol=0)
 
 
 @every_generator
@@ -114,37 +115,41 @@ def test_the_file_is_plain_onnx_in_real_numbers(name: str, exported: Exported) -
 
 def test_the_metadata(exported: Exported) -> None:
     properties = {entry.key: entry.value for entry in onnx.load(exported("hnmask").name).metadata_props}
-    made_of = models.checkpoint("hnmask")
+    checkpoint = models.checkpoint("hnmask")
+    generator, f0_estimator = models.generator_of(checkpoint), models.f0_estimator_of(checkpoint)
     assert (properties["format"], properties["version"], properties["opset"]) == ("vocoders", "1", str(OPSET))
     assert MelConfig.model_validate_json(properties["mel_spec"]) == models.MEL_CONFIG
     assert properties["sample_rate"] == "8000"
-    assert int(properties["receptive_field"]) == made_of.generator.receptive_field
-    assert int(properties["pitch_receptive_field"]) == made_of.f0_estimator.receptive_field
-    config = made_of.generator.config.model_dump(mode="json")
+    assert int(properties["receptive_field"]) == generator.receptive_field
+    assert int(properties["pitch_receptive_field"]) == f0_estimator.receptive_field
+    config = generator.config.model_dump(mode="json")
     assert json.loads(properties["generator"]) == {"name": "hnmask", "config": config}
-    assert json.loads(properties["pitch"]) == made_of.f0_estimator.config.model_dump(mode="json")
+    assert json.loads(properties["pitch"]) == f0_estimator.config.model_dump(mode="json")
     assert json.loads(properties["training"]) == {"data": "none"}
     assert "pitch" not in {entry.key for entry in onnx.load(exported("hifigan").name).metadata_props}
 
 
-def test_the_command(work: Path, capsys: pytest.CaptureFixture) -> None:
+def test_the_command(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_checkpoint(Checkpoint(models.MEL_CONFIG, models.generator("hifigan")), work / "hifigan.safetensors")
     assert vocoders_command(["export", "hifigan.safetensors", "-o", "hifigan.onnx"]) == 0
-    said = capsys.readouterr()
-    assert "wrote hifigan.onnx: 0.1 MB, opset 20, audio within" in said.out
-    assert said.err == ""
+    text = capsys.readouterr()
+    assert "wrote hifigan.onnx: 0.1 MB, opset 20, audio within" in text.out
+    assert text.err == ""
     assert OnnxVocoder(Path("hifigan.onnx")).generator["name"] == "hifigan"
 
 
-def test_what_cannot_be_exported(work: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+def test_what_cannot_be_exported(
+    work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refused(*arguments: str) -> str:
         before = set(work.iterdir())
         assert vocoders_command(["export", *arguments]) == 2
-        said = capsys.readouterr()
-        assert said.out == ""
-        assert said.err.count("\n") == 1
+        text = capsys.readouterr()
+        assert text.out == ""
+        assert text.err.count("\n") == 1
         assert set(work.iterdir()) == before
-        return said.err
+        return text.err
 
     save_checkpoint(Checkpoint(models.MEL_CONFIG, f0_estimator=models.f0_estimator()), work / "pitch.safetensors")
     save_checkpoint(Checkpoint(models.MEL_CONFIG, models.generator("hifigan")), work / "hifigan.safetensors")
@@ -160,6 +165,7 @@ def test_what_cannot_be_exported(work: Path, capsys: pytest.CaptureFixture, monk
     assert "audio differs from torch's by" in refused("hifigan.safetensors", "-o", "x.onnx")
 
 
+@pytest.mark.slow
 def test_a_generator_of_whole_utterances_that_is_given_its_f0(tmp_path: Path) -> None:
     generator = models.generator("wavehax", framewise_norm=False)
     checkpoint = Checkpoint(models.MEL_CONFIG, generator)

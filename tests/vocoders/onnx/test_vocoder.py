@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -50,7 +51,8 @@ def test_audio_is_of_the_kind_of_the_mel(voc: OnnxVocoder) -> None:
     tensor, array = voc(mel.bfloat16()), voc(mel.bfloat16().float().numpy())
     assert isinstance(tensor, torch.Tensor)
     np.testing.assert_array_equal(tensor.numpy(), array)
-    assert [type(audio) for audio in voc([mel, mel.numpy()])] == [torch.Tensor, np.ndarray]
+    mixed: list[Any] = [mel, mel.numpy()]
+    assert [type(audio) for audio in voc(mixed)] == [torch.Tensor, np.ndarray]
     assert all(isinstance(audio, torch.Tensor) for audio in voc.stream([mel]))
 
 
@@ -67,12 +69,12 @@ def test_batches_and_pieces(voc: OnnxVocoder) -> None:
 
 def test_the_facts_of_a_model_are_those_of_its_checkpoint(exported: Exported) -> None:
     for name in GENERATORS:
-        found, reference = exported(name), Vocoder(models.checkpoint(name))
+        result, reference = exported(name), Vocoder(models.checkpoint(name))
         for fact in (
             *("mel_config", "sample_rate", "training", "uses_f0", "uses_noise", "estimates_f0", "precision"),
             *("receptive_field", "f0_receptive_field", "lookahead", "batching_pays"),
         ):
-            assert getattr(found, fact) == getattr(reference, fact), (name, fact)
+            assert getattr(result, fact) == getattr(reference, fact), (name, fact)
 
 
 def test_the_seed_and_the_f0_matter_as_they_do_to_torch(voc: OnnxVocoder) -> None:
@@ -86,7 +88,7 @@ def test_the_seed_and_the_f0_matter_as_they_do_to_torch(voc: OnnxVocoder) -> Non
 
 
 @pytest.mark.parametrize("name", GENERATORS)
-def test_an_item_of_a_batch_sounds_as_alone(name: str, exported: Exported) -> None:
+def test_an_item_of_a_batch_equals_it_alone(name: str, exported: Exported) -> None:
     voc, mel = exported(name), models.mel(120, 3).numpy()
     for item, audio in zip(mel, voc(mel), strict=True):
         np.testing.assert_allclose(audio, voc(item), atol=1e-5)
@@ -113,13 +115,14 @@ def test_no_run_of_the_graph_grows_with_the_length(voc: OnnxVocoder, monkeypatch
     runs = []
     genuine = OnnxVocoder.run
 
-    def run(self: OnnxVocoder, mel: np.ndarray, *rest: np.ndarray) -> tuple:
+    def run(self: OnnxVocoder, mel: np.ndarray, *rest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         runs.append(mel.shape[2])
         return genuine(self, mel, *rest)
 
     monkeypatch.setattr(OnnxVocoder, "run", run)
     voc(models.mel(3000).numpy())
     assert len(runs) == 6
+    assert voc.receptive_field is not None
     assert max(runs) <= vocoders.onnx.vocoder._CHUNK_FRAMES + 2 * (voc.receptive_field + voc.f0_receptive_field)
 
 
@@ -158,12 +161,12 @@ def test_a_stream(voc: OnnxVocoder) -> None:
         ([np.full((20, 4), -5, np.float32)], []),
     ],
 )
-def test_bad_input_is_answered_as_by_vocoder(voc: OnnxVocoder, arguments: tuple) -> None:
+def test_bad_input_is_refused_as_by_vocoder(voc: OnnxVocoder, arguments: tuple[Any, ...]) -> None:
     with pytest.raises(VocoderError) as expected:
         Vocoder(models.checkpoint("hnmask"))(*arguments)
-    with pytest.raises(VocoderError) as found:
+    with pytest.raises(VocoderError) as result:
         voc(*arguments)
-    assert str(found.value) == str(expected.value)
+    assert str(result.value) == str(expected.value)
 
 
 def test_what_is_unusual_and_what_is_not_finite(exported: Exported) -> None:
@@ -231,13 +234,13 @@ def test_without_onnxruntime(voc: OnnxVocoder, monkeypatch: pytest.MonkeyPatch) 
         load(voc.name)
 
 
-def test_the_commands(voc: OnnxVocoder, work: Path, capsys: pytest.CaptureFixture) -> None:
+def test_the_commands(voc: OnnxVocoder, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (work / "model.onnx").write_bytes(Path(voc.name).read_bytes())
     for model in ("model.onnx", "model.safetensors"):
         assert vocode(["mel40.npy", "-o", f"{model}.wav", "-m", model]) == 0
         assert "mel40.npy carries no mel config" in capsys.readouterr().err
-    found, expected = (soundfile.read(f"{model}.wav")[0] for model in ("model.onnx", "model.safetensors"))
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    result, expected = (soundfile.read(f"{model}.wav")[0] for model in ("model.onnx", "model.safetensors"))
+    np.testing.assert_allclose(result, expected, atol=1e-4)
     assert vocode(["voice.wav", "-o", "copy.wav", "-m", "model.onnx", "-q"]) == 0
     assert vocode(["mel*.npy", "voice.wav", "-o", "out", "-m", "model.onnx", "-q"]) == 0
     assert len(list((work / "out").iterdir())) == 4
@@ -273,13 +276,13 @@ def test_without_torch(voc: OnnxVocoder, work: Path) -> None:
     for code in (WITHOUT_TORCH, TORCH_UNUSED):
         assert run(code, "mel12.npy", "mel40.npy", "-o", "out/", "--overwrite", "-m", voc.name) == (0, "")
         assert len(soundfile.read("out/mel40.wav")[0]) == 40 * 32
-    status, said = run(WITHOUT_TORCH, "voice.wav", "-o", "mel.npz", "-m", voc.name)
+    status, output = run(WITHOUT_TORCH, "voice.wav", "-o", "mel.npz", "-m", voc.name)
     assert status == 2
-    assert said.startswith("vocode: voice.wav: analysis of audio needs torch, which cannot be imported")
-    assert said.count("\n") == 1
+    assert output.startswith("vocode: voice.wav: analysis of audio needs torch, which cannot be imported")
+    assert output.count("\n") == 1
 
 
-def test_the_built_in_voice_speaks_without_torch(voice_onnx: Path, work: Path) -> None:
+def test_the_built_in_voice_runs_without_torch(voice_onnx: Path, work: Path) -> None:
     assert run(TORCH_UNUSED, str(HELLO), "-o", "out.wav", "-m", str(voice_onnx)) == (0, "")
     assert vocode([str(HELLO), "-o", "expected.wav", "-q"]) == 0
     np.testing.assert_allclose(soundfile.read("out.wav")[0], soundfile.read("expected.wav")[0], atol=1e-4)

@@ -1,7 +1,8 @@
-"""Requests that cannot be served get one sentence and a status, and harm nothing."""
+"""Bad requests are refused with a status and one sentence, and affect no other request."""
 
 import io
 import json
+import os
 import pickle
 import struct
 import zipfile
@@ -15,15 +16,10 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from tests.support.commands import HELLO
-from tests.support.server import ServerClient, eventually, mel, npy, serving, small_model
+from tests.support.server import ServerClient, eventually, mel, npy, serving
 from vocoders.server.registry import ServedModel
 
 pytestmark = pytest.mark.filterwarnings("ignore::vocoders.errors.MelWarning")
-
-
-@pytest.fixture(scope="module")
-def model() -> ServedModel:
-    return small_model()
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +54,10 @@ def header(text: str) -> bytes:
 
 
 class Hostile:
+    """Makes a folder in the working folder when it is unpickled."""
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return pytest.exit, ("a pickle was loaded",)
+        return os.mkdir, ("owned",)
 
 
 GOOD = npy(mel(12))
@@ -93,7 +91,7 @@ BAD = {
     "JSON of large numbers": (b'{"mel": [[1' + b"0" * 400 + b"]]}", 400, "must be a list of n_mels lists of numbers"),
     "an unknown mel config": (b'{"mel": [[1.0]], "mel_config": "none"}', 400, "unknown mel config 'none'"),
     "half a mel config": (b'{"mel": [[1.0]], "mel_config": {"n_fft": 3}}', 400, "'mel_config"),
-    "80 mels": (npy(np.zeros((80, 4), np.float32)), 422, "expects 20 bands (custom), this mel has 80"),
+    "80 bands": (npy(np.zeros((80, 4), np.float32)), 422, "expects 20 bands (custom), this mel has 80"),
     "transposed": (npy(mel(12).T.copy()), 422, "looks transposed"),
     "1-D": (npy(np.zeros(20, np.float32)), 422, "this one is 1-D"),
     "4-D": (npy(np.zeros((1, 1, 20, 4), np.float32)), 422, "this one is 4-D"),
@@ -113,19 +111,18 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bodies_that_cannot_be(
-    name: str, client: ServerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bad_bodies(name: str, client: ServerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     body, status, sentence = BAD[name]
     answer = client.post("/synthesize", content=body)
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/json"), answer.text
     assert sentence in answer.json()["detail"]
+    assert not list(tmp_path.iterdir())
     eventually(lambda: client.scheduler.active_requests == 0)
     assert client.post("/synthesize", content=GOOD).status_code == 200
 
 
-def test_parameters_that_cannot_be(client: ServerClient) -> None:
+def test_bad_parameters(client: ServerClient) -> None:
     for query, sentence in {
         "seed=-1": "query parameter 'seed': Input should be greater than or equal to 0",
         "seed=9223372036854775808": "'seed': Input should be less than 9223372036854775808",
@@ -144,7 +141,7 @@ def test_parameters_that_cannot_be(client: ServerClient) -> None:
     assert client.get("/..%2f..%2fetc/passwd").status_code == 404
 
 
-def test_bodies_of_an_unsaid_length(client: ServerClient) -> None:
+def test_bodies_without_a_content_length(client: ServerClient) -> None:
     def chunks(count: int) -> Iterator[bytes]:
         yield from (bytes(2**16) for _ in range(count))
 
@@ -165,19 +162,19 @@ def test_bodies_of_an_unsaid_length(client: ServerClient) -> None:
         ([bytes(2**20 + 80)], 1009, ""),
     ],
 )
-def test_streams_that_cannot_be(messages: list[str | bytes], code: int, sentence: str, client: ServerClient) -> None:
+def test_bad_streams(messages: list[str | bytes], code: int, sentence: str, client: ServerClient) -> None:
     with connect(f"ws://127.0.0.1:{client.port}/stream") as stream:
         stream.recv()
-        said = ""
+        output = ""
         try:
             for message in messages:
                 stream.send(message)
             for answer in stream:
                 if isinstance(answer, str):
-                    said = json.loads(answer)["detail"]
+                    output = json.loads(answer)["detail"]
         except ConnectionClosed:
             pass
     assert stream.protocol.close_code == code
-    assert sentence in said
+    assert sentence in output
     eventually(lambda: client.scheduler.active_requests == 0)
     assert client.post("/synthesize", content=GOOD).status_code == 200

@@ -3,7 +3,6 @@
 import io
 import json
 import random
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -11,23 +10,11 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from tests.support import models
-from tests.support.server import ServerClient, eventually, mel, npy, serving, small_model
+from tests.support.server import ServerClient, eventually, mel, npy
 from vocoders.io.audio import to_pcm
 from vocoders.server.registry import ServedModel
 
 pytestmark = pytest.mark.filterwarnings("ignore::vocoders.errors.MelWarning")
-
-
-@pytest.fixture(scope="module")
-def model() -> ServedModel:
-    return small_model()
-
-
-@pytest.fixture(scope="module")
-def client(model: ServedModel) -> Iterator[ServerClient]:
-    required = ServedModel("required", small_model(f0_estimator=False).vocoder)
-    with serving(model, required, small_model("hifigan")) as client:
-        yield client
 
 
 def f0(frames: int, seed: int = 0) -> np.ndarray:
@@ -66,7 +53,7 @@ def test_f0_in_a_body(name: str, stream: bool, client: ServerClient, model: Serv
             close(post(client, body, model=name, stream=stream), expected)
 
 
-def test_models_say_what_they_do_with_f0(client: ServerClient) -> None:
+def test_the_list_of_models_states_their_use_of_f0(client: ServerClient) -> None:
     listed = {model["name"]: model["f0"] for model in client.get("/models").json()}
     assert listed == {"hnmask": "estimated", "required": "required", "hifigan": "not used"}
 

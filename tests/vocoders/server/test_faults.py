@@ -12,18 +12,13 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from tests.support.server import Slow, eventually, mel, metric, npy, send_raw, serving, small_model
+from tests.support.server import Slow, eventually, mel, metric, npy, send_raw, serving
 from vocoders.inference.stream import Stream
 from vocoders.server.registry import ServedModel
 
 pytestmark = pytest.mark.filterwarnings("ignore::vocoders.errors.MelWarning")
 
 GOOD = npy(mel(12))
-
-
-@pytest.fixture(scope="module")
-def model() -> ServedModel:
-    return small_model()
 
 
 def test_a_body_that_never_ends(model: ServedModel) -> None:
@@ -36,7 +31,7 @@ def test_a_body_that_never_ends(model: ServedModel) -> None:
         with send_raw(client, head, GOOD[:100]) as connection:  # this one stays and sends no more
             assert connection.recv(1000).startswith(b"HTTP/1.1 408 ")
         with send_raw(client, head) as connection:
-            for _ in range(12):  # this one has all the time in the world
+            for _ in range(12):  # this one sends a byte every 0.1 s
                 time.sleep(0.1)
                 connection.sendall(b"x")
             assert connection.recv(1000).startswith(b"HTTP/1.1 408 ")
@@ -51,8 +46,9 @@ def test_a_body_that_never_ends(model: ServedModel) -> None:
         assert client.post("/synthesize", content=GOOD).status_code == 200
 
 
+@pytest.mark.slow
 def test_ten_minutes(model: ServedModel) -> None:
-    """Served, and kept from nobody else."""
+    """It is served, and other requests do not wait for it."""
     frames = 600 * 8000 // 32
     with serving(model) as client, ThreadPoolExecutor(1) as pool:
         body = npy(np.tile(mel(1000), 150).astype(np.float16))
@@ -66,7 +62,7 @@ def test_ten_minutes(model: ServedModel) -> None:
 
 
 def test_a_slow_client(model: ServedModel) -> None:
-    """Gets what it takes, holds little, and loses its connection when it takes nothing at all."""
+    """A client that reads nothing does not hold up others, and is disconnected after the timeout."""
     with serving(model, limits={"timeout": 1.0}) as client:
         body = npy(np.tile(mel(1000), 100))
         head = f"POST /synthesize?stream=true HTTP/1.1\nHost: x\nContent-Length: {len(body)}"
@@ -100,7 +96,7 @@ def test_a_stream_that_lasts_too_long(model: ServedModel) -> None:
         eventually(lambda: client.scheduler.active_requests == 0)
 
 
-def test_a_client_that_goes_in_mid_stream(model: ServedModel) -> None:
+def test_a_client_that_disconnects_in_mid_stream(model: ServedModel) -> None:
     with serving(model) as client:
 
         def stops() -> None:
@@ -130,7 +126,7 @@ def test_a_client_that_goes_in_mid_stream(model: ServedModel) -> None:
         stops()
 
 
-def test_a_client_that_goes_while_it_waits_is_not_served(model: ServedModel) -> None:
+def test_a_client_that_disconnects_while_it_waits_is_not_served(model: ServedModel) -> None:
     slow = Slow(model.vocoder, 0.5)
     with serving(ServedModel("slow", slow)) as client, ThreadPoolExecutor(1) as pool:
         slow.calls = 0
@@ -204,7 +200,7 @@ def test_audio_that_takes_too_long(model: ServedModel) -> None:
         assert client.scheduler.active_requests == 0
 
 
-def test_a_bad_mel_spoils_no_batch(model: ServedModel) -> None:
+def test_a_bad_mel_does_not_affect_its_batch(model: ServedModel) -> None:
     slow = ServedModel("slow", Slow(model.vocoder, 0.3))
     with serving(model, slow, max_batch=8) as client, ThreadPoolExecutor(9) as pool:
         first = pool.submit(client.post, "/synthesize?model=slow", content=GOOD)

@@ -56,6 +56,7 @@ def sane(answer: httpx.Response) -> None:
         assert answer.json()["detail"]
 
 
+@pytest.mark.slow
 def test_what_our_openapi_allows_and_what_it_does_not(client: ServerClient, fuzz: int) -> None:
     """Requests made by schemathesis; every response is one that the schema describes."""
     document = client.get("/openapi.json").json()
@@ -163,19 +164,19 @@ def test_strange_streams(client: ServerClient, fuzz: int) -> None:
     messages = st.one_of(frames, frames, st.binary(max_size=200), st.just("end"), st.text(max_size=10))
 
     @modest(fuzz // 10)
-    @given(said=st.lists(messages, max_size=6), query=QUERIES, abrupt=st.booleans())
-    def send(said: list[bytes | str], query: dict[str, Any], abrupt: bool) -> None:
+    @given(output=st.lists(messages, max_size=6), query=QUERIES, abrupt=st.booleans())
+    def send(output: list[bytes | str], query: dict[str, Any], abrupt: bool) -> None:
         address = str(httpx.URL(f"ws://127.0.0.1:{client.port}/stream", params=query))
-        assert talk(address, [*said, None if abrupt else "end"]) in (ALLOWED | {None, 1000, 1007, 1008, 1009})
+        assert talk(address, [*output, None if abrupt else "end"]) in (ALLOWED | {None, 1000, 1007, 1008, 1009})
 
     send()
 
 
-def talk(address: str, said: list[bytes | str | None]) -> int | None:
+def talk(address: str, output: list[bytes | str | None]) -> int | None:
     """The status of a refused handshake, or the code of the closing; None where we went away, as None is said."""
     try:
         with connect(address) as stream, contextlib.suppress(ConnectionClosed):
-            for message in said:
+            for message in output:
                 if message is None:
                     with contextlib.suppress(OSError):  # it may be closed already
                         stream.socket.shutdown(socket.SHUT_RDWR)

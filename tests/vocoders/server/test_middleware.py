@@ -124,11 +124,11 @@ def test_requests_are_counted_with_route_and_status() -> None:
         call(RequestMetricsMiddleware(app, metrics), scope(kind))
     with pytest.raises(RuntimeError):
         call(RequestMetricsMiddleware(fails, metrics), scope())
-    found = samples(metrics)
-    seconds = found.pop(("vocoders_request_duration_seconds_sum", "/synthesize", ""))
+    result = samples(metrics)
+    seconds = result.pop(("vocoders_request_duration_seconds_sum", "/synthesize", ""))
     assert 0 < seconds < 10
-    assert found.pop(("vocoders_request_duration_seconds_sum", "other", "")) > 0
-    assert found == {
+    assert result.pop(("vocoders_request_duration_seconds_sum", "other", "")) > 0
+    assert result == {
         ("vocoders_requests_total", "/synthesize", "503"): 2,
         ("vocoders_requests_total", "other", "503"): 1,
         ("vocoders_requests_total", "other", "101"): 1,

@@ -30,7 +30,7 @@ KEEP_BLOBS = "const make = URL.createObjectURL; URL.createObjectURL = (blob) => 
 LAST_BLOB = "blob.arrayBuffer().then(b => btoa(String.fromCharCode(...new Uint8Array(b))))"
 
 
-def test_it_brings_all_it_needs() -> None:
+def test_the_page_is_self_contained() -> None:
     assert not re.findall(r"https?:|//[\w.]+/|@import|url\(", PAGE)
     assert set(re.findall(r'(?:href|src)="([^"]*)"', PAGE)) == {"openapi.json", "models", "mel-config", "metrics"}
     assert "innerHTML" not in PAGE  # file names are text
@@ -64,7 +64,7 @@ def test_a_mel_and_a_sound_file_are_dropped(tmp_path: Path) -> None:
         tab.drop("#drop", tmp_path / "voice.flac")
         tab.wait_for("document.body.dataset.done === '2'")
         assert tab.evaluate(f"({ROWS})('input')")["width"] == 250
-        assert tab.complaints() == []
+        assert tab.errors() == []
         asked = [url for url in tab.requests() if url.startswith("http")]
         assert all(url.startswith(address) for url in asked)
         assert len(asked) == 8  # the page, models, and a mel, its audio and the mel of that for each file

@@ -18,6 +18,7 @@ from vocoders.cli.vocoders import vocoders
 GOOD = npy(mel(12))
 
 
+@pytest.mark.slow
 def test_sigterm_finishes_what_runs(work: Path) -> None:
     (work / "token").write_text("a-secret\n")
     before = files(work)
@@ -51,6 +52,7 @@ def test_sigterm_finishes_what_runs(work: Path) -> None:
     assert files(work) == before
 
 
+@pytest.mark.slow
 def test_kill_and_restart(work: Path) -> None:
     before = files(work)
     body = npy(np.tile(mel(1000), 100))
@@ -68,7 +70,7 @@ def test_kill_and_restart(work: Path) -> None:
     assert files(work) == before
 
 
-def test_servers_that_cannot_be(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_servers_that_cannot_start(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (work / "empty").write_text(" \n")
     (work / "two").write_text("two words")
     (work / "copy").mkdir()
