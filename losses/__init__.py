@@ -14,7 +14,9 @@ from losses.discriminators.multi_scale_stft import MultiScaleSTFTDiscriminator
 from losses.discriminators.multi_scale_subband_cqt import MultiScaleSubbandCQTDiscriminator
 from losses.discriminators.parallel_wavegan import ParallelWaveGANDiscriminator
 from losses.energy_distance import energy_distance
-from losses.spectral import FullBandMelLoss, MelLoss, MultiResolutionSTFTLoss, MultiScaleMelLoss, SpectralLoss
+from losses.spectral import LOSSES, SpectralLoss
+from losses.spectral.mel import FullBandMelLoss, MelLoss, MultiScaleMelLoss
+from losses.spectral.stft import MultiResolutionSTFTLoss
 
 __all__ = [
     "CQT",
@@ -39,10 +41,3 @@ __all__ = [
     "feature_matching",
     "generator_loss",
 ]
-
-LOSSES: dict[str, type[SpectralLoss]] = {
-    "mel": MelLoss,
-    "full_band_mel": FullBandMelLoss,
-    "multi_scale_mel": MultiScaleMelLoss,
-    "multi_resolution_stft": MultiResolutionSTFTLoss,
-}

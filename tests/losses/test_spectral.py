@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from losses import LOSSES, FullBandMelLoss, MelLoss, MultiResolutionSTFTLoss, MultiScaleMelLoss
-from losses.spectral import RESOLUTIONS
+from losses.spectral.base import RESOLUTIONS
 from tests.support import signals
 from vocoders.dsp.mel import MEL_CONFIGS
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from losses import DISCRIMINATORS, LOSSES, Discriminator, DiscriminatorOutput
-from losses.spectral import RESOLUTIONS, Resolutions
+from losses.spectral.base import RESOLUTIONS, Resolutions
 from recipes.training.loop import run_training
 from recipes.training.recipe import load_recipe
 from tests.support import corpus

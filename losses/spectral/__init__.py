@@ -1,0 +1,19 @@
+"""All spectral losses by name: distances between the spectra of two signals.
+
+All are computed in float32, also inside autocast.
+"""
+
+from __future__ import annotations
+
+from losses.spectral.base import SpectralLoss
+from losses.spectral.mel import FullBandMelLoss, MelLoss, MultiScaleMelLoss
+from losses.spectral.stft import MultiResolutionSTFTLoss
+
+__all__ = ["LOSSES", "SpectralLoss"]
+
+LOSSES: dict[str, type[SpectralLoss]] = {
+    "mel": MelLoss,
+    "full_band_mel": FullBandMelLoss,
+    "multi_scale_mel": MultiScaleMelLoss,
+    "multi_resolution_stft": MultiResolutionSTFTLoss,
+}
