@@ -20,6 +20,7 @@ from torch.overrides import wrap_torch_function
 from vocoders.dsp.stft import reflect_pad
 
 _TILE = 64  # frames
+_SMALL = 20_480  # values: PyTorch gives oneDNN no convolution of fewer, unless several items come at once
 
 
 class DepthwiseConv(Protocol):
@@ -134,8 +135,11 @@ def conv1d(
 
     oneDNN's convolutions are fastest in it, and PyTorch knows it for images only. The result is (batch, channels, time)
     as usual, but lies in memory with its channels together, and elementwise operations leave it so: of a network of
-    such layers only the first input is copied (recipes.benchmarks.inference, HiFi-GAN).
+    such layers only the first input is copied (recipes.benchmarks.inference, HiFi-GAN). Short pieces of a stream, which
+    oneDNN does not get, are faster as they are (recipes.benchmarks.streaming).
     """
+    if _is_small(x):
+        return F.conv1d(x, weight, bias, stride, padding, dilation, groups)
     y = x.unsqueeze(2).contiguous(memory_format=torch.channels_last)
     spread = (1, *dilation) if weight.shape[2] > 1 else (2, 2)  # see ``_pointwise``
     y = F.conv2d(y, weight.unsqueeze(2), bias, (1, *stride), (0, *padding), spread, groups)
@@ -154,6 +158,8 @@ def conv_transpose1d(
     dilation: Sequence[int],
 ) -> Tensor:
     """Do what ``F.conv_transpose1d`` does, in the layout of ``conv1d`` and for the same reason."""
+    if _is_small(x):
+        return F.conv_transpose1d(x, weight, bias, stride, padding, output_padding, groups, dilation)
     y = x.unsqueeze(2).contiguous(memory_format=torch.channels_last)
     settings = ((1, *stride), (0, *padding), (0, *output_padding), groups, (1, *dilation))
     y = F.conv_transpose2d(y, weight.unsqueeze(2), bias, *settings)
@@ -177,6 +183,11 @@ def keep_freed_memory() -> None:
     """
     if sys.platform == "linux":
         torch.empty(2**25 - 2**16, dtype=torch.uint8)
+
+
+def _is_small(x: Tensor) -> bool:
+    """Whether oneDNN does not get convolutions of x; in exports, whose lengths are symbols, all are taken for large."""
+    return not torch.compiler.is_exporting() and x.shape[0] == 1 and x.numel() <= _SMALL
 
 
 def _folded(block: Block) -> tuple[Affine, Affine]:
