@@ -62,9 +62,12 @@ class Affine(NamedTuple):
     bias: Tensor
 
 
-def on_cpu(parameter: Tensor) -> bool:
-    """Whether a layer with this parameter takes the paths of this file."""
-    return parameter.device.type == "cpu"
+def folds(parameter: Tensor) -> bool:
+    """Whether blocks with this parameter are evaluated by this file: on a CPU, and on a GPU of NVIDIA or AMD.
+
+    There only folded weights count, which save passes over memory (recipes.benchmarks.training_step).
+    """
+    return parameter.device.type in ("cpu", "cuda")
 
 
 def in_tiles(x: Tensor) -> bool:
@@ -275,7 +278,7 @@ def _pointwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     which means nothing for a kernel of 1, because PyTorch keeps plain ones of that size from oneDNN
     (recipes.benchmarks.inference, Wavehax).
     """
-    if torch.compiler.is_exporting():
+    if x.device.type != "cpu" or torch.compiler.is_exporting():
         return F.linear(x, weight, bias)
     y = F.conv2d(x.permute(0, 3, 1, 2), weight[:, :, None, None], bias, (1, 1), (0, 0), (2, 2), 1)
     return y.permute(0, 2, 3, 1)
