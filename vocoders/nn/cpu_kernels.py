@@ -190,7 +190,9 @@ def keep_freed_memory() -> None:
 
 def _is_small(x: Tensor) -> bool:
     """Whether oneDNN does not get convolutions of x; in exports, whose lengths are symbols, all are taken for large."""
-    return not torch.compiler.is_exporting() and x.shape[0] == 1 and x.numel() <= _SMALL
+    if x.device.type != "cpu" or torch.compiler.is_exporting():
+        return False
+    return x.shape[0] == 1 and x.numel() <= _SMALL
 
 
 def _folded(block: Block) -> tuple[Affine, Affine]:
