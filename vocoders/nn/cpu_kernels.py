@@ -20,6 +20,7 @@ from torch.overrides import wrap_torch_function
 from vocoders.dsp.stft import reflect_pad
 
 _TILE = 64  # frames
+_SMALL = 20_480  # values: PyTorch gives oneDNN no convolution of fewer, unless several items come at once
 
 
 class DepthwiseConv(Protocol):
@@ -61,9 +62,12 @@ class Affine(NamedTuple):
     bias: Tensor
 
 
-def on_cpu(parameter: Tensor) -> bool:
-    """Whether a layer with this parameter takes the paths of this file."""
-    return parameter.device.type == "cpu"
+def folds(parameter: Tensor) -> bool:
+    """Whether blocks with this parameter are evaluated by this file: on a CPU, and on a GPU of NVIDIA or AMD.
+
+    There only folded weights count, which save passes over memory (recipes.benchmarks.training_step).
+    """
+    return parameter.device.type in ("cpu", "cuda")
 
 
 def in_tiles(x: Tensor) -> bool:
@@ -134,8 +138,11 @@ def conv1d(
 
     oneDNN's convolutions are fastest in it, and PyTorch knows it for images only. The result is (batch, channels, time)
     as usual, but lies in memory with its channels together, and elementwise operations leave it so: of a network of
-    such layers only the first input is copied (recipes.benchmarks.inference, HiFi-GAN).
+    such layers only the first input is copied (recipes.benchmarks.inference, HiFi-GAN). Short pieces of a stream, which
+    oneDNN does not get, are faster as they are (recipes.benchmarks.streaming).
     """
+    if _is_small(x):
+        return F.conv1d(x, weight, bias, stride, padding, dilation, groups)
     y = x.unsqueeze(2).contiguous(memory_format=torch.channels_last)
     spread = (1, *dilation) if weight.shape[2] > 1 else (2, 2)  # see ``_pointwise``
     y = F.conv2d(y, weight.unsqueeze(2), bias, (1, *stride), (0, *padding), spread, groups)
@@ -154,6 +161,8 @@ def conv_transpose1d(
     dilation: Sequence[int],
 ) -> Tensor:
     """Do what ``F.conv_transpose1d`` does, in the layout of ``conv1d`` and for the same reason."""
+    if _is_small(x):
+        return F.conv_transpose1d(x, weight, bias, stride, padding, output_padding, groups, dilation)
     y = x.unsqueeze(2).contiguous(memory_format=torch.channels_last)
     settings = ((1, *stride), (0, *padding), (0, *output_padding), groups, (1, *dilation))
     y = F.conv_transpose2d(y, weight.unsqueeze(2), bias, *settings)
@@ -177,6 +186,13 @@ def keep_freed_memory() -> None:
     """
     if sys.platform == "linux":
         torch.empty(2**25 - 2**16, dtype=torch.uint8)
+
+
+def _is_small(x: Tensor) -> bool:
+    """Whether oneDNN does not get convolutions of x; in exports, whose lengths are symbols, all are taken for large."""
+    if x.device.type != "cpu" or torch.compiler.is_exporting():
+        return False
+    return x.shape[0] == 1 and x.numel() <= _SMALL
 
 
 def _folded(block: Block) -> tuple[Affine, Affine]:
@@ -264,7 +280,7 @@ def _pointwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     which means nothing for a kernel of 1, because PyTorch keeps plain ones of that size from oneDNN
     (recipes.benchmarks.inference, Wavehax).
     """
-    if torch.compiler.is_exporting():
+    if x.device.type != "cpu" or torch.compiler.is_exporting():
         return F.linear(x, weight, bias)
     y = F.conv2d(x.permute(0, 3, 1, 2), weight[:, :, None, None], bias, (1, 1), (0, 0), (2, 2), 1)
     return y.permute(0, 2, 3, 1)

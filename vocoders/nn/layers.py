@@ -183,7 +183,7 @@ class ConvNeXtBlock2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, frames, bins, channels) -> the same shape."""
-        if cpu_kernels.on_cpu(self.gamma):
+        if cpu_kernels.folds(self.gamma):
             return cpu_kernels.convnext_blocks_2d(x, [self.parts()])
         return x + self.gamma * self.pwconv2(self.activation(self.pwconv1(self.norm(self.dwconv(x)))))
 
@@ -198,7 +198,7 @@ class ConvNeXtBlocks2d(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         """(batch, frames, bins, channels) -> the same shape."""
         blocks = [block for block in self if isinstance(block, ConvNeXtBlock2d)]
-        if cpu_kernels.on_cpu(blocks[0].gamma):
+        if cpu_kernels.folds(blocks[0].gamma):
             return cpu_kernels.convnext_blocks_2d(x, [block.parts() for block in blocks])
         return super().forward(x)
 

@@ -72,7 +72,13 @@ class Operation:
     def join(self, x: Tensor, axis: int, key: int = 0) -> Tensor:
         """Return what was kept, followed by ``x``."""
         kept = self.kept.pop(key, None)
-        return x if kept is None else torch.cat([kept, x], axis)
+        if kept is None:
+            return x
+        if (
+            axis == -1 and x.dim() == 3 and x.stride(1) == 1 != x.stride(2)
+        ):  # as cpu_kernels.conv1d lays it out, and reads it next
+            return torch.cat([kept.mT, x.mT], 1).mT
+        return torch.cat([kept, x], axis)
 
     def split(self, x: Tensor, axis: int, count: int, key: int = 0) -> Tensor:
         """Return the first ``count`` columns of ``x`` and keep the rest."""

@@ -1,10 +1,14 @@
-"""The ConvNeXt blocks give in tiles what they give as a whole."""
+"""The fast paths on a CPU give what the layers define, as a whole and in tiles."""
+
+import sys
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from vocoders.nn.layers import ConvNeXtBlock2d, ConvNeXtBlocks2d, LayerNorm2d
+from vocoders.nn import cpu_kernels, layers
+from vocoders.nn.layers import Conv1d, ConvNeXtBlock2d, ConvNeXtBlocks2d, ConvTranspose1d, LayerNorm2d
 
 
 def shaken(module: nn.Module) -> nn.Module:
@@ -15,27 +19,98 @@ def shaken(module: nn.Module) -> nn.Module:
     return module.double().eval()
 
 
+def signal(*shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
 @pytest.mark.parametrize("framewise", [True, False])
 @pytest.mark.parametrize("padding_mode", ["reflect", "zeros"])
 @pytest.mark.parametrize(("frames", "bins"), [(1, 9), (3, 2), (64, 9), (65, 9), (150, 3)])
-def test_blocks_in_tiles(framewise: bool, padding_mode: str, frames: int, bins: int) -> None:
+def test_blocks_equal_their_definition(
+    framewise: bool, padding_mode: str, frames: int, bins: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One tile and several, the last one of a single frame; fewer frames and bins than the kernel reaches over."""
     blocks = shaken(
         ConvNeXtBlocks2d(*(ConvNeXtBlock2d(4, 2, (7, 5), 0.5, framewise, padding_mode=padding_mode) for _ in range(4)))
     )
-    x = 2 + torch.randn(2, frames, bins, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x = 2 + signal(2, frames, bins, 4)
     before = x.clone()
-    wanted = blocks(x).detach()  # with gradients: as a whole
     with torch.inference_mode():
-        torch.testing.assert_close(blocks(x), wanted, rtol=1e-9, atol=1e-9)
+        in_tiles, one_by_one = blocks(x), x
+        for block in blocks:
+            one_by_one = block(one_by_one)
+    folded = blocks(x).detach()  # with gradients: as a whole
+    with monkeypatch.context() as patch:
+        patch.setattr(cpu_kernels, "folds", lambda parameter: False)
+        expected = blocks(x).detach()
+    for result in (in_tiles, one_by_one, folded):
+        torch.testing.assert_close(result, expected, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(x, before, rtol=0, atol=0)
+
+
+def test_a_block_is_what_the_paper_says() -> None:
+    """Without any layer of ours: zero padding, layer norm over bins and channels, GELU."""
+    block = shaken(ConvNeXtBlock2d(4, 2, (7, 5), 0.5, padding_mode="zeros"))
+    x = signal(2, 20, 9, 4)
+    y = F.conv2d(x.permute(0, 3, 1, 2), block.dwconv.weight, padding=(2, 3), groups=4).permute(0, 2, 3, 1)
+    deviation = y - y.mean((2, 3), keepdim=True)
+    y = deviation / (deviation.square().mean((2, 3), keepdim=True) + 1e-6).sqrt()
+    y = F.gelu((y * block.norm.weight + block.norm.bias) @ block.pwconv1.weight.T + block.pwconv1.bias)
+    expected = x + block.gamma * (y @ block.pwconv2.weight.T + block.pwconv2.bias)
+    torch.testing.assert_close(block(x), expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("framewise", [True, False])
 @pytest.mark.parametrize("frames", [1, 64, 150])
 def test_layer_norm_in_tiles(framewise: bool, frames: int) -> None:
     norm = shaken(LayerNorm2d(4, framewise))
-    x = 3 + torch.randn(2, frames, 9, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    wanted = norm(x).detach()
+    x = 3 + signal(2, frames, 9, 4)
+    expected = norm(x).detach()
     with torch.inference_mode():
-        torch.testing.assert_close(norm(x), wanted, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(norm(x), expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("time", [1, 9, 7000])  # small ones are left to PyTorch
+@pytest.mark.parametrize(
+    ("ours", "theirs", "settings"),
+    [
+        (Conv1d, nn.Conv1d, {"kernel_size": 5, "padding": 4, "dilation": 2}),
+        (Conv1d, nn.Conv1d, {"kernel_size": 1, "bias": False}),
+        (Conv1d, nn.Conv1d, {"kernel_size": 3, "stride": 2, "padding": 1, "groups": 2}),
+        (ConvTranspose1d, nn.ConvTranspose1d, {"kernel_size": 8, "stride": 4, "padding": 2}),
+        (ConvTranspose1d, nn.ConvTranspose1d, {"kernel_size": 7, "stride": 4, "padding": 2, "output_padding": 1}),
+    ],
+)
+def test_convolutions_are_those_of_pytorch(
+    ours: type[nn.Module], theirs: type[nn.Module], settings: dict, batch: int, time: int
+) -> None:
+    ours, theirs = ours(4, 6, **settings).double(), theirs(4, 6, **settings).double()
+    theirs.load_state_dict(ours.state_dict())
+    x = signal(batch, 4, time)
+    torch.testing.assert_close(ours(x), theirs(x), rtol=1e-9, atol=1e-9)
+    assert ours(x).shape == theirs(x).shape
+    with torch.autocast("cpu", torch.bfloat16):
+        assert ours.float()(x.float()).dtype == torch.bfloat16
+
+
+def test_a_network_keeps_the_layout_of_its_convolutions() -> None:
+    """Only the first input is copied."""
+    x = Conv1d(4, 8, 3, padding=1)(torch.randn(1, 4, 6000))
+    assert x.stride()[1] == 1
+    assert F.leaky_relu(x + x).stride()[1] == 1
+    assert ConvTranspose1d(8, 4, 4, 2, 1)(F.leaky_relu(x)).stride()[1] == 1
+
+
+def test_freed_memory_is_kept_where_there_is_a_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu_kernels.keep_freed_memory()
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.delattr(cpu_kernels, "torch")
+    cpu_kernels.keep_freed_memory()  # nothing
+
+
+def test_reflect_pad_2d_takes_any_size() -> None:
+    x = signal(1, 2, 9, 7)
+    expected = F.pad(x, (3, 3, 2, 2), mode="reflect")
+    torch.testing.assert_close(layers.reflect_pad_2d(x, 2, 3), expected)
+    assert layers.reflect_pad_2d(x[:, :, :1, :2], 2, 3).shape == (1, 2, 5, 8)
