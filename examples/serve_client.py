@@ -1,6 +1,6 @@
 """A client of a running server: vocoders serve & python examples/serve_client.py tests/data/hello.npz out.wav
 
-HTTP for a whole mel, and a WebSocket for one that arrives piece by piece. docs/serving.md describes both.
+It uses HTTP for a whole mel, and a WebSocket for one that arrives piece by piece. docs/serving.md describes both.
 """
 
 import json
@@ -17,7 +17,7 @@ CHUNK = 20  # frames
 
 
 def synthesise(address: str, mel_file: str, sound_file: str) -> None:
-    """POST a mel file as it is; an .npz says its mel config itself."""
+    """Send a mel file as it is; an .npz states its mel config."""
     body = Path(mel_file).read_bytes()
     request = urllib.request.Request(f"http://{address}/synthesize?format=wav&seed=1", body)
     with urllib.request.urlopen(request) as response:
@@ -27,14 +27,14 @@ def synthesise(address: str, mel_file: str, sound_file: str) -> None:
 
 
 def send(connection: ClientConnection, mel: np.ndarray) -> None:
-    """Frames as an acoustic model would make them: little-endian float32, one frame after the other."""
+    """Send frames as an acoustic model would make them: little-endian float32, one frame after the other."""
     for begin in range(0, mel.shape[1], CHUNK):
         connection.send(np.ascontiguousarray(mel[:, begin : begin + CHUNK].T, "<f4").tobytes())
     connection.send("end")
 
 
 def stream(address: str, mel: np.ndarray, sound_file: str) -> None:
-    """Send frames and write what comes back, at the same time."""
+    """Send frames and write the audio that is received, at the same time."""
     with connect(f"ws://{address}/stream?mel_config=hifigan-22k") as connection:
         opening = json.loads(connection.recv())  # sample_rate, n_mels, lookahead
         sender = threading.Thread(target=send, args=[connection, mel])

@@ -12,7 +12,7 @@ CHUNK = 20  # frames
 
 
 def arriving(mel: np.ndarray) -> Iterator[np.ndarray]:
-    """Stands for an acoustic model that makes its mel some frames at a time."""
+    """Yield a mel some frames at a time, in place of an acoustic model."""
     for begin in range(0, mel.shape[1], CHUNK):
         yield mel[:, begin : begin + CHUNK]
 
@@ -26,7 +26,7 @@ def main(mel_file: str, sound_file: str) -> None:
         for piece in voc.stream(arriving(mel)):
             output.write(np.clip(piece, -1, 1))  # or play it
 
-    # The same by hand, where frames come from a callback.
+    # The same with pushes, for frames that come from a callback.
     stream = voc.open_stream()
     ahead = stream.lookahead * voc.mel_config.hop_length / voc.sample_rate
     print(f"audio is final {stream.lookahead} frames later, {1000 * ahead:.0f} ms")

@@ -1,4 +1,4 @@
-"""A mel file becomes a sound file: python examples/synthesise.py tests/data/hello.npz out.wav"""
+"""Synthesis of a mel file to a sound file: python examples/synthesise.py tests/data/hello.npz out.wav"""
 
 import sys
 from pathlib import Path
@@ -14,7 +14,7 @@ from vocoders.io.mels import read_mel
 def main(mel_file: str, sound_file: str) -> None:
     voc = vocoders.load()  # the built-in model; or a file, or "org/name" on the Hugging Face hub
 
-    mel, mel_config = read_mel(read_file(Path(mel_file)), mel_file)  # None for an .npy, which does not say it
+    mel, mel_config = read_mel(read_file(Path(mel_file)), mel_file)  # None for an .npy, which does not state it
     if mel_config is not None:
         mel = voc.convert(mel, mel_config)  # exact, or MelMismatch with the fields that differ
 

@@ -89,7 +89,7 @@ def measure(label: str, voc: BaseVocoder, sizes: list[int], length: float, runs:
     longest = max(frames, max(sizes) + 2 * lookahead)
     mel = common.noise_mel(voc.mel_config, longest * frame)
     whole: list[float] = []
-    first, cost, anew = ({size: list[float]() for size in sizes} for _ in range(3))
+    first, cost, recomputing = ({size: list[float]() for size in sizes} for _ in range(3))
     voc(mel)
     for _ in range(runs):
         for size in sizes:
@@ -100,7 +100,7 @@ def measure(label: str, voc: BaseVocoder, sizes: list[int], length: float, runs:
             push_all(stream, split(mel[:, : lookahead + size], size))
             cost[size].append(seconds(push_all, stream, pushes) / len(pushes) / size)
             if recomputed:
-                anew[size].append(seconds(voc, mel[:, : size + 2 * lookahead]) / size)
+                recomputing[size].append(seconds(voc, mel[:, : size + 2 * lookahead]) / size)
     unit = statistics.median(whole)
 
     def multiples(costs: dict[int, list[float]]) -> str:
@@ -109,7 +109,7 @@ def measure(label: str, voc: BaseVocoder, sizes: list[int], length: float, runs:
 
     works = " / ".join(f"{statistics.median(values) * 1000:.0f}" for values in first.values())
     cells = [label, f"{lookahead}", f"{lookahead * frame * 1000:.0f}", works, multiples(cost)]
-    return [*cells, multiples(anew)] if recomputed else cells
+    return [*cells, multiples(recomputing)] if recomputed else cells
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -105,7 +105,7 @@ class MelConfig(Config):
             listed = ", ".join(f"{field} {own} against {other}" for field, (own, other) in hard.items())
             raise MelMismatch(
                 f"a mel of mel config {self.name} cannot become one of {target.name}, they differ in {listed}; "
-                f"compute the mel anew from the audio, or use a model of its own mel config"
+                f"compute the mel again from the audio, or use a model of its own mel config"
             )
 
     @classmethod
