@@ -179,6 +179,6 @@ def test_options_that_the_command_line_names_exist(capsys: pytest.CaptureFixture
             assert stopped.value.code == 0
             help_text += capsys.readouterr().out
         options = set(re.findall(r"--[a-z][\w-]+", section))
-        assert len(options) >= 5
+        assert len(options) >= 4
         for option in options:
             assert option in help_text, option
