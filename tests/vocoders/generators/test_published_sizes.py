@@ -1,9 +1,12 @@
 """Sizes and configurations of HiFi-GAN, iSTFTNet and Parallel WaveGAN; their parity stands in test_parity.py."""
 
+from typing import Any
+
 import pytest
 import torch
 
 from vocoders import MelConfig, VocoderError
+from vocoders.config import Config
 from vocoders.dsp.mel import MEL_CONFIGS
 from vocoders.generators import build_generator
 from vocoders.generators.hifigan import HiFiGAN
@@ -24,7 +27,7 @@ MEL_CONFIG = MEL_CONFIGS["hifigan-22k"]
         ("parallel-wavegan", ParallelWaveGAN.configs["v1-24k"], MEL_CONFIGS["espnet-24k"], 1.33),
     ],
 )
-def test_published_sizes(name: str, config, mel_config: MelConfig, millions: float) -> None:
+def test_published_sizes(name: str, config: Config, mel_config: MelConfig, millions: float) -> None:
     model = build_generator(name, config.model_dump(), mel_config)
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, rel=0.005)
 
@@ -66,6 +69,6 @@ def test_any_rate_and_kernel_give_the_exact_length(rates: tuple[int, int], extra
         ("parallel-wavegan", {"gate_channels": 7}, "gate_channels must be even, got 7"),
     ],
 )
-def test_configurations_that_do_not_fit(name: str, config: dict, message: str) -> None:
+def test_configurations_that_do_not_fit(name: str, config: dict[str, Any], message: str) -> None:
     with pytest.raises(VocoderError, match=message):
         build_generator(name, config, MEL_CONFIG)

@@ -10,6 +10,7 @@ from vocoders.generators.wavehax import Wavehax
 
 def test_statistics_standardise_the_mel() -> None:
     model = build_generator("wavehax", {}, MEL_CONFIGS["wavehax-24k"])
+    assert isinstance(model, Wavehax)
     mel, f0 = torch.randn(1, 100, 5), torch.full((1, 1, 5), 200.0)
     plain = model(mel, f0=f0)
     model.standardize.mean.fill_(-5.0)

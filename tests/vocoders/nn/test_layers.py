@@ -1,6 +1,7 @@
 """The fast paths on a CPU give what the layers define, as a whole and in tiles."""
 
 import sys
+from typing import Any, Literal, TypeVar
 
 import pytest
 import torch
@@ -10,12 +11,14 @@ from torch.nn import functional as F
 from vocoders.nn import cpu_kernels, layers
 from vocoders.nn.layers import Conv1d, ConvNeXtBlock2d, ConvNeXtBlocks2d, ConvTranspose1d, LayerNorm2d
 
+Module = TypeVar("Module", bound=nn.Module)
 
-def shaken(module: nn.Module) -> nn.Module:
+
+def shaken(module: Module) -> Module:
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
     return module.double().eval()
 
 
@@ -27,7 +30,7 @@ def signal(*shape: int) -> Tensor:
 @pytest.mark.parametrize("padding_mode", ["reflect", "zeros"])
 @pytest.mark.parametrize(("frames", "bins"), [(1, 9), (3, 2), (64, 9), (65, 9), (150, 3)])
 def test_blocks_equal_their_definition(
-    framewise: bool, padding_mode: str, frames: int, bins: int, monkeypatch: pytest.MonkeyPatch
+    framewise: bool, padding_mode: Literal["reflect", "zeros"], frames: int, bins: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One tile and several, the last one of a single frame; fewer frames and bins than the kernel reaches over."""
     blocks = shaken(
@@ -83,7 +86,7 @@ def test_layer_norm_in_tiles(framewise: bool, frames: int) -> None:
     ],
 )
 def test_convolutions_are_those_of_pytorch(
-    ours: type[nn.Module], theirs: type[nn.Module], settings: dict, batch: int, time: int
+    ours: Any, theirs: Any, settings: dict[str, Any], batch: int, time: int
 ) -> None:
     ours, theirs = ours(4, 6, **settings).double(), theirs(4, 6, **settings).double()
     theirs.load_state_dict(ours.state_dict())

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from vocoders.config import Padding
 from vocoders.dsp.log_mel import LogMelSpectrogram
 from vocoders.dsp.mel import MEL_CONFIGS
 from vocoders.dsp.stft import STFT, reflect_pad
@@ -100,7 +101,7 @@ def test_pieces_join_to_the_whole(name: str, lengths: list[int]) -> None:
 @pytest.mark.parametrize("padding", ["same", "same-zeros", "center"])
 @settings(max_examples=20, deadline=None)
 @given(lengths=lengths)
-def test_spectra_and_back(padding, lengths: list[int]) -> None:
+def test_spectra_and_back(padding: Padding, lengths: list[int]) -> None:
     x = signal(8 * sum(lengths) + 32, 1)
     for window in (16, 12):
         function = through_spectra(STFT(16, 4, window, padding))
@@ -391,12 +392,12 @@ def test_paddings_without_a_rule_are_refused(pad: tuple[int, ...]) -> None:
 
 def test_operations_that_change_between_pieces_are_refused() -> None:
     def function(x: Tensor) -> Tensor:
-        return x.sin() if function.calls % 2 else x.cos()
+        return x.sin() if calls % 2 else x.cos()
 
-    function.calls = 0
+    calls = 0
     network = Incremental(function)
     network(signal(4))
-    function.calls = 1
+    calls = 1
     with pytest.raises(VocoderError, match="sin where cos was before"):
         network(signal(4))
 
