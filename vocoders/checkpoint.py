@@ -88,6 +88,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             that can be built, or whose tensors are not those of that model.
     """
     path = Path(path)
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder, not a checkpoint")
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}")
     try:

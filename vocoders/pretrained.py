@@ -34,7 +34,7 @@ def load(
     Args:
         model: None for the built-in voice; the name of a built-in voice; the path of a checkpoint (.safetensors), or of
             the model.onnx that ``vocoders export`` made of one, which runs without torch; or "org/name", a repository
-            of the Hugging Face hub that holds model.safetensors.
+            of the Hugging Face hub that holds model.safetensors, where no folder "org" is here.
         device: the device to run it on, such as "cuda".
         precision: "bfloat16" multiplies in bfloat16: faster on processors with instructions for it, and noisier. An
             exported model runs in float32.
@@ -46,6 +46,9 @@ def load(
         VocoderError: for an unknown model, device or precision.
         CheckpointError: for a file that cannot be read.
     """
+    from vocoders.inference.synthesis import check_precision
+
+    check_precision(precision)
     name, path = find_pretrained(model)
     if path.suffix.lower() == ".onnx":
         from vocoders.onnx.vocoder import OnnxVocoder
@@ -80,6 +83,12 @@ def find_pretrained(model: str | Path | None = None) -> tuple[str, Path]:
     if Path(name).exists() or name.endswith((".safetensors", ".onnx")):
         return name, Path(name)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        folder = name.split("/")[0]
+        if Path(folder).is_dir():  # a mistyped path: the hub would be asked in vain, several times
+            raise VocoderError(
+                f"there is no file {name}; the Hugging Face hub is asked for a repository only where no folder "
+                f"'{folder}' is here"
+            )
         return name, _from_hub(name)
     raise VocoderError(
         f"unknown model '{name}': neither a file, nor a built-in voice ({', '.join(list_voices())}), "

@@ -39,7 +39,9 @@ assert_type(stream.push(tensor[0], f0), torch.Tensor)
 assert_type(stream.lookahead, int)
 assert_type(voc.lookahead, int | None)
 assert_type(voc.analyze(torch.zeros(22050), 22050), torch.Tensor)
+assert_type(voc.analyze(np.zeros(22050), 22050, "bigvgan-24k"), np.ndarray)
 assert_type(voc.convert(tensor, vocoders.MEL_CONFIGS["vocos-24k"]), torch.Tensor)
+assert_type(voc.convert(tensor, "vocos-24k"), torch.Tensor)
 vocoders.MelConfig.parse("hifigan-22k").check_convertible(voc.mel_config)
 """
 WRONG = """

@@ -6,9 +6,17 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from vocoders.errors import VocoderError
+
+
+class Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with the arguments, and where to find help; so do its subparsers."""
+
+    def error(self, message: str) -> NoReturn:
+        message = message.removeprefix("argument ").replace(": must be ", " must be ", 1)
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
 def add_version(parser: argparse.ArgumentParser) -> None:
@@ -36,25 +44,27 @@ def add_precision(parser: argparse.ArgumentParser) -> None:
 
 def seed(text: str) -> int:
     """Parse a seed, 0 to 2^63 - 1."""
-    value = int(text)
-    if not 0 <= value < 2**63:
-        raise argparse.ArgumentTypeError(f"must be from 0 to 2^63 - 1, got {text}")
-    return value
+    return _whole_number(text, 0, 2**63 - 1, "from 0 to 2^63 - 1")
 
 
 def count(text: str) -> int:
     """Parse a whole number of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {text}")
-    return value
+    return _whole_number(text, 1, sys.maxsize, "of at least 1")
+
+
+def port(text: str) -> int:
+    """Parse a port of TCP, 0 to 65535."""
+    return _whole_number(text, 0, 65535, "from 0 to 65535")
 
 
 def seconds(text: str) -> float:
     """Parse a finite number above 0."""
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be more than 0, got {text}")
+        raise argparse.ArgumentTypeError(f"must be a number of more than 0, got '{text}'")
     return value
 
 
@@ -99,6 +109,16 @@ def run(command: Callable[[], int], name: str) -> int:
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         return 130
+
+
+def _whole_number(text: str, low: int, high: int, range_text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = low - 1
+    if not low <= value <= high:
+        raise argparse.ArgumentTypeError(f"must be a whole number {range_text}, got '{text}'")
+    return value
 
 
 class _Version(argparse.Action):

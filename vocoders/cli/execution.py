@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from vocoders.cli.plan import Job
-from vocoders.dsp.mel import MelConfig, diagnose
+from vocoders.dsp.mel import MelConfig, diagnose, list_differences
 from vocoders.errors import VocoderError
 from vocoders.files import Bytes, atomic_write, map_file, read_file, write_file
 from vocoders.inference.checks import prepare_mel
@@ -133,7 +133,10 @@ class Worker:
                 f"a file holds one mel, (n_mels, frames); this array is {mel.shape}: save its items one by one"
             )
         if stored and self.mel_config and stored != self.mel_config:
-            raise VocoderError(f"its mel config is {stored.name}, --mel-config says {self.mel_config.name}")
+            raise VocoderError(
+                f"its own mel config contradicts --mel-config {self.options.mel_config}: "
+                f"{list_differences(stored.differences(self.mel_config))}"
+            )
         stated = stored or self.mel_config
         values, warning = prepare_mel(mel, self.voc.mel_config, stated)
         if stated is None:

@@ -49,7 +49,8 @@ def plan(inputs: Sequence[str], output: str, format: str | None) -> tuple[list[J
         The jobs, and whether they are a batch into a folder.
 
     Raises:
-        VocoderError: for an input that is missing, and for an output that is ambiguous, is made twice, or is an input.
+        VocoderError: for an input that is missing, and for an output that is ambiguous, is made twice, is an input, or
+            has another ending than ``format``.
     """
     sources = list(_expand(inputs, Path(output), format or "wav"))
     many = len(sources) > 1 or Path(inputs[0]).is_dir()
@@ -64,6 +65,8 @@ def plan(inputs: Sequence[str], output: str, format: str | None) -> tuple[list[J
     if not folder and output != "-" and not named:
         known = " ".join((*AUDIO_SUFFIXES, ".raw", *MEL_SUFFIXES))
         raise VocoderError(f"'{output}' must end in one of {known}; a folder ends in /")
+    if not folder and output != "-" and format and ending != f".{format}":
+        raise VocoderError(f"--format {format} contradicts '{output}': name a file in .{format}, or leave --format out")
     if not folder:
         target = None if output == "-" else Path(output)
         jobs = [Job(sources[0][0], target, ending[1:] if target else format or "wav")]

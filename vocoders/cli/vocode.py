@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from vocoders.cli.common import add_device, add_precision, add_version, limit_threads, run, seed
+from vocoders.cli.common import Parser, add_device, add_precision, add_version, limit_threads, run, seed
 from vocoders.errors import VocoderError
 
 _FORMATS = ("wav", "flac", "ogg", "mp3", "raw", "npy", "npz")
@@ -37,7 +37,7 @@ def vocode(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="vocode",
         description="Turn mel-spectrograms into audio.",
         epilog=_EXAMPLES,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 
 from vocoders.cli.commands import COMMANDS
-from vocoders.cli.common import add_version, run
+from vocoders.cli.common import Parser, add_version, run
 
 
 def vocoders(arguments: list[str] | None = None) -> int:
@@ -18,7 +17,7 @@ def vocoders(arguments: list[str] | None = None) -> int:
     Returns:
         The exit status: 0, or 2 for bad input.
     """
-    parser = argparse.ArgumentParser(prog="vocoders", description="Commands about models; 'vocode' synthesises.")
+    parser = Parser(prog="vocoders", description="Commands about models; 'vocode' synthesises.")
     add_version(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:

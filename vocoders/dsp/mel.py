@@ -102,9 +102,9 @@ class MelConfig(Config):
         """
         hard = {field: pair for field, pair in self.differences(target).items() if field not in _CONVERTIBLE}
         if hard:
-            listed = ", ".join(f"{field} {own} against {other}" for field, (own, other) in hard.items())
             raise MelMismatch(
-                f"a mel of mel config {self.name} cannot become one of {target.name}, they differ in {listed}; "
+                f"a mel of mel config {self.name} cannot become one of {target.name}, they differ in "
+                f"{list_differences(hard)}; "
                 f"compute the mel again from the audio, or use a model of its own mel config"
             )
 
@@ -127,6 +127,11 @@ class MelConfig(Config):
             field, _, value = change.partition("=")
             values[field.strip()] = int(value) if value.strip() in ("1", "2") else value.strip()
         return bind(cls, values, f"mel config '{text}'")
+
+
+def list_differences(differences: dict[str, tuple[Any, Any]]) -> str:
+    """Say what ``MelConfig.differences`` returns: "log ln against log10, floor 1e-05 against 1e-10"."""
+    return ", ".join(f"{field} {own} against {other}" for field, (own, other) in differences.items())
 
 
 def _mel_config(

@@ -9,9 +9,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from vocoders.checkpoint import Checkpoint
-from vocoders.dsp.mel import MelConfig
+from vocoders.dsp.mel import MelConfig, list_differences
 from vocoders.errors import VocoderError
-from vocoders.importers.base import Importer, build_imported, find_config, read_config, read_stats, read_weights
+from vocoders.importers.base import (
+    Importer,
+    build_imported,
+    check_checkpoint,
+    find_config,
+    read_config,
+    read_stats,
+    read_weights,
+)
 from vocoders.importers.hifi_gan import HIFI_GAN
 from vocoders.importers.istftnet import ISTFTNET
 from vocoders.importers.parallel_wavegan import PARALLEL_WAVEGAN
@@ -48,13 +56,12 @@ def import_checkpoint(
     """
     if family not in IMPORTERS:
         raise VocoderError(f"cannot import '{family}'; supported: {', '.join(IMPORTERS)}")
+    check_checkpoint(checkpoint)  # before the configuration, which is looked for beside it
     settings = read_config(config or find_config(checkpoint))
     stated = MelConfig.parse(mel_config) if mel_config else None
     imported = IMPORTERS[family].read(settings, read_weights(checkpoint), stated, checkpoint)
     if stated and stated != imported.mel_config:
-        differing = ", ".join(
-            f"{key} {a} against {b}" for key, (a, b) in imported.mel_config.differences(stated).items()
-        )
+        differing = list_differences(imported.mel_config.differences(stated))
         raise VocoderError(f"the configuration contradicts --mel-config {mel_config}: {differing}")
     statistics = read_stats(stats, imported.mel_config.n_mels) if stats else {}
     generator = build_imported(imported, statistics, checkpoint)

@@ -156,6 +156,14 @@ def fold_weight_norm(weights: Mapping[str, Tensor]) -> Weights:
     return folded
 
 
+def check_checkpoint(path: Path) -> None:
+    """Raise VocoderError when there is no such file."""
+    if path.is_dir():
+        raise VocoderError(f"{path} is a folder, not a checkpoint")
+    if not path.is_file():
+        raise VocoderError(f"there is no file {path}")
+
+
 def find_config(checkpoint: Path) -> Path:
     """Find the configuration file beside a checkpoint.
 
@@ -200,8 +208,6 @@ def read_weights(path: Path) -> Any:
     Raises:
         VocoderError: when it is refused or cannot be read.
     """
-    if not path.is_file():
-        raise VocoderError(f"there is no file {path}")
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file

@@ -11,7 +11,7 @@ import numpy as np
 from vocoders.dsp.arrays import AnyArray, Array, as_numpy, kind_of
 from vocoders.dsp.mel import MelConfig, convert_mel
 from vocoders.errors import MelWarning, VocoderError
-from vocoders.inference.checks import prepare_audio, prepare_f0, prepare_mel
+from vocoders.inference.checks import as_mel_config, check_seed, prepare_audio, prepare_f0, prepare_mel
 from vocoders.inference.stream import Stream
 from vocoders.inference.synthesis import Backend
 
@@ -46,26 +46,27 @@ class BaseVocoder(Backend):
                 ``mel_config``; or a list of (n_mels, frames) of any lengths.
             f0: Hz per frame, 0 = unvoiced: (frames,) or (batch, frames), or a list like ``mel``. Estimated from the
                 mel when not given; ignored by generators that need none.
-            seed: seed of the noise; 0 when not given. The same seed gives the same audio, and every item of a batch or
-                a list equals, to rounding, what it gives alone.
+            seed: seed of the noise, 0 to 2^63 - 1; 0 when not given. The same seed gives the same audio, and every item
+                of a batch or a list equals, to rounding, what it gives alone.
 
         Returns:
             float32 audio, nominally in [-1, 1], not clipped: (samples,) or (batch, samples) with
             samples = frames * hop_length, of the kind and on the device of the mel; a list for a list.
 
         Raises:
-            VocoderError: for a mel or an F0 that does not fit.
+            VocoderError: for a mel, an F0 or a seed that does not fit.
 
         Warns:
             MelWarning: when the values look like those of another mel config.
         """
+        seed = check_seed(seed)
         if isinstance(mel, (list, tuple)):
-            return self._synthesize_list(mel, f0, seed or 0)
+            return self._synthesize_list(mel, f0, seed)
         values = self._prepare(mel)
         batch = values if values.ndim == 3 else values[None]
         items, _, frames = batch.shape
         track = None if f0 is None else prepare_f0(as_numpy(f0), items, frames, self.mel_config)
-        audio = self._whole(batch, track, [seed or 0] * items)
+        audio = self._whole(batch, track, [seed] * items)
         return kind_of(mel)(audio if values.ndim == 3 else audio[0])
 
     def synthesize(self, mel: AnyArray, f0: AnyArray | None = None, seed: int = 0) -> Iterator[np.ndarray]:
@@ -81,8 +82,9 @@ class BaseVocoder(Backend):
             None gives one piece.
 
         Raises:
-            VocoderError: for a mel or an F0 that does not fit.
+            VocoderError: for a mel, an F0 or a seed that does not fit.
         """
+        seed = check_seed(seed)
         values = self._check_single(prepare_mel(as_numpy(mel), self.mel_config, self.mel_config).values)
         return self._pieces(values[None], self._track(f0, values), seed)
 
@@ -103,10 +105,10 @@ class BaseVocoder(Backend):
             float32 (samples,) each, equal to ``voc(mel, f0, seed)`` to rounding.
 
         Raises:
-            VocoderError: for a mel or an F0 that does not fit.
+            VocoderError: for a mel, an F0 or a seed that does not fit.
         """
         f0s = [None] * len(mels) if f0s is None else f0s
-        seeds = [0] * len(mels) if seeds is None else seeds
+        seeds = [0] * len(mels) if seeds is None else [check_seed(seed) for seed in seeds]
         if not len(mels) == len(f0s) == len(seeds):
             raise VocoderError(f"{len(mels)} mels, but {len(f0s)} f0 tracks and {len(seeds)} seeds")
         checked = (prepare_mel(as_numpy(mel), self.mel_config, self.mel_config).values for mel in mels)
@@ -131,7 +133,7 @@ class BaseVocoder(Backend):
             ``voc(mel, f0, seed)``, to rounding.
 
         Raises:
-            VocoderError: for a model that cannot stream, a chunk that does not fit, or no frame at all.
+            VocoderError: for a model that cannot stream, a chunk or a seed that does not fit, or no frame at all.
         """
         # Not a generator function itself, so that the call refuses a model that cannot stream.
         return self.open_stream(seed, given_f0=f0_chunks is not None).pieces(mel_chunks, f0_chunks)
@@ -148,20 +150,21 @@ class BaseVocoder(Backend):
         """
         return Stream(self, seed, given_f0)
 
-    def analyze(self, audio: Array, sample_rate: int, mel_config: MelConfig | None = None) -> Array:
+    def analyze(self, audio: Array, sample_rate: int, mel_config: MelConfig | str | None = None) -> Array:
         """Compute the log-mel of audio. Needs torch.
 
         Args:
             audio: floats in [-1, 1], (..., samples), numpy or torch.
             sample_rate: sample rate of the audio, Hz; resampled when it is not that of the mel config.
-            mel_config: the mel config of the result; the model's when not given.
+            mel_config: the mel config of the result, or its name, as ``MelConfig.parse`` takes it; the model's when
+                not given.
 
         Returns:
             float32 (..., n_mels, frames), of the kind and on the device of the audio.
 
         Raises:
-            VocoderError: for audio that does not hold floats, is not finite or is shorter than one frame, and where
-                torch is not installed.
+            VocoderError: for audio that does not hold floats, is not finite or is shorter than one frame, for a sample
+                rate that is not a positive number, for an unknown mel config, and where torch is not installed.
         """
         try:
             from vocoders.dsp.log_mel import analyze
@@ -170,23 +173,24 @@ class BaseVocoder(Backend):
                 f"analysis of audio needs torch, which cannot be imported ({error}); without torch an exported model "
                 f"can only turn mels into audio"
             ) from None
-        target = mel_config or self.mel_config
+        target = self.mel_config if mel_config is None else as_mel_config(mel_config)
         return kind_of(audio)(analyze(prepare_audio(as_numpy(audio), sample_rate, target), target))
 
-    def convert(self, mel: Array, source: MelConfig) -> Array:
-        """Convert a log-mel of the mel config ``source`` to the model's.
+    def convert(self, mel: Array, source: MelConfig | str) -> Array:
+        """Convert a log-mel to the mel config of the model.
 
         Args:
             mel: (..., n_mels, frames), numpy or torch.
-            source: the mel config it was computed with.
+            source: its mel config, or the name, as ``MelConfig.parse`` takes it.
 
         Returns:
             The converted mel, of the same kind.
 
         Raises:
-            MelMismatch: when it cannot be converted; the message names each field that differs.
+            MelMismatch: when it cannot be converted; it names each field that differs.
+            VocoderError: for an unknown mel config.
         """
-        return convert_mel(mel, source, self.mel_config)
+        return convert_mel(mel, as_mel_config(source), self.mel_config)
 
     def _synthesize_list(self, mels: Sequence[AnyArray], f0s: Sequence[AnyArray | None] | None, seed: int) -> list[Any]:
         """Synthesise a list, for ``__call__``."""

@@ -1,8 +1,10 @@
-"""Validation of the input of synthesis: mels, F0 and audio. Does not import torch."""
+"""Validation of the input of synthesis: mels, F0, seeds and audio. Does not import torch."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from numbers import Integral, Real
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -91,14 +93,43 @@ def prepare_f0(f0: np.ndarray, batch: int, frames: int, mel_config: MelConfig) -
     """
     values = as_float_array(f0)
     if values.shape not in ((frames,), (batch, frames), (batch, 1, frames)) or values.size != batch * frames:
-        raise VocoderError(
-            f"f0 must hold one value a frame, {frames} for each of {batch} mels; it has shape {values.shape}"
-        )
+        expected, got = f"shape {(frames,) if batch == 1 else (batch, frames)}", f"shape {values.shape}"
+        if batch == 1 and values.ndim == 1:
+            expected, got = str(frames), str(len(values))
+        raise VocoderError(f"f0 must hold one value per frame: expected {expected}, got {got}")
     values = values.reshape(batch, 1, frames)
     low, high, limit = float(values.min()), float(values.max()), mel_config.sample_rate / 2
     if not 0 <= low <= high <= limit:  # NaN compares false
         raise VocoderError(f"f0 must be in Hz, from 0 (unvoiced) to {limit:g}; it holds {low:g} to {high:g}")
     return values
+
+
+def check_seed(seed: Any) -> int:
+    """Return a seed as an int, 0 for None.
+
+    Raises:
+        VocoderError: when it is no whole number from 0 to 2^63 - 1.
+    """
+    if seed is None:
+        return 0
+    if not isinstance(seed, Integral) or not 0 <= int(seed) < 2**63:
+        raise VocoderError(f"a seed must be a whole number from 0 to 2^63 - 1, got {seed!r}")
+    return int(seed)
+
+
+def as_mel_config(mel_config: MelConfig | str) -> MelConfig:
+    """Return a mel config that is given as such or by name, as ``MelConfig.parse`` takes it.
+
+    Raises:
+        VocoderError: for an unknown name, and for anything that is neither.
+    """
+    if isinstance(mel_config, str):
+        return MelConfig.parse(mel_config)
+    if not isinstance(mel_config, MelConfig):
+        raise VocoderError(
+            f"a mel config must be a MelConfig or a name such as 'hifigan-22k', got {type(mel_config).__name__}"
+        )
+    return mel_config
 
 
 def prepare_audio(audio: np.ndarray, sample_rate: int, mel_config: MelConfig) -> np.ndarray:
@@ -113,12 +144,13 @@ def prepare_audio(audio: np.ndarray, sample_rate: int, mel_config: MelConfig) ->
         float32 (..., samples).
 
     Raises:
-        VocoderError: when the audio does not hold floats, is not finite or is shorter than one frame.
+        VocoderError: when the audio does not hold floats, is not finite or is shorter than one frame, or the sample
+            rate is not a positive number.
     """
     if audio.dtype.kind != "f":
         raise VocoderError(f"audio must hold floats in [-1, 1], this holds {audio.dtype}")
-    if sample_rate <= 0:
-        raise VocoderError(f"the sample rate must be positive, in Hz; got {sample_rate}")
+    if not isinstance(sample_rate, Real) or not 0 < float(sample_rate) < math.inf:
+        raise VocoderError(f"the sample rate must be a positive number, in Hz; got {sample_rate!r}")
     values, target = as_float_array(audio), mel_config.sample_rate
     samples = values.shape[-1] if values.ndim else 1
     if values.ndim == 0 or samples * target < mel_config.hop_length * sample_rate:

@@ -10,7 +10,7 @@ import numpy as np
 
 from vocoders.dsp.arrays import Array, as_numpy, kind_of
 from vocoders.errors import VocoderError
-from vocoders.inference.checks import prepare_f0, prepare_mel
+from vocoders.inference.checks import check_seed, prepare_f0, prepare_mel
 from vocoders.inference.synthesis import Backend, Synthesis
 
 _END = object()
@@ -35,12 +35,13 @@ class Stream:
 
         Args:
             vocoder: a ``Vocoder`` or an ``OnnxVocoder``.
-            seed: seed of the noise; 0 when not given.
-            given_f0: whether each push brings its F0. Otherwise F0 is estimated from the mel where the model needs it,
-                which needs more lookahead.
+            seed: seed of the noise, 0 to 2^63 - 1; 0 when not given.
+            given_f0: whether each push brings its F0. When not, F0 is estimated from the mel where the model needs it,
+                for which more frames must follow.
 
         Raises:
-            VocoderError: when the model cannot stream, or needs F0 that is neither given nor estimated.
+            VocoderError: when the model cannot stream, or needs F0 that is neither given nor estimated; and for a bad
+                seed.
         """
         if vocoder.receptive_field is None:
             raise VocoderError(
@@ -50,7 +51,7 @@ class Stream:
         self.mel_config = vocoder.mel_config
         self.given_f0 = given_f0
         self.lookahead: int = vocoder.receptive_field + (0 if given_f0 else vocoder.f0_receptive_field)
-        self._synthesis: Synthesis | None = vocoder.start([seed or 0], given_f0)  # None when the stream is over
+        self._synthesis: Synthesis | None = vocoder.start([check_seed(seed)], given_f0)  # None when the stream is over
         self._kind: Callable[[np.ndarray], Any] = kind_of(None)  # of the last mel
 
     def push(self, mel: Array, f0: Any = None) -> Array:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -155,6 +155,12 @@ class Synthesis(ABC):
         seeds = self.seeds if len(set(self.seeds)) > 1 else self.seeds[:1]
         start, stop = first * self.hop_length, end * self.hop_length
         return np.stack([white_noise(start, stop, seed)[None] for seed in seeds])
+
+
+def check_precision(precision: str) -> None:
+    """Raise VocoderError for anything that is no ``Precision``."""
+    if precision not in get_args(Precision):
+        raise VocoderError(f"unknown precision {precision!r}; known: {', '.join(get_args(Precision))}")
 
 
 def check_finite(audio: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from vocoders.errors import CheckpointError, VocoderError
 from vocoders.f0_estimator import F0Estimator
 from vocoders.inference.base import BaseVocoder
 from vocoders.inference.batching import Window, group_by_length, synthesize_group
-from vocoders.inference.synthesis import Precision, Synthesis, check_finite
+from vocoders.inference.synthesis import Precision, Synthesis, check_finite, check_precision
 from vocoders.nn.streaming import Incremental
 
 
@@ -39,7 +39,9 @@ class Vocoder(BaseVocoder):
 
         Raises:
             CheckpointError: when the checkpoint holds no generator.
+            VocoderError: for an unknown precision.
         """
+        check_precision(precision)
         if checkpoint.generator is None:
             raise CheckpointError(f"{name or 'the checkpoint'} holds no generator, only an F0 estimator")
         self.name = name

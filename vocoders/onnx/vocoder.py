@@ -176,6 +176,8 @@ def _open(path: Path, device: str) -> Any:
             f"running {path} needs onnxruntime, which cannot be imported ({error}): pip install '.[export]' in the "
             f"clone"
         ) from None
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder, not a model")
     if not path.is_file():
         raise CheckpointError(f"there is no model {path}")
     kind, _, number = device.partition(":")

@@ -98,6 +98,9 @@ def test_bad_outputs(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "cannot write gone/out.wav" in refused(work, capsys, "mel12.npy", "-o", "gone/out.wav", "-q")
     assert "'out.xyz' must end in one of .wav" in refused(work, capsys, "mel12.npy", "-o", "out.xyz")
     assert "3 inputs need a folder as output, 'out.wav' is a file" in refused(work, capsys, "mel*.npy", "-o", "out.wav")
+    for output, format in (("out.wav", "flac"), ("mel.npz", "npy"), ("out.raw", "wav")):
+        message = refused(work, capsys, "voice.wav", "-o", output, "--format", format)
+        assert f"--format {format} contradicts '{output}': name a file in .{format}, or leave --format out" in message
     assert "'-' is a stream" in refused(work, capsys, "mel*.npy", "-o", "-")
     assert "voice.wav is both input and output" in refused(work, capsys, "voice.wav", "-o", "voice.wav")
     assert "'voice.wav/' must be a folder, but is a file" in refused(work, capsys, "mel*.npy", "-o", "voice.wav/")
@@ -122,12 +125,18 @@ def test_bad_models_and_devices(work: Path, capsys: pytest.CaptureFixture[str]) 
     assert "not a checkpoint of this" in refused(
         work, capsys, "mel12.npy", "-o", "out.wav", "-m", "foreign.safetensors"
     )
+    (work / "folder").mkdir()
+    assert "folder is a folder, not a checkpoint" in refused(work, capsys, "mel12.npy", "-o", "out.wav", "-m", "folder")
+    message = refused(work, capsys, "mel12.npy", "-o", "out.wav", "-m", "folder/mine")
+    assert "there is no file folder/mine" in message
     assert "device 'tpu9'" in refused(work, capsys, "mel12.npy", "-o", "out.wav", "--device", "tpu9")
 
 
 def test_bad_f0_files(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.save("f0.npy", np.zeros(11))
-    assert "one value a frame, 12" in refused(work, capsys, "mel12.npy", "-o", "out.wav", "--f0", "f0.npy", "-q")
+    assert "one value per frame: expected 12, got 11" in refused(
+        work, capsys, "mel12.npy", "-o", "out.wav", "--f0", "f0.npy", "-q"
+    )
     assert "1-D" in refused(work, capsys, "mel12.npy", "-o", "out.wav", "--f0", "mel12.npy", "-q")
     assert "no file nof0.npy" in refused(work, capsys, "mel12.npy", "-o", "out.wav", "--f0", "nof0.npy", "-q")
 

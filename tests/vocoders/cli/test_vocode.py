@@ -35,6 +35,8 @@ def test_mel_to_audio(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert vocode(["mel12.npy", "-o", "out.flac", "-m", "model.safetensors", "-q"]) == 0
     np.testing.assert_array_equal(soundfile.read("out.flac")[0], audio)
     assert capsys.readouterr().err == ""
+    same = ["mel12.npy", "-o", "OUT.FLAC", "--format", "flac", "-m", "model.safetensors", "-q"]
+    assert vocode(same) == 0
 
 
 def test_a_mel_of_one_frame(work: Path) -> None:
@@ -106,7 +108,11 @@ def test_mel_configs(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "sample_rate 22050 against 8000" in message
     assert "hop_length 256 against 32" in message
     message = refused(work, capsys, "tacotron.npz", "-o", "out.wav", "--mel-config", "hifigan-22k")
-    assert "its mel config is tacotron2-22k, --mel-config says hifigan-22k" in message
+    assert (
+        "tacotron.npz: its own mel config contradicts --mel-config hifigan-22k: padding center against same" in message
+    )
+    message = refused(work, capsys, "tacotron.npz", "-o", "out.wav", "--mel-config", "tacotron2-22k:log=log10")
+    assert "contradicts --mel-config tacotron2-22k:log=log10: log ln against log10" in message
     assert "did you mean" in refused(work, capsys, "mel12.npy", "-o", "x.wav", "--mel-config", "hifigan-22k:flor=1")
 
 

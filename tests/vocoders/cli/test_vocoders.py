@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -88,11 +89,52 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_unknown_commands_and_options(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in ([], ["design"], ["info", "--none"], ["config"]):
-        with pytest.raises(SystemExit) as stopped:
-            vocoders(arguments)
-        assert stopped.value.code == 2
-        assert "usage: vocoders" in capsys.readouterr().err
+    for program, arguments, name in (
+        (vocoders, [], "vocoders"),
+        (vocoders, ["design"], "vocoders"),
+        (vocoders, ["info", "--none"], "vocoders"),
+        (vocoders, ["config"], "vocoders config"),
+        (vocode, [], "vocode"),
+        (vocode, ["a.npy", "-o"], "vocode"),
+        (vocode, ["a.npy", "-o", "a.wav", "--format", "midi"], "vocode"),
+    ):
+        line = complaint(program, arguments, capsys)
+        assert line.startswith(f"{name}: ")
+        assert line.endswith(f"; see {name} --help\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["bench", "--threads", "abc"], "--threads must be a whole number of at least 1, got 'abc'"),
+        (["bench", "--runs", "0"], "--runs must be a whole number of at least 1, got '0'"),
+        (["bench", "--seconds", "long"], "--seconds must be a number of more than 0, got 'long'"),
+        (["bench", "--seconds", "nan"], "--seconds must be a number of more than 0, got 'nan'"),
+        (["serve", "--port", "70000"], "--port must be a whole number from 0 to 65535, got '70000'"),
+        (["config", "--sample-rate", "0"], "--sample-rate must be a whole number of at least 1, got '0'"),
+        (["config", "--hop", "-5"], "--hop must be a whole number of at least 1, got '-5'"),
+    ],
+)
+def test_numbers_that_are_none(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command = f"vocoders {arguments[0]}"
+    assert complaint(vocoders, arguments, capsys) == f"{command}: {message}; see {command} --help\n"
+
+
+def test_bad_seeds(capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in ("abc", "1.5", "-1", "9223372036854775808"):
+        line = complaint(vocode, ["a.npy", "-o", "a.wav", "--seed", seed], capsys)
+        assert f"vocode: --seed must be a whole number from 0 to 2^63 - 1, got '{seed}'" in line
+
+
+def complaint(program: Callable[[list[str]], int], arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Return the one line by which a program refuses its arguments, with status 2."""
+    with pytest.raises(SystemExit) as stopped:
+        program(arguments)
+    assert stopped.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    return captured.err
 
 
 def test_config_for_a_named_mel_config(capsys: pytest.CaptureFixture[str]) -> None:

@@ -135,6 +135,8 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
     refused("is not a readable configuration")
     (tmp_path / "config.yml").unlink()
     refused(r"there is no config\.json, config\.yml or config\.yaml beside")
+    refused("there is no file .*gone.pt$", checkpoint=tmp_path / "gone.pt")
+    refused("is a folder, not a checkpoint", checkpoint=tmp_path)
     arguments["checkpoint"].write_bytes(b"nonsense")
     (tmp_path / "config.yml").write_text("a: 1")
     refused("checkpoint.pkl")

@@ -87,7 +87,7 @@ def test_audio_of_another_rate_is_resampled(shape: tuple[int, ...]) -> None:
 
 def test_bad_audio() -> None:
     for rate in (0, -8000):
-        with pytest.raises(VocoderError, match=f"sample rate must be positive, in Hz; got {rate}"):
+        with pytest.raises(VocoderError, match=f"sample rate must be a positive number, in Hz; got {rate}"):
             prepare_audio(np.zeros(100, np.float32), rate, TARGET)
     with pytest.raises(VocoderError, match="63 samples at 16000 Hz, a frame has 32 at 8000 Hz"):
         prepare_audio(np.zeros(63, np.float32), 16_000, TARGET)

@@ -88,7 +88,7 @@ def test_f0_comes_with_every_push_or_with_none(backend: str, exported: Exported)
     mel, f0 = models.mel(30)[0].numpy(), models.f0(30)[0, 0]
     stream = voc.open_stream(given_f0=True)
     pieces = [stream.push(mel[:, :20], f0[:20])]
-    for bad, message in ((None, "with every push of a stream or with none"), (f0[:9], "one value a frame, 10")):
+    for bad, message in ((None, "with every push of a stream or with none"), (f0[:9], "expected 10, got 9")):
         with pytest.raises(VocoderError, match=message):
             stream.push(mel[:, 20:], bad)
     pieces += [stream.push(mel[:, 20:], f0[20:]), stream.finish()]

@@ -16,8 +16,8 @@ import vocoders.dsp.log_mel
 import vocoders.inference.stream
 import vocoders.inference.vocoder
 import vocoders.pretrained
-from tests.support import DATA, models
-from vocoders import LogMelSpectrogram, MelMismatch, Vocoder, VocoderError, load
+from tests.support import DATA, models, signals
+from vocoders import MEL_CONFIGS, LogMelSpectrogram, MelMismatch, Vocoder, VocoderError, load
 from vocoders.checkpoint import Checkpoint, save_checkpoint
 from vocoders.errors import MelWarning
 from vocoders.generators import GENERATORS
@@ -132,7 +132,9 @@ def test_bad_mels(voc: Vocoder, mel: Any, message: str) -> None:
 @pytest.mark.parametrize(
     ("f0", "message"),
     [
-        (np.zeros(5), r"one value a frame, 4 for each of 1 mels; it has shape \(5,\)"),
+        (np.zeros(5), "^f0 must hold one value per frame: expected 4, got 5$"),
+        (np.zeros((2, 4)), r"expected shape \(4,\), got shape \(2, 4\)$"),
+        (np.float32(100), r"expected shape \(4,\), got shape \(\)$"),
         (np.full(4, -1.0), "holds -1 to -1"),
         (np.full(4, 4001.0), "from 0 .* to 4000"),
         (np.full(4, np.nan), "in Hz"),
@@ -142,6 +144,33 @@ def test_bad_mels(voc: Vocoder, mel: Any, message: str) -> None:
 def test_bad_f0(voc: Vocoder, f0: np.ndarray, message: str) -> None:
     with pytest.raises(VocoderError, match=message):
         voc(models.mel(4), f0=f0)
+
+
+def test_f0_of_a_batch_has_its_shape(voc: Vocoder) -> None:
+    with pytest.raises(VocoderError, match=r"one value per frame: expected shape \(3, 4\), got shape \(4,\)$"):
+        voc(models.mel(4, 3), f0=np.zeros(4))
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "1", 2**63, np.float32(1), [1]])
+def test_bad_seeds(voc: Vocoder, seed: Any) -> None:
+    mel = models.mel(4)[0]
+    for synthesize in (
+        lambda: voc(mel, seed=seed),
+        lambda: voc([mel], seed=seed),
+        lambda: voc.synthesize(mel, seed=seed),
+        lambda: voc.synthesize_batch([mel, mel], seeds=[0, seed]),
+        lambda: voc.stream([mel], seed=seed),
+        lambda: voc.open_stream(seed),
+    ):
+        with pytest.raises(VocoderError, match=r"^a seed must be a whole number from 0 to 2\^63 - 1, got "):
+            synthesize()
+
+
+def test_seeds_of_every_kind_of_whole_number(voc: Vocoder) -> None:
+    mel = models.mel(4)
+    assert torch.equal(voc(mel, seed=np.int64(7)), voc(mel, seed=7))
+    assert torch.equal(voc(mel, seed=None), voc(mel, seed=0))
+    assert torch.isfinite(voc(mel, seed=2**63 - 1)).all()
 
 
 def test_unusual_values_warn(voc: Vocoder) -> None:
@@ -190,6 +219,20 @@ def test_analysis_refuses_what_is_no_audio(voc: Vocoder) -> None:
     ):
         with pytest.raises(VocoderError, match=message):
             voc.analyze(audio, 8000)
+
+
+def test_analysis_refuses_what_is_no_rate_and_no_mel_config(voc: Vocoder) -> None:
+    audio = np.zeros(960, np.float32)
+    rates: tuple[Any, ...] = ("8000", None, 0, -1, np.nan, np.inf)
+    for rate in rates:
+        with pytest.raises(VocoderError, match="the sample rate must be a positive number, in Hz; got "):
+            voc.analyze(audio, rate)
+    fields: Any = models.MEL_CONFIG.model_dump()
+    with pytest.raises(VocoderError, match="a MelConfig or a name such as 'hifigan-22k', got dict"):
+        voc.analyze(audio, 8000, fields)
+    for unknown in ("nobody-22k", ""):
+        with pytest.raises(VocoderError, match=f"unknown mel config '{unknown}'; known: hifigan-22k"):
+            voc.analyze(audio, 8000, unknown)
 
 
 @pytest.mark.parametrize("name", ["hnmask", "hifigan"])
@@ -246,6 +289,19 @@ def test_convert(voc: Vocoder) -> None:
         voc.convert(mel, models.MEL_CONFIG.model_copy(update={"hop_length": 64}))
 
 
+def test_mel_configs_by_name(voc: Vocoder) -> None:
+    audio = signals.voice(24000, 0.2)
+    by_name = voc.analyze(audio, 24000, "bigvgan-24k")
+    np.testing.assert_array_equal(by_name, voc.analyze(audio, 24000, MEL_CONFIGS["bigvgan-24k"]))
+    ours = load()
+    mel = np.load(DATA / "hello.npz")["mel"]
+    np.testing.assert_allclose(ours.convert(mel / np.log(10), "hifigan-22k:log=log10"), mel, atol=1e-5)
+    with pytest.raises(MelMismatch, match="n_mels 100 against 80"):
+        ours.convert(by_name, "bigvgan-24k")
+    with pytest.raises(VocoderError, match="unknown mel config 'hifi'"):
+        ours.convert(mel, "hifi")
+
+
 def test_the_built_in_voice() -> None:
     voc = load()
     assert voc.mel_config.name == "hifigan-22k"
@@ -287,6 +343,30 @@ def test_unknown_models(tmp_path: Path) -> None:
     save_checkpoint(Checkpoint(models.MEL_CONFIG, f0_estimator=models.f0_estimator()), path)
     with pytest.raises(VocoderError, match="holds no generator, only an F0 estimator"):
         load(path)
+
+
+def test_folders_are_no_models_and_no_repositories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(vocoders.pretrained, "_from_hub", lambda name: pytest.fail("asks the hub"))
+    for name in ("docs", "docs/sub", "docs.safetensors"):
+        Path(name).mkdir()
+        with pytest.raises(VocoderError, match=f"^{name} is a folder, not a checkpoint$"):
+            load(name)
+    Path("docs.onnx").mkdir()
+    with pytest.raises(VocoderError, match=r"^docs\.onnx is a folder, not a model$"):
+        load("docs.onnx")
+    with pytest.raises(VocoderError, match=r"there is no file docs/foo; .* only where no folder 'docs' is here"):
+        load("docs/foo")
+
+
+def test_unknown_precisions(tmp_path: Path) -> None:
+    unknown: Any = "bf16"
+    some: tuple[Any, ...] = (None, tmp_path / "gone.onnx")
+    for model in some:
+        with pytest.raises(VocoderError, match=r"^unknown precision 'bf16'; known: float32, bfloat16$"):
+            load(model, precision=unknown)
+    with pytest.raises(VocoderError, match="unknown precision 'float16'"):
+        Vocoder(models.checkpoint(), precision="float16")  # type: ignore[arg-type]
 
 
 def test_unknown_devices(voc: Vocoder) -> None:

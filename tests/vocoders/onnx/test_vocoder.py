@@ -159,6 +159,8 @@ def test_a_stream(voc: OnnxVocoder) -> None:
         (np.full((20, 4), -5, np.float32), np.full(4, -1.0)),
         (np.full((20, 4), -5, np.float32), np.full(4, np.nan)),
         ([np.full((20, 4), -5, np.float32)], []),
+        (np.full((20, 4), -5, np.float32), None, -1),
+        (np.full((20, 4), -5, np.float32), None, 1.5),
     ],
 )
 def test_bad_input_is_refused_as_by_vocoder(voc: OnnxVocoder, arguments: tuple[Any, ...]) -> None:

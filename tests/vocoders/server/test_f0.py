@@ -65,8 +65,8 @@ def test_a_model_that_does_not_use_f0_ignores_it(client: ServerClient) -> None:
 
 
 BAD = {
-    "too short": (f0(19), "f0 must hold one value a frame"),
-    "of a batch": (np.tile(f0(20), (2, 1)), "f0 must hold one value a frame"),
+    "too short": (f0(19), "f0 must hold one value per frame: expected 20, got 19"),
+    "of a batch": (np.tile(f0(20), (2, 1)), "f0 must hold one value per frame"),
     "NaN": (np.full(20, np.nan), "f0 must be in Hz, from 0 (unvoiced) to 4000"),
     "infinite": (np.full(20, np.inf), "it holds inf to inf"),
     "more than float32": (np.full(20, 1e300), "it holds inf to inf"),

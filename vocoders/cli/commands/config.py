@@ -21,11 +21,9 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--generator", required=True, help="a name that 'vocoders list' prints")
     parser.add_argument("--mel-config", metavar="NAME", help="as for vocode; instead of the three numbers that follow")
-    parser.add_argument("--sample-rate", type=int, metavar="HZ")
-    parser.add_argument("--hop", type=int, metavar="SAMPLES", help="samples between mel frames")
-    parser.add_argument(
-        "--bands", type=count, metavar="N", help="bands of the mel (default: 80, 100 or 128, by the rate)"
-    )
+    parser.add_argument("--sample-rate", type=count, metavar="HZ")
+    parser.add_argument("--hop", type=count, metavar="SAMPLES", help="samples between mel frames")
+    parser.add_argument("--bands", type=count, metavar="N", help="bands (default: 80, 100 or 128, by the rate)")
     parser.set_defaults(run=_run)
 
 

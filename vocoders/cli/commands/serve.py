@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vocoders.cli.common import add_device, count, limit_threads, seconds
+from vocoders.cli.common import add_device, count, limit_threads, port, seconds
 from vocoders.errors import VocoderError
 
 
@@ -21,7 +21,7 @@ def add_parser(commands: Any) -> None:
     add = parser.add_argument
     add("models", nargs="*", metavar="MODEL", help="as for vocode -m (default: the built-in voice)")
     add("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine)")
-    add("--port", type=int, default=8000, help="port to listen on; 0 takes a free one (default: 8000)")
+    add("--port", type=port, default=8000, help="port to listen on; 0 takes a free one (default: 8000)")
     add_device(parser)
     add("--token-file", type=Path, metavar="FILE", help="holds the bearer token that clients must send")
     add("--max-requests", type=count, default=64, metavar="N", help="requests at a time (default: 64)")
