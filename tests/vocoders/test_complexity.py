@@ -37,8 +37,8 @@ FULL_BAND = WAVEHAX.model_copy(update={"sample_rate": 48000, "hop_length": 480, 
     ],
 )
 def test_work_as_published(name: str, config: dict, mel_config: MelConfig, published: float, framing: float) -> None:
-    found = (macs_per_second(build_on_meta(name, config, mel_config)) + framing) / 1e9
-    assert found == pytest.approx(published, rel=0.01)
+    counted = (macs_per_second(build_on_meta(name, config, mel_config)) + framing) / 1e9
+    assert counted == pytest.approx(published, rel=0.01)
 
 
 @pytest.mark.parametrize("name", GENERATORS)
