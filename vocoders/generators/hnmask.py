@@ -16,7 +16,7 @@ sounds like speech, and minutes suffice for what takes the parent days.
 
 The trunk does not see N: losses on spectra would otherwise teach it to replace noise by something smoother, which
 is what gives many vocoders their buzz. The mel projection measures the mel of the result and multiplies its
-spectrogram by what is missing to the wanted mel.
+spectrogram by what it lacks of the given mel.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from vocoders.nn.layers import ConvNeXtBlock1d, ConvNeXtBlock2d, ConvNeXtBlocks2
 
 
 class HNMaskConfig(Config):
-    """Sizes of HNMask; the defaults are those of the built-in voice."""
+    """Sizes of HNMask; the defaults are those of the built-in voices."""
 
     n_fft: FFTSize = Field(512, description="samples, of the spectrograms it shapes")
     backbone_channels: Channels = 128

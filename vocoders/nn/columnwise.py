@@ -93,7 +93,7 @@ def _evaluate(function: Callable[..., Any], arguments: Arguments, signals: list[
         out = function(*args, **kwargs)
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
-        raise refuse(name, f"it fails for another number of columns ({reason})") from error
+        raise refuse(name, f"it fails on other numbers of columns, or on random values ({reason})") from error
     changed = [is_signal for is_signal, x, used in given if not equal_values(x, used)]
     if changed and function not in _CONSUMING and not (all(changed) and len(signals) == 1):
         raise refuse(name, "it changes in place what other signals depend on; write 'x = x + y' instead of 'x += y'")
