@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
@@ -19,23 +19,30 @@ T = TypeVar("T")
 log = logging.getLogger("uvicorn.error")
 
 _PART = 1 << 16  # bytes of one message to the client
+_RESERVED_AT_ONCE = 2**20  # bytes, for a body of unknown length
 
 
 def content_length(request: Request, limits: Limits) -> int:
-    """Return the size of the body in bytes that its header states, or the limit when it states none.
+    """Return the size of the body in bytes that its header states, 0 when it states none.
 
     Raises:
         RequestError: 413 when it is more than the limit.
     """
     text = request.headers.get("content-length", "")
-    size = int(text) if text.isdecimal() else limits.max_body
+    size = int(text) if text.isdecimal() else 0
     if size > limits.max_body:
         raise _too_large(limits)
     return size
 
 
-async def read_body(request: Request, limits: Limits) -> bytes:
+async def read_body(request: Request, limits: Limits, reserve: Callable[[int], None]) -> bytes:
     """Read the whole body.
+
+    Args:
+        request: the request.
+        limits: the limits of a request.
+        reserve: called with the bytes that the body needs, before they are kept, when there are more than its header
+            says. It may raise.
 
     Raises:
         RequestError: 413 when it is larger than the limit, 408 when it does not arrive in time.
@@ -44,10 +51,15 @@ async def read_body(request: Request, limits: Limits) -> bytes:
 
     async def collect() -> bytes:
         body = bytearray()
+        reserved = content_length(request, limits)
         async for chunk in request.stream():
-            body += chunk
-            if len(body) > limits.max_body:
+            size = len(body) + len(chunk)
+            if size > limits.max_body:
                 raise _too_large(limits)
+            if size > reserved:
+                reserved = min(limits.max_body, -(-size // _RESERVED_AT_ONCE) * _RESERVED_AT_ONCE)
+                reserve(reserved)
+            body += chunk
         return bytes(body)
 
     try:

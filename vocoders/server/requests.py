@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from vocoders.config import Config, bind
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import MelMismatch, VocoderError
 from vocoders.inference.checks import prepare_f0, prepare_mel
-from vocoders.io.audio import read_audio
+from vocoders.io.audio import Sound, read_audio
 from vocoders.io.mels import encode_mel, read_f0, read_mel
 from vocoders.server.registry import ServedModel
 
@@ -84,7 +85,7 @@ class JSONBody(Config):
 
     mel: Any
     f0: Any = None
-    mel_config: MelConfig | str | None = None
+    mel_config: Any = None
 
 
 class _Body(NamedTuple):
@@ -119,14 +120,16 @@ def decode_body(data: bytes, model: ServedModel, mel_config: MelConfig | None, l
         limits: the limits of a request.
 
     Raises:
-        RequestError: 400 for a body that holds no mel, 409 for a mel config that cannot be converted, 413 for more
-            frames than allowed, 422 when the body and the query state different mel configs, or for several mels.
-        VocoderError: when the mel or the F0 does not fit the model.
+        RequestError: 400 for a body that cannot be read or holds no mel, 409 for a mel config that cannot be
+            converted, 413 for more frames than allowed, 422 for a query that contradicts the body.
+        VocoderError: when the mel or the F0 does not fit the model, or the mel config of a JSON body is invalid.
     """
     body = _read_body(data, limits.max_body)
     stated = body.mel_config
     if mel_config is not None and stated is not None and mel_config != stated:
-        raise RequestError(422, f"the body says mel config {stated.name}, the query says {mel_config.name}")
+        pairs = stated.differences(mel_config).items()
+        listed = ", ".join(f"{field} {own} against {other}" for field, (own, other) in pairs)
+        raise RequestError(422, f"the mel configs of the body and of the query differ in {listed}; state only one")
     source = mel_config or stated
     if source is not None:
         check_mel_config(source, model)
@@ -153,19 +156,29 @@ def _read_body(data: bytes, max_size: int) -> _Body:
     if not data:
         raise RequestError(400, "the body is empty; it must hold a mel: .npy, .npz or JSON")
     try:
-        if data[:64].lstrip().startswith(b"{"):
-            return _read_json(data)
-        if data.count(b"PK\x01\x02") > _MAX_MEMBERS:
-            raise VocoderError(f"the body is an archive of more than {_MAX_MEMBERS} members")
-        if not data.startswith((b"PK", b"\x93NUMPY")):
-            raise VocoderError("the body is neither .npy nor .npz nor a JSON object")
-        mel, mel_config = read_mel(data, "the body", max_size)
-        return _Body(mel, read_f0(data, "the body", max_size), mel_config)
+        if not data[:64].lstrip().startswith(b"{"):
+            return _read_arrays(data, max_size)
+        fields = _read_json(data)
+        mel = _numbers(fields.mel, "'mel' must be a list of n_mels lists of numbers, all of one length")
     except VocoderError as error:
         raise RequestError(400, str(error)) from None
+    f0 = None if fields.f0 is None else _numbers(fields.f0, "'f0' must be a list of one number a frame")
+    return _Body(mel, f0, _read_mel_config(fields.mel_config))
 
 
-def _read_json(data: bytes) -> _Body:
+def _read_arrays(data: bytes, max_size: int) -> _Body:
+    if data.count(b"PK\x01\x02") > _MAX_MEMBERS:
+        raise VocoderError(f"the body is an archive of more than {_MAX_MEMBERS} members")
+    if not data.startswith((b"PK", b"\x93NUMPY")):
+        raise VocoderError(
+            "the body is neither .npy nor .npz nor a JSON object; send the file itself, not a form; sound files go to "
+            "/mel"
+        )
+    mel, mel_config = read_mel(data, "the body", max_size)
+    return _Body(mel, read_f0(data, "the body", max_size), mel_config)
+
+
+def _read_json(data: bytes) -> JSONBody:
     if len(data) > _MAX_JSON:
         raise RequestError(413, f"a body of JSON may have {_MAX_JSON >> 20} MiB; send a longer mel as .npy or .npz")
     if sum(data.count(mark) for mark in (b"[", b"{", b'"')) > _MAX_JSON_TOKENS:
@@ -174,11 +187,18 @@ def _read_json(data: bytes) -> _Body:
         values = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise VocoderError(f"the body is not JSON ({error})") from None
-    body = bind(JSONBody, values, "the body")
-    mel = _numbers(body.mel, "'mel' must be a list of n_mels lists of numbers, all of one length")
-    f0 = None if body.f0 is None else _numbers(body.f0, "'f0' must be a list of one number a frame")
-    mel_config = MelConfig.parse(body.mel_config) if isinstance(body.mel_config, str) else body.mel_config
-    return _Body(mel, f0, mel_config)
+    return bind(JSONBody, values, "the body")
+
+
+def _read_mel_config(value: Any) -> MelConfig | None:
+    """The mel config that a JSON body states: a name, all fields, or nothing."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return MelConfig.parse(value)
+    if isinstance(value, dict):
+        return bind(MelConfig, value, "'mel_config'")
+    raise VocoderError("'mel_config' must be a name, such as \"hifigan-22k\", or an object of all fields")
 
 
 def _numbers(values: Any, requirement: str) -> np.ndarray:
@@ -192,27 +212,48 @@ def _numbers(values: Any, requirement: str) -> np.ndarray:
     return array.astype(np.float64)
 
 
-def analyze_body(data: bytes, model: ServedModel, limits: Limits) -> bytes:
+def analyze_body(data: bytes, model: ServedModel, mel_config: MelConfig | None, limits: Limits) -> bytes:
     """Compute the mel that a model takes, from a sound file or a mel.
 
     Args:
-        data: the body: a sound file, or a mel as for ``decode_body``.
+        data: an .npy, an .npz, JSON or a sound file.
         model: the model.
+        mel_config: the mel config in the query, if there is one.
         limits: the limits of a request.
 
     Returns:
         An .npy, float32 (n_mels, frames).
 
     Raises:
-        RequestError: as for ``decode_body``, and 400 for a sound file that cannot be read.
-        VocoderError: when the mel does not fit the model.
+        RequestError: as for ``decode_body``, and for a sound file 400 when it cannot be read, 413 when it is too long
+            and 422 when there is a mel config.
+        VocoderError: when the mel or the sound does not fit the model.
     """
-    if not data or data[:64].lstrip().startswith((b"{", b"PK", b"\x93NUMPY")):
-        mel = np.ascontiguousarray(decode_body(data, model, None, limits).mel)
+    if not data:
+        raise RequestError(400, "the body is empty; it must hold a mel (.npy, .npz or JSON) or a sound file")
+    if data[:64].lstrip().startswith((b"{", b"PK", b"\x93NUMPY")):
+        mel = np.ascontiguousarray(decode_body(data, model, mel_config, limits).mel)
     else:
-        try:
-            sound = read_audio(data, "the body", min(limits.max_seconds, _MAX_SECONDS_AT_ONCE))
-            mel = model.vocoder.analyze(sound.audio, sound.sample_rate)
-        except VocoderError as error:
-            raise RequestError(400, str(error)) from None
+        sound = _read_sound(data, min(limits.max_seconds, _MAX_SECONDS_AT_ONCE))
+        if mel_config is not None:
+            raise RequestError(422, "'mel_config' is for a mel; the mel of a sound file has the model's mel config")
+        mel = model.vocoder.analyze(sound.audio, sound.sample_rate)
     return encode_mel(mel, model.mel_config, "npy")
+
+
+def _read_sound(data: bytes, max_seconds: float) -> Sound:
+    try:
+        return read_audio(data, "the body", max_seconds)
+    except VocoderError as error:
+        raise RequestError(413 if _claimed_seconds(data) > max_seconds else 400, str(error)) from None
+
+
+def _claimed_seconds(data: bytes) -> float:
+    """The duration of a sound file according to its header; 0 when that cannot be read."""
+    import soundfile
+
+    try:
+        duration: float = soundfile.info(io.BytesIO(data)).duration
+        return duration
+    except Exception:  # libsndfile raises all kinds for a damaged file
+        return 0.0

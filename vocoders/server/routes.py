@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import hmac
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from typing import Annotated, Any, TypeVar
 
@@ -106,6 +108,21 @@ async def authorize(connection: HTTPConnection) -> None:
         raise RequestError(401, "this server needs a token: Authorization: Bearer TOKEN", headers)
 
 
+async def check_query(connection: HTTPConnection) -> None:
+    """Check that the route of a connection knows all of its query parameters, where it has any.
+
+    Raises:
+        RequestError: 422 for an unknown one.
+    """
+    known = [parameter.alias for parameter in connection.scope["route"].dependant.query_params]
+    unknown = next((name for name in connection.query_params if name not in known), None)
+    if not known or unknown is None:
+        return
+    near = difflib.get_close_matches(unknown, known, n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
+    raise RequestError(422, f"unknown query parameter '{unknown}' ({hint})")
+
+
 def _parse_mel_config(text: str | None) -> MelConfig | None:
     return None if text is None else MelConfig.parse(text)
 
@@ -120,7 +137,7 @@ MelConfigName = Annotated[
     ),
 ]
 
-router = APIRouter(dependencies=[Depends(authorize)], responses=problems(401))
+router = APIRouter(dependencies=[Depends(authorize), Depends(check_query)], responses=problems(401))
 public = APIRouter()
 
 
@@ -150,7 +167,7 @@ async def synthesize(
     utterance = state.admit(chosen, seed, stream, content_length(request, limits))
     listener = None
     try:
-        body = await read_body(request, limits)
+        body = await read_body(request, limits, partial(state.scheduler.reserve, utterance))
         listener = DisconnectListener(request.receive)
         mel, f0, warning = await listener.wait_for(
             state.decode(decode_body, body, chosen, source, limits), limits.timeout
@@ -203,14 +220,14 @@ async def _single(piece: bytes) -> AsyncIterator[bytes]:
     },
     openapi_extra=BODY_SCHEMA,
 )
-async def mel(request: Request, model: ModelName = None) -> Response:
+async def mel(request: Request, model: ModelName = None, mel_config: MelConfigName = None) -> Response:
     """Compute the mel that a model takes, from a sound file or from a mel as /synthesize takes it."""
     state = server_state(request)
-    chosen = state.model(model)
+    chosen, source = state.model(model), _parse_mel_config(mel_config)
     utterance = state.admit(chosen, 0, stream=False, size=content_length(request, state.limits))  # counts as a request
     try:
-        body = await read_body(request, state.limits)
-        data = await state.decode(analyze_body, body, chosen, state.limits)
+        body = await read_body(request, state.limits, partial(state.scheduler.reserve, utterance))
+        data = await state.decode(analyze_body, body, chosen, source, state.limits)
         return Response(data, media_type="application/octet-stream")
     finally:
         utterance.close()

@@ -81,6 +81,11 @@ class Scheduler:
         """Utterances that were admitted and not yet closed."""
         return len(self._utterances)
 
+    @property
+    def reserved(self) -> int:
+        """Bytes that all utterances hold."""
+        return sum(utterance.reserved for utterance in self._utterances)
+
     def admit(self, model: ServedModel, seed: int, stream: bool, size: int = 0) -> Utterance:
         """Admit an utterance, which the caller must close.
 
@@ -110,7 +115,7 @@ class Scheduler:
         Raises:
             Busy: when all utterances would hold more than ``MAX_MEMORY``.
         """
-        others = sum(other.reserved for other in self._utterances if other is not utterance)
+        others = self.reserved - (utterance.reserved if utterance in self._utterances else 0)
         if others and others + size > MAX_MEMORY:
             reason = f"requests hold {others / 2**20:.0f} MiB and leave no room for this one"
             raise Busy(reason, self._seconds_to_wait())

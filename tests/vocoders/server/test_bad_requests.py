@@ -17,6 +17,7 @@ from websockets.sync.client import connect
 
 from tests.support.commands import HELLO
 from tests.support.server import ServerClient, eventually, mel, npy, serving
+from vocoders.io.audio import encode_audio
 from vocoders.server.registry import ServedModel
 
 pytestmark = pytest.mark.filterwarnings("ignore::vocoders.errors.MelWarning")
@@ -89,8 +90,17 @@ BAD = {
     "uneven JSON": (b'{"mel": [[1.0], [1.0, 2.0]]}', 400, "all of one length"),
     "JSON of truth": (b'{"mel": [[true]]}', 400, "must be a list of n_mels lists of numbers"),
     "JSON of large numbers": (b'{"mel": [[1' + b"0" * 400 + b"]]}", 400, "must be a list of n_mels lists of numbers"),
-    "an unknown mel config": (b'{"mel": [[1.0]], "mel_config": "none"}', 400, "unknown mel config 'none'"),
-    "half a mel config": (b'{"mel": [[1.0]], "mel_config": {"n_fft": 3}}', 400, "'mel_config"),
+    "a form": (b'--x\r\nContent-Disposition: form-data; name="mel"\r\n\r\n', 400, "send the file itself, not a form"),
+    "a sound file": (b"RIFF\x24\x00\x00\x00WAVEfmt ", 400, "sound files go to /mel"),
+    "an unknown mel config": (b'{"mel": [[1.0]], "mel_config": "none"}', 422, "unknown mel config 'none'"),
+    "half a mel config": (b'{"mel": [[1.0]], "mel_config": {"n_fft": 3}}', 422, "'mel_config': key 'sample_rate' is"),
+    "a mel config of a number": (b'{"mel": [[1.0]], "mel_config": 5}', 422, "'mel_config' must be a name"),
+    "a mel config of a list": (b'{"mel": [[1.0]], "mel_config": ["n_fft"]}', 422, "or an object of all fields"),
+    "a deep mel config": (
+        b'{"mel": [[1.0]], "mel_config": {"n_fft": ' + b"[" * 900 + b"]" * 900 + b"}}",
+        422,
+        "'mel_config': key 'sample_rate' is missing",
+    ),
     "80 bands": (npy(np.zeros((80, 4), np.float32)), 422, "expects 20 bands (custom), this mel has 80"),
     "transposed": (npy(mel(12).T.copy()), 422, "looks transposed"),
     "1-D": (npy(np.zeros(20, np.float32)), 422, "this one is 1-D"),
@@ -117,9 +127,40 @@ def test_bad_bodies(name: str, client: ServerClient, tmp_path: Path, monkeypatch
     answer = client.post("/synthesize", content=body)
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/json"), answer.text
     assert sentence in answer.json()["detail"]
+    assert "MelConfig" not in answer.json()["detail"]
     assert not list(tmp_path.iterdir())
     eventually(lambda: client.scheduler.active_requests == 0)
     assert client.post("/synthesize", content=GOOD).status_code == 200
+
+
+def test_bad_sound_files(client: ServerClient) -> None:
+    for body, status, sentence in (
+        (b"", 400, "the body is empty; it must hold a mel (.npy, .npz or JSON) or a sound file"),
+        (b"hello", 400, "not a readable sound file"),
+        (encode_audio(np.zeros(61 * 8000, np.float32), 8000, "wav"), 413, "the body is longer than 60 s"),
+        (encode_audio(np.zeros(61 * 8000, np.float32), 8000, "flac"), 413, "the body is longer than 60 s"),
+        (encode_audio(np.zeros(5, np.float32), 8000, "wav"), 422, "the audio is shorter than one frame"),
+    ):
+        answer = client.post("/mel", content=body)
+        assert (answer.status_code, answer.headers["content-type"]) == (status, "application/json"), answer.text
+        assert sentence in answer.json()["detail"]
+
+
+def test_unknown_parameters(client: ServerClient) -> None:
+    for path, query, hint in (
+        ("/synthesize", "fromat=flac", "did you mean 'format'?"),
+        ("/synthesize", "f0=true", "known: model, format, stream, seed, mel_config"),
+        ("/mel", "modle=hnmask&seed=1", "did you mean 'model'?"),
+    ):
+        answer = client.post(f"{path}?{query}", content=GOOD)
+        assert answer.status_code == 422
+        assert answer.json()["detail"] == f"unknown query parameter '{query.partition('=')[0]}' ({hint})"
+    assert client.get("/mel-config?name=hnmask").status_code == 422
+    assert client.get("/models?x=1").status_code == 200  # it takes none
+    with pytest.raises(InvalidStatus) as refused:
+        connect(f"ws://127.0.0.1:{client.port}/stream?sed=1")
+    assert refused.value.response.status_code == 422
+    assert json.loads(refused.value.response.body)["detail"].endswith("(did you mean 'seed'?)")
 
 
 def test_bad_parameters(client: ServerClient) -> None:
@@ -128,6 +169,7 @@ def test_bad_parameters(client: ServerClient) -> None:
         "seed=9223372036854775808": "'seed': Input should be less than 9223372036854775808",
         "format=mp3": "'format': Input should be 'wav', 'flac' or 'raw'",
         "stream=perhaps": "'stream': Input should be a valid boolean",
+        "mel_config=none": "unknown mel config 'none'",
     }.items():
         answer = client.post(f"/synthesize?{query}", content=GOOD)
         assert answer.status_code == 422

@@ -190,6 +190,28 @@ def test_bodies_that_would_take_too_much_memory_together(model: ServedModel, mon
         assert client.post("/synthesize", content=packed.getvalue()).status_code == 200
 
 
+def test_idle_bodies_of_unknown_length_take_no_memory(model: ServedModel) -> None:
+    head = "POST /synthesize HTTP/1.1\nHost: x\nTransfer-Encoding: chunked"
+    with serving(model) as client, contextlib.ExitStack() as idle:
+        for _ in range(10):
+            idle.enter_context(send_raw(client, head))
+        eventually(lambda: client.scheduler.active_requests == 10)
+        assert client.post("/synthesize", content=GOOD).status_code == 200
+
+
+def test_bodies_of_unknown_length_are_counted_as_they_arrive(
+    model: ServedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vocoders.server.scheduler.MAX_MEMORY", 10 * 2**20)
+    head = "POST /synthesize HTTP/1.1\nHost: x\nTransfer-Encoding: chunked"
+    with serving(model) as client, send_raw(client, head, b"600000\r\n" + bytes(6 * 2**20)):
+        eventually(lambda: client.scheduler.reserved == 6 * 2**20)
+        answer = client.post("/synthesize", content=iter([bytes(2**20)] * 6))
+        assert answer.status_code == 503
+        assert "requests hold 6 MiB and leave no room" in answer.json()["detail"]
+        assert client.post("/synthesize", content=iter([GOOD])).status_code == 200
+
+
 def test_audio_that_takes_too_long(model: ServedModel) -> None:
     slow = ServedModel("slow", Slow(model.vocoder, 1.0))
     with serving(slow, limits={"timeout": 0.3}) as client:

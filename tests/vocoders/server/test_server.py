@@ -116,7 +116,7 @@ def test_mel_configs(client: ServerClient, model: ServedModel) -> None:
     assert answer.json()["differences"]["n_mels"] == {"model": 20, "request": 80}
     answer = client.post("/synthesize?mel_config=hifigan-22k", content=encode_mel(array, models.MEL_CONFIG, "npz"))
     assert answer.status_code == 422
-    assert "the body says mel config custom, the query says hifigan-22k" in answer.json()["detail"]
+    assert "the body and of the query differ in sample_rate 8000 against 22050, n_fft" in answer.json()["detail"]
     answer = client.post("/synthesize?mel_config=hifigan-23k", content=npy(array))
     assert answer.status_code == 422
     assert "unknown mel config 'hifigan-23k'" in answer.json()["detail"]
@@ -245,6 +245,20 @@ def test_analysis(client: ServerClient, model: ServedModel) -> None:
     array = mel(20)
     result = np.load(io.BytesIO(client.post("/mel", json={"mel": array.tolist()}).content))
     assert np.array_equal(result, array)
+
+
+def test_the_mel_of_a_mel_in_another_mel_config(client: ServerClient) -> None:
+    array, own = mel(20), models.MEL_CONFIG
+    fields = ("sample_rate", "n_fft", "hop_length", "win_length", "n_mels", "fmax", "epsilon")
+    query = {"mel_config": "hifigan-22k:log=log10," + ",".join(f"{field}={getattr(own, field):g}" for field in fields)}
+    answer = client.post("/mel", params=query, content=npy((array / np.log(10)).astype(np.float32)))
+    assert np.allclose(np.load(io.BytesIO(answer.content)), array, atol=1e-5)
+    answer = client.post("/mel?mel_config=hifigan-22k", content=npy(array))
+    assert (answer.status_code, answer.json()["differences"]["n_mels"]) == (409, {"model": 20, "request": 80})
+    sound = encode_audio(signals.voice(8000, 0.5).astype(np.float32), 8000, "wav")
+    answer = client.post("/mel", params=query, content=sound)
+    assert answer.status_code == 422
+    assert "'mel_config' is for a mel" in answer.json()["detail"]
 
 
 def test_routes_that_describe_the_server(client: ServerClient) -> None:
