@@ -70,12 +70,13 @@ def test_the_receptive_field_is_what_a_perturbed_frame_shows(name: str, moved: s
     if moved == "f0" and not model.uses_f0:
         assert not reached
         return
-    assert middle - reach <= reached[0]
-    assert reached[-1] <= middle + reach
+    changed = f"receptive_field is {reach}; frames {reached[0] - middle} to {reached[-1] - middle} change"
+    assert middle - reach <= reached[0], changed
+    assert reached[-1] <= middle + reach, changed
     if moved == "mel":  # not merely large enough: what the mel does not pass through is at most one transform
         spare = 1 + (128 - win_length) // 32  # and the zeros around a window, for what has one
-        assert reached[0] <= middle - reach + spare
-        assert reached[-1] >= middle + reach - spare
+        assert reached[0] <= middle - reach + spare, changed
+        assert reached[-1] >= middle + reach - spare, changed
 
 
 @every_generator
