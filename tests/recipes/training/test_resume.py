@@ -86,7 +86,8 @@ def test_a_run_killed_at_any_moment_ends_as_the_unbroken_one(data: Path, tmp_pat
         os.kill(process.pid, signal.SIGKILL)
         _, error = process.communicate()
         assert list(folder.glob("state/step-*[0-9]")), error
-        assert load_checkpoint(folder / "model.safetensors").generator is not None
+        if (folder / "model.safetensors").exists():  # a kill may come between the first state and the first model
+            assert load_checkpoint(folder / "model.safetensors").generator is not None
     run_training(load_recipe(path, settings), folder)
     for file in ("model.safetensors", "discriminators.safetensors"):
         whole, killed = load_file(tmp_path / "whole" / file), load_file(folder / file)
