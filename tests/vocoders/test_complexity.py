@@ -92,6 +92,6 @@ def test_what_there_is_no_config_for(capsys: pytest.CaptureFixture[str]) -> None
         HiFiGAN.config_for(mel_config_for(22050, 257))
     with pytest.raises(VocoderError, match="'sample_rate' = '0'"):
         mel_config_for(0, 0)
-    command = ["config", "--generator", "wavehax", "--sample-rate", "0", "--hop", "480"]
+    command = ["config", "--generator", "wavehax", "--sample-rate", "2000000", "--hop", "480"]
     assert vocoders_command(command) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    assert "'sample_rate' = " in capsys.readouterr().err
