@@ -79,7 +79,6 @@ def test_servers_that_cannot_start(work: Path, capsys: pytest.CaptureFixture[str
         port = str(taken.getsockname()[1])
         for arguments, sentence in {
             ("--port", port): f"cannot listen on 127.0.0.1, port {port}: Address already in use",
-            ("--port", "99999"): "cannot listen on 127.0.0.1, port 99999",
             ("--host", "no.such.host.invalid"): "cannot listen on no.such.host.invalid",
             ("none.safetensors",): "there is no checkpoint none.safetensors",
             ("--token-file", "none"): "there is no file none",
