@@ -147,7 +147,7 @@ def fold_weight_norm(weights: Mapping[str, Tensor]) -> Weights:
                 stem = key.removesuffix(magnitude)
                 v = weights[stem + direction]
                 norm = v.flatten(1).norm(dim=1).reshape(-1, *[1] * (v.dim() - 1))
-                folded[f"{stem}weight"] = value * v / norm
+                folded[f"{stem}weight"] = (value * v).div_(norm)  # in place: no third copy of a large layer
                 break
             if key.endswith(direction):
                 break
