@@ -25,8 +25,13 @@ def add_version(parser: argparse.ArgumentParser) -> None:
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
-    """Add ``--device`` and ``--threads``."""
+    """Add ``--device``, ``--backend`` and ``--threads``."""
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps")
+    parser.add_argument(
+        "--backend",
+        choices=("onnx", "torch"),
+        help="what runs a built-in voice: ONNX Runtime or torch (default: onnx on the CPU, torch elsewhere)",
+    )
     parser.add_argument(
         "--threads", type=count, metavar="N", help="CPU threads to compute with (default: one for each core)"
     )

@@ -20,7 +20,8 @@ from vocoders.config import Padding
 from vocoders.dsp.stft import STFT
 from vocoders.generators import GENERATORS
 from vocoders.onnx.export import OPSET, export_onnx
-from vocoders.onnx.graph import RealSTFT, TabulatedGELU, in_float64
+from vocoders.onnx.graph import in_float64
+from vocoders.onnx.operators import RealSTFT, TabulatedGELU
 from vocoders.onnx.vocoder import OnnxVocoder
 from vocoders.pretrained import load
 
