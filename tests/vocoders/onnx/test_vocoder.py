@@ -71,7 +71,7 @@ def test_the_facts_of_a_model_are_those_of_its_checkpoint(exported: Exported) ->
     for name in GENERATORS:
         result, reference = exported(name), Vocoder(models.checkpoint(name))
         for fact in (
-            *("mel_config", "sample_rate", "training", "uses_f0", "uses_noise", "estimates_f0", "precision"),
+            *("mel_config", "sample_rate", "training", "uses_f0", "uses_noise", "estimates_f0", "precision", "architecture"),
             *("receptive_field", "f0_receptive_field", "lookahead", "batching_pays"),
         ):
             assert getattr(result, fact) == getattr(reference, fact), (name, fact)
@@ -211,6 +211,8 @@ def test_what_is_no_exported_model(voc: OnnxVocoder, tmp_path: Path) -> None:
         load(path)
     with pytest.raises(CheckpointError, match="none that 'vocoders export' wrote"):
         load(changed(voc, path, format=None))
+    with pytest.raises(CheckpointError, match="was exported for sherpa-onnx; export it without --target"):
+        load(changed(voc, path, target="sherpa-onnx"))
     with pytest.raises(CheckpointError, match="has format version 9, this release reads version 1"):
         load(changed(voc, path, version="9"))
     for key, value in (("mel_spec", "{"), ("mel_spec", "{}"), ("mel_spec", None), ("receptive_field", "x")):
@@ -228,12 +230,6 @@ def test_devices(voc: OnnxVocoder) -> None:
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         with pytest.raises(VocoderError, match=r"device 'cuda' cannot be used here .*'cuda' needs onnxruntime-gpu"):
             load(voc.name, "cuda")
-
-
-def test_without_onnxruntime(voc: OnnxVocoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(VocoderError, match=r"needs onnxruntime.*: pip install '\.\[export\]' in the clone"):
-        load(voc.name)
 
 
 def test_the_commands(voc: OnnxVocoder, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
