@@ -83,8 +83,8 @@ def limit_threads(threads: int | None) -> None:
         return
     # OnnxVocoder reads it for its session, and torch when it is imported: an exported model must not import torch.
     os.environ["OMP_NUM_THREADS"] = str(threads)
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(threads)
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(threads)
 
 
 def run(command: Callable[[], int], name: str) -> int:

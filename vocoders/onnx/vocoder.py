@@ -197,6 +197,7 @@ def _open(path: Path, device: str) -> Any:
         )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # the exception says what is wrong
+    options.enable_mem_pattern = False  # one plan for each length of a piece would take half of all memory
     threads = os.environ.get("OMP_NUM_THREADS", "")  # which torch obeys as well
     options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0  # 0: a thread for each core
     choice = (provider, {"device_id": number or "0"}) if kind == "cuda" else provider

@@ -71,8 +71,17 @@ def test_the_facts_of_a_model_are_those_of_its_checkpoint(exported: Exported) ->
     for name in GENERATORS:
         result, reference = exported(name), Vocoder(models.checkpoint(name))
         for fact in (
-            *("mel_config", "sample_rate", "training", "uses_f0", "uses_noise", "estimates_f0", "precision", "architecture"),
-            *("receptive_field", "f0_receptive_field", "lookahead", "batching_pays"),
+            *(
+                "mel_config",
+                "sample_rate",
+                "training",
+                "uses_f0",
+                "uses_noise",
+                "estimates_f0",
+                "precision",
+                "architecture",
+            ),
+            *("receptive_field", "f0_receptive_field", "lookahead", "batching_pays", "architecture"),
         ):
             assert getattr(result, fact) == getattr(reference, fact), (name, fact)
 

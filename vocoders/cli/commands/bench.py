@@ -67,6 +67,6 @@ def _measure(model: str, options: argparse.Namespace) -> dict[str, Any]:
 
 def _threads() -> int:
     """Return the number of threads that models compute with."""
-    if "torch" in sys.modules:
-        return sys.modules["torch"].get_num_threads()
+    if torch := sys.modules.get("torch"):
+        return torch.get_num_threads()
     return int(os.environ.get("OMP_NUM_THREADS", 0)) or os.cpu_count() or 1
