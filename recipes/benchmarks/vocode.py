@@ -132,7 +132,8 @@ def main(arguments: list[str] | None = None) -> int:
             generators_table()
         else:
             model = options.model or DEFAULT_VOICE
-            backends = ("onnx", "torch") if model in list_voices() else (load(model).backend,)
+            both: Sequence[BackendName] = ("onnx", "torch")
+            backends = both if model in list_voices() else (load(model).backend,)
             time_vocode(model, backends, options.runs, options.long)
 
     return common.status("vocode", benchmark)

@@ -29,8 +29,8 @@ from vocoders.dsp.noise import white_noise
 from vocoders.dsp.stft import STFT
 from vocoders.errors import VocoderError
 from vocoders.f0_estimator import F0Estimator
-from vocoders.nn.layers import ConvNeXtBlock2d, ConvNeXtBlocks2d, LayerNorm2d
-from vocoders.onnx.operators import FoldedBlock2d, MatrixConv1d, RealSTFT, TabulatedGELU, UtteranceNorm
+from vocoders.nn.layers import LayerNorm2d
+from vocoders.onnx.operators import MatrixConv1d, RealSTFT, TabulatedGELU, UtteranceNorm
 
 NOISE_SAMPLES = 1 << 18
 
@@ -47,20 +47,6 @@ def in_float64(estimator: F0Estimator) -> F0Estimator:
     return estimator.requires_grad_(False)
 
 
-def _replace(module: nn.Module) -> None:
-    """Replace layers, also those inside others, by those of operators.py."""
-    for name, child in list(module.named_children()):
-        _replace(child)
-        if isinstance(child, STFT):
-            setattr(module, name, RealSTFT(child))
-        elif isinstance(child, LayerNorm2d) and not child.framewise:
-            setattr(module, name, UtteranceNorm(child))
-        elif isinstance(child, ConvNeXtBlock2d):
-            setattr(module, name, FoldedBlock2d(child))
-        elif isinstance(child, ConvNeXtBlocks2d):
-            setattr(module, name, nn.Sequential(*child))
-
-
 class Graph(nn.Module):
     """Generator and F0 estimator as one module, with the inputs and outputs that the docstring of this file lists."""
 
@@ -68,7 +54,12 @@ class Graph(nn.Module):
         super().__init__()
         assert checkpoint.generator is not None
         self.generator = copy.deepcopy(checkpoint.generator).cpu().eval().requires_grad_(False)
-        _replace(self.generator)
+        for module in list(self.generator.modules()):
+            for name, child in list(module.named_children()):
+                if isinstance(child, STFT):
+                    setattr(module, name, RealSTFT(child))
+                elif isinstance(child, LayerNorm2d) and not child.framewise:
+                    setattr(module, name, UtteranceNorm(child))
         self.f0_estimator = None
         if self.generator.uses_f0 and checkpoint.f0_estimator is not None:
             self.f0_estimator = in_float64(checkpoint.f0_estimator)

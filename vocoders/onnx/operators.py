@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vocoders.dsp.stft import STFT, reflect_pad
-from vocoders.nn.layers import ConvNeXtBlock2d, LayerNorm2d
+from vocoders.nn.layers import LayerNorm2d
 
 
 class RealSTFT(STFT):
@@ -58,24 +57,6 @@ class RealSTFT(STFT):
         n = torch.arange(self.n_fft)
         turns = (n[: self.n_fft // 2 + 1, None] * n).remainder(self.n_fft)
         return torch.cat([self.cos[turns], self.negative_sin[turns]])
-
-
-class FoldedBlock2d(nn.Module):
-    """ConvNeXt block whose affine transforms are folded into the linear layers behind and before them."""
-
-    def __init__(self, block: ConvNeXtBlock2d) -> None:
-        super().__init__()
-        self.dwconv, self.norm, self.activation = block.dwconv, block.norm, block.activation
-        self.linear1, self.linear2 = copy.deepcopy(block.pwconv1), copy.deepcopy(block.pwconv2)
-        with torch.no_grad():
-            self.linear1.bias += self.linear1.weight @ block.norm.bias
-            self.linear1.weight *= block.norm.weight
-            self.linear2.weight *= block.gamma[:, None]
-            self.linear2.bias *= block.gamma
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(batch, frames, bins, channels) -> the same shape."""
-        return x + self.linear2(self.activation(self.linear1(self.norm.standardize(self.dwconv(x)))))
 
 
 class UtteranceNorm(LayerNorm2d):
