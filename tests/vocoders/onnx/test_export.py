@@ -136,7 +136,7 @@ def test_the_command(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr()
     assert "wrote hifigan.onnx: 0.1 MB, opset 20, audio within" in text.out
     assert text.err == ""
-    assert OnnxVocoder(Path("hifigan.onnx")).generator["name"] == "hifigan"
+    assert OnnxVocoder(Path("hifigan.onnx")).architecture[0] == "hifigan"
 
 
 @pytest.mark.slow
