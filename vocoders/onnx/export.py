@@ -69,6 +69,8 @@ def export_onnx(checkpoint: Checkpoint, path: Path, target: Target = "vocoders",
     graph = Graph(checkpoint) if target == "vocoders" else MelGraph(checkpoint)
     model = _to_onnx(graph)
     store_weights(model, "float32")
+    if target == "sherpa-onnx":
+        model.ir_version = 9  # that of opset 20; the ONNX Runtime 1.17 of sherpa-onnx before 1.12.21 refuses later ones
     onnx.helper.set_model_props(model, metadata(checkpoint, target))
     onnx.checker.check_model(model, full_check=True)
     difference = _difference(graph, checkpoint.generator, model)
