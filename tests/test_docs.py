@@ -23,7 +23,8 @@ from vocoders.cli.vocoders import vocoders
 
 DOCS = ROOT / "docs"
 PAGES = sorted({*DOCS.rglob("*.md"), *ROOT.glob("*.md"), *ROOT.glob("recipes/**/*.md"), *ROOT.glob("losses/**/*.md"),
-                *ROOT.glob("vocoders/**/*.md"), *ROOT.glob("examples/*.md"), *ROOT.glob("tests/**/*.md")})  # fmt: skip
+                *ROOT.glob("vocoders/**/*.md"), *ROOT.glob("examples/*/*.md"),
+                *ROOT.glob("tests/**/*.md")})  # fmt: skip
 
 
 def blocks(page: str, language: str) -> list[str]:
