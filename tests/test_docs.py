@@ -27,7 +27,8 @@ from vocoders.pretrained import VOICES
 
 DOCS = ROOT / "docs"
 PAGES = sorted({*DOCS.rglob("*.md"), *ROOT.glob("*.md"), *ROOT.glob("recipes/**/*.md"), *ROOT.glob("losses/**/*.md"),
-                *ROOT.glob("vocoders/**/*.md"), *ROOT.glob("examples/*.md"), *ROOT.glob("tests/**/*.md")})  # fmt: skip
+                *ROOT.glob("vocoders/**/*.md"), *ROOT.glob("examples/*/*.md"),
+                *ROOT.glob("tests/**/*.md")})  # fmt: skip
 
 
 def blocks(page: str, language: str) -> list[str]:
