@@ -260,8 +260,7 @@ def test_the_commands(voc: OnnxVocoder, work: Path, capsys: pytest.CaptureFixtur
     assert vocoders_command(["info", "model.onnx", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts.pop("opset") == 20
-    known = {key: value for key, value in checkpoint.items() if "parameters" not in key}
-    assert facts == known | {"model": "model.onnx"}
+    assert facts == checkpoint | {"model": "model.onnx"}
     assert vocoders_command(["info", "model.onnx"]) == 0
     assert "hnmask" in capsys.readouterr().out
 
@@ -283,10 +282,8 @@ def test_without_torch(voc: OnnxVocoder, work: Path) -> None:
     for code in (WITHOUT_TORCH, TORCH_UNUSED):
         assert run(code, "mel12.npy", "mel40.npy", "-o", "out/", "--overwrite", "-m", voc.name) == (0, "")
         assert len(soundfile.read("out/mel40.wav")[0]) == 40 * 32
-    status, output = run(WITHOUT_TORCH, "voice.wav", "-o", "mel.npz", "-m", voc.name)
-    assert status == 2
-    assert output.startswith("vocode: voice.wav: analysis of audio needs torch, which cannot be imported")
-    assert output.count("\n") == 1
+        assert run(code, "voice.wav", "-o", "mel.npz", "-m", voc.name) == (0, "")
+        assert np.load("mel.npz")["mel"].shape == (20, 4000 // 32)
 
 
 def test_the_built_in_voice_runs_without_torch(voice_onnx: Path, work: Path) -> None:
