@@ -74,7 +74,7 @@ def seconds_of(command: list[str]) -> float:
 
 def output_of(command: list[str]) -> str:
     """Run a command; returns what it printed."""
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(command, check=True, capture_output=True, encoding="utf-8", errors="replace").stdout
 
 
 def generators_table(seconds: float = 2.0, runs: int = 5) -> None:

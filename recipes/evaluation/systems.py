@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from functools import cache
@@ -81,7 +82,8 @@ def reference_f0(audio: np.ndarray, voc: BaseVocoder, frames: int) -> np.ndarray
 def load_named(model: str | None) -> BaseVocoder:
     """Load MODEL, or NAME=MODEL, where NAME is its name in the table."""
     name, _, rest = (model or "").partition("=")
-    if not (name and rest) or "/" in name or Path(model or "").exists():  # "=" may be part of a path
+    # "=" may be part of a path.
+    if not (name and rest) or "/" in name or os.sep in name or Path(model or "").exists():
         name, rest = "", model or DEFAULT_VOICE
     # Of a built-in voice its checkpoint, whose F0 estimator is measured as well.
     voc = load(rest, backend="torch" if rest in list_voices() else None)

@@ -135,7 +135,7 @@ def peak_memory(device: str) -> float | None:
         torch = sys.modules.get("torch")
         return None if torch is None else torch.cuda.max_memory_allocated(device) / 2**20 or None
     if _STATUS.exists():  # Linux, where ru_maxrss may be that of the parent process
-        peak = re.search(r"VmHWM:\s*(\d+) kB", _STATUS.read_text())
+        peak = re.search(r"VmHWM:\s*(\d+) kB", _STATUS.read_text(encoding="utf-8"))
         return int(peak[1]) / 1024 if peak else None
     try:
         import resource

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -97,6 +98,7 @@ def run(command: Callable[[], int], name: str) -> int:
     Returns:
         The exit status: the command's, or 2 for bad input, 1 when the reader of the output has gone, 130 for Ctrl+C.
     """
+    escape_unprintable()
     try:
         return command()
     except VocoderError as error:
@@ -114,6 +116,15 @@ def run(command: Callable[[], int], name: str) -> int:
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         return 130
+
+
+def escape_unprintable() -> None:
+    """Have characters that standard output cannot encode printed as escapes, as Python does on standard error.
+
+    Windows encodes output to a file or a pipe in the code page of the country, which lacks most letters.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _whole_number(text: str, low: int, high: int, range_text: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -284,4 +285,6 @@ def _standard_output() -> Iterator[BinaryIO]:
     except BrokenPipeError:
         raise
     except OSError as error:
+        if sys.platform == "win32" and error.errno == errno.EINVAL:  # what Windows says when the reader has gone
+            raise BrokenPipeError from None
         raise VocoderError(f"cannot write to standard output: {error.strerror}") from None
