@@ -11,6 +11,7 @@ from recipes.evaluation.copy_synthesis import Page, draw_clip, evaluate
 from recipes.evaluation.nisqa import require_nisqa
 from recipes.evaluation.summary import Outcome, as_json, summarize, table
 from recipes.evaluation.systems import load_systems
+from vocoders.cli.common import escape_unprintable
 from vocoders.errors import VocoderError
 from vocoders.files import write_file
 
@@ -60,6 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
         standard error says why.
     """
     options = build_parser().parse_args(arguments)
+    escape_unprintable()
     try:
         outcomes, failed = _evaluate(options)
     except VocoderError as error:

@@ -13,6 +13,7 @@ from recipes.training.distributed import init_distributed
 from recipes.training.loop import run_training
 from recipes.training.recipe import load_recipe
 from recipes.training.step import STATE_KEPT
+from vocoders.cli.common import escape_unprintable
 from vocoders.errors import VocoderError
 
 
@@ -34,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, help="stop after this many minutes; the same command resumes")
     parser.add_argument("--device", help="cpu, cuda or cuda:N; default: a GPU where there is one")
     options = parser.parse_args(arguments)
+    escape_unprintable()
     overrides = options.set + ([f"data.mels={json.dumps(options.mels)}"] if options.mels else [])
     try:
         recipe = load_recipe(options.recipe, overrides)

@@ -1,15 +1,18 @@
+import os
 from functools import cache
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: tests run in as many processes as cores
+
 import pytest
 
-from tests.support import models
 from tests.support.exported import Exported
 
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """The small model of a generator's name, exported. Each once in a session: it takes seconds."""
+    from tests.support import models
     from vocoders.onnx.export import export_onnx
     from vocoders.onnx.vocoder import OnnxVocoder
 

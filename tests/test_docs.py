@@ -7,23 +7,28 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import soundfile
 import torch
 
-from tests.support import DATA, ROOT
+from tests.support import DATA, ROOT, models
+from tests.support.sherpa import write_acoustic_model
 from vocoders import MEL_CONFIGS, MelMismatch, Vocoder, load
-from vocoders.checkpoint import Checkpoint
+from vocoders.checkpoint import Checkpoint, save_checkpoint
 from vocoders.cli.vocode import vocode
 from vocoders.cli.vocoders import vocoders
+from vocoders.pretrained import VOICES
 
 DOCS = ROOT / "docs"
 PAGES = sorted({*DOCS.rglob("*.md"), *ROOT.glob("*.md"), *ROOT.glob("recipes/**/*.md"), *ROOT.glob("losses/**/*.md"),
-                *ROOT.glob("vocoders/**/*.md"), *ROOT.glob("examples/*.md"), *ROOT.glob("tests/**/*.md")})  # fmt: skip
+                *ROOT.glob("vocoders/**/*.md"), *ROOT.glob("examples/*/*.md"),
+                *ROOT.glob("tests/**/*.md")})  # fmt: skip
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -129,20 +134,90 @@ def test_streaming(mel: np.ndarray) -> None:
     assert names["stream"].lookahead == 51
 
 
-def test_export(mel: np.ndarray, voice_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    commands = blocks("export.md", "sh")[0].splitlines()
-    assert commands[0] == "vocoders export -o voice.onnx"  # which is what made voice_onnx
-    monkeypatch.chdir(tmp_path)
-    shutil.copy(voice_onnx, "voice.onnx")
-    synthesis = commands[1].replace("tests/data", str(DATA)).split()
-    assert (synthesis[0], vocode(synthesis[1:])) == ("vocode", 0)
-    assert soundfile.info("out.wav").duration > 5
+@pytest.fixture(scope="module")
+def export_page(mel: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder in which docs/export.md was followed: its commands, beside the built-in voice."""
+    folder = tmp_path_factory.mktemp("export")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        mel_config = MEL_CONFIGS["hifigan-22k"]
+        save_checkpoint(Checkpoint(mel_config, models.generator("hifigan", mel_config)), Path("my.safetensors"))
+        shutil.copy(VOICES / "openvoices-22k.onnx", folder)
+        for command in "".join(blocks("export.md", "sh")).splitlines():
+            program, *arguments = command.replace("tests/data", str(DATA)).split()
+            assert {"vocode": vocode, "vocoders": vocoders}[program](arguments) == 0, command
+        yield folder
+
+
+@pytest.mark.slow
+def test_the_commands_of_export(mel: np.ndarray, export_page: Path) -> None:
+    audio, sample_rate = soundfile.read("out.wav", dtype="float32")
+    assert sample_rate == 22050
+    np.testing.assert_allclose(audio, load("my.onnx")(mel).clip(-1, 1), atol=1e-4)
+    assert load("half.onnx").name == "half.onnx"
+
+
+@pytest.mark.slow
+def test_the_graph_from_python(mel: np.ndarray, export_page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = run("export.md", 0, mel=mel)
     assert names["used_f0"].shape == (1, 1, mel.shape[1])
-    # With the same noise it is what load gives.
+    # With the same noise it is what load gives, and chunks join to it.
     noise = names["inputs"]["noise"][0, 0]
     monkeypatch.setattr("vocoders.inference.synthesis.white_noise", lambda start, stop, seed: noise[start:stop])
-    np.testing.assert_allclose(names["audio"][0, 0], load("voice.onnx")(mel), atol=1e-5)
+    np.testing.assert_allclose(names["audio"][0, 0], load()(mel), atol=1e-5)
+    chunks = np.split(mel, [1, 30, 90, 91, 200], axis=1)
+    streamed = list(run("export.md", 1, np=np)["stream"](chunks, names["session"]))
+    assert len(streamed) > 2
+    np.testing.assert_allclose(np.concatenate(streamed), names["audio"][0, 0], atol=1e-5)
+
+
+@pytest.mark.slow
+def test_weights_in_float16(export_page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = blocks("export.md", "python")[2].replace("tests/data", str(DATA))
+    exec(compile(text, "export.md", "exec"), {})
+    ratio, share = re.findall(r"[\d.]+", capsys.readouterr().out)
+    assert float(ratio) == pytest.approx(62.7, abs=1)
+    assert float(share) == pytest.approx(0.22, abs=0.05)
+    sizes = re.findall(r"takes ([\d.]+) instead of ([\d.]+) MB", (DOCS / "export.md").read_text())
+    files = ("half.onnx", "openvoices-22k.onnx")
+    assert sizes == [tuple(f"{Path(name).stat().st_size / 1e6:.1f}" for name in files)]
+
+
+@pytest.mark.slow
+def test_sherpa_onnx(mel: np.ndarray, export_page: Path) -> None:
+    write_acoustic_model(Path(), mel, 22050)
+    text = blocks("export.md", "python")[3]
+    for name in ("matcha-icefall-zh-baker/model-steps-3.onnx", "lexicon.txt", "tokens.txt"):
+        assert name in text
+    text = text.replace("model-steps-3", "acoustic").replace("matcha-icefall-zh-baker/", "")
+    names: dict[str, Any] = {"text": "a"}
+    exec(compile(text, "export.md", "exec"), names)
+    assert names["audio"].sample_rate == 22050
+    np.testing.assert_allclose(names["audio"].samples, load()(mel), atol=1e-3)
+
+
+@pytest.mark.slow
+def test_the_tables_of_the_exported_graph(export_page: Path) -> None:
+    page = (DOCS / "export.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (float\d\d) \| \((.*?)\) \|", page, re.MULTILINE)
+    types = {"tensor(float)": "float32", "tensor(double)": "float64"}
+    session = onnxruntime.InferenceSession("openvoices-22k.onnx")
+    values = [*session.get_inputs(), *session.get_outputs()]
+    assert [row[:2] for row in rows] == [(value.name, types[value.type]) for value in values]
+    sizes = {"batch": 2, "frames": 4, "256 * frames": 1024}
+    outputs = session.run(None, {name: np.zeros(shape_of(shape, sizes), kind) for name, kind, shape in rows[:4]})
+    assert [output.shape for output in outputs] == [shape_of(shape, sizes) for _, _, shape in rows[4:]]
+
+    keys = {key for names in re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|[^|]*\|$", page, re.MULTILINE)
+            for key in re.findall(r"\w+", names)}  # fmt: skip
+    metadata = onnxruntime.InferenceSession("sherpa.onnx").get_modelmeta().custom_metadata_map
+    assert keys == set(metadata)
+    assert set(session.get_modelmeta().custom_metadata_map) == keys - {"target", "model_type"}
+
+
+def shape_of(text: str, sizes: dict[str, int]) -> tuple[int, ...]:
+    """A shape as the page writes it, in numbers."""
+    return tuple(sizes.get(axis) or int(axis) for axis in text.split(", "))
 
 
 def test_the_generator_of_the_contributing_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,7 +72,13 @@ def __getattr__(name: str) -> Any:
         return version("vocoders")
     if name not in _MODULES:
         raise AttributeError(f"module 'vocoders' has no attribute '{name}'")
-    return getattr(import_module(_MODULES[name]), name)
+    try:
+        return getattr(import_module(_MODULES[name]), name)
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "safetensors"):
+            raise
+        message = f"vocoders.{name} needs torch, which is not installed: pip install '.[torch]' in the clone"
+        raise ImportError(message, name=error.name) from None
 
 
 def __dir__() -> list[str]:

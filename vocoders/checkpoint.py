@@ -9,6 +9,7 @@ read.
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,7 @@ def _fill(path: Path, name: str, model: nn.Module, tensors: dict[str, Tensor]) -
             )
         if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
             raise CheckpointError(f"{path} is damaged: {name}.{key} does not hold finite floats")
-        tensors[key] = tensor.to(value.dtype)
+        # safetensors maps the file, and Windows does not let a mapped file be replaced, as training does.
+        tensors[key] = tensor.to(value.dtype, copy=sys.platform == "win32")
     model.load_state_dict(tensors, assign=True)
     model.eval().requires_grad_(False)

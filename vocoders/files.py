@@ -68,6 +68,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         partial = Path(tempfile.mkdtemp(dir=path.resolve().parent, prefix=".vocoders-"))
         yield partial
         partial.chmod(0o777 & ~_umask())
+        if path.is_dir():  # empty; Windows does not replace a folder
+            path.rmdir()
         partial.replace(path)
     except OSError as error:
         raise VocoderError(f"cannot write {path}: {error.strerror or error}") from None

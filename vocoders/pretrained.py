@@ -1,33 +1,66 @@
 """Models found and loaded by name: files, built-in voices, repositories of the Hugging Face hub.
 
-torch is imported only when a model needs it.
+Which backend runs a model depends on the model and the options alone, not on what happens to be installed. ONNX Runtime
+runs a built-in voice in float32 on the CPU, and every exported model; torch runs a built-in voice otherwise, and every
+checkpoint. ``backend`` chooses for the built-in voices, which are there in both forms.
 """
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 from vocoders.errors import VocoderError
+from vocoders.extras import require
 
 if TYPE_CHECKING:
     import torch
 
     from vocoders.inference.base import BaseVocoder
-    from vocoders.inference.synthesis import Precision
+    from vocoders.inference.synthesis import BackendName, Precision
     from vocoders.inference.vocoder import Vocoder
+    from vocoders.onnx.vocoder import OnnxVocoder
 
 VOICES = Path(__file__).parent / "voices"
 DEFAULT_VOICE = "openvoices-22k"
 
 
 @overload
-def load(model: None = None, device: str | torch.device = "cpu", precision: Precision = "float32") -> Vocoder: ...
-@overload
-def load(model: str | Path, device: str | torch.device = "cpu", precision: Precision = "float32") -> BaseVocoder: ...
 def load(
-    model: str | Path | None = None, device: str | torch.device = "cpu", precision: Precision = "float32"
+    model: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    precision: Precision = "float32",
+    backend: None = None,
+) -> BaseVocoder: ...
+@overload
+def load(
+    model: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    precision: Precision = "float32",
+    *,
+    backend: Literal["torch"],
+) -> Vocoder: ...
+@overload
+def load(
+    model: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    precision: Precision = "float32",
+    *,
+    backend: Literal["onnx"],
+) -> OnnxVocoder: ...
+@overload
+def load(
+    model: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    precision: Precision = "float32",
+    backend: BackendName | None = None,
+) -> BaseVocoder: ...
+def load(
+    model: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    precision: Precision = "float32",
+    backend: BackendName | None = None,
 ) -> BaseVocoder:
     """Load a model, ready to use.
 
@@ -38,24 +71,37 @@ def load(
         device: the device to run it on, such as "cuda".
         precision: "bfloat16" multiplies in bfloat16: faster on processors with instructions for it, and noisier. An
             exported model runs in float32.
+        backend: "onnx" or "torch", for a built-in voice; when not given, ONNX Runtime runs it in float32 on the CPU,
+            and torch otherwise. Torch runs every checkpoint, ONNX Runtime every exported model.
 
     Returns:
-        A ``Vocoder``, or an ``OnnxVocoder`` for an exported model.
+        A ``Vocoder``, or an ``OnnxVocoder`` where ONNX Runtime runs the model.
 
     Raises:
-        VocoderError: for an unknown model, device or precision.
+        VocoderError: for an unknown model, device, precision or backend, and where torch is needed and not installed.
         CheckpointError: for a file that cannot be read.
     """
-    from vocoders.inference.synthesis import check_precision
+    from vocoders.inference.synthesis import check_backend, check_precision
 
     check_precision(precision)
-    name, path = find_pretrained(model)
+    if backend is not None:
+        check_backend(backend)
+    device = str(device)
+    name, path = find_pretrained(model, backend or default_backend(device, precision))
     if path.suffix.lower() == ".onnx":
-        from vocoders.onnx.vocoder import OnnxVocoder
-
+        if backend == "torch":
+            raise VocoderError(f"{name} is an exported model, which only ONNX Runtime runs; load its checkpoint")
         if precision != "float32":
             raise VocoderError(f"{name} runs in float32; a checkpoint (.safetensors) can run in {precision}")
-        return OnnxVocoder(path, name, str(device))
+        from vocoders.onnx.vocoder import OnnxVocoder
+
+        return OnnxVocoder(path, name, device)
+    if backend == "onnx":
+        raise VocoderError(
+            f"{name} is a checkpoint, which only torch runs; 'vocoders export' makes an ONNX model of it"
+        )
+    use = f"{name} on device '{device}' in {precision}" if name in list_voices() else f"the checkpoint {name}"
+    require(f"running {use}", "torch", "torch", "safetensors")
     from vocoders.checkpoint import load_checkpoint
     from vocoders.inference.vocoder import Vocoder
     from vocoders.nn.cpu_kernels import keep_freed_memory
@@ -64,11 +110,17 @@ def load(
     return Vocoder(load_checkpoint(path), name, precision).to(device)
 
 
-def find_pretrained(model: str | Path | None = None) -> tuple[str, Path]:
+def default_backend(device: str, precision: Precision) -> BackendName:
+    """Return the backend that runs a built-in voice where none is chosen."""
+    return "onnx" if device.partition(":")[0] == "cpu" and precision == "float32" else "torch"
+
+
+def find_pretrained(model: str | Path | None = None, backend: BackendName = "torch") -> tuple[str, Path]:
     """Find the file of a model.
 
     Args:
         model: as for ``load``.
+        backend: the backend that runs it: of a built-in voice there is a checkpoint and an exported model.
 
     Returns:
         The name and the file of the model. The file of a hub repository is downloaded, unless it is in the local cache.
@@ -77,9 +129,8 @@ def find_pretrained(model: str | Path | None = None) -> tuple[str, Path]:
         VocoderError: for a name that is neither a file, nor a built-in voice, nor a repository that can be reached.
     """
     name = str(model or DEFAULT_VOICE)
-    voice = VOICES / f"{name}.safetensors"
-    if voice.is_file():
-        return name, voice
+    if name in list_voices():
+        return name, VOICES / f"{name}{'.onnx' if backend == 'onnx' else '.safetensors'}"
     if Path(name).exists() or name.endswith((".safetensors", ".onnx")):
         return name, Path(name)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
@@ -102,6 +153,7 @@ def list_voices() -> list[str]:
 
 
 def _from_hub(name: str) -> Path:
+    require(f"finding '{name}' on the Hugging Face hub", "torch", "huggingface_hub")
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 

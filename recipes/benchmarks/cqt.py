@@ -84,7 +84,9 @@ def peak_memory_apart(options: argparse.Namespace, *case: object) -> float:
     command = [sys.executable, "-m", "recipes.benchmarks.cqt", "--memory", json.dumps(case)]
     command += ["--threads", str(options.threads)]
     command += ["--nnaudio", options.nnaudio] if options.nnaudio else []
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+    return float(
+        subprocess.run(command, check=True, capture_output=True, encoding="utf-8", errors="replace").stdout.split()[-1]
+    )
 
 
 def medians(bins_per_octave: int, hop_length: int, audio: Tensor, runs: int) -> dict[str, list[float]]:

@@ -51,7 +51,7 @@ def hifigan(version: str, clones: Path, folder: Path) -> Pair:
     """Build HiFi-GAN of a version, v1 to v3."""
     config = clones / "hifi-gan" / f"config_{version}.json"
     (models,) = public.load_modules(clones / "hifi-gan", "models")
-    generator = models.Generator(public.Settings(json.loads(config.read_text())))
+    generator = models.Generator(public.Settings(json.loads(config.read_text(encoding="utf-8"))))
     torch.save({"generator": generator.state_dict()}, folder / "g")
     ours = import_checkpoint("hifi-gan", folder / "g", config)
     _fold(generator)
@@ -62,7 +62,7 @@ def istftnet(clones: Path, folder: Path) -> Pair:
     """Build iSTFTNet V1-C8C8I."""
     clone = clones / "iSTFTNet-pytorch"
     (models,) = public.load_modules(clone, "models")
-    settings: Any = public.Settings(json.loads((clone / "config_v1.json").read_text()))
+    settings: Any = public.Settings(json.loads((clone / "config_v1.json").read_text(encoding="utf-8")))
     generator = models.Generator(settings)
     nn.init.normal_(generator.conv_post.weight_g, std=1e-3)  # or exp(.) of random weights overflows
     torch.save({"generator": generator.state_dict()}, folder / "g")
@@ -93,7 +93,9 @@ def parallel_wavegan(clones: Path, folder: Path) -> Pair:
         "upsample_params": {"upsample_scales": [4, 5, 3, 5]},
     }
     mel = {"sampling_rate": 24000, "fft_size": 2048, "hop_size": 300, "win_length": 1200, "num_mels": 80}
-    (folder / "config.yml").write_text(yaml.safe_dump(mel | {"fmin": 80, "fmax": 7600, "generator_params": sizes}))
+    (folder / "config.yml").write_text(
+        yaml.safe_dump(mel | {"fmin": 80, "fmax": 7600, "generator_params": sizes}), encoding="utf-8"
+    )
     torch.save({"model": {"generator": opponents.generator.state_dict()}}, folder / "p.pkl")
     ours = import_checkpoint("parallel-wavegan", folder / "p.pkl", folder / "config.yml")
     _fold(opponents.generator)

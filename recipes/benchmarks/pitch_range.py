@@ -14,9 +14,8 @@ from itertools import chain
 import numpy as np
 
 from recipes.benchmarks import common
-from recipes.evaluation.systems import System
+from recipes.evaluation.systems import System, load_named
 from vocoders.errors import MelWarning
-from vocoders.pretrained import load
 
 PITCHES = (60, 70, 80, 100, 150, 200, 300, 400, 500, 600, 700, 800, 900, 1000, 1100)
 
@@ -74,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def benchmark() -> None:
-        system = System(load(options.model) if options.model else load())
+        system = System(load_named(options.model))
         rows = (measure(system, hz) for hz in (*PITCHES, None))
         first = next(rows)  # before the head, because a model that cannot estimate the F0 it needs fails here
         common.header("F0, Hz", "from the mel: voiced", "off, cents", "synthesis: voiced", "off, cents", "level, dB")

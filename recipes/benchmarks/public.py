@@ -80,7 +80,7 @@ def _pairwise(discriminator: nn.Module) -> Discriminate:
 
 def _hifigan_generator(clones: Path) -> tuple[nn.Module, Any]:
     (models,) = load_modules(clones / "hifi-gan", "models")
-    settings = Settings(json.loads((clones / "hifi-gan" / "config_v1.json").read_text()))
+    settings = Settings(json.loads((clones / "hifi-gan" / "config_v1.json").read_text(encoding="utf-8")))
     return models.Generator(settings), models
 
 
@@ -131,9 +131,9 @@ def wavehax(clones: Path, discriminator: str) -> Opponents:
     """Load Wavehax v1 and UnivNet's discriminators."""
     clone = clones / "wavehax"
     discriminators, generators = load_modules(clone, "wavehax.discriminators.univnet", "wavehax.generators.wavehax")
-    settings = yaml.safe_load((clone / "wavehax/bin/config/generator/wavehax.v1.yaml").read_text())
+    settings = yaml.safe_load((clone / "wavehax/bin/config/generator/wavehax.v1.yaml").read_text(encoding="utf-8"))
     generator = generators.WavehaxGenerator(**{k: v for k, v in settings.items() if k != "_target_"})
-    settings = yaml.safe_load((clone / "wavehax/bin/config/discriminator/univnet.yaml").read_text())
+    settings = yaml.safe_load((clone / "wavehax/bin/config/discriminator/univnet.yaml").read_text(encoding="utf-8"))
     whole = discriminators.MultiResolutionMultiPeriodDiscriminator(
         **{k: v for k, v in settings.items() if k != "_target_"}
     )

@@ -42,7 +42,7 @@ def server(*arguments: str) -> Iterator[int]:
         VocoderError: when it does not start.
     """
     command = [sys.executable, "-m", "vocoders", "serve", "--port", "0", *arguments]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, encoding="utf-8", errors="replace") as running:
         assert running.stderr is not None
         line = running.stderr.readline()
         port = re.search(r":(\d+); ", line)
@@ -200,7 +200,8 @@ def memory(port: int, body: bytes, count: int, steps: int = 20) -> list[tuple[in
         connection = HTTPConnection("127.0.0.1", port)
         connection.request("GET", "/metrics")
         line = re.search(r"^process_resident_memory_bytes (\S+)", connection.getresponse().read().decode(), re.M)
-        assert line is not None
+        if line is None:
+            raise VocoderError("prometheus_client does not know the memory of a process on this system")
         return float(line[1]) / 2**20
 
     def client(share: int) -> None:
@@ -323,7 +324,7 @@ def main(arguments: list[str] | None = None) -> int:
         speed = measure_speed(options.model, options.clients, options.audio, options.seconds, rounds, options.batch)
         if options.json:
             loads = {"library": speed.library} | {name: load_ for name, (load_, _) in speed.servers.items()}
-            options.json.write_text(json.dumps({name: vars(load_) for name, load_ in loads.items()}))
+            options.json.write_text(json.dumps({name: vars(load_) for name, load_ in loads.items()}), encoding="utf-8")
         report(speed, options.clients, rounds)
 
     return common.status("serving", benchmark)

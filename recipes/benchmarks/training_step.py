@@ -158,7 +158,7 @@ def measure_apart(setup: Setup, side: str, threads: int) -> dict[str, float]:
     for name in ("batch", "samples", "precision", "steps", "device", "clones"):
         value = getattr(setup, name)
         command += [] if value is None else [f"--{name}", str(value)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
     if done.returncode:
         print(done.stderr, file=sys.stderr)
         return {"seconds": float("nan"), "memory": float("nan")}

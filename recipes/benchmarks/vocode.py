@@ -1,7 +1,7 @@
 """Time and memory of vocode: python -m recipes.benchmarks.vocode [MODEL] [--generators]
 
-Times ``vocode`` on a 5 s mel from command to file, each time in a separate process, beside one that only imports
-torch, and the parts of this time: imports, loading, synthesis. Then measures the peak memory for a longer mel. With
+Times ``vocode`` on a 5 s mel from command to file, each time in a separate process, the parts of this time (imports,
+loading, synthesis), and the peak memory for a longer mel; of a built-in voice with both backends, in turns. With
 --generators instead: parameters, work and speed of every published size, untrained. Medians; the machine should be
 idle.
 """
@@ -14,16 +14,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from recipes.benchmarks import common
 from vocoders.cli.bench import median_time
 from vocoders.complexity import macs_per_second
+from vocoders.inference.synthesis import BackendName
 from vocoders.io.mels import encode_mel
-from vocoders.pretrained import load
+from vocoders.pretrained import DEFAULT_VOICE, list_voices, load
 
-_VOCODE = "import sys; from vocoders.cli.vocode import vocode; sys.exit(vocode())"
+VOCODE = "import sys; from vocoders.cli.vocode import vocode; sys.exit(vocode())"
 
 # Does what ``vocode in.npy -o out.wav`` does, and times its parts.
 _TIMED = """
@@ -31,14 +33,14 @@ import time; begin = time.perf_counter()
 import sys, json
 import vocoders.cli.vocode, vocoders.files, vocoders.io.audio, vocoders.io.mels, vocoders.pretrained
 from pathlib import Path
-model = sys.argv[2] if len(sys.argv) > 2 else None
-if str(model).endswith(".onnx"):
+mel, model, backend = sys.argv[1:]
+if backend == "onnx":
     import onnxruntime, vocoders.onnx.vocoder
 else:
     import vocoders.inference.vocoder
 imported = time.perf_counter()
-voc = vocoders.pretrained.load(model)
-mel, _ = vocoders.io.mels.read_mel(vocoders.files.read_file(Path(sys.argv[1])), "mel")
+voc = vocoders.pretrained.load(model, backend=backend)
+mel, _ = vocoders.io.mels.read_mel(vocoders.files.read_file(Path(mel)), "mel")
 loaded = time.perf_counter()
 audio = voc(mel)
 synthesised = time.perf_counter()
@@ -47,7 +49,7 @@ again = time.perf_counter()
 print(json.dumps([imported - begin, loaded - imported, synthesised - loaded, again - synthesised]))
 """
 
-_MEASURED = """
+MEASURED = """
 from vocoders.cli.vocode import vocode
 assert vocode() == 0
 from vocoders.cli.bench import peak_memory
@@ -55,9 +57,9 @@ print(peak_memory("cpu"))
 """
 
 
-def write_mel(folder: Path, model: str | None, seconds: float) -> Path:
+def write_mel(folder: Path, model: str, seconds: float) -> Path:
     """Write a mel of noise with the model's mel config."""
-    mel_config = load(model).mel_config if model else load().mel_config
+    mel_config = load(model).mel_config
     path = folder / f"mel-{seconds:g}.npy"
     path.write_bytes(encode_mel(common.noise_mel(mel_config, seconds), mel_config, "npy"))
     return path
@@ -72,7 +74,7 @@ def seconds_of(command: list[str]) -> float:
 
 def output_of(command: list[str]) -> str:
     """Run a command; returns what it printed."""
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(command, check=True, capture_output=True, encoding="utf-8", errors="replace").stdout
 
 
 def generators_table(seconds: float = 2.0, runs: int = 5) -> None:
@@ -88,26 +90,30 @@ def generators_table(seconds: float = 2.0, runs: int = 5) -> None:
         common.row(label, f"{count:.2f} M", f"{work:.2f}", f"{speed:.1f}")
 
 
-def time_vocode(model: str | None, runs: int, long: float) -> None:
-    """Print the time of ``vocode`` on 5 s, and its peak memory on ``long`` seconds."""
-    vocode = [sys.executable, "-c", _VOCODE, "-q", *(["-m", model] if model else [])]
-    totals, torch_alone, parts = [], [], []
+def time_vocode(model: str, backends: Sequence[BackendName], runs: int, long: float) -> None:
+    """Print the time of ``vocode`` on 5 s, and its peak memory on ``long`` seconds, for each backend."""
+    options = {backend: ["-q", "-m", model, "--backend", backend] for backend in backends}
+    totals: dict[BackendName, list[float]] = {backend: [] for backend in backends}
+    parts: dict[BackendName, list[list[float]]] = {backend: [] for backend in backends}
     with tempfile.TemporaryDirectory() as name:
         short_mel, long_mel = (str(write_mel(Path(name), model, seconds)) for seconds in (5, long))
         out = str(Path(name) / "out.wav")
         for _ in range(runs):
-            totals.append(seconds_of([*vocode, short_mel, "-o", out]))
-            torch_alone.append(seconds_of([sys.executable, "-c", "import torch"]))
-            timed = [sys.executable, "-c", _TIMED, short_mel, *([model] if model else [])]
-            parts.append(json.loads(output_of(timed)))
-        peak = float(output_of([sys.executable, "-c", _MEASURED, *vocode[3:], long_mel, "-o", out]))
-    imports, loading, first, again = (statistics.median(column) for column in zip(*parts, strict=True))
-    total, alone = statistics.median(totals), statistics.median(torch_alone)
-    print(f"python -c 'import torch': {alone:.2f} s (median of {runs})")
-    print(f"5 s mel, command to file: {total:.2f} s, {total / alone:.2f} times that; its parts:")
-    print(f"  imports {imports:.2f} s, model and mel {loading:.2f} s, synthesis {first:.2f} s")
-    print(f"  synthesis a second time {again:.2f} s: {5 / again:.0f} x real time")
-    print(f"{long:g} s mel: peak memory {peak:.0f} MiB")
+            for backend in backends:
+                command = [sys.executable, "-c", VOCODE, *options[backend], short_mel, "-o", out]
+                totals[backend].append(seconds_of(command))
+                parts[backend].append(json.loads(output_of([sys.executable, "-c", _TIMED, short_mel, model, backend])))
+        memory = {
+            backend: float(output_of([sys.executable, "-c", MEASURED, *options[backend], long_mel, "-o", out]))
+            for backend in backends
+        }
+    common.header(f"{model}, 5 s", *backends)
+    columns = [[statistics.median(part) for part in zip(*parts[backend], strict=True)] for backend in backends]
+    common.row("command to file", *(f"{statistics.median(totals[backend]):.2f} s" for backend in backends))
+    for index, label in enumerate(("imports", "model and mel", "first synthesis", "second synthesis")):
+        common.row(f"- {label}", *(f"{column[index]:.2f} s" for column in columns))
+    common.row("x real time, once loaded", *(f"{5 / column[3]:.0f}" for column in columns))
+    common.row(f"peak memory, {long:g} s", *(f"{memory[backend]:.0f} MiB" for backend in backends))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -125,7 +131,10 @@ def main(arguments: list[str] | None = None) -> int:
         if options.generators:
             generators_table()
         else:
-            time_vocode(options.model, options.runs, options.long)
+            model = options.model or DEFAULT_VOICE
+            both: Sequence[BackendName] = ("onnx", "torch")
+            backends = both if model in list_voices() else (load(model).backend,)
+            time_vocode(model, backends, options.runs, options.long)
 
     return common.status("vocode", benchmark)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import soundfile
@@ -42,11 +42,13 @@ def list_clips(root: Path, list_file: Path) -> list[Clip]:
         VocoderError: when the list cannot be read or none of its recordings can.
     """
     try:
-        names = list_file.read_text(encoding="utf-8").split("\n")
+        names = list_file.read_text(encoding="utf-8-sig").split("\n")
     except OSError as error:
         raise VocoderError(
             f"cannot read the list of recordings {list_file}: {error.strerror}; the prepare.py of a dataset writes it"
         ) from None
+    except UnicodeDecodeError:
+        raise VocoderError(f"the list of recordings {list_file} is not text in UTF-8; save it as such") from None
     paths = [root / name.strip() for name in names if name.strip()]
     if not paths:
         raise VocoderError(f"{list_file} names no recordings")
@@ -61,7 +63,8 @@ def find_clips(root: Path) -> list[Clip]:
     """
     if not root.is_dir():
         raise VocoderError(f"there is no folder {root}")
-    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+    paths = [path for path in root.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES]
+    paths.sort(key=lambda path: path.parts)  # the same order everywhere; Windows would ignore the case
     if not paths:
         raise VocoderError(f"{root} holds no recordings; known endings: {', '.join(sorted(AUDIO_SUFFIXES))}")
     return open_clips(paths, str(root))
@@ -119,7 +122,7 @@ def split_clips(data: DataRecipe) -> tuple[list[Clip], list[Clip]]:
     listed = list_clips(root, root / data.valid) if data.valid else None
     clips = list_clips(root, root / data.train) if data.train else find_clips(root)
     if listed is None:
-        hashes = {clip: _hash(str(clip.path.relative_to(root))) for clip in clips}
+        hashes = {clip: _hash(clip.path.relative_to(root)) for clip in clips}
         valid = [clip for clip in clips if hashes[clip] < 0.01] or [min(clips, key=lambda clip: hashes[clip])]
     else:
         valid = listed
@@ -131,9 +134,9 @@ def split_clips(data: DataRecipe) -> tuple[list[Clip], list[Clip]]:
     return train or clips, choose(valid, data.valid_clips)
 
 
-def _hash(name: str) -> float:
-    """Return a number in [0, 1) that depends on the name alone."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
+def _hash(name: PurePath) -> float:
+    """Return a number in [0, 1) that depends on the name alone, and is the same on every system."""
+    return int.from_bytes(hashlib.sha256(name.as_posix().encode()).digest()[:8], "big") / 2**64
 
 
 def read_clip(clip: Clip, mel_config: MelConfig) -> Tensor:

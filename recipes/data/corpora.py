@@ -15,6 +15,7 @@ from pathlib import Path
 
 from recipes.data.clips import open_clips
 from recipes.data.downloads import Archive, find, obtain
+from vocoders.cli.common import escape_unprintable
 from vocoders.errors import VocoderError
 from vocoders.files import atomic_write
 
@@ -78,6 +79,7 @@ def run(corpus: Corpus, split: Callable[[Path], Split], options: argparse.Namesp
         The exit status. 0: the lists are written; 1: they are, but unreadable recordings are left out; 2: they cannot
         be written, and one sentence on standard error says why.
     """
+    escape_unprintable()
     try:
         complete = prepare(corpus, split, options.dir, getattr(options, "download", False))
     except (VocoderError, OSError) as error:

@@ -108,7 +108,7 @@ def measure(
         The outcome; a sentence for a clip that failed.
     """
     number, clip = numbered
-    outcome = Outcome(os.path.relpath(clip.path, root), clip.samples / clip.sample_rate, {}, {}, {})
+    outcome = Outcome(Path(os.path.relpath(clip.path, root)).as_posix(), clip.samples / clip.sample_rate, {}, {}, {})
     signals: dict[str, Signal] = {}
     estimators: dict[str, Metrics] = {}
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from functools import cache
@@ -16,7 +17,7 @@ from recipes.evaluation.griffin_lim import griffin_lim
 from recipes.evaluation.summary import RECORDING
 from vocoders.errors import VocoderError
 from vocoders.inference.base import BaseVocoder
-from vocoders.pretrained import load
+from vocoders.pretrained import DEFAULT_VOICE, list_voices, load
 
 Models = tuple[str | None, ...]
 
@@ -81,10 +82,12 @@ def reference_f0(audio: np.ndarray, voc: BaseVocoder, frames: int) -> np.ndarray
 def load_named(model: str | None) -> BaseVocoder:
     """Load MODEL, or NAME=MODEL, where NAME is its name in the table."""
     name, _, rest = (model or "").partition("=")
-    if not (name and rest) or "/" in name or Path(model or "").exists():  # "=" may be part of a path
-        return load(model)
-    voc = load(rest)
-    voc.name = name
+    # "=" may be part of a path.
+    if not (name and rest) or "/" in name or os.sep in name or Path(model or "").exists():
+        name, rest = "", model or DEFAULT_VOICE
+    # Of a built-in voice its checkpoint, whose F0 estimator is measured as well.
+    voc = load(rest, backend="torch" if rest in list_voices() else None)
+    voc.name = name or voc.name
     return voc
 
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from recipes.data.audio import resample
 from recipes.data.clips import open_clips
 from recipes.data.corpora import write_list
+from vocoders.cli.common import escape_unprintable
 from vocoders.errors import VocoderError
 from vocoders.files import write_file
 from vocoders.io.audio import encode_audio
@@ -134,6 +135,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--all", action="store_true", help="convert all clips of the clones, not only those of the corpus"
     )
     options = parser.parse_args(arguments)
+    escape_unprintable()
     clones = {key: getattr(options, key) or options.dir / REPOSITORIES[key].folder for key in REPOSITORIES}
     try:
         return 0 if prepare(options.dir, clones, options.all) else 1
@@ -215,7 +217,7 @@ def head(clone: Path) -> str | None:
     """Return the commit that is checked out; None without git or its folder."""
     command = ["git", f"--git-dir={clone / '.git'}", "rev-parse", "HEAD"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(command, capture_output=True, check=True).stdout.decode("ascii").strip()
     except (OSError, subprocess.CalledProcessError):
         return None
 
@@ -226,7 +228,7 @@ def choose(speaker: Speaker, clone: Path, everything: bool) -> list[Path]:
     Raises:
         VocoderError: for a clone without clips, and for an incomplete one, in which those of the corpus are not known.
     """
-    paths = sorted(clone.glob(speaker.pattern))
+    paths = sorted(clone.glob(speaker.pattern), key=lambda path: path.parts)  # Windows would ignore the case
     if not paths:
         raise VocoderError(f"{clone} holds no {speaker.pattern}; is it a clone of {REPOSITORIES[speaker.source].name}?")
     if everything:

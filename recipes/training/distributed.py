@@ -84,6 +84,8 @@ def init_distributed(device: str | None = None) -> DistributedContext:
     if "WORLD_SIZE" not in os.environ:
         return DistributedContext(device=chosen)
     if chosen.type == "cuda":
+        if not dist.is_nccl_available():
+            raise VocoderError("training on several GPUs needs NCCL, which this torch lacks; start without torchrun")
         torch.cuda.set_device(chosen)
     # F0 labels of a large corpus take hours, in which all ranks but the main one wait.
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=timedelta(days=2))

@@ -171,7 +171,7 @@ def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     if path.resolve() in above:
         raise VocoderError(f"the recipe {path} is its own base")
     try:
-        values = _parse(path.read_text(), str(path))
+        values = _parse(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
         raise VocoderError(f"cannot read the recipe {path}: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def save_state(
         save_file(copies, partial / "tensors.safetensors")
         description = {"version": VERSION, "step": step, "best": best, "optimizers": groups}
         description["recipe"] = recipe.model_dump(mode="json")
-        (partial / "state.json").write_text(json.dumps(description))
+        (partial / "state.json").write_text(json.dumps(description), encoding="utf-8")
         for path in [*partial.iterdir(), partial]:
             _sync(path)
         shutil.rmtree(final, ignore_errors=True)
@@ -113,7 +114,7 @@ def load_state(
     states = _complete(folder)
     if not states:
         return 0, math.inf
-    description: dict[str, Any] = json.loads((states[-1] / "state.json").read_text())
+    description: dict[str, Any] = json.loads((states[-1] / "state.json").read_text(encoding="utf-8"))
     if description.get("version") != VERSION:
         raise VocoderError(
             f"the state {states[-1]} has the layout of {_release(description.get('version'))} release; resume the run "
@@ -133,7 +134,8 @@ def load_state(
         slots: dict[int, dict[str, Tensor]] = {}
         for key, value in _below(tensors, f"{name} optimizer.").items():
             index, slot = key.split(".", 1)
-            slots.setdefault(int(index), {})[slot] = value
+            # A copy: the file is mapped, and Windows could not delete it once it is an old one.
+            slots.setdefault(int(index), {})[slot] = value.clone()
         optimizer.load_state_dict({"state": slots, "param_groups": description["optimizers"][name]})
     return int(description["step"]), float(description["best"])
 
@@ -165,6 +167,11 @@ def _complete(folder: Path) -> list[Path]:
 
 
 def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    os.fsync(handle)
-    os.close(handle)
+    """Have a file or a folder written to the disk, so that a power cut leaves it whole."""
+    if path.is_file():
+        with path.open("r+b") as file:  # Windows syncs only what is open for writing
+            os.fsync(file.fileno())
+    elif sys.platform != "win32":  # which cannot open a folder
+        handle = os.open(path, os.O_RDONLY)
+        os.fsync(handle)
+        os.close(handle)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import re
 import socket
@@ -11,26 +12,39 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import httpx
 import numpy as np
 import uvicorn
 from fastapi import FastAPI
 
-from tests.support import models
+from tests.support import DATA
 from vocoders.inference.base import BaseVocoder
-from vocoders.inference.vocoder import Vocoder
+from vocoders.onnx.vocoder import OnnxVocoder
 from vocoders.server.app import create_app
 from vocoders.server.process import Server
 from vocoders.server.registry import ServedModel
 from vocoders.server.requests import Limits
 from vocoders.server.scheduler import Scheduler
 
+SMALL = DATA / "small.onnx"
+"""The default small model, exported; python -m tests.support.small writes it."""
+
 
 def small_model(generator: str = "hnmask", f0_estimator: bool = True, **changes: Any) -> ServedModel:
-    """A model as the server holds it; ``changes`` are those of the generator's configuration."""
+    """A model as the server holds it; ``changes`` are those of the generator's configuration.
+
+    Where there is no torch it is the default one, as it was exported.
+    """
+    if find_spec("torch") is None:
+        return ServedModel(generator, OnnxVocoder(SMALL))
+    from tests.support import models
+    from vocoders.inference.vocoder import Vocoder
+
     checkpoint = models.checkpoint(generator)
     if changes:
         checkpoint.generator = models.generator(generator, **changes)
@@ -39,22 +53,27 @@ def small_model(generator: str = "hnmask", f0_estimator: bool = True, **changes:
     return ServedModel(generator, Vocoder(checkpoint))
 
 
-class Slow(Vocoder):
-    """A vocoder that takes its time for whole utterances, and counts the calls.
+def changed(vocoder: BaseVocoder, **methods: Callable[..., Any]) -> BaseVocoder:
+    """A copy of a vocoder with other methods, in Mocks, which count their calls."""
+    copied = copy.copy(vocoder)
+    vars(copied).update({name: Mock(side_effect=method) for name, method in methods.items()})
+    return copied
 
-    Args:
-        vocoder: what synthesises.
-        seconds: that each call takes longer.
-    """
 
-    def __init__(self, vocoder: BaseVocoder, seconds: float) -> None:
-        vars(self).update(vars(vocoder))
-        self.seconds, self.calls = seconds, 0
+def slow(vocoder: BaseVocoder, seconds: float) -> BaseVocoder:
+    """A copy of a vocoder that takes its time for whole utterances."""
 
-    def synthesize_batch(self, *args: Any, **kwargs: Any) -> list[np.ndarray]:
-        self.calls += 1
-        time.sleep(self.seconds)
-        return super().synthesize_batch(*args, **kwargs)
+    def synthesize_batch(*args: Any, **kwargs: Any) -> list[np.ndarray]:
+        time.sleep(seconds)
+        return vocoder.synthesize_batch(*args, **kwargs)
+
+    return changed(vocoder, synthesize_batch=synthesize_batch)
+
+
+def calls(vocoder: BaseVocoder) -> int:
+    """How often a ``slow`` vocoder was called."""
+    assert isinstance(vocoder.synthesize_batch, Mock)
+    return vocoder.synthesize_batch.call_count
 
 
 class ServerClient(httpx.Client):
@@ -113,8 +132,7 @@ def process(*arguments: str, cwd: Path, forbidden: Sequence[str] = ()) -> Iterat
 
 def mel(frames: int, seed: int = 0) -> np.ndarray:
     """(n_mels, frames) of the small models."""
-    array: np.ndarray = models.mel(frames, seed=seed)[0].numpy()
-    return array
+    return np.random.default_rng(seed).normal(-6.5, 1.2, (20, frames)).astype(np.float32)
 
 
 def npy(mel: np.ndarray) -> bytes:

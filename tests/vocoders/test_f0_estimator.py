@@ -98,7 +98,7 @@ def test_the_estimate_depends_on_its_receptive_field_alone() -> None:
 
 @pytest.mark.parametrize("hz", [100.0, 180.0, 320.0, 600.0])
 def test_the_built_in_estimator_finds_the_f0_of_a_vowel(hz: float) -> None:
-    voc = load()
+    voc = load(backend="torch")
     audio = signals.voice(22050, 1.0, f0=hz, glide=0.0)
     f0 = models.f0_estimator_of(voc).estimate(torch.from_numpy(voc.analyze(audio, 22050))[None])[0, 0, 10:-10]
     assert float((f0 > 0).float().mean()) > 0.95
@@ -106,6 +106,6 @@ def test_the_built_in_estimator_finds_the_f0_of_a_vowel(hz: float) -> None:
 
 
 def test_the_built_in_estimator_takes_noise_as_unvoiced() -> None:
-    voc = load()
+    voc = load(backend="torch")
     f0 = models.f0_estimator_of(voc).estimate(torch.from_numpy(voc.analyze(signals.noise(22050, 1.0), 22050))[None])
     assert float((f0 > 0).float().mean()) < 0.05

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support import DATA
 
 HELLO = DATA / "hello.npz"
@@ -29,11 +31,11 @@ def modules_after(code: str, cwd: Path) -> set[str]:
     return set(done.stdout.split())
 
 
-def test_from_mel_to_audio(tmp_path: Path) -> None:
-    loaded = modules_after(
-        f"from vocoders.cli.vocode import vocode; assert vocode([{str(HELLO)!r}, '-o', 'out.wav']) == 0", tmp_path
-    )
-    assert "torch" in loaded
+@pytest.mark.parametrize("backend", ["onnx", "torch"])
+def test_from_mel_to_audio(tmp_path: Path, backend: str) -> None:
+    options = [str(HELLO), "-o", "out.wav", "--backend", backend]
+    loaded = modules_after(f"from vocoders.cli.vocode import vocode; assert vocode({options}) == 0", tmp_path)
+    assert loaded & {"onnxruntime", "torch"} == {"onnx": {"onnxruntime"}, "torch": {"torch"}}[backend]
     assert loaded.isdisjoint(FORBIDDEN)
 
 

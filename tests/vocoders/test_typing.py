@@ -20,7 +20,9 @@ from typing_extensions import assert_type
 import vocoders
 
 mel, tensor, f0 = np.zeros((80, 9), np.float32), torch.zeros(2, 80, 9), np.zeros(9)
-ours = vocoders.load()
+assert_type(vocoders.load(), vocoders.BaseVocoder)
+assert_type(vocoders.load(backend="onnx"), vocoders.OnnxVocoder)
+ours = vocoders.load(backend="torch")
 assert_type(ours, vocoders.Vocoder)
 assert_type(ours.device, torch.device)
 voc = vocoders.load(Path("model.onnx"), device="cuda")

@@ -8,23 +8,24 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from vocoders.inference.base import BaseVocoder
+
+if TYPE_CHECKING:  # it takes torch, which a voice that ONNX Runtime runs is measured without
+    from vocoders.generators.base import Generator
 
 PUSH_FRAMES = 16
 _STATUS = Path("/proc/self/status")  # what Linux says of this process
 
 
-def bench(voc: BaseVocoder, work: float, device: str, seconds: float, runs: int, batch: int) -> dict[str, Any]:
+def bench(voc: BaseVocoder, device: str, seconds: float, runs: int, batch: int) -> dict[str, Any]:
     """Measure speed, latency and memory of a model; times are medians of ``runs`` after a first run that warms up.
 
     Args:
         voc: the model.
-        work: multiply-accumulates of its generator per second of audio.
         device: the device of the model.
         seconds: length of each utterance.
         runs: number of measurements of each time.
@@ -36,10 +37,6 @@ def bench(voc: BaseVocoder, work: float, device: str, seconds: float, runs: int,
         lookahead_ms: duration of the frames pushed until then; both None for a model that cannot stream.
         memory_mib: peak resident memory of this process so far; on a GPU, peak memory of torch. None where it is not
             known.
-        gmac_per_second_of_audio, gmac_per_second: ``work`` in GMAC, and the rate at which it is done.
-        matrix_gmac_per_second: the rate of products of large float32 matrices on the same device and threads.
-        share_of_matrix_rate: the quotient of the two rates; more than 1 where convolutions have faster kernels than
-            matrix products.
     """
     mel_config = voc.mel_config
     frames = max(1, round(seconds * mel_config.sample_rate / mel_config.hop_length))
@@ -48,13 +45,34 @@ def bench(voc: BaseVocoder, work: float, device: str, seconds: float, runs: int,
     f0 = np.full((batch, frames), 150.0, np.float32) if voc.uses_f0 and not voc.estimates_f0 else None
     duration = median_time(lambda: voc(mel, f0), runs)
     audio = batch * frames * mel_config.hop_length / mel_config.sample_rate
-    times = {"x_real_time": audio / duration, **latency(voc, mel[0], f0 is not None, runs)}
-    memory = peak_memory(device)  # before the matrices
-    rate, highest = work / 1e9 * audio / duration, matrix_rate(torch.device(device))
     return {
-        **times,
-        "memory_mib": memory,
-        "gmac_per_second_of_audio": work / 1e9,
+        "x_real_time": audio / duration,
+        **latency(voc, mel[0], f0 is not None, runs),
+        "memory_mib": peak_memory(device),
+    }
+
+
+def utilization(generator: Generator, x_real_time: float, device: str) -> dict[str, Any]:
+    """Compare the rate of a model's arithmetic with the rate that the machine reaches in matrix products.
+
+    Args:
+        generator: the generator of the model, for its work; on any device, "meta" included.
+        x_real_time: seconds of audio synthesised in a second.
+        device: the device of the model.
+
+    Returns:
+        gmac_per_second_of_audio, gmac_per_second: multiply-accumulates in units of 10^9, and the rate at which they are
+            done.
+        matrix_gmac_per_second: the rate of torch's products of large float32 matrices on the same device.
+        share_of_matrix_rate: the quotient of the two rates; more than 1 where convolutions have faster kernels than
+            matrix products.
+    """
+    from vocoders.complexity import macs_per_second
+
+    work = macs_per_second(generator) / 1e9
+    rate, highest = work * x_real_time, matrix_rate(device)
+    return {
+        "gmac_per_second_of_audio": work,
         "gmac_per_second": rate,
         "matrix_gmac_per_second": highest,
         "share_of_matrix_rate": rate / highest,
@@ -114,9 +132,10 @@ def median_time(function: Callable[[], Any], runs: int) -> float:
 def peak_memory(device: str) -> float | None:
     """Return the peak memory of this process on a device in MiB, None where it is not known."""
     if device.startswith("cuda"):  # only torch counts; an exported model on a GPU does not use torch
-        return torch.cuda.max_memory_allocated(device) / 2**20 or None
+        torch = sys.modules.get("torch")
+        return None if torch is None else torch.cuda.max_memory_allocated(device) / 2**20 or None
     if _STATUS.exists():  # Linux, where ru_maxrss may be that of the parent process
-        peak = re.search(r"VmHWM:\s*(\d+) kB", _STATUS.read_text())
+        peak = re.search(r"VmHWM:\s*(\d+) kB", _STATUS.read_text(encoding="utf-8"))
         return int(peak[1]) / 1024 if peak else None
     try:
         import resource
@@ -126,8 +145,10 @@ def peak_memory(device: str) -> float | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**20
 
 
-def matrix_rate(device: torch.device) -> float:
-    """Measure the rate of products of float32 matrices of 2048 x 2048, in GMAC per second."""
+def matrix_rate(device: str) -> float:
+    """Measure the rate of torch's products of float32 matrices of 2048 x 2048, in GMAC per second."""
+    import torch
+
     size = 2048
     matrix = torch.randn(size, size, device=device)
     with torch.inference_mode():

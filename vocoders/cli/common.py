@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -25,8 +26,13 @@ def add_version(parser: argparse.ArgumentParser) -> None:
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
-    """Add ``--device`` and ``--threads``."""
+    """Add ``--device``, ``--backend`` and ``--threads``."""
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps")
+    parser.add_argument(
+        "--backend",
+        choices=("onnx", "torch"),
+        help="what runs a built-in voice: ONNX Runtime or torch (default: onnx on the CPU, torch elsewhere)",
+    )
     parser.add_argument(
         "--threads", type=count, metavar="N", help="CPU threads to compute with (default: one for each core)"
     )
@@ -78,8 +84,8 @@ def limit_threads(threads: int | None) -> None:
         return
     # OnnxVocoder reads it for its session, and torch when it is imported: an exported model must not import torch.
     os.environ["OMP_NUM_THREADS"] = str(threads)
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(threads)
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(threads)
 
 
 def run(command: Callable[[], int], name: str) -> int:
@@ -92,6 +98,7 @@ def run(command: Callable[[], int], name: str) -> int:
     Returns:
         The exit status: the command's, or 2 for bad input, 1 when the reader of the output has gone, 130 for Ctrl+C.
     """
+    escape_unprintable()
     try:
         return command()
     except VocoderError as error:
@@ -109,6 +116,15 @@ def run(command: Callable[[], int], name: str) -> int:
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         return 130
+
+
+def escape_unprintable() -> None:
+    """Have characters that standard output cannot encode printed as escapes, as Python does on standard error.
+
+    Windows encodes output to a file or a pipe in the code page of the country, which lacks most letters.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _whole_number(text: str, low: int, high: int, range_text: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ from vocoders.dsp.mel import MelConfig, diagnose, list_differences
 from vocoders.errors import VocoderError
 from vocoders.files import Bytes, atomic_write, map_file, read_file, write_file
 from vocoders.inference.checks import prepare_mel
-from vocoders.inference.synthesis import Precision
+from vocoders.inference.synthesis import BackendName, Precision
 from vocoders.io.audio import AUDIO_SUFFIXES, AudioWriter, read_audio
 from vocoders.io.mels import MEL_SUFFIXES, encode_mel, read_array, read_f0, read_frames, read_mel
 from vocoders.pretrained import load
@@ -34,6 +35,7 @@ class Options:
         model: as for ``load``.
         device: as for ``load``.
         precision: as for ``load``.
+        backend: as for ``load``.
         mel_config: the mel config of mels that do not carry one and of mels to be made, as ``MelConfig.parse`` takes
             it; None for the model's.
         f0: file of F0 in Hz per frame; None for the array f0 of an .npz, or to estimate F0.
@@ -45,6 +47,7 @@ class Options:
     model: str | None = None
     device: str = "cpu"
     precision: Precision = "float32"
+    backend: BackendName | None = None
     mel_config: str | None = None
     f0: Path | None = None
     seed: int = 0
@@ -84,7 +87,7 @@ class Worker:
         """
         self.options = options
         self.notes = Notes(options.quiet)
-        self.voc = load(options.model, options.device, options.precision)
+        self.voc = load(options.model, options.device, options.precision, options.backend)
         self.mel_config = MelConfig.parse(options.mel_config) if options.mel_config else None
         self.f0 = None if options.f0 is None else read_array(read_file(options.f0), str(options.f0))
         if self.f0 is not None and self.f0.ndim != 1:
@@ -282,4 +285,6 @@ def _standard_output() -> Iterator[BinaryIO]:
     except BrokenPipeError:
         raise
     except OSError as error:
+        if sys.platform == "win32" and error.errno == errno.EINVAL:  # what Windows says when the reader has gone
+            raise BrokenPipeError from None
         raise VocoderError(f"cannot write to standard output: {error.strerror}") from None

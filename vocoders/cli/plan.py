@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,12 +54,13 @@ def plan(inputs: Sequence[str], output: str, format: str | None) -> tuple[list[J
             has another ending than ``format``.
     """
     sources = list(_expand(inputs, Path(output), format or "wav"))
+    ends_in_separator = output.endswith(("/", os.sep))  # Windows takes both
     many = len(sources) > 1 or Path(inputs[0]).is_dir()
     ending = Path(output).suffix.lower()
     named = ending in (*AUDIO_SUFFIXES, *MEL_SUFFIXES, ".raw")
-    if output != "-" and not Path(output).is_dir() and (output.endswith("/") or many) and Path(output).exists():
+    if output != "-" and not Path(output).is_dir() and (ends_in_separator or many) and Path(output).exists():
         raise VocoderError(f"'{output}' must be a folder, but is a file")
-    folder = output != "-" and (Path(output).is_dir() or output.endswith("/") or (many and not named))
+    folder = output != "-" and (Path(output).is_dir() or ends_in_separator or (many and not named))
     if many and not folder:
         kind = "a stream" if output == "-" else "a file"
         raise VocoderError(f"{len(sources)} inputs need a folder as output, '{output}' is {kind}")

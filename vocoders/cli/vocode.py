@@ -108,6 +108,7 @@ def _vocode(options: argparse.Namespace) -> int:
             model=options.model,
             device=options.device,
             precision=options.precision,
+            backend=options.backend,
             mel_config=options.mel_config,
             f0=options.f0,
             seed=options.seed,

@@ -115,15 +115,8 @@ class STFT(nn.Module):
 
     def forward(self, audio: Tensor) -> Tensor:
         """Transform audio (..., samples) -> complex (..., n_fft // 2 + 1, frames)."""
-        return self.of_padded(self.pad_ends(audio.to(self.window.dtype)))
-
-    def pad_ends(self, audio: Tensor) -> Tensor:
-        """Pad audio (..., samples) at both ends as ``padding`` says."""
-        left, right = self.pad
-        return F.pad(audio, (left, right)) if self.padding == "same-zeros" else reflect_pad(audio, left, right)
-
-    def of_padded(self, audio: Tensor) -> Tensor:
-        """Transform audio that is padded already, or a part of it, as ``forward`` does."""
+        audio, (left, right) = audio.to(self.window.dtype), self.pad
+        audio = F.pad(audio, (left, right)) if self.padding == "same-zeros" else reflect_pad(audio, left, right)
         frames = audio.unfold(-1, self.n_fft, self.hop_length)
         return torch.fft.rfft(frames * self.window).transpose(-1, -2)
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
+from vocoders.extras import require
 from vocoders.files import read_file
 from vocoders.generators import build_generator
 from vocoders.generators.base import Generator
@@ -183,6 +184,8 @@ def read_config(path: Path) -> Settings:
         VocoderError: when it cannot be read or does not hold keys and values.
     """
     text = read_file(path).decode(errors="replace")
+    if path.suffix != ".json":
+        require("reading a YAML configuration", "import", "yaml")
     try:
         if path.suffix == ".json":
             values = json.loads(text)
@@ -190,8 +193,6 @@ def read_config(path: Path) -> Settings:
             import yaml
 
             values = yaml.safe_load(text)
-    except ImportError:
-        raise VocoderError("reading a YAML configuration needs PyYAML: pip install '.[import]' in the clone") from None
     except Exception as error:
         raise VocoderError(f"{path} is not a readable configuration ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):
@@ -251,10 +252,9 @@ def read_stats(path: Path, n_mels: int) -> Weights:
 
 
 def _read_hdf5(data: bytes, path: Path) -> list[Any]:
-    try:
-        import h5py
-    except ImportError:
-        raise VocoderError("reading .h5 statistics needs h5py: pip install '.[import]' in the clone") from None
+    require("reading .h5 statistics", "import", "h5py")
+    import h5py
+
     try:
         with h5py.File(io.BytesIO(data)) as file:
             return [file["mean"][()], file["scale"][()]]

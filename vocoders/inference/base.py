@@ -8,6 +8,7 @@ from typing import Any, overload
 
 import numpy as np
 
+from vocoders.dsp.analysis import analyze
 from vocoders.dsp.arrays import AnyArray, Array, as_numpy, kind_of
 from vocoders.dsp.mel import MelConfig, convert_mel
 from vocoders.errors import MelWarning, VocoderError
@@ -151,7 +152,7 @@ class BaseVocoder(Backend):
         return Stream(self, seed, given_f0)
 
     def analyze(self, audio: Array, sample_rate: int, mel_config: MelConfig | str | None = None) -> Array:
-        """Compute the log-mel of audio. Needs torch.
+        """Compute the log-mel of audio.
 
         Args:
             audio: floats in [-1, 1], (..., samples), numpy or torch.
@@ -164,15 +165,8 @@ class BaseVocoder(Backend):
 
         Raises:
             VocoderError: for audio that does not hold floats, is not finite or is shorter than one frame, for a sample
-                rate that is not a positive number, for an unknown mel config, and where torch is not installed.
+                rate that is not a positive number, and for an unknown mel config.
         """
-        try:
-            from vocoders.dsp.log_mel import analyze
-        except ImportError as error:
-            raise VocoderError(
-                f"analysis of audio needs torch, which cannot be imported ({error}); without torch an exported model "
-                f"can only turn mels into audio"
-            ) from None
         target = self.mel_config if mel_config is None else as_mel_config(mel_config)
         return kind_of(audio)(analyze(prepare_audio(as_numpy(audio), sample_rate, target), target))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from vocoders.dsp.mel import MelConfig
 from vocoders.dsp.noise import white_noise
 from vocoders.errors import VocoderError
 
+BackendName = Literal["onnx", "torch"]
 Precision = Literal["float32", "bfloat16"]
 
 
@@ -27,12 +28,19 @@ class Backend(ABC):
         mel_config: the mel config of the mels it takes.
         training: how the model was made: the recipe, steps, data, figures.
         precision: floating-point type in which the generator multiplies.
+        backend: what runs it, "torch" or "onnx".
     """
 
     name: str
     mel_config: MelConfig
     training: dict[str, Any]
     precision: Precision
+    backend: ClassVar[BackendName]
+
+    @property
+    @abstractmethod
+    def architecture(self) -> tuple[str, dict[str, Any]]:
+        """Name of the generator in ``GENERATORS``, and its configuration."""
 
     @property
     @abstractmethod
@@ -161,6 +169,12 @@ def check_precision(precision: str) -> None:
     """Raise VocoderError for anything that is no ``Precision``."""
     if precision not in get_args(Precision):
         raise VocoderError(f"unknown precision {precision!r}; known: {', '.join(get_args(Precision))}")
+
+
+def check_backend(backend: str) -> None:
+    """Raise VocoderError for anything that is no ``BackendName``."""
+    if backend not in get_args(BackendName):
+        raise VocoderError(f"unknown backend {backend!r}; known: {', '.join(get_args(BackendName))}")
 
 
 def check_finite(audio: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from vocoders.dsp.harmonics import frame_phase
 from vocoders.dsp.noise import white_noise
 from vocoders.errors import CheckpointError, VocoderError
 from vocoders.f0_estimator import F0Estimator
+from vocoders.generators import generator_name
 from vocoders.inference.base import BaseVocoder
 from vocoders.inference.batching import Window, group_by_length, synthesize_group
 from vocoders.inference.synthesis import Precision, Synthesis, check_finite, check_precision
@@ -27,6 +29,8 @@ class Vocoder(BaseVocoder):
         generator: the network.
         f0_estimator: the network that estimates F0 from the mel, in float64; None in checkpoints without one.
     """
+
+    backend = "torch"
 
     def __init__(self, checkpoint: Checkpoint, name: str = "", precision: Precision = "float32") -> None:
         """Make a vocoder of a checkpoint, on the device where its generator is.
@@ -58,6 +62,10 @@ class Vocoder(BaseVocoder):
     def device(self) -> torch.device:
         """Device that the generator is on."""
         return next(self.generator.parameters()).device
+
+    @property
+    def architecture(self) -> tuple[str, dict[str, Any]]:
+        return generator_name(self.generator), self.generator.config.model_dump(mode="json")
 
     @property
     def uses_f0(self) -> bool:

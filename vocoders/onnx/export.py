@@ -1,6 +1,6 @@
 """Export to ONNX: a model as one self-describing graph from mel to audio, which runs without torch.
 
-The graph is that of ``vocoders.onnx.graph``. The metadata makes the file as self-describing as a checkpoint; see
+The graphs are those of ``vocoders.onnx.graph``. The metadata makes the file as self-describing as a checkpoint; see
 ``metadata``.
 """
 
@@ -12,22 +12,26 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from vocoders.checkpoint import Checkpoint
 from vocoders.errors import CheckpointError, VocoderError
-from vocoders.files import atomic_write
+from vocoders.extras import require
+from vocoders.files import write_file
 from vocoders.generators import generator_name
 from vocoders.generators.base import Generator
-from vocoders.onnx.graph import Graph
+from vocoders.onnx.graph import Graph, MelGraph
+from vocoders.onnx.storage import Weights, store_weights
 from vocoders.onnx.vocoder import VERSION
+
+Target = Literal["vocoders", "sherpa-onnx"]
 
 OPSET = 20  # the first with Gelu; ONNX Runtime 1.18 and later run it
 LARGEST_DIFFERENCE = 1e-4  # from torch's audio, as a fraction of its peak
+_LARGEST_CONSTANT = 4096  # numbers; what the graph computes from constants is stored up to this size
 
 _DYNAMIC_AXES = {
     "mel": {0: "batch", 2: "frames"},
@@ -37,56 +41,55 @@ _DYNAMIC_AXES = {
 }
 
 
-def export_onnx(checkpoint: Checkpoint, path: Path) -> float:
+def export_onnx(checkpoint: Checkpoint, path: Path, target: Target = "vocoders", weights: Weights = "float32") -> float:
     """Write the generator of a checkpoint as ONNX, with its F0 estimator where it needs F0.
 
-    The file is written whole or not at all, and only when ONNX Runtime's audio from it equals torch's to
-    LARGEST_DIFFERENCE of the peak.
+    The file is written whole or not at all, and only when ONNX Runtime's audio from it, before weights are rounded,
+    equals torch's to LARGEST_DIFFERENCE of the peak.
 
     Args:
         checkpoint: the model, on the CPU.
         path: the file to write.
+        target: "vocoders" for the graph that this package runs, "sherpa-onnx" for one with the mel as its only input.
+        weights: type in which weights are stored; "float16" halves the file and rounds them.
 
     Returns:
-        The largest difference from torch's audio, as a fraction of its peak.
+        The largest difference from torch's audio, as a fraction of its peak; of rounded weights also.
 
     Raises:
         CheckpointError: when the checkpoint holds no generator.
-        VocoderError: when onnx, onnxscript or onnxruntime are not installed, the audio differs or the file cannot be
-            written.
+        VocoderError: when onnx or onnxscript are not installed, the model cannot do what the target asks, the audio
+            differs or the file cannot be written.
     """
     if checkpoint.generator is None:
         raise CheckpointError("there is no generator to export, only an F0 estimator")
-    try:
-        import onnx
-        import onnxruntime
-        import onnxscript  # noqa: F401 (torch.onnx imports it)
-    except ImportError as error:
-        raise VocoderError(
-            f"export needs {error.name}, which is not installed: pip install '.[export]' in the clone"
-        ) from None
+    require("export", "export", "onnx", "onnxscript")  # torch.onnx imports onnxscript
+    import onnx
 
-    graph = Graph(checkpoint)
+    graph = Graph(checkpoint) if target == "vocoders" else MelGraph(checkpoint)
     model = _to_onnx(graph)
-    for node in model.graph.node:
-        del node.metadata_props[:]  # the source code of each node, which would be half of the file
-    onnx.helper.set_model_props(model, metadata(checkpoint))
+    store_weights(model, "float32")
+    if target == "sherpa-onnx":
+        model.ir_version = 9  # that of opset 20; the ONNX Runtime 1.17 of sherpa-onnx before 1.12.21 refuses later ones
+    onnx.helper.set_model_props(model, metadata(checkpoint, target))
     onnx.checker.check_model(model, full_check=True)
-    data = model.SerializeToString()
-    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    difference = max(_difference(checkpoint.generator, session, graph.example(*size)) for size in ((1, 1), (2, 40)))
+    difference = _difference(graph, checkpoint.generator, model)
     if not difference <= LARGEST_DIFFERENCE:
         raise VocoderError(
             f"the exported model's audio differs from torch's by {difference:.1e} of its peak, more than "
             f"{LARGEST_DIFFERENCE:g}; this release of torch, onnxscript or onnxruntime does not fit, try another"
         )
-    with atomic_write(path) as partial:
-        partial.write_bytes(data)
+    if weights != "float32":
+        store_weights(model, weights)
+        difference = _difference(graph, checkpoint.generator, model)
+    write_file(path, model.SerializeToString())
     return difference
 
 
-def _to_onnx(graph: Graph) -> Any:
+def _to_onnx(graph: Graph | MelGraph) -> Any:
     """Convert a module to an onnx.ModelProto."""
+    import onnxscript
+
     inputs = graph.example(2, 5)
     with _silence():
         program = torch.onnx.export(
@@ -97,23 +100,30 @@ def _to_onnx(graph: Graph) -> Any:
             opset_version=OPSET,
             dynamic_shapes={name: _DYNAMIC_AXES[name] for name in inputs},
             input_names=list(inputs),
-            output_names=["audio"] if graph.f0_estimator is None else ["audio", "used_f0"],
+            output_names=graph.output_names,
+            optimize=False,  # but below, where tables that the graph computes are left to be computed
         )
-    assert program is not None
-    return program.model_proto
+        assert program is not None
+        model = onnxscript.optimizer.optimize(program.model_proto, output_size_limit=_LARGEST_CONSTANT)
+    for node in model.graph.node:
+        del node.metadata_props[:]  # the source code of each node, which would be half of the file
+    return model
 
 
-def metadata(checkpoint: Checkpoint) -> dict[str, str]:
+def metadata(checkpoint: Checkpoint, target: Target = "vocoders") -> dict[str, str]:
     """Describe an exported model for its metadata.
 
     Args:
         checkpoint: the model; it holds a generator.
+        target: as for ``export_onnx``.
 
     Returns:
         ``format``, ``mel_spec``, ``generator``, ``pitch`` and ``training`` as in the header of a checkpoint (see
         checkpoint.py); ``version`` of the inputs, outputs and metadata; ``opset``; ``sample_rate`` in Hz; and, in
         frames on each side, ``receptive_field`` of the generator, "null" for the whole utterance, and
-        ``pitch_receptive_field`` of the F0 estimator.
+        ``pitch_receptive_field`` of the F0 estimator; and ``parameters``, the number of weights of ``generator`` and
+        ``f0_estimator``. For sherpa-onnx also ``target`` and ``model_type``, "hifigan": its kind of vocoder that takes
+        a mel and gives audio.
     """
     generator = checkpoint.generator
     assert generator is not None
@@ -128,9 +138,14 @@ def metadata(checkpoint: Checkpoint) -> dict[str, str]:
         "sample_rate": str(checkpoint.mel_config.sample_rate),
         "receptive_field": json.dumps(generator.receptive_field),
     }
+    parameters = {"generator": sum(p.numel() for p in generator.parameters())}
     if generator.uses_f0 and checkpoint.f0_estimator is not None:
         properties["pitch"] = checkpoint.f0_estimator.config.model_dump_json()
         properties["pitch_receptive_field"] = str(checkpoint.f0_estimator.receptive_field)
+        parameters["f0_estimator"] = sum(p.numel() for p in checkpoint.f0_estimator.parameters())
+    properties["parameters"] = json.dumps(parameters)
+    if target == "sherpa-onnx":
+        properties |= {"target": target, "model_type": "hifigan"}
     return properties
 
 
@@ -146,9 +161,19 @@ def _silence() -> Iterator[None]:
             logging.disable(logging.NOTSET)
 
 
-def _difference(generator: Generator, session: Any, inputs: dict[str, Tensor]) -> float:
-    """Return the largest difference of ONNX Runtime's audio from torch's, as a fraction of its peak."""
-    with torch.inference_mode():
-        reference = generator(**inputs).numpy()
-    audio = session.run(["audio"], {name: value.numpy() for name, value in inputs.items()})[0]
-    return float(np.abs(audio - reference).max() / np.abs(reference).max())
+def _difference(graph: Graph | MelGraph, generator: Generator, model: Any) -> float:
+    """Return the largest difference of ONNX Runtime's audio from torch's, as a fraction of its peak.
+
+    Torch runs the generator, or, where the graph makes the generator's inputs, the module that is exported.
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    differences = []
+    for size in ((1, 1), (2, 40)):
+        inputs = graph.example(*size)
+        with torch.inference_mode():
+            expected = (generator(**inputs) if isinstance(graph, Graph) else graph(**inputs)[0]).numpy()
+        audio = session.run(["audio"], {name: value.numpy() for name, value in inputs.items()})[0]
+        differences.append(np.abs(audio - expected).max() / np.abs(expected).max())
+    return float(max(differences))

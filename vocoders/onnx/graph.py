@@ -1,6 +1,7 @@
-"""The graph that is exported: a model from mel to audio in real arithmetic and in operators that ONNX Runtime has.
+"""The graphs that are exported: a model from mel to audio in real arithmetic and in operators that ONNX Runtime has.
 
-Inputs of the graph; a model has those that it needs:
+``MelGraph`` has the mel as its only input, as sherpa-onnx wants it. ``Graph`` is for programs that stream and choose F0
+and noise. Its inputs; a model has those that it needs:
 
     mel     float32 (batch, n_mels, frames), in the mel config of the metadata
     f0      float32 (batch, 1, frames), Hz, 0 = unvoiced; where it is negative the model estimates it from the mel
@@ -19,113 +20,19 @@ known already and the phase that follows from it. ``vocoders/onnx/vocoder.py`` d
 from __future__ import annotations
 
 import copy
-import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vocoders.checkpoint import Checkpoint
-from vocoders.dsp.stft import STFT, reflect_pad
+from vocoders.dsp.noise import white_noise
+from vocoders.dsp.stft import STFT
+from vocoders.errors import VocoderError
 from vocoders.f0_estimator import F0Estimator
 from vocoders.nn.layers import LayerNorm2d
+from vocoders.onnx.operators import MatrixConv1d, RealSTFT, TabulatedGELU, UtteranceNorm
 
-
-class RealSTFT(STFT):
-    """STFT by convolutions with sines and cosines, which gives the same numbers as a Fourier transform.
-
-    ONNX has no complex numbers. The exporter replaces them by pairs of real numbers, except in the transform.
-    """
-
-    analysis: Tensor
-    synthesis: Tensor
-
-    def __init__(self, stft: STFT) -> None:
-        super().__init__(stft.n_fft, stft.hop_length, padding=stft.padding)
-        self.window = stft.window
-        window, bins = stft.window.double(), stft.n_fft // 2 + 1
-        forward = torch.fft.rfft(torch.diag(window)).T  # (bins, n_fft)
-        units = torch.eye(bins, dtype=torch.complex128)
-        backward = torch.cat([torch.fft.irfft(unit, n=stft.n_fft) for unit in (units, 1j * units)]) * window
-        self.register_buffer("analysis", torch.cat([forward.real, forward.imag])[:, None].float())
-        self.register_buffer("synthesis", backward[:, None].float())
-
-    def forward(self, audio: Tensor) -> Tensor:
-        left, right = self.pad
-        audio = F.pad(audio, (left, right)) if self.padding == "same-zeros" else reflect_pad(audio, left, right)
-        signals, shape = audio.reshape(-1, 1, audio.shape[-1]), audio.shape[:-1]
-        parts = F.conv1d(signals, self.analysis, stride=self.hop_length).unflatten(1, (2, -1))
-        spectrum = torch.view_as_complex(parts.permute(0, 2, 3, 1).contiguous())
-        return spectrum.reshape(*shape, *spectrum.shape[1:])
-
-    def inverse(self, spectrum: Tensor) -> Tensor:
-        shape = spectrum.shape[:-2]
-        parts = torch.view_as_real(spectrum.reshape(-1, *spectrum.shape[-2:])).permute(0, 3, 1, 2).flatten(1, 2)
-        audio = F.conv_transpose1d(parts, self.synthesis, stride=self.hop_length)
-        power = self.window.square()[None, None]
-        envelope = F.conv_transpose1d(torch.ones_like(parts[:1, :1]), power, stride=self.hop_length)
-        left, right = self.pad
-        inside = slice(left, audio.shape[-1] - right)
-        return (audio[..., inside] / envelope[..., inside].clamp_min(1e-8)).reshape(*shape, -1)
-
-
-class UtteranceNorm(LayerNorm2d):
-    """Layer norm over all frames by means of means, because ONNX Runtime's sums over minutes of frames lose digits."""
-
-    def __init__(self, norm: LayerNorm2d) -> None:
-        super().__init__(len(norm.weight), norm.framewise, norm.eps)
-        self.weight, self.bias = norm.weight, norm.bias
-
-    def standardize(self, x: Tensor) -> Tensor:
-        x = x - x.mean((2, 3), keepdim=True).mean(1, keepdim=True)
-        return x * (x.square().mean((2, 3), keepdim=True).mean(1, keepdim=True) + self.eps).rsqrt()
-
-
-class MatrixConv1d(nn.Module):
-    """Convolution over time as one matrix product per tap: ONNX Runtime has no convolution in float64.
-
-    The convolution has a stride of 1, keeps the length, and is dense or depthwise.
-    """
-
-    def __init__(self, conv: nn.Conv1d) -> None:
-        super().__init__()
-        self.conv = conv
-
-    def forward(self, x: Tensor) -> Tensor:
-        weight, frames, taps = self.conv.weight, x.shape[-1], self.conv.kernel_size[0]
-        x = F.pad(x, (taps // 2, taps // 2))
-        parts = [x[..., k : k + frames] for k in range(taps)]
-        if self.conv.groups == 1:
-            products = [weight[..., k] @ part for k, part in enumerate(parts)]
-        else:
-            products = [weight[..., k] * part for k, part in enumerate(parts)]
-        bias = self.conv.bias
-        assert bias is not None
-        return sum(products, bias[:, None])
-
-
-class TabulatedGELU(nn.Module):
-    """GELU in float64 to 1e-10, from a table of the error function and its slope: ONNX Runtime has none in float64.
-
-    erf(z + d) = erf(z) + erf'(z) (d - z d^2 + ...), erf'(z) = 2 / sqrt(pi) exp(-z^2), for z = i / 1024 in [-6, 6].
-    """
-
-    table: Tensor
-    root: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        z = torch.arange(-6 * 1024, 6 * 1024 + 1, dtype=torch.float64) / 1024
-        self.register_buffer("table", torch.stack([torch.erf(z), 2 / math.sqrt(math.pi) * torch.exp(-z * z)], 1))
-        self.register_buffer("root", torch.tensor(2.0, dtype=torch.float64).sqrt())
-
-    def forward(self, x: Tensor) -> Tensor:
-        z = (x / self.root).clamp(-6, 6)
-        entry = (z * 1024).round()
-        near = entry / 1024
-        d = z - near
-        erf, slope = F.embedding(entry.long() + 6 * 1024, self.table).unbind(-1)
-        return x / 2 * (1 + erf + slope * (d - near * d * d))
+NOISE_SAMPLES = 1 << 18
 
 
 def in_float64(estimator: F0Estimator) -> F0Estimator:
@@ -166,6 +73,11 @@ class Graph(nn.Module):
         audio = self.generator.synthesize(mel, f0, noise, phase)
         return (audio,) if self.f0_estimator is None or f0 is None else (audio, f0)
 
+    @property
+    def output_names(self) -> list[str]:
+        """Names of what ``forward`` returns."""
+        return ["audio"] if self.f0_estimator is None else ["audio", "used_f0"]
+
     def example(self, batch: int, frames: int) -> dict[str, Tensor]:
         """Draw values for all inputs of the graph."""
         mel_config, source = self.generator.mel_config, torch.Generator().manual_seed(frames)
@@ -178,3 +90,41 @@ class Graph(nn.Module):
         if self.generator.uses_f0:
             inputs["phase"] = torch.rand(batch, 1, 1, generator=source, dtype=torch.float64)
         return inputs
+
+
+class MelGraph(nn.Module):
+    """Model with the mel as its only input: F0 is estimated, the phase starts at 0, and noise is part of the graph.
+
+    The noise is that of seed 0. It repeats after NOISE_SAMPLES samples, some ten seconds; a synthesised sentence is
+    shorter.
+
+    Raises:
+        VocoderError: when the model needs F0 and has no estimator of its own.
+    """
+
+    output_names = ("audio",)
+    noise: Tensor
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__()
+        self.model = Graph(checkpoint)
+        if self.model.generator.uses_f0 and self.model.f0_estimator is None:
+            raise VocoderError("this model needs f0 beside the mel and has no estimator of its own")
+        # Rounded to 11 bits: white noise stays white, and the file is smaller by half a megabyte.
+        noise = torch.from_numpy(white_noise(0, NOISE_SAMPLES, 0)).half()
+        self.register_buffer("noise", noise, persistent=False)
+
+    def forward(self, mel: Tensor) -> tuple[Tensor]:
+        """Log-mel (batch, n_mels, frames) -> audio (batch, 1, frames * hop_length)."""
+        generator, estimator = self.model.generator, self.model.f0_estimator
+        f0 = noise = None
+        if estimator is not None:
+            f0 = estimator.estimate(mel)
+        if generator.uses_noise:
+            samples = torch.arange(mel.shape[-1] * generator.mel_config.hop_length) % NOISE_SAMPLES
+            noise = self.noise[samples].float().expand(mel.shape[0], 1, -1)
+        return (generator.synthesize(mel, f0, noise, None),)
+
+    def example(self, batch: int, frames: int) -> dict[str, Tensor]:
+        """Draw values for the input."""
+        return {"mel": self.model.example(batch, frames)["mel"]}

@@ -27,9 +27,12 @@ class OnnxVocoder(BaseVocoder):
 
     Attributes:
         device: "cpu" or "cuda".
-        generator: "name" and "config" of the generator.
         opset: version of the ONNX operators.
+        parameters: number of weights of the generator and of the F0 estimator, by name; empty where the file, written
+            by an earlier release, does not say.
     """
+
+    backend = "onnx"
 
     def __init__(self, path: Path, name: str = "", device: str = "cpu") -> None:
         """Open an exported model.
@@ -52,6 +55,10 @@ class OnnxVocoder(BaseVocoder):
             raise CheckpointError(
                 f"{path} is an ONNX model, but none that 'vocoders export' wrote: its metadata lacks format 'vocoders'"
             )
+        if "target" in header:
+            raise CheckpointError(
+                f"{path} was exported for {header['target']}; export it without --target to run it here"
+            )
         if header.get("version") != VERSION:
             raise CheckpointError(
                 f"{path} has format version {header.get('version')}, this release reads version {VERSION}; "
@@ -60,14 +67,20 @@ class OnnxVocoder(BaseVocoder):
         try:
             self.mel_config = bind(MelConfig, json.loads(header["mel_spec"]), "mel_config")
             self.training = dict(json.loads(header["training"]))
-            self.generator: dict[str, Any] = dict(json.loads(header["generator"]))
+            described = json.loads(header["generator"])
+            self._architecture = str(described["name"]), dict(described["config"])
             self._receptive_field: int | None = json.loads(header["receptive_field"])
             self.opset = int(header["opset"])
+            self.parameters: dict[str, int] = dict(json.loads(header.get("parameters", "{}")))
             self._f0_receptive_field = int(header.get("pitch_receptive_field", 0))
         except (LookupError, TypeError, ValueError, RecursionError) as error:
             raise CheckpointError(f"the metadata of {path} is damaged ({type(error).__name__}: {error})") from None
         self._inputs = {value.name for value in self._session.get_inputs()}
         self._outputs = [value.name for value in self._session.get_outputs()]
+
+    @property
+    def architecture(self) -> tuple[str, dict[str, Any]]:
+        return self._architecture
 
     @property
     def uses_f0(self) -> bool:
@@ -169,13 +182,8 @@ class OnnxSynthesis(Synthesis):
 
 def _open(path: Path, device: str) -> Any:
     """Open the session that runs a model."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise VocoderError(
-            f"running {path} needs onnxruntime, which cannot be imported ({error}): pip install '.[export]' in the "
-            f"clone"
-        ) from None
+    import onnxruntime
+
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder, not a model")
     if not path.is_file():
@@ -189,6 +197,7 @@ def _open(path: Path, device: str) -> Any:
         )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # the exception says what is wrong
+    options.enable_mem_pattern = False  # one plan for each length of a piece would take half of all memory
     threads = os.environ.get("OMP_NUM_THREADS", "")  # which torch obeys as well
     options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0  # 0: a thread for each core
     choice = (provider, {"device_id": number or "0"}) if kind == "cuda" else provider

@@ -15,6 +15,7 @@ import uvicorn
 
 from vocoders.errors import MelWarning, VocoderError
 from vocoders.files import read_file
+from vocoders.inference.synthesis import BackendName
 from vocoders.server.app import create_app
 from vocoders.server.registry import load_models
 from vocoders.server.requests import Limits
@@ -29,6 +30,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     device: str = "cpu",
+    backend: BackendName | None = None,
     token_file: Path | None = None,
     max_requests: int = 64,
     max_batch: int | None = None,
@@ -43,6 +45,7 @@ def serve(
         host: the address to listen on.
         port: the port to listen on; 0 for a free one.
         device: the device of the models, such as "cpu" or "cuda".
+        backend: what runs a built-in voice, as for ``vocoders.load``.
         token_file: a file with the bearer token that clients must send; None where they need none.
         max_requests: most requests at a time, waiting ones included.
         max_batch: most waiting requests that are synthesised as one batch; None for 8 where a batch is faster,
@@ -59,7 +62,7 @@ def serve(
     """
     token = _read_token(token_file) if token_file else None
     listener = _bind(host, port)
-    served = load_models(models, device)
+    served = load_models(models, device, backend)
     warnings.simplefilter("ignore", MelWarning)  # the client gets it as a header
     limits = Limits(max_body * 2**20, max_seconds, timeout)
     app = create_app(served, max_requests=max_requests, max_batch=max_batch, limits=limits, token=token)

@@ -11,6 +11,7 @@ import numpy as np
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
 from vocoders.inference.base import BaseVocoder
+from vocoders.inference.synthesis import BackendName
 from vocoders.pretrained import DEFAULT_VOICE, load
 
 F0Use = Literal["estimated", "required", "not used"]
@@ -60,12 +61,13 @@ class ServedModel:
             stream.finish()
 
 
-def load_models(names: list[str], device: str = "cpu") -> dict[str, ServedModel]:
+def load_models(names: list[str], device: str = "cpu", backend: BackendName | None = None) -> dict[str, ServedModel]:
     """Load the models to serve.
 
     Args:
         names: names or files, as ``vocoders.load`` takes them; empty for the built-in default.
         device: the device they run on.
+        backend: as for ``vocoders.load``.
 
     Returns:
         The models by name, in the order given: the first is the default. A model in a file is named after the file,
@@ -76,7 +78,7 @@ def load_models(names: list[str], device: str = "cpu") -> dict[str, ServedModel]
     """
     models: dict[str, ServedModel] = {}
     for source in names or [DEFAULT_VOICE]:
-        vocoder = load(source, device)
+        vocoder = load(source, device, backend=backend)
         name = Path(vocoder.name).name.removesuffix(".safetensors").removesuffix(".onnx")
         if name in models:
             raise VocoderError(f"two models have the name '{name}'; rename one of the files")

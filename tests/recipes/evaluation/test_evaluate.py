@@ -18,6 +18,7 @@ from vocoders import LogMelSpectrogram, load
 from vocoders.checkpoint import Checkpoint, save_checkpoint
 from vocoders.dsp.mel import MEL_CONFIGS, MelConfig, mel_filter_bank
 from vocoders.generators import build_generator
+from vocoders.inference.base import BaseVocoder
 from vocoders.inference.vocoder import Vocoder
 from vocoders.onnx.export import export_onnx
 
@@ -60,7 +61,7 @@ def test_copies_lie_where_the_recording_lies(name: str, baseline: bool, tmp_path
     """A click stays where it is, also with a "center" mel config, whose frames lie half a hop earlier."""
     mel_config = MEL_CONFIGS[name]
     if baseline:
-        voc = Vocoder(Checkpoint(mel_config, load().generator))
+        voc: BaseVocoder = Vocoder(Checkpoint(mel_config, load(backend="torch").generator))
     else:  # the built-in voice draws its envelopes from the mel, whichever way its frames are padded
         voc = load()
         voc.mel_config = mel_config

@@ -23,6 +23,7 @@ from vocoders.generators import GENERATORS
 FACTS = {
     "model",
     "device",
+    "backend",
     "threads",
     "precision",
     "seconds",

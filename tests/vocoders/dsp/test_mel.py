@@ -10,6 +10,7 @@ import torch
 
 from tests.support import signals
 from vocoders import LogMelSpectrogram, MelConfig, MelMismatch, VocoderError
+from vocoders.dsp.analysis import analyze
 from vocoders.dsp.mel import MEL_CONFIGS, convert_mel, diagnose, mel_filter_bank
 
 FACTS = {  # sample_rate, n_fft, hop, win, n_mels, fmin, fmax, scale, norm, power, padding, log, floor, epsilon
@@ -66,6 +67,19 @@ def test_parity_with_librosa_in_float64(name: str, signal: Callable[[int], np.nd
     expected = reference(audio, FACTS[name])
     assert mel.shape == expected.shape
     np.testing.assert_allclose(mel, expected, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", FACTS)
+@pytest.mark.parametrize("signal", [signals.noise, signals.chirp, signals.voice])
+def test_analysis_by_numpy_equals_librosa_and_the_module(name: str, signal: Callable[[int], np.ndarray]) -> None:
+    """Also of the shortest audio, where the padding mirrors it more than once."""
+    mel_config = MEL_CONFIGS[name]
+    audio = signal(mel_config.sample_rate).astype(np.float32)
+    np.testing.assert_allclose(analyze(audio, mel_config), reference(audio.astype(float), FACTS[name]), atol=1e-5)
+    module = LogMelSpectrogram(mel_config, torch.float64)
+    for samples in (mel_config.hop_length, 3 * mel_config.hop_length + 5):
+        pair = np.stack([audio[:samples], audio[-samples:]])
+        np.testing.assert_allclose(analyze(pair, mel_config), module(torch.from_numpy(pair)).numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", FACTS)

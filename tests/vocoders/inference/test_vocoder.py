@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import vocoders.dsp.log_mel
+import vocoders.dsp.analysis
 import vocoders.inference.stream
 import vocoders.inference.vocoder
 import vocoders.pretrained
@@ -21,6 +21,7 @@ from vocoders import MEL_CONFIGS, LogMelSpectrogram, MelMismatch, Vocoder, Vocod
 from vocoders.checkpoint import Checkpoint, save_checkpoint
 from vocoders.errors import MelWarning
 from vocoders.generators import GENERATORS
+from vocoders.pretrained import VOICES
 
 
 @pytest.fixture
@@ -206,7 +207,7 @@ def test_audio_of_another_rate_is_resampled(voc: Vocoder) -> None:
 def test_long_audio_is_analysed_in_blocks(voc: Vocoder, monkeypatch: pytest.MonkeyPatch) -> None:
     audio = torch.randn(2, 9_999, generator=torch.Generator().manual_seed(0)) * 0.1
     whole = voc.analyze(audio, 8000)
-    monkeypatch.setattr(vocoders.dsp.log_mel, "_BLOCK", 1000)
+    monkeypatch.setattr(vocoders.dsp.analysis, "_BLOCK", 1000)
     torch.testing.assert_close(voc.analyze(audio, 8000), whole, atol=1e-6, rtol=0)
 
 
@@ -303,12 +304,15 @@ def test_mel_configs_by_name(voc: Vocoder) -> None:
 
 
 def test_the_built_in_voice() -> None:
-    voc = load()
-    assert voc.mel_config.name == "hifigan-22k"
-    assert voc.sample_rate == 22050
-    assert voc.f0_estimator is not None
-    assert (Path(vocoders.pretrained.VOICES) / f"{voc.name}.safetensors").stat().st_size < 5e6
-    assert load(voc.name).training == voc.training
+    for voc in (load(), load(backend="torch")):
+        assert voc.name == "openvoices-22k"
+        assert voc.mel_config.name == "hifigan-22k"
+        assert voc.sample_rate == 22050
+        assert voc.estimates_f0
+        assert load(voc.name).training == voc.training
+    assert {path.suffix for path in VOICES.glob("openvoices-22k.*")} == {".md", ".onnx", ".safetensors"}
+    for path in VOICES.iterdir():
+        assert path.stat().st_size < 7e6
 
 
 def test_load_from_a_path_and_from_the_hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

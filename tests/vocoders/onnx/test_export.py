@@ -20,7 +20,8 @@ from vocoders.config import Padding
 from vocoders.dsp.stft import STFT
 from vocoders.generators import GENERATORS
 from vocoders.onnx.export import OPSET, export_onnx
-from vocoders.onnx.graph import RealSTFT, TabulatedGELU, in_float64
+from vocoders.onnx.graph import in_float64
+from vocoders.onnx.operators import RealSTFT, TabulatedGELU
 from vocoders.onnx.vocoder import OnnxVocoder
 from vocoders.pretrained import load
 
@@ -135,7 +136,7 @@ def test_the_command(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr()
     assert "wrote hifigan.onnx: 0.1 MB, opset 20, audio within" in text.out
     assert text.err == ""
-    assert OnnxVocoder(Path("hifigan.onnx")).generator["name"] == "hifigan"
+    assert OnnxVocoder(Path("hifigan.onnx")).architecture[0] == "hifigan"
 
 
 @pytest.mark.slow

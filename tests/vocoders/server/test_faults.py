@@ -12,7 +12,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from tests.support.server import Slow, eventually, mel, metric, npy, send_raw, serving
+from tests.support.server import calls, changed, eventually, mel, metric, npy, send_raw, serving, slow
+from vocoders.errors import VocoderError
 from vocoders.inference.stream import Stream
 from vocoders.server.registry import ServedModel
 
@@ -129,11 +130,10 @@ def test_a_client_that_disconnects_in_mid_stream(model: ServedModel) -> None:
 
 
 def test_a_client_that_disconnects_while_it_waits_is_not_served(model: ServedModel) -> None:
-    slow = Slow(model.vocoder, 0.5)
-    with serving(ServedModel("slow", slow)) as client, ThreadPoolExecutor(1) as pool:
-        slow.calls = 0
+    vocoder = slow(model.vocoder, 0.5)
+    with serving(ServedModel("slow", vocoder)) as client, ThreadPoolExecutor(1) as pool:
         first = pool.submit(client.post, "/synthesize", content=GOOD)
-        eventually(lambda: slow.calls == 1)
+        eventually(lambda: calls(vocoder) == 1)
         head = f"POST /synthesize HTTP/1.1\nHost: x\nContent-Length: {len(GOOD)}"
         connections = [send_raw(client, head, GOOD) for _ in range(5)]
         eventually(lambda: client.scheduler.active_requests == 6)
@@ -142,12 +142,12 @@ def test_a_client_that_disconnects_while_it_waits_is_not_served(model: ServedMod
         eventually(lambda: client.scheduler.active_requests <= 1, seconds=0.45)
         assert first.result().status_code == 200
         assert client.post("/synthesize", content=GOOD).status_code == 200
-        assert slow.calls == 2
+        assert calls(vocoder) == 2
 
 
 def test_a_burst_of_ten_times_the_limit(model: ServedModel) -> None:
-    slow = ServedModel("slow", Slow(model.vocoder, 0.05))
-    with serving(slow, max_requests=4) as client, ThreadPoolExecutor(40) as pool:
+    delayed = ServedModel("slow", slow(model.vocoder, 0.05))
+    with serving(delayed, max_requests=4) as client, ThreadPoolExecutor(40) as pool:
         body = npy(mel(500))
         answers = list(pool.map(lambda _: client.post("/synthesize", content=body), range(40)))
         counts = {status: sum(answer.status_code == status for answer in answers) for status in (200, 503)}
@@ -215,8 +215,8 @@ def test_bodies_of_unknown_length_are_counted_as_they_arrive(
 
 
 def test_audio_that_takes_too_long(model: ServedModel) -> None:
-    slow = ServedModel("slow", Slow(model.vocoder, 1.0))
-    with serving(slow, limits={"timeout": 0.3}) as client:
+    delayed = ServedModel("slow", slow(model.vocoder, 1.0))
+    with serving(delayed, limits={"timeout": 0.3}) as client:
         answer = client.post("/synthesize", content=GOOD)
         assert answer.status_code == 503
         assert answer.json()["detail"] == "the audio was not ready within 0.3 s"
@@ -225,11 +225,17 @@ def test_audio_that_takes_too_long(model: ServedModel) -> None:
 
 
 def test_a_bad_mel_does_not_affect_its_batch(model: ServedModel) -> None:
-    slow = ServedModel("slow", Slow(model.vocoder, 0.3))
-    with serving(model, slow, max_batch=8) as client, ThreadPoolExecutor(9) as pool:
+    def synthesize_batch(mels: list[np.ndarray], *args: Any, **kwargs: Any) -> list[np.ndarray]:
+        if any(mel.max() > 1e29 for mel in mels):  # which one is not said
+            raise VocoderError("the model's output is not finite")
+        return model.vocoder.synthesize_batch(mels, *args, **kwargs)
+
+    strict = ServedModel("strict", changed(model.vocoder, synthesize_batch=synthesize_batch))
+    delayed = ServedModel("slow", slow(model.vocoder, 0.3))
+    with serving(strict, delayed, max_batch=8) as client, ThreadPoolExecutor(9) as pool:
         first = pool.submit(client.post, "/synthesize?model=slow", content=GOOD)
         eventually(lambda: client.scheduler.active_requests == 1)
-        bad = np.full((20, 100), 1e38, np.float32)
+        bad = np.full((20, 100), 1e30, np.float32)
         bodies = [npy(bad if index == 3 else mel(100)) for index in range(8)]
         answers = list(pool.map(lambda body: client.post("/synthesize", content=body), bodies))
         assert [answer.status_code for answer in answers] == [200, 200, 200, 422, 200, 200, 200, 200]
@@ -238,16 +244,16 @@ def test_a_bad_mel_does_not_affect_its_batch(model: ServedModel) -> None:
 
 
 def test_a_defect_in_the_model_stops_nothing(model: ServedModel) -> None:
-    class Broken(Slow):
-        def synthesize_batch(self, mels: Any, *args: Any, **kwargs: Any) -> list[np.ndarray]:
-            if mels[0].shape[1] == 13:
-                raise RuntimeError("a secret of the server")
-            return super().synthesize_batch(mels, *args, **kwargs)
-
-        def open_stream(self, *args: Any, **kwargs: Any) -> Stream:
+    def synthesize_batch(mels: list[np.ndarray], *args: Any, **kwargs: Any) -> list[np.ndarray]:
+        if mels[0].shape[1] == 13:
             raise RuntimeError("a secret of the server")
+        return model.vocoder.synthesize_batch(mels, *args, **kwargs)
 
-    with serving(ServedModel("broken", Broken(model.vocoder, 0))) as client:
+    def open_stream(*args: Any, **kwargs: Any) -> Stream:
+        raise RuntimeError("a secret of the server")
+
+    broken = changed(model.vocoder, synthesize_batch=synthesize_batch, open_stream=open_stream)
+    with serving(ServedModel("broken", broken)) as client:
         for frames in (13, 1300):  # one step, and a stream of several
             answer = client.post("/synthesize", content=npy(mel(frames)))
             assert answer.status_code == 500

@@ -15,7 +15,7 @@ from websockets.sync.client import connect
 
 from tests.support import models, signals
 from tests.support.exported import Exported
-from tests.support.server import ServerClient, Slow, eventually, mel, metric, npy, process, serving, small_model
+from tests.support.server import ServerClient, calls, eventually, mel, metric, npy, process, serving, slow, small_model
 from vocoders.dsp.mel import MelConfig
 from vocoders.inference.vocoder import Vocoder
 from vocoders.io.audio import encode_audio, to_pcm
@@ -133,9 +133,9 @@ def test_a_mel_that_looks_like_another_mel_config_gets_a_warning(client: ServerC
 
 def test_a_batch_equals_its_utterances_alone(model: ServedModel) -> None:
     lengths = [100, 100, 117, 130, 3, 1, 160, 90, 400, 120]
-    slow = Slow(model.vocoder, 0.5)
+    vocoder = slow(model.vocoder, 0.5)
     with (
-        serving(model, ServedModel("slow", slow), max_batch=4, max_requests=20) as client,
+        serving(model, ServedModel("slow", vocoder), max_batch=4, max_requests=20) as client,
         ThreadPoolExecutor(20) as pool,
     ):
 
@@ -144,7 +144,7 @@ def test_a_batch_equals_its_utterances_alone(model: ServedModel) -> None:
             return client.post("/synthesize", params={"format": "raw", "seed": index}, content=body)
 
         first = pool.submit(client.post, "/synthesize?model=slow", content=npy(mel(5)))
-        eventually(lambda: slow.calls)  # the thread is busy: the others wait
+        eventually(lambda: calls(vocoder))  # the thread is busy: the others wait
         answers = list(pool.map(ask, range(len(lengths))))
         assert first.result().status_code == 200
         for index, answer in enumerate(answers):
@@ -156,14 +156,14 @@ def test_a_batch_equals_its_utterances_alone(model: ServedModel) -> None:
 
 def test_a_batch_keeps_the_precision_of_the_model(model: ServedModel) -> None:
     checkpoint = models.checkpoint()
-    half, slow = ServedModel("half", Vocoder(checkpoint, precision="bfloat16")), Slow(model.vocoder, 0.5)
-    with serving(ServedModel("slow", slow), half, max_batch=4) as client, ThreadPoolExecutor(5) as pool:
+    half, vocoder = ServedModel("half", Vocoder(checkpoint, precision="bfloat16")), slow(model.vocoder, 0.5)
+    with serving(ServedModel("slow", vocoder), half, max_batch=4) as client, ThreadPoolExecutor(5) as pool:
 
         def ask(index: int) -> np.ndarray:
             return pcm(client.post(f"/synthesize?model=half&format=raw&seed={index}", content=npy(mel(60, index))))
 
         first = pool.submit(client.post, "/synthesize", content=npy(mel(5)))
-        eventually(lambda: slow.calls)  # the thread is busy: the others wait
+        eventually(lambda: calls(vocoder))  # the thread is busy: the others wait
         answers = list(pool.map(ask, range(4)))
         assert first.result().status_code == 200
         assert metric(client, "vocoders_batch_size_count") == 2

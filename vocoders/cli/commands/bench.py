@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
+from importlib.util import find_spec
 from typing import Any
 
 from vocoders.cli.common import add_device, add_precision, count, limit_threads, seconds
@@ -31,22 +34,9 @@ def _run(options: argparse.Namespace) -> int:
 
     limit_threads(options.threads)
 
-    import torch
+    from vocoders.pretrained import DEFAULT_VOICE
 
-    from vocoders.cli.bench import bench
-    from vocoders.cli.commands.info import model_facts
-    from vocoders.complexity import build_on_meta, macs_per_second
-    from vocoders.pretrained import DEFAULT_VOICE, find_pretrained, load
-
-    measured = []
-    for model in options.models or [DEFAULT_VOICE]:
-        settings: dict[str, Any] = {"model": model, "device": options.device, "threads": torch.get_num_threads()}
-        settings |= {"precision": options.precision, "seconds": options.seconds, "batch": options.batch}
-        voc = load(model, options.device, options.precision)
-        facts, _ = model_facts(*find_pretrained(model))
-        work = macs_per_second(build_on_meta(facts["generator"], facts["config"], voc.mel_config))
-        figures = bench(voc, work, options.device, options.seconds, options.runs, options.batch)
-        measured.append(settings | figures)
+    measured = [_measure(model, options) for model in options.models or [DEFAULT_VOICE]]
     if options.json:
         print(json.dumps(measured, indent=2))
         return 0
@@ -55,3 +45,28 @@ def _run(options: argparse.Namespace) -> int:
             shown = "-" if value is None else f"{value:.4g}" if isinstance(value, float) else value
             print(f"{key.replace('_', ' '):<27} {shown}")
     return 0
+
+
+def _measure(model: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings and the figures of one model."""
+    from vocoders.cli.bench import bench, utilization
+    from vocoders.pretrained import load
+
+    voc = load(model, options.device, options.precision, options.backend)
+    figures = bench(voc, options.device, options.seconds, options.runs, options.batch)
+    settings: dict[str, Any] = {"model": model, "device": options.device, "backend": voc.backend}
+    settings |= {"threads": _threads(), "precision": options.precision}
+    settings |= {"seconds": options.seconds, "batch": options.batch}
+    if find_spec("torch") is None:  # nor is it needed, but to count the work
+        return settings | figures
+    from vocoders.complexity import build_on_meta
+
+    generator = build_on_meta(*voc.architecture, voc.mel_config)
+    return settings | figures | utilization(generator, figures["x_real_time"], options.device)
+
+
+def _threads() -> int:
+    """Return the number of threads that models compute with."""
+    if torch := sys.modules.get("torch"):
+        return torch.get_num_threads()
+    return int(os.environ.get("OMP_NUM_THREADS", 0)) or os.cpu_count() or 1

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from vocoders.cli.common import count
 from vocoders.errors import VocoderError
+from vocoders.extras import require
 
 if TYPE_CHECKING:  # imported where used, so that --help answers at once
     from vocoders.dsp.mel import MelConfig
@@ -30,6 +31,7 @@ def add_parser(commands: Any) -> None:
 def _run(options: argparse.Namespace) -> int:
     import json
 
+    require("the work of a generator", "torch", "torch")
     from vocoders.complexity import build_on_meta, macs_per_second
     from vocoders.generators import generator_class
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vocoders.errors import VocoderError
+from vocoders.extras import require
 
 
 def add_parser(commands: Any) -> None:
@@ -18,17 +19,32 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("model", nargs="?", help="as for info (default: the built-in voice)")
     parser.add_argument("-o", "--output", type=Path, required=True, help="model.onnx")
+    parser.add_argument(
+        "--target",
+        choices=("vocoders", "sherpa-onnx"),
+        default="vocoders",
+        help="what runs it: this package and programs that give F0 and noise, or sherpa-onnx, which gives the mel "
+        "alone (default: vocoders)",
+    )
+    parser.add_argument(
+        "--weights",
+        choices=("float32", "float16"),
+        default="float32",
+        help="type in which weights are stored; float16 halves the file and rounds them (default: float32)",
+    )
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
+    require("export", "export", "torch", "safetensors")
     from vocoders.checkpoint import load_checkpoint
     from vocoders.onnx.export import OPSET, export_onnx
     from vocoders.pretrained import find_pretrained
 
     if options.output.suffix.lower() != ".onnx":
         raise VocoderError(f"'{options.output}' must end in .onnx")
-    difference = export_onnx(load_checkpoint(find_pretrained(options.model)[1]), options.output)
+    checkpoint = load_checkpoint(find_pretrained(options.model)[1])
+    difference = export_onnx(checkpoint, options.output, options.target, options.weights)
     print(
         f"wrote {options.output}: {options.output.stat().st_size / 1e6:.1f} MB, opset {OPSET}, "
         f"audio within {difference:.0e} of torch's, of the peak"

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from vocoders.extras import require
+
 
 def add_parser(commands: Any) -> None:
     """Add the command to the subparsers ``commands``."""
@@ -37,6 +39,7 @@ def _help(parser: argparse.ArgumentParser) -> str:
 
 
 def _run(options: argparse.Namespace) -> int:
+    require("import", "import", "torch", "safetensors")
     from vocoders.checkpoint import save_checkpoint
     from vocoders.generators import generator_name
     from vocoders.importers import import_checkpoint

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vocoders.extras import require
+
 if TYPE_CHECKING:
     from vocoders.dsp.mel import MelConfig
 
@@ -29,7 +31,7 @@ def _run(options: argparse.Namespace) -> int:
 
     from vocoders.pretrained import find_pretrained
 
-    name, path = find_pretrained(options.model)
+    name, path = find_pretrained(options.model, "onnx")
     facts, training = model_facts(name, path)
     if options.json:
         print(json.dumps(facts | {"training": training}, indent=2))
@@ -61,6 +63,7 @@ def model_facts(name: str, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _checkpoint_facts(name: str, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    require("reading a checkpoint", "torch", "torch", "safetensors")
     from vocoders.checkpoint import load_checkpoint
     from vocoders.generators import generator_name
 
@@ -83,10 +86,15 @@ def _onnx_facts(name: str, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
     voc = OnnxVocoder(path)
     facts: dict[str, Any] = {"model": name, "opset": voc.opset, **_mel_facts(voc.mel_config)}
-    facts["generator"] = voc.generator["name"]
-    facts["config"] = voc.generator["config"]
+    facts["generator"], config = voc.architecture
+    if "generator" in voc.parameters:
+        facts["parameters"] = voc.parameters["generator"]
+    facts["config"] = config
     facts["f0"] = _f0_fact(voc.uses_f0, voc.estimates_f0)
-    return facts | _context_facts(voc.receptive_field, voc.mel_config), voc.training
+    facts |= _context_facts(voc.receptive_field, voc.mel_config)
+    if "f0_estimator" in voc.parameters:
+        facts["f0_estimator_parameters"] = voc.parameters["f0_estimator"]
+    return facts, voc.training
 
 
 def _mel_facts(mel_config: MelConfig) -> dict[str, Any]:

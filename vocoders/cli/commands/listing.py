@@ -1,28 +1,24 @@
-"""``vocoders list``: names of generators, mel configs, built-in voices and importers."""
+"""``vocoders list``: names of mel configs, built-in voices, generators and importers."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from importlib.util import find_spec
 from typing import Any
 
 
 def add_parser(commands: Any) -> None:
     """Add the command to the subparsers ``commands``."""
-    text = "generators, mel configs, built-in voices, families that can be imported"
+    text = "mel configs, built-in voices, generators, families that can be imported"
     parser = commands.add_parser("list", help=text, description=f"Print the names of {text}.")
     parser.set_defaults(run=_run)
 
 
 def _run(_: argparse.Namespace) -> int:
     from vocoders.dsp.mel import MEL_CONFIGS
-    from vocoders.generators import GENERATORS
-    from vocoders.importers import IMPORTERS
     from vocoders.pretrained import DEFAULT_VOICE, list_voices
 
-    print("generators")
-    for name, kind in GENERATORS.items():
-        print(f"  {name:<20} {(sys.modules[kind.__module__].__doc__ or '').splitlines()[0]}")
     print("mel configs")
     for name, mel_config in MEL_CONFIGS.items():
         band = f"{mel_config.fmin:g}-{mel_config.fmax:g} Hz"
@@ -31,6 +27,15 @@ def _run(_: argparse.Namespace) -> int:
     print("built-in voices")
     for name in list_voices():
         print(f"  {name}{' (default)' if name == DEFAULT_VOICE else ''}")
+    if find_spec("torch") is None:
+        print("generators and families that can be imported need torch: pip install '.[torch]' in the clone")
+        return 0
+    from vocoders.generators import GENERATORS
+    from vocoders.importers import IMPORTERS
+
+    print("generators")
+    for name, kind in GENERATORS.items():
+        print(f"  {name:<20} {(sys.modules[kind.__module__].__doc__ or '').splitlines()[0]}")
     print("families that 'vocoders import' reads")
     for name, importer in IMPORTERS.items():
         print(f"  {name:<20} {importer.description}")

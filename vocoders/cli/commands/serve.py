@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vocoders.cli.common import add_device, count, limit_threads, port, seconds
-from vocoders.errors import VocoderError
+from vocoders.extras import require
 
 
 def add_parser(commands: Any) -> None:
@@ -45,15 +45,16 @@ def add_parser(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     limit_threads(options.threads)
-    try:
-        from vocoders.server.process import serve
-    except ModuleNotFoundError as error:
-        raise VocoderError(f"serving needs {error.name}: pip install '.[serve]' in the clone") from None
+    require("serving", "serve", "fastapi", "uvicorn", "websockets", "prometheus_client")
+
+    from vocoders.server.process import serve
+
     return serve(
         options.models,
         host=options.host,
         port=options.port,
         device=options.device,
+        backend=options.backend,
         token_file=options.token_file,
         max_requests=options.max_requests,
         max_batch=options.max_batch,

@@ -1,0 +1,130 @@
+"""What works where there is no torch, and what says that it needs it.
+
+.ci/run runs this file, and the server's fault tests, in an environment without torch as well.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import soundfile
+
+from tests.support import DATA, signals
+from tests.support.server import npy, process
+
+HELLO = DATA / "hello.npz"
+HIDDEN = ("torch", "safetensors", "huggingface_hub")
+
+
+def run(code: str, cwd: Path, stdin: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
+    """Run code in a process that has no torch."""
+    hide = f"import sys; sys.modules |= dict.fromkeys({HIDDEN})\n"
+    return subprocess.run([sys.executable, "-c", hide + code], cwd=cwd, input=stdin, capture_output=True, timeout=300)
+
+
+def vocode(cwd: Path, *arguments: str, stdin: bytes = b"") -> bytes:
+    done = run(f"from vocoders.cli.vocode import vocode; sys.exit(vocode({arguments}))", cwd, stdin)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def command(cwd: Path, *arguments: str) -> str:
+    done = run(f"from vocoders.cli.vocoders import vocoders; sys.exit(vocoders({arguments}))", cwd)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.decode()
+
+
+def audio(path: Path) -> np.ndarray:
+    return soundfile.read(path)[0]
+
+
+def test_from_mel_to_audio(tmp_path: Path) -> None:
+    vocode(tmp_path, str(HELLO), "-o", "out.wav")
+    samples = audio(tmp_path / "out.wav")
+    assert len(samples) == np.load(HELLO)["mel"].shape[1] * 256
+    assert 0.1 < np.abs(samples).max() < 1
+
+
+@pytest.mark.parametrize("model", ["openvoices-22k", "openvoices-24k"])
+def test_from_audio_to_mel_and_back(tmp_path: Path, model: str) -> None:
+    """Audio of another rate, whose F0 is still there after analysis and synthesis."""
+    soundfile.write(tmp_path / "voice.wav", signals.voice(16000, 1.0, f0=200.0, glide=0.0), 16000)
+    vocode(tmp_path, "voice.wav", "-o", "mel.npz", "-m", model)
+    vocode(tmp_path, "mel.npz", "-o", "copy.wav", "-m", model)
+    vocode(tmp_path, "voice.wav", "-o", "direct.wav", "-m", model)
+    np.testing.assert_array_equal(audio(tmp_path / "copy.wav"), audio(tmp_path / "direct.wav"))
+    rate = soundfile.info(tmp_path / "copy.wav").samplerate
+    spectrum = np.abs(np.fft.rfft(audio(tmp_path / "copy.wav")[rate // 4 : rate * 3 // 4]))
+    assert abs(2 * spectrum[50:150].argmax() + 100 - 200) <= 4  # bins are 2 Hz wide
+
+
+def test_a_stream_is_the_whole(tmp_path: Path) -> None:
+    mel = np.load(HELLO)["mel"][:, :150]
+    np.save(tmp_path / "mel.npy", mel)
+    vocode(tmp_path, "mel.npy", "-o", "out.wav", "-q")
+    raw = vocode(tmp_path, "-", "-o", "-", "--raw-mel", "--format", "raw", "-q", stdin=mel.T.astype("<f4").tobytes())
+    np.testing.assert_allclose(np.frombuffer(raw, "<i2") / 32768, audio(tmp_path / "out.wav"), atol=1e-4)
+
+
+def test_the_server(tmp_path: Path) -> None:
+    with process("--port", "0", cwd=tmp_path, forbidden=HIDDEN) as (_, address):
+        answer = httpx.post(f"{address}/synthesize?format=raw", content=HELLO.read_bytes(), timeout=60)
+        assert answer.status_code == 200
+        assert len(answer.content) == 2 * 256 * np.load(HELLO)["mel"].shape[1]
+        sound = tmp_path / "voice.wav"
+        soundfile.write(sound, signals.voice(22050, 0.5), 22050)
+        mel = httpx.post(f"{address}/mel", content=sound.read_bytes(), timeout=60)
+        assert mel.status_code == 200
+        assert httpx.post(f"{address}/synthesize", content=npy(np.zeros((7, 9), np.float32))).status_code == 422
+
+
+def test_facts(tmp_path: Path) -> None:
+    assert re.search(r"generator +hnmask", command(tmp_path, "info"))
+    assert re.search(r"parameters +\d{6}", command(tmp_path, "info", "openvoices-24k"))
+    listed = command(tmp_path, "list")
+    assert "openvoices-22k (default)" in listed
+    assert "hifigan-22k" in listed
+    figures = command(tmp_path, "bench", "--seconds", "0.2", "--runs", "1")
+    assert re.search(r"backend +onnx", figures)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "purpose", "extra"),
+    [
+        (("info", "model.safetensors"), "reading a checkpoint", "torch"),
+        (("config", "--generator", "hifigan", "--mel-config", "hifigan-22k"), "the work of a generator", "torch"),
+        (("export", "-o", "model.onnx"), "export", "export"),
+        (("import", "hifi-gan", "x.pt", "-o", "x.safetensors"), "import", "import"),
+        (("bench", "--backend", "torch"), "running openvoices-22k on device 'cpu' in float32", "torch"),
+        (("bench", "--precision", "bfloat16"), "running openvoices-22k on device 'cpu' in bfloat16", "torch"),
+        (("bench", "--device", "cuda"), "running openvoices-22k on device 'cuda' in float32", "torch"),
+        (("bench", "model.safetensors"), "running the checkpoint model.safetensors", "torch"),
+    ],
+)
+def test_what_needs_torch_says_so(tmp_path: Path, arguments: tuple[str, ...], purpose: str, extra: str) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"x")
+    done = run(f"from vocoders.cli.vocoders import vocoders; sys.exit(vocoders({arguments}))", tmp_path)
+    assert done.returncode == 2
+    message = f"{purpose} needs torch, which is not installed: pip install '.[{extra}]' in the clone"
+    assert done.stderr.decode() == f"vocoders: {message}\n"
+    assert done.stdout == b""
+    assert {path.name for path in tmp_path.iterdir()} == {"model.safetensors"}
+
+
+def test_the_hub_needs_its_package(tmp_path: Path) -> None:
+    done = run("import vocoders; vocoders.load('org/name')", tmp_path)
+    message = "finding 'org/name' on the Hugging Face hub needs huggingface_hub, which is not installed"
+    assert message in done.stderr.decode()
+
+
+def test_public_names_that_need_torch(tmp_path: Path) -> None:
+    done = run("import vocoders; print(vocoders.load(), vocoders.MelConfig); from vocoders import Vocoder", tmp_path)
+    assert b"OnnxVocoder" in done.stdout
+    last = done.stderr.decode().splitlines()[-1]
+    assert last == (
+        "ImportError: vocoders.Vocoder needs torch, which is not installed: pip install '.[torch]' in the clone"
+    )

@@ -1,0 +1,90 @@
+"""Which backend runs a model, and that both give the same audio."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support import DATA, models, signals
+from vocoders import VocoderError, load
+from vocoders.checkpoint import save_checkpoint
+from vocoders.inference.base import BaseVocoder
+from vocoders.pretrained import list_voices
+
+
+def difference(result: np.ndarray, expected: np.ndarray) -> float:
+    """The largest difference, relative to the peak."""
+    assert result.shape == expected.shape
+    return float(np.abs(result - expected).max() / np.abs(expected).max())
+
+
+def chunks(mel: np.ndarray) -> list[np.ndarray]:
+    """Chunks of 1 to 60 frames."""
+    ends = np.random.default_rng(0).integers(1, 60, len(mel.T)).cumsum()
+    return [chunk for chunk in np.split(mel, ends[ends < mel.shape[1]], 1) if chunk.size]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("voice", list_voices())
+def test_both_backends_give_the_same_audio(voice: str) -> None:
+    """Whole, with given F0, as a batch, and streamed."""
+    torch, onnx = load(voice, backend="torch"), load(voice, backend="onnx")
+    mel = np.load(DATA / "hello.npz")["mel"]
+    if voice != "openvoices-22k":
+        mel = onnx.analyze(signals.speech(24000), 24000)
+    f0 = np.where(np.arange(mel.shape[1]) % 50 < 40, 170.0, 0.0)
+    for given in (None, f0):
+        expected = torch(mel, given, 3)
+        assert difference(onnx(mel, given, 3), expected) < 1e-4
+    batch = np.stack([mel[:, :100], mel[:, 20:120]])
+    assert difference(onnx(batch), torch(batch)) < 1e-4
+    whole = torch(mel)
+    for voc in (torch, onnx):
+        assert difference(np.concatenate(list(voc.stream(chunks(mel)))), whole) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("options", "backend"),
+    [
+        ({}, "onnx"),
+        ({"device": "cpu:0", "backend": "torch"}, "torch"),
+        ({"precision": "bfloat16"}, "torch"),
+        ({"model": "openvoices-24k"}, "onnx"),
+        ({"model": "openvoices-24k", "backend": "onnx"}, "onnx"),
+        ({"model": "openvoices-24k", "backend": "torch"}, "torch"),
+        ({"model": "model.safetensors"}, "torch"),
+        ({"model": "model.safetensors", "backend": "torch"}, "torch"),
+    ],
+)
+def test_the_rule(options: dict[str, str], backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_checkpoint(models.checkpoint(), Path("model.safetensors"))
+    voc: BaseVocoder = load(**options)  # type: ignore[call-overload]
+    assert voc.backend == backend
+
+
+def test_what_a_backend_cannot_run(tmp_path: Path) -> None:
+    save_checkpoint(models.checkpoint(), tmp_path / "model.safetensors")
+    with pytest.raises(VocoderError, match=r"model\.safetensors is a checkpoint, which only torch runs"):
+        load(tmp_path / "model.safetensors", backend="onnx")
+    with pytest.raises(VocoderError, match=r"small\.onnx is an exported model, which only ONNX Runtime runs"):
+        load(DATA / "small.onnx", backend="torch")
+    with pytest.raises(VocoderError, match=r"openvoices-22k runs in float32; a checkpoint .* can run in bfloat16"):
+        load(precision="bfloat16", backend="onnx")
+    with pytest.raises(VocoderError, match="unknown backend 'jax'; known: onnx, torch"):
+        load(backend="jax")  # type: ignore[call-overload]
+
+
+def test_the_stored_small_model_is_that_of_the_tests() -> None:
+    """Tests run with it where there is no torch; python -m tests.support.small writes it anew."""
+    mel = models.mel(40).numpy()
+    from vocoders import Vocoder
+
+    assert difference(load(DATA / "small.onnx")(mel), Vocoder(models.checkpoint())(mel)) < 1e-5
+
+
+@pytest.mark.parametrize("voice", list_voices())
+def test_the_two_forms_of_a_voice_are_one_model(voice: str) -> None:
+    torch, onnx = load(voice, backend="torch"), load(voice, backend="onnx")
+    for fact in ("mel_config", "training", "architecture", "receptive_field", "f0_receptive_field"):
+        assert getattr(torch, fact) == getattr(onnx, fact)
