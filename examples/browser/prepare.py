@@ -31,7 +31,7 @@ def main(folder: Path = HERE) -> None:
         "example": EXAMPLE.name,
         "files": {file: (built / file).stat().st_size for file in (model.name, RUNTIME[2])},
     }
-    (built / "model.json").write_text(json.dumps(facts, indent=2) + "\n")
+    (built / "model.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -96,4 +96,5 @@ def _refusal(error: Exception, timeout: float) -> RequestError:
         return RequestError(422, "; ".join(faults))
     if isinstance(error, VocoderError):
         return RequestError(422, str(error))
-    return RequestError(500, "the server failed because of a defect; its log says more")
+    # uvicorn closes the connection after a defect: a client that is told does not send its next request on it.
+    return RequestError(500, "the server failed because of a defect; its log says more", {"Connection": "close"})

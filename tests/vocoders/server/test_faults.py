@@ -257,6 +257,7 @@ def test_a_defect_in_the_model_stops_nothing(model: ServedModel) -> None:
         for frames in (13, 1300):  # one step, and a stream of several
             answer = client.post("/synthesize", content=npy(mel(frames)))
             assert answer.status_code == 500
+            assert answer.headers["connection"] == "close"  # as uvicorn does, sooner or later
             assert answer.json() == {"detail": "the server failed because of a defect; its log says more"}
             assert client.post("/synthesize", content=GOOD).status_code == 200
         eventually(lambda: client.scheduler.active_requests == 0)

@@ -102,4 +102,6 @@ def test_without_the_extra_it_says_what_is_missing(
     for name in ("vocoders.server.process", "vocoders.server.app"):
         monkeypatch.delitem(sys.modules, name)
     assert vocoders(["serve"]) == 2
-    assert capsys.readouterr().err == "vocoders: serving needs fastapi: pip install '.[serve]' in the clone\n"
+    assert capsys.readouterr().err == (
+        "vocoders: serving needs fastapi, which is not installed: pip install '.[serve]' in the clone\n"
+    )
