@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from vocoders.config import Channels, Config, Count, OddSize
 from vocoders.dsp.mel import MelConfig
 from vocoders.generators.base import Generator, check_upsampling, upsampling_rates
+from vocoders.nn.cpu_kernels import channels_together
 from vocoders.nn.layers import Conv1d, Standardize
 
 
@@ -135,6 +136,7 @@ class ParallelWaveGAN(Generator):
         for rate, smooth in zip(self.config.upsample_rates, self.smooth, strict=True):
             assert isinstance(smooth, nn.Conv2d)
             c = stretch(c, rate, smooth.weight.flatten())
+        c = channels_together(c)
         x = self.first_conv(noise)
         skips = torch.zeros((), device=x.device)
         for layer in self.conv_layers:

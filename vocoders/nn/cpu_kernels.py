@@ -149,6 +149,15 @@ def conv1d(
     return y.contiguous(memory_format=torch.channels_last).squeeze(2)
 
 
+@wrap_torch_function(lambda x: (x,))
+def channels_together(x: Tensor) -> Tensor:
+    """Return x, (batch, channels, time), in the layout that ``conv1d`` wants.
+
+    For what several layers take and none of them made, such as a conditioning signal: each would copy it.
+    """
+    return x if _is_small(x) else x.unsqueeze(2).contiguous(memory_format=torch.channels_last).squeeze(2)
+
+
 @wrap_torch_function(lambda x, weight, *_, **__: (x, weight))
 def conv_transpose1d(
     x: Tensor,
