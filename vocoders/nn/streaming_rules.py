@@ -74,7 +74,7 @@ class Operation:
         kept = self.kept.pop(key, None)
         if kept is None:
             return x
-        return _cat(x, [kept, x], axis)
+        return torch.cat([kept.mT, x.mT], 1).mT if _channels_together(x, axis) else torch.cat([kept, x], axis)
 
     def split(self, x: Tensor, axis: int, count: int, key: int = 0) -> Tensor:
         """Return the first ``count`` columns of ``x`` and keep the rest."""
@@ -303,11 +303,13 @@ def _zeros(x: Tensor, axis: int, columns: int) -> Tensor:
 
 
 def _pad_zeros(x: Tensor, axis: int, left: int, right: int) -> Tensor:
-    return _cat(x, [_zeros(x, axis, left), x, _zeros(x, axis, right)], axis) if left or right else x
+    if not (left or right):
+        return x
+    if _channels_together(x, axis):
+        return F.pad(x.mT, (0, 0, left, right)).mT
+    return F.pad(x, [0, 0] * (-axis - 1) + [left, right])
 
 
-def _cat(x: Tensor, parts: list[Tensor], axis: int) -> Tensor:
-    """Join parts in the layout of ``x``, one of them: that of ``cpu_kernels.conv1d``, which reads them next, or none."""
-    if axis == -1 and x.dim() == 3 and x.stride(1) == 1 != x.stride(2):
-        return torch.cat([part.mT for part in parts], 1).mT
-    return torch.cat(parts, axis)
+def _channels_together(x: Tensor, axis: int) -> bool:
+    """Whether x has the layout of ``cpu_kernels.conv1d``, which PyTorch itself keeps for images only."""
+    return axis == -1 and x.dim() == 3 and x.stride(1) == 1 != x.stride(2)
