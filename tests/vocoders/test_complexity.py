@@ -68,6 +68,7 @@ def test_configs_as_published() -> None:
         "parallel-wavegan": {"upsample_rates": (5, 4, 4, 3, 2)},
         "multi-stream-wavehax": {"streams": 4, "n_fft": 240},
         "wavehax": {"n_fft": 960},
+        "vocos": {"n_fft": 1920},
     }
     for name, sizes in expected.items():
         assert GENERATORS[name].config_for(mel_config).model_dump(exclude_unset=True) == sizes

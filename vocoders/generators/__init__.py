@@ -13,6 +13,7 @@ from vocoders.generators.hnmask import HNMask
 from vocoders.generators.istftnet import ISTFTNet
 from vocoders.generators.multi_stream_wavehax import MultiStreamWavehax
 from vocoders.generators.parallel_wavegan import ParallelWaveGAN
+from vocoders.generators.vocos import Vocos
 from vocoders.generators.wavehax import Wavehax
 
 GENERATORS: dict[str, type[Generator]] = {
@@ -22,6 +23,7 @@ GENERATORS: dict[str, type[Generator]] = {
     "parallel-wavegan": ParallelWaveGAN,
     "wavehax": Wavehax,
     "multi-stream-wavehax": MultiStreamWavehax,
+    "vocos": Vocos,
 }
 
 

@@ -68,7 +68,7 @@ class ConvNeXtBlock1d(nn.Module):
     (batch, channels, frames) -> the same shape. Zero padding, layer norm over channels, GELU.
     """
 
-    def __init__(self, channels: int, expansion: int, kernel_size: int, scale: float) -> None:
+    def __init__(self, channels: int, expansion: int, kernel_size: int, scale: float, eps: float = 1e-5) -> None:
         """Make a block.
 
         Args:
@@ -76,10 +76,11 @@ class ConvNeXtBlock1d(nn.Module):
             expansion: channels between the pointwise layers, as a multiple.
             kernel_size: frames, odd.
             scale: initial value of gamma.
+            eps: added to the variance in the layer norm.
         """
         super().__init__()
         self.dwconv = nn.Conv1d(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
-        self.norm = nn.LayerNorm(channels)
+        self.norm = nn.LayerNorm(channels, eps=eps)
         self.pwconv1 = nn.Linear(channels, channels * expansion)
         self.activation = nn.GELU()
         self.pwconv2 = nn.Linear(channels * expansion, channels)

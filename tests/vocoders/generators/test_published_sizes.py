@@ -1,4 +1,4 @@
-"""Sizes and configurations of HiFi-GAN, iSTFTNet and Parallel WaveGAN; their parity stands in test_parity.py."""
+"""Sizes and configurations of HiFi-GAN, iSTFTNet, Parallel WaveGAN and Vocos; their parity stands in test_parity.py."""
 
 from typing import Any
 
@@ -12,6 +12,7 @@ from vocoders.generators import build_generator
 from vocoders.generators.hifigan import HiFiGAN
 from vocoders.generators.istftnet import ISTFTNet
 from vocoders.generators.parallel_wavegan import ParallelWaveGAN
+from vocoders.generators.vocos import Vocos
 
 MEL_CONFIG = MEL_CONFIGS["hifigan-22k"]
 
@@ -25,6 +26,7 @@ MEL_CONFIG = MEL_CONFIGS["hifigan-22k"]
         ("istftnet", ISTFTNet.configs["v1-c8c8i"], MEL_CONFIG, 13.25),
         ("parallel-wavegan", ParallelWaveGAN.configs["v1"], MEL_CONFIGS["pwg-ljspeech-22k"], 1.33),
         ("parallel-wavegan", ParallelWaveGAN.configs["v1-24k"], MEL_CONFIGS["espnet-24k"], 1.33),
+        ("vocos", Vocos.configs["v1"], MEL_CONFIGS["vocos-24k"], 13.53),
     ],
 )
 def test_published_sizes(name: str, config: Config, mel_config: MelConfig, millions: float) -> None:
@@ -66,6 +68,7 @@ def test_any_rate_and_kernel_give_the_exact_length(rates: tuple[int, int], extra
         ("istftnet", {"istft_hop": 8}, r"8 x 8 x 8 = 512 .*, 256"),
         ("parallel-wavegan", {"upsample_rates": [4, 4]}, r"4 x 4 = 16 .*, 256"),
         ("parallel-wavegan", {"layers": 31}, "31 layers cannot be divided into 3 stacks"),
+        ("vocos", {"n_fft": 510}, "twice the hop_length of the mel, 256; got 510"),
         ("parallel-wavegan", {"gate_channels": 7}, "gate_channels must be even, got 7"),
     ],
 )

@@ -26,6 +26,8 @@ VARIANTS: dict[str, Variant] = {name: (name, {}, {}) for name in GENERATORS} | {
     "hnmask, two passes": ("hnmask", {"projections": 2}, {"win_length": 80}),
     "wavehax, long window": ("wavehax", {"n_fft": 150}, {"padding": "center"}),
     "multi-stream, one": ("multi-stream-wavehax", {"streams": 1, "n_fft": 64}, {}),
+    "vocos, long window": ("vocos", {"n_fft": 150}, {"padding": "center"}),
+    "vocos, wavenext": ("vocos", {"head": "wavenext"}, {}),
 }
 
 chunk_lengths = st.lists(st.integers(1, 24), min_size=1, max_size=12) | st.lists(st.just(1), min_size=1, max_size=60)

@@ -1,0 +1,99 @@
+"""Vocos and WaveNeXt as gemelo-ai/vocos and its forks write them."""
+
+from __future__ import annotations
+
+from vocoders.config import bind
+from vocoders.dsp.mel import MelConfig
+from vocoders.errors import VocoderError
+from vocoders.importers.base import Imported, Importer, Settings, Weights, rename, require_mel_config
+
+# gemelo-ai/vocos feature_extractors.py
+_FEATURES: Settings = {"sample_rate": 24000, "n_fft": 1024, "hop_length": 256, "n_mels": 100, "padding": "center"}
+# Of forks that match other mels: feature_extractors.py of wetdog/wavenext_pytorch and of langtech-bsc/vocos, branch
+# matcha, which have other defaults
+_FORK_FEATURES = {"f_min", "f_max", "norm", "mel_scale"}
+
+
+def _convert(config: Settings, content: Settings, stated: MelConfig | None) -> Imported:
+    config = config.get("model", {}).get("init_args", config)  # that of a training has it further inside
+    features = _part(config, "feature_extractor", ("MelSpectrogramFeatures",))[1]
+    mel_config = _mel_config(features) or require_mel_config(stated)
+    backbone = _part(config, "backbone", ("VocosBackbone",))[1]
+    head, sizes = _part(config, "head", ("ISTFTHead", "WaveNextHead"))
+    if backbone.get("adanorm_num_embeddings") is not None:
+        raise VocoderError("Vocos with adanorm_num_embeddings is not supported: it takes a bandwidth beside the mel")
+    channels, inner = backbone["dim"], backbone["intermediate_dim"]
+    if not channels or inner % channels:
+        raise VocoderError(f"intermediate_dim must be a multiple of dim {channels}, got {inner}")
+    if sizes["hop_length"] != mel_config.hop_length:
+        raise VocoderError(
+            f"the hop_length of the mel is {mel_config.hop_length}, that of the head {sizes['hop_length']}"
+        )
+    own = {
+        "channels": channels,
+        "blocks": backbone["num_layers"],
+        "expansion": inner // channels,
+        "n_fft": sizes["n_fft"],
+        "head": "istft" if head == "ISTFTHead" else "wavenext",
+    }
+    return Imported("vocos", own, mel_config, _weights(content))
+
+
+VOCOS = Importer(
+    "vocos",
+    "gemelo-ai/vocos and its forks, WaveNeXt among them, on mels: pytorch_model.bin, model.safetensors or the "
+    "checkpoint of a training, and config.yaml",
+    _convert,
+)
+
+
+def _part(config: Settings, name: str, supported: tuple[str, ...]) -> tuple[str, Settings]:
+    """Return class and arguments of one of the three parts of a model.
+
+    Raises:
+        VocoderError: when it is not of a supported class.
+    """
+    part = config[name]
+    kind = part["class_path"].rpartition(".")[2]
+    if kind not in supported:
+        raise VocoderError(f"Vocos with the {name} {kind} is not supported, only {' and '.join(supported)}")
+    return kind, part.get("init_args") or {}
+
+
+def _mel_config(arguments: Settings) -> MelConfig | None:
+    """Return the mel config of a ``MelSpectrogramFeatures``; None where a fork's defaults would decide."""
+    given = _FEATURES | arguments
+    if unknown := given.keys() - {*_FEATURES, *_FORK_FEATURES, "clip_val"}:
+        raise VocoderError(f"MelSpectrogramFeatures with {', '.join(sorted(unknown))} is not supported")
+    matched = given.keys() & _FORK_FEATURES
+    if matched and matched != _FORK_FEATURES:
+        return None
+    floor = 1e-5 if matched else 1e-7  # modules.py, safe_log: langtech-bsc/vocos has the former and no clip_val
+    f_max = given.get("f_max")
+    values = {key: given[key] for key in _FEATURES} | {
+        "win_length": given["n_fft"],
+        "fmin": given.get("f_min") or 0,
+        "fmax": given["sample_rate"] / 2 if f_max is None else f_max,
+        "mel_scale": given.get("mel_scale", "htk"),
+        "mel_norm": given.get("norm") or "none",
+        "floor": given.get("clip_val", floor),
+    }
+    return bind(MelConfig, values, "the mel config in the configuration")
+
+
+def _weights(content: Settings) -> Weights:
+    """Rename the keys of gemelo-ai/vocos to those of ``Vocos``, without those of its analysis and its constants."""
+    if "state_dict" in content:  # of a training, which also holds discriminators and losses
+        weights = {k: v for k, v in content["state_dict"].items() if k.startswith(("backbone.", "head."))}
+    else:
+        weights = {k: v for k, v in content.items() if not k.startswith("feature_extractor.")}
+    weights.pop("head.istft.window", None)
+    return rename(
+        weights,
+        [
+            (r"^backbone\.norm\.", "embed_norm."),
+            (r"^backbone\.final_layer_norm\.", "output_norm."),
+            (r"^backbone\.convnext\.", "blocks."),
+            (r"^backbone\.", ""),
+        ],
+    )
