@@ -1,5 +1,6 @@
 """The benchmark scripts run, and their tables are right; the speeds they measure are not asserted."""
 
+import contextlib
 import importlib.util
 import json
 import sys
@@ -14,6 +15,7 @@ from recipes.benchmarks import (
     cqt,
     exported,
     inference,
+    install,
     length,
     minutes,
     pitch_range,
@@ -95,6 +97,31 @@ def test_vocode_runs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
     assert lines[2].startswith("| command to file | ")
     memory = [float(cell.removesuffix("MiB ")) for cell in lines[-1].split("|")[2:4]]
     assert 0 < 2 * memory[0] < memory[1]  # torch takes 300 MiB before it does anything
+
+
+def test_install_measures_an_environment(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without installing anything: pip and vocode are replaced."""
+    commands: list[list[str]] = []
+
+    def run(command: list[str]) -> float:
+        commands.append(command)
+        if "pip" in command:
+            (tmp_path / "env" / "package").write_bytes(bytes(3_000_000))
+        return float(len(commands))
+
+    monkeypatch.setattr(install, "seconds_of", run)
+    monkeypatch.setattr(install, "output_of", lambda command: "321.4\n")
+    monkeypatch.setattr(install.tempfile, "TemporaryDirectory", lambda: contextlib.nullcontext(str(tmp_path)))
+    assert install.main(["--runs", "3", "--extra", "serve"]) == 0
+    assert commands[0][-1] == f"{ROOT}[serve]"
+    assert all(command[0].startswith(str(tmp_path)) for command in commands)  # the new environment's Python
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in capsys.readouterr().out.splitlines()[2:]]
+    assert rows[0] == ["installation", "1 s"]
+    assert rows[1][1].endswith("of them new 3 MB")
+    assert rows[2][1] == "4.00 s (the first time 2.00 s)"
+    assert rows[3][1] == "321 MiB"
 
 
 def test_the_table_of_generators(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
