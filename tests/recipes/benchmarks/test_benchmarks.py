@@ -113,7 +113,7 @@ def test_install_measures_an_environment(
 
     monkeypatch.setattr(install, "seconds_of", run)
     monkeypatch.setattr(install, "output_of", lambda command: "321.4\n")
-    monkeypatch.setattr(install.tempfile, "TemporaryDirectory", lambda: contextlib.nullcontext(str(tmp_path)))
+    monkeypatch.setattr("tempfile.TemporaryDirectory", lambda: contextlib.nullcontext(str(tmp_path)))
     assert install.main(["--runs", "3", "--extra", "serve"]) == 0
     assert commands[0][-1] == f"{ROOT}[serve]"
     assert all(command[0].startswith(str(tmp_path)) for command in commands)  # the new environment's Python
