@@ -31,13 +31,13 @@ class Sound(NamedTuple):
     channels: int
 
 
-def read_audio(data: Bytes, name: str, most_seconds: float = math.inf) -> Sound:
+def read_audio(data: Bytes, name: str, max_seconds: float = math.inf) -> Sound:
     """Decode a sound file of any format that libsndfile reads; channels are averaged.
 
     Args:
         data: the bytes of the file.
         name: name of the file in error messages.
-        most_seconds: length of the longest audio that is accepted.
+        max_seconds: length of the longest audio that is accepted.
 
     Raises:
         VocoderError: when it is no sound file, is damaged, empty or too long, or holds NaN or infinite samples.
@@ -52,8 +52,8 @@ def read_audio(data: Bytes, name: str, most_seconds: float = math.inf) -> Sound:
             while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
                 blocks.append(block.mean(1))
                 samples += len(block)
-                if samples > most_seconds * rate:
-                    raise VocoderError(f"{name} is longer than {most_seconds:g} s")
+                if samples > max_seconds * rate:
+                    raise VocoderError(f"{name} is longer than {max_seconds:g} s")
     except VocoderError:
         raise
     except (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError) as error:

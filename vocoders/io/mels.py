@@ -54,7 +54,7 @@ def read_array(data: Bytes, name: str) -> np.ndarray:
     return array if array.flags.writeable else array.copy()
 
 
-def read_mel(data: Bytes, name: str, largest: int = _LARGEST_ARRAY) -> tuple[np.ndarray, MelConfig | None]:
+def read_mel(data: Bytes, name: str, max_bytes: int = _LARGEST_ARRAY) -> tuple[np.ndarray, MelConfig | None]:
     """Decode a mel file: the array as it is stored, and its mel config.
 
     A .npy file carries no mel config, an .npz file does if ``encode_mel`` wrote it. Nothing is unpickled.
@@ -62,7 +62,7 @@ def read_mel(data: Bytes, name: str, largest: int = _LARGEST_ARRAY) -> tuple[np.
     Args:
         data: the bytes of the file.
         name: name of the file in error messages.
-        largest: the most bytes that an array of an .npz file may take once it is unpacked.
+        max_bytes: most bytes that an array of an .npz file may take once it is unpacked.
 
     Raises:
         VocoderError: when it is neither .npy nor .npz, is damaged or too large, holds no array named "mel", or its mel
@@ -70,7 +70,7 @@ def read_mel(data: Bytes, name: str, largest: int = _LARGEST_ARRAY) -> tuple[np.
     """
     if data[:2] != b"PK":
         return read_array(data, name), None
-    parts = _unpack(data, name, {"mel", "mel_spec"}, largest)
+    parts = _unpack(data, name, {"mel", "mel_spec"}, max_bytes)
     mel = read_array(parts["mel"], f"{name} (array 'mel')")
     if "mel_spec" not in parts:
         return mel, None
@@ -82,13 +82,13 @@ def read_mel(data: Bytes, name: str, largest: int = _LARGEST_ARRAY) -> tuple[np.
     return mel, bind(MelConfig, values, f"the mel config stored in {name}")
 
 
-def read_f0(data: Bytes, name: str, largest: int = _LARGEST_ARRAY) -> np.ndarray | None:
+def read_f0(data: Bytes, name: str, max_bytes: int = _LARGEST_ARRAY) -> np.ndarray | None:
     """Decode the array "f0" of an .npz file.
 
     Args:
         data: as for ``read_mel``.
         name: as for ``read_mel``.
-        largest: as for ``read_mel``.
+        max_bytes: as for ``read_mel``.
 
     Returns:
         The array as it is stored; None where the file holds none, and for a .npy file.
@@ -98,11 +98,11 @@ def read_f0(data: Bytes, name: str, largest: int = _LARGEST_ARRAY) -> np.ndarray
     """
     if data[:2] != b"PK":
         return None
-    parts = _unpack(data, name, {"f0"}, largest)
+    parts = _unpack(data, name, {"f0"}, max_bytes)
     return read_array(parts["f0"], f"{name} (array 'f0')") if "f0" in parts else None
 
 
-def _unpack(data: Bytes, name: str, keys: set[str], largest: int) -> dict[str, bytes]:
+def _unpack(data: Bytes, name: str, keys: set[str], max_bytes: int) -> dict[str, bytes]:
     """Read the arrays named in ``keys`` from an .npz file, where it holds them, each as the bytes of a .npy file."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -111,10 +111,10 @@ def _unpack(data: Bytes, name: str, keys: set[str], largest: int) -> dict[str, b
                 raise VocoderError(f"{name} holds no array named 'mel', only: {', '.join(members) or 'nothing'}")
             parts = {}
             for key in members.keys() & keys:
-                if members[key].file_size > largest:
+                if members[key].file_size > max_bytes:
                     raise VocoderError(
                         f"{name} claims {members[key].file_size} bytes for '{key}'; more than "
-                        f"{largest / 2**30:.3g} GiB is refused"
+                        f"{max_bytes / 2**30:.3g} GiB is refused"
                     )
                 if members[key].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise VocoderError(f"{name} is no .npz of numpy: '{key}' is neither stored nor deflated")

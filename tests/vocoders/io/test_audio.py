@@ -101,4 +101,4 @@ def test_formats_and_lengths_that_are_refused() -> None:
     with pytest.raises(VocoderError, match=r"cannot write audio at 8000 Hz as xyz"):
         encode_audio(np.zeros(8, np.float32), 8000, "xyz")
     with pytest.raises(VocoderError, match=r"is longer than 0\.1 s"):
-        read_audio(encode_audio(np.zeros(8000, np.float32), 8000, "wav"), "a.wav", most_seconds=0.1)
+        read_audio(encode_audio(np.zeros(8000, np.float32), 8000, "wav"), "a.wav", max_seconds=0.1)
