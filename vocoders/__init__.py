@@ -77,8 +77,14 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name not in ("torch", "safetensors"):
             raise
-        message = f"vocoders.{name} needs torch, which is not installed: pip install '.[torch]' in the clone"
-        raise ImportError(message, name=error.name) from None
+        from vocoders.errors import VocoderError
+        from vocoders.extras import require
+
+        try:
+            require(f"vocoders.{name}", "torch", "torch", "safetensors")
+        except VocoderError as message:
+            raise ImportError(str(message), name=error.name) from None
+        raise
 
 
 def __dir__() -> list[str]:

@@ -31,13 +31,6 @@ def load(
     model: str | Path | None = None,
     device: str | torch.device = "cpu",
     precision: Precision = "float32",
-    backend: None = None,
-) -> BaseVocoder: ...
-@overload
-def load(
-    model: str | Path | None = None,
-    device: str | torch.device = "cpu",
-    precision: Precision = "float32",
     *,
     backend: Literal["torch"],
 ) -> Vocoder: ...
@@ -87,7 +80,8 @@ def load(
     if backend is not None:
         check_backend(backend)
     device = str(device)
-    name, path = find_pretrained(model, backend or default_backend(device, precision))
+    default: BackendName = "onnx" if device.partition(":")[0] == "cpu" and precision == "float32" else "torch"
+    name, path = find_pretrained(model, backend or default)
     if path.suffix.lower() == ".onnx":
         if backend == "torch":
             raise VocoderError(f"{name} is an exported model, which only ONNX Runtime runs; load its checkpoint")
@@ -108,11 +102,6 @@ def load(
 
     keep_freed_memory()
     return Vocoder(load_checkpoint(path), name, precision).to(device)
-
-
-def default_backend(device: str, precision: Precision) -> BackendName:
-    """Return the backend that runs a built-in voice where none is chosen."""
-    return "onnx" if device.partition(":")[0] == "cpu" and precision == "float32" else "torch"
 
 
 def find_pretrained(model: str | Path | None = None, backend: BackendName = "torch") -> tuple[str, Path]:

@@ -115,10 +115,13 @@ class STFT(nn.Module):
 
     def forward(self, audio: Tensor) -> Tensor:
         """Transform audio (..., samples) -> complex (..., n_fft // 2 + 1, frames)."""
-        audio, (left, right) = audio.to(self.window.dtype), self.pad
-        audio = F.pad(audio, (left, right)) if self.padding == "same-zeros" else reflect_pad(audio, left, right)
-        frames = audio.unfold(-1, self.n_fft, self.hop_length)
+        frames = self.pad_ends(audio.to(self.window.dtype)).unfold(-1, self.n_fft, self.hop_length)
         return torch.fft.rfft(frames * self.window).transpose(-1, -2)
+
+    def pad_ends(self, audio: Tensor) -> Tensor:
+        """Pad audio (..., samples) at both ends as ``padding`` says."""
+        left, right = self.pad
+        return F.pad(audio, (left, right)) if self.padding == "same-zeros" else reflect_pad(audio, left, right)
 
     def inverse(self, spectrum: Tensor) -> Tensor:
         """Compute the audio whose transform is nearest, the least-squares inverse of Griffin and Lim (1984).

@@ -51,7 +51,7 @@ def export_onnx(checkpoint: Checkpoint, path: Path, target: Target = "vocoders",
         checkpoint: the model, on the CPU.
         path: the file to write.
         target: "vocoders" for the graph that this package runs, "sherpa-onnx" for one with the mel as its only input.
-        weights: type in which weights are stored; "float16" halves the file and rounds them.
+        weights: type in which weights are stored; "float16" rounds them and takes half the bytes.
 
     Returns:
         The largest difference from torch's audio, as a fraction of its peak; of rounded weights also.

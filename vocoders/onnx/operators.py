@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vocoders.dsp.stft import STFT, reflect_pad
+from vocoders.dsp.stft import STFT
 from vocoders.nn.layers import LayerNorm2d
 
 
@@ -31,8 +31,7 @@ class RealSTFT(STFT):
         self.register_buffer("negative_sin", -circle.sin().float(), persistent=False)
 
     def forward(self, audio: Tensor) -> Tensor:
-        left, right = self.pad
-        audio = F.pad(audio, (left, right)) if self.padding == "same-zeros" else reflect_pad(audio, left, right)
+        audio = self.pad_ends(audio)
         signals, shape = audio.reshape(-1, 1, audio.shape[-1]), audio.shape[:-1]
         kernel = self._waves() * self.window
         parts = F.conv1d(signals, kernel[:, None], stride=self.hop_length).unflatten(1, (2, -1))

@@ -26,7 +26,7 @@ def store_weights(model: onnx.ModelProto, weights: Weights) -> None:
 
     Args:
         model: the model.
-        weights: type of the weights in float32: "float16" halves the file and rounds them to 11 bits.
+        weights: type of the weights in float32: "float16" takes half as many bytes and rounds them to 11 bits.
     """
     import onnx
 

@@ -180,6 +180,12 @@ class OnnxSynthesis(Synthesis):
         self._mel, self._f0 = self._mel[..., count:], self._f0[..., count:]
 
 
+def stated_threads() -> int:
+    """Return the number of threads that OMP_NUM_THREADS states, as torch obeys it; 0 for one for each core."""
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    return int(threads) if threads.isdecimal() else 0
+
+
 def _open(path: Path, device: str) -> Any:
     """Open the session that runs a model."""
     import onnxruntime
@@ -198,8 +204,7 @@ def _open(path: Path, device: str) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # the exception says what is wrong
     options.enable_mem_pattern = False  # one plan for each length of a piece would take half of all memory
-    threads = os.environ.get("OMP_NUM_THREADS", "")  # which torch obeys as well
-    options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0  # 0: a thread for each core
+    options.intra_op_num_threads = stated_threads()
     choice = (provider, {"device_id": number or "0"}) if kind == "cuda" else provider
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=[choice])

@@ -69,4 +69,6 @@ def _threads() -> int:
     """Return the number of threads that models compute with."""
     if torch := sys.modules.get("torch"):
         return torch.get_num_threads()
-    return int(os.environ.get("OMP_NUM_THREADS", 0)) or os.cpu_count() or 1
+    from vocoders.onnx.vocoder import stated_threads
+
+    return stated_threads() or os.cpu_count() or 1

@@ -30,7 +30,7 @@ def add_parser(commands: Any) -> None:
         "--weights",
         choices=("float32", "float16"),
         default="float32",
-        help="type in which weights are stored; float16 halves the file and rounds them (default: float32)",
+        help="type in which weights are stored; float16 rounds them and takes half the bytes (default: float32)",
     )
     parser.set_defaults(run=_run)
 
