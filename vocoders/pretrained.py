@@ -80,8 +80,7 @@ def load(
     if backend is not None:
         check_backend(backend)
     device = str(device)
-    default: BackendName = "onnx" if device.partition(":")[0] == "cpu" and precision == "float32" else "torch"
-    name, path = find_pretrained(model, backend or default)
+    name, path = find_pretrained(model, backend or _default_backend(device, precision))
     if path.suffix.lower() == ".onnx":
         if backend == "torch":
             raise VocoderError(f"{name} is an exported model, which only ONNX Runtime runs; load its checkpoint")
@@ -102,6 +101,27 @@ def load(
 
     keep_freed_memory()
     return Vocoder(load_checkpoint(path), name, precision).to(device)
+
+
+def start_loading(
+    model: str | None = None, device: str = "cpu", precision: Precision = "float32", backend: BackendName | None = None
+) -> None:
+    """Begin to load a built-in voice in the background, for the next ``load`` of the same.
+
+    A program that has other things to import and to read meanwhile begins a tenth of a second earlier. It does nothing
+    for voices that torch runs and for all other models.
+
+    Args:
+        model: as for ``load``, like the others.
+        device: see ``load``.
+        precision: see ``load``.
+        backend: see ``load``.
+    """
+    name = model or DEFAULT_VOICE
+    if name in list_voices() and (backend or _default_backend(device, precision)) == "onnx":
+        from vocoders.onnx.session import start_session
+
+        start_session(find_pretrained(name, "onnx")[1], device)
 
 
 def find_pretrained(model: str | Path | None = None, backend: BackendName = "torch") -> tuple[str, Path]:
@@ -139,6 +159,11 @@ def find_pretrained(model: str | Path | None = None, backend: BackendName = "tor
 def list_voices() -> list[str]:
     """Return the names of the built-in voices."""
     return sorted(path.stem for path in VOICES.glob("*.safetensors"))
+
+
+def _default_backend(device: str, precision: Precision) -> BackendName:
+    """Return the backend that runs a built-in voice."""
+    return "onnx" if device.partition(":")[0] == "cpu" and precision == "float32" else "torch"
 
 
 def _from_hub(name: str) -> Path:
