@@ -52,11 +52,19 @@ class Importer:
         description: the project and the files that are needed, in one line.
         convert: function that makes an ``Imported`` of the configuration, the content of the checkpoint, and the mel
             config that the user stated, if any. It may raise KeyError for a missing key.
+        recognizes: function that tells whether a configuration is one of this family.
+        checkpoints: names of its checkpoints, with ``*``; of several kinds of file the preferred one first.
+        configs: names of its configuration; none for a family whose checkpoints hold it.
+        companions: names of further files that a checkpoint may need beside it.
     """
 
     name: str
     description: str
     convert: Callable[[Settings, Any, MelConfig | None], Imported]
+    recognizes: Callable[[Settings], bool]
+    checkpoints: tuple[str, ...]
+    configs: tuple[str, ...] = ("config.json", "config.yaml", "config.yml")
+    companions: tuple[str, ...] = ()
 
     def read(self, settings: Settings, content: Any, stated: MelConfig | None, checkpoint: Path) -> Imported:
         """Convert a checkpoint.

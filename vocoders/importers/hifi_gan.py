@@ -16,8 +16,18 @@ def _convert(config: Settings, content: Settings, _: MelConfig | None) -> Import
 
 
 HIFI_GAN = Importer(
-    "hifi-gan", 'jik876/hifi-gan: a checkpoint {"generator": ...} (g_02500000) and config.json', _convert
+    "hifi-gan",
+    'jik876/hifi-gan: a checkpoint {"generator": ...} (g_02500000) and config.json',
+    _convert,
+    recognizes=lambda config: is_hifi_gan(config) and not config.keys() & {"activation", "gen_istft_n_fft"},
+    checkpoints=("generator*", "g_*"),
+    configs=("config.json",),
 )
+
+
+def is_hifi_gan(config: Settings) -> bool:
+    """Tell whether a configuration is that of jik876/hifi-gan, or of one of those that add keys to it."""
+    return {"resblock", "upsample_rates", "upsample_initial_channel", "num_mels", "hop_size"} <= config.keys()
 
 
 def hifi_gan_mel_config(config: Settings) -> MelConfig:

@@ -29,6 +29,10 @@ PARALLEL_WAVEGAN = Importer(
     "kan-bayashi/ParallelWaveGAN, its Parallel WaveGAN and its HiFi-GAN: checkpoint-*steps.pkl, config.yml and, with "
     "--stats, stats.h5",
     _convert,
+    recognizes=lambda config: {"generator_params", "sampling_rate", "hop_size"} <= config.keys(),
+    checkpoints=("checkpoint-*steps.pkl",),
+    configs=("config.yml", "config.yaml"),
+    companions=("stats.h5", "stats.npy"),
 )
 
 

@@ -27,4 +27,7 @@ SPEECHT5 = Importer(
     "SpeechT5HifiGan and FastSpeech2ConformerHifiGan of transformers: pytorch_model.bin or model.safetensors, "
     "config.json",
     _convert,
+    recognizes=lambda config: {"model_in_dim", "upsample_rates"} <= config.keys(),
+    checkpoints=("model.safetensors", "pytorch_model.bin"),
+    configs=("config.json",),
 )

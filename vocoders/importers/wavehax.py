@@ -42,6 +42,9 @@ WAVEHAX = Importer(
     "wavehax",
     'chomeyama/wavehax, also multi-stream: a checkpoint {"model": {"generator": ...}} and the YAML of its generator',
     _convert,
+    recognizes=lambda config: {"mult_channels", "prior_type"} <= config.get("generator", config).keys(),
+    checkpoints=("checkpoint-*steps.pkl",),
+    configs=("config.yaml", "config.yml"),
 )
 
 
