@@ -78,7 +78,7 @@ def test_the_source_of_harmonics_is_the_sum_of_its_sines_and_their_noise() -> No
     f0, generator = torch.tensor([[[200.0, 0.0]]]), torch.Generator().manual_seed(0)
     noise = torch.randn(1, 1, 64, generator=generator)
     cycles = torch.arange(1, 65, dtype=torch.float64).reshape(1, 1, 2, 32) * 200 / 8000
-    theirs = 0.0
+    theirs = torch.zeros(64, dtype=torch.float64)
     for k, start in enumerate(INITIAL_PHASES):
         sine = torch.sin(2 * torch.pi * ((k + 1) * cycles.flatten(-2) + start)) * 0.1
         theirs = theirs + weight[k] * torch.where(torch.arange(64) < 32, sine, 0.0)
