@@ -60,11 +60,11 @@ class NSFHiFiGAN(HiFiGAN):
 
     @classmethod
     def config_for(cls, mel_config: MelConfig) -> NSFHiFiGANConfig:
-        return NSFHiFiGANConfig(**super().config_for(mel_config).model_dump())
+        return NSFHiFiGANConfig(**super().config_for(mel_config).model_dump(exclude_unset=True))
 
     @classmethod
     def small_config(cls, mel_config: MelConfig) -> NSFHiFiGANConfig:
-        return NSFHiFiGANConfig(**super().small_config(mel_config).model_dump())
+        return NSFHiFiGANConfig(**super().small_config(mel_config).model_dump(exclude_unset=True))
 
     def __init__(self, config: NSFHiFiGANConfig, mel_config: MelConfig) -> None:
         super().__init__(config, mel_config)
