@@ -35,15 +35,23 @@ def blocks(title: str) -> list[tuple[str, str]]:
 
 
 def linear_mel(
-    rate: int, n_fft: int, hop: int, win: int, fmin: float, fmax: float, padding: str = "center", f0: float = 140.0
+    rate: int,
+    n_fft: int,
+    hop: int,
+    win: int,
+    fmin: float,
+    fmax: float,
+    padding: str = "center",
+    f0: float = 140.0,
+    n_mels: int = 80,
 ) -> np.ndarray:
-    """Mel of a voice, a pause and digital silence, float64 (80, frames), before any logarithm."""
+    """Mel of a voice, a pause and digital silence, float64 (n_mels, frames), before any logarithm."""
     audio = np.concatenate([signals.voice(rate, f0=f0), signals.noise(rate, 0.2) / 300, np.zeros(rate // 10)])
     audio = np.pad(audio, n_fft // 2 if padding == "center" else (n_fft - hop) // 2, mode="reflect")
     spectrum = librosa.stft(
         audio, n_fft=n_fft, hop_length=hop, win_length=win, window="hann", center=False, dtype=np.complex128
     )
-    bank = librosa.filters.mel(sr=rate, n_fft=n_fft, n_mels=80, fmin=fmin, fmax=fmax, dtype=np.float64)
+    bank = librosa.filters.mel(sr=rate, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax, dtype=np.float64)
     return bank @ np.abs(spectrum)
 
 
@@ -81,12 +89,14 @@ def check(mel: object, audio: object, expected: np.ndarray, hop: int) -> None:
     assert sound.std() > 1e-4
 
 
-def hifigan(upsample_rates: tuple[int, ...], mel_config: str, names: dict[str, str]) -> dict[str, torch.Tensor]:
+def hifigan(
+    upsample_rates: tuple[int, ...], mel_config: str, names: dict[str, str], kind: str = "hifigan", **config: object
+) -> dict[str, torch.Tensor]:
     """Weights of a small HiFi-GAN under another project's names, with numbers of a size that keeps a signal alive."""
     source = torch.Generator().manual_seed(0)
-    sizes = SIZES | {"upsample_rates": upsample_rates, "upsample_kernel_sizes": doubled(upsample_rates)}
+    sizes = SIZES | {"upsample_rates": upsample_rates, "upsample_kernel_sizes": doubled(upsample_rates)} | config
     weights = {}
-    for key, value in build_generator("hifigan", sizes, MEL_CONFIGS[mel_config]).state_dict().items():
+    for key, value in build_generator(kind, sizes, MEL_CONFIGS[mel_config]).state_dict().items():
         for pattern, replacement in names.items():
             key = re.sub(pattern, replacement, key)
         if value.dim() == 3:
@@ -258,6 +268,27 @@ def test_fastspeech2conformer() -> None:
     check(left["mel"].detach(), left["audio"], expected, 256)
     inside = left["voc"].generator.standardize(left["mel"].detach().float())
     torch.testing.assert_close(inside, spectrogram.detach().transpose(1, 2), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("mel_base", ["e", "10"])
+def test_diffsinger(mel_base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures, rates = (44100, 2048, 512, 2048, 40, 16000), (8, 8, 8)
+    names = {r"^trunk\.": "", r"^resblocks\.(\d+)\.0\.": r"resblocks.\1.", r"^source_convs\.1\.": "source_conv."}
+    generator = hifigan(rates, "openvpi-44k", names, "nsf-hifigan", channels=32, source="fundamental")
+    torch.save({"generator": {k: v for k, v in generator.items() if not k.startswith("standardize")}}, "model.ckpt")
+    config: dict[str, object] = dict(
+        zip(("sampling_rate", "n_fft", "hop_size", "win_size", "fmin", "fmax"), figures, strict=True)
+    )
+    config |= {"num_mels": 128, "upsample_initial_channel": 32, "upsample_rates": rates, "mini_nsf": True}
+    config |= {"upsample_kernel_sizes": doubled(rates), "resblock": "1", "resblock_kernel_sizes": [3]}
+    Path("config.json").write_text(json.dumps(config | {"resblock_dilation_sizes": [[1, 3]]}))
+    logarithm, name = (np.log10, "openvpi-44k:log=log10") if mel_base == "10" else (np.log, "openvpi-44k")
+    expected = np.log(np.maximum(linear_mel(*figures, padding="same", n_mels=128), 1e-5))[None]
+    mel = torch.tensor(logarithm(np.exp(expected))).float().transpose(1, 2)
+    torch.save([{"offset": 0.5, "mel": mel, "f0": torch.full(mel.shape[:2], 220.0)}], "song.mel.pt")
+    monkeypatch.setattr("tests.test_tts.PAGE", PAGE.replace('parse("openvpi-44k")', f'parse("{name}")'))
+    (left,) = run("DiffSinger")
+    check(left["mel"], left["audio"][0], expected, 512)
 
 
 def test_half_a_hop_is_all_between_tacotron2_and_hifigan() -> None:

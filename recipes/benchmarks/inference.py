@@ -38,6 +38,7 @@ from vocoders.checkpoint import Checkpoint, save_checkpoint
 from vocoders.dsp.mel import MelConfig
 from vocoders.dsp.noise import white_noise
 from vocoders.errors import MelWarning, VocoderError
+from vocoders.generators.nsf_hifigan import INITIAL_PHASES
 from vocoders.importers import import_checkpoint
 from vocoders.inference.synthesis import Precision
 from vocoders.pretrained import load
@@ -120,6 +121,34 @@ def wavehax(clones: Path, folder: Path) -> Pair:
     return opponents.generator, generate, ours
 
 
+def nsf_hifigan(mini_nsf: bool, clones: Path, folder: Path) -> Pair:
+    """Build NSF-HiFiGAN of openvpi's sizes, with nine sines or, as ``mini_nsf``, with one."""
+    sizes: dict[str, Any] = {"resblock": "1", "upsample_initial_channel": 512, "mini_nsf": mini_nsf, "noise_sigma": 0.0}
+    sizes |= {"upsample_rates": [8, 8, 2, 2, 2], "upsample_kernel_sizes": [16, 16, 4, 4, 4]}
+    sizes |= {"resblock_kernel_sizes": [3, 7, 11], "resblock_dilation_sizes": [[1, 3, 5]] * 3}
+    sizes |= {"sampling_rate": 44100, "n_fft": 2048, "hop_size": 512, "win_size": 2048, "num_mels": 128}
+    (folder / "config.json").write_text(json.dumps(sizes | {"fmin": 40, "fmax": 16000}), encoding="utf-8")
+    (models,) = public.load_modules(clones / "SingingVocoders", "models.nsf_HiFigan.models")
+    generator = models.Generator(public.Settings(sizes))
+    torch.save({"generator": generator.state_dict()}, folder / "model.ckpt")
+    ours = import_checkpoint("nsf-hifigan", folder / "model.ckpt")
+    _fold(generator)
+
+    def generate(mel: Tensor, f0: Tensor, noise: Tensor) -> Tensor:
+        """Replace the noise and the initial phases that it draws by ours, see ``HarmonicSource``."""
+        if mini_nsf:
+            return generator(mel, f0.squeeze(1))
+        weight = generator.m_source.l_linear.weight
+        phases = torch.tensor(INITIAL_PHASES, device=mel.device).view(1, 1, -1)
+        with (
+            mock.patch("torch.randn_like", return_value=noise.transpose(1, 2) * (weight / weight.norm())),
+            mock.patch("torch.rand", return_value=phases),
+        ):
+            return generator(mel, f0.squeeze(1))
+
+    return generator, generate, ours
+
+
 def _fold(generator: Any) -> None:
     with contextlib.redirect_stdout(io.StringIO()):  # some print this
         generator.remove_weight_norm()
@@ -132,6 +161,8 @@ PAIRS: dict[str, Callable[[Path, Path], Pair]] = {
     "iSTFTNet V1-C8C8I": istftnet,
     "Parallel WaveGAN v1, 24 kHz": parallel_wavegan,
     "Wavehax v1": wavehax,
+    "NSF-HiFiGAN": lambda clones, folder: nsf_hifigan(False, clones, folder),
+    "NSF-HiFiGAN mini": lambda clones, folder: nsf_hifigan(True, clones, folder),
 }
 
 

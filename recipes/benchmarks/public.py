@@ -1,8 +1,8 @@
 """Networks and training steps of public implementations, from clones that the user made: none of their code is here.
 
 CLONES is a folder with clones of these names, each of which is only needed for its own rows: hifi-gan (jik876), wavehax
-(chomeyama), ParallelWaveGAN (kan-bayashi), iSTFTNet-pytorch (rishikksh20), Amphion (open-mmlab), nnAudio (KinWaiCheuk).
-Amphion needs einops.
+(chomeyama), ParallelWaveGAN (kan-bayashi), iSTFTNet-pytorch (rishikksh20), Amphion (open-mmlab), nnAudio (KinWaiCheuk),
+SingingVocoders (openvpi). Amphion needs einops.
 """
 
 from __future__ import annotations

@@ -5,6 +5,12 @@ data/published_golden.npz was made by running jik876/hifi-gan, rishikksh20/iSTFT
 weights: configuration and state_dict as they are there, input and output. Random numbers inside were replaced by those
 stored, the initial phase of Wavehax by zero.
 
+data/published_golden_nsf.npz was made in the same way, by running openvpi/SingingVocoders, with its own analysis. The
+initial phases of the sines were replaced by those of NSFHiFiGAN, and what each of the nine draws at a sample by
+n * weight / |weight|, where n is the stored noise. F0 is 0 in frames 4 to 6. "nsf-hifigan-fundamental" has three
+upsamplings and two residual convolutions in a block. The configuration of "nsf-hifigan-harmonics" is that of 2022,
+without mini_nsf, noise_sigma and pc_aug.
+
 data/published_golden_vocos.npz was made in the same way, by running gemelo-ai/vocos ("vocos-center") and
 wetdog/wavenext_pytorch (the other two), each with its own analysis: "mel" is what that makes of "recording", which is
 noise. In "vocos-same" the biases of three log magnitudes were raised by 5, beyond where magnitudes are clipped, and
@@ -33,6 +39,8 @@ PARTS = {  # part of the file: family, where the weights lie in the checkpoint, 
     "wavehax-1": ("wavehax", ("model", "generator"), WAVEHAX_MEL),
     "multi-stream-wavehax": ("wavehax", ("model", "generator"), WAVEHAX_MEL),
     "speecht5-hifigan": ("speecht5-hifigan", (), SPEECHT5_MEL),
+    "nsf-hifigan-harmonics": ("nsf-hifigan", ("generator",), None),
+    "nsf-hifigan-fundamental": ("nsf-hifigan", ("generator",), None),
     "vocos-center": ("vocos", (), None),
     "vocos-same": ("vocos", (), None),
     "vocos-wavenext": ("vocos", (), None),
@@ -40,8 +48,8 @@ PARTS = {  # part of the file: family, where the weights lie in the checkpoint, 
 
 
 def golden(part: str) -> dict[str, np.ndarray]:
-    name = "published_golden_vocos.npz" if part.startswith("vocos") else "published_golden.npz"
-    with np.load(DATA / name) as stored:
+    of_their_own = {"vocos": "published_golden_vocos.npz", "nsf": "published_golden_nsf.npz"}
+    with np.load(DATA / of_their_own.get(part.partition("-")[0], "published_golden.npz")) as stored:
         return {key.removeprefix(f"{part}/"): stored[key] for key in stored.files if key.startswith(f"{part}/")}
 
 

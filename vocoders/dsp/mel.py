@@ -160,6 +160,9 @@ MEL_CONFIGS: dict[str, MelConfig] = {
     # NVIDIA/BigVGAN configs; the 24 kHz one also Amphion
     "bigvgan-24k": _mel_config(24000, 1024, 256, 1024, 100, (0, 12000), epsilon=1e-9),
     "bigvgan-44k": _mel_config(44100, 2048, 512, 2048, 128, (0, 22050), epsilon=1e-9),
+    # openvpi/SingingVocoders utils/wav2mel.py, openvpi/DiffSinger modules/nsf_hifigan/nvSTFT.py. DiffSinger's acoustic
+    # models with mel_base 10 are "openvpi-44k:log=log10"
+    "openvpi-44k": _mel_config(44100, 2048, 512, 2048, 128, (40, 16000)),
     # gemelo-ai/vocos feature_extractors.py; F5-TTS is "vocos-24k:floor=1e-5"
     "vocos-24k": _mel_config(
         24000, 1024, 256, 1024, 100, (0, 12000), mel_scale="htk", mel_norm="none", padding="center", floor=1e-7

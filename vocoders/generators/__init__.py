@@ -12,6 +12,7 @@ from vocoders.generators.hifigan import HiFiGAN
 from vocoders.generators.hnmask import HNMask
 from vocoders.generators.istftnet import ISTFTNet
 from vocoders.generators.multi_stream_wavehax import MultiStreamWavehax
+from vocoders.generators.nsf_hifigan import NSFHiFiGAN
 from vocoders.generators.parallel_wavegan import ParallelWaveGAN
 from vocoders.generators.vocos import Vocos
 from vocoders.generators.wavehax import Wavehax
@@ -24,6 +25,7 @@ GENERATORS: dict[str, type[Generator]] = {
     "wavehax": Wavehax,
     "multi-stream-wavehax": MultiStreamWavehax,
     "vocos": Vocos,
+    "nsf-hifigan": NSFHiFiGAN,
 }
 
 

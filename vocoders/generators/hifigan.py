@@ -103,11 +103,20 @@ class HiFiGANTrunk(nn.Module):
             if isinstance(module, (nn.Conv1d, nn.ConvTranspose1d)):
                 nn.init.trunc_normal_(module.weight, std=0.01)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, source: Tensor | None = None, source_convs: nn.ModuleDict | None = None) -> Tensor:
+        """Do the work.
+
+        Args:
+            x: mel (batch, n_mels, frames).
+            source: signal that ``source_convs`` take, (batch, 1, samples).
+            source_convs: what is added after the upsampling of some stages, by the number of the stage.
+        """
         x = self.conv_pre(x)
-        for up, blocks in zip(self.ups, self.resblocks, strict=True):
+        for stage, (up, blocks) in enumerate(zip(self.ups, self.resblocks, strict=True)):
             assert isinstance(blocks, nn.ModuleList)
             x = up(F.leaky_relu(x, SLOPE))
+            if source_convs is not None and str(stage) in source_convs:
+                x = x + source_convs[str(stage)](source)
             x = sum((block(x) for block in blocks[1:]), blocks[0](x)) / len(blocks)
         return F.leaky_relu(x)
 

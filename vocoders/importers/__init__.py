@@ -22,13 +22,15 @@ from vocoders.importers.base import (
 )
 from vocoders.importers.hifi_gan import HIFI_GAN
 from vocoders.importers.istftnet import ISTFTNET
+from vocoders.importers.nsf_hifigan import NSF_HIFIGAN
 from vocoders.importers.parallel_wavegan import PARALLEL_WAVEGAN
 from vocoders.importers.speecht5 import SPEECHT5
 from vocoders.importers.vocos import VOCOS
 from vocoders.importers.wavehax import WAVEHAX
 
 IMPORTERS: dict[str, Importer] = {
-    importer.name: importer for importer in (HIFI_GAN, ISTFTNET, PARALLEL_WAVEGAN, WAVEHAX, SPEECHT5, VOCOS)
+    importer.name: importer
+    for importer in (HIFI_GAN, ISTFTNET, PARALLEL_WAVEGAN, WAVEHAX, SPEECHT5, VOCOS, NSF_HIFIGAN)
 }
 
 

@@ -5,6 +5,8 @@ What makes them fast on a CPU lives in cpu_kernels.py, and each layer takes it b
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import wrap_torch_function
 
-from vocoders.dsp.stft import reflect_pad
+from vocoders.dsp.stft import full_precision, reflect_pad
 from vocoders.nn import cpu_kernels
 
 
@@ -60,6 +62,53 @@ class ConvTranspose1d(nn.ConvTranspose1d):
         assert not isinstance(self.padding, str)
         settings = (self.stride, self.padding, self.output_padding, self.groups, self.dilation)
         return cpu_kernels.conv_transpose1d(x, self.weight, self.bias, *settings)
+
+
+class HarmonicSource(nn.Module):
+    """Sines at F0 and its multiples and noise, mixed to one signal (Wang et al. 2019, arXiv 1904.12088, section III-A).
+
+    tanh(weight . (amplitude sines where voiced + noise) + bias). The public implementations draw noise for each sine;
+    the weighted sum of those draws is as one draw times the norm of the weights, which is what is added here.
+    """
+
+    def __init__(self, initial_phases: Sequence[float], amplitude: float = 0.1, noise_deviation: float = 0.003) -> None:
+        """Make a source.
+
+        Args:
+            initial_phases: one for each sine, the first of them at F0, in cycles.
+            amplitude: of the sines. Where unvoiced, a third of it is the deviation of the noise.
+            noise_deviation: of the noise where voiced.
+        """
+        super().__init__()
+        self.initial_phases = list(initial_phases)
+        self.amplitude = amplitude
+        self.noise_deviation = noise_deviation
+        self.linear = nn.Linear(len(self.initial_phases), 1)
+
+    def forward(self, cycles: Tensor, voiced: Tensor, noise: Tensor) -> Tensor:
+        """Compute the source.
+
+        Args:
+            cycles: phase of the first sine at each sample, float64 (batch, 1, frames, samples of a frame), in cycles.
+            voiced: bool (batch, 1, frames).
+            noise: (batch, 1, samples), standard normal.
+
+        Returns:
+            float32 (batch, 1, samples) in (-1, 1).
+        """
+        with full_precision(noise):
+            weight, bias = self.linear.weight[0].float(), self.linear.bias.float()
+            turns = (cycles - cycles.round()).float().to(noise.device)
+            number = torch.arange(1, len(weight) + 1, device=turns.device)
+            angles = turns.unsqueeze(-1) * number + torch.tensor(self.initial_phases, device=turns.device)
+            sines = torch.sin(2 * math.pi * angles)  # (batch, 1, frames, samples of a frame, sines)
+            voiced = voiced.unsqueeze(-1)
+            amplitude = torch.where(voiced, self.amplitude, 0.0)
+            deviation = torch.where(voiced, self.noise_deviation, self.amplitude / 3).expand(
+                -1, -1, -1, turns.shape[-1]
+            )
+            harmonics = amplitude * (sines * weight).sum(-1)
+            return torch.tanh(harmonics.flatten(-2) + deviation.flatten(-2) * weight.norm() * noise.float() + bias)
 
 
 class ConvNeXtBlock1d(nn.Module):

@@ -18,6 +18,7 @@ FACTS = {  # sample_rate, n_fft, hop, win, n_mels, fmin, fmax, scale, norm, powe
     "tacotron2-22k": (22050, 1024, 256, 1024, 80, 0, 8000, "slaney", "slaney", 1, "center", "ln", 1e-5, 0),
     "bigvgan-24k": (24000, 1024, 256, 1024, 100, 0, 12000, "slaney", "slaney", 1, "same", "ln", 1e-5, 1e-9),
     "bigvgan-44k": (44100, 2048, 512, 2048, 128, 0, 22050, "slaney", "slaney", 1, "same", "ln", 1e-5, 1e-9),
+    "openvpi-44k": (44100, 2048, 512, 2048, 128, 40, 16000, "slaney", "slaney", 1, "same", "ln", 1e-5, 0),
     "vocos-24k": (24000, 1024, 256, 1024, 100, 0, 12000, "htk", "none", 1, "center", "ln", 1e-7, 0),
     "espnet-24k": (24000, 2048, 300, 1200, 80, 80, 7600, "slaney", "slaney", 1, "center", "log10", 1e-10, 0),
     "pwg-ljspeech-22k": (22050, 1024, 256, 1024, 80, 80, 7600, "slaney", "slaney", 1, "center", "log10", 1e-10, 0),

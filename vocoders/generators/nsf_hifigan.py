@@ -1,0 +1,115 @@
+"""NSF-HiFiGAN: HiFi-GAN with a source of sines at F0, as DiffSinger and OpenUtau use it (openvpi/SingingVocoders).
+
+The source "harmonics" mixes nine sines and noise to one signal (Wang et al. 2019, arXiv 1904.12088), which is added
+after every upsampling, by a convolution to its rate and channels. The source "fundamental", openvpi's mini_nsf, is one
+sine of amplitude 1 whose frequency glides from frame to frame, without noise and also where F0 is 0; it is added after
+the second upsampling.
+
+Equal to the public implementation, openvpi/SingingVocoders (MIT), with three differences, all in the source. Its
+sines, but for the first, start at random phases; here at fixed ones. It draws noise for each of the nine sines; here
+one draw has the deviation of their sum. And phases are summed in float64, so that they stay exact in long audio.
+openvpi trains with F0 interpolated through unvoiced frames, and F0 of frame t is that at its first sample.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from vocoders.config import Config, Count
+from vocoders.dsp.harmonics import glide_share, gliding_phase, sample_phase
+from vocoders.dsp.mel import MelConfig
+from vocoders.generators.hifigan import HiFiGAN, HiFiGANConfig
+from vocoders.nn.layers import Conv1d, HarmonicSource
+
+INITIAL_PHASES = (0.0, 0.64, 0.27, 0.04, 0.02, 0.81, 0.91, 0.61, 0.73)  # cycles; but for the first drawn once
+_SINE_STAGE = 1  # after whose upsampling the source "fundamental" is added
+
+
+class NSFHiFiGANConfig(HiFiGANConfig):
+    """Sizes of NSF-HiFiGAN; the defaults are those of openvpi's models for 44.1 kHz."""
+
+    upsample_rates: tuple[Count, ...] = (8, 8, 2, 2, 2)
+    upsample_kernel_sizes: tuple[Count, ...] = (16, 16, 4, 4, 4)
+    source: Literal["harmonics", "fundamental"] = Field(
+        "harmonics", description="nine sines and noise at all stages, or one sine at the second"
+    )
+
+    @model_validator(mode="after")
+    def _a_stage_for_the_sine(self) -> NSFHiFiGANConfig:
+        if self.source == "fundamental" and len(self.upsample_rates) <= _SINE_STAGE:
+            raise ValueError(f"the source 'fundamental' needs two upsample_rates or more, got {self.upsample_rates}")
+        return self
+
+
+class NSFHiFiGAN(HiFiGAN):
+    """NSF-HiFiGAN generator. See the head of this file."""
+
+    config_type = NSFHiFiGANConfig
+    configs: ClassVar[dict[str, Config]] = {
+        "v1": NSFHiFiGANConfig(),
+        "mini": NSFHiFiGANConfig(source="fundamental"),
+    }
+    config: NSFHiFiGANConfig
+    uses_f0 = True
+    uses_noise = True
+
+    @classmethod
+    def config_for(cls, mel_config: MelConfig) -> NSFHiFiGANConfig:
+        return NSFHiFiGANConfig(**super().config_for(mel_config).model_dump(exclude_unset=True))
+
+    @classmethod
+    def small_config(cls, mel_config: MelConfig) -> NSFHiFiGANConfig:
+        return NSFHiFiGANConfig(**super().small_config(mel_config).model_dump(exclude_unset=True))
+
+    def __init__(self, config: NSFHiFiGANConfig, mel_config: MelConfig) -> None:
+        super().__init__(config, mel_config)
+        self.source: HarmonicSource | SineSource
+        self.source_convs = nn.ModuleDict()
+        rates, channels = config.upsample_rates, config.channels
+        if config.source == "fundamental":
+            self.source = SineSource(mel_config, math.prod(rates[: _SINE_STAGE + 1]))
+            conv = Conv1d(1, channels // 2 ** (_SINE_STAGE + 1), 1)
+            nn.init.trunc_normal_(conv.weight, std=0.01)
+            self.source_convs[str(_SINE_STAGE)] = conv
+            self.uses_noise, self.next_f0_share = False, glide_share(self.source.samples)
+            return
+        self.source = HarmonicSource(INITIAL_PHASES)
+        for stage in range(len(rates)):
+            channels //= 2
+            stride = math.prod(rates[stage + 1 :])
+            # An odd stride, which openvpi's models have not, needs one more sample for as many outputs.
+            kernel, padding = (2 * stride, (stride + 1) // 2) if stride > 1 else (1, 0)
+            self.source_convs[str(stage)] = Conv1d(1, channels, kernel, stride, padding)
+
+    def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
+        assert f0 is not None
+        if isinstance(self.source, SineSource):
+            source = self.source(f0, phase)
+        else:
+            source = self.source(sample_phase(f0, self.mel_config, phase), f0 > 0, noise)
+        x = self.trunk(self.standardize(mel), source, self.source_convs)
+        return torch.tanh(self.conv_post(x).float())
+
+
+class SineSource(nn.Module):
+    """A sine of F0 that glides to that of the next frame.
+
+    Attributes:
+        samples: of a frame, at the rate of the source.
+    """
+
+    def __init__(self, mel_config: MelConfig, samples: int) -> None:
+        super().__init__()
+        self.mel_config = mel_config
+        self.samples = samples
+
+    def forward(self, f0: Tensor, phase: Tensor | None) -> Tensor:
+        """(batch, 1, frames) in Hz, phase as for ``Generator.forward`` -> float32 (batch, 1, frames * samples)."""
+        cycles = gliding_phase(f0, self.mel_config, self.samples, phase)
+        turns = (cycles - cycles.round()).float().to(f0.device)
+        return torch.sin(2 * math.pi * turns).flatten(-2)
