@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.overrides import wrap_torch_function
 
 from vocoders.dsp.stft import full_precision
+from vocoders.nn import cpu_kernels
 
 TAPS = 12
 REACH = 5
@@ -66,26 +67,27 @@ class AliasFreeSnake(nn.Module):
         alpha, beta = self.alpha, self.alpha if self.beta is None else self.beta
         scales = torch.stack([alpha, beta])
         alpha, beta = scales.exp() if self.log_scale else scales
-        return alias_free_snake(x, alpha, 1 / (beta + _EPS), self.low_pass)
+        return alias_free_snake(x, alpha, beta + _EPS, self.low_pass)
 
 
 @wrap_torch_function(lambda x, *_: (x,))
-def alias_free_snake(x: Tensor, alpha: Tensor, gain: Tensor, low_pass: Tensor) -> Tensor:
-    """Return x + gain sin(alpha x)^2 without aliasing; computed in the precision of ``low_pass``, also inside autocast.
+def alias_free_snake(x: Tensor, alpha: Tensor, beta: Tensor, low_pass: Tensor) -> Tensor:
+    """Return x + sin(alpha x)^2 / beta without aliasing; in the precision of ``low_pass``, also inside autocast.
 
     Args:
         x: (batch, channels, time).
         alpha: (channels,).
-        gain: (channels,).
-        low_pass: (TAPS,).
+        beta: (channels,).
+        low_pass: (TAPS,), symmetric.
     """
-    channels = x.shape[1]
-    filters = low_pass.expand(channels, 1, TAPS)
     with full_precision(x):
-        # Two filters of TAPS // 2 samples interleave; what lies beyond x, and beyond its padding, is cut off again.
+        if cpu_kernels.in_tiles(x):
+            return cpu_kernels.alias_free_snake(x, alpha, beta, low_pass)
+        channels = x.shape[1]
+        filters = low_pass.expand(channels, 1, TAPS)
+        # Every second sample is 0 before the filter, hence the factor; what lies beyond the ends is cut off again.
         y = F.pad(x.to(low_pass.dtype), (REACH, REACH), mode="replicate")
         y = 2 * F.conv_transpose1d(y, filters, stride=2, padding=3 * REACH, groups=channels)
-        y = y + gain[:, None] * (alpha[:, None] * y).sin().square()
+        y = y + (alpha[:, None] * y).sin().square() / beta[:, None]
         y = F.pad(y, (TAPS // 2 - 1, TAPS // 2), mode="replicate")
-        y = F.conv1d(y, filters, stride=2, groups=channels)
-    return y.to(x.dtype)
+        return F.conv1d(y, filters, stride=2, groups=channels).to(x.dtype)
