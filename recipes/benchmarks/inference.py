@@ -149,6 +149,17 @@ def nsf_hifigan(mini_nsf: bool, clones: Path, folder: Path) -> Pair:
     return generator, generate, ours
 
 
+def bigvgan(clones: Path, folder: Path) -> Pair:
+    """Build the base model of BigVGAN for 24 kHz."""
+    config = clones / "BigVGAN" / "configs" / "bigvgan_base_24khz_100band.json"
+    (module,) = public.load_modules(clones / "BigVGAN", "bigvgan")
+    generator = module.BigVGAN(public.Settings(json.loads(config.read_text(encoding="utf-8"))))
+    torch.save({"generator": generator.state_dict()}, folder / "b.pt")
+    ours = import_checkpoint("bigvgan", folder / "b.pt", config)
+    _fold(generator)
+    return generator, lambda mel, f0, noise: generator(mel), ours
+
+
 def _fold(generator: Any) -> None:
     with contextlib.redirect_stdout(io.StringIO()):  # some print this
         generator.remove_weight_norm()
@@ -163,6 +174,7 @@ PAIRS: dict[str, Callable[[Path, Path], Pair]] = {
     "Wavehax v1": wavehax,
     "NSF-HiFiGAN": lambda clones, folder: nsf_hifigan(False, clones, folder),
     "NSF-HiFiGAN mini": lambda clones, folder: nsf_hifigan(True, clones, folder),
+    "BigVGAN base, 24 kHz": bigvgan,
 }
 
 

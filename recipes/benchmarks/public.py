@@ -2,7 +2,7 @@
 
 CLONES is a folder with clones of these names, each of which is only needed for its own rows: hifi-gan (jik876), wavehax
 (chomeyama), ParallelWaveGAN (kan-bayashi), iSTFTNet-pytorch (rishikksh20), Amphion (open-mmlab), nnAudio (KinWaiCheuk),
-SingingVocoders (openvpi). Amphion needs einops.
+SingingVocoders (openvpi), BigVGAN (NVIDIA). Amphion needs einops, BigVGAN librosa.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def load_modules(clone: Path, *modules: str) -> list[Any]:
     if not clone.is_dir():
         raise FileNotFoundError(f"no clone at {clone}")
     sys.path.insert(0, str(clone))
-    for name in [name for name in sys.modules if name.partition(".")[0] in ("models", "utils")]:
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("models", "utils", "env", "meldataset")]:
         del sys.modules[name]  # several of the clones have modules of these names
     return [importlib.import_module(module) for module in modules]
 

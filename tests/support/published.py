@@ -15,6 +15,11 @@ data/published_golden_vocos.npz was made in the same way, by running gemelo-ai/v
 wetdog/wavenext_pytorch (the other two), each with its own analysis: "mel" is what that makes of "recording", which is
 noise. In "vocos-same" the biases of three log magnitudes were raised by 5, beyond where magnitudes are clipped, and
 some audio of "vocos-wavenext" is clipped. With "center" padding 12 frames of 24 samples become 11 hops there.
+
+data/published_golden_bigvgan.npz was made in the same way, by running NVIDIA/BigVGAN with its own analysis of noise:
+"bigvgan-v2" has what version 2 has (snakebeta, logarithms, clipping, of which there is some, no last bias, fmax null),
+"bigvgan-snake" snake without logarithms, tanh and a last bias, "bigvgan-2" blocks of kind 2. Alphas and betas, and
+their logarithms, are random.
 """
 
 from pathlib import Path
@@ -44,13 +49,18 @@ PARTS = {  # part of the file: family, where the weights lie in the checkpoint, 
     "vocos-center": ("vocos", (), None),
     "vocos-same": ("vocos", (), None),
     "vocos-wavenext": ("vocos", (), None),
+    "bigvgan-v2": ("bigvgan", ("generator",), None),
+    "bigvgan-snake": ("bigvgan", ("generator",), None),
+    "bigvgan-2": ("bigvgan", ("generator",), None),
 }
 
 
 def golden(part: str) -> dict[str, np.ndarray]:
-    of_their_own = {"vocos": "published_golden_vocos.npz", "nsf": "published_golden_nsf.npz"}
-    with np.load(DATA / of_their_own.get(part.partition("-")[0], "published_golden.npz")) as stored:
-        return {key.removeprefix(f"{part}/"): stored[key] for key in stored.files if key.startswith(f"{part}/")}
+    for path in DATA.glob("published_golden*.npz"):
+        with np.load(path) as stored:
+            if names := [key for key in stored.files if key.startswith(f"{part}/")]:
+                return {key.removeprefix(f"{part}/"): stored[key] for key in names}
+    raise LookupError(f"no file holds {part}")
 
 
 def write(folder: Path, part: str, new_style: bool = False, drop: str = "", extra: str = "") -> dict[str, Any]:

@@ -8,6 +8,7 @@ from vocoders.config import Config, build
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
 from vocoders.generators.base import Generator
+from vocoders.generators.bigvgan import BigVGAN
 from vocoders.generators.hifigan import HiFiGAN
 from vocoders.generators.hnmask import HNMask
 from vocoders.generators.istftnet import ISTFTNet
@@ -26,6 +27,7 @@ GENERATORS: dict[str, type[Generator]] = {
     "multi-stream-wavehax": MultiStreamWavehax,
     "vocos": Vocos,
     "nsf-hifigan": NSFHiFiGAN,
+    "bigvgan": BigVGAN,
 }
 
 

@@ -77,7 +77,13 @@ class ResBlock(nn.Module):
 
 
 class HiFiGANTrunk(nn.Module):
-    """All of HiFi-GAN but its last convolution, (batch, n_mels, frames) -> (batch, channels_out, frames * product)."""
+    """All of HiFi-GAN but its last convolution, (batch, n_mels, frames) -> (batch, channels_out, frames * product).
+
+    Attributes:
+        activation_reach: samples on each side that the activation before a convolution of a block depends on.
+    """
+
+    activation_reach: ClassVar[int] = 0
 
     def __init__(self, config: HiFiGANConfig, n_mels: int) -> None:
         super().__init__()
@@ -94,7 +100,7 @@ class HiFiGANTrunk(nn.Module):
             channels //= 2
             self.resblocks.append(
                 nn.ModuleList(
-                    ResBlock(channels, size, dilations, config.resblock)
+                    self.block(channels, size, dilations)
                     for size, dilations in zip(config.resblock_kernel_sizes, config.resblock_dilations, strict=True)
                 )
             )
@@ -102,6 +108,10 @@ class HiFiGANTrunk(nn.Module):
         for module in [*self.ups.modules(), *self.resblocks.modules()]:
             if isinstance(module, (nn.Conv1d, nn.ConvTranspose1d)):
                 nn.init.trunc_normal_(module.weight, std=0.01)
+
+    def block(self, channels: int, kernel_size: int, dilations: tuple[int, ...]) -> nn.Module:
+        """Make one of the blocks whose mean follows an upsampling."""
+        return ResBlock(channels, kernel_size, dilations, self.config.resblock)
 
     def forward(self, x: Tensor, source: Tensor | None = None, source_convs: nn.ModuleDict | None = None) -> Tensor:
         """Do the work.
@@ -123,8 +133,9 @@ class HiFiGANTrunk(nn.Module):
     def frames_behind(self, first: int, last: int) -> tuple[int, int]:
         """The first and last mel frame that the outputs ``first`` to ``last`` of the trunk depend on."""
         c = self.config
+        convolutions = 2 if c.resblock == 1 else 1  # for each dilation
         blocks = (
-            sum((size // 2) * (d + (c.resblock == 1)) for d in dilations)
+            sum((size // 2) * (d + convolutions - 1) + convolutions * self.activation_reach for d in dilations)
             for size, dilations in zip(c.resblock_kernel_sizes, c.resblock_dilations, strict=True)
         )
         reach = max(blocks)

@@ -20,6 +20,7 @@ from vocoders.importers.base import (
     read_stats,
     read_weights,
 )
+from vocoders.importers.bigvgan import BIGVGAN
 from vocoders.importers.hifi_gan import HIFI_GAN
 from vocoders.importers.istftnet import ISTFTNET
 from vocoders.importers.nsf_hifigan import NSF_HIFIGAN
@@ -30,7 +31,7 @@ from vocoders.importers.wavehax import WAVEHAX
 
 IMPORTERS: dict[str, Importer] = {
     importer.name: importer
-    for importer in (HIFI_GAN, ISTFTNET, PARALLEL_WAVEGAN, WAVEHAX, SPEECHT5, VOCOS, NSF_HIFIGAN)
+    for importer in (HIFI_GAN, ISTFTNET, PARALLEL_WAVEGAN, WAVEHAX, SPEECHT5, VOCOS, BIGVGAN, NSF_HIFIGAN)
 }
 
 

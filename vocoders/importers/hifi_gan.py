@@ -19,7 +19,9 @@ HIFI_GAN = Importer(
     "hifi-gan",
     'jik876/hifi-gan: a checkpoint {"generator": ...} (g_02500000) and config.json',
     _convert,
-    recognizes=lambda config: is_hifi_gan(config) and not config.keys() & {"activation", "gen_istft_n_fft"},
+    recognizes=lambda config: (
+        is_hifi_gan(config) and not config.keys() & {"snake_logscale", "gen_istft_n_fft", "mini_nsf"}
+    ),
     checkpoints=("generator*", "g_*"),
     configs=("config.json",),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
 from vocoders.importers.base import Imported, Importer, Settings, fold_weight_norm, rename
-from vocoders.importers.hifi_gan import hifi_gan_config, hifi_gan_mel_config, hifi_gan_weights
+from vocoders.importers.hifi_gan import hifi_gan_config, hifi_gan_mel_config, hifi_gan_weights, is_hifi_gan
 
 
 def _convert(config: Settings, content: Settings, _: MelConfig | None) -> Imported:
@@ -33,4 +33,7 @@ NSF_HIFIGAN = Importer(
     "nsf-hifigan",
     "openvpi/SingingVocoders, for DiffSinger: model.ckpt of a release (model in those of 2022) and config.json",
     _convert,
+    recognizes=is_hifi_gan,  # the configurations of 2022 have the keys of jik876's alone
+    checkpoints=("model.ckpt", "model"),
+    configs=("config.json",),
 )

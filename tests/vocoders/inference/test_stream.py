@@ -30,6 +30,7 @@ VARIANTS: dict[str, Variant] = {name: (name, {}, {}) for name in GENERATORS} | {
     "vocos, wavenext": ("vocos", {"head": "wavenext"}, {}),
     "nsf-hifigan, one sine": ("nsf-hifigan", {"source": "fundamental"}, {}),
     "nsf-hifigan, odd": ("nsf-hifigan", {"upsample_rates": [8, 4, 1], "upsample_kernel_sizes": [11, 9, 3]}, {}),
+    "bigvgan, kind 2": ("bigvgan", {"resblock": 2, "resblock_dilations": [[1, 2], [3, 5]], "output": "clamp"}, {}),
 }
 
 chunk_lengths = st.lists(st.integers(1, 24), min_size=1, max_size=12) | st.lists(st.just(1), min_size=1, max_size=60)
