@@ -9,6 +9,8 @@ data/published_golden_vocos.npz was made in the same way, by running gemelo-ai/v
 wetdog/wavenext_pytorch (the other two), each with its own analysis: "mel" is what that makes of "recording", which is
 noise. In "vocos-same" the biases of three log magnitudes were raised by 5, beyond where magnitudes are clipped, and
 some audio of "vocos-wavenext" is clipped. With "center" padding 12 frames of 24 samples become 11 hops there.
+
+data/published_golden_complex_wavehax.npz was made like the Wavehax of the first file.
 """
 
 from pathlib import Path
@@ -20,6 +22,7 @@ import torch
 from tests.support import DATA
 
 WAVEHAX_MEL = "hifigan-22k:sample_rate=2400,n_fft=96,hop_length=24,win_length=96,n_mels=8,fmax=1200"
+COMPLEX_WAVEHAX_MEL = "hifigan-22k:sample_rate=2400,n_fft=96,hop_length=12,win_length=96,n_mels=8,fmax=1200"
 SPEECHT5_MEL = "hifigan-22k:sample_rate=8000,n_fft=256,hop_length=24,win_length=256,n_mels=10,fmax=4000"
 PARTS = {  # part of the file: family, where the weights lie in the checkpoint, --mel-config
     "hifi-gan-1": ("hifi-gan", ("generator",), None),
@@ -32,6 +35,8 @@ PARTS = {  # part of the file: family, where the weights lie in the checkpoint, 
     "wavehax-0": ("wavehax", ("model", "generator"), WAVEHAX_MEL),
     "wavehax-1": ("wavehax", ("model", "generator"), WAVEHAX_MEL),
     "multi-stream-wavehax": ("wavehax", ("model", "generator"), WAVEHAX_MEL),
+    "complex-wavehax": ("wavehax", ("model", "generator"), COMPLEX_WAVEHAX_MEL),
+    "complex-wavehax-framewise": ("wavehax", ("model", "generator"), COMPLEX_WAVEHAX_MEL),
     "speecht5-hifigan": ("speecht5-hifigan", (), SPEECHT5_MEL),
     "vocos-center": ("vocos", (), None),
     "vocos-same": ("vocos", (), None),
@@ -40,8 +45,9 @@ PARTS = {  # part of the file: family, where the weights lie in the checkpoint, 
 
 
 def golden(part: str) -> dict[str, np.ndarray]:
-    name = "published_golden_vocos.npz" if part.startswith("vocos") else "published_golden.npz"
-    with np.load(DATA / name) as stored:
+    own = next((name for name in ("vocos", "complex-wavehax") if part.startswith(name)), None)
+    name = "published_golden" if own is None else f"published_golden_{own.replace('-', '_')}"
+    with np.load(DATA / f"{name}.npz") as stored:
         return {key.removeprefix(f"{part}/"): stored[key] for key in stored.files if key.startswith(f"{part}/")}
 
 
