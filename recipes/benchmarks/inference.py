@@ -103,11 +103,10 @@ def parallel_wavegan(clones: Path, folder: Path) -> Pair:
     return opponents.generator, opponents.generate, ours
 
 
-def wavehax(clones: Path, folder: Path) -> Pair:
-    """Build Wavehax v1."""
-    opponents = public.wavehax(clones, "multi-resolution")
-    config = clones / "wavehax/wavehax/bin/config/generator/wavehax.v1.yaml"
-    torch.save({"model": {"generator": opponents.generator.state_dict()}}, folder / "w.pkl")
+def wavehax(version: str, clones: Path, folder: Path) -> Pair:
+    """Build a Wavehax by the name of its configuration."""
+    generator, config = public.wavehax_generator(clones, version)
+    torch.save({"model": {"generator": generator.state_dict()}}, folder / "w.pkl")
     ours = import_checkpoint("wavehax", folder / "w.pkl", config, None, "wavehax-24k")
 
     def generate(mel: Tensor, f0: Tensor, noise: Tensor) -> Tensor:
@@ -116,9 +115,10 @@ def wavehax(clones: Path, folder: Path) -> Pair:
             mock.patch("torch.randn", return_value=noise),
             mock.patch("torch.rand", return_value=torch.zeros(1, 1, device=noise.device)),
         ):
-            return opponents.generate(mel, f0, noise)
+            audio: Tensor = generator(mel, f0)[0]
+            return audio
 
-    return opponents.generator, generate, ours
+    return generator, generate, ours
 
 
 def nsf_hifigan(mini_nsf: bool, clones: Path, folder: Path) -> Pair:
@@ -171,10 +171,12 @@ PAIRS: dict[str, Callable[[Path, Path], Pair]] = {
     "HiFi-GAN V3": lambda clones, folder: hifigan("v3", clones, folder),
     "iSTFTNet V1-C8C8I": istftnet,
     "Parallel WaveGAN v1, 24 kHz": parallel_wavegan,
-    "Wavehax v1": wavehax,
     "NSF-HiFiGAN": lambda clones, folder: nsf_hifigan(False, clones, folder),
     "NSF-HiFiGAN mini": lambda clones, folder: nsf_hifigan(True, clones, folder),
     "BigVGAN base, 24 kHz": bigvgan,
+    "Wavehax v1": lambda clones, folder: wavehax("wavehax.v1", clones, folder),
+    "Complex Wavehax v1": lambda clones, folder: wavehax("cwavehax.v1", clones, folder),
+    "Complex Wavehax v2": lambda clones, folder: wavehax("cwavehax.v2", clones, folder),
 }
 
 

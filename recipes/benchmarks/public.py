@@ -127,12 +127,21 @@ def amphion(clones: Path, discriminator: str) -> Opponents:
     return Opponents(generator, lambda mel, f0, noise: generator(mel), module, _pairwise(module))
 
 
+def wavehax_generator(clones: Path, version: str) -> tuple[nn.Module, Path]:
+    """Load a Wavehax by the name of its configuration, such as wavehax.v1; returns the file of that as well."""
+    clone = clones / "wavehax"
+    (generators,) = load_modules(clone, "wavehax.generators.wavehax")
+    config = clone / f"wavehax/bin/config/generator/{version}.yaml"
+    settings = yaml.safe_load(config.read_text(encoding="utf-8"))
+    kind = getattr(generators, settings.pop("_target_").rpartition(".")[2])
+    return kind(**settings), config
+
+
 def wavehax(clones: Path, discriminator: str) -> Opponents:
     """Load Wavehax v1 and UnivNet's discriminators."""
+    generator, _ = wavehax_generator(clones, "wavehax.v1")
     clone = clones / "wavehax"
-    discriminators, generators = load_modules(clone, "wavehax.discriminators.univnet", "wavehax.generators.wavehax")
-    settings = yaml.safe_load((clone / "wavehax/bin/config/generator/wavehax.v1.yaml").read_text(encoding="utf-8"))
-    generator = generators.WavehaxGenerator(**{k: v for k, v in settings.items() if k != "_target_"})
+    (discriminators,) = load_modules(clone, "wavehax.discriminators.univnet")
     settings = yaml.safe_load((clone / "wavehax/bin/config/discriminator/univnet.yaml").read_text(encoding="utf-8"))
     whole = discriminators.MultiResolutionMultiPeriodDiscriminator(
         **{k: v for k, v in settings.items() if k != "_target_"}

@@ -20,6 +20,7 @@ data/published_golden_bigvgan.npz was made in the same way, by running NVIDIA/Bi
 "bigvgan-v2" has what version 2 has (snakebeta, logarithms, clipping, of which there is some, no last bias, fmax null),
 "bigvgan-snake" snake without logarithms, tanh and a last bias, "bigvgan-2" blocks of kind 2. Alphas and betas, and
 their logarithms, are random.
+data/published_golden_complex_wavehax.npz was made like the Wavehax of the first file.
 """
 
 from pathlib import Path
@@ -31,6 +32,7 @@ import torch
 from tests.support import DATA
 
 WAVEHAX_MEL = "hifigan-22k:sample_rate=2400,n_fft=96,hop_length=24,win_length=96,n_mels=8,fmax=1200"
+COMPLEX_WAVEHAX_MEL = "hifigan-22k:sample_rate=2400,n_fft=96,hop_length=12,win_length=96,n_mels=8,fmax=1200"
 SPEECHT5_MEL = "hifigan-22k:sample_rate=8000,n_fft=256,hop_length=24,win_length=256,n_mels=10,fmax=4000"
 PARTS = {  # part of the file: family, where the weights lie in the checkpoint, --mel-config
     "hifi-gan-1": ("hifi-gan", ("generator",), None),
@@ -43,6 +45,8 @@ PARTS = {  # part of the file: family, where the weights lie in the checkpoint, 
     "wavehax-0": ("wavehax", ("model", "generator"), WAVEHAX_MEL),
     "wavehax-1": ("wavehax", ("model", "generator"), WAVEHAX_MEL),
     "multi-stream-wavehax": ("wavehax", ("model", "generator"), WAVEHAX_MEL),
+    "complex-wavehax": ("wavehax", ("model", "generator"), COMPLEX_WAVEHAX_MEL),
+    "complex-wavehax-framewise": ("wavehax", ("model", "generator"), COMPLEX_WAVEHAX_MEL),
     "speecht5-hifigan": ("speecht5-hifigan", (), SPEECHT5_MEL),
     "nsf-hifigan-harmonics": ("nsf-hifigan", ("generator",), None),
     "nsf-hifigan-fundamental": ("nsf-hifigan", ("generator",), None),

@@ -9,6 +9,7 @@ from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
 from vocoders.generators.base import Generator
 from vocoders.generators.bigvgan import BigVGAN
+from vocoders.generators.complex_wavehax import ComplexWavehax
 from vocoders.generators.hifigan import HiFiGAN
 from vocoders.generators.hnmask import HNMask
 from vocoders.generators.istftnet import ISTFTNet
@@ -25,6 +26,7 @@ GENERATORS: dict[str, type[Generator]] = {
     "parallel-wavegan": ParallelWaveGAN,
     "wavehax": Wavehax,
     "multi-stream-wavehax": MultiStreamWavehax,
+    "complex-wavehax": ComplexWavehax,
     "vocos": Vocos,
     "nsf-hifigan": NSFHiFiGAN,
     "bigvgan": BigVGAN,

@@ -6,7 +6,7 @@ What makes them fast on a CPU lives in cpu_kernels.py, and each layer takes it b
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -159,12 +159,21 @@ class LayerNorm2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(batch, frames, bins, channels) -> the same shape."""
         if not self.framewise and cpu_kernels.in_tiles(x):
-            return cpu_kernels.layer_norm_2d(x, self)
+            return cpu_kernels.layer_norm_2d(x, self.weight, self.bias, self.eps)
         return self.standardize(x) * self.weight + self.bias
 
     def standardize(self, x: Tensor) -> Tensor:
         """Return (x - mean) / sqrt(variance + eps)."""
         return F.layer_norm(x, x.shape[2:] if self.framewise else x.shape[1:], eps=self.eps)
+
+    def fold(self, layer: cpu_kernels.Affine) -> cpu_kernels.Affine:
+        """Return ``layer`` with the affine transform before it."""
+        weight, bias = layer
+        return cpu_kernels.Affine(weight * self.weight, bias + weight @ self.bias)
+
+    def standardizing(self, layer: cpu_kernels.Affine, tiles: Iterable[Tensor]) -> Iterator[cpu_kernels.Affine]:
+        """Yield for each item of a batch ``layer`` with ``standardize`` before it; tiles are frames of the batch."""
+        return cpu_kernels.standardizing(layer, tiles, self.eps)
 
 
 class DepthwiseConv2d(nn.Conv2d):
@@ -194,6 +203,10 @@ class DepthwiseConv2d(nn.Conv2d):
         x = x.permute(0, 3, 1, 2)
         x = reflect_pad_2d(x, *self.reach) if self.mirrors else x
         return super().forward(x).permute(0, 2, 3, 1)
+
+    def convolve(self, x: Tensor, padding: tuple[int, int]) -> Tensor:
+        """Convolve (batch, channels, frames, bins), with so many zeros around it."""
+        return F.conv2d(x, self.weight, None, (1, 1), padding, (1, 1), x.shape[1])
 
 
 class ConvNeXtBlock2d(nn.Module):
@@ -239,15 +252,16 @@ class ConvNeXtBlock2d(nn.Module):
 
     def parts(self) -> cpu_kernels.Block:
         """Return what the fast path on a CPU is made of."""
-        return cpu_kernels.Block(self.dwconv, self.norm, self.pwconv1, self.activation, self.pwconv2, self.gamma)
+        first, second = (cpu_kernels.Affine(layer.weight, layer.bias) for layer in (self.pwconv1, self.pwconv2))
+        return cpu_kernels.Block(self.dwconv, self.norm, first, self.activation, second, self.gamma)
 
 
 class ConvNeXtBlocks2d(nn.Sequential):
-    """Several ``ConvNeXtBlock2d``, one after the other."""
+    """Several ``ConvNeXtBlock2d``, or blocks with the same parts, one after the other."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, frames, bins, channels) -> the same shape."""
-        blocks = [block for block in self if isinstance(block, ConvNeXtBlock2d)]
+        blocks = [block for block in self if isinstance(block, cpu_kernels.HasParts)]
         if cpu_kernels.folds(blocks[0].gamma):
             return cpu_kernels.convnext_blocks_2d(x, [block.parts() for block in blocks])
         return super().forward(x)
