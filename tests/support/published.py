@@ -9,6 +9,9 @@ data/published_golden_vocos.npz was made in the same way, by running gemelo-ai/v
 wetdog/wavenext_pytorch (the other two), each with its own analysis: "mel" is what that makes of "recording", which is
 noise. In "vocos-same" the biases of three log magnitudes were raised by 5, beyond where magnitudes are clipped, and
 some audio of "vocos-wavenext" is clipped. With "center" padding 12 frames of 24 samples become 11 hops there.
+
+data/published_golden_hifigans.npz was made in the same way, by running the HiFi-GANs of other projects: transformers'
+SpeechT5HifiGan with upsamplings like AudioLDM's ("audioldm").
 """
 
 from pathlib import Path
@@ -21,6 +24,7 @@ from tests.support import DATA
 
 WAVEHAX_MEL = "hifigan-22k:sample_rate=2400,n_fft=96,hop_length=24,win_length=96,n_mels=8,fmax=1200"
 SPEECHT5_MEL = "hifigan-22k:sample_rate=8000,n_fft=256,hop_length=24,win_length=256,n_mels=10,fmax=4000"
+AUDIOLDM_MEL = "hifigan-22k:sample_rate=8000,n_fft=256,hop_length=40,win_length=256,n_mels=8,fmax=4000"
 PARTS = {  # part of the file: family, where the weights lie in the checkpoint, --mel-config
     "hifi-gan-1": ("hifi-gan", ("generator",), None),
     "hifi-gan-2": ("hifi-gan", ("generator",), None),
@@ -36,11 +40,14 @@ PARTS = {  # part of the file: family, where the weights lie in the checkpoint, 
     "vocos-center": ("vocos", (), None),
     "vocos-same": ("vocos", (), None),
     "vocos-wavenext": ("vocos", (), None),
+    "audioldm": ("speecht5-hifigan", (), AUDIOLDM_MEL),
 }
+LONGER = {"audioldm": 10}  # part: samples that there are more, half of them at each end
+FILES = {"vocos": "published_golden_vocos.npz"} | dict.fromkeys(LONGER, "published_golden_hifigans.npz")
 
 
 def golden(part: str) -> dict[str, np.ndarray]:
-    name = "published_golden_vocos.npz" if part.startswith("vocos") else "published_golden.npz"
+    name = FILES.get(part, FILES.get(part.split("-")[0], "published_golden.npz"))
     with np.load(DATA / name) as stored:
         return {key.removeprefix(f"{part}/"): stored[key] for key in stored.files if key.startswith(f"{part}/")}
 

@@ -172,6 +172,8 @@ MEL_CONFIGS: dict[str, MelConfig] = {
     "pwg-ljspeech-22k": _mel_config(22050, 1024, 256, 1024, 80, (80, 7600), **_ESPNET),
     # transformers feature_extraction_speecht5.py; also the defaults of espnet/espnet egs2/TEMPLATE/tts1/tts.sh
     "speecht5-16k": _mel_config(16000, 1024, 256, 1024, 80, (80, 7600), **_ESPNET),
+    # haoheliu/AudioLDM audioldm/utils.py and audio/stft.py; also AudioLDM 2 and MusicLDM
+    "audioldm-16k": _mel_config(16000, 1024, 160, 1024, 64, (0, 8000), padding="center"),
     # CleanMel configs
     "cleanmel-16k": _mel_config(16000, 512, 128, 512, 80, (0, 8000), power=2, padding="center"),
     # chomeyama/wavehax extract_features.yaml

@@ -12,7 +12,7 @@ from vocoders.importers.base import Imported, Importer, Settings, Weights, fold_
 
 def _convert(config: Settings, content: Settings, _: MelConfig | None) -> Imported:
     weights = hifi_gan_weights(fold_weight_norm(content["generator"]), len(config["resblock_kernel_sizes"]))
-    return Imported("hifigan", hifi_gan_config(config), hifi_gan_mel_config(config), weights)
+    return Imported("hifigan", hifi_gan_variant_config(config), hifi_gan_mel_config(config), weights)
 
 
 HIFI_GAN = Importer(
@@ -36,16 +36,24 @@ def hifi_gan_mel_config(config: Settings) -> MelConfig:
 
 
 def hifi_gan_config(config: Settings) -> dict[str, Any]:
-    """Convert config.json to the configuration of ``HiFiGAN``.
+    """Convert config.json to the configuration of ``HiFiGAN``, or of a network on its trunk.
 
     Raises:
         VocoderError: for kernels whose upsampling does not multiply the length exactly.
     """
-    for rate, kernel in zip(config["upsample_rates"], config["upsample_kernel_sizes"], strict=True):
-        if (kernel - rate) % 2:
-            raise VocoderError(
-                f"an upsampling by {rate} with kernel {kernel} gives no whole frames in that implementation"
-            )
+    sizes = _sizes(config)
+    for rate, kernel in _odd_upsamplings(sizes):
+        raise VocoderError(f"an upsampling by {rate} with kernel {kernel} gives no whole frames in that implementation")
+    return sizes
+
+
+def hifi_gan_variant_config(config: Settings) -> dict[str, Any]:
+    """Convert config.json to the configuration of ``HiFiGAN``, whose upsamplings may lengthen the signal."""
+    sizes = _sizes(config)
+    return sizes | ({"odd_upsampling": "longer"} if _odd_upsamplings(sizes) else {})
+
+
+def _sizes(config: Settings) -> dict[str, Any]:
     return {
         "channels": config["upsample_initial_channel"],
         "upsample_rates": config["upsample_rates"],
@@ -54,6 +62,12 @@ def hifi_gan_config(config: Settings) -> dict[str, Any]:
         "resblock_kernel_sizes": config["resblock_kernel_sizes"],
         "resblock_dilations": config["resblock_dilation_sizes"],
     }
+
+
+def _odd_upsamplings(sizes: dict[str, Any]) -> list[tuple[int, int]]:
+    """Return rates and kernels that differ by an odd number."""
+    pairs = zip(sizes["upsample_rates"], sizes["upsample_kernel_sizes"], strict=True)
+    return [(rate, kernel) for rate, kernel in pairs if (kernel - rate) % 2]
 
 
 def hifi_gan_weights(weights: Weights, resblocks: int) -> Weights:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from vocoders.dsp.stft import overlap_add, reflect_pad
 from vocoders.nn import cpu_kernels
 from vocoders.nn.columnwise import columnwise_axis
-from vocoders.nn.layers import reflect_pad_2d
+from vocoders.nn.layers import reflect_pad_2d, trim
 from vocoders.nn.spans import Arguments, Span, like, map_tensors, name_of, refuse
 
 
@@ -271,6 +271,19 @@ def _reflect_pad_2d(op: Operation, x: Span, frames: int, bins: int) -> tuple[Ten
         return reflect_pad(x, left, right, -2)
 
     return op.pad(reflect_pad_2d(x, 0, bins), -2, frames, frames, frames + 1, pad), -2
+
+
+@_rule(trim)
+def _trim(op: Operation, x: Span, left: int, right: int) -> tuple[Tensor, int]:
+    """Cut off the end from the last piece, which has it all where the layers before have padded it there."""
+    if x.axis != -1:
+        return op.columnwise(((x, left, right), {}), [x])
+    length = x.shape[-1] - (right if op.last else 0)
+    cut = left if op.count is None else op.count
+    if length < (cut if op.last else 0):
+        raise refuse("trim", "more is cut off at the end than the last piece has")
+    op.count = max(0, cut - length)
+    return x[..., min(cut, length) : length], -1
 
 
 @_rule(Tensor.cumsum, torch.cumsum)

@@ -185,7 +185,7 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
     (tmp_path / "config.yml").write_text(json.dumps(config | {"upsample_initial_channel": 32}))
     refused(r"has the shape \(16, 80, 7\) instead of \(32, 80, 7\)")
     (tmp_path / "config.yml").write_text(json.dumps(config | {"upsample_kernel_sizes": [7, 7, 4]}))
-    refused("an upsampling by 4 with kernel 7 gives no whole frames")
+    refused(r"trunk\.ups\.0\.weight has the shape \(16, 8, 8\) instead of \(16, 8, 7\)")
     del config["hop_size"]
     (tmp_path / "config.yml").write_text(json.dumps(config))
     refused("lacks 'hop_size', which hifi-gan has")
@@ -198,6 +198,14 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
     arguments["checkpoint"].write_bytes(b"nonsense")
     (tmp_path / "config.yml").write_text("a: 1")
     refused(r"checkpoint\.pkl is not a readable checkpoint \(torch has written no such file\)")
+
+
+def test_an_upsampling_that_is_longer_before_an_inverse_stft_is_refused(tmp_path: Path) -> None:
+    arguments = write(tmp_path, "istftnet")
+    config = json.loads((tmp_path / "config.yml").read_text())
+    (tmp_path / "config.yml").write_text(json.dumps(config | {"upsample_kernel_sizes": [7, 4]}))
+    with pytest.raises(VocoderError, match="an upsampling by 4 with kernel 7 gives no whole frames"):
+        import_checkpoint(**arguments)
 
 
 def test_a_mel_config_that_the_configuration_does_not_state_must_be_given(tmp_path: Path) -> None:
