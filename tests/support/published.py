@@ -11,7 +11,7 @@ noise. In "vocos-same" the biases of three log magnitudes were raised by 5, beyo
 some audio of "vocos-wavenext" is clipped. With "center" padding 12 frames of 24 samples become 11 hops there.
 
 data/published_golden_hifigans.npz was made in the same way, by running the HiFi-GANs of other projects: transformers'
-SpeechT5HifiGan with upsamplings like AudioLDM's ("audioldm").
+SpeechT5HifiGan with upsamplings like AudioLDM's ("audioldm"), and speechbrain/speechbrain's by its ``inference``.
 """
 
 from pathlib import Path
@@ -41,8 +41,14 @@ PARTS = {  # part of the file: family, where the weights lie in the checkpoint, 
     "vocos-same": ("vocos", (), None),
     "vocos-wavenext": ("vocos", (), None),
     "audioldm": ("speecht5-hifigan", (), AUDIOLDM_MEL),
+    "speechbrain-1": ("speechbrain", (), None),
+    "speechbrain-2": ("speechbrain", (), None),
 }
-LONGER = {"audioldm": 10}  # part: samples that there are more, half of them at each end
+LONGER = {
+    "audioldm": 10,
+    "speechbrain-1": 2 * 2 * 8,
+    "speechbrain-2": 2 * 5 * 8,
+}  # part: samples that there are more, half of them at each end
 FILES = {"vocos": "published_golden_vocos.npz"} | dict.fromkeys(LONGER, "published_golden_hifigans.npz")
 
 
@@ -66,7 +72,8 @@ def write(folder: Path, part: str, new_style: bool = False, drop: str = "", extr
     for key in reversed(place):
         content = {key: content, "steps": 7}
     torch.save(content, folder / "checkpoint.pkl")
-    (folder / "config.yml").write_text(str(arrays["config"]))  # JSON is YAML
+    name = {"speechbrain": "hyperparams.yaml"}.get(family, "config.yml")
+    (folder / name).write_text(str(arrays["config"]))  # JSON is YAML
     arguments: dict[str, Any] = {"family": family, "checkpoint": folder / "checkpoint.pkl", "mel_config": mel_config}
     if "stats" in arrays:  # what is beside the checkpoint is taken
         np.save(folder / "stats.npy", arrays["stats"])

@@ -58,12 +58,16 @@ class Importer:
             config that the user stated, if any. It may raise KeyError for a missing key.
         standardizes: tells from the configuration whether the model was trained on mels of mean 0 and deviation 1, and
             their statistics are in a file of their own.
+        config_names: names of the configuration files that are looked for beside a checkpoint.
+        needs_config: whether there must be one; without it the configuration is empty.
     """
 
     name: str
     description: str
     convert: Callable[[Settings, Any, MelConfig | None], Imported]
     standardizes: Callable[[Settings], bool] = lambda _: False
+    config_names: tuple[str, ...] = ("config.json", "config.yml", "config.yaml")
+    needs_config: bool = True
 
     def read(self, settings: Settings, content: Any, stated: MelConfig | None, checkpoint: Path) -> Imported:
         """Convert a checkpoint.
@@ -172,16 +176,20 @@ def check_checkpoint(path: Path) -> None:
         raise VocoderError(f"there is no file {path}")
 
 
-def find_config(checkpoint: Path) -> Path:
-    """Find the configuration file beside a checkpoint.
+def find_config(checkpoint: Path, importer: Importer) -> Path | None:
+    """Find the configuration file beside a checkpoint; None where there is none and the family needs none.
 
     Raises:
-        VocoderError: when there is none.
+        VocoderError: when there is none, and the family needs one.
     """
-    for name in ("config.json", "config.yml", "config.yaml"):
+    for name in importer.config_names:
         if (checkpoint.parent / name).is_file():
             return checkpoint.parent / name
-    raise VocoderError(f"there is no config.json, config.yml or config.yaml beside {checkpoint}; give --config")
+    if not importer.needs_config:
+        return None
+    *names, last = importer.config_names
+    listed = f"{', '.join(names)} or {last}" if names else last
+    raise VocoderError(f"there is no {listed} beside {checkpoint}; give --config")
 
 
 def find_stats(checkpoint: Path) -> Path:
@@ -202,6 +210,9 @@ def find_stats(checkpoint: Path) -> Path:
 def read_config(path: Path) -> Settings:
     """Read a configuration file, JSON or YAML.
 
+    Of YAML for HyperPyYAML and its like, which build objects, plain values are read: of "!new:Class" and other tags of
+    an application a mapping has the tag at the key "!", and the text of a scalar begins with it.
+
     Raises:
         VocoderError: when it cannot be read or does not hold keys and values.
     """
@@ -209,17 +220,39 @@ def read_config(path: Path) -> Settings:
     if path.suffix != ".json":
         require("reading a YAML configuration", "import", "yaml")
     try:
-        if path.suffix == ".json":
-            values = json.loads(text)
-        else:
-            import yaml
-
-            values = yaml.safe_load(text)
+        values = json.loads(text) if path.suffix == ".json" else _load_yaml(text)
     except Exception as error:
         raise VocoderError(f"{path} is not a readable configuration ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):
         raise VocoderError(f"{path} is not a configuration: it must hold keys and values")
     return values
+
+
+def _load_yaml(text: str) -> Any:
+    import yaml
+
+    def plain(loader: yaml.SafeLoader, tag: str, node: yaml.Node) -> Any:
+        if isinstance(node, yaml.MappingNode):
+            return {"!": tag, **loader.construct_mapping(node, deep=True)}
+        if isinstance(node, yaml.SequenceNode):
+            return loader.construct_sequence(node, deep=True)
+        return f"!{tag} {node.value}"
+
+    class Loader(yaml.SafeLoader):
+        """Builds plain values only, as its base does, which refuses the tags."""
+
+    Loader.add_multi_constructor("!", plain)
+    return yaml.load(text, Loader)
+
+
+def resolve(value: Any, config: Settings) -> Any:
+    """Return what a value such as "!ref <sample_rate>" refers to, and any other as it is.
+
+    Raises:
+        KeyError: when the configuration has no such value.
+    """
+    match = re.fullmatch(r"!ref <(\w+)>", value) if isinstance(value, str) else None
+    return config[match[1]] if match else value
 
 
 def read_weights(path: Path) -> Any:

@@ -53,6 +53,31 @@ def hifi_gan_variant_config(config: Settings) -> dict[str, Any]:
     return sizes | ({"odd_upsampling": "longer"} if _odd_upsamplings(sizes) else {})
 
 
+def hifi_gan_config_of_factors(params: Settings, edge_frames: int) -> dict[str, Any]:
+    """Convert the arguments of HifiganGenerator, which SpeechBrain has from Coqui TTS, to those of ``HiFiGAN``.
+
+    Args:
+        params: the arguments.
+        edge_frames: of ``HiFiGANVariantConfig``, where the arguments do not state it.
+
+    Raises:
+        VocoderError: for a network that takes more than a mel, or has several outputs.
+    """
+    for key, only in (
+        ("cond_channels", 0),
+        ("out_channels", 1),
+        ("pre_linear", None),
+        ("cond_in_each_up_layer", False),
+    ):
+        if params.get(key, only) != only:
+            raise VocoderError(f"HifiganGenerator with {key} {params[key]} is not supported, only {only}")
+    same = ("upsample_kernel_sizes", "upsample_initial_channel", "resblock_kernel_sizes", "resblock_dilation_sizes")
+    own = {key: params[key] for key in same} | {"upsample_rates": params["upsample_factors"]}
+    # Whatever is not this text is the other kind there, the number 1 too.
+    own["resblock"] = 1 if params["resblock_type"] == "1" else 2
+    return hifi_gan_variant_config(own) | {"edge_frames": params.get("inference_padding", edge_frames)}
+
+
 def _sizes(config: Settings) -> dict[str, Any]:
     return {
         "channels": config["upsample_initial_channel"],

@@ -16,6 +16,7 @@ from vocoders.dsp.mel import MEL_CONFIGS, convert_mel, diagnose, mel_filter_bank
 FACTS = {  # sample_rate, n_fft, hop, win, n_mels, fmin, fmax, scale, norm, power, padding, log, floor, epsilon
     "hifigan-22k": (22050, 1024, 256, 1024, 80, 0, 8000, "slaney", "slaney", 1, "same", "ln", 1e-5, 1e-9),
     "tacotron2-22k": (22050, 1024, 256, 1024, 80, 0, 8000, "slaney", "slaney", 1, "center", "ln", 1e-5, 0),
+    "speechbrain-16k": (16000, 1024, 256, 1024, 80, 0, 8000, "slaney", "slaney", 1, "center", "ln", 1e-5, 0),
     "bigvgan-24k": (24000, 1024, 256, 1024, 100, 0, 12000, "slaney", "slaney", 1, "same", "ln", 1e-5, 1e-9),
     "bigvgan-44k": (44100, 2048, 512, 2048, 128, 0, 22050, "slaney", "slaney", 1, "same", "ln", 1e-5, 1e-9),
     "vocos-24k": (24000, 1024, 256, 1024, 100, 0, 12000, "htk", "none", 1, "center", "ln", 1e-7, 0),
