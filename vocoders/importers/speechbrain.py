@@ -26,9 +26,8 @@ def _convert(config: Settings, content: Weights, stated: MelConfig | None) -> Im
     params = {key: resolve(value, config) for key, value in config["generator"].items()}
     kind = str(params.pop("!", "")).rpartition(".")[2]
     if kind != "HifiganGenerator":
-        raise VocoderError(
-            f"the generator {kind or 'without a class'} of SpeechBrain is not supported, only HifiganGenerator"
-        )
+        kind = kind or "without a class"
+        raise VocoderError(f"the generator {kind} of SpeechBrain is not supported, only HifiganGenerator")
     own = hifi_gan_config_of_factors(params, _EDGE_FRAMES) | {"padding_mode": "reflect"}  # of nnet/CNN.py, Conv1d
     weights = rename(fold_weight_norm(content), [(r"\.conv\.", ".")])
     if not params.get("conv_post_bias", True):

@@ -53,7 +53,8 @@ class Conv1d(nn.Conv1d):
         padding = self.padding
         assert not isinstance(padding, str)
         if self.padding_mode == "reflect":
-            x, padding = reflect_pad(x, padding[0], padding[0]), (0,)
+            # Along the axis whose steps are large in the layout of cpu_kernels.conv1d: whole columns are copied.
+            x, padding = reflect_pad(x.transpose(1, 2), padding[0], padding[0], 1).transpose(1, 2), (0,)
         return cpu_kernels.conv1d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
 
