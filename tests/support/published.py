@@ -11,7 +11,9 @@ noise. In "vocos-same" the biases of three log magnitudes were raised by 5, beyo
 some audio of "vocos-wavenext" is clipped. With "center" padding 12 frames of 24 samples become 11 hops there.
 
 data/published_golden_hifigans.npz was made in the same way, by running the HiFi-GANs of other projects: transformers'
-SpeechT5HifiGan with upsamplings like AudioLDM's ("audioldm"), and speechbrain/speechbrain's by its ``inference``.
+SpeechT5HifiGan with upsamplings like AudioLDM's ("audioldm"), and speechbrain/speechbrain's and
+idiap/coqui-ai-TTS's by their ``inference``. The latter came with the mels of its AudioProcessor, which are stored here
+denormalised, logarithms of its ``spec_gain``-th part: those of "coqui-2" are clipped to [-4, 4] there.
 """
 
 from pathlib import Path
@@ -43,12 +45,16 @@ PARTS = {  # part of the file: family, where the weights lie in the checkpoint, 
     "audioldm": ("speecht5-hifigan", (), AUDIOLDM_MEL),
     "speechbrain-1": ("speechbrain", (), None),
     "speechbrain-2": ("speechbrain", (), None),
+    "coqui-1": ("coqui", ("model",), None),
+    "coqui-2": ("coqui", ("model",), None),
 }
-LONGER = {
+LONGER = {  # part: samples that there are more, half of them at each end
     "audioldm": 10,
     "speechbrain-1": 2 * 2 * 8,
     "speechbrain-2": 2 * 5 * 8,
-}  # part: samples that there are more, half of them at each end
+    "coqui-1": 2 * 5 * 8,
+    "coqui-2": 2 * 3 * 8,
+}
 FILES = {"vocos": "published_golden_vocos.npz"} | dict.fromkeys(LONGER, "published_golden_hifigans.npz")
 
 

@@ -21,6 +21,7 @@ from vocoders.importers.base import (
     read_stats,
     read_weights,
 )
+from vocoders.importers.coqui import COQUI
 from vocoders.importers.hifi_gan import HIFI_GAN
 from vocoders.importers.istftnet import ISTFTNET
 from vocoders.importers.parallel_wavegan import PARALLEL_WAVEGAN
@@ -31,7 +32,7 @@ from vocoders.importers.wavehax import WAVEHAX
 
 IMPORTERS: dict[str, Importer] = {
     importer.name: importer
-    for importer in (HIFI_GAN, ISTFTNET, PARALLEL_WAVEGAN, WAVEHAX, SPEECHT5, VOCOS, SPEECHBRAIN)
+    for importer in (HIFI_GAN, ISTFTNET, PARALLEL_WAVEGAN, WAVEHAX, SPEECHT5, VOCOS, SPEECHBRAIN, COQUI)
 }
 
 

@@ -394,7 +394,7 @@ def test_paddings_without_a_rule_are_refused(pad: tuple[int, ...]) -> None:
 
 def test_a_last_piece_shorter_than_what_is_cut_off_is_refused() -> None:
     """What is cut off has been returned already."""
-    with pytest.raises(VocoderError, match="'trim' .* more is cut off at the end than the last piece has"):
+    with pytest.raises(VocoderError, match=r"'trim' .* more is cut off at the end than the last piece has"):
         in_pieces(lambda x: trim(x, 0, 2), signal(9), [5, 4])
 
 
