@@ -98,6 +98,7 @@ def parallel_wavegan(clones: Path, folder: Path) -> Pair:
         yaml.safe_dump(mel | {"fmin": 80, "fmax": 7600, "generator_params": sizes}), encoding="utf-8"
     )
     torch.save({"model": {"generator": opponents.generator.state_dict()}}, folder / "p.pkl")
+    np.save(folder / "stats.npy", np.stack([np.zeros(80), np.ones(80)]))
     ours = import_checkpoint("parallel-wavegan", folder / "p.pkl", folder / "config.yml")
     _fold(opponents.generator)
     return opponents.generator, opponents.generate, ours
@@ -107,6 +108,7 @@ def wavehax(version: str, clones: Path, folder: Path) -> Pair:
     """Build a Wavehax by the name of its configuration."""
     generator, config = public.wavehax_generator(clones, version)
     torch.save({"model": {"generator": generator.state_dict()}}, folder / "w.pkl")
+    np.save(folder / "stats.npy", np.stack([np.zeros(100), np.ones(100)]))
     ours = import_checkpoint("wavehax", folder / "w.pkl", config, None, "wavehax-24k")
 
     def generate(mel: Tensor, f0: Tensor, noise: Tensor) -> Tensor:

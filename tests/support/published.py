@@ -21,6 +21,10 @@ data/published_golden_bigvgan.npz was made in the same way, by running NVIDIA/Bi
 "bigvgan-snake" snake without logarithms, tanh and a last bias, "bigvgan-2" blocks of kind 2. Alphas and betas, and
 their logarithms, are random.
 data/published_golden_complex_wavehax.npz was made like the Wavehax of the first file.
+data/published_golden_hifigans.npz was made in the same way, by running the HiFi-GANs of other projects: transformers'
+SpeechT5HifiGan with upsamplings like AudioLDM's ("audioldm"), and speechbrain/speechbrain's and
+idiap/coqui-ai-TTS's by their ``inference``. The latter came with the mels of its AudioProcessor, which are stored here
+denormalised, logarithms of its ``spec_gain``-th part: those of "coqui-2" are clipped to [-4, 4] there.
 """
 
 from pathlib import Path
@@ -30,10 +34,12 @@ import numpy as np
 import torch
 
 from tests.support import DATA
+from vocoders.importers import IMPORTERS
 
 WAVEHAX_MEL = "hifigan-22k:sample_rate=2400,n_fft=96,hop_length=24,win_length=96,n_mels=8,fmax=1200"
 COMPLEX_WAVEHAX_MEL = "hifigan-22k:sample_rate=2400,n_fft=96,hop_length=12,win_length=96,n_mels=8,fmax=1200"
 SPEECHT5_MEL = "hifigan-22k:sample_rate=8000,n_fft=256,hop_length=24,win_length=256,n_mels=10,fmax=4000"
+AUDIOLDM_MEL = "hifigan-22k:sample_rate=8000,n_fft=256,hop_length=40,win_length=256,n_mels=8,fmax=4000"
 PARTS = {  # part of the file: family, where the weights lie in the checkpoint, --mel-config
     "hifi-gan-1": ("hifi-gan", ("generator",), None),
     "hifi-gan-2": ("hifi-gan", ("generator",), None),
@@ -56,6 +62,18 @@ PARTS = {  # part of the file: family, where the weights lie in the checkpoint, 
     "bigvgan-v2": ("bigvgan", ("generator",), None),
     "bigvgan-snake": ("bigvgan", ("generator",), None),
     "bigvgan-2": ("bigvgan", ("generator",), None),
+    "audioldm": ("speecht5-hifigan", (), AUDIOLDM_MEL),
+    "speechbrain-1": ("speechbrain", (), None),
+    "speechbrain-2": ("speechbrain", (), None),
+    "coqui-1": ("coqui", ("model",), None),
+    "coqui-2": ("coqui", ("model",), None),
+}
+LONGER = {  # part: samples that there are more, half of them at each end
+    "audioldm": 10,
+    "speechbrain-1": 2 * 2 * 8,
+    "speechbrain-2": 2 * 5 * 8,
+    "coqui-1": 2 * 5 * 8,
+    "coqui-2": 2 * 3 * 8,
 }
 
 
@@ -81,9 +99,13 @@ def write(folder: Path, part: str, new_style: bool = False, drop: str = "", extr
     for key in reversed(place):
         content = {key: content, "steps": 7}
     torch.save(content, folder / "checkpoint.pkl")
-    (folder / "config.yml").write_text(str(arrays["config"]))  # JSON is YAML
+    configs = IMPORTERS[family].configs
+    (folder / ("config.yml" if "config.yml" in configs else configs[0])).write_text(
+        str(arrays["config"])
+    )  # JSON is YAML
     arguments: dict[str, Any] = {"family": family, "checkpoint": folder / "checkpoint.pkl", "mel_config": mel_config}
-    if "stats" in arrays:
+    if "stats" in arrays:  # what is beside the checkpoint is taken
         np.save(folder / "stats.npy", arrays["stats"])
-        arguments["stats"] = folder / "stats.npy"
+    elif family == "wavehax":  # trained on normalised mels, which the stored ones stand for
+        np.save(folder / "stats.npy", [np.zeros(8), np.ones(8)])
     return arguments

@@ -157,6 +157,8 @@ MEL_CONFIGS: dict[str, MelConfig] = {
     # NVIDIA/tacotron2 layers.py; also ming024/FastSpeech2 audio/stft.py. coqui-ai/TTS utils/audio/processor.py is
     # "tacotron2-22k:floor=1e-8" with the audio settings of most of its recipes/ljspeech
     "tacotron2-22k": _mel_config(22050, 1024, 256, 1024, 80, (0, 8000), padding="center"),
+    # speechbrain/speechbrain recipes/LibriTTS/vocoder/hifigan; at 22050 Hz its mels are "tacotron2-22k"
+    "speechbrain-16k": _mel_config(16000, 1024, 256, 1024, 80, (0, 8000), padding="center"),
     # NVIDIA/BigVGAN configs; the 24 kHz one also Amphion
     "bigvgan-24k": _mel_config(24000, 1024, 256, 1024, 100, (0, 12000), epsilon=1e-9),
     "bigvgan-44k": _mel_config(44100, 2048, 512, 2048, 128, (0, 22050), epsilon=1e-9),
@@ -175,6 +177,8 @@ MEL_CONFIGS: dict[str, MelConfig] = {
     "pwg-ljspeech-22k": _mel_config(22050, 1024, 256, 1024, 80, (80, 7600), **_ESPNET),
     # transformers feature_extraction_speecht5.py; also the defaults of espnet/espnet egs2/TEMPLATE/tts1/tts.sh
     "speecht5-16k": _mel_config(16000, 1024, 256, 1024, 80, (80, 7600), **_ESPNET),
+    # haoheliu/AudioLDM audioldm/utils.py and audio/stft.py; also AudioLDM 2 and MusicLDM
+    "audioldm-16k": _mel_config(16000, 1024, 160, 1024, 64, (0, 8000), padding="center"),
     # CleanMel configs
     "cleanmel-16k": _mel_config(16000, 512, 128, 512, 80, (0, 8000), power=2, padding="center"),
     # chomeyama/wavehax extract_features.yaml

@@ -23,10 +23,13 @@ from torch import Tensor, nn
 from vocoders.config import Config, Count
 from vocoders.dsp.harmonics import glide_share, gliding_phase, sample_phase
 from vocoders.dsp.mel import MelConfig
-from vocoders.generators.hifigan import HiFiGAN, HiFiGANConfig
+from vocoders.generators.base import Generator, check_upsampling
+from vocoders.generators.hifigan import HiFiGAN, HiFiGANConfig, HiFiGANTrunk
 from vocoders.nn.layers import Conv1d, HarmonicSource
 
 INITIAL_PHASES = (0.0, 0.64, 0.27, 0.04, 0.02, 0.81, 0.91, 0.61, 0.73)  # cycles; but for the first drawn once
+_OUTER_KERNEL = 7  # of the last convolution
+_UPSAMPLING = ("upsample_rates", "upsample_kernel_sizes")
 _SINE_STAGE = 1  # after whose upsampling the source "fundamental" is added
 
 
@@ -46,7 +49,7 @@ class NSFHiFiGANConfig(HiFiGANConfig):
         return self
 
 
-class NSFHiFiGAN(HiFiGAN):
+class NSFHiFiGAN(Generator):
     """NSF-HiFiGAN generator. See the head of this file."""
 
     config_type = NSFHiFiGANConfig
@@ -57,17 +60,23 @@ class NSFHiFiGAN(HiFiGAN):
     config: NSFHiFiGANConfig
     uses_f0 = True
     uses_noise = True
+    uses_weight_norm = True
 
     @classmethod
     def config_for(cls, mel_config: MelConfig) -> NSFHiFiGANConfig:
-        return NSFHiFiGANConfig(**super().config_for(mel_config).model_dump(exclude_unset=True))
+        return NSFHiFiGANConfig(**HiFiGAN.config_for(mel_config).model_dump(include={"channels", *_UPSAMPLING}))
 
     @classmethod
     def small_config(cls, mel_config: MelConfig) -> NSFHiFiGANConfig:
-        return NSFHiFiGANConfig(**super().small_config(mel_config).model_dump(exclude_unset=True))
+        small = HiFiGAN.small_config(mel_config).model_dump()
+        return NSFHiFiGANConfig(**{key: small[key] for key in HiFiGANConfig.model_fields})
 
     def __init__(self, config: NSFHiFiGANConfig, mel_config: MelConfig) -> None:
         super().__init__(config, mel_config)
+        check_upsampling(config.upsample_rates, mel_config)
+        self.trunk = HiFiGANTrunk(config, mel_config.n_mels)
+        self.conv_post = Conv1d(self.trunk.channels_out, 1, _OUTER_KERNEL, padding=_OUTER_KERNEL // 2)
+        nn.init.trunc_normal_(self.conv_post.weight, std=0.01)
         self.source: HarmonicSource | SineSource
         self.source_convs = nn.ModuleDict()
         rates, channels = config.upsample_rates, config.channels
@@ -86,13 +95,19 @@ class NSFHiFiGAN(HiFiGAN):
             kernel, padding = (2 * stride, (stride + 1) // 2) if stride > 1 else (1, 0)
             self.source_convs[str(stage)] = Conv1d(1, channels, kernel, stride, padding)
 
+    @property
+    def receptive_field(self) -> int:
+        reach = _OUTER_KERNEL // 2
+        first, last = self.trunk.frames_behind(-reach, self.mel_config.hop_length - 1 + reach)
+        return max(-first, last)
+
     def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
         assert f0 is not None
         if isinstance(self.source, SineSource):
             source = self.source(f0, phase)
         else:
             source = self.source(sample_phase(f0, self.mel_config, phase), f0 > 0, noise)
-        x = self.trunk(self.standardize(mel), source, self.source_convs)
+        x = self.trunk(mel, source, self.source_convs)
         return torch.tanh(self.conv_post(x).float())
 
 

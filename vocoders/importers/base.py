@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 import re
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,11 @@ from vocoders.io.mels import read_array
 
 Weights = dict[str, Tensor]
 Settings = dict[str, Any]
+
+STATISTICS = ("stats.h5", "stats.npy")  # files beside a checkpoint
+
+# Of files of torch before 1.6: MAGIC_NUMBER of torch/serialization.py, pickled
+_LEGACY_START = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 
 
 class Imported(NamedTuple):
@@ -54,8 +60,10 @@ class Importer:
             config that the user stated, if any. It may raise KeyError for a missing key.
         recognizes: function that tells whether a configuration is one of this family.
         checkpoints: names of its checkpoints, with ``*``; of several kinds of file the preferred one first.
-        configs: names of its configuration; none for a family whose checkpoints hold it.
-        companions: names of further files that a checkpoint may need beside it.
+        configs: names of its configuration, which lies beside the checkpoint.
+        needs_config: whether there must be one; without it the configuration is empty.
+        standardizes: tells from the configuration whether the model was trained on mels of mean 0 and deviation 1, and
+            their statistics are in a file of their own.
     """
 
     name: str
@@ -63,8 +71,9 @@ class Importer:
     convert: Callable[[Settings, Any, MelConfig | None], Imported]
     recognizes: Callable[[Settings], bool]
     checkpoints: tuple[str, ...]
-    configs: tuple[str, ...] = ("config.json", "config.yaml", "config.yml")
-    companions: tuple[str, ...] = ()
+    configs: tuple[str, ...] = ("config.json", "config.yml", "config.yaml")
+    needs_config: bool = True
+    standardizes: Callable[[Settings], bool] = lambda _: False
 
     def read(self, settings: Settings, content: Any, stated: MelConfig | None, checkpoint: Path) -> Imported:
         """Convert a checkpoint.
@@ -173,20 +182,42 @@ def check_checkpoint(path: Path) -> None:
         raise VocoderError(f"there is no file {path}")
 
 
-def find_config(checkpoint: Path) -> Path:
-    """Find the configuration file beside a checkpoint.
+def find_config(checkpoint: Path, importer: Importer) -> Path | None:
+    """Find the configuration file beside a checkpoint; None where there is none and the family needs none.
 
     Raises:
-        VocoderError: when there is none.
+        VocoderError: when there is none, and the family needs one.
     """
-    for name in ("config.json", "config.yml", "config.yaml"):
+    for name in importer.configs:
         if (checkpoint.parent / name).is_file():
             return checkpoint.parent / name
-    raise VocoderError(f"there is no config.json, config.yml or config.yaml beside {checkpoint}; give --config")
+    if not importer.needs_config:
+        return None
+    *names, last = importer.configs
+    listed = f"{', '.join(names)} or {last}" if names else last
+    raise VocoderError(f"there is no {listed} beside {checkpoint}; give --config")
+
+
+def find_stats(checkpoint: Path) -> Path:
+    """Find the statistics of the mels beside a checkpoint whose model was trained on standardised ones.
+
+    Raises:
+        VocoderError: when there are none: without them the model would turn every mel into noise.
+    """
+    for name in STATISTICS:
+        if (checkpoint.parent / name).is_file():
+            return checkpoint.parent / name
+    raise VocoderError(
+        f"there is no stats.h5 or stats.npy beside {checkpoint}, which was trained on normalised mels; give --stats "
+        f"(a .npy of a row of zeros and a row of ones for one that was not)"
+    )
 
 
 def read_config(path: Path) -> Settings:
     """Read a configuration file, JSON or YAML.
+
+    Of YAML for HyperPyYAML and its like, which build objects, plain values are read: of "!new:Class" and other tags of
+    an application a mapping has the tag at the key "!", and the text of a scalar begins with it.
 
     Raises:
         VocoderError: when it cannot be read or does not hold keys and values.
@@ -195,12 +226,7 @@ def read_config(path: Path) -> Settings:
     if path.suffix != ".json":
         require("reading a YAML configuration", "import", "yaml")
     try:
-        if path.suffix == ".json":
-            values = json.loads(text)
-        else:
-            import yaml
-
-            values = yaml.safe_load(text)
+        values = json.loads(text) if path.suffix == ".json" else _load_yaml(text)
     except Exception as error:
         raise VocoderError(f"{path} is not a readable configuration ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):
@@ -208,11 +234,38 @@ def read_config(path: Path) -> Settings:
     return values
 
 
+def _load_yaml(text: str) -> Any:
+    import yaml
+
+    def plain(loader: yaml.SafeLoader, tag: str, node: yaml.Node) -> Any:
+        if isinstance(node, yaml.MappingNode):
+            return {"!": tag, **loader.construct_mapping(node, deep=True)}
+        if isinstance(node, yaml.SequenceNode):
+            return loader.construct_sequence(node, deep=True)
+        return f"!{tag} {node.value}"
+
+    class Loader(yaml.SafeLoader):
+        """Builds plain values only, as its base does, which refuses the tags."""
+
+    Loader.add_multi_constructor("!", plain)
+    return yaml.load(text, Loader)
+
+
+def resolve(value: Any, config: Settings) -> Any:
+    """Return what a value such as "!ref <sample_rate>" refers to, and any other as it is.
+
+    Raises:
+        KeyError: when the configuration has no such value.
+    """
+    match = re.fullmatch(r"!ref <(\w+)>", value) if isinstance(value, str) else None
+    return config[match[1]] if match else value
+
+
 def read_weights(path: Path) -> Any:
     """Read a checkpoint: nested dictionaries of tensors, or flat ones from a .safetensors file.
 
     A pickle is read with ``weights_only=True``: one that holds more than tensors and plain containers is refused, and
-    no code in it runs.
+    no code in it runs. Files that torch wrote before 1.6, which are no zip archives, are read as well.
 
     Raises:
         VocoderError: when it is refused or cannot be read.
@@ -225,8 +278,12 @@ def read_weights(path: Path) -> Any:
             return load_file(path)
         except SafetensorError as error:
             raise VocoderError(f"{path} is damaged ({error})") from None
+    mapped = zipfile.is_zipfile(path)
+    with path.open("rb") as file:
+        if not mapped and file.read(len(_LEGACY_START)) != _LEGACY_START:
+            raise VocoderError(f"{path} is not a readable checkpoint (torch has written no such file)")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError:
         raise VocoderError(
             f"{path} holds more than tensors; unpickling it could run code, so it is refused: save its state_dict alone"

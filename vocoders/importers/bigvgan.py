@@ -38,7 +38,6 @@ BIGVGAN = Importer(
     _convert,
     recognizes=lambda config: is_hifi_gan(config) and "snake_logscale" in config,
     checkpoints=("bigvgan_generator.pt", "g_*"),
-    configs=("config.json",),
 )
 
 

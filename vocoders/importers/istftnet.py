@@ -24,5 +24,4 @@ ISTFTNET = Importer(
     _convert,
     recognizes=lambda config: is_hifi_gan(config) and "gen_istft_n_fft" in config,
     checkpoints=("generator*", "g_*"),
-    configs=("config.json",),
 )

@@ -35,5 +35,4 @@ NSF_HIFIGAN = Importer(
     _convert,
     recognizes=is_hifi_gan,  # the configurations of 2022 have the keys of jik876's alone
     checkpoints=("model.ckpt", "model"),
-    configs=("config.json",),
 )

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from vocoders.checkpoint import save_checkpoint
 from vocoders.errors import VocoderError
 from vocoders.importers import IMPORTERS, import_checkpoint
-from vocoders.importers.base import Importer, Settings, read_config
+from vocoders.importers.base import STATISTICS, Importer, Settings, read_config
 
 
 class Found(NamedTuple):
@@ -43,12 +43,12 @@ def file_patterns(folder: Path) -> list[str]:
     Args:
         folder: it and the folders in it are searched for configurations.
     """
-    without = [(folder, importer) for importer in IMPORTERS.values() if not importer.configs]
+    without = [(folder, importer) for importer in IMPORTERS.values() if not importer.needs_config]
     families = without + [(place, importer) for place in _places(folder) for importer, _ in _families(place)]
     return [
         (place.relative_to(folder) / name).as_posix()
         for place, importer in families
-        for name in (*importer.checkpoints, *importer.companions)
+        for name in (*importer.checkpoints, *STATISTICS)
     ]
 
 
@@ -107,7 +107,7 @@ def convert(found: Found) -> Path:
     Raises:
         VocoderError: when it cannot be imported, or the cache not written.
     """
-    beside = (found.checkpoint.with_name(name) for name in found.importer.companions)
+    beside = (found.checkpoint.with_name(name) for name in STATISTICS)
     files = [path for path in (found.checkpoint, found.config, *beside) if path and path.is_file()]
     stamps = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     identity = json.dumps([version("vocoders"), found.importer.name, stamps])
@@ -137,7 +137,8 @@ def _families(place: Path) -> list[tuple[Importer, Path | None]]:
         if settings := _read(place / name):
             described = (i for i in IMPORTERS.values() if name in i.configs and i.recognizes(settings))
             found += ((importer, place / name) for importer in described)
-    found += ((i, None) for i in IMPORTERS.values() if not i.configs and _checkpoints(i, place))
+    without = (i for i in IMPORTERS.values() if not i.needs_config and i not in [family for family, _ in found])
+    found += ((importer, None) for importer in without if _checkpoints(importer, place))
     return found
 
 

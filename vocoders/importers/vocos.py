@@ -46,7 +46,6 @@ VOCOS = Importer(
     _convert,
     recognizes=lambda config: {"backbone", "head"} <= _model(config).keys(),
     checkpoints=("model.safetensors", "pytorch_model.bin", "*.ckpt"),
-    configs=("config.yaml", "config.yml"),
 )
 
 

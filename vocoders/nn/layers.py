@@ -45,12 +45,19 @@ class Standardize(nn.Module):
 
 
 class Conv1d(nn.Conv1d):
-    """``nn.Conv1d``, evaluated in the fastest layout: see ``cpu_kernels.conv1d``. Zero padding, given in numbers."""
+    """``nn.Conv1d``, evaluated in the fastest layout: see ``cpu_kernels.conv1d``.
+
+    Padding is given in numbers; its mode is "zeros", or "reflect", which here takes signals of any length.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, in_channels, time) -> (batch, out_channels, time)."""
-        assert not isinstance(self.padding, str)
-        return cpu_kernels.conv1d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        padding = self.padding
+        assert not isinstance(padding, str)
+        if self.padding_mode == "reflect":
+            # Along the axis whose steps are large in the layout of cpu_kernels.conv1d: whole columns are copied.
+            x, padding = reflect_pad(x.transpose(1, 2), padding[0], padding[0], 1).transpose(1, 2), (0,)
+        return cpu_kernels.conv1d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
 
 class ConvTranspose1d(nn.ConvTranspose1d):
@@ -274,3 +281,9 @@ def reflect_pad_2d(x: Tensor, frames: int, bins: int) -> Tensor:
         return F.pad(x, (bins, bins, frames, frames), mode="reflect")
     x = x.permute(0, 2, 3, 1)  # where channels come last, what is copied lies together
     return reflect_pad(reflect_pad(x, frames, frames, 1), bins, bins, 2).permute(0, 3, 1, 2)
+
+
+@wrap_torch_function(lambda x, *_: (x,))
+def trim(x: Tensor, left: int, right: int) -> Tensor:
+    """Cut both ends off the last axis."""
+    return x[..., left : x.shape[-1] - right]

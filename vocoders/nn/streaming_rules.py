@@ -13,7 +13,7 @@ from vocoders.dsp.stft import overlap_add, reflect_pad
 from vocoders.nn import cpu_kernels
 from vocoders.nn.alias_free import REACH, alias_free_snake
 from vocoders.nn.columnwise import columnwise_axis
-from vocoders.nn.layers import reflect_pad_2d
+from vocoders.nn.layers import reflect_pad_2d, trim
 from vocoders.nn.spans import Arguments, Span, like, map_tensors, name_of, refuse
 
 
@@ -287,6 +287,19 @@ def _alias_free_snake(op: Operation, x: Span, *parameters: Tensor) -> tuple[Tens
     op.count = min(before + count, REACH)
     op.split(piece, -1, before + count - op.count)
     return out, -1
+
+
+@_rule(trim)
+def _trim(op: Operation, x: Span, left: int, right: int) -> tuple[Tensor, int]:
+    """Cut off the end from the last piece, which has it all where the layers before have padded it there."""
+    if x.axis != -1:
+        return op.columnwise(((x, left, right), {}), [x])
+    length = x.shape[-1] - (right if op.last else 0)
+    cut = left if op.count is None else op.count
+    if length < (cut if op.last else 0):
+        raise refuse("trim", "more is cut off at the end than the last piece has")
+    op.count = max(0, cut - length)
+    return x[..., min(cut, length) : length], -1
 
 
 @_rule(Tensor.cumsum, torch.cumsum)

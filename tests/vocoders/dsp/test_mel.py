@@ -16,6 +16,7 @@ from vocoders.dsp.mel import MEL_CONFIGS, convert_mel, diagnose, mel_filter_bank
 FACTS = {  # sample_rate, n_fft, hop, win, n_mels, fmin, fmax, scale, norm, power, padding, log, floor, epsilon
     "hifigan-22k": (22050, 1024, 256, 1024, 80, 0, 8000, "slaney", "slaney", 1, "same", "ln", 1e-5, 1e-9),
     "tacotron2-22k": (22050, 1024, 256, 1024, 80, 0, 8000, "slaney", "slaney", 1, "center", "ln", 1e-5, 0),
+    "speechbrain-16k": (16000, 1024, 256, 1024, 80, 0, 8000, "slaney", "slaney", 1, "center", "ln", 1e-5, 0),
     "bigvgan-24k": (24000, 1024, 256, 1024, 100, 0, 12000, "slaney", "slaney", 1, "same", "ln", 1e-5, 1e-9),
     "bigvgan-44k": (44100, 2048, 512, 2048, 128, 0, 22050, "slaney", "slaney", 1, "same", "ln", 1e-5, 1e-9),
     "openvpi-44k": (44100, 2048, 512, 2048, 128, 40, 16000, "slaney", "slaney", 1, "same", "ln", 1e-5, 0),
@@ -23,6 +24,7 @@ FACTS = {  # sample_rate, n_fft, hop, win, n_mels, fmin, fmax, scale, norm, powe
     "espnet-24k": (24000, 2048, 300, 1200, 80, 80, 7600, "slaney", "slaney", 1, "center", "log10", 1e-10, 0),
     "pwg-ljspeech-22k": (22050, 1024, 256, 1024, 80, 80, 7600, "slaney", "slaney", 1, "center", "log10", 1e-10, 0),
     "speecht5-16k": (16000, 1024, 256, 1024, 80, 80, 7600, "slaney", "slaney", 1, "center", "log10", 1e-10, 0),
+    "audioldm-16k": (16000, 1024, 160, 1024, 64, 0, 8000, "slaney", "slaney", 1, "center", "ln", 1e-5, 0),
     "cleanmel-16k": (16000, 512, 128, 512, 80, 0, 8000, "slaney", "slaney", 2, "center", "ln", 1e-5, 0),
     "wavehax-24k": (24000, 1024, 240, 1024, 100, 0, 8000, "slaney", "slaney", 1, "same-zeros", "ln", 1e-5, 0),
 }

@@ -33,8 +33,6 @@ def published(folder: Path, part: str = PART) -> Path:
     folder.mkdir(parents=True)
     importer = IMPORTERS[PARTS[part][0]]
     write(folder, part)
-    config = folder / "config.yml"
-    config.rename(folder / importer.configs[0])
     (folder / "checkpoint.pkl").rename(folder / importer.checkpoints[-1].replace("*", "1"))
     return folder
 
@@ -122,7 +120,7 @@ def test_folders_without_one_model(tmp_path: Path) -> None:
     for path in folder.glob("*.ckpt"):
         path.unlink()
     with pytest.raises(
-        VocoderError, match=r"config.yaml describes a model of the family vocos, but beside it is no checkpoint: model"
+        VocoderError, match=r"config.yml describes a model of the family vocos, but beside it is no checkpoint: model"
     ):
         load(folder)
 

@@ -21,6 +21,12 @@ HELLO = DATA / "hello.npz"
 Variant = tuple[str, dict[str, Any], dict[str, Any]]
 VARIANTS: dict[str, Variant] = {name: (name, {}, {}) for name in GENERATORS} | {
     "hifigan, odd": ("hifigan", {"upsample_rates": [8, 4, 1], "upsample_kernel_sizes": [11, 9, 3]}, {}),
+    "hifigan, longer": (
+        "hifigan",
+        {"upsample_rates": [8, 4, 1], "upsample_kernel_sizes": [11, 9, 3], "odd_upsampling": "longer"},
+        {},
+    ),
+    "hifigan, other ends": ("hifigan", {"padding_mode": "reflect", "edge_frames": 5}, {}),
     "hifigan, kind 2": ("hifigan", {"resblock": 2, "resblock_dilations": [[1, 2], [3, 5]]}, {}),
     "parallel-wavegan, kernel 5": ("parallel-wavegan", {"kernel_size": 5, "context": 0}, {}),
     "hnmask, two passes": ("hnmask", {"projections": 2}, {"win_length": 80}),
