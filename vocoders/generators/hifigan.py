@@ -77,7 +77,13 @@ class ResBlock(nn.Module):
 
 
 class HiFiGANTrunk(nn.Module):
-    """All of HiFi-GAN but its last convolution, (batch, n_mels, frames) -> (batch, channels_out, frames * product)."""
+    """All of HiFi-GAN but its last convolution, (batch, n_mels, frames) -> (batch, channels_out, frames * product).
+
+    Attributes:
+        resblock_type: the class of its residual blocks.
+    """
+
+    resblock_type: ClassVar[type[ResBlock]] = ResBlock
 
     def __init__(self, config: HiFiGANConfig, n_mels: int) -> None:
         super().__init__()
@@ -94,7 +100,7 @@ class HiFiGANTrunk(nn.Module):
             channels //= 2
             self.resblocks.append(
                 nn.ModuleList(
-                    ResBlock(channels, size, dilations, config.resblock)
+                    self.resblock_type(channels, size, dilations, config.resblock)
                     for size, dilations in zip(config.resblock_kernel_sizes, config.resblock_dilations, strict=True)
                 )
             )
@@ -114,17 +120,21 @@ class HiFiGANTrunk(nn.Module):
     def frames_behind(self, first: int, last: int) -> tuple[int, int]:
         """The first and last mel frame that the outputs ``first`` to ``last`` of the trunk depend on."""
         c = self.config
-        blocks = (
-            sum((size // 2) * (d + (c.resblock == 1)) for d in dilations)
-            for size, dilations in zip(c.resblock_kernel_sizes, c.resblock_dilations, strict=True)
-        )
-        reach = max(blocks)
-        for rate, kernel in reversed(list(zip(c.upsample_rates, c.upsample_kernel_sizes, strict=True))):
-            padding = (kernel - rate + (kernel - rate) % 2) // 2
-            # Input m of a transposed convolution reaches the outputs m * rate - padding + (0 ... kernel - 1).
-            first = math.ceil((first - reach + padding - kernel + 1) / rate)
-            last = math.floor((last + reach + padding) / rate)
+        reach = max(map(self.reach_of_block, c.resblock_kernel_sizes, c.resblock_dilations))
+        for stage in reversed(range(len(c.upsample_rates))):
+            first, last = self.inputs_behind(stage, first - reach, last + reach)
         return first - _OUTER_KERNEL // 2, last + _OUTER_KERNEL // 2
+
+    def reach_of_block(self, kernel_size: int, dilations: tuple[int, ...]) -> int:
+        """The samples on each side that an output of a residual block depends on."""
+        return sum((kernel_size // 2) * (d + (self.config.resblock == 1)) for d in dilations)
+
+    def inputs_behind(self, stage: int, first: int, last: int) -> tuple[int, int]:
+        """The first and last input of an upsampling that its outputs ``first`` to ``last`` depend on."""
+        rate, kernel = self.config.upsample_rates[stage], self.config.upsample_kernel_sizes[stage]
+        padding = (kernel - rate + (kernel - rate) % 2) // 2
+        # Input m of a transposed convolution reaches the outputs m * rate - padding + (0 ... kernel - 1).
+        return math.ceil((first + padding - kernel + 1) / rate), math.floor((last + padding) / rate)
 
 
 def upsampling_sizes(factor: int, largest: int) -> dict[str, Any]:
