@@ -211,7 +211,7 @@ class _Utterance:
         self.noise: Tensor | None = None
         if vocoder.uses_f0:
             self.f0 = vocoder.estimate_f0(self.mel) if f0 is None else torch.from_numpy(f0).to(device)
-            self.phase = frame_phase(self.f0, vocoder.mel_config)
+            self.phase = frame_phase(self.f0, vocoder.mel_config, vocoder.generator.next_f0_share)
         if vocoder.uses_noise:
             noise = white_noise(0, self.mel.shape[-1] * self.hop_length, seed)
             self.noise = torch.from_numpy(noise).to(device)[None, None]

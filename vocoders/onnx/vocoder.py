@@ -30,6 +30,7 @@ class OnnxVocoder(BaseVocoder):
         opset: version of the ONNX operators.
         parameters: number of weights of the generator and of the F0 estimator, by name; empty where the file, written
             by an earlier release, does not say.
+        next_f0_share: see ``Generator``.
     """
 
     backend = "onnx"
@@ -73,6 +74,7 @@ class OnnxVocoder(BaseVocoder):
             self.opset = int(header["opset"])
             self.parameters: dict[str, int] = dict(json.loads(header.get("parameters", "{}")))
             self._f0_receptive_field = int(header.get("pitch_receptive_field", 0))
+            self.next_f0_share = float(header.get("next_f0_share", 0))
         except (LookupError, TypeError, ValueError, RecursionError) as error:
             raise CheckpointError(f"the metadata of {path} is damaged ({type(error).__name__}: {error})") from None
         self._inputs = {value.name for value in self._session.get_inputs()}
@@ -175,7 +177,9 @@ class OnnxSynthesis(Synthesis):
 
     def _drop(self, count: int) -> None:
         """Drop the first frames, on which no later audio depends, and keep the phase after them."""
-        cycles = self._f0[..., :count].astype(np.float64) * self.hop_length / self._vocoder.sample_rate
+        f0 = self._f0.astype(np.float64)
+        f0 += self._vocoder.next_f0_share * np.diff(f0, append=f0[..., -1:])
+        cycles = f0[..., :count] * self.hop_length / self._vocoder.sample_rate
         self._phase = (self._phase + cycles.sum(2, keepdims=True)) % 1.0
         self._mel, self._f0 = self._mel[..., count:], self._f0[..., count:]
 
