@@ -97,6 +97,7 @@ def parallel_wavegan(clones: Path, folder: Path) -> Pair:
         yaml.safe_dump(mel | {"fmin": 80, "fmax": 7600, "generator_params": sizes}), encoding="utf-8"
     )
     torch.save({"model": {"generator": opponents.generator.state_dict()}}, folder / "p.pkl")
+    np.save(folder / "stats.npy", np.stack([np.zeros(80), np.ones(80)]))
     ours = import_checkpoint("parallel-wavegan", folder / "p.pkl", folder / "config.yml")
     _fold(opponents.generator)
     return opponents.generator, opponents.generate, ours
@@ -107,6 +108,7 @@ def wavehax(clones: Path, folder: Path) -> Pair:
     opponents = public.wavehax(clones, "multi-resolution")
     config = clones / "wavehax/wavehax/bin/config/generator/wavehax.v1.yaml"
     torch.save({"model": {"generator": opponents.generator.state_dict()}}, folder / "w.pkl")
+    np.save(folder / "stats.npy", np.stack([np.zeros(100), np.ones(100)]))
     ours = import_checkpoint("wavehax", folder / "w.pkl", config, None, "wavehax-24k")
 
     def generate(mel: Tensor, f0: Tensor, noise: Tensor) -> Tensor:

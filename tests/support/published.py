@@ -61,7 +61,8 @@ def write(folder: Path, part: str, new_style: bool = False, drop: str = "", extr
     torch.save(content, folder / "checkpoint.pkl")
     (folder / "config.yml").write_text(str(arrays["config"]))  # JSON is YAML
     arguments: dict[str, Any] = {"family": family, "checkpoint": folder / "checkpoint.pkl", "mel_config": mel_config}
-    if "stats" in arrays:
+    if "stats" in arrays:  # what is beside the checkpoint is taken
         np.save(folder / "stats.npy", arrays["stats"])
-        arguments["stats"] = folder / "stats.npy"
+    elif family == "wavehax":  # trained on normalised mels, which the stored ones stand for
+        np.save(folder / "stats.npy", [np.zeros(8), np.ones(8)])
     return arguments

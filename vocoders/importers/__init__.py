@@ -16,6 +16,7 @@ from vocoders.importers.base import (
     build_imported,
     check_checkpoint,
     find_config,
+    find_stats,
     read_config,
     read_stats,
     read_weights,
@@ -46,7 +47,7 @@ def import_checkpoint(
         checkpoint: the file that the project's training wrote.
         config: its configuration file, JSON or YAML; by default config.json, config.yml or config.yaml beside it.
         stats: mean and scale of the mels, .npy (2, n_mels) or .h5 with "mean" and "scale", for families that keep them
-            in a file of their own.
+            in a file of their own; by default stats.h5 or stats.npy beside the checkpoint where the model needs them.
         mel_config: the mel config, as ``MelConfig.parse`` takes it, for configurations that do not state it.
 
     Returns:
@@ -60,7 +61,10 @@ def import_checkpoint(
     check_checkpoint(checkpoint)  # before the configuration, which is looked for beside it
     settings = read_config(config or find_config(checkpoint))
     stated = MelConfig.parse(mel_config) if mel_config else None
-    imported = IMPORTERS[family].read(settings, read_weights(checkpoint), stated, checkpoint)
+    importer = IMPORTERS[family]
+    if stats is None and importer.standardizes(settings):
+        stats = find_stats(checkpoint)
+    imported = importer.read(settings, read_weights(checkpoint), stated, checkpoint)
     if stated and stated != imported.mel_config:
         differing = list_differences(imported.mel_config.differences(stated))
         raise VocoderError(f"the configuration contradicts --mel-config {mel_config}: {differing}")

@@ -52,11 +52,14 @@ class Importer:
         description: the project and the files that are needed, in one line.
         convert: function that makes an ``Imported`` of the configuration, the content of the checkpoint, and the mel
             config that the user stated, if any. It may raise KeyError for a missing key.
+        standardizes: tells from the configuration whether the model was trained on mels of mean 0 and deviation 1, and
+            their statistics are in a file of their own.
     """
 
     name: str
     description: str
     convert: Callable[[Settings, Any, MelConfig | None], Imported]
+    standardizes: Callable[[Settings], bool] = lambda _: False
 
     def read(self, settings: Settings, content: Any, stated: MelConfig | None, checkpoint: Path) -> Imported:
         """Convert a checkpoint.
@@ -175,6 +178,21 @@ def find_config(checkpoint: Path) -> Path:
         if (checkpoint.parent / name).is_file():
             return checkpoint.parent / name
     raise VocoderError(f"there is no config.json, config.yml or config.yaml beside {checkpoint}; give --config")
+
+
+def find_stats(checkpoint: Path) -> Path:
+    """Find the statistics of the mels beside a checkpoint whose model was trained on standardised ones.
+
+    Raises:
+        VocoderError: when there are none: without them the model would turn every mel into noise.
+    """
+    for name in ("stats.h5", "stats.npy"):
+        if (checkpoint.parent / name).is_file():
+            return checkpoint.parent / name
+    raise VocoderError(
+        f"there is no stats.h5 or stats.npy beside {checkpoint}, which was trained on normalised mels; give --stats "
+        f"(a .npy of a row of zeros and a row of ones for one that was not)"
+    )
 
 
 def read_config(path: Path) -> Settings:

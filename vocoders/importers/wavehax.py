@@ -40,8 +40,10 @@ def _convert(config: Settings, content: Settings, mel_config: MelConfig | None) 
 
 WAVEHAX = Importer(
     "wavehax",
-    'chomeyama/wavehax, also multi-stream: a checkpoint {"model": {"generator": ...}} and the YAML of its generator',
+    'chomeyama/wavehax, also multi-stream: a checkpoint {"model": {"generator": ...}}, the YAML of its generator, and '
+    "stats.npy",
     _convert,
+    lambda _: True,  # datasets/audio_feat_dataset.py normalises whatever it reads
 )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support import models
 from tests.support.published import PARTS, write
 from vocoders import VocoderError, load
 from vocoders.cli.vocoders import vocoders as vocoders_command
@@ -79,15 +80,46 @@ print(peak() - before)
 def test_statistics_in_hdf5(tmp_path: Path) -> None:
     h5py = pytest.importorskip("h5py")
     arguments = write(tmp_path, "parallel-wavegan-3")
-    mean, scale = np.load(arguments["stats"])
+    mean, scale = np.load(tmp_path / "stats.npy")
     with h5py.File(tmp_path / "stats.h5", "w") as file:
         file["mean"], file["scale"] = mean, scale
+    (tmp_path / "stats.npy").rename(tmp_path / "mine.npy")
     generators: list[Any] = [
-        import_checkpoint(**arguments | {"stats": tmp_path / name}).generator for name in ("stats.npy", "stats.h5")
+        import_checkpoint(**arguments | {"stats": stats}).generator for stats in (tmp_path / "mine.npy", None)
     ]
     one, other = generators
     assert torch.equal(one.standardize.mean, other.standardize.mean)
     assert torch.equal(one.standardize.scale, other.standardize.scale)
+
+
+@pytest.mark.parametrize(
+    ("part", "folder"),
+    [
+        ("parallel-wavegan-3", None),
+        ("parallel-wavegan-3", "dump/train_nodev/norm"),
+        ("parallel-wavegan-hifigan-1", "raw/dump/train_nodev/norm"),
+        ("parallel-wavegan-hifigan-1", "mine"),
+        ("wavehax-0", None),
+    ],
+)
+def test_a_model_of_normalised_mels_is_refused_without_statistics(
+    part: str, folder: str | None, tmp_path: Path
+) -> None:
+    arguments = write(tmp_path, part)
+    (tmp_path / "stats.npy").unlink()
+    config = json.loads((tmp_path / "config.yml").read_text())
+    (tmp_path / "config.yml").write_text(json.dumps(config | {"train_dumpdir": folder}))
+    with pytest.raises(VocoderError, match=r"there is no stats\.h5 or stats\.npy beside .*; give --stats"):
+        import_checkpoint(**arguments)
+
+
+def test_a_model_of_mels_as_they_are_takes_no_statistics(tmp_path: Path) -> None:
+    arguments = write(tmp_path, "parallel-wavegan-hifigan-1")
+    config = json.loads((tmp_path / "config.yml").read_text())
+    (tmp_path / "config.yml").write_text(json.dumps(config | {"train_dumpdir": "dump/train_nodev/raw"}))
+    state = models.generator_of(import_checkpoint(**arguments)).state_dict()
+    assert bool((state["standardize.mean"] == 0).all())
+    assert bool((state["standardize.scale"] == 1).all())
 
 
 def test_keys_missing_or_left_over_are_listed(tmp_path: Path) -> None:
