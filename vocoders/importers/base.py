@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 import re
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,9 @@ from vocoders.io.mels import read_array
 
 Weights = dict[str, Tensor]
 Settings = dict[str, Any]
+
+# Of files of torch before 1.6: MAGIC_NUMBER of torch/serialization.py, pickled
+_LEGACY_START = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 
 
 class Imported(NamedTuple):
@@ -222,7 +226,7 @@ def read_weights(path: Path) -> Any:
     """Read a checkpoint: nested dictionaries of tensors, or flat ones from a .safetensors file.
 
     A pickle is read with ``weights_only=True``: one that holds more than tensors and plain containers is refused, and
-    no code in it runs.
+    no code in it runs. Files that torch wrote before 1.6, which are no zip archives, are read as well.
 
     Raises:
         VocoderError: when it is refused or cannot be read.
@@ -235,8 +239,12 @@ def read_weights(path: Path) -> Any:
             return load_file(path)
         except SafetensorError as error:
             raise VocoderError(f"{path} is damaged ({error})") from None
+    mapped = zipfile.is_zipfile(path)
+    with path.open("rb") as file:
+        if not mapped and file.read(len(_LEGACY_START)) != _LEGACY_START:
+            raise VocoderError(f"{path} is not a readable checkpoint (torch has written no such file)")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError:
         raise VocoderError(
             f"{path} holds more than tensors; unpickling it could run code, so it is refused: save its state_dict alone"

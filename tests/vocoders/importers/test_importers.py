@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,31 @@ def test_a_hostile_pickle_is_refused_and_does_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "owned").exists()
 
 
+def test_the_format_of_torch_before_1_6(tmp_path: Path) -> None:
+    """No zip archive, as jik876's first checkpoints are; what else it may hold is refused just the same."""
+
+    class Hostile:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, (str(tmp_path / "owned"),)
+
+    arguments = write(tmp_path, "hifi-gan-1")
+    expected = models.generator_of(import_checkpoint(**arguments)).state_dict()
+    arguments["checkpoint"] = tmp_path / "legacy.pkl"  # another file: the weights just read are mapped from the first
+    content = torch.load(tmp_path / "checkpoint.pkl")
+    torch.save(content, arguments["checkpoint"], _use_new_zipfile_serialization=False)
+    assert not zipfile.is_zipfile(arguments["checkpoint"])
+    result = models.generator_of(import_checkpoint(**arguments)).state_dict()
+    assert all(torch.equal(result[key], value) for key, value in expected.items())
+    data = arguments["checkpoint"].read_bytes()
+    arguments["checkpoint"].write_bytes(data[: len(data) // 2])
+    with pytest.raises(VocoderError, match=r"legacy\.pkl is not a readable checkpoint"):
+        import_checkpoint(**arguments)
+    torch.save({"generator": Hostile()}, arguments["checkpoint"], _use_new_zipfile_serialization=False)
+    with pytest.raises(VocoderError, match="holds more than tensors; unpickling it could run code"):
+        import_checkpoint(**arguments)
+    assert not (tmp_path / "owned").exists()
+
+
 def test_files_that_do_not_fit(tmp_path: Path) -> None:
     arguments = write(tmp_path, "hifi-gan-1")
     config = json.loads((tmp_path / "config.yml").read_text())
@@ -171,7 +197,7 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
     refused("is a folder, not a checkpoint", checkpoint=tmp_path)
     arguments["checkpoint"].write_bytes(b"nonsense")
     (tmp_path / "config.yml").write_text("a: 1")
-    refused("checkpoint.pkl")
+    refused(r"checkpoint\.pkl is not a readable checkpoint \(torch has written no such file\)")
 
 
 def test_a_mel_config_that_the_configuration_does_not_state_must_be_given(tmp_path: Path) -> None:
