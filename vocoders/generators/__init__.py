@@ -9,6 +9,7 @@ from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
 from vocoders.generators.base import Generator
 from vocoders.generators.hifigan import HiFiGAN
+from vocoders.generators.hift import HiFT
 from vocoders.generators.hnmask import HNMask
 from vocoders.generators.istftnet import ISTFTNet
 from vocoders.generators.multi_stream_wavehax import MultiStreamWavehax
@@ -24,6 +25,7 @@ GENERATORS: dict[str, type[Generator]] = {
     "wavehax": Wavehax,
     "multi-stream-wavehax": MultiStreamWavehax,
     "vocos": Vocos,
+    "hift": HiFT,
 }
 
 

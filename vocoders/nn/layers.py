@@ -16,6 +16,9 @@ from vocoders.dsp.stft import reflect_pad
 from vocoders.nn import cpu_kernels
 
 
+_TINY = 1e-9
+
+
 class Standardize(nn.Module):
     """(mel - mean) / scale in each band, (batch, n_mels, frames).
 
@@ -60,6 +63,19 @@ class ConvTranspose1d(nn.ConvTranspose1d):
         assert not isinstance(self.padding, str)
         settings = (self.stride, self.padding, self.output_padding, self.groups, self.dilation)
         return cpu_kernels.conv_transpose1d(x, self.weight, self.bias, *settings)
+
+
+class Snake(nn.Module):
+    """x + sin(alpha x)^2 / alpha, with one alpha a channel (Ziyin et al. 2020, arXiv 2006.08195)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels, time) -> the same shape."""
+        alpha = self.alpha[:, None]
+        return x + torch.sin(alpha * x).square() / (alpha + _TINY)
 
 
 class ConvNeXtBlock1d(nn.Module):

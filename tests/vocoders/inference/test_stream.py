@@ -28,6 +28,7 @@ VARIANTS: dict[str, Variant] = {name: (name, {}, {}) for name in GENERATORS} | {
     "multi-stream, one": ("multi-stream-wavehax", {"streams": 1, "n_fft": 64}, {}),
     "vocos, long window": ("vocos", {"n_fft": 150}, {"padding": "center"}),
     "vocos, wavenext": ("vocos", {"head": "wavenext"}, {}),
+    "hift, source 1": ("hift", {"source": 1}, {}),
 }
 
 chunk_lengths = st.lists(st.integers(1, 24), min_size=1, max_size=12) | st.lists(st.just(1), min_size=1, max_size=60)
