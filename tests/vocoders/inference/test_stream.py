@@ -38,7 +38,7 @@ def vocoder(variant: str) -> Vocoder:
     name, config, changes = VARIANTS[variant]
     mel_config = models.MEL_CONFIG.model_copy(update=changes)
     return Vocoder(
-        Checkpoint(mel_config, models.generator(name, mel_config, **config), models.f0_estimator(mel_config))
+        Checkpoint(mel_config, models.generator(name, mel_config, **config), models.estimator_for(name, mel_config))
     )
 
 
