@@ -9,6 +9,13 @@ data/published_golden_vocos.npz was made in the same way, by running gemelo-ai/v
 wetdog/wavenext_pytorch (the other two), each with its own analysis: "mel" is what that makes of "recording", which is
 noise. In "vocos-same" the biases of three log magnitudes were raised by 5, beyond where magnitudes are clipped, and
 some audio of "vocos-wavenext" is clipped. With "center" padding 12 frames of 24 samples become 11 hops there.
+
+data/published_golden_hift.npz was made in the same way, by running FunAudioLLM/CosyVoice's HiFTGenerator with the sine
+generators of version 1 ("hift-1") and 2 ("hift-2"), at F0 of its own predictor ("f0"), with frames below 10 Hz in both.
+Its normal draws for the nine sines were replaced by one signal, "noise", times the sines' weights in the linear layer
+over their norm. The initial phases were 0 in "hift-1" and left to chance in "hift-2", where two runs gave the same to
+the bit. Some audio is clipped, and some magnitudes of "hift-2" are. "mel" is what the function of Matcha-TTS makes of
+"recording", "source" the signal after tanh, and "config" is YAML for HyperPyYAML.
 """
 
 from pathlib import Path
@@ -36,12 +43,14 @@ PARTS = {  # part of the file: family, where the weights lie in the checkpoint, 
     "vocos-center": ("vocos", (), None),
     "vocos-same": ("vocos", (), None),
     "vocos-wavenext": ("vocos", (), None),
+    "hift-1": ("hift", (), None),
+    "hift-2": ("hift", (), None),
 }
 
 
 def golden(part: str) -> dict[str, np.ndarray]:
-    name = "published_golden_vocos.npz" if part.startswith("vocos") else "published_golden.npz"
-    with np.load(DATA / name) as stored:
+    own = next((f"_{family}" for family in ("vocos", "hift") if part.startswith(family)), "")
+    with np.load(DATA / f"published_golden{own}.npz") as stored:
         return {key.removeprefix(f"{part}/"): stored[key] for key in stored.files if key.startswith(f"{part}/")}
 
 

@@ -153,7 +153,7 @@ class HiFT(Generator):
 
 
 class HarmonicSource(nn.Module):
-    """Sines at F0 and its multiples and noise, mixed by a linear layer and tanh (Wang et al. 2019, arXiv 1904.12088)."""
+    """Sines at the multiples of F0 and noise, mixed by a linear layer and tanh (Wang et al. 2019, arXiv 1904.12088)."""
 
     def __init__(self, config: HiFTConfig, mel_config: MelConfig) -> None:
         super().__init__()

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
 from vocoders.extras import require
+from vocoders.f0_estimator import BaseF0Estimator, build_f0_estimator
 from vocoders.files import read_file
 from vocoders.generators import build_generator
 from vocoders.generators.base import Generator
@@ -39,12 +40,14 @@ class Imported(NamedTuple):
         config: keys and values of its ``config_type``.
         mel_config: the mel config it was trained on.
         weights: the ``state_dict`` of the generator; "standardize.mean" and "standardize.scale" may be absent.
+        f0_estimator: of a model that estimates F0 itself, what ``build_f0_estimator`` takes, and the ``state_dict``.
     """
 
     generator: str
     config: dict[str, Any]
     mel_config: MelConfig
     weights: Weights
+    f0_estimator: tuple[dict[str, Any], Weights] | None = None
 
 
 @dataclass(frozen=True)
@@ -58,12 +61,16 @@ class Importer:
             config that the user stated, if any. It may raise KeyError for a missing key.
         standardizes: tells from the configuration whether the model was trained on mels of mean 0 and deviation 1, and
             their statistics are in a file of their own.
+        config_names: names of the configuration files that are looked for beside a checkpoint.
+        needs_config: whether there must be one; without it the configuration is empty.
     """
 
     name: str
     description: str
     convert: Callable[[Settings, Any, MelConfig | None], Imported]
     standardizes: Callable[[Settings], bool] = lambda _: False
+    config_names: tuple[str, ...] = ("config.json", "config.yml", "config.yaml")
+    needs_config: bool = True
 
     def read(self, settings: Settings, content: Any, stated: MelConfig | None, checkpoint: Path) -> Imported:
         """Convert a checkpoint.
@@ -103,9 +110,26 @@ def build_imported(imported: Imported, statistics: Weights, checkpoint: Path) ->
     n_mels = imported.mel_config.n_mels
     with torch.device("meta"):  # the weights are read once and not copied into others
         generator = build_generator(imported.generator, imported.config, imported.mel_config)
-    expected = generator.state_dict()
     neutral = {"standardize.mean": torch.zeros(n_mels, 1), "standardize.scale": torch.ones(n_mels, 1)}
-    weights = {key: value for key, value in neutral.items() if key in expected} | imported.weights | statistics
+    neutral = {key: value for key, value in neutral.items() if key in generator.state_dict()}
+    _fill(generator, neutral | imported.weights | statistics, checkpoint)
+    return generator
+
+
+def build_imported_f0_estimator(imported: Imported, checkpoint: Path) -> BaseF0Estimator | None:
+    """Build the F0 estimator of an imported model, if it has one, as ``build_imported`` does the generator."""
+    if imported.f0_estimator is None:
+        return None
+    description, weights = imported.f0_estimator
+    with torch.device("meta"):
+        estimator = build_f0_estimator(description, imported.mel_config)
+    _fill(estimator, weights, checkpoint)
+    return estimator
+
+
+def _fill(model: nn.Module, weights: Weights, checkpoint: Path) -> None:
+    """Load the weights of a network on the "meta" device, once all are known to fit."""
+    expected = model.state_dict()
     misfit = f"{checkpoint} does not fit its configuration"
     if missing := expected.keys() - weights.keys():
         raise VocoderError(f"{misfit}, it lacks: {', '.join(sorted(missing))}")
@@ -115,8 +139,8 @@ def build_imported(imported: Imported, statistics: Weights, checkpoint: Path) ->
         if weights[key].shape != value.shape:
             shapes = f"{tuple(weights[key].shape)} instead of {tuple(value.shape)}"
             raise VocoderError(f"{misfit}: {key} has the shape {shapes}")
-    generator.load_state_dict({key: value.float() for key, value in weights.items()}, assign=True)
-    return generator.eval().requires_grad_(False)
+    model.load_state_dict({key: value.float() for key, value in weights.items()}, assign=True)
+    model.eval().requires_grad_(False)
 
 
 def require_mel_config(mel_config: MelConfig | None) -> MelConfig:
@@ -172,16 +196,19 @@ def check_checkpoint(path: Path) -> None:
         raise VocoderError(f"there is no file {path}")
 
 
-def find_config(checkpoint: Path) -> Path:
-    """Find the configuration file beside a checkpoint.
+def find_config(checkpoint: Path, importer: Importer) -> Path | None:
+    """Find the configuration file beside a checkpoint; None where there is none and the family needs none.
 
     Raises:
-        VocoderError: when there is none.
+        VocoderError: when there is none, and the family needs one.
     """
-    for name in ("config.json", "config.yml", "config.yaml"):
+    for name in importer.config_names:
         if (checkpoint.parent / name).is_file():
             return checkpoint.parent / name
-    raise VocoderError(f"there is no config.json, config.yml or config.yaml beside {checkpoint}; give --config")
+    if not importer.needs_config:
+        return None
+    *names, last = importer.config_names
+    raise VocoderError(f"there is no {', '.join(names)} or {last} beside {checkpoint}; give --config")
 
 
 def find_stats(checkpoint: Path) -> Path:
@@ -202,6 +229,9 @@ def find_stats(checkpoint: Path) -> Path:
 def read_config(path: Path) -> Settings:
     """Read a configuration file, JSON or YAML.
 
+    Of YAML for HyperPyYAML and its like, which build objects, plain values are read: of "!new:Class" and other tags of
+    an application a mapping has the tag at the key "!", and the text of a scalar begins with it.
+
     Raises:
         VocoderError: when it cannot be read or does not hold keys and values.
     """
@@ -209,17 +239,29 @@ def read_config(path: Path) -> Settings:
     if path.suffix != ".json":
         require("reading a YAML configuration", "import", "yaml")
     try:
-        if path.suffix == ".json":
-            values = json.loads(text)
-        else:
-            import yaml
-
-            values = yaml.safe_load(text)
+        values = json.loads(text) if path.suffix == ".json" else _load_yaml(text)
     except Exception as error:
         raise VocoderError(f"{path} is not a readable configuration ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):
         raise VocoderError(f"{path} is not a configuration: it must hold keys and values")
     return values
+
+
+def _load_yaml(text: str) -> Any:
+    import yaml
+
+    def plain(loader: yaml.SafeLoader, tag: str, node: yaml.Node) -> Any:
+        if isinstance(node, yaml.MappingNode):
+            return {"!": tag, **loader.construct_mapping(node, deep=True)}
+        if isinstance(node, yaml.SequenceNode):
+            return loader.construct_sequence(node, deep=True)
+        return f"!{tag} {node.value}"
+
+    class Loader(yaml.SafeLoader):
+        """Builds plain values only, as its base does, which refuses the tags."""
+
+    Loader.add_multi_constructor("!", plain)
+    return yaml.load(text, Loader)
 
 
 def read_weights(path: Path) -> Any:

@@ -15,7 +15,6 @@ from torch.overrides import wrap_torch_function
 from vocoders.dsp.stft import reflect_pad
 from vocoders.nn import cpu_kernels
 
-
 _TINY = 1e-9
 
 
