@@ -18,11 +18,13 @@ the bit. Some audio is clipped, and some magnitudes of "hift-2" are. "mel" is wh
 "recording", "source" the signal after tanh, and "config" is YAML for HyperPyYAML.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from tests.support import DATA
 
@@ -52,6 +54,19 @@ def golden(part: str) -> dict[str, np.ndarray]:
     own = next((f"_{family}" for family in ("vocos", "hift") if part.startswith(family)), "")
     with np.load(DATA / f"published_golden{own}.npz") as stored:
         return {key.removeprefix(f"{part}/"): stored[key] for key in stored.files if key.startswith(f"{part}/")}
+
+
+def hift_layout(generator: nn.Module, f0_estimator: nn.Module, blocks: int) -> dict[str, torch.Tensor]:
+    """Weights of HiFT and its F0 estimator under the names of CosyVoice, ``blocks`` after each upsampling."""
+    weights = {}
+    for key, value in generator.state_dict().items():
+        key = key.removeprefix("trunk.").replace("source.linear", "m_source.l_linear")
+        key = re.sub(r"^resblocks\.(\d+)\.(\d+)", lambda m: f"resblocks.{blocks * int(m[1]) + int(m[2])}", key)
+        weights[key] = value
+    for key, value in f0_estimator.state_dict().items():
+        key = re.sub(r"^convs\.(\d+)", lambda m: f"condnet.{2 * int(m[1])}", key).replace("output", "classifier")
+        weights[f"f0_predictor.{key}"] = value
+    return weights
 
 
 def write(folder: Path, part: str, new_style: bool = False, drop: str = "", extra: str = "") -> dict[str, Any]:

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from tests.support import models
-from tests.support.published import golden, write
+from tests.support.published import golden, hift_layout, write
 from vocoders import Vocoder, VocoderError, load_checkpoint, save_checkpoint
 from vocoders.dsp.mel import MEL_CONFIGS
 from vocoders.f0_estimator import ConvF0Estimator, build_f0_estimator
@@ -93,13 +93,8 @@ def test_chatterbox_needs_no_configuration(tmp_path: Path) -> None:
     with torch.device("meta"):
         generator = build_generator("hift", HiFT.configs["chatterbox"], mel_config)
         estimator = build_f0_estimator({"kind": "conv"}, mel_config)
-    content = {"flow.input_embedding.weight": torch.zeros(1)}
-    for key, value in generator.state_dict().items():
-        key = re.sub(r"^trunk\.resblocks\.(\d+)\.(\d+)\.", lambda m: f"resblocks.{3 * int(m[1]) + int(m[2])}.", key)
-        content[f"mel2wav.{key.removeprefix('trunk.').replace('source.linear', 'm_source.l_linear')}"] = value
-    for key, value in estimator.state_dict().items():
-        key = re.sub(r"^convs\.(\d+)", lambda m: f"condnet.{2 * int(m[1])}", key).replace("output", "classifier")
-        content[f"mel2wav.f0_predictor.{key}"] = value
+    content = {f"mel2wav.{key}": value for key, value in hift_layout(generator, estimator, 3).items()}
+    content["flow.input_embedding.weight"] = torch.zeros(1)
     imported = HIFT.read({}, content, None, tmp_path)
     assert imported.mel_config == mel_config
     assert build_generator("hift", imported.config, mel_config).config == HiFT.configs["chatterbox"]
