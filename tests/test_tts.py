@@ -16,11 +16,14 @@ from safetensors.torch import save_file
 
 from recipes.training.recipe import load_recipe
 from tests.support import ROOT, signals
+from tests.support.published import hift_layout
 from vocoders import MelConfig, MelMismatch
 from vocoders.cli.vocoders import vocoders as vocoders_command
 from vocoders.dsp.log_mel import LogMelSpectrogram
 from vocoders.dsp.mel import MEL_CONFIGS, convert_mel
+from vocoders.f0_estimator import build_f0_estimator
 from vocoders.generators import build_generator
+from vocoders.generators.hift import HiFT, HiFTConfig
 
 PAGE = (ROOT / "docs" / "tts.md").read_text()
 SIZES = {"channels": 16, "resblock_kernel_sizes": [3], "resblock_dilations": [[1, 3]]}
@@ -308,6 +311,62 @@ def test_half_a_hop_is_all_between_tacotron2_and_hifigan() -> None:
     assert difference.min() >= 0
     assert difference.max() < 2e-6
     assert mel[:, inner].max() > 0.1
+
+
+def hift_weights(size: HiFTConfig, channels: int) -> dict[str, torch.Tensor]:
+    """Random weights in CosyVoice's layout."""
+    torch.manual_seed(0)
+    mel_config = MEL_CONFIGS["cosyvoice2-24k"]
+    estimator = build_f0_estimator({"kind": "conv", "channels": channels}, mel_config)
+    return hift_layout(build_generator("hift", size, mel_config), estimator, len(size.resblock_kernel_sizes))
+
+
+def test_cosyvoice() -> None:
+    size = HiFT.small_config(MEL_CONFIGS["cosyvoice2-24k"])
+    torch.save(hift_weights(size, 8), "hift.pt")
+    arguments = {
+        "base_channels": size.channels,
+        "nb_harmonics": size.harmonics,
+        "sampling_rate": "!ref <sample_rate>",
+        "upsample_rates": size.upsample_rates,
+        "upsample_kernel_sizes": size.upsample_kernel_sizes,
+        "resblock_kernel_sizes": size.resblock_kernel_sizes,
+        "resblock_dilation_sizes": size.resblock_dilations,
+        "source_resblock_kernel_sizes": size.source_resblock_kernel_sizes,
+        "source_resblock_dilation_sizes": size.source_resblock_dilations,
+        "f0_predictor": {"cond_channels": 8},
+    }
+    features = {"n_fft": 1920, "num_mels": 80, "sampling_rate": 24000, "hop_size": 480, "win_size": 1920}
+    features |= {"fmin": 0, "fmax": 8000, "center": False}
+    Path("cosyvoice2.yaml").write_text(
+        f"sample_rate: 24000\nhift: !new:cosyvoice.hifigan.generator.HiFTGenerator {json.dumps(arguments)}\n"
+        f"feat_extractor: !name:matcha.utils.audio.mel_spectrogram {json.dumps(features)}\n".replace(
+            '"!ref <sample_rate>"', "!ref <sample_rate>"
+        )
+    )
+    cosyvoice = SimpleNamespace(model=SimpleNamespace(hift=SimpleNamespace()))
+    (left,) = run("CosyVoice", cosyvoice=cosyvoice)
+    _takes_a_mel(cosyvoice.model.hift, left["voc"])
+
+
+def test_chatterbox() -> None:
+    weights = hift_weights(HiFTConfig(), 512)
+    save_file({f"mel2wav.{key}": value for key, value in weights.items()}, "s3gen.safetensors")
+    model = SimpleNamespace(s3gen=SimpleNamespace(mel2wav=SimpleNamespace()))
+    (left,) = run("Chatterbox", model=model)
+    _takes_a_mel(model.s3gen.mel2wav, left["voc"])
+
+
+def _takes_a_mel(module: Any, voc: Any) -> None:
+    """What replaces HiFT is called as their code does, in inference mode, and the audio may be changed in place."""
+    mel = np.log(np.maximum(linear_mel(24000, 1920, 480, 1920, 0, 8000, padding="same"), 1e-5))
+    speech_feat, cache_source = torch.from_numpy(mel[None]).float(), torch.zeros(1, 1, 0)
+    with torch.inference_mode():
+        audio, source = module.inference(speech_feat=speech_feat, cache_source=cache_source)
+        check(speech_feat, audio, mel[None], 480)
+        audio[:, :960] *= 0
+    assert source.shape == (1, 1, 0)
+    assert voc.estimates_f0
 
 
 def test_every_mel_config_of_the_page_is_one() -> None:

@@ -162,6 +162,36 @@ def bigvgan(clones: Path, folder: Path) -> Pair:
     return generator, lambda mel, f0, noise: generator(mel), ours
 
 
+def hift(clones: Path, folder: Path) -> Pair:
+    """Build HiFT of CosyVoice 2."""
+    clone = clones / "CosyVoice"
+    models, predictors = public.load_modules(clone, "cosyvoice.hifigan.generator", "cosyvoice.hifigan.f0_predictor")
+    generator = models.HiFTGenerator(
+        sampling_rate=24000,
+        upsample_rates=[8, 5, 3],
+        upsample_kernel_sizes=[16, 11, 7],
+        source_resblock_kernel_sizes=[7, 7, 11],
+        source_resblock_dilation_sizes=[[1, 3, 5]] * 3,
+        f0_predictor=predictors.ConvRNNF0Predictor(),
+    )
+    torch.save(generator.state_dict(), folder / "hift.pt")
+    ours = import_checkpoint("hift", folder / "hift.pt", clone / "examples/libritts/cosyvoice2/conf/cosyvoice2.yaml")
+    for module in generator.modules():
+        if torch.nn.utils.parametrize.is_parametrized(module, "weight"):
+            torch.nn.utils.parametrize.remove_parametrizations(module, "weight")
+    weight = generator.m_source.l_linear.weight.detach()
+
+    def generate(mel: Tensor, f0: Tensor, noise: Tensor) -> Tensor:
+        """Replace the noise of its sines by ours, which has the deviation of their sum."""
+        draws = noise.transpose(1, 2) * (weight / weight.norm()).to(noise)  # (batch, samples, sines)
+        with mock.patch("torch.randn_like", return_value=draws):
+            sines, _, _ = generator.m_source.l_sin_gen(generator.f0_upsamp(f0).transpose(1, 2))
+        source = generator.m_source.l_tanh(generator.m_source.l_linear(sines)).transpose(1, 2)
+        return generator.decode(x=mel, s=source).unsqueeze(1)
+
+    return generator, generate, ours
+
+
 def _fold(generator: Any) -> None:
     with contextlib.redirect_stdout(io.StringIO()):  # some print this
         generator.remove_weight_norm()
@@ -176,6 +206,7 @@ PAIRS: dict[str, Callable[[Path, Path], Pair]] = {
     "NSF-HiFiGAN": lambda clones, folder: nsf_hifigan(False, clones, folder),
     "NSF-HiFiGAN mini": lambda clones, folder: nsf_hifigan(True, clones, folder),
     "BigVGAN base, 24 kHz": bigvgan,
+    "HiFT, CosyVoice 2": hift,
     "Wavehax v1": lambda clones, folder: wavehax("wavehax.v1", clones, folder),
     "Complex Wavehax v1": lambda clones, folder: wavehax("cwavehax.v1", clones, folder),
     "Complex Wavehax v2": lambda clones, folder: wavehax("cwavehax.v2", clones, folder),

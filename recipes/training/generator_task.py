@@ -19,7 +19,7 @@ from recipes.training.tasks import Batch, Example, Task, TaskOutput, Validation
 from vocoders.checkpoint import Checkpoint, load_checkpoint
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
-from vocoders.f0_estimator import F0Estimator
+from vocoders.f0_estimator import BaseF0Estimator
 from vocoders.generators import build_generator, generator_name
 from vocoders.generators.base import Generator
 from vocoders.pretrained import find_pretrained
@@ -57,7 +57,7 @@ class GeneratorTask(Task):
         self.output_losses = {f"{name}_mel": name for name in self.model.output_names if name != "audio"}
         terms = [term for loss in self.spectral_losses.values() for term in loss.terms]
         self.loss_names = (*terms, *self.output_losses)
-        self.f0_estimator: F0Estimator | None = None
+        self.f0_estimator: BaseF0Estimator | None = None
         if recipe.generator.f0_estimator:
             self.f0_estimator = load_f0_estimator(recipe.generator.f0_estimator, recipe.mel)
 
@@ -195,7 +195,7 @@ def build_model(settings: GeneratorRecipe, mel_config: MelConfig) -> Generator:
     return source.requires_grad_(True)
 
 
-def load_f0_estimator(model: str, mel_config: MelConfig) -> F0Estimator:
+def load_f0_estimator(model: str, mel_config: MelConfig) -> BaseF0Estimator:
     """Load the F0 estimator of a model, named as for ``vocoders.load``.
 
     Raises:

@@ -25,13 +25,21 @@ data/published_golden_hifigans.npz was made in the same way, by running the HiFi
 SpeechT5HifiGan with upsamplings like AudioLDM's ("audioldm"), and speechbrain/speechbrain's and
 idiap/coqui-ai-TTS's by their ``inference``. The latter came with the mels of its AudioProcessor, which are stored here
 denormalised, logarithms of its ``spec_gain``-th part: those of "coqui-2" are clipped to [-4, 4] there.
+data/published_golden_hift.npz was made in the same way, by running FunAudioLLM/CosyVoice's HiFTGenerator with the sine
+generators of version 1 ("hift-1") and 2 ("hift-2"), at F0 of its own predictor ("f0"), with frames below 10 Hz in both.
+Its normal draws for the nine sines were replaced by one signal, "noise", times the sines' weights in the linear layer
+over their norm. The initial phases were 0 in "hift-1" and left to chance in "hift-2", where two runs gave the same to
+the bit. Some audio is clipped, and some magnitudes of "hift-2" are. "mel" is what the function of Matcha-TTS makes of
+"recording", "source" the signal after tanh, and "config" is YAML for HyperPyYAML.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from tests.support import DATA
 from vocoders.importers import IMPORTERS
@@ -67,6 +75,8 @@ PARTS = {  # part of the file: family, where the weights lie in the checkpoint, 
     "speechbrain-2": ("speechbrain", (), None),
     "coqui-1": ("coqui", ("model",), None),
     "coqui-2": ("coqui", ("model",), None),
+    "hift-1": ("hift", (), None),
+    "hift-2": ("hift", (), None),
 }
 LONGER = {  # part: samples that there are more, half of them at each end
     "audioldm": 10,
@@ -83,6 +93,19 @@ def golden(part: str) -> dict[str, np.ndarray]:
             if names := [key for key in stored.files if key.startswith(f"{part}/")]:
                 return {key.removeprefix(f"{part}/"): stored[key] for key in names}
     raise LookupError(f"no file holds {part}")
+
+
+def hift_layout(generator: nn.Module, f0_estimator: nn.Module, blocks: int) -> dict[str, torch.Tensor]:
+    """Weights of HiFT and its F0 estimator under the names of CosyVoice, ``blocks`` after each upsampling."""
+    weights = {}
+    for key, value in generator.state_dict().items():
+        key = key.removeprefix("trunk.").replace("source.linear", "m_source.l_linear")
+        key = re.sub(r"^resblocks\.(\d+)\.(\d+)", lambda m: f"resblocks.{blocks * int(m[1]) + int(m[2])}", key)
+        weights[key] = value
+    for key, value in f0_estimator.state_dict().items():
+        key = re.sub(r"^convs\.(\d+)", lambda m: f"condnet.{2 * int(m[1])}", key).replace("output", "classifier")
+        weights[f"f0_predictor.{key}"] = value
+    return weights
 
 
 def write(folder: Path, part: str, new_style: bool = False, drop: str = "", extra: str = "") -> dict[str, Any]:

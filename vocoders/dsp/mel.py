@@ -181,6 +181,10 @@ MEL_CONFIGS: dict[str, MelConfig] = {
     "audioldm-16k": _mel_config(16000, 1024, 160, 1024, 64, (0, 8000), padding="center"),
     # CleanMel configs
     "cleanmel-16k": _mel_config(16000, 512, 128, 512, 80, (0, 8000), power=2, padding="center"),
+    # FunAudioLLM/CosyVoice examples/libritts/cosyvoice2/conf/cosyvoice2.yaml, with mel_spectrogram of Matcha-TTS; also
+    # resemble-ai/chatterbox models/s3gen/utils/mel.py. CosyVoice 3 is "cosyvoice2-24k:fmax=12000", CosyVoice 1
+    # "hifigan-22k"
+    "cosyvoice2-24k": _mel_config(24000, 1920, 480, 1920, 80, (0, 8000), epsilon=1e-9),
     # chomeyama/wavehax extract_features.yaml
     "wavehax-24k": _mel_config(24000, 1024, 240, 1024, 100, (0, 8000), padding="same-zeros"),
 }

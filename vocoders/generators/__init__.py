@@ -11,6 +11,7 @@ from vocoders.generators.base import Generator
 from vocoders.generators.bigvgan import BigVGAN
 from vocoders.generators.complex_wavehax import ComplexWavehax
 from vocoders.generators.hifigan import HiFiGAN
+from vocoders.generators.hift import HiFT
 from vocoders.generators.hnmask import HNMask
 from vocoders.generators.istftnet import ISTFTNet
 from vocoders.generators.multi_stream_wavehax import MultiStreamWavehax
@@ -30,6 +31,7 @@ GENERATORS: dict[str, type[Generator]] = {
     "vocos": Vocos,
     "nsf-hifigan": NSFHiFiGAN,
     "bigvgan": BigVGAN,
+    "hift": HiFT,
 }
 
 

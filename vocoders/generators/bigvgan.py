@@ -68,12 +68,10 @@ class BigVGANTrunk(HiFiGANTrunk):
     def block(self, channels: int, kernel_size: int, dilations: tuple[int, ...]) -> nn.Module:
         return AMPBlock(channels, kernel_size, dilations, self.config)
 
-    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        x = self.conv_pre(x)
-        for up, blocks in zip(self.ups, self.resblocks, strict=True):
-            assert isinstance(blocks, nn.ModuleList)
-            x = up(x)
-            x = sum((block(x) for block in blocks[1:]), blocks[0](x)) / len(blocks)
+    def activate(self, x: Tensor) -> Tensor:
+        return x
+
+    def activate_output(self, x: Tensor) -> Tensor:
         return self.activation_post(x)
 
 

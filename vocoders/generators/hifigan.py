@@ -116,6 +116,7 @@ class HiFiGANTrunk(nn.Module):
     """All of HiFi-GAN but its last convolution.
 
     (batch, n_mels, frames) -> (batch, channels_out, frames * product), with ``config.surplus`` more where it has one.
+    Trunks that build on it replace its blocks and activations, and add a source.
 
     Attributes:
         activation_reach: samples on each side that the activation before a convolution of a block depends on.
@@ -155,38 +156,52 @@ class HiFiGANTrunk(nn.Module):
         """Make one of the blocks whose mean follows an upsampling."""
         return ResBlock(channels, kernel_size, dilations, self.config.resblock, self.padding_mode)
 
-    def forward(self, x: Tensor, source: Tensor | None = None, source_convs: nn.ModuleDict | None = None) -> Tensor:
+    def forward(self, x: Tensor, source: Tensor | None = None) -> Tensor:
         """Do the work.
 
         Args:
             x: mel (batch, n_mels, frames).
-            source: signal that ``source_convs`` take, (batch, 1, samples).
-            source_convs: what is added after the upsampling of some stages, by the number of the stage.
+            source: what ``add_source`` takes.
         """
         x = self.conv_pre(x)
         for stage, (up, blocks) in enumerate(zip(self.ups, self.resblocks, strict=True)):
             assert isinstance(blocks, nn.ModuleList)
-            x = up(F.leaky_relu(x, SLOPE))
-            if source_convs is not None and str(stage) in source_convs:
-                x = x + source_convs[str(stage)](source)
+            x = self.add_source(stage, up(self.activate(x)), source)
             x = sum((block(x) for block in blocks[1:]), blocks[0](x)) / len(blocks)
+        return self.activate_output(x)
+
+    def activate(self, x: Tensor) -> Tensor:
+        """Do what comes before an upsampling."""
+        return F.leaky_relu(x, SLOPE)
+
+    def add_source(self, stage: int, x: Tensor, source: Tensor | None) -> Tensor:
+        """Add a source to what an upsampling gives; HiFi-GAN has none."""
+        return x
+
+    def activate_output(self, x: Tensor) -> Tensor:
+        """Do what comes after the last blocks."""
         return F.leaky_relu(x)
 
     def frames_behind(self, first: int, last: int) -> tuple[int, int]:
         """The first and last mel frame that the outputs ``first`` to ``last`` of the trunk depend on."""
         c = self.config
-        convolutions = 2 if c.resblock == 1 else 1  # for each dilation
-        blocks = (
-            sum((size // 2) * (d + convolutions - 1) + convolutions * self.activation_reach for d in dilations)
-            for size, dilations in zip(c.resblock_kernel_sizes, c.resblock_dilations, strict=True)
-        )
-        reach = max(blocks)
-        for rate, kernel in reversed(list(zip(c.upsample_rates, c.upsample_kernel_sizes, strict=True))):
-            padding = (kernel - rate + (0 if self.longer else (kernel - rate) % 2)) // 2
-            # Input m of a transposed convolution reaches the outputs m * rate - padding + (0 ... kernel - 1).
-            first = math.ceil((first - reach + padding - kernel + 1) / rate)
-            last = math.floor((last + reach + padding) / rate)
+        reach = max(map(self.reach_of_block, c.resblock_kernel_sizes, c.resblock_dilations))
+        for stage in reversed(range(len(c.upsample_rates))):
+            first, last = self.inputs_behind(stage, first - reach, last + reach)
         return first - _OUTER_KERNEL // 2, last + _OUTER_KERNEL // 2
+
+    def reach_of_block(self, kernel_size: int, dilations: tuple[int, ...]) -> int:
+        """The samples on each side that an output of a residual block depends on."""
+        convolutions = 2 if self.config.resblock == 1 else 1  # for each dilation
+        activations = convolutions * self.activation_reach
+        return sum((kernel_size // 2) * (d + convolutions - 1) + activations for d in dilations)
+
+    def inputs_behind(self, stage: int, first: int, last: int) -> tuple[int, int]:
+        """The first and last input of an upsampling that its outputs ``first`` to ``last`` depend on."""
+        rate, kernel = self.config.upsample_rates[stage], self.config.upsample_kernel_sizes[stage]
+        padding = (kernel - rate + (0 if self.longer else (kernel - rate) % 2)) // 2
+        # Input m of a transposed convolution reaches the outputs m * rate - padding + (0 ... kernel - 1).
+        return math.ceil((first + padding - kernel + 1) / rate), math.floor((last + padding) / rate)
 
 
 def upsampling_sizes(factor: int, largest: int) -> dict[str, Any]:

@@ -74,26 +74,15 @@ class NSFHiFiGAN(Generator):
     def __init__(self, config: NSFHiFiGANConfig, mel_config: MelConfig) -> None:
         super().__init__(config, mel_config)
         check_upsampling(config.upsample_rates, mel_config)
-        self.trunk = HiFiGANTrunk(config, mel_config.n_mels)
+        self.trunk = NSFHiFiGANTrunk(config, mel_config.n_mels)
         self.conv_post = Conv1d(self.trunk.channels_out, 1, _OUTER_KERNEL, padding=_OUTER_KERNEL // 2)
         nn.init.trunc_normal_(self.conv_post.weight, std=0.01)
         self.source: HarmonicSource | SineSource
-        self.source_convs = nn.ModuleDict()
-        rates, channels = config.upsample_rates, config.channels
         if config.source == "fundamental":
-            self.source = SineSource(mel_config, math.prod(rates[: _SINE_STAGE + 1]))
-            conv = Conv1d(1, channels // 2 ** (_SINE_STAGE + 1), 1)
-            nn.init.trunc_normal_(conv.weight, std=0.01)
-            self.source_convs[str(_SINE_STAGE)] = conv
+            self.source = SineSource(mel_config, math.prod(config.upsample_rates[: _SINE_STAGE + 1]))
             self.uses_noise, self.next_f0_share = False, glide_share(self.source.samples)
-            return
-        self.source = HarmonicSource(INITIAL_PHASES)
-        for stage in range(len(rates)):
-            channels //= 2
-            stride = math.prod(rates[stage + 1 :])
-            # An odd stride, which openvpi's models have not, needs one more sample for as many outputs.
-            kernel, padding = (2 * stride, (stride + 1) // 2) if stride > 1 else (1, 0)
-            self.source_convs[str(stage)] = Conv1d(1, channels, kernel, stride, padding)
+        else:
+            self.source = HarmonicSource(INITIAL_PHASES)
 
     @property
     def receptive_field(self) -> int:
@@ -107,8 +96,32 @@ class NSFHiFiGAN(Generator):
             source = self.source(f0, phase)
         else:
             source = self.source(sample_phase(f0, self.mel_config, phase), f0 > 0, noise)
-        x = self.trunk(mel, source, self.source_convs)
+        x = self.trunk(mel, source)
         return torch.tanh(self.conv_post(x).float())
+
+
+class NSFHiFiGANTrunk(HiFiGANTrunk):
+    """The trunk of HiFi-GAN with a source, brought to the rate of each stage or of one, beside its upsampling."""
+
+    config: NSFHiFiGANConfig
+
+    def __init__(self, config: NSFHiFiGANConfig, n_mels: int) -> None:
+        super().__init__(config, n_mels)
+        self.source_convs = nn.ModuleDict()
+        if config.source == "fundamental":
+            conv = Conv1d(1, config.channels // 2 ** (_SINE_STAGE + 1), 1)
+            nn.init.trunc_normal_(conv.weight, std=0.01)
+            self.source_convs[str(_SINE_STAGE)] = conv
+            return
+        for stage in range(len(config.upsample_rates)):
+            stride = math.prod(config.upsample_rates[stage + 1 :])
+            # An odd stride, which openvpi's models have not, needs one more sample for as many outputs.
+            kernel, padding = (2 * stride, (stride + 1) // 2) if stride > 1 else (1, 0)
+            self.source_convs[str(stage)] = Conv1d(1, config.channels // 2 ** (stage + 1), kernel, stride, padding)
+
+    def add_source(self, stage: int, x: Tensor, source: Tensor | None) -> Tensor:
+        """Add the source, (batch, 1, samples), at the rate of the audio or, of one sine, of its stage."""
+        return x + self.source_convs[str(stage)](source) if str(stage) in self.source_convs else x
 
 
 class SineSource(nn.Module):

@@ -14,6 +14,7 @@ from vocoders.errors import VocoderError
 from vocoders.importers.base import (
     Importer,
     build_imported,
+    build_imported_f0_estimator,
     check_checkpoint,
     find_config,
     find_stats,
@@ -24,6 +25,7 @@ from vocoders.importers.base import (
 from vocoders.importers.bigvgan import BIGVGAN
 from vocoders.importers.coqui import COQUI
 from vocoders.importers.hifi_gan import HIFI_GAN
+from vocoders.importers.hift import HIFT
 from vocoders.importers.istftnet import ISTFTNET
 from vocoders.importers.nsf_hifigan import NSF_HIFIGAN
 from vocoders.importers.parallel_wavegan import PARALLEL_WAVEGAN
@@ -45,6 +47,7 @@ IMPORTERS: dict[str, Importer] = {
         NSF_HIFIGAN,
         SPEECHBRAIN,
         COQUI,
+        HIFT,
     )
 }
 
@@ -68,7 +71,7 @@ def import_checkpoint(
         mel_config: the mel config, as ``MelConfig.parse`` takes it, for configurations that do not state it.
 
     Returns:
-        The generator with its mel config, without an F0 estimator: other projects publish none.
+        The generator with its mel config, and the F0 estimator of a model that has its own.
 
     Raises:
         VocoderError: for files that the family does not write, and for a model that this package cannot represent.
@@ -88,4 +91,6 @@ def import_checkpoint(
         raise VocoderError(f"the configuration contradicts --mel-config {mel_config}: {differing}")
     statistics = read_stats(stats, imported.mel_config.n_mels) if stats else {}
     generator = build_imported(imported, statistics, checkpoint)
-    return Checkpoint(imported.mel_config, generator, training={"imported from": family, "file": checkpoint.name})
+    f0_estimator = build_imported_f0_estimator(imported, checkpoint)
+    training = {"imported from": family, "file": checkpoint.name}
+    return Checkpoint(imported.mel_config, generator, f0_estimator, training)

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
 from vocoders.extras import require
+from vocoders.f0_estimator import BaseF0Estimator, build_f0_estimator
 from vocoders.files import read_file
 from vocoders.generators import build_generator
 from vocoders.generators.base import Generator
@@ -41,12 +42,14 @@ class Imported(NamedTuple):
         config: keys and values of its ``config_type``.
         mel_config: the mel config it was trained on.
         weights: the ``state_dict`` of the generator; "standardize.mean" and "standardize.scale" may be absent.
+        f0_estimator: of a model that estimates F0 itself, what ``build_f0_estimator`` takes, and the ``state_dict``.
     """
 
     generator: str
     config: dict[str, Any]
     mel_config: MelConfig
     weights: Weights
+    f0_estimator: tuple[dict[str, Any], Weights] | None = None
 
 
 @dataclass(frozen=True)
@@ -113,9 +116,26 @@ def build_imported(imported: Imported, statistics: Weights, checkpoint: Path) ->
     n_mels = imported.mel_config.n_mels
     with torch.device("meta"):  # the weights are read once and not copied into others
         generator = build_generator(imported.generator, imported.config, imported.mel_config)
-    expected = generator.state_dict()
     neutral = {"standardize.mean": torch.zeros(n_mels, 1), "standardize.scale": torch.ones(n_mels, 1)}
-    weights = {key: value for key, value in neutral.items() if key in expected} | imported.weights | statistics
+    neutral = {key: value for key, value in neutral.items() if key in generator.state_dict()}
+    _fill(generator, neutral | imported.weights | statistics, checkpoint)
+    return generator
+
+
+def build_imported_f0_estimator(imported: Imported, checkpoint: Path) -> BaseF0Estimator | None:
+    """Build the F0 estimator of an imported model, if it has one, as ``build_imported`` does the generator."""
+    if imported.f0_estimator is None:
+        return None
+    description, weights = imported.f0_estimator
+    with torch.device("meta"):
+        estimator = build_f0_estimator(description, imported.mel_config)
+    _fill(estimator, weights, checkpoint)
+    return estimator
+
+
+def _fill(model: nn.Module, weights: Weights, checkpoint: Path) -> None:
+    """Load the weights of a network on the "meta" device, once all are known to fit."""
+    expected = model.state_dict()
     misfit = f"{checkpoint} does not fit its configuration"
     if missing := expected.keys() - weights.keys():
         raise VocoderError(f"{misfit}, it lacks: {', '.join(sorted(missing))}")
@@ -125,8 +145,8 @@ def build_imported(imported: Imported, statistics: Weights, checkpoint: Path) ->
         if weights[key].shape != value.shape:
             shapes = f"{tuple(weights[key].shape)} instead of {tuple(value.shape)}"
             raise VocoderError(f"{misfit}: {key} has the shape {shapes}")
-    generator.load_state_dict({key: value.float() for key, value in weights.items()}, assign=True)
-    return generator.eval().requires_grad_(False)
+    model.load_state_dict({key: value.float() for key, value in weights.items()}, assign=True)
+    model.eval().requires_grad_(False)
 
 
 def require_mel_config(mel_config: MelConfig | None) -> MelConfig:

@@ -21,8 +21,8 @@ def _convert(config: Settings, content: Settings, _: MelConfig | None) -> Import
     weights = rename(
         weights,
         [
-            (r"^trunk\.noise_convs\.", "source_convs."),
-            (r"^trunk\.source_conv\.", "source_convs.1."),
+            (r"^trunk\.noise_convs\.", "trunk.source_convs."),
+            (r"^trunk\.source_conv\.", "trunk.source_convs.1."),
             (r"^trunk\.m_source\.l_linear\.", "source.linear."),
         ],
     )

@@ -21,6 +21,7 @@ from vocoders.dsp.stft import reflect_pad
 
 _TILE = 64  # frames
 _TILE_VALUES = 131_072  # of a signal whose time is its last axis: half a MiB, and twice that at twice the sample rate
+_TINY = 1e-9
 _SMALL = 20_480  # values: PyTorch gives oneDNN no convolution of fewer, unless several items come at once
 
 
@@ -238,6 +239,20 @@ def alias_free_snake(x: Tensor, alpha: Tensor, beta: Tensor, low_pass: Tensor) -
             y[..., -(reach // 2) :] = y[:, :, 1:, -(reach // 2) - 1, None]
         out[:, begin:end] = F.conv2d(y, down, None, (1, 1), (0, 0), (1, 1), channels).squeeze(2).mT
     return out.mT
+
+
+@wrap_torch_function(lambda x, alpha: (x,))
+def snake(x: Tensor, alpha: Tensor) -> Tensor:
+    """Return x + sin(alpha x)^2 / alpha, of x (batch, channels, time) and alpha (channels,).
+
+    Where no gradients are needed, all in one piece of memory: two thirds of the time (recipes.benchmarks.inference,
+    HiFT). One operation for streams.
+    """
+    alpha = alpha[:, None]
+    gain = 1 / (alpha + _TINY)
+    if torch.is_grad_enabled() or torch.compiler.is_exporting():
+        return x + torch.sin(alpha * x).square() * gain
+    return (alpha * x).sin_().square_().mul_(gain).add_(x)
 
 
 def large_memory(x: Tensor, dtype: torch.dtype) -> Tensor:

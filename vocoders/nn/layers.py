@@ -118,6 +118,18 @@ class HarmonicSource(nn.Module):
             return torch.tanh(harmonics.flatten(-2) + deviation.flatten(-2) * weight.norm() * noise.float() + bias)
 
 
+class Snake(nn.Module):
+    """x + sin(alpha x)^2 / alpha, with one alpha a channel (Ziyin et al. 2020, arXiv 2006.08195)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels, time) -> the same shape."""
+        return cpu_kernels.snake(x, self.alpha)
+
+
 class ConvNeXtBlock1d(nn.Module):
     """ConvNeXt block over time (Liu et al. 2022, arXiv 2201.03545; over time as in Vocos, arXiv 2306.00814).
 

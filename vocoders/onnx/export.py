@@ -20,6 +20,7 @@ import torch
 from vocoders.checkpoint import Checkpoint
 from vocoders.errors import CheckpointError, VocoderError
 from vocoders.extras import require
+from vocoders.f0_estimator import describe_f0_estimator
 from vocoders.files import write_file
 from vocoders.generators import generator_name
 from vocoders.generators.base import Generator
@@ -142,7 +143,7 @@ def metadata(checkpoint: Checkpoint, target: Target = "vocoders") -> dict[str, s
         properties["next_f0_share"] = str(generator.next_f0_share)
     parameters = {"generator": sum(p.numel() for p in generator.parameters())}
     if generator.uses_f0 and checkpoint.f0_estimator is not None:
-        properties["pitch"] = checkpoint.f0_estimator.config.model_dump_json()
+        properties["pitch"] = json.dumps(describe_f0_estimator(checkpoint.f0_estimator))
         properties["pitch_receptive_field"] = str(checkpoint.f0_estimator.receptive_field)
         parameters["f0_estimator"] = sum(p.numel() for p in checkpoint.f0_estimator.parameters())
     properties["parameters"] = json.dumps(parameters)

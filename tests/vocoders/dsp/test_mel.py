@@ -26,6 +26,7 @@ FACTS = {  # sample_rate, n_fft, hop, win, n_mels, fmin, fmax, scale, norm, powe
     "speecht5-16k": (16000, 1024, 256, 1024, 80, 80, 7600, "slaney", "slaney", 1, "center", "log10", 1e-10, 0),
     "audioldm-16k": (16000, 1024, 160, 1024, 64, 0, 8000, "slaney", "slaney", 1, "center", "ln", 1e-5, 0),
     "cleanmel-16k": (16000, 512, 128, 512, 80, 0, 8000, "slaney", "slaney", 2, "center", "ln", 1e-5, 0),
+    "cosyvoice2-24k": (24000, 1920, 480, 1920, 80, 0, 8000, "slaney", "slaney", 1, "same", "ln", 1e-5, 1e-9),
     "wavehax-24k": (24000, 1024, 240, 1024, 100, 0, 8000, "slaney", "slaney", 1, "same-zeros", "ln", 1e-5, 0),
 }
 

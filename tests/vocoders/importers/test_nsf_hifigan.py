@@ -48,7 +48,7 @@ def test_the_files_of_a_release(name: str, tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"noise_sigma": 0.01}, "with noise_sigma 0.01 is not supported, only with 0: it adds noise"),
-        ({"mini_nsf": True}, r"it also holds: source\.linear\.bias, source\.linear\.weight, source_convs\.0"),
+        ({"mini_nsf": True}, r"it also holds: source\.linear\.bias, source\.linear\.weight, trunk\.source_convs\.0"),
         ({"upsample_kernel_sizes": [9, 7, 4]}, "upsampling by 4 with kernel 9 gives no whole frames"),
         ({"num_mels": 9}, r"conv_pre\.weight has the shape \(16, 8, 7\) instead of \(16, 9, 7\)"),
         ({"hop_size": 32}, "4 x 3 x 2 = 24 must equal the hop_length of the mel, 32"),
@@ -72,7 +72,7 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
     part = "nsf-hifigan-fundamental"
-    refused(r"it lacks: source_convs\.1\.bias$", **write(tmp_path, part, drop="source_conv.bias"))
+    refused(r"it lacks: trunk\.source_convs\.1\.bias$", **write(tmp_path, part, drop="source_conv.bias"))
     refused(r"it also holds: trunk\.surprise$", **write(tmp_path, part, extra="surprise"))
     arguments = write(tmp_path, part)
     refused("contradicts --mel-config openvpi-44k: ", **arguments | {"mel_config": "openvpi-44k"})

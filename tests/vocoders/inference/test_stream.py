@@ -37,6 +37,7 @@ VARIANTS: dict[str, Variant] = {name: (name, {}, {}) for name in GENERATORS} | {
     "nsf-hifigan, one sine": ("nsf-hifigan", {"source": "fundamental"}, {}),
     "nsf-hifigan, odd": ("nsf-hifigan", {"upsample_rates": [8, 4, 1], "upsample_kernel_sizes": [11, 9, 3]}, {}),
     "bigvgan, kind 2": ("bigvgan", {"resblock": 2, "resblock_dilations": [[1, 2], [3, 5]], "output": "clamp"}, {}),
+    "hift, source 1": ("hift", {"source": 1}, {}),
 }
 
 chunk_lengths = st.lists(st.integers(1, 24), min_size=1, max_size=12) | st.lists(st.just(1), min_size=1, max_size=60)
@@ -46,7 +47,7 @@ def vocoder(variant: str) -> Vocoder:
     name, config, changes = VARIANTS[variant]
     mel_config = models.MEL_CONFIG.model_copy(update=changes)
     return Vocoder(
-        Checkpoint(mel_config, models.generator(name, mel_config, **config), models.f0_estimator(mel_config))
+        Checkpoint(mel_config, models.generator(name, mel_config, **config), models.estimator_for(name, mel_config))
     )
 
 
