@@ -53,8 +53,8 @@ def sample_phase(f0: Tensor, mel_config: MelConfig, phase: Tensor | None = None)
 def gliding_phase(f0: Tensor, mel_config: MelConfig, samples: int, phase: Tensor | None = None) -> Tensor:
     """Compute the phase of the first harmonic, for F0 that glides linearly to that of the next frame.
 
-    The increments of sample n of a frame, n = 1 ... ``samples``, sum to s n + d n (n - 1) / (2 samples), where s is F0
-    in cycles a sample and d what it is more in the next frame; the last frame keeps its own.
+    From the start of a frame to its sample n, n = 1 ... ``samples``, it advances by s n + d n (n - 1) / (2 samples),
+    where s is F0 in cycles a sample and d what that of the next frame is more. The last frame keeps its own.
 
     Args:
         f0: (batch, 1, frames) in Hz, 0 = unvoiced, which is taken for a frequency like all others.
@@ -68,12 +68,10 @@ def gliding_phase(f0: Tensor, mel_config: MelConfig, samples: int, phase: Tensor
     """
     pairs = F.pad(_in_float64(f0), (0, 1), mode="replicate").unfold(-1, 2, 1)
     here, after = pairs.split(1, dim=-1)  # (batch, 1, frames, 1)
-    rise, duration = after - here, mel_config.sample_rate * samples  # hop_length / duration: of a sample, s
-    cycles = (2 * here + rise) * mel_config.hop_length / (2 * mel_config.sample_rate)
-    cycles = cycles - rise * mel_config.hop_length / (2 * duration)
     n = torch.arange(1, samples + 1, dtype=torch.float64, device=here.device)
-    within = here * n + rise * (n * (n - 1) / (2 * samples))
-    return _starts(cycles.squeeze(-1), phase) + within * mel_config.hop_length / duration
+    cycles = here * n + (after - here) * (n * (n - 1) / (2 * samples))
+    cycles = cycles * mel_config.hop_length / (mel_config.sample_rate * samples)
+    return _starts(cycles[..., -1], phase) + cycles
 
 
 def glide_share(samples: int) -> float:

@@ -72,10 +72,10 @@ class ConvTranspose1d(nn.ConvTranspose1d):
 
 
 class HarmonicSource(nn.Module):
-    """Sines at F0 and its multiples and noise, mixed to one signal (Wang et al. 2019, arXiv 1904.12088, section III-A).
+    """Sines at F0 and its multiples and noise, mixed to one signal (Wang et al. 2019, arXiv 1904.12088).
 
-    tanh(weight . (amplitude sines where voiced + noise) + bias). The public implementations draw noise for each sine;
-    the weighted sum of those draws is as one draw times the norm of the weights, which is what is added here.
+    tanh(weight . (amplitude * sines where voiced + noise) + bias). The public implementations draw noise for each sine;
+    the weighted sum of such draws is distributed as one draw times the norm of the weights, which is what is added.
     """
 
     def __init__(self, initial_phases: Sequence[float], amplitude: float = 0.1, noise_deviation: float = 0.003) -> None:
@@ -110,12 +110,10 @@ class HarmonicSource(nn.Module):
             angles = turns.unsqueeze(-1) * number + torch.tensor(self.initial_phases, device=turns.device)
             sines = torch.sin(2 * math.pi * angles)  # (batch, 1, frames, samples of a frame, sines)
             voiced = voiced.unsqueeze(-1)
-            amplitude = torch.where(voiced, self.amplitude, 0.0)
-            deviation = torch.where(voiced, self.noise_deviation, self.amplitude / 3).expand(
-                -1, -1, -1, turns.shape[-1]
-            )
-            harmonics = amplitude * (sines * weight).sum(-1)
-            return torch.tanh(harmonics.flatten(-2) + deviation.flatten(-2) * weight.norm() * noise.float() + bias)
+            harmonics = torch.where(voiced, self.amplitude, 0.0) * (sines * weight).sum(-1)
+            deviation = torch.where(voiced, self.noise_deviation, self.amplitude / 3) * weight.norm()
+            deviation = deviation.expand(-1, -1, -1, turns.shape[-1])
+            return torch.tanh(harmonics.flatten(-2) + deviation.flatten(-2) * noise.float() + bias)
 
 
 class Snake(nn.Module):
