@@ -144,8 +144,9 @@ class ComplexLayerNorm2d(nn.Module):
         super().__init__()
         self.framewise = framewise
         self.eps = eps
-        half = math.sqrt(0.5)
-        self.weight = nn.Parameter(torch.tensor([half, half, 0.0])[:, None].repeat(1, channels))  # rr, ii, ri
+        weight = torch.zeros(3, channels)  # rr, ii, ri
+        weight[:2] = math.sqrt(0.5)
+        self.weight = nn.Parameter(weight)
         self.bias = nn.Parameter(torch.zeros(2, channels))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -240,7 +241,8 @@ def complex_weight(out_channels: int, in_channels: int, *kernel_size: int) -> nn
 
 def complex_bias(out_channels: int, fan_in: int) -> nn.Parameter:
     """Draw the biases of a real and an imaginary convolution, (2, out_channels), as PyTorch draws them."""
-    return nn.Parameter(torch.empty(2, out_channels).uniform_(-1, 1) / math.sqrt(fan_in))
+    bound = 1 / math.sqrt(fan_in)
+    return nn.Parameter(torch.empty(2, out_channels).uniform_(-bound, bound))
 
 
 def combined(bias: Tensor) -> Tensor:
