@@ -192,6 +192,16 @@ def hift(clones: Path, folder: Path) -> Pair:
     return generator, generate, ours
 
 
+def vocos(clones: Path, folder: Path) -> Pair:
+    """Build Vocos for 24 kHz, "same" padding, in which theirs has as many samples as ours."""
+    backbone, head, config = public.vocos(clones)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    model = nn.ModuleDict({"backbone": backbone, "head": head})
+    torch.save(model.state_dict(), folder / "pytorch_model.bin")
+    ours = import_checkpoint("vocos", folder / "pytorch_model.bin", folder / "config.yaml")
+    return model, lambda mel, f0, noise: head(backbone(mel)).unsqueeze(1), ours
+
+
 def _fold(generator: Any) -> None:
     with contextlib.redirect_stdout(io.StringIO()):  # some print this
         generator.remove_weight_norm()
@@ -210,6 +220,7 @@ PAIRS: dict[str, Callable[[Path, Path], Pair]] = {
     "Wavehax v1": lambda clones, folder: wavehax("wavehax.v1", clones, folder),
     "Complex Wavehax v1": lambda clones, folder: wavehax("cwavehax.v1", clones, folder),
     "Complex Wavehax v2": lambda clones, folder: wavehax("cwavehax.v2", clones, folder),
+    "Vocos": vocos,
 }
 
 

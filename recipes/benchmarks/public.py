@@ -1,8 +1,9 @@
 """Networks and training steps of public implementations, from clones that the user made: none of their code is here.
 
 CLONES is a folder with clones of these names, each of which is only needed for its own rows: hifi-gan (jik876), wavehax
-(chomeyama), ParallelWaveGAN (kan-bayashi), iSTFTNet-pytorch (rishikksh20), Amphion (open-mmlab), nnAudio (KinWaiCheuk),
-SingingVocoders (openvpi), BigVGAN (NVIDIA). Amphion needs einops, BigVGAN librosa.
+(chomeyama), ParallelWaveGAN (kan-bayashi), iSTFTNet-pytorch (rishikksh20), vocos (gemelo-ai), BigVGAN (NVIDIA),
+SingingVocoders (openvpi), CosyVoice (FunAudioLLM), Amphion (open-mmlab), nnAudio (KinWaiCheuk). Amphion and wavehax need
+einops, BigVGAN librosa.
 """
 
 from __future__ import annotations
@@ -154,6 +155,26 @@ def wavehax(clones: Path, discriminator: str) -> Opponents:
         return scores_real, scores_fake, maps_real, maps_fake
 
     return Opponents(generator, lambda mel, f0, noise: generator(mel, f0)[0], part, discriminate)
+
+
+def vocos(clones: Path) -> tuple[nn.Module, nn.Module, dict[str, Any]]:
+    """Load backbone and head of Vocos with "same" padding; returns its configuration as well."""
+    clone = clones / "vocos"
+    if not clone.is_dir():
+        raise FileNotFoundError(f"no clone at {clone}")
+    package = types.ModuleType("vocos")  # its own __init__ imports analyses that are not needed here
+    package.__path__ = [str(clone / "vocos")]
+    sys.modules["vocos"] = package
+    config = yaml.safe_load((clone / "configs" / "vocos.yaml").read_text(encoding="utf-8"))["model"]["init_args"]
+    for part in ("feature_extractor", "head"):
+        config[part]["init_args"]["padding"] = "same"
+    backbone, head = (
+        getattr(importlib.import_module(config[part]["class_path"].rpartition(".")[0]), kind)(
+            **config[part]["init_args"]
+        )
+        for part, kind in (("backbone", "VocosBackbone"), ("head", "ISTFTHead"))
+    )
+    return backbone, head, config
 
 
 def parallel_wavegan(clones: Path, discriminator: str, upsample_scales: tuple[int, ...] = (4, 4, 4, 4)) -> Opponents:

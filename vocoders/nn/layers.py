@@ -134,7 +134,15 @@ class ConvNeXtBlock1d(nn.Module):
     (batch, channels, frames) -> the same shape. Zero padding, layer norm over channels, GELU.
     """
 
-    def __init__(self, channels: int, expansion: int, kernel_size: int, scale: float, eps: float = 1e-5) -> None:
+    def __init__(
+        self,
+        channels: int,
+        expansion: int,
+        kernel_size: int,
+        scale: float,
+        eps: float = 1e-5,
+        conv: type[nn.Conv1d] = nn.Conv1d,
+    ) -> None:
         """Make a block.
 
         Args:
@@ -143,9 +151,11 @@ class ConvNeXtBlock1d(nn.Module):
             kernel_size: frames, odd.
             scale: initial value of gamma.
             eps: added to the variance in the layer norm.
+            conv: ``Conv1d`` in a network that has its channels together in memory throughout, where the pointwise
+                layers want them.
         """
         super().__init__()
-        self.dwconv = nn.Conv1d(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
+        self.dwconv = conv(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
         self.norm = nn.LayerNorm(channels, eps=eps)
         self.pwconv1 = nn.Linear(channels, channels * expansion)
         self.activation = nn.GELU()

@@ -84,6 +84,7 @@ def test_published_sizes_fit_their_mel_configs() -> None:
     assert len(sizes) == sum(len(generator.configs) for generator in GENERATORS.values())
     expected = {"hifigan v1": "hifigan-22k", "parallel-wavegan v1-24k": "espnet-24k", "wavehax v1": "wavehax-24k"}
     assert {label: sizes[label].mel_config.name for label in expected} == expected
+    assert {sizes[f"vocos {size}"].mel_config.hop_length for size in ("v1", "wavenext")} == {256}
     full_band = sizes["wavehax fullband"].mel_config
     assert (full_band.sample_rate, full_band.hop_length) == (48000, 480)
 
