@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from vocoders.config import Config, FFTSize, Padding, bind
+from vocoders.config import Config, FFTSize, Padding, Window, bind
 from vocoders.dsp.arrays import Array
 from vocoders.errors import MelMismatch, VocoderError
 
@@ -24,7 +24,7 @@ _NATURAL_LOGS_PER_UNIT = {"ln": 1.0, "log10": math.log(10.0)}
 class MelConfig(Config):
     """Everything that decides the numbers of a log-mel-spectrogram.
 
-    log_mel = log(max(filter_bank @ |STFT|^power, floor)), |STFT| = sqrt(re^2 + im^2 + epsilon), periodic Hann window.
+    log_mel = log(max(filter_bank @ |STFT|^power, floor)), |STFT| = sqrt(re^2 + im^2 + epsilon), Hann window.
 
     Attributes:
         sample_rate: sample rate of the audio, Hz.
@@ -41,6 +41,7 @@ class MelConfig(Config):
         log: base of the logarithm, "ln" or "log10".
         floor: smallest value before the logarithm.
         epsilon: added to the power under the root.
+        window: "hann" for the periodic Hann window, "hann-symmetric" for the one that ends in zero on both sides.
     """
 
     sample_rate: int = Field(gt=0, le=1_000_000, description="Hz")
@@ -57,6 +58,7 @@ class MelConfig(Config):
     log: Literal["ln", "log10"] = "ln"
     floor: float = Field(1e-5, gt=0, description="smallest value before the logarithm")
     epsilon: float = Field(0.0, ge=0, description="added to the power under the root")
+    window: Window = Field("hann", description="hann: the periodic one")
 
     @model_validator(mode="after")
     def _consistent(self) -> MelConfig:
@@ -159,6 +161,9 @@ MEL_CONFIGS: dict[str, MelConfig] = {
     "tacotron2-22k": _mel_config(22050, 1024, 256, 1024, 80, (0, 8000), padding="center"),
     # speechbrain/speechbrain recipes/LibriTTS/vocoder/hifigan; at 22050 Hz its mels are "tacotron2-22k"
     "speechbrain-16k": _mel_config(16000, 1024, 256, 1024, 80, (0, 8000), padding="center"),
+    # NVIDIA/NeMo examples/tts/conf/hifigan, with FilterbankFeatures of asr/parts/preprocessing/features.py
+    "nemo-22k": _mel_config(22050, 1024, 256, 1024, 80, (0, 8000), padding="same-zeros", window="hann-symmetric"),
+    "nemo-44k": _mel_config(44100, 2048, 512, 2048, 80, (0, 22050), padding="same-zeros", window="hann-symmetric"),
     # NVIDIA/BigVGAN configs; the 24 kHz one also Amphion
     "bigvgan-24k": _mel_config(24000, 1024, 256, 1024, 100, (0, 12000), epsilon=1e-9),
     "bigvgan-44k": _mel_config(44100, 2048, 512, 2048, 128, (0, 22050), epsilon=1e-9),
