@@ -13,11 +13,14 @@ some audio of "vocos-wavenext" is clipped. With "center" padding 12 frames of 24
 data/published_golden_hifigans.npz was made in the same way, by running the HiFi-GANs of other projects: transformers'
 SpeechT5HifiGan with upsamplings like AudioLDM's ("audioldm"), and speechbrain/speechbrain's and
 idiap/coqui-ai-TTS's by their ``inference``. The latter came with the mels of its AudioProcessor, which are stored here
-denormalised, logarithms of its ``spec_gain``-th part: those of "coqui-2" are clipped to [-4, 4] there.
+denormalised, logarithms of its ``spec_gain``-th part: those of "coqui-2" are clipped to [-4, 4] there. "nemo" is
+NVIDIA/NeMo's, with the mels of its FilterbankFeatures, without the masking of their last frame.
 """
 
+import io
+import tarfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -47,6 +50,7 @@ PARTS = {  # part of the file: family, where the weights lie in the checkpoint, 
     "speechbrain-2": ("speechbrain", (), None),
     "coqui-1": ("coqui", ("model",), None),
     "coqui-2": ("coqui", ("model",), None),
+    "nemo": ("nemo", (), None),
 }
 LONGER = {  # part: samples that there are more, half of them at each end
     "audioldm": 10,
@@ -54,6 +58,7 @@ LONGER = {  # part: samples that there are more, half of them at each end
     "speechbrain-2": 2 * 5 * 8,
     "coqui-1": 2 * 5 * 8,
     "coqui-2": 2 * 3 * 8,
+    "nemo": 0,
 }
 FILES = {"vocos": "published_golden_vocos.npz"} | dict.fromkeys(LONGER, "published_golden_hifigans.npz")
 
@@ -81,8 +86,20 @@ def write(folder: Path, part: str, new_style: bool = False, drop: str = "", extr
     name = {"speechbrain": "hyperparams.yaml"}.get(family, "config.yml")
     (folder / name).write_text(str(arrays["config"]))  # JSON is YAML
     arguments: dict[str, Any] = {"family": family, "checkpoint": folder / "checkpoint.pkl", "mel_config": mel_config}
+    if family == "nemo":
+        write_tar(arguments["checkpoint"], {"./model_config.yaml": name, "./model_weights.ckpt": "checkpoint.pkl"})
     if "stats" in arrays:  # what is beside the checkpoint is taken
         np.save(folder / "stats.npy", arrays["stats"])
     elif family == "wavehax":  # trained on normalised mels, which the stored ones stand for
         np.save(folder / "stats.npy", [np.zeros(8), np.ones(8)])
     return arguments
+
+
+def write_tar(path: Path, members: dict[str, str], mode: Literal["w", "w:gz"] = "w") -> None:
+    """Write a tar archive of files beside it; members: their names in it, and as they are now."""
+    contents = {inside: (path.parent / outside).read_bytes() for inside, outside in members.items()}
+    with tarfile.open(path, mode) as archive:
+        for name, data in contents.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
