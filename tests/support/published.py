@@ -14,7 +14,8 @@ data/published_golden_hifigans.npz was made in the same way, by running the HiFi
 SpeechT5HifiGan with upsamplings like AudioLDM's ("audioldm"), and speechbrain/speechbrain's and
 idiap/coqui-ai-TTS's by their ``inference``. The latter came with the mels of its AudioProcessor, which are stored here
 denormalised, logarithms of its ``spec_gain``-th part: those of "coqui-2" are clipped to [-4, 4] there. "nemo" is
-NVIDIA/NeMo's, with the mels of its FilterbankFeatures, without the masking of their last frame.
+NVIDIA/NeMo's, with the mels of its FilterbankFeatures, without the masking of their last frame. "gpt-sovits" is
+RVC-Boss/GPT-SoVITS's, without weight norm.
 """
 
 import io
@@ -30,6 +31,7 @@ from tests.support import DATA
 WAVEHAX_MEL = "hifigan-22k:sample_rate=2400,n_fft=96,hop_length=24,win_length=96,n_mels=8,fmax=1200"
 SPEECHT5_MEL = "hifigan-22k:sample_rate=8000,n_fft=256,hop_length=24,win_length=256,n_mels=10,fmax=4000"
 AUDIOLDM_MEL = "hifigan-22k:sample_rate=8000,n_fft=256,hop_length=40,win_length=256,n_mels=8,fmax=4000"
+GPT_SOVITS_MEL = "hifigan-22k:sample_rate=8000,n_fft=64,hop_length=12,win_length=64,n_mels=4,fmax=4000"
 PARTS = {  # part of the file: family, where the weights lie in the checkpoint, --mel-config
     "hifi-gan-1": ("hifi-gan", ("generator",), None),
     "hifi-gan-2": ("hifi-gan", ("generator",), None),
@@ -51,6 +53,7 @@ PARTS = {  # part of the file: family, where the weights lie in the checkpoint, 
     "coqui-1": ("coqui", ("model",), None),
     "coqui-2": ("coqui", ("model",), None),
     "nemo": ("nemo", (), None),
+    "gpt-sovits": ("gpt-sovits", (), GPT_SOVITS_MEL),
 }
 LONGER = {  # part: samples that there are more, half of them at each end
     "audioldm": 10,
@@ -59,6 +62,7 @@ LONGER = {  # part: samples that there are more, half of them at each end
     "coqui-1": 2 * 5 * 8,
     "coqui-2": 2 * 3 * 8,
     "nemo": 0,
+    "gpt-sovits": 0,
 }
 FILES = {"vocos": "published_golden_vocos.npz"} | dict.fromkeys(LONGER, "published_golden_hifigans.npz")
 

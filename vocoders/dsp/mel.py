@@ -164,12 +164,21 @@ MEL_CONFIGS: dict[str, MelConfig] = {
     # NVIDIA/NeMo examples/tts/conf/hifigan, with FilterbankFeatures of asr/parts/preprocessing/features.py
     "nemo-22k": _mel_config(22050, 1024, 256, 1024, 80, (0, 8000), padding="same-zeros", window="hann-symmetric"),
     "nemo-44k": _mel_config(44100, 2048, 512, 2048, 80, (0, 22050), padding="same-zeros", window="hann-symmetric"),
-    # NVIDIA/BigVGAN configs; the 24 kHz one also Amphion
+    # NVIDIA/BigVGAN configs; the 24 kHz one also Amphion. Its 22 kHz one of 8 kHz is "hifigan-22k"
+    "bigvgan-22k": _mel_config(22050, 1024, 256, 1024, 80, (0, 11025), epsilon=1e-9),
     "bigvgan-24k": _mel_config(24000, 1024, 256, 1024, 100, (0, 12000), epsilon=1e-9),
     "bigvgan-44k": _mel_config(44100, 2048, 512, 2048, 128, (0, 22050), epsilon=1e-9),
-    # gemelo-ai/vocos feature_extractors.py; F5-TTS is "vocos-24k:floor=1e-5"
+    "bigvgan-44k-256": _mel_config(44100, 1024, 256, 1024, 128, (0, 22050), epsilon=1e-9),
+    # RVC-Boss/GPT-SoVITS TTS_infer_pack/TTS.py, mel_fn_v4, in terms of the audio at 48 kHz that comes of it: see
+    # vocoders/importers/gpt_sovits.py
+    "gpt-sovits-48k": _mel_config(48000, 1920, 480, 1920, 100, (0, 16000), floor=1.5e-5, epsilon=2.25e-8),
+    # gemelo-ai/vocos feature_extractors.py
     "vocos-24k": _mel_config(
         24000, 1024, 256, 1024, 100, (0, 12000), mel_scale="htk", mel_norm="none", padding="center", floor=1e-7
+    ),
+    # SWivid/F5-TTS src/f5_tts/model/modules.py, get_vocos_mel_spectrogram
+    "f5-tts-24k": _mel_config(
+        24000, 1024, 256, 1024, 100, (0, 12000), mel_scale="htk", mel_norm="none", padding="center"
     ),
     # kan-bayashi/ParallelWaveGAN bin/preprocess.py, egs/ljspeech. Also espnet/espnet, espnet2/tts/feats_extract/
     # log_mel_fbank.py with egs2/{jsut,libritts,vctk}/tts1/run.sh or egs2/ljspeech/tts1/run.sh, except that it keeps

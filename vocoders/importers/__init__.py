@@ -23,6 +23,7 @@ from vocoders.importers.base import (
     read_weights,
 )
 from vocoders.importers.coqui import COQUI
+from vocoders.importers.gpt_sovits import GPT_SOVITS
 from vocoders.importers.hifi_gan import HIFI_GAN
 from vocoders.importers.istftnet import ISTFTNET
 from vocoders.importers.nemo import NEMO
@@ -34,7 +35,18 @@ from vocoders.importers.wavehax import WAVEHAX
 
 IMPORTERS: dict[str, Importer] = {
     importer.name: importer
-    for importer in (HIFI_GAN, ISTFTNET, PARALLEL_WAVEGAN, WAVEHAX, SPEECHT5, VOCOS, SPEECHBRAIN, COQUI, NEMO)
+    for importer in (
+        HIFI_GAN,
+        ISTFTNET,
+        PARALLEL_WAVEGAN,
+        WAVEHAX,
+        SPEECHT5,
+        VOCOS,
+        SPEECHBRAIN,
+        COQUI,
+        NEMO,
+        GPT_SOVITS,
+    )
 }
 
 
