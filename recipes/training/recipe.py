@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, field_validator, model_validator
@@ -66,6 +66,9 @@ class AdversarialRecipe(Config):
     """Settings of the discriminators in training."""
 
     objective: Literal["lsgan", "hinge"] = "lsgan"
+    weights: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        {}, description="of each discriminator's part in the losses of both sides; default: 1"
+    )
     start: int = Field(0, ge=0, description="first step that discriminators take part in")
     init: str | None = Field(
         None, description="discriminators.safetensors of a run, to start from; they then take part from step 0"
