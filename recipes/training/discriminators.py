@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from losses import DiscriminatorOutput, build_discriminator, discriminator_loss, feature_matching, generator_loss
+from recipes.training.published_discriminators import load_published
 from recipes.training.recipe import Recipe
 from vocoders.errors import VocoderError
 from vocoders.files import atomic_write
@@ -82,11 +83,14 @@ class Discriminators(nn.Module):
             save_file(copies, partial, metadata)
 
     def load(self, path: Path) -> None:
-        """Load a file that ``save`` wrote.
+        """Load a file that ``save`` wrote, or that ``load_published`` knows.
 
         Raises:
             VocoderError: when the file cannot be read, or holds other discriminators than the recipe names.
         """
+        if path.suffix != ".safetensors":
+            load_published(path, dict(self.discriminators.items()))
+            return
         try:
             with safe_open(path, "pt") as file:
                 metadata = file.metadata() or {}

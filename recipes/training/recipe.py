@@ -71,7 +71,9 @@ class AdversarialRecipe(Config):
     )
     start: int = Field(0, ge=0, description="first step that discriminators take part in")
     init: str | None = Field(
-        None, description="discriminators.safetensors of a run, to start from; they then take part from step 0"
+        None,
+        description="file to start from: discriminators.safetensors of a run, do_* of jik876/hifi-gan, or "
+        "bigvgan_discriminator_optimizer.pt of NVIDIA/BigVGAN; they then take part from step 0",
     )
     optimizer: OptimizerRecipe | None = Field(
         None, description="default: that of the generator; its schedule counts from `start`"
