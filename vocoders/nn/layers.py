@@ -51,6 +51,33 @@ class Conv1d(nn.Conv1d):
         return cpu_kernels.conv1d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
 
+class PaddedConv1d(Conv1d):
+    """A ``Conv1d`` with its own number of zeros at each end.
+
+    Attributes:
+        pads: zeros before the first sample, and after the last one.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        pads: tuple[int, int],
+        stride: int = 1,
+        dilation: int = 1,
+    ) -> None:
+        even = pads[0] if pads[0] == pads[1] else 0
+        super().__init__(in_channels, out_channels, kernel_size, stride, even, dilation)
+        self.pads = pads
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, in_channels, time) -> (batch, out_channels, time)."""
+        if self.pads[0] != self.pads[1]:
+            x = F.pad(x.transpose(1, 2), (0, 0, *self.pads)).transpose(1, 2)  # its channels stay together
+        return super().forward(x)
+
+
 class ConvTranspose1d(nn.ConvTranspose1d):
     """``nn.ConvTranspose1d``, evaluated in the fastest layout: see ``cpu_kernels.conv1d``."""
 
