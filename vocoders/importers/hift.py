@@ -47,7 +47,6 @@ _CHATTERBOX = _SIZES | {
     "source_resblock_kernel_sizes": [7, 7, 11],
     "source_resblock_dilation_sizes": [[1, 3, 5], [1, 3, 5], [1, 3, 5]],
 }
-_CHATTERBOX_PREFIX = "mel2wav."
 
 
 def _convert(config: Settings, content: Settings, stated: MelConfig | None) -> Imported:
