@@ -16,11 +16,14 @@ from safetensors.torch import save_file
 
 from recipes.training.recipe import load_recipe
 from tests.support import ROOT, signals
+from tests.support.published import hift_layout
 from vocoders import MelConfig, MelMismatch
 from vocoders.cli.vocoders import vocoders as vocoders_command
 from vocoders.dsp.log_mel import LogMelSpectrogram
 from vocoders.dsp.mel import MEL_CONFIGS, convert_mel
+from vocoders.f0_estimator import build_f0_estimator
 from vocoders.generators import build_generator
+from vocoders.generators.hift import HiFT, HiFTConfig
 
 PAGE = (ROOT / "docs" / "tts.md").read_text()
 SIZES = {"channels": 16, "resblock_kernel_sizes": [3], "resblock_dilations": [[1, 3]]}
@@ -35,16 +38,24 @@ def blocks(title: str) -> list[tuple[str, str]]:
 
 
 def linear_mel(
-    rate: int, n_fft: int, hop: int, win: int, fmin: float, fmax: float, padding: str = "center", f0: float = 140.0
+    rate: int,
+    n_fft: int,
+    hop: int,
+    win: int,
+    fmin: float,
+    fmax: float,
+    padding: str = "center",
+    f0: float = 140.0,
+    **bank: Any,
 ) -> np.ndarray:
-    """Mel of a voice, a pause and digital silence, float64 (80, frames), before any logarithm."""
+    """Mel of a voice, a pause and digital silence, float64 (80, frames), before any logarithm; bank: of librosa's."""
     audio = np.concatenate([signals.voice(rate, f0=f0), signals.noise(rate, 0.2) / 300, np.zeros(rate // 10)])
     audio = np.pad(audio, n_fft // 2 if padding == "center" else (n_fft - hop) // 2, mode="reflect")
     spectrum = librosa.stft(
         audio, n_fft=n_fft, hop_length=hop, win_length=win, window="hann", center=False, dtype=np.complex128
     )
-    bank = librosa.filters.mel(sr=rate, n_fft=n_fft, n_mels=80, fmin=fmin, fmax=fmax, dtype=np.float64)
-    return bank @ np.abs(spectrum)
+    bank = {"n_mels": 80, "fmin": fmin, "fmax": fmax} | bank
+    return librosa.filters.mel(sr=rate, n_fft=n_fft, **bank, dtype=np.float64) @ np.abs(spectrum)
 
 
 def batch_of(*mels: np.ndarray) -> torch.Tensor:
@@ -81,19 +92,30 @@ def check(mel: object, audio: object, expected: np.ndarray, hop: int) -> None:
     assert sound.std() > 1e-4
 
 
-def hifigan(upsample_rates: tuple[int, ...], mel_config: str, names: dict[str, str]) -> dict[str, torch.Tensor]:
-    """Weights of a small HiFi-GAN under another project's names, with numbers of a size that keeps a signal alive."""
+def hifigan(
+    upsample_rates: tuple[int, ...], mel_config: str, names: dict[str, str], kind: str = "hifigan", **others: object
+) -> dict[str, torch.Tensor]:
+    """Weights of a small HiFi-GAN under another project's names."""
+    sizes = SIZES | {"upsample_rates": upsample_rates, "upsample_kernel_sizes": doubled(upsample_rates)} | others
+    return weights_of(kind, sizes, mel_config, names)
+
+
+def weights_of(
+    generator: str, sizes: dict[str, Any], mel_config: str, names: dict[str, str]
+) -> dict[str, torch.Tensor]:
+    """Weights under another project's names, with numbers of a size that keeps a signal alive."""
     source = torch.Generator().manual_seed(0)
-    sizes = SIZES | {"upsample_rates": upsample_rates, "upsample_kernel_sizes": doubled(upsample_rates)}
     weights = {}
-    for key, value in build_generator("hifigan", sizes, MEL_CONFIGS[mel_config]).state_dict().items():
+    for key, value in build_generator(generator, sizes, MEL_CONFIGS[mel_config]).state_dict().items():
         for pattern, replacement in names.items():
             key = re.sub(pattern, replacement, key)
-        if value.dim() == 3:
+        if value.dim() > 1:
             weights[key] = torch.randn(value.shape, generator=source) / value[0].numel() ** 0.5
         elif not key.startswith("standardize"):
-            weights[key] = torch.zeros_like(value)
-    return weights
+            weights[key] = (
+                torch.ones_like(value) if key.endswith((".gamma", "norm.weight")) else torch.zeros_like(value)
+            )
+    return {key: value for key, value in weights.items() if not key.startswith("standardize")}
 
 
 def doubled(rates: tuple[int, ...]) -> list[int]:
@@ -260,6 +282,68 @@ def test_fastspeech2conformer() -> None:
     torch.testing.assert_close(inside, spectrogram.detach().transpose(1, 2), atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("mel_base", ["e", "10"])
+def test_diffsinger(mel_base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures, rates = (44100, 2048, 512, 2048, 40, 16000), (8, 8, 8)
+    names = {r"^trunk\.": "", r"^resblocks\.(\d+)\.0\.": r"resblocks.\1.", r"^source_convs\.1\.": "source_conv."}
+    generator = hifigan(rates, "openvpi-44k", names, "nsf-hifigan", channels=32, source="fundamental")
+    torch.save({"generator": {k: v for k, v in generator.items() if not k.startswith("standardize")}}, "model.ckpt")
+    config: dict[str, object] = dict(
+        zip(("sampling_rate", "n_fft", "hop_size", "win_size", "fmin", "fmax"), figures, strict=True)
+    )
+    config |= {"num_mels": 128, "upsample_initial_channel": 32, "upsample_rates": rates, "mini_nsf": True}
+    config |= {"upsample_kernel_sizes": doubled(rates), "resblock": "1", "resblock_kernel_sizes": [3]}
+    Path("config.json").write_text(json.dumps(config | {"resblock_dilation_sizes": [[1, 3]]}))
+    logarithm, name = (np.log10, "openvpi-44k:log=log10") if mel_base == "10" else (np.log, "openvpi-44k")
+    expected = np.log(np.maximum(linear_mel(*figures, padding="same", n_mels=128), 1e-5))[None]
+    mel = torch.tensor(logarithm(np.exp(expected))).float().transpose(1, 2)
+    torch.save([{"offset": 0.5, "mel": mel, "f0": torch.full(mel.shape[:2], 220.0)}], "song.mel.pt")
+    monkeypatch.setattr("tests.test_tts.PAGE", PAGE.replace('parse("openvpi-44k")', f'parse("{name}")'))
+    (left,) = run("DiffSinger")
+    check(left["mel"], left["audio"][0], expected, 512)
+
+
+def test_f5_tts() -> None:
+    names = {
+        "^blocks": "backbone.convnext",
+        "^embed_norm": "backbone.norm",
+        "^output_norm": "backbone.final_layer_norm",
+    }
+    names |= {r"^embed\.": "backbone.embed."}
+    torch.save(weights_of("vocos", {"channels": 16, "blocks": 2}, "vocos-24k", names), "pytorch_model.bin")
+    parts = {
+        "feature_extractor": ("feature_extractors.MelSpectrogramFeatures", {"sample_rate": 24000, "n_mels": 100}),
+        "backbone": (
+            "models.VocosBackbone",
+            {"input_channels": 100, "dim": 16, "intermediate_dim": 48, "num_layers": 2},
+        ),
+        "head": ("heads.ISTFTHead", {"dim": 16, "n_fft": 1024, "hop_length": 256, "padding": "center"}),
+    }
+    config = {part: {"class_path": f"vocos.{name}", "init_args": sizes} for part, (name, sizes) in parts.items()}
+    Path("config.yaml").write_text(json.dumps(config))
+    linear = linear_mel(24000, 1024, 256, 1024, 0, 12000, n_mels=100, htk=True, norm=None)
+    expected = np.log(np.maximum(linear, 1e-5))[None]
+    sampled = torch.cat([torch.zeros(1, 7, 100), torch.tensor(expected).float().transpose(1, 2)], 1)
+    model = SimpleNamespace(sample=lambda cond, text, duration: (sampled, None))
+    (left,) = run("F5-TTS", model=model, cond=None, text=None, duration=None, ref_audio_len=7)
+    check(left["mel"], left["audio"], expected, 256)
+
+
+def test_gpt_sovits() -> None:
+    names = {r"^trunk\.": "", r"^resblocks\.(\d+)\.0\.": r"resblocks.\1."}
+    sizes: dict[str, Any] = {"channels": 32, "resblock_dilations": [[1, 3, 5]]}
+    weights = hifigan((10, 6, 2, 2, 2), "gpt-sovits-48k", names, **sizes)
+    Path("gsv-v4-pretrained").mkdir()
+    torch.save(weights, "gsv-v4-pretrained/vocoder.pth")
+    linear = linear_mel(32000, 1280, 320, 1280, 0, 16000, padding="same", n_mels=100)
+    theirs = np.log(np.maximum(linear, 1e-5))[None]
+    cfm_res = torch.tensor((theirs + 12) / 14 * 2 - 1).float()
+    (left,) = run("GPT-SoVITS", cfm_res=cfm_res, denorm_spec=lambda x: (x + 1) / 2 * 14 - 12)
+    check(left["mel"], left["audio"], theirs + np.log(1.5), 480)
+    inside = left["voc"].generator.standardize(left["mel"])
+    torch.testing.assert_close(inside, torch.tensor(theirs).float(), atol=1e-4, rtol=0)
+
+
 def test_half_a_hop_is_all_between_tacotron2_and_hifigan() -> None:
     """As the page says: of audio that comes half a hop later, the one's mel is the other's; yet it is not converted."""
     early, late = MEL_CONFIGS["tacotron2-22k"], MEL_CONFIGS["hifigan-22k"]
@@ -279,8 +363,64 @@ def test_half_a_hop_is_all_between_tacotron2_and_hifigan() -> None:
     assert mel[:, inner].max() > 0.1
 
 
+def hift_weights(size: HiFTConfig, channels: int) -> dict[str, torch.Tensor]:
+    """Random weights in CosyVoice's layout."""
+    torch.manual_seed(0)
+    mel_config = MEL_CONFIGS["cosyvoice2-24k"]
+    estimator = build_f0_estimator({"kind": "conv", "channels": channels}, mel_config)
+    return hift_layout(build_generator("hift", size, mel_config), estimator, len(size.resblock_kernel_sizes))
+
+
+def test_cosyvoice() -> None:
+    size = HiFT.small_config(MEL_CONFIGS["cosyvoice2-24k"])
+    torch.save(hift_weights(size, 8), "hift.pt")
+    arguments = {
+        "base_channels": size.channels,
+        "nb_harmonics": size.harmonics,
+        "sampling_rate": "!ref <sample_rate>",
+        "upsample_rates": size.upsample_rates,
+        "upsample_kernel_sizes": size.upsample_kernel_sizes,
+        "resblock_kernel_sizes": size.resblock_kernel_sizes,
+        "resblock_dilation_sizes": size.resblock_dilations,
+        "source_resblock_kernel_sizes": size.source_resblock_kernel_sizes,
+        "source_resblock_dilation_sizes": size.source_resblock_dilations,
+        "f0_predictor": {"cond_channels": 8},
+    }
+    features = {"n_fft": 1920, "num_mels": 80, "sampling_rate": 24000, "hop_size": 480, "win_size": 1920}
+    features |= {"fmin": 0, "fmax": 8000, "center": False}
+    Path("cosyvoice2.yaml").write_text(
+        f"sample_rate: 24000\nhift: !new:cosyvoice.hifigan.generator.HiFTGenerator {json.dumps(arguments)}\n"
+        f"feat_extractor: !name:matcha.utils.audio.mel_spectrogram {json.dumps(features)}\n".replace(
+            '"!ref <sample_rate>"', "!ref <sample_rate>"
+        )
+    )
+    cosyvoice = SimpleNamespace(model=SimpleNamespace(hift=SimpleNamespace()))
+    (left,) = run("CosyVoice", cosyvoice=cosyvoice)
+    _takes_a_mel(cosyvoice.model.hift, left["voc"])
+
+
+def test_chatterbox() -> None:
+    weights = hift_weights(HiFTConfig(), 512)
+    save_file({f"mel2wav.{key}": value for key, value in weights.items()}, "s3gen.safetensors")
+    model = SimpleNamespace(s3gen=SimpleNamespace(mel2wav=SimpleNamespace()))
+    (left,) = run("Chatterbox", model=model)
+    _takes_a_mel(model.s3gen.mel2wav, left["voc"])
+
+
+def _takes_a_mel(module: Any, voc: Any) -> None:
+    """What replaces HiFT is called as their code does, in inference mode, and the audio may be changed in place."""
+    mel = np.log(np.maximum(linear_mel(24000, 1920, 480, 1920, 0, 8000, padding="same"), 1e-5))
+    speech_feat, cache_source = torch.from_numpy(mel[None]).float(), torch.zeros(1, 1, 0)
+    with torch.inference_mode():
+        audio, source = module.inference(speech_feat=speech_feat, cache_source=cache_source)
+        check(speech_feat, audio, mel[None], 480)
+        audio[:, :960] *= 0
+    assert source.shape == (1, 1, 0)
+    assert voc.estimates_f0
+
+
 def test_every_mel_config_of_the_page_is_one() -> None:
-    named = set(re.findall(r"\b[a-z][a-z0-9-]*-\d+k(?::[\w=,.-]*\w)?", PAGE))
+    named = set(re.findall(r"\b[a-z][a-z0-9-]*-\d+k\b(?::[\w=,.-]*\w)?", PAGE))
     assert len(named) >= 7
     for name in named:
         MelConfig.parse(name)

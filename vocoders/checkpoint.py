@@ -1,9 +1,9 @@
 """One self-describing .safetensors file: weights, and a header with all that is needed to use them.
 
 Header keys, each a string: ``format`` = "vocoders", ``version`` = "1", ``mel_spec``, ``generator`` ({"name",
-"config"}), ``pitch`` (config of the F0 estimator) and ``training`` (how the networks were made), the last four in JSON;
-``generator`` and ``pitch`` are present when their tensors, prefixed with the same word, are. No pickle is written or
-read.
+"config"}), ``pitch`` (configuration of the F0 estimator, with its "kind" where that is no ``F0Estimator``) and
+``training`` (how the networks were made), the last four in JSON; ``generator`` and ``pitch`` are present when their
+tensors, prefixed with the same word, are. No pickle is written or read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from vocoders.config import bind
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import CheckpointError, VocoderError
-from vocoders.f0_estimator import F0Estimator, F0EstimatorConfig
+from vocoders.f0_estimator import BaseF0Estimator, build_f0_estimator, describe_f0_estimator
 from vocoders.files import atomic_write
 from vocoders.generators import build_generator, generator_name
 from vocoders.generators.base import Generator
@@ -43,7 +43,7 @@ class Checkpoint:
 
     mel_config: MelConfig
     generator: Generator | None = None
-    f0_estimator: F0Estimator | None = None
+    f0_estimator: BaseF0Estimator | None = None
     training: dict[str, Any] = field(default_factory=dict)
 
 
@@ -69,7 +69,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path) -> None:
         header["generator"] = json.dumps({"name": generator_name(checkpoint.generator), "config": config})
         tensors |= {f"generator.{key}": value for key, value in checkpoint.generator.state_dict().items()}
     if checkpoint.f0_estimator is not None:
-        header["pitch"] = checkpoint.f0_estimator.config.model_dump_json()
+        header["pitch"] = json.dumps(describe_f0_estimator(checkpoint.f0_estimator))
         tensors |= {f"pitch.{key}": value for key, value in checkpoint.f0_estimator.state_dict().items()}
     tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     with atomic_write(Path(path)) as partial:
@@ -109,6 +109,21 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     return checkpoint
 
 
+def is_foreign(path: Path) -> bool:
+    """Tell whether a file is a checkpoint of another project, as far as its name and its header say.
+
+    Args:
+        path: the file, which exists.
+    """
+    if path.suffix != ".safetensors":
+        return True
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get("format") != "vocoders"
+    except (SafetensorError, OSError):  # damaged, which load_checkpoint says
+        return False
+
+
 def _describe(path: Path, header: dict[str, str]) -> Checkpoint:
     """Build the checkpoint that a header describes, with networks on the "meta" device, which take no memory."""
     if header.get("format") != "vocoders":
@@ -130,7 +145,7 @@ def _describe(path: Path, header: dict[str, str]) -> Checkpoint:
                 name, config = parts["generator"]["name"], parts["generator"]["config"]
                 checkpoint.generator = build_generator(name, config, mel_config)
             if "pitch" in parts:
-                checkpoint.f0_estimator = F0Estimator(bind(F0EstimatorConfig, parts["pitch"], "pitch"), mel_config)
+                checkpoint.f0_estimator = build_f0_estimator(parts["pitch"], mel_config)
     except VocoderError as error:
         raise CheckpointError(f"the header of {path} describes a model that cannot be built: {error}") from None
     except (LookupError, TypeError, AttributeError, ValueError, RecursionError, ArithmeticError, RuntimeError) as error:

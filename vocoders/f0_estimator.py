@@ -1,4 +1,4 @@
-"""F0Estimator: F0 from a log-mel alone.
+"""F0 from a log-mel alone: the estimators of F0, ``F0Estimator`` and those of other projects.
 
 A text-to-speech system hands a vocoder a mel and nothing else, while generators with a harmonic prior need F0. The
 estimator reads it from the mel; it is stored in the checkpoint, beside the generator.
@@ -6,14 +6,52 @@ estimator reads it from the mel; it is stored in the checkpoint, beside the gene
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from vocoders.config import Channels, Config, Count, OddSize
+from vocoders.config import Channels, Config, Count, OddSize, build
 from vocoders.dsp.mel import MelConfig
 from vocoders.nn.layers import ConvNeXtBlock1d
+
+_CONV_LAYERS = 5  # of ConvF0Estimator
+_CONV_KERNEL = 3
+
+
+class BaseF0Estimator(nn.Module, ABC):
+    """A network that estimates F0 from a log-mel. A new kind is a subclass, and one line in ``F0_ESTIMATORS``.
+
+    Attributes:
+        config_type: the class of its configuration.
+    """
+
+    config_type: ClassVar[type[Config]]
+
+    def __init__(self, config: Config, mel_config: MelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.mel_config = mel_config
+
+    @property
+    @abstractmethod
+    def receptive_field(self) -> int:
+        """Frames on each side that an estimate of F0 depends on."""
+
+    @abstractmethod
+    def estimate(self, mel: Tensor) -> Tensor:
+        """Estimate F0, on the device of the estimator and in its dtype, whatever those of the mel.
+
+        Args:
+            mel: log-mel (batch, n_mels, frames).
+
+        Returns:
+            float32 (batch, 1, frames) in Hz on the device of the mel. 0 where unvoiced, or so low that the generator
+            which the estimator belongs to takes it for unvoiced.
+        """
 
 
 class F0EstimatorConfig(Config):
@@ -29,18 +67,18 @@ class F0EstimatorConfig(Config):
     voicing_threshold: float = Field(0.5, description="logit above which a frame is voiced")
 
 
-class F0Estimator(nn.Module):
+class F0Estimator(BaseF0Estimator):
     """Estimates F0 and voicing from a log-mel with a ConvNeXt over frames.
 
     It classifies each frame over log-spaced frequencies, as CREPE does from audio (Kim et al. 2018, arXiv 1802.06182).
     """
 
+    config_type = F0EstimatorConfig
+    config: F0EstimatorConfig
     frequencies: Tensor
 
     def __init__(self, config: F0EstimatorConfig, mel_config: MelConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.mel_config = mel_config
+        super().__init__(config, mel_config)
         self.input = nn.Conv1d(mel_config.n_mels, config.channels, 5, padding=2)
         self.input_norm = nn.LayerNorm(config.channels)
         self.blocks = nn.Sequential(
@@ -56,7 +94,6 @@ class F0Estimator(nn.Module):
 
     @property
     def receptive_field(self) -> int:
-        """Frames on each side that an estimate depends on."""
         return 2 + self.config.blocks * (self.config.kernel_size // 2)
 
     def forward(self, mel: Tensor) -> tuple[Tensor, Tensor]:
@@ -93,12 +130,69 @@ class F0Estimator(nn.Module):
         return torch.where(voicing > self.config.voicing_threshold, f0, torch.zeros_like(f0))
 
     def estimate(self, mel: Tensor) -> Tensor:
-        """Estimate F0, on the device of the estimator and in its dtype, whatever those of the mel.
-
-        Args:
-            mel: log-mel (batch, n_mels, frames).
-
-        Returns:
-            float32 (batch, 1, frames) in Hz, 0 where unvoiced, on the device of the mel.
-        """
         return self.decode(*self(mel.to(self.frequencies))).float().to(mel.device)
+
+
+class ConvF0EstimatorConfig(Config):
+    """Size of a ConvF0Estimator; the default is the published one."""
+
+    channels: Channels = 512
+
+
+class ConvF0Estimator(BaseF0Estimator):
+    """The F0 predictor of HiFT: five convolutions over frames, and F0 as the magnitude of a linear layer.
+
+    ``ConvRNNF0Predictor`` of FunAudioLLM/CosyVoice (Apache 2.0). It has no voicing: where there is none its F0 is low,
+    and ``HiFT`` takes frames of up to 10 Hz for unvoiced, while their phase goes on.
+    """
+
+    config_type = ConvF0EstimatorConfig
+    config: ConvF0EstimatorConfig
+
+    def __init__(self, config: ConvF0EstimatorConfig, mel_config: MelConfig) -> None:
+        super().__init__(config, mel_config)
+        channels = [mel_config.n_mels, *[config.channels] * _CONV_LAYERS]
+        self.convs = nn.ModuleList(
+            nn.Conv1d(channels[i], channels[i + 1], _CONV_KERNEL, padding=_CONV_KERNEL // 2)
+            for i in range(_CONV_LAYERS)
+        )
+        self.activation = nn.ELU()
+        self.output = nn.Linear(config.channels, 1)
+
+    @property
+    def receptive_field(self) -> int:
+        return _CONV_LAYERS * (_CONV_KERNEL // 2)
+
+    def estimate(self, mel: Tensor) -> Tensor:
+        x = mel.to(self.output.weight)
+        for conv in self.convs:
+            x = self.activation(conv(x))
+        f0: Tensor = self.output(x.transpose(1, 2)).transpose(1, 2)
+        return f0.abs().float().to(mel.device)
+
+
+_DEFAULT = "convnext"
+F0_ESTIMATORS: dict[str, type[BaseF0Estimator]] = {_DEFAULT: F0Estimator, "conv": ConvF0Estimator}
+
+
+def describe_f0_estimator(estimator: BaseF0Estimator) -> dict[str, Any]:
+    """Return what ``build_f0_estimator`` takes: the configuration, and "kind" where it is not the default one."""
+    kind = next(name for name, kind in F0_ESTIMATORS.items() if kind is type(estimator))
+    return ({} if kind == _DEFAULT else {"kind": kind}) | estimator.config.model_dump(mode="json")
+
+
+def build_f0_estimator(description: dict[str, Any], mel_config: MelConfig) -> BaseF0Estimator:
+    """Build a freshly initialised F0 estimator.
+
+    Args:
+        description: keys and values of its configuration, and "kind", a key of ``F0_ESTIMATORS``; ``F0Estimator`` where
+            there is none.
+        mel_config: of the mels it takes.
+
+    Raises:
+        VocoderError: when the kind is unknown or the configuration invalid.
+    """
+    values = dict(description)
+    kind = values.pop("kind", _DEFAULT)
+    estimator: BaseF0Estimator = build(F0_ESTIMATORS, "f0_estimator", kind, values, mel_config)
+    return estimator

@@ -38,6 +38,7 @@ from vocoders.checkpoint import Checkpoint, save_checkpoint
 from vocoders.dsp.mel import MelConfig
 from vocoders.dsp.noise import white_noise
 from vocoders.errors import MelWarning, VocoderError
+from vocoders.generators.nsf_hifigan import INITIAL_PHASES
 from vocoders.importers import import_checkpoint
 from vocoders.inference.synthesis import Precision
 from vocoders.pretrained import load
@@ -97,6 +98,7 @@ def parallel_wavegan(clones: Path, folder: Path) -> Pair:
         yaml.safe_dump(mel | {"fmin": 80, "fmax": 7600, "generator_params": sizes}), encoding="utf-8"
     )
     torch.save({"model": {"generator": opponents.generator.state_dict()}}, folder / "p.pkl")
+    np.save(folder / "stats.npy", np.stack([np.zeros(80), np.ones(80)]))
     ours = import_checkpoint("parallel-wavegan", folder / "p.pkl", folder / "config.yml")
     _fold(opponents.generator)
     return opponents.generator, opponents.generate, ours
@@ -106,6 +108,7 @@ def wavehax(version: str, clones: Path, folder: Path) -> Pair:
     """Build a Wavehax by the name of its configuration."""
     generator, config = public.wavehax_generator(clones, version)
     torch.save({"model": {"generator": generator.state_dict()}}, folder / "w.pkl")
+    np.save(folder / "stats.npy", np.stack([np.zeros(100), np.ones(100)]))
     ours = import_checkpoint("wavehax", folder / "w.pkl", config, None, "wavehax-24k")
 
     def generate(mel: Tensor, f0: Tensor, noise: Tensor) -> Tensor:
@@ -116,6 +119,75 @@ def wavehax(version: str, clones: Path, folder: Path) -> Pair:
         ):
             audio: Tensor = generator(mel, f0)[0]
             return audio
+
+    return generator, generate, ours
+
+
+def nsf_hifigan(mini_nsf: bool, clones: Path, folder: Path) -> Pair:
+    """Build NSF-HiFiGAN of openvpi's sizes, with nine sines or, as ``mini_nsf``, with one."""
+    sizes: dict[str, Any] = {"resblock": "1", "upsample_initial_channel": 512, "mini_nsf": mini_nsf, "noise_sigma": 0.0}
+    sizes |= {"upsample_rates": [8, 8, 2, 2, 2], "upsample_kernel_sizes": [16, 16, 4, 4, 4]}
+    sizes |= {"resblock_kernel_sizes": [3, 7, 11], "resblock_dilation_sizes": [[1, 3, 5]] * 3}
+    sizes |= {"sampling_rate": 44100, "n_fft": 2048, "hop_size": 512, "win_size": 2048, "num_mels": 128}
+    (folder / "config.json").write_text(json.dumps(sizes | {"fmin": 40, "fmax": 16000}), encoding="utf-8")
+    (models,) = public.load_modules(clones / "SingingVocoders", "models.nsf_HiFigan.models")
+    generator = models.Generator(public.Settings(sizes))
+    torch.save({"generator": generator.state_dict()}, folder / "model.ckpt")
+    ours = import_checkpoint("nsf-hifigan", folder / "model.ckpt")
+    _fold(generator)
+
+    def generate(mel: Tensor, f0: Tensor, noise: Tensor) -> Tensor:
+        """Replace the noise and the initial phases that it draws by ours, see ``HarmonicSource``."""
+        if mini_nsf:
+            return generator(mel, f0.squeeze(1))
+        weight = generator.m_source.l_linear.weight
+        phases = torch.tensor(INITIAL_PHASES, device=mel.device).view(1, 1, -1)
+        with (
+            mock.patch("torch.randn_like", return_value=noise.transpose(1, 2) * (weight / weight.norm())),
+            mock.patch("torch.rand", return_value=phases),
+        ):
+            return generator(mel, f0.squeeze(1))
+
+    return generator, generate, ours
+
+
+def bigvgan(clones: Path, folder: Path) -> Pair:
+    """Build the base model of BigVGAN for 24 kHz."""
+    config = clones / "BigVGAN" / "configs" / "bigvgan_base_24khz_100band.json"
+    (module,) = public.load_modules(clones / "BigVGAN", "bigvgan")
+    generator = module.BigVGAN(public.Settings(json.loads(config.read_text(encoding="utf-8"))))
+    torch.save({"generator": generator.state_dict()}, folder / "b.pt")
+    ours = import_checkpoint("bigvgan", folder / "b.pt", config)
+    _fold(generator)
+    return generator, lambda mel, f0, noise: generator(mel), ours
+
+
+def hift(clones: Path, folder: Path) -> Pair:
+    """Build HiFT of CosyVoice 2."""
+    clone = clones / "CosyVoice"
+    models, predictors = public.load_modules(clone, "cosyvoice.hifigan.generator", "cosyvoice.hifigan.f0_predictor")
+    generator = models.HiFTGenerator(
+        sampling_rate=24000,
+        upsample_rates=[8, 5, 3],
+        upsample_kernel_sizes=[16, 11, 7],
+        source_resblock_kernel_sizes=[7, 7, 11],
+        source_resblock_dilation_sizes=[[1, 3, 5]] * 3,
+        f0_predictor=predictors.ConvRNNF0Predictor(),
+    )
+    torch.save(generator.state_dict(), folder / "hift.pt")
+    ours = import_checkpoint("hift", folder / "hift.pt", clone / "examples/libritts/cosyvoice2/conf/cosyvoice2.yaml")
+    for module in generator.modules():
+        if torch.nn.utils.parametrize.is_parametrized(module, "weight"):
+            torch.nn.utils.parametrize.remove_parametrizations(module, "weight")
+    weight = generator.m_source.l_linear.weight.detach()
+
+    def generate(mel: Tensor, f0: Tensor, noise: Tensor) -> Tensor:
+        """Replace the noise of its sines by ours, which has the deviation of their sum."""
+        draws = noise.transpose(1, 2) * (weight / weight.norm()).to(noise)  # (batch, samples, sines)
+        with mock.patch("torch.randn_like", return_value=draws):
+            sines, _, _ = generator.m_source.l_sin_gen(generator.f0_upsamp(f0).transpose(1, 2))
+        source = generator.m_source.l_tanh(generator.m_source.l_linear(sines)).transpose(1, 2)
+        return generator.decode(x=mel, s=source).unsqueeze(1)
 
     return generator, generate, ours
 
@@ -141,6 +213,10 @@ PAIRS: dict[str, Callable[[Path, Path], Pair]] = {
     "HiFi-GAN V3": lambda clones, folder: hifigan("v3", clones, folder),
     "iSTFTNet V1-C8C8I": istftnet,
     "Parallel WaveGAN v1, 24 kHz": parallel_wavegan,
+    "NSF-HiFiGAN": lambda clones, folder: nsf_hifigan(False, clones, folder),
+    "NSF-HiFiGAN mini": lambda clones, folder: nsf_hifigan(True, clones, folder),
+    "BigVGAN base, 24 kHz": bigvgan,
+    "HiFT, CosyVoice 2": hift,
     "Wavehax v1": lambda clones, folder: wavehax("wavehax.v1", clones, folder),
     "Complex Wavehax v1": lambda clones, folder: wavehax("cwavehax.v1", clones, folder),
     "Complex Wavehax v2": lambda clones, folder: wavehax("cwavehax.v2", clones, folder),

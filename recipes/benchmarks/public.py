@@ -1,8 +1,9 @@
 """Networks and training steps of public implementations, from clones that the user made: none of their code is here.
 
 CLONES is a folder with clones of these names, each of which is only needed for its own rows: hifi-gan (jik876), wavehax
-(chomeyama), ParallelWaveGAN (kan-bayashi), iSTFTNet-pytorch (rishikksh20), vocos (gemelo-ai), Amphion (open-mmlab),
-nnAudio (KinWaiCheuk). Amphion and wavehax need einops.
+(chomeyama), ParallelWaveGAN (kan-bayashi), iSTFTNet-pytorch (rishikksh20), vocos (gemelo-ai), BigVGAN (NVIDIA),
+SingingVocoders (openvpi), CosyVoice (FunAudioLLM), Amphion (open-mmlab), nnAudio (KinWaiCheuk). Amphion and wavehax
+need einops, BigVGAN librosa.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def load_modules(clone: Path, *modules: str) -> list[Any]:
     if not clone.is_dir():
         raise FileNotFoundError(f"no clone at {clone}")
     sys.path.insert(0, str(clone))
-    for name in [name for name in sys.modules if name.partition(".")[0] in ("models", "utils")]:
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("models", "utils", "env", "meldataset")]:
         del sys.modules[name]  # several of the clones have modules of these names
     return [importlib.import_module(module) for module in modules]
 

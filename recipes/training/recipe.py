@@ -21,8 +21,8 @@ class GeneratorRecipe(Config):
 
     name: str
     config: dict[str, Any] = {}
-    f0_estimator: str | None = Field(None, description="checkpoint of the F0 estimator that the model is saved with")
-    init: str | None = Field(None, description="checkpoint whose generator training starts from")
+    f0_estimator: str | None = Field(None, description="model with the F0 estimator to save, as for vocoders.load")
+    init: str | None = Field(None, description="model whose generator training starts from, as for vocoders.load")
 
 
 class OptimizerRecipe(Config):

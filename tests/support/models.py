@@ -7,7 +7,13 @@ import torch
 from losses import DISCRIMINATORS
 from vocoders import MelConfig
 from vocoders.checkpoint import Checkpoint
-from vocoders.f0_estimator import F0Estimator, F0EstimatorConfig
+from vocoders.f0_estimator import (
+    BaseF0Estimator,
+    ConvF0Estimator,
+    ConvF0EstimatorConfig,
+    F0Estimator,
+    F0EstimatorConfig,
+)
 from vocoders.generators import GENERATORS, build_generator
 from vocoders.generators.base import Generator
 from vocoders.inference.vocoder import Vocoder
@@ -40,8 +46,23 @@ def f0_estimator(mel_config: MelConfig = MEL_CONFIG) -> F0Estimator:
     return F0Estimator(F0EstimatorConfig(channels=16, blocks=1, bins=96, bins_per_octave=24), mel_config).eval()
 
 
+def conv_f0_estimator(mel_config: MelConfig = MEL_CONFIG) -> ConvF0Estimator:
+    """An estimator of the other kind, whose F0 goes from 0 to some hundreds of Hz."""
+    torch.manual_seed(2)
+    estimator = ConvF0Estimator(ConvF0EstimatorConfig(channels=8), mel_config).eval()
+    with torch.no_grad():
+        estimator.output.weight.mul_(4000)
+        estimator.output.bias.sub_(600)
+    return estimator
+
+
+def estimator_for(name: str, mel_config: MelConfig = MEL_CONFIG) -> BaseF0Estimator:
+    """An F0 estimator of the kind that belongs to a generator."""
+    return conv_f0_estimator(mel_config) if name == "hift" else f0_estimator(mel_config)
+
+
 def checkpoint(name: str = "hnmask", mel_config: MelConfig = MEL_CONFIG) -> Checkpoint:
-    return Checkpoint(mel_config, generator(name, mel_config), f0_estimator(mel_config), {"data": "none"})
+    return Checkpoint(mel_config, generator(name, mel_config), estimator_for(name, mel_config), {"data": "none"})
 
 
 def generator_of(checkpoint: Checkpoint) -> Generator:
@@ -50,7 +71,7 @@ def generator_of(checkpoint: Checkpoint) -> Generator:
     return checkpoint.generator
 
 
-def f0_estimator_of(model: Checkpoint | Vocoder) -> F0Estimator:
+def f0_estimator_of(model: Checkpoint | Vocoder) -> BaseF0Estimator:
     """The F0 estimator of a checkpoint or a vocoder that has one."""
     assert model.f0_estimator is not None
     return model.f0_estimator

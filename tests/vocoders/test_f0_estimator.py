@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from tests.support import models, signals
-from vocoders import load
+from vocoders import VocoderError, load
 from vocoders.dsp.harmonics import frame_phase, harmonic_prior
 from vocoders.dsp.mel import MEL_CONFIGS
-from vocoders.f0_estimator import F0Estimator, F0EstimatorConfig
+from vocoders.f0_estimator import F0Estimator, F0EstimatorConfig, build_f0_estimator, describe_f0_estimator
 
 MEL_CONFIG = MEL_CONFIGS["hifigan-22k"]
 
@@ -94,6 +94,29 @@ def test_the_estimate_depends_on_its_receptive_field_alone() -> None:
     where = torch.nonzero(moved[0] | moved[1]).flatten().tolist()
     assert where[0] == 20 - estimator.receptive_field
     assert where[-1] == 20 + estimator.receptive_field
+
+
+def test_the_estimate_of_convolutions_depends_on_its_receptive_field_alone() -> None:
+    estimator, mel = models.conv_f0_estimator(), models.mel(41)
+    changed = mel.clone()
+    changed[..., 20] += 3
+    moved = torch.nonzero((estimator.estimate(mel) != estimator.estimate(changed))[0, 0]).flatten().tolist()
+    assert estimator.receptive_field == 5
+    assert moved == list(range(15, 26))
+
+
+def test_kinds_of_estimators() -> None:
+    """What is stored of the first kind is its configuration alone, as in files of earlier releases."""
+    first, other = models.f0_estimator(), models.conv_f0_estimator()
+    assert describe_f0_estimator(first) == first.config.model_dump(mode="json")
+    assert describe_f0_estimator(other) == {"kind": "conv", "channels": 8}
+    for estimator in (first, other):
+        built = build_f0_estimator(describe_f0_estimator(estimator), models.MEL_CONFIG)
+        assert (type(built), built.config) == (type(estimator), estimator.config)
+    with pytest.raises(VocoderError, match="unknown f0_estimator 'crepe'; known: convnext, conv"):
+        build_f0_estimator({"kind": "crepe"}, models.MEL_CONFIG)
+    with pytest.raises(VocoderError, match=r"f0_estimator 'conv': unknown key 'bins' \(known keys: channels\)"):
+        build_f0_estimator({"kind": "conv", "bins": 3}, models.MEL_CONFIG)
 
 
 @pytest.mark.parametrize("hz", [100.0, 180.0, 320.0, 600.0])

@@ -31,6 +31,8 @@ class Generator(nn.Module, ABC):
         output_names: the keys of what ``outputs`` returns.
         uses_f0: whether it needs F0 beside the mel.
         uses_noise: whether it needs noise beside the mel.
+        next_f0_share: share of the next frame's F0 in the mean F0 of a frame, from which the phase in the next frame
+            follows: 0 for F0 that is held constant within a frame.
         uses_weight_norm: whether its convolutions are trained with weight norm; checkpoints hold the product.
         chunk_frames: frames synthesised at once, up to twice as many where that is all. This, not the length of an
             utterance, decides what synthesis takes in memory.
@@ -40,7 +42,8 @@ class Generator(nn.Module, ABC):
     configs: ClassVar[dict[str, Config]]
     output_names: ClassVar[tuple[str, ...]] = ("audio",)
     uses_f0: ClassVar[bool] = False
-    uses_noise: ClassVar[bool] = False
+    uses_noise: bool = False
+    next_f0_share: float = 0.0
     uses_weight_norm: ClassVar[bool] = False
     chunk_frames: int = 256
 

@@ -38,14 +38,14 @@ def _variant(trunk: str, kept: int) -> ISTFTNetConfig:
     base = HiFiGAN.configs[trunk]
     assert isinstance(base, HiFiGANConfig)
     return ISTFTNetConfig(
-        **base.model_dump(exclude={"upsample_rates", "upsample_kernel_sizes"}),
+        **base.model_dump(include={"channels", "resblock", "resblock_kernel_sizes", "resblock_dilations"}),
         upsample_rates=base.upsample_rates[:kept],
         upsample_kernel_sizes=base.upsample_kernel_sizes[:kept],
         istft_hop=math.prod(base.upsample_rates[kept:]),
     )
 
 
-def _istft_hop(mel_config: MelConfig) -> int:
+def fitting_istft_hop(mel_config: MelConfig) -> int:
     """Return the published hop of the inverse STFT, or the nearest one that divides the hop of the mel."""
     hop = mel_config.hop_length
     return next((divisor for divisor in (4, 5, 6, 3, 8, 2, 7) if hop % divisor == 0), hop)
@@ -69,12 +69,12 @@ class ISTFTNet(Generator):
 
     @classmethod
     def config_for(cls, mel_config: MelConfig) -> ISTFTNetConfig:
-        hop = _istft_hop(mel_config)
+        hop = fitting_istft_hop(mel_config)
         return ISTFTNetConfig(istft_hop=hop, **upsampling_sizes(mel_config.hop_length // hop, 10))
 
     @classmethod
     def small_config(cls, mel_config: MelConfig) -> ISTFTNetConfig:
-        hop = _istft_hop(mel_config)
+        hop = fitting_istft_hop(mel_config)
         sizes = upsampling_sizes(mel_config.hop_length // hop, 10)
         return ISTFTNetConfig(
             channels=max(16, 2 ** len(sizes["upsample_rates"])),

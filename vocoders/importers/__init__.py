@@ -14,21 +14,46 @@ from vocoders.errors import VocoderError
 from vocoders.importers.base import (
     Importer,
     build_imported,
+    build_imported_f0_estimator,
     check_checkpoint,
     find_config,
+    find_stats,
+    read_archive,
     read_config,
     read_stats,
     read_weights,
 )
+from vocoders.importers.bigvgan import BIGVGAN
+from vocoders.importers.coqui import COQUI
+from vocoders.importers.gpt_sovits import GPT_SOVITS
 from vocoders.importers.hifi_gan import HIFI_GAN
+from vocoders.importers.hift import HIFT
 from vocoders.importers.istftnet import ISTFTNET
+from vocoders.importers.nemo import NEMO
+from vocoders.importers.nsf_hifigan import NSF_HIFIGAN
 from vocoders.importers.parallel_wavegan import PARALLEL_WAVEGAN
+from vocoders.importers.speechbrain import SPEECHBRAIN
 from vocoders.importers.speecht5 import SPEECHT5
 from vocoders.importers.vocos import VOCOS
 from vocoders.importers.wavehax import WAVEHAX
 
 IMPORTERS: dict[str, Importer] = {
-    importer.name: importer for importer in (HIFI_GAN, ISTFTNET, PARALLEL_WAVEGAN, WAVEHAX, SPEECHT5, VOCOS)
+    importer.name: importer
+    for importer in (
+        HIFI_GAN,
+        ISTFTNET,
+        PARALLEL_WAVEGAN,
+        WAVEHAX,
+        SPEECHT5,
+        VOCOS,
+        BIGVGAN,
+        NSF_HIFIGAN,
+        SPEECHBRAIN,
+        COQUI,
+        HIFT,
+        NEMO,
+        GPT_SOVITS,
+    )
 }
 
 
@@ -44,13 +69,14 @@ def import_checkpoint(
     Args:
         family: a key of ``IMPORTERS``.
         checkpoint: the file that the project's training wrote.
-        config: its configuration file, JSON or YAML; by default config.json, config.yml or config.yaml beside it.
+        config: its configuration file, JSON or YAML; by default the one beside it that has a name of the family's
+            ``configs``.
         stats: mean and scale of the mels, .npy (2, n_mels) or .h5 with "mean" and "scale", for families that keep them
-            in a file of their own.
+            in a file of their own; by default stats.h5 or stats.npy beside the checkpoint where the model needs them.
         mel_config: the mel config, as ``MelConfig.parse`` takes it, for configurations that do not state it.
 
     Returns:
-        The generator with its mel config, without an F0 estimator: other projects publish none.
+        The generator with its mel config, and the F0 estimator of a model that has its own.
 
     Raises:
         VocoderError: for files that the family does not write, and for a model that this package cannot represent.
@@ -58,12 +84,23 @@ def import_checkpoint(
     if family not in IMPORTERS:
         raise VocoderError(f"cannot import '{family}'; supported: {', '.join(IMPORTERS)}")
     check_checkpoint(checkpoint)  # before the configuration, which is looked for beside it
-    settings = read_config(config or find_config(checkpoint))
+    importer = IMPORTERS[family]
+    content = None
+    if importer.archive:
+        settings, content = read_archive(checkpoint, *importer.archive)
+    else:
+        config = config or find_config(checkpoint, importer)
+        settings = {} if config is None else read_config(config)
     stated = MelConfig.parse(mel_config) if mel_config else None
-    imported = IMPORTERS[family].read(settings, read_weights(checkpoint), stated, checkpoint)
+    if stats is None and importer.standardizes(settings):
+        stats = find_stats(checkpoint)
+    content = read_weights(checkpoint) if content is None else content
+    imported = importer.read(settings, content, stated, checkpoint)
     if stated and stated != imported.mel_config:
         differing = list_differences(imported.mel_config.differences(stated))
         raise VocoderError(f"the configuration contradicts --mel-config {mel_config}: {differing}")
     statistics = read_stats(stats, imported.mel_config.n_mels) if stats else {}
     generator = build_imported(imported, statistics, checkpoint)
-    return Checkpoint(imported.mel_config, generator, training={"imported from": family, "file": checkpoint.name})
+    f0_estimator = build_imported_f0_estimator(imported, checkpoint)
+    training = {"imported from": family, "file": checkpoint.name}
+    return Checkpoint(imported.mel_config, generator, f0_estimator, training)

@@ -6,6 +6,8 @@ import io
 import json
 import pickle
 import re
+import tarfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +15,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
 from vocoders.extras import require
+from vocoders.f0_estimator import BaseF0Estimator, build_f0_estimator
 from vocoders.files import read_file
 from vocoders.generators import build_generator
 from vocoders.generators.base import Generator
@@ -25,6 +28,13 @@ from vocoders.io.mels import read_array
 
 Weights = dict[str, Tensor]
 Settings = dict[str, Any]
+
+STATISTICS = ("stats.h5", "stats.npy")  # files beside a checkpoint
+
+_LARGEST_MEMBER = 4 << 30  # bytes: a compressed archive may say little of what it becomes
+_ZIP_START = b"PK\x03\x04"  # of files of torch since 1.6
+# Of those before: MAGIC_NUMBER of torch/serialization.py, pickled
+_LEGACY_START = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 
 
 class Imported(NamedTuple):
@@ -35,12 +45,14 @@ class Imported(NamedTuple):
         config: keys and values of its ``config_type``.
         mel_config: the mel config it was trained on.
         weights: the ``state_dict`` of the generator; "standardize.mean" and "standardize.scale" may be absent.
+        f0_estimator: of a model that estimates F0 itself, what ``build_f0_estimator`` takes, and the ``state_dict``.
     """
 
     generator: str
     config: dict[str, Any]
     mel_config: MelConfig
     weights: Weights
+    f0_estimator: tuple[dict[str, Any], Weights] | None = None
 
 
 @dataclass(frozen=True)
@@ -52,11 +64,24 @@ class Importer:
         description: the project and the files that are needed, in one line.
         convert: function that makes an ``Imported`` of the configuration, the content of the checkpoint, and the mel
             config that the user stated, if any. It may raise KeyError for a missing key.
+        recognizes: function that tells whether a configuration is one of this family.
+        checkpoints: names of its checkpoints, with ``*``; of several kinds of file the preferred one first.
+        configs: names of its configuration, which lies beside the checkpoint.
+        needs_config: whether there must be one; without it the configuration is empty.
+        standardizes: tells from the configuration whether the model was trained on mels of mean 0 and deviation 1, and
+            their statistics are in a file of their own.
+        archive: names of the configuration and the weights, where one tar archive holds both.
     """
 
     name: str
     description: str
     convert: Callable[[Settings, Any, MelConfig | None], Imported]
+    recognizes: Callable[[Settings], bool]
+    checkpoints: tuple[str, ...]
+    configs: tuple[str, ...] = ("config.json", "config.yml", "config.yaml")
+    needs_config: bool = True
+    standardizes: Callable[[Settings], bool] = lambda _: False
+    archive: tuple[str, str] | None = None
 
     def read(self, settings: Settings, content: Any, stated: MelConfig | None, checkpoint: Path) -> Imported:
         """Convert a checkpoint.
@@ -96,9 +121,26 @@ def build_imported(imported: Imported, statistics: Weights, checkpoint: Path) ->
     n_mels = imported.mel_config.n_mels
     with torch.device("meta"):  # the weights are read once and not copied into others
         generator = build_generator(imported.generator, imported.config, imported.mel_config)
-    expected = generator.state_dict()
     neutral = {"standardize.mean": torch.zeros(n_mels, 1), "standardize.scale": torch.ones(n_mels, 1)}
-    weights = {key: value for key, value in neutral.items() if key in expected} | imported.weights | statistics
+    neutral = {key: value for key, value in neutral.items() if key in generator.state_dict()}
+    _fill(generator, neutral | imported.weights | statistics, checkpoint)
+    return generator
+
+
+def build_imported_f0_estimator(imported: Imported, checkpoint: Path) -> BaseF0Estimator | None:
+    """Build the F0 estimator of an imported model, if it has one, as ``build_imported`` does the generator."""
+    if imported.f0_estimator is None:
+        return None
+    description, weights = imported.f0_estimator
+    with torch.device("meta"):
+        estimator = build_f0_estimator(description, imported.mel_config)
+    _fill(estimator, weights, checkpoint)
+    return estimator
+
+
+def _fill(model: nn.Module, weights: Weights, checkpoint: Path) -> None:
+    """Load the weights of a network on the "meta" device, once all are known to fit."""
+    expected = model.state_dict()
     misfit = f"{checkpoint} does not fit its configuration"
     if missing := expected.keys() - weights.keys():
         raise VocoderError(f"{misfit}, it lacks: {', '.join(sorted(missing))}")
@@ -108,8 +150,8 @@ def build_imported(imported: Imported, statistics: Weights, checkpoint: Path) ->
         if weights[key].shape != value.shape:
             shapes = f"{tuple(weights[key].shape)} instead of {tuple(value.shape)}"
             raise VocoderError(f"{misfit}: {key} has the shape {shapes}")
-    generator.load_state_dict({key: value.float() for key, value in weights.items()}, assign=True)
-    return generator.eval().requires_grad_(False)
+    model.load_state_dict({key: value.float() for key, value in weights.items()}, assign=True)
+    model.eval().requires_grad_(False)
 
 
 def require_mel_config(mel_config: MelConfig | None) -> MelConfig:
@@ -165,46 +207,95 @@ def check_checkpoint(path: Path) -> None:
         raise VocoderError(f"there is no file {path}")
 
 
-def find_config(checkpoint: Path) -> Path:
-    """Find the configuration file beside a checkpoint.
+def find_config(checkpoint: Path, importer: Importer) -> Path | None:
+    """Find the configuration file beside a checkpoint; None where there is none and the family needs none.
 
     Raises:
-        VocoderError: when there is none.
+        VocoderError: when there is none, and the family needs one.
     """
-    for name in ("config.json", "config.yml", "config.yaml"):
+    for name in importer.configs:
         if (checkpoint.parent / name).is_file():
             return checkpoint.parent / name
-    raise VocoderError(f"there is no config.json, config.yml or config.yaml beside {checkpoint}; give --config")
+    if not importer.needs_config:
+        return None
+    *names, last = importer.configs
+    listed = f"{', '.join(names)} or {last}" if names else last
+    raise VocoderError(f"there is no {listed} beside {checkpoint}; give --config")
+
+
+def find_stats(checkpoint: Path) -> Path:
+    """Find the statistics of the mels beside a checkpoint whose model was trained on standardised ones.
+
+    Raises:
+        VocoderError: when there are none: without them the model would turn every mel into noise.
+    """
+    for name in STATISTICS:
+        if (checkpoint.parent / name).is_file():
+            return checkpoint.parent / name
+    raise VocoderError(
+        f"there is no stats.h5 or stats.npy beside {checkpoint}, which was trained on normalised mels; give --stats "
+        f"(a .npy of a row of zeros and a row of ones for one that was not)"
+    )
 
 
 def read_config(path: Path) -> Settings:
     """Read a configuration file, JSON or YAML.
 
+    Of YAML for HyperPyYAML and its like, which build objects, plain values are read: of "!new:Class" and other tags of
+    an application a mapping has the tag at the key "!", and the text of a scalar begins with it.
+
     Raises:
         VocoderError: when it cannot be read or does not hold keys and values.
     """
-    text = read_file(path).decode(errors="replace")
-    if path.suffix != ".json":
+    return _parse_config(read_file(path), str(path))
+
+
+def _parse_config(data: bytes, name: str) -> Settings:
+    """Parse the content of a configuration file called ``name``, see ``read_config``."""
+    text, is_json = data.decode(errors="replace"), name.endswith(".json")
+    if not is_json:
         require("reading a YAML configuration", "import", "yaml")
     try:
-        if path.suffix == ".json":
-            values = json.loads(text)
-        else:
-            import yaml
-
-            values = yaml.safe_load(text)
+        values = json.loads(text) if is_json else _load_yaml(text)
     except Exception as error:
-        raise VocoderError(f"{path} is not a readable configuration ({' '.join(str(error).split())})") from None
+        raise VocoderError(f"{name} is not a readable configuration ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):
-        raise VocoderError(f"{path} is not a configuration: it must hold keys and values")
+        raise VocoderError(f"{name} is not a configuration: it must hold keys and values")
     return values
+
+
+def _load_yaml(text: str) -> Any:
+    import yaml
+
+    def plain(loader: yaml.SafeLoader, tag: str, node: yaml.Node) -> Any:
+        if isinstance(node, yaml.MappingNode):
+            return {"!": tag, **loader.construct_mapping(node, deep=True)}
+        if isinstance(node, yaml.SequenceNode):
+            return loader.construct_sequence(node, deep=True)
+        return f"!{tag} {node.value}"
+
+    class Loader(yaml.SafeLoader):
+        """Builds plain values only, as its base does, which refuses the tags."""
+
+    Loader.add_multi_constructor("!", plain)
+    return yaml.load(text, Loader)
+
+
+def resolve(value: Any, config: Settings) -> Any:
+    """Return what a value such as "!ref <sample_rate>" refers to, and any other as it is.
+
+    Raises:
+        KeyError: when the configuration has no such value.
+    """
+    match = re.fullmatch(r"!ref <(\w+)>", value) if isinstance(value, str) else None
+    return config[match[1]] if match else value
 
 
 def read_weights(path: Path) -> Any:
     """Read a checkpoint: nested dictionaries of tensors, or flat ones from a .safetensors file.
 
     A pickle is read with ``weights_only=True``: one that holds more than tensors and plain containers is refused, and
-    no code in it runs.
+    no code in it runs. Files that torch wrote before 1.6, which are no zip archives, are read as well.
 
     Raises:
         VocoderError: when it is refused or cannot be read.
@@ -217,14 +308,59 @@ def read_weights(path: Path) -> Any:
             return load_file(path)
         except SafetensorError as error:
             raise VocoderError(f"{path} is damaged ({error})") from None
+    with path.open("rb") as file:
+        start = file.read(len(_LEGACY_START))
+    return _load_tensors(path, str(path), start.startswith(_ZIP_START), start)
+
+
+def _load_tensors(source: Path | io.BytesIO, name: str, mapped: bool, start: bytes) -> Any:
+    """Load a checkpoint of torch called ``name`` that begins with ``start``; ``mapped``: without a copy in memory."""
+    if not start.startswith((_ZIP_START, _LEGACY_START)):
+        raise VocoderError(f"{name} is not a readable checkpoint (torch has written no such file)")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError:
         raise VocoderError(
-            f"{path} holds more than tensors; unpickling it could run code, so it is refused: save its state_dict alone"
+            f"{name} holds more than tensors; unpickling it could run code, so it is refused: save its state_dict alone"
         ) from None
     except (RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
-        raise VocoderError(f"{path} is not a readable checkpoint ({str(error).splitlines()[0]})") from None
+        raise VocoderError(f"{name} is not a readable checkpoint ({str(error).splitlines()[0]})") from None
+
+
+def read_archive(path: Path, config: str, weights: str) -> tuple[Settings, Any]:
+    """Read a tar archive that holds configuration and weights, in memory: nothing is unpacked.
+
+    Args:
+        path: the archive, perhaps compressed.
+        config: name of the configuration in it.
+        weights: name of the weights in it.
+
+    Returns:
+        What ``read_config`` and ``read_weights`` would return of its files.
+
+    Raises:
+        VocoderError: when it is no such archive, or a file in it is too large, is refused or cannot be read.
+    """
+    found: dict[str, bytes] = {}
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                name = member.name.removeprefix("./")
+                if name not in (config, weights) or not member.isfile():
+                    continue
+                if member.size > _LARGEST_MEMBER:
+                    raise VocoderError(f"{name} in {path} is larger than {_LARGEST_MEMBER >> 30} GiB")
+                content = archive.extractfile(member)
+                assert content is not None  # of a file
+                found[name] = content.read()
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        reason = str(error).splitlines()[0].rstrip(":")
+        raise VocoderError(f"{path} is not a readable archive ({reason})") from None
+    if missing := [name for name in (config, weights) if name not in found]:
+        raise VocoderError(f"{path} does not hold {' and '.join(missing)}")
+    data = found.pop(weights)
+    tensors = _load_tensors(io.BytesIO(data), f"{weights} in {path}", False, data[: len(_LEGACY_START)])
+    return _parse_config(found[config], f"{config} in {path}"), tensors
 
 
 def read_stats(path: Path, n_mels: int) -> Weights:

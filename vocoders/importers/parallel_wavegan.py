@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from vocoders.config import bind
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
@@ -24,11 +26,23 @@ def _convert(config: Settings, content: Settings, _: MelConfig | None) -> Import
     return _parallel_wavegan(params, weights, mel_config)
 
 
+def _standardizes(config: Settings) -> bool:
+    """Tell whether the mels of the training were normalised, by their folder in the configuration.
+
+    bin/train.py writes its arguments into config.yml, and normalises nothing itself: the run.sh of every recipe on mels
+    (egs) computes them into .../raw, then normalises them into .../norm and trains on those.
+    """
+    parts = Path(config.get("train_dumpdir") or "norm").parts
+    return next((part for part in reversed(parts) if part in ("raw", "norm")), "norm") == "norm"
+
+
 PARALLEL_WAVEGAN = Importer(
     "parallel-wavegan",
-    "kan-bayashi/ParallelWaveGAN, its Parallel WaveGAN and its HiFi-GAN: checkpoint-*steps.pkl, config.yml and, with "
-    "--stats, stats.h5",
+    "kan-bayashi/ParallelWaveGAN, its Parallel WaveGAN and its HiFi-GAN: checkpoint-*steps.pkl, config.yml, stats.h5",
     _convert,
+    recognizes=lambda config: {"generator_params", "sampling_rate", "hop_size"} <= config.keys(),
+    checkpoints=("checkpoint-*steps.pkl",),
+    standardizes=_standardizes,
 )
 
 

@@ -44,8 +44,12 @@ def _convert(config: Settings, content: Settings, mel_config: MelConfig | None) 
 
 WAVEHAX = Importer(
     "wavehax",
-    'chomeyama/wavehax, also multi-stream and complex: a checkpoint {"model": {"generator": ...}} and its YAML',
+    'chomeyama/wavehax, also multi-stream and complex: a checkpoint {"model": {"generator": ...}}, its YAML and '
+    "stats.npy",
     _convert,
+    recognizes=lambda config: {"mult_channels", "num_blocks", "n_fft"} <= config.get("generator", config).keys(),
+    checkpoints=("checkpoint-*steps.pkl",),
+    standardizes=lambda _: True,  # datasets/audio_feat_dataset.py normalises whatever it reads
 )
 
 

@@ -14,7 +14,7 @@ from vocoders.checkpoint import Checkpoint
 from vocoders.dsp.harmonics import frame_phase
 from vocoders.dsp.noise import white_noise
 from vocoders.errors import CheckpointError, VocoderError
-from vocoders.f0_estimator import F0Estimator
+from vocoders.f0_estimator import BaseF0Estimator
 from vocoders.generators import generator_name
 from vocoders.inference.base import BaseVocoder
 from vocoders.inference.batching import Window, group_by_length, synthesize_group
@@ -51,7 +51,7 @@ class Vocoder(BaseVocoder):
         self.name = name
         self.precision: Precision = precision
         self.generator = checkpoint.generator.eval()
-        self.f0_estimator: F0Estimator | None = None
+        self.f0_estimator: BaseF0Estimator | None = None
         if checkpoint.f0_estimator is not None:
             # In float64: rounding that depends on the size of a batch or of a chunk would add up in the phase.
             self.f0_estimator = copy.deepcopy(checkpoint.f0_estimator).eval().double()
@@ -211,7 +211,7 @@ class _Utterance:
         self.noise: Tensor | None = None
         if vocoder.uses_f0:
             self.f0 = vocoder.estimate_f0(self.mel) if f0 is None else torch.from_numpy(f0).to(device)
-            self.phase = frame_phase(self.f0, vocoder.mel_config)
+            self.phase = frame_phase(self.f0, vocoder.mel_config, vocoder.generator.next_f0_share)
         if vocoder.uses_noise:
             noise = white_noise(0, self.mel.shape[-1] * self.hop_length, seed)
             self.noise = torch.from_numpy(noise).to(device)[None, None]

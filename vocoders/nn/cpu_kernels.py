@@ -20,6 +20,8 @@ from torch.overrides import wrap_torch_function
 from vocoders.dsp.stft import reflect_pad
 
 _TILE = 64  # frames
+_TILE_VALUES = 131_072  # of a signal whose time is its last axis: half a MiB, and twice that at twice the sample rate
+_TINY = 1e-9
 _SMALL = 20_480  # values: PyTorch gives oneDNN no convolution of fewer, unless several items come at once
 
 
@@ -205,6 +207,52 @@ def conv_transpose1d(
     settings = ((1, *stride), (0, *padding), (0, *output_padding), groups, (1, *dilation))
     y = F.conv_transpose2d(y, weight.unsqueeze(2), bias, *settings)
     return y.contiguous(memory_format=torch.channels_last).squeeze(2)
+
+
+def alias_free_snake(x: Tensor, alpha: Tensor, beta: Tensor, low_pass: Tensor) -> Tensor:
+    """Do what ``alias_free.alias_free_snake`` does, without the zeros that its upsampling inserts.
+
+    Even and odd samples at twice the rate are two rows, made of x and then summed up by depthwise convolutions with a
+    kernel of two rows, half of the filter in each: the same for both, as the filter is symmetric. In the layout of
+    ``conv1d``, and in tiles that stay in the cache (recipes.benchmarks.inference, BigVGAN).
+    """
+    channels, length = x.shape[1:]
+    kernel = torch.stack([F.pad(low_pass[1::2], (1, 0)), F.pad(low_pass[::2], (0, 1))])
+    scale = beta.view(-1, 1, 1, 1)  # beta x + sin(alpha x)^2 takes a pass less than x + sin(alpha x)^2 / beta
+    up, down, angle = 2 * scale * kernel, kernel / scale, (alpha / beta).view(-1, 1, 1)
+    reach = kernel.shape[1] - 1  # samples on each side of a tile, half of them of each convolution
+    x = channels_together(x).mT
+    out = torch.empty_like(x)
+    size = max(_TILE, _TILE_VALUES // (channels * len(x)))
+    for begin in range(0, length, size):
+        end = min(begin + size, length)
+        if begin < reach or end + reach > length:
+            tile = x.index_select(1, torch.arange(begin - reach, end + reach).clamp_(0, length - 1))
+        else:
+            tile = x[:, begin - reach : end + reach]
+        y = F.conv2d(tile.to(kernel.dtype).mT.unsqueeze(2), up, None, (1, 1), (1, 0), (1, 1), channels)
+        sine = torch.mul(y, angle).sin_()
+        y.addcmul_(sine, sine)
+        if begin == 0:
+            y[..., : reach // 2] = y[:, :, :1, reach // 2, None]
+        if end == length:
+            y[..., -(reach // 2) :] = y[:, :, 1:, -(reach // 2) - 1, None]
+        out[:, begin:end] = F.conv2d(y, down, None, (1, 1), (0, 0), (1, 1), channels).squeeze(2).mT
+    return out.mT
+
+
+@wrap_torch_function(lambda x, alpha: (x,))
+def snake(x: Tensor, alpha: Tensor) -> Tensor:
+    """Return x + sin(alpha x)^2 / alpha, of x (batch, channels, time) and alpha (channels,).
+
+    Where no gradients are needed, all in one piece of memory: two thirds of the time (recipes.benchmarks.inference,
+    HiFT). One operation for streams.
+    """
+    alpha = alpha[:, None]
+    gain = 1 / (alpha + _TINY)
+    if torch.is_grad_enabled() or torch.compiler.is_exporting():
+        return x + torch.sin(alpha * x).square() * gain
+    return (alpha * x).sin_().square_().mul_(gain).add_(x)
 
 
 def large_memory(x: Tensor, dtype: torch.dtype) -> Tensor:

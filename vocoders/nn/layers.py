@@ -5,7 +5,8 @@ What makes them fast on a CPU lives in cpu_kernels.py, and each layer takes it b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import wrap_torch_function
 
-from vocoders.dsp.stft import reflect_pad
+from vocoders.dsp.stft import full_precision, reflect_pad
 from vocoders.nn import cpu_kernels
 
 
@@ -44,12 +45,19 @@ class Standardize(nn.Module):
 
 
 class Conv1d(nn.Conv1d):
-    """``nn.Conv1d``, evaluated in the fastest layout: see ``cpu_kernels.conv1d``. Zero padding, given in numbers."""
+    """``nn.Conv1d``, evaluated in the fastest layout: see ``cpu_kernels.conv1d``.
+
+    Padding is given in numbers; its mode is "zeros", or "reflect", which here takes signals of any length.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, in_channels, time) -> (batch, out_channels, time)."""
-        assert not isinstance(self.padding, str)
-        return cpu_kernels.conv1d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        padding = self.padding
+        assert not isinstance(padding, str)
+        if self.padding_mode == "reflect":
+            # Along the axis whose steps are large in the layout of cpu_kernels.conv1d: whole columns are copied.
+            x, padding = reflect_pad(x.transpose(1, 2), padding[0], padding[0], 1).transpose(1, 2), (0,)
+        return cpu_kernels.conv1d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
 
 class ConvTranspose1d(nn.ConvTranspose1d):
@@ -61,6 +69,63 @@ class ConvTranspose1d(nn.ConvTranspose1d):
         assert not isinstance(self.padding, str)
         settings = (self.stride, self.padding, self.output_padding, self.groups, self.dilation)
         return cpu_kernels.conv_transpose1d(x, self.weight, self.bias, *settings)
+
+
+class HarmonicSource(nn.Module):
+    """Sines at F0 and its multiples and noise, mixed to one signal (Wang et al. 2019, arXiv 1904.12088).
+
+    tanh(weight . (amplitude * sines where voiced + noise) + bias). The public implementations draw noise for each sine;
+    the weighted sum of such draws is distributed as one draw times the norm of the weights, which is what is added.
+    """
+
+    def __init__(self, initial_phases: Sequence[float], amplitude: float = 0.1, noise_deviation: float = 0.003) -> None:
+        """Make a source.
+
+        Args:
+            initial_phases: one for each sine, the first of them at F0, in cycles.
+            amplitude: of the sines. Where unvoiced, a third of it is the deviation of the noise.
+            noise_deviation: of the noise where voiced.
+        """
+        super().__init__()
+        self.initial_phases = list(initial_phases)
+        self.amplitude = amplitude
+        self.noise_deviation = noise_deviation
+        self.linear = nn.Linear(len(self.initial_phases), 1)
+
+    def forward(self, cycles: Tensor, voiced: Tensor, noise: Tensor) -> Tensor:
+        """Compute the source.
+
+        Args:
+            cycles: phase of the first sine at each sample, float64 (batch, 1, frames, samples of a frame), in cycles.
+            voiced: bool (batch, 1, frames).
+            noise: (batch, 1, samples), standard normal.
+
+        Returns:
+            float32 (batch, 1, samples) in (-1, 1).
+        """
+        with full_precision(noise):
+            weight, bias = self.linear.weight[0].float(), self.linear.bias.float()
+            turns = (cycles - cycles.round()).float().to(noise.device)
+            number = torch.arange(1, len(weight) + 1, device=turns.device)
+            angles = turns.unsqueeze(-1) * number + torch.tensor(self.initial_phases, device=turns.device)
+            sines = torch.sin(2 * math.pi * angles)  # (batch, 1, frames, samples of a frame, sines)
+            voiced = voiced.unsqueeze(-1)
+            harmonics = torch.where(voiced, self.amplitude, 0.0) * (sines * weight).sum(-1)
+            deviation = torch.where(voiced, self.noise_deviation, self.amplitude / 3) * weight.norm()
+            deviation = deviation.expand(-1, -1, -1, turns.shape[-1])
+            return torch.tanh(harmonics.flatten(-2) + deviation.flatten(-2) * noise.float() + bias)
+
+
+class Snake(nn.Module):
+    """x + sin(alpha x)^2 / alpha, with one alpha a channel (Ziyin et al. 2020, arXiv 2006.08195)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, channels, time) -> the same shape."""
+        return cpu_kernels.snake(x, self.alpha)
 
 
 class ConvNeXtBlock1d(nn.Module):
@@ -236,3 +301,9 @@ def reflect_pad_2d(x: Tensor, frames: int, bins: int) -> Tensor:
         return F.pad(x, (bins, bins, frames, frames), mode="reflect")
     x = x.permute(0, 2, 3, 1)  # where channels come last, what is copied lies together
     return reflect_pad(reflect_pad(x, frames, frames, 1), bins, bins, 2).permute(0, 3, 1, 2)
+
+
+@wrap_torch_function(lambda x, *_: (x,))
+def trim(x: Tensor, left: int, right: int) -> Tensor:
+    """Cut both ends off the last axis."""
+    return x[..., left : x.shape[-1] - right]

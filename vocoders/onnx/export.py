@@ -20,6 +20,7 @@ import torch
 from vocoders.checkpoint import Checkpoint
 from vocoders.errors import CheckpointError, VocoderError
 from vocoders.extras import require
+from vocoders.f0_estimator import describe_f0_estimator
 from vocoders.files import write_file
 from vocoders.generators import generator_name
 from vocoders.generators.base import Generator
@@ -121,9 +122,9 @@ def metadata(checkpoint: Checkpoint, target: Target = "vocoders") -> dict[str, s
         ``format``, ``mel_spec``, ``generator``, ``pitch`` and ``training`` as in the header of a checkpoint (see
         checkpoint.py); ``version`` of the inputs, outputs and metadata; ``opset``; ``sample_rate`` in Hz; and, in
         frames on each side, ``receptive_field`` of the generator, "null" for the whole utterance, and
-        ``pitch_receptive_field`` of the F0 estimator; and ``parameters``, the number of weights of ``generator`` and
-        ``f0_estimator``. For sherpa-onnx also ``target`` and ``model_type``, "hifigan": its kind of vocoder that takes
-        a mel and gives audio.
+        ``pitch_receptive_field`` of the F0 estimator; ``next_f0_share`` of the generator where it is not 0; and
+        ``parameters``, the number of weights of ``generator`` and ``f0_estimator``. For sherpa-onnx also ``target``
+        and ``model_type``, "hifigan": its kind of vocoder that takes a mel and gives audio.
     """
     generator = checkpoint.generator
     assert generator is not None
@@ -138,9 +139,11 @@ def metadata(checkpoint: Checkpoint, target: Target = "vocoders") -> dict[str, s
         "sample_rate": str(checkpoint.mel_config.sample_rate),
         "receptive_field": json.dumps(generator.receptive_field),
     }
+    if generator.next_f0_share:
+        properties["next_f0_share"] = str(generator.next_f0_share)
     parameters = {"generator": sum(p.numel() for p in generator.parameters())}
     if generator.uses_f0 and checkpoint.f0_estimator is not None:
-        properties["pitch"] = checkpoint.f0_estimator.config.model_dump_json()
+        properties["pitch"] = json.dumps(describe_f0_estimator(checkpoint.f0_estimator))
         properties["pitch_receptive_field"] = str(checkpoint.f0_estimator.receptive_field)
         parameters["f0_estimator"] = sum(p.numel() for p in checkpoint.f0_estimator.parameters())
     properties["parameters"] = json.dumps(parameters)

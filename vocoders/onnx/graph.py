@@ -28,22 +28,24 @@ from vocoders.checkpoint import Checkpoint
 from vocoders.dsp.noise import white_noise
 from vocoders.dsp.stft import STFT
 from vocoders.errors import VocoderError
-from vocoders.f0_estimator import F0Estimator
+from vocoders.f0_estimator import BaseF0Estimator
 from vocoders.nn.layers import LayerNorm2d
-from vocoders.onnx.operators import MatrixConv1d, RealSTFT, TabulatedGELU, UtteranceNorm
+from vocoders.onnx.operators import MatrixConv1d, PlainELU, RealSTFT, TabulatedGELU, UtteranceNorm
 
 NOISE_SAMPLES = 1 << 18
 
 
-def in_float64(estimator: F0Estimator) -> F0Estimator:
+def in_float64(estimator: BaseF0Estimator) -> BaseF0Estimator:
     """Copy an F0 estimator in float64, as ``Vocoder`` runs it, built of operators that ONNX Runtime has in float64."""
-    estimator, gelu = copy.deepcopy(estimator).cpu().eval().double(), TabulatedGELU()
+    estimator, gelu, elu = copy.deepcopy(estimator).cpu().eval().double(), TabulatedGELU(), PlainELU()
     for module in list(estimator.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, nn.Conv1d):
                 setattr(module, name, MatrixConv1d(child))
             elif isinstance(child, nn.GELU):
                 setattr(module, name, gelu)
+            elif isinstance(child, nn.ELU):
+                setattr(module, name, elu)
     return estimator.requires_grad_(False)
 
 

@@ -115,3 +115,10 @@ class TabulatedGELU(nn.Module):
         d = z - near
         erf, slope = F.embedding(entry.long() + 6 * 1024, self.table).unbind(-1)
         return x / 2 * (1 + erf + slope * (d - near * d * d))
+
+
+class PlainELU(nn.Module):
+    """ELU of plain operators: ONNX Runtime has none in float64."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.where(x > 0, x, x.clamp_max(0).exp() - 1)

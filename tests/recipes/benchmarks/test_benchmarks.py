@@ -273,7 +273,7 @@ def test_streaming_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert [len(cell.split(" / ")) for cell in cells[3:]] == [2, 2, 2]
     assert streaming.main(["nobody"]) == 2
     assert "unknown model 'nobody'" in capsys.readouterr().err
-    models_by_label = dict(streaming.vocoders([]))
-    assert "wavehax v1, framewise" in models_by_label
-    assert len(models_by_label) == len(common.published())
-    assert all(voc.lookahead is not None for voc in models_by_label.values())
+    lookaheads = {label: voc.lookahead for label, voc in streaming.vocoders([])}  # one at a time: some are large
+    assert "wavehax v1, framewise" in lookaheads
+    assert len(lookaheads) == len(common.published())
+    assert None not in lookaheads.values()

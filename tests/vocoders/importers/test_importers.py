@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support import models
 from tests.support.published import PARTS, write
 from vocoders import VocoderError, load
 from vocoders.cli.vocoders import vocoders as vocoders_command
@@ -32,7 +34,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert voc.mel_config.log == "log10"
     assert voc(torch.full((10, 4), -2.0)).shape == (240,)
     assert voc.training["imported from"] == "parallel-wavegan"
-    for family in ("bigvgan", "melgan"):
+    for family in ("ddsp", "melgan"):
         assert vocoders_command(["import", family, "x.pt", "-o", str(out)]) == 2
         assert f"cannot import '{family}'; supported: hifi-gan, istftnet" in capsys.readouterr().err
 
@@ -79,15 +81,46 @@ print(peak() - before)
 def test_statistics_in_hdf5(tmp_path: Path) -> None:
     h5py = pytest.importorskip("h5py")
     arguments = write(tmp_path, "parallel-wavegan-3")
-    mean, scale = np.load(arguments["stats"])
+    mean, scale = np.load(tmp_path / "stats.npy")
     with h5py.File(tmp_path / "stats.h5", "w") as file:
         file["mean"], file["scale"] = mean, scale
+    (tmp_path / "stats.npy").rename(tmp_path / "mine.npy")
     generators: list[Any] = [
-        import_checkpoint(**arguments | {"stats": tmp_path / name}).generator for name in ("stats.npy", "stats.h5")
+        import_checkpoint(**arguments | {"stats": stats}).generator for stats in (tmp_path / "mine.npy", None)
     ]
     one, other = generators
     assert torch.equal(one.standardize.mean, other.standardize.mean)
     assert torch.equal(one.standardize.scale, other.standardize.scale)
+
+
+@pytest.mark.parametrize(
+    ("part", "folder"),
+    [
+        ("parallel-wavegan-3", None),
+        ("parallel-wavegan-3", "dump/train_nodev/norm"),
+        ("parallel-wavegan-hifigan-1", "raw/dump/train_nodev/norm"),
+        ("parallel-wavegan-hifigan-1", "mine"),
+        ("wavehax-0", None),
+    ],
+)
+def test_a_model_of_normalised_mels_is_refused_without_statistics(
+    part: str, folder: str | None, tmp_path: Path
+) -> None:
+    arguments = write(tmp_path, part)
+    (tmp_path / "stats.npy").unlink()
+    config = json.loads((tmp_path / "config.yml").read_text())
+    (tmp_path / "config.yml").write_text(json.dumps(config | {"train_dumpdir": folder}))
+    with pytest.raises(VocoderError, match=r"there is no stats\.h5 or stats\.npy beside .*; give --stats"):
+        import_checkpoint(**arguments)
+
+
+def test_a_model_of_mels_as_they_are_takes_no_statistics(tmp_path: Path) -> None:
+    arguments = write(tmp_path, "parallel-wavegan-hifigan-1")
+    config = json.loads((tmp_path / "config.yml").read_text())
+    (tmp_path / "config.yml").write_text(json.dumps(config | {"train_dumpdir": "dump/train_nodev/raw"}))
+    state = models.generator_of(import_checkpoint(**arguments)).state_dict()
+    assert bool((state["standardize.mean"] == 0).all())
+    assert bool((state["standardize.scale"] == 1).all())
 
 
 def test_keys_missing_or_left_over_are_listed(tmp_path: Path) -> None:
@@ -104,6 +137,31 @@ def test_a_hostile_pickle_is_refused_and_does_not_run(tmp_path: Path) -> None:
 
     arguments = write(tmp_path, "hifi-gan-1")
     torch.save({"generator": Hostile()}, arguments["checkpoint"])
+    with pytest.raises(VocoderError, match="holds more than tensors; unpickling it could run code"):
+        import_checkpoint(**arguments)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_the_format_of_torch_before_1_6(tmp_path: Path) -> None:
+    """No zip archive, as jik876's first checkpoints are; what else it may hold is refused just the same."""
+
+    class Hostile:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, (str(tmp_path / "owned"),)
+
+    arguments = write(tmp_path, "hifi-gan-1")
+    expected = models.generator_of(import_checkpoint(**arguments)).state_dict()
+    arguments["checkpoint"] = tmp_path / "legacy.pkl"  # another file: the weights just read are mapped from the first
+    content = torch.load(tmp_path / "checkpoint.pkl")
+    torch.save(content, arguments["checkpoint"], _use_new_zipfile_serialization=False)
+    assert not zipfile.is_zipfile(arguments["checkpoint"])
+    result = models.generator_of(import_checkpoint(**arguments)).state_dict()
+    assert all(torch.equal(result[key], value) for key, value in expected.items())
+    data = arguments["checkpoint"].read_bytes()
+    arguments["checkpoint"].write_bytes(data[: len(data) // 2])
+    with pytest.raises(VocoderError, match=r"legacy\.pkl is not a readable checkpoint"):
+        import_checkpoint(**arguments)
+    torch.save({"generator": Hostile()}, arguments["checkpoint"], _use_new_zipfile_serialization=False)
     with pytest.raises(VocoderError, match="holds more than tensors; unpickling it could run code"):
         import_checkpoint(**arguments)
     assert not (tmp_path / "owned").exists()
@@ -127,7 +185,7 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
     (tmp_path / "config.yml").write_text(json.dumps(config | {"upsample_initial_channel": 32}))
     refused(r"has the shape \(16, 80, 7\) instead of \(32, 80, 7\)")
     (tmp_path / "config.yml").write_text(json.dumps(config | {"upsample_kernel_sizes": [7, 7, 4]}))
-    refused("an upsampling by 4 with kernel 7 gives no whole frames")
+    refused(r"trunk\.ups\.0\.weight has the shape \(16, 8, 8\) instead of \(16, 8, 7\)")
     del config["hop_size"]
     (tmp_path / "config.yml").write_text(json.dumps(config))
     refused("lacks 'hop_size', which hifi-gan has")
@@ -139,7 +197,15 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
     refused("is a folder, not a checkpoint", checkpoint=tmp_path)
     arguments["checkpoint"].write_bytes(b"nonsense")
     (tmp_path / "config.yml").write_text("a: 1")
-    refused("checkpoint.pkl")
+    refused(r"checkpoint\.pkl is not a readable checkpoint \(torch has written no such file\)")
+
+
+def test_an_upsampling_that_is_longer_before_an_inverse_stft_is_refused(tmp_path: Path) -> None:
+    arguments = write(tmp_path, "istftnet")
+    config = json.loads((tmp_path / "config.yml").read_text())
+    (tmp_path / "config.yml").write_text(json.dumps(config | {"upsample_kernel_sizes": [7, 4]}))
+    with pytest.raises(VocoderError, match="an upsampling by 4 with kernel 7 gives no whole frames"):
+        import_checkpoint(**arguments)
 
 
 def test_a_mel_config_that_the_configuration_does_not_state_must_be_given(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from vocoders.dsp.stft import STFT
 from vocoders.generators import GENERATORS
 from vocoders.onnx.export import OPSET, export_onnx
 from vocoders.onnx.graph import in_float64
-from vocoders.onnx.operators import RealSTFT, TabulatedGELU
+from vocoders.onnx.operators import PlainELU, RealSTFT, TabulatedGELU
 from vocoders.onnx.vocoder import OnnxVocoder
 from vocoders.pretrained import load
 
@@ -93,6 +93,9 @@ def test_the_estimator_in_what_onnx_runtime_has_in_float64() -> None:
     estimator, mel = models.f0_estimator().double(), models.mel(50, 2).double()
     for result, expected in zip(in_float64(models.f0_estimator())(mel), estimator(mel), strict=True):
         torch.testing.assert_close(result, expected, atol=1e-9, rtol=0)
+    torch.testing.assert_close(PlainELU()(x), torch.nn.functional.elu(x), atol=1e-15, rtol=0)
+    other = models.conv_f0_estimator()
+    torch.testing.assert_close(in_float64(other).estimate(mel), other.double().estimate(mel), atol=1e-5, rtol=0)
 
 
 @every_generator

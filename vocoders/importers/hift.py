@@ -1,0 +1,176 @@
+"""HiFT as FunAudioLLM/CosyVoice writes it, versions 1 and 2, and resemble-ai/chatterbox inside its S3Gen."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from vocoders.config import bind
+from vocoders.dsp.mel import MEL_CONFIGS, MelConfig
+from vocoders.errors import VocoderError
+from vocoders.importers.base import (
+    Imported,
+    Importer,
+    Settings,
+    Weights,
+    fold_weight_norm,
+    rename,
+    require_mel_config,
+)
+from vocoders.importers.hifi_gan import hifi_gan_weights
+
+# The defaults of HiFTGenerator in cosyvoice/hifigan/generator.py, and of its predictor in f0_predictor.py
+_SIZES: Settings = {
+    "in_channels": 80,
+    "base_channels": 512,
+    "nb_harmonics": 8,
+    "sampling_rate": 22050,
+    "nsf_alpha": 0.1,
+    "nsf_sigma": 0.003,
+    "nsf_voiced_threshold": 10,
+    "upsample_rates": [8, 8],
+    "upsample_kernel_sizes": [16, 16],
+    "istft_params": {"n_fft": 16, "hop_len": 4},
+    "resblock_kernel_sizes": [3, 7, 11],
+    "resblock_dilation_sizes": [[1, 3, 5], [1, 3, 5], [1, 3, 5]],
+    "source_resblock_kernel_sizes": [7, 11],
+    "source_resblock_dilation_sizes": [[1, 3, 5], [1, 3, 5]],
+    "lrelu_slope": 0.1,
+    "audio_limit": 0.99,
+    "f0_predictor": {"num_class": 1, "in_channels": 80, "cond_channels": 512},
+}
+# chatterbox, models/s3gen/s3gen.py: at 24 kHz with the sizes of CosyVoice 2, but with the sine generator of CosyVoice 1
+_CHATTERBOX = _SIZES | {
+    "sampling_rate": 24000,
+    "upsample_rates": [8, 5, 3],
+    "upsample_kernel_sizes": [16, 11, 7],
+    "source_resblock_kernel_sizes": [7, 7, 11],
+    "source_resblock_dilation_sizes": [[1, 3, 5], [1, 3, 5], [1, 3, 5]],
+}
+_CHATTERBOX_PREFIX = "mel2wav."
+
+
+def _convert(config: Settings, content: Settings, stated: MelConfig | None) -> Imported:
+    mel_config: MelConfig | None
+    if any(key.startswith("mel2wav.") for key in content):
+        sizes, mel_config = _CHATTERBOX, MEL_CONFIGS["cosyvoice2-24k"]
+        weights, source = _part(content, "mel2wav."), 1
+    else:
+        sizes, mel_config = _sizes(config), _mel_config(config)
+        # In a training the generator stands beside discriminators.
+        weights = _part(content, "generator.") or dict(content)
+        source = 1 if sizes["sampling_rate"] == 22050 else 2
+    mel_config = mel_config or require_mel_config(stated)
+    if sizes["sampling_rate"] != mel_config.sample_rate:
+        raise VocoderError(
+            f"the sample_rate of the mel is {mel_config.sample_rate}, that of the generator {sizes['sampling_rate']}"
+        )
+    weights = fold_weight_norm(weights)
+    predictor = rename(
+        _part(weights, "f0_predictor."),
+        [(r"^condnet\.(\d+)\.", lambda m: f"convs.{int(m[1]) // 2}."), (r"^classifier\.", "output.")],
+    )
+    generator = hifi_gan_weights(
+        {key: value for key, value in weights.items() if not key.startswith("f0_predictor.")},
+        len(sizes["resblock_kernel_sizes"]),
+    )
+    generator = rename(generator, [(r"^trunk\.m_source\.l_linear\.", "source.linear.")])
+    description = {"kind": "conv", "channels": sizes["f0_predictor"]["cond_channels"]}
+    return Imported("hift", _own(sizes) | {"source": source}, mel_config, generator, (description, predictor))
+
+
+HIFT = Importer(
+    "hift",
+    "FunAudioLLM/CosyVoice 1 and 2: hift.pt, and cosyvoice.yaml or cosyvoice2.yaml; resemble-ai/chatterbox: "
+    "s3gen.safetensors alone",
+    _convert,
+    recognizes=lambda config: "hift" in config,
+    checkpoints=("hift.pt", "s3gen.safetensors", "s3gen.pt"),
+    configs=("cosyvoice.yaml", "cosyvoice2.yaml", "cosyvoice3.yaml", "config.yml", "config.yaml"),
+    needs_config=False,
+)
+
+
+def _sizes(config: Settings) -> Settings:
+    """Return the arguments of HiFTGenerator, complete.
+
+    Raises:
+        VocoderError: when the configuration has none, or some that are not supported.
+    """
+    if "hift" not in config:
+        raise VocoderError("the configuration has no 'hift'; give that of CosyVoice, such as cosyvoice2.yaml: --config")
+    given = {key: _resolve(value, config) for key, value in config["hift"].items()}
+    _check_class("hift", given, "HiFTGenerator")
+    if unknown := given.keys() - _SIZES.keys() - {"!"}:
+        raise VocoderError(f"HiFTGenerator with {', '.join(sorted(unknown))} is not supported")
+    sizes = _SIZES | given
+    _check_class("f0_predictor", sizes["f0_predictor"], "ConvRNNF0Predictor")
+    sizes["f0_predictor"] = _SIZES["f0_predictor"] | sizes["f0_predictor"]
+    supported = {"lrelu_slope": (sizes["lrelu_slope"], 0.1), "num_class": (sizes["f0_predictor"]["num_class"], 1)}
+    hop, n_fft = sizes["istft_params"]["hop_len"], sizes["istft_params"]["n_fft"]
+    for name, (value, only) in (supported | {"n_fft": (n_fft, 4 * hop)}).items():
+        if value != only:
+            raise VocoderError(f"HiFT with {name} {value} is not supported, only {only}")
+    return sizes
+
+
+def _own(sizes: Settings) -> dict[str, Any]:
+    """Convert the arguments of HiFTGenerator to the configuration of ``HiFT``."""
+    return {
+        "channels": sizes["base_channels"],
+        "upsample_rates": sizes["upsample_rates"],
+        "upsample_kernel_sizes": sizes["upsample_kernel_sizes"],
+        "resblock_kernel_sizes": sizes["resblock_kernel_sizes"],
+        "resblock_dilations": sizes["resblock_dilation_sizes"],
+        "source_resblock_kernel_sizes": sizes["source_resblock_kernel_sizes"],
+        "source_resblock_dilations": sizes["source_resblock_dilation_sizes"],
+        "istft_hop": sizes["istft_params"]["hop_len"],
+        "harmonics": sizes["nb_harmonics"],
+        "sine_amplitude": sizes["nsf_alpha"],
+        "noise_deviation": sizes["nsf_sigma"],
+        "voiced_threshold": sizes["nsf_voiced_threshold"],
+        "audio_limit": sizes["audio_limit"],
+    }
+
+
+def _mel_config(config: Settings) -> MelConfig | None:
+    """Return the mel config of ``feat_extractor``, None where the configuration has none.
+
+    That is ``mel_spectrogram`` of shivammehta25/Matcha-TTS, matcha/utils/audio.py.
+    """
+    if "feat_extractor" not in config:
+        return None
+    given = {key: _resolve(value, config) for key, value in config["feat_extractor"].items()}
+    _check_class("feat_extractor", given, "mel_spectrogram")
+    if given.get("center", False):
+        raise VocoderError("a feat_extractor with center is not supported")
+    values = {
+        "sample_rate": given["sampling_rate"],
+        "n_fft": given["n_fft"],
+        "hop_length": given["hop_size"],
+        "win_length": given["win_size"],
+        "n_mels": given["num_mels"],
+        "fmin": given["fmin"],
+        "fmax": given["sampling_rate"] / 2 if given["fmax"] is None else given["fmax"],
+        "epsilon": 1e-9,
+    }
+    return bind(MelConfig, values, "the mel config in the configuration")
+
+
+def _check_class(name: str, values: Settings, supported: str) -> None:
+    """Raise VocoderError where a part of the configuration is of another class than ``supported``."""
+    tag = str(values.get("!", supported))
+    if (found := re.split(r"[:.]", tag)[-1]) != supported:
+        hint = ", that of CosyVoice 3," if found.startswith("Causal") else ""
+        raise VocoderError(f"the {name} {found}{hint} is not supported, only {supported}")
+
+
+def _resolve(value: Any, config: Settings) -> Any:
+    """Return what a value such as "!ref <sample_rate>" refers to."""
+    match = re.fullmatch(r"!ref <(\w+)>", value) if isinstance(value, str) else None
+    return config[match[1]] if match else value
+
+
+def _part(weights: Weights, prefix: str) -> Weights:
+    """Return the weights whose keys begin with ``prefix``, without it."""
+    return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
