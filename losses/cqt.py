@@ -74,7 +74,8 @@ class CQT(nn.Module):
         self.sample_rate, self.hop_length, self.bins_per_octave = sample_rate, hop_length, bins_per_octave
         self.fmin, self.n_octaves, self.partial_kernels, self.dtype = fmin, n_octaves, partial_kernels, dtype
 
-        bins = torch.arange(n_octaves * bins_per_octave, dtype=torch.float64)
+        on_cpu = torch.device("cpu")  # also when it is built on "meta"
+        bins = torch.arange(n_octaves * bins_per_octave, dtype=torch.float64, device=on_cpu)
         self.frequencies = fmin * 2.0 ** (bins / bins_per_octave)
         ratio = 4.0 ** (1 / bins_per_octave)
         lengths = sample_rate * (ratio + 1) / (ratio - 1) / self.frequencies
@@ -170,7 +171,7 @@ def _kernels(frequencies: Tensor, lengths: Tensor, step: float) -> Tensor:
         (taps, 2 * bins), real and imaginary parts in turn.
     """
     half = math.ceil(float(lengths.max()) / 2 / step)
-    time = torch.arange(-half, half + 1, dtype=torch.float64)[:, None] * step
+    time = torch.arange(-half, half + 1, dtype=torch.float64, device=lengths.device)[:, None] * step
     window = torch.where(time.abs() <= lengths / 2, 0.5 + 0.5 * torch.cos(2 * math.pi * time / lengths), 0.0)
     window = window * (lengths.sqrt() / window.sum(0))
     phase = -2 * math.pi * frequencies * time

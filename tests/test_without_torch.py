@@ -95,14 +95,14 @@ def test_facts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "purpose", "extra"),
     [
-        (("info", "model.safetensors"), "reading a checkpoint", "torch"),
+        (("info", "model.safetensors"), "the checkpoint model.safetensors", "torch"),
         (("config", "--generator", "hifigan", "--mel-config", "hifigan-22k"), "the work of a generator", "torch"),
         (("export", "-o", "model.onnx"), "export", "export"),
         (("import", "hifi-gan", "x.pt", "-o", "x.safetensors"), "import", "import"),
         (("bench", "--backend", "torch"), "running openvoices-22k on device 'cpu' in float32", "torch"),
         (("bench", "--precision", "bfloat16"), "running openvoices-22k on device 'cpu' in bfloat16", "torch"),
         (("bench", "--device", "cuda"), "running openvoices-22k on device 'cuda' in float32", "torch"),
-        (("bench", "model.safetensors"), "running the checkpoint model.safetensors", "torch"),
+        (("bench", "model.safetensors"), "the checkpoint model.safetensors", "torch"),
     ],
 )
 def test_what_needs_torch_says_so(tmp_path: Path, arguments: tuple[str, ...], purpose: str, extra: str) -> None:
@@ -115,9 +115,9 @@ def test_what_needs_torch_says_so(tmp_path: Path, arguments: tuple[str, ...], pu
     assert {path.name for path in tmp_path.iterdir()} == {"model.safetensors"}
 
 
-def test_the_hub_needs_its_package(tmp_path: Path) -> None:
+def test_the_hub_needs_torch(tmp_path: Path) -> None:
     done = run("import vocoders; vocoders.load('org/name')", tmp_path)
-    message = "finding 'org/name' on the Hugging Face hub needs huggingface_hub, which is not installed"
+    message = "the model 'org/name' of the Hugging Face hub needs torch, which is not installed"
     assert message in done.stderr.decode()
 
 

@@ -109,6 +109,21 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     return checkpoint
 
 
+def is_foreign(path: Path) -> bool:
+    """Tell whether a file is a checkpoint of another project, as far as its name and its header say.
+
+    Args:
+        path: the file, which exists.
+    """
+    if path.suffix != ".safetensors":
+        return True
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get("format") != "vocoders"
+    except (SafetensorError, OSError):  # damaged, which load_checkpoint says
+        return False
+
+
 def _describe(path: Path, header: dict[str, str]) -> Checkpoint:
     """Build the checkpoint that a header describes, with networks on the "meta" device, which take no memory."""
     if header.get("format") != "vocoders":

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 VOICES = Path(__file__).parent / "voices"
 DEFAULT_VOICE = "openvoices-22k"
+_CHECKPOINT = "model.safetensors"  # in folders and repositories
 
 
 @overload
@@ -60,7 +61,9 @@ def load(
     Args:
         model: None for the built-in voice; the name of a built-in voice; the path of a checkpoint (.safetensors), or of
             the model.onnx that ``vocoders export`` made of one, which runs without torch; or "org/name", a repository
-            of the Hugging Face hub that holds model.safetensors, where no folder "org" is here.
+            of the Hugging Face hub, where no folder "org" is here. A folder or a repository holds model.safetensors of
+            this package, or a model of another project of a family in ``vocoders.importers.IMPORTERS``, which is
+            converted when it is first loaded; so does the path of such a checkpoint, with its configuration beside it.
         device: the device to run it on, such as "cuda".
         precision: "bfloat16" multiplies in bfloat16: faster on processors with instructions for it, and noisier. An
             exported model runs in float32.
@@ -80,8 +83,7 @@ def load(
     if backend is not None:
         check_backend(backend)
     device = str(device)
-    default: BackendName = "onnx" if device.partition(":")[0] == "cpu" and precision == "float32" else "torch"
-    name, path = find_pretrained(model, backend or default)
+    name, path = find_pretrained(model, backend or _default_backend(device, precision))
     if path.suffix.lower() == ".onnx":
         if backend == "torch":
             raise VocoderError(f"{name} is an exported model, which only ONNX Runtime runs; load its checkpoint")
@@ -94,14 +96,34 @@ def load(
         raise VocoderError(
             f"{name} is a checkpoint, which only torch runs; 'vocoders export' makes an ONNX model of it"
         )
-    use = f"{name} on device '{device}' in {precision}" if name in list_voices() else f"the checkpoint {name}"
-    require(f"running {use}", "torch", "torch", "safetensors")
+    require(f"running {name} on device '{device}' in {precision}", "torch", "torch", "safetensors")
     from vocoders.checkpoint import load_checkpoint
     from vocoders.inference.vocoder import Vocoder
     from vocoders.nn.cpu_kernels import keep_freed_memory
 
     keep_freed_memory()
     return Vocoder(load_checkpoint(path), name, precision).to(device)
+
+
+def start_loading(
+    model: str | None = None, device: str = "cpu", precision: Precision = "float32", backend: BackendName | None = None
+) -> None:
+    """Begin to load a built-in voice in the background, for the next ``load`` of the same.
+
+    A program that has other things to import and to read meanwhile begins a tenth of a second earlier. It does nothing
+    for voices that torch runs and for all other models.
+
+    Args:
+        model: as for ``load``, like the others.
+        device: see ``load``.
+        precision: see ``load``.
+        backend: see ``load``.
+    """
+    name = model or DEFAULT_VOICE
+    if name in list_voices() and (backend or _default_backend(device, precision)) == "onnx":
+        from vocoders.onnx.session import start_session
+
+        start_session(find_pretrained(name, "onnx")[1], device)
 
 
 def find_pretrained(model: str | Path | None = None, backend: BackendName = "torch") -> tuple[str, Path]:
@@ -112,16 +134,20 @@ def find_pretrained(model: str | Path | None = None, backend: BackendName = "tor
         backend: the backend that runs it: of a built-in voice there is a checkpoint and an exported model.
 
     Returns:
-        The name and the file of the model. The file of a hub repository is downloaded, unless it is in the local cache.
+        The name and the file of the model. Files of a hub repository are downloaded, unless they are in the local
+        cache; of a model of another project it is the conversion.
 
     Raises:
-        VocoderError: for a name that is neither a file, nor a built-in voice, nor a repository that can be reached.
+        VocoderError: for a name that is neither a file, nor a built-in voice, nor a repository that can be reached, and
+            for a folder or a repository that holds no model, or several.
     """
     name = str(model or DEFAULT_VOICE)
     if name in list_voices():
         return name, VOICES / f"{name}{'.onnx' if backend == 'onnx' else '.safetensors'}"
+    if Path(name).is_dir():
+        return name, _from_folder(Path(name))
     if Path(name).exists() or name.endswith((".safetensors", ".onnx")):
-        return name, Path(name)
+        return name, _from_file(Path(name))
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         folder = name.split("/")[0]
         if Path(folder).is_dir():  # a mistyped path: the hub would be asked in vain, several times
@@ -141,21 +167,47 @@ def list_voices() -> list[str]:
     return sorted(path.stem for path in VOICES.glob("*.safetensors"))
 
 
-def _from_hub(name: str) -> Path:
-    require(f"finding '{name}' on the Hugging Face hub", "torch", "huggingface_hub")
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+def _default_backend(device: str, precision: Precision) -> BackendName:
+    """Return the backend that runs a built-in voice."""
+    return "onnx" if device.partition(":")[0] == "cpu" and precision == "float32" else "torch"
 
+
+def _from_file(path: Path) -> Path:
+    """Return a file of this package, or what becomes of a checkpoint of another project."""
+    if path.suffix.lower() == ".onnx" or not path.is_file():
+        return path
+    require(f"the checkpoint {path}", "torch", "torch", "safetensors")
+    from vocoders.checkpoint import is_foreign
+    from vocoders.importers.recognition import convert, recognize_file
+
+    return convert(recognize_file(path)) if is_foreign(path) else path
+
+
+def _from_folder(folder: Path) -> Path:
+    """Return the checkpoint of a folder: its model.safetensors, or what becomes of a model of another project."""
+    require(f"the model in {folder}", "torch", "torch", "safetensors")
+    from vocoders.checkpoint import is_foreign
+    from vocoders.importers.recognition import convert, recognize_folder
+
+    own = folder / _CHECKPOINT
+    return own if own.is_file() and not is_foreign(own) else convert(recognize_folder(folder))
+
+
+def _from_hub(name: str) -> Path:
+    """Return the checkpoint of a repository of the hub; what is in the cache needs no network."""
+    require(f"the model '{name}' of the Hugging Face hub", "torch", "torch", "safetensors", "huggingface_hub")
+    from vocoders.hub import cached_folder, download
+    from vocoders.importers.recognition import CONFIGURATIONS, file_patterns
+
+    problem = None
+    if folder := cached_folder(name):
+        try:
+            return _from_folder(folder)
+        except VocoderError as error:
+            problem = error  # another program may have kept some of its files there
     try:
-        try:  # what is in the cache needs no network
-            return Path(hf_hub_download(name, "model.safetensors", local_files_only=True))
-        except LocalEntryNotFoundError:
-            return Path(hf_hub_download(name, "model.safetensors"))
-    except LocalEntryNotFoundError:
-        raise VocoderError(
-            f"'{name}' is no local file, not in the local cache, and the Hugging Face hub cannot be reached"
-        ) from None
-    except (HfHubHTTPError, HFValidationError) as error:
-        raise VocoderError(
-            f"cannot load '{name}' from the Hugging Face hub: {str(error).strip().splitlines()[0]}"
-        ) from None
+        folder = download(name, [pattern for config in CONFIGURATIONS for pattern in (config, f"*/{config}")])
+        folder = download(name, [_CHECKPOINT, *file_patterns(folder)])
+    except VocoderError as error:
+        raise problem or error from None
+    return _from_folder(folder)

@@ -67,14 +67,21 @@ def default_label(name: str) -> str:
 
 
 def _fitting(name: str, config: Config) -> MelConfig:
-    """Return the mel config of the largest hop that a size allows, the first one of that hop."""
+    """Return the mel config that a size is for, the first one of its hop.
+
+    Of those it allows, that for which ``config_for`` differs least from it; then that of the largest hop.
+    """
+    alike: dict[MelConfig, int] = {}
     for mel_config in _by_hop():
         try:
             build_on_meta(name, config, mel_config)
-            return mel_config
+            designed = GENERATORS[name].config_for(mel_config).model_dump()
         except VocoderError:
             continue
-    raise VocoderError(f"no mel config fits a published size of {name}: {config}")
+        alike[mel_config] = sum(designed[key] == value for key, value in config.model_dump().items())
+    if not alike:
+        raise VocoderError(f"no mel config fits a published size of {name}: {config}")
+    return max(alike, key=lambda mel_config: alike[mel_config])
 
 
 @cache

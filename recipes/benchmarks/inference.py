@@ -38,6 +38,7 @@ from vocoders.checkpoint import Checkpoint, save_checkpoint
 from vocoders.dsp.mel import MelConfig
 from vocoders.dsp.noise import white_noise
 from vocoders.errors import MelWarning, VocoderError
+from vocoders.generators.nsf_hifigan import INITIAL_PHASES
 from vocoders.importers import import_checkpoint
 from vocoders.inference.synthesis import Precision
 from vocoders.pretrained import load
@@ -103,11 +104,10 @@ def parallel_wavegan(clones: Path, folder: Path) -> Pair:
     return opponents.generator, opponents.generate, ours
 
 
-def wavehax(clones: Path, folder: Path) -> Pair:
-    """Build Wavehax v1."""
-    opponents = public.wavehax(clones, "multi-resolution")
-    config = clones / "wavehax/wavehax/bin/config/generator/wavehax.v1.yaml"
-    torch.save({"model": {"generator": opponents.generator.state_dict()}}, folder / "w.pkl")
+def wavehax(version: str, clones: Path, folder: Path) -> Pair:
+    """Build a Wavehax by the name of its configuration."""
+    generator, config = public.wavehax_generator(clones, version)
+    torch.save({"model": {"generator": generator.state_dict()}}, folder / "w.pkl")
     np.save(folder / "stats.npy", np.stack([np.zeros(100), np.ones(100)]))
     ours = import_checkpoint("wavehax", folder / "w.pkl", config, None, "wavehax-24k")
 
@@ -117,9 +117,49 @@ def wavehax(clones: Path, folder: Path) -> Pair:
             mock.patch("torch.randn", return_value=noise),
             mock.patch("torch.rand", return_value=torch.zeros(1, 1, device=noise.device)),
         ):
-            return opponents.generate(mel, f0, noise)
+            audio: Tensor = generator(mel, f0)[0]
+            return audio
 
-    return opponents.generator, generate, ours
+    return generator, generate, ours
+
+
+def nsf_hifigan(mini_nsf: bool, clones: Path, folder: Path) -> Pair:
+    """Build NSF-HiFiGAN of openvpi's sizes, with nine sines or, as ``mini_nsf``, with one."""
+    sizes: dict[str, Any] = {"resblock": "1", "upsample_initial_channel": 512, "mini_nsf": mini_nsf, "noise_sigma": 0.0}
+    sizes |= {"upsample_rates": [8, 8, 2, 2, 2], "upsample_kernel_sizes": [16, 16, 4, 4, 4]}
+    sizes |= {"resblock_kernel_sizes": [3, 7, 11], "resblock_dilation_sizes": [[1, 3, 5]] * 3}
+    sizes |= {"sampling_rate": 44100, "n_fft": 2048, "hop_size": 512, "win_size": 2048, "num_mels": 128}
+    (folder / "config.json").write_text(json.dumps(sizes | {"fmin": 40, "fmax": 16000}), encoding="utf-8")
+    (models,) = public.load_modules(clones / "SingingVocoders", "models.nsf_HiFigan.models")
+    generator = models.Generator(public.Settings(sizes))
+    torch.save({"generator": generator.state_dict()}, folder / "model.ckpt")
+    ours = import_checkpoint("nsf-hifigan", folder / "model.ckpt")
+    _fold(generator)
+
+    def generate(mel: Tensor, f0: Tensor, noise: Tensor) -> Tensor:
+        """Replace the noise and the initial phases that it draws by ours, see ``HarmonicSource``."""
+        if mini_nsf:
+            return generator(mel, f0.squeeze(1))
+        weight = generator.m_source.l_linear.weight
+        phases = torch.tensor(INITIAL_PHASES, device=mel.device).view(1, 1, -1)
+        with (
+            mock.patch("torch.randn_like", return_value=noise.transpose(1, 2) * (weight / weight.norm())),
+            mock.patch("torch.rand", return_value=phases),
+        ):
+            return generator(mel, f0.squeeze(1))
+
+    return generator, generate, ours
+
+
+def bigvgan(clones: Path, folder: Path) -> Pair:
+    """Build the base model of BigVGAN for 24 kHz."""
+    config = clones / "BigVGAN" / "configs" / "bigvgan_base_24khz_100band.json"
+    (module,) = public.load_modules(clones / "BigVGAN", "bigvgan")
+    generator = module.BigVGAN(public.Settings(json.loads(config.read_text(encoding="utf-8"))))
+    torch.save({"generator": generator.state_dict()}, folder / "b.pt")
+    ours = import_checkpoint("bigvgan", folder / "b.pt", config)
+    _fold(generator)
+    return generator, lambda mel, f0, noise: generator(mel), ours
 
 
 def hift(clones: Path, folder: Path) -> Pair:
@@ -152,6 +192,16 @@ def hift(clones: Path, folder: Path) -> Pair:
     return generator, generate, ours
 
 
+def vocos(clones: Path, folder: Path) -> Pair:
+    """Build Vocos for 24 kHz, "same" padding, in which theirs has as many samples as ours."""
+    backbone, head, config = public.vocos(clones)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    model = nn.ModuleDict({"backbone": backbone, "head": head})
+    torch.save(model.state_dict(), folder / "pytorch_model.bin")
+    ours = import_checkpoint("vocos", folder / "pytorch_model.bin", folder / "config.yaml")
+    return model, lambda mel, f0, noise: head(backbone(mel)).unsqueeze(1), ours
+
+
 def _fold(generator: Any) -> None:
     with contextlib.redirect_stdout(io.StringIO()):  # some print this
         generator.remove_weight_norm()
@@ -163,8 +213,14 @@ PAIRS: dict[str, Callable[[Path, Path], Pair]] = {
     "HiFi-GAN V3": lambda clones, folder: hifigan("v3", clones, folder),
     "iSTFTNet V1-C8C8I": istftnet,
     "Parallel WaveGAN v1, 24 kHz": parallel_wavegan,
-    "Wavehax v1": wavehax,
+    "NSF-HiFiGAN": lambda clones, folder: nsf_hifigan(False, clones, folder),
+    "NSF-HiFiGAN mini": lambda clones, folder: nsf_hifigan(True, clones, folder),
+    "BigVGAN base, 24 kHz": bigvgan,
     "HiFT, CosyVoice 2": hift,
+    "Wavehax v1": lambda clones, folder: wavehax("wavehax.v1", clones, folder),
+    "Complex Wavehax v1": lambda clones, folder: wavehax("cwavehax.v1", clones, folder),
+    "Complex Wavehax v2": lambda clones, folder: wavehax("cwavehax.v2", clones, folder),
+    "Vocos": vocos,
 }
 
 

@@ -1,8 +1,9 @@
 """Networks and training steps of public implementations, from clones that the user made: none of their code is here.
 
 CLONES is a folder with clones of these names, each of which is only needed for its own rows: hifi-gan (jik876), wavehax
-(chomeyama), ParallelWaveGAN (kan-bayashi), iSTFTNet-pytorch (rishikksh20), Amphion (open-mmlab), nnAudio (KinWaiCheuk).
-Amphion needs einops.
+(chomeyama), ParallelWaveGAN (kan-bayashi), iSTFTNet-pytorch (rishikksh20), vocos (gemelo-ai), BigVGAN (NVIDIA),
+SingingVocoders (openvpi), CosyVoice (FunAudioLLM), Amphion (open-mmlab), nnAudio (KinWaiCheuk). Amphion and wavehax
+need einops, BigVGAN librosa.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def load_modules(clone: Path, *modules: str) -> list[Any]:
     if not clone.is_dir():
         raise FileNotFoundError(f"no clone at {clone}")
     sys.path.insert(0, str(clone))
-    for name in [name for name in sys.modules if name.partition(".")[0] in ("models", "utils")]:
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("models", "utils", "env", "meldataset")]:
         del sys.modules[name]  # several of the clones have modules of these names
     return [importlib.import_module(module) for module in modules]
 
@@ -127,12 +128,21 @@ def amphion(clones: Path, discriminator: str) -> Opponents:
     return Opponents(generator, lambda mel, f0, noise: generator(mel), module, _pairwise(module))
 
 
+def wavehax_generator(clones: Path, version: str) -> tuple[nn.Module, Path]:
+    """Load a Wavehax by the name of its configuration, such as wavehax.v1; returns the file of that as well."""
+    clone = clones / "wavehax"
+    (generators,) = load_modules(clone, "wavehax.generators.wavehax")
+    config = clone / f"wavehax/bin/config/generator/{version}.yaml"
+    settings = yaml.safe_load(config.read_text(encoding="utf-8"))
+    kind = getattr(generators, settings.pop("_target_").rpartition(".")[2])
+    return kind(**settings), config
+
+
 def wavehax(clones: Path, discriminator: str) -> Opponents:
     """Load Wavehax v1 and UnivNet's discriminators."""
+    generator, _ = wavehax_generator(clones, "wavehax.v1")
     clone = clones / "wavehax"
-    discriminators, generators = load_modules(clone, "wavehax.discriminators.univnet", "wavehax.generators.wavehax")
-    settings = yaml.safe_load((clone / "wavehax/bin/config/generator/wavehax.v1.yaml").read_text(encoding="utf-8"))
-    generator = generators.WavehaxGenerator(**{k: v for k, v in settings.items() if k != "_target_"})
+    (discriminators,) = load_modules(clone, "wavehax.discriminators.univnet")
     settings = yaml.safe_load((clone / "wavehax/bin/config/discriminator/univnet.yaml").read_text(encoding="utf-8"))
     whole = discriminators.MultiResolutionMultiPeriodDiscriminator(
         **{k: v for k, v in settings.items() if k != "_target_"}
@@ -145,6 +155,26 @@ def wavehax(clones: Path, discriminator: str) -> Opponents:
         return scores_real, scores_fake, maps_real, maps_fake
 
     return Opponents(generator, lambda mel, f0, noise: generator(mel, f0)[0], part, discriminate)
+
+
+def vocos(clones: Path) -> tuple[nn.Module, nn.Module, dict[str, Any]]:
+    """Load backbone and head of Vocos with "same" padding; returns its configuration as well."""
+    clone = clones / "vocos"
+    if not clone.is_dir():
+        raise FileNotFoundError(f"no clone at {clone}")
+    package = types.ModuleType("vocos")  # its own __init__ imports analyses that are not needed here
+    package.__path__ = [str(clone / "vocos")]
+    sys.modules["vocos"] = package
+    config = yaml.safe_load((clone / "configs" / "vocos.yaml").read_text(encoding="utf-8"))["model"]["init_args"]
+    for part in ("feature_extractor", "head"):
+        config[part]["init_args"]["padding"] = "same"
+    backbone, head = (
+        getattr(importlib.import_module(config[part]["class_path"].rpartition(".")[0]), kind)(
+            **config[part]["init_args"]
+        )
+        for part, kind in (("backbone", "VocosBackbone"), ("head", "ISTFTHead"))
+    )
+    return backbone, head, config
 
 
 def parallel_wavegan(clones: Path, discriminator: str, upsample_scales: tuple[int, ...] = (4, 4, 4, 4)) -> Opponents:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -24,6 +22,7 @@ from vocoders.errors import VocoderError
 from vocoders.f0_estimator import BaseF0Estimator
 from vocoders.generators import build_generator, generator_name
 from vocoders.generators.base import Generator
+from vocoders.pretrained import find_pretrained
 
 _EXAMPLES = 3  # recordings of a validation that TensorBoard shows
 
@@ -60,7 +59,7 @@ class GeneratorTask(Task):
         self.loss_names = (*terms, *self.output_losses)
         self.f0_estimator: BaseF0Estimator | None = None
         if recipe.generator.f0_estimator:
-            self.f0_estimator = load_f0_estimator(Path(recipe.generator.f0_estimator), recipe.mel)
+            self.f0_estimator = load_f0_estimator(recipe.generator.f0_estimator, recipe.mel)
 
     def prepare(self, segments: SegmentDataset) -> None:
         """Set the statistics of a new generator from 64 segments; one that starts from a checkpoint keeps its own."""
@@ -174,7 +173,7 @@ def compare(loss: SpectralLoss, estimates: list[Tensor], reference: Tensor) -> d
 
 
 def build_model(settings: GeneratorRecipe, mel_config: MelConfig) -> Generator:
-    """Build a new generator, or load that of the checkpoint ``init``.
+    """Build a new generator, or load that of the model ``init``.
 
     Args:
         settings: the generator in the recipe; with ``init`` its configuration may be left out.
@@ -185,7 +184,7 @@ def build_model(settings: GeneratorRecipe, mel_config: MelConfig) -> Generator:
     """
     if not settings.init:
         return build_generator(settings.name, settings.config, mel_config)
-    source = load_checkpoint(Path(settings.init)).generator
+    source = load_checkpoint(find_pretrained(settings.init)[1]).generator
     if source is None or generator_name(source) != settings.name:
         raise VocoderError(f"{settings.init} holds no generator '{settings.name}'")
     if source.mel_config != mel_config:
@@ -196,13 +195,13 @@ def build_model(settings: GeneratorRecipe, mel_config: MelConfig) -> Generator:
     return source.requires_grad_(True)
 
 
-def load_f0_estimator(path: Path, mel_config: MelConfig) -> BaseF0Estimator:
-    """Load the F0 estimator of a checkpoint.
+def load_f0_estimator(model: str, mel_config: MelConfig) -> BaseF0Estimator:
+    """Load the F0 estimator of a model, named as for ``vocoders.load``.
 
     Raises:
         VocoderError: when it holds none for ``mel_config``.
     """
-    source = load_checkpoint(path)
+    source = load_checkpoint(find_pretrained(model)[1])
     if source.f0_estimator is None or source.mel_config != mel_config:
-        raise VocoderError(f"{path} holds no F0 estimator for the mel config of the recipe")
+        raise VocoderError(f"{model} holds no F0 estimator for the mel config of the recipe")
     return source.f0_estimator

@@ -5,11 +5,28 @@ data/published_golden.npz was made by running jik876/hifi-gan, rishikksh20/iSTFT
 weights: configuration and state_dict as they are there, input and output. Random numbers inside were replaced by those
 stored, the initial phase of Wavehax by zero.
 
+data/published_golden_nsf.npz was made in the same way, by running openvpi/SingingVocoders, with its own analysis. The
+initial phases of the sines were replaced by those of NSFHiFiGAN, and what each of the nine draws at a sample by
+n * weight / |weight|, where n is the stored noise. F0 is 0 in frames 4 to 6. "nsf-hifigan-fundamental" has three
+upsamplings and two residual convolutions in a block. The configuration of "nsf-hifigan-harmonics" is that of 2022,
+without mini_nsf, noise_sigma and pc_aug.
+
 data/published_golden_vocos.npz was made in the same way, by running gemelo-ai/vocos ("vocos-center") and
 wetdog/wavenext_pytorch (the other two), each with its own analysis: "mel" is what that makes of "recording", which is
 noise. In "vocos-same" the biases of three log magnitudes were raised by 5, beyond where magnitudes are clipped, and
 some audio of "vocos-wavenext" is clipped. With "center" padding 12 frames of 24 samples become 11 hops there.
 
+data/published_golden_bigvgan.npz was made in the same way, by running NVIDIA/BigVGAN with its own analysis of noise:
+"bigvgan-v2" has what version 2 has (snakebeta, logarithms, clipping, of which there is some, no last bias, fmax null),
+"bigvgan-snake" snake without logarithms, tanh and a last bias, "bigvgan-2" blocks of kind 2. Alphas and betas, and
+their logarithms, are random.
+data/published_golden_complex_wavehax.npz was made like the Wavehax of the first file.
+data/published_golden_hifigans.npz was made in the same way, by running the HiFi-GANs of other projects: transformers'
+SpeechT5HifiGan with upsamplings like AudioLDM's ("audioldm"), and speechbrain/speechbrain's and
+idiap/coqui-ai-TTS's by their ``inference``. The latter came with the mels of its AudioProcessor, which are stored here
+denormalised, logarithms of its ``spec_gain``-th part: those of "coqui-2" are clipped to [-4, 4] there. "nemo" is
+NVIDIA/NeMo's, with the mels of its FilterbankFeatures, without the masking of their last frame. "gpt-sovits" is
+RVC-Boss/GPT-SoVITS's, without weight norm.
 data/published_golden_hift.npz was made in the same way, by running FunAudioLLM/CosyVoice's HiFTGenerator with the sine
 generators of version 1 ("hift-1") and 2 ("hift-2"), and its CausalHiFTGenerator ("hift-3"), at F0 of its own predictor
 ("f0"), with a frame below 10 Hz in each. Its normal draws for the nine sines were replaced by one signal, "noise",
@@ -19,18 +36,24 @@ the bit. Some audio is clipped, and some magnitudes of "hift-2" are. "mel" is wh
 "recording", "source" the signal after tanh, and "config" is YAML for HyperPyYAML.
 """
 
+import io
 import re
+import tarfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import nn
 
 from tests.support import DATA
+from vocoders.importers import IMPORTERS
 
 WAVEHAX_MEL = "hifigan-22k:sample_rate=2400,n_fft=96,hop_length=24,win_length=96,n_mels=8,fmax=1200"
+COMPLEX_WAVEHAX_MEL = "hifigan-22k:sample_rate=2400,n_fft=96,hop_length=12,win_length=96,n_mels=8,fmax=1200"
 SPEECHT5_MEL = "hifigan-22k:sample_rate=8000,n_fft=256,hop_length=24,win_length=256,n_mels=10,fmax=4000"
+AUDIOLDM_MEL = "hifigan-22k:sample_rate=8000,n_fft=256,hop_length=40,win_length=256,n_mels=8,fmax=4000"
+GPT_SOVITS_MEL = "hifigan-22k:sample_rate=8000,n_fft=64,hop_length=12,win_length=64,n_mels=4,fmax=4000"
 PARTS = {  # part of the file: family, where the weights lie in the checkpoint, --mel-config
     "hifi-gan-1": ("hifi-gan", ("generator",), None),
     "hifi-gan-2": ("hifi-gan", ("generator",), None),
@@ -42,20 +65,45 @@ PARTS = {  # part of the file: family, where the weights lie in the checkpoint, 
     "wavehax-0": ("wavehax", ("model", "generator"), WAVEHAX_MEL),
     "wavehax-1": ("wavehax", ("model", "generator"), WAVEHAX_MEL),
     "multi-stream-wavehax": ("wavehax", ("model", "generator"), WAVEHAX_MEL),
+    "complex-wavehax": ("wavehax", ("model", "generator"), COMPLEX_WAVEHAX_MEL),
+    "complex-wavehax-framewise": ("wavehax", ("model", "generator"), COMPLEX_WAVEHAX_MEL),
     "speecht5-hifigan": ("speecht5-hifigan", (), SPEECHT5_MEL),
+    "nsf-hifigan-harmonics": ("nsf-hifigan", ("generator",), None),
+    "nsf-hifigan-fundamental": ("nsf-hifigan", ("generator",), None),
     "vocos-center": ("vocos", (), None),
     "vocos-same": ("vocos", (), None),
     "vocos-wavenext": ("vocos", (), None),
+    "bigvgan-v2": ("bigvgan", ("generator",), None),
+    "bigvgan-snake": ("bigvgan", ("generator",), None),
+    "bigvgan-2": ("bigvgan", ("generator",), None),
+    "audioldm": ("speecht5-hifigan", (), AUDIOLDM_MEL),
+    "speechbrain-1": ("speechbrain", (), None),
+    "speechbrain-2": ("speechbrain", (), None),
+    "coqui-1": ("coqui", ("model",), None),
+    "coqui-2": ("coqui", ("model",), None),
     "hift-1": ("hift", (), None),
     "hift-2": ("hift", (), None),
     "hift-3": ("hift", (), None),
+    "nemo": ("nemo", (), None),
+    "gpt-sovits": ("gpt-sovits", (), GPT_SOVITS_MEL),
+}
+LONGER = {  # part: samples that there are more, half of them at each end
+    "audioldm": 10,
+    "speechbrain-1": 2 * 2 * 8,
+    "speechbrain-2": 2 * 5 * 8,
+    "coqui-1": 2 * 5 * 8,
+    "coqui-2": 2 * 3 * 8,
+    "nemo": 0,
+    "gpt-sovits": 0,
 }
 
 
 def golden(part: str) -> dict[str, np.ndarray]:
-    own = next((f"_{family}" for family in ("vocos", "hift") if part.startswith(family)), "")
-    with np.load(DATA / f"published_golden{own}.npz") as stored:
-        return {key.removeprefix(f"{part}/"): stored[key] for key in stored.files if key.startswith(f"{part}/")}
+    for path in DATA.glob("published_golden*.npz"):
+        with np.load(path) as stored:
+            if names := [key for key in stored.files if key.startswith(f"{part}/")]:
+                return {key.removeprefix(f"{part}/"): stored[key] for key in names}
+    raise LookupError(f"no file holds {part}")
 
 
 def hift_layout(generator: nn.Module, f0_estimator: nn.Module, blocks: int) -> dict[str, torch.Tensor]:
@@ -85,10 +133,24 @@ def write(folder: Path, part: str, new_style: bool = False, drop: str = "", extr
     for key in reversed(place):
         content = {key: content, "steps": 7}
     torch.save(content, folder / "checkpoint.pkl")
-    (folder / "config.yml").write_text(str(arrays["config"]))  # JSON is YAML
+    configs = IMPORTERS[family].configs
+    name = "config.yml" if "config.yml" in configs or not configs else configs[0]
+    (folder / name).write_text(str(arrays["config"]))  # JSON is YAML
     arguments: dict[str, Any] = {"family": family, "checkpoint": folder / "checkpoint.pkl", "mel_config": mel_config}
+    if family == "nemo":
+        write_tar(arguments["checkpoint"], {"./model_config.yaml": name, "./model_weights.ckpt": "checkpoint.pkl"})
     if "stats" in arrays:  # what is beside the checkpoint is taken
         np.save(folder / "stats.npy", arrays["stats"])
     elif family == "wavehax":  # trained on normalised mels, which the stored ones stand for
         np.save(folder / "stats.npy", [np.zeros(8), np.ones(8)])
     return arguments
+
+
+def write_tar(path: Path, members: dict[str, str], mode: Literal["w", "w:gz"] = "w") -> None:
+    """Write a tar archive of files beside it; members: their names in it, and as they are now."""
+    contents = {inside: (path.parent / outside).read_bytes() for inside, outside in members.items()}
+    with tarfile.open(path, mode) as archive:
+        for name, data in contents.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))

@@ -1,6 +1,7 @@
 """Which backend runs a model, and that both give the same audio."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from tests.support import DATA, models, signals
 from vocoders import Vocoder, VocoderError, load
 from vocoders.checkpoint import save_checkpoint
 from vocoders.inference.base import BaseVocoder
-from vocoders.pretrained import list_voices
+from vocoders.onnx import session
+from vocoders.pretrained import find_pretrained, list_voices, start_loading
 
 
 def difference(result: np.ndarray, expected: np.ndarray) -> float:
@@ -87,3 +89,29 @@ def test_the_two_forms_of_a_voice_are_one_model(voice: str) -> None:
     torch, onnx = load(voice, backend="torch"), load(voice, backend="onnx")
     for fact in ("mel_config", "training", "architecture", "receptive_field", "f0_receptive_field"):
         assert getattr(torch, fact) == getattr(onnx, fact)
+
+
+def test_loading_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The session begun is the one that is used, once; what went wrong is said by load."""
+    opened: list[str] = []
+    original = session._open
+
+    def count(path: Path, device: str) -> Any:
+        opened.append(device)
+        return original(path, device)
+
+    monkeypatch.setattr(session, "_open", count)
+    start_loading()
+    mel = np.load(DATA / "hello.npz")["mel"][:, :20]
+    np.testing.assert_array_equal(load()(mel), load()(mel))
+    assert len(opened) == 2
+    others: list[dict[str, Any]] = [{"model": "model.onnx"}, {"backend": "torch"}, {"device": "cuda"}]
+    for arguments in [*others, {"precision": "bfloat16"}]:
+        start_loading(**arguments)
+    assert len(opened) == 2
+    start_loading(device="cpu", backend="onnx")
+    start_loading(device="cuda", backend="onnx")
+    assert list(session._started) == [(find_pretrained(backend="onnx")[1], "cuda")]
+    with pytest.raises(VocoderError, match="device 'cuda' cannot be used here for an exported model"):
+        load(device="cuda", backend="onnx")
+    assert not session._started

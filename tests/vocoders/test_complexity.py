@@ -69,6 +69,8 @@ def test_configs_as_published() -> None:
         "multi-stream-wavehax": {"streams": 4, "n_fft": 240},
         "wavehax": {"n_fft": 960},
         "vocos": {"n_fft": 1920},
+        "nsf-hifigan": {"channels": 512, "upsample_rates": (8, 6, 5, 2), "upsample_kernel_sizes": (16, 12, 10, 4)},
+        "bigvgan": {"channels": 512, "upsample_rates": (8, 6, 5, 2), "upsample_kernel_sizes": (16, 12, 10, 4)},
     }
     for name, sizes in expected.items():
         assert GENERATORS[name].config_for(mel_config).model_dump(exclude_unset=True) == sizes

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 from vocoders.cli.common import Parser, add_device, add_precision, add_version, limit_threads, run, seed
 from vocoders.errors import VocoderError
+from vocoders.pretrained import start_loading
 
 _FORMATS = ("wav", "flac", "ogg", "mp3", "raw", "npy", "npz")
 
@@ -33,6 +35,7 @@ def vocode(arguments: list[str] | None = None) -> int:
         The exit status: 0, 1 (some files of a batch failed) or 2 (bad input).
     """
     options = _parser().parse_args(arguments)
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")  # it would look for them in every installed package
     return run(lambda: _vocode(options), "vocode")
 
 
@@ -85,6 +88,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _vocode(options: argparse.Namespace) -> int:
+    limit_threads(options.threads)
+    start_loading(options.model, options.device, options.precision, options.backend)
     from vocoders.cli.plan import plan  # numpy and more, which --help does not wait for
 
     jobs, batch = plan(options.inputs, options.output, options.format)
@@ -102,7 +107,6 @@ def _vocode(options: argparse.Namespace) -> int:
         return 0
     from vocoders.cli.execution import Options, Worker, do_all
 
-    limit_threads(options.threads)
     worker = Worker(
         Options(
             model=options.model,

@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from vocoders.dsp.mel import MelConfig
 
@@ -23,7 +24,7 @@ def frame_phase(f0: Tensor, mel_config: MelConfig, next_f0_share: float = 0.0) -
         float64 (batch, 1, frames + 1), cycles. The last value is the phase after the last frame, with which the next
         chunk starts.
     """
-    f0 = (f0.cpu() if f0.device.type == "mps" else f0).double()
+    f0 = _in_float64(f0)
     if next_f0_share:
         f0 = f0 + next_f0_share * f0.diff(append=f0[..., -1:])
     total = (f0 * (mel_config.hop_length / mel_config.sample_rate)).cumsum(-1).remainder(1.0)
@@ -34,7 +35,7 @@ def sample_phase(f0: Tensor, mel_config: MelConfig, phase: Tensor | None = None)
     """Compute the phase of the first harmonic at each sample, for F0 that is held constant within a frame.
 
     Args:
-        f0: (batch, 1, frames) in Hz, 0 = unvoiced, where the phase stands still. Not on "mps", which has no float64.
+        f0: (batch, 1, frames) in Hz, 0 = unvoiced, where the phase stands still.
         mel_config: its sample rate and hop are used.
         phase: phase at the first sample, (batch, 1, 1), in cycles; 0 when not given.
 
@@ -42,14 +43,51 @@ def sample_phase(f0: Tensor, mel_config: MelConfig, phase: Tensor | None = None)
         float64 (batch, 1, frames, hop_length), cycles, not reduced. The first sample of a frame already carries one
         increment, as a running sum over samples would have it.
     """
-    f0 = f0.double()
+    f0 = _in_float64(f0)
     # Whole numbers and tensors: another Python number would be rounded to float32 in an ONNX graph.
-    cycles = f0 * mel_config.hop_length / mel_config.sample_rate
-    start = (cycles.cumsum(-1) - cycles).remainder(1.0)
-    if phase is not None:
-        start = start + phase
+    start = _starts(f0 * mel_config.hop_length / mel_config.sample_rate, phase)
     step = torch.arange(1, mel_config.hop_length + 1, dtype=torch.float64, device=f0.device) / mel_config.sample_rate
-    return start.unsqueeze(-1) + f0.unsqueeze(-1) * step
+    return start + f0.unsqueeze(-1) * step
+
+
+def gliding_phase(f0: Tensor, mel_config: MelConfig, samples: int, phase: Tensor | None = None) -> Tensor:
+    """Compute the phase of the first harmonic, for F0 that glides linearly to that of the next frame.
+
+    From the start of a frame to its sample n, n = 1 ... ``samples``, it advances by s n + d n (n - 1) / (2 samples),
+    where s is F0 in cycles a sample and d what that of the next frame is more. The last frame keeps its own.
+
+    Args:
+        f0: (batch, 1, frames) in Hz, 0 = unvoiced, which is taken for a frequency like all others.
+        mel_config: its sample rate and hop are used.
+        samples: of a frame; not that of the audio where the source has a lower rate.
+        phase: as for ``sample_phase``.
+
+    Returns:
+        float64 (batch, 1, frames, samples), cycles, not reduced. ``frame_phase`` with ``glide_share`` gives the phase
+        at the start of each frame.
+    """
+    pairs = F.pad(_in_float64(f0), (0, 1), mode="replicate").unfold(-1, 2, 1)
+    here, after = pairs.split(1, dim=-1)  # (batch, 1, frames, 1)
+    n = torch.arange(1, samples + 1, dtype=torch.float64, device=here.device)
+    cycles = here * n + (after - here) * (n * (n - 1) / (2 * samples))
+    cycles = cycles * mel_config.hop_length / (mel_config.sample_rate * samples)
+    return _starts(cycles[..., -1], phase) + cycles
+
+
+def glide_share(samples: int) -> float:
+    """Return ``next_f0_share`` of ``gliding_phase``."""
+    return (samples - 1) / (2 * samples)
+
+
+def _starts(cycles: Tensor, phase: Tensor | None) -> Tensor:
+    """Return the phase at the start of each frame, (..., frames, 1), of the cycles of each, (..., frames)."""
+    start = (cycles.cumsum(-1) - cycles).remainder(1.0)
+    return (start if phase is None else start + phase.to(start.device)).unsqueeze(-1)
+
+
+def _in_float64(f0: Tensor) -> Tensor:
+    """Return F0 in float64; on the CPU where it was on "mps", which has none."""
+    return (f0.cpu() if f0.device.type == "mps" else f0).double()
 
 
 def harmonic_prior(f0: Tensor, mel_config: MelConfig, phase: Tensor | None = None) -> Tensor:

@@ -8,11 +8,14 @@ from vocoders.config import Config, build
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
 from vocoders.generators.base import Generator
+from vocoders.generators.bigvgan import BigVGAN
+from vocoders.generators.complex_wavehax import ComplexWavehax
 from vocoders.generators.hifigan import HiFiGAN
 from vocoders.generators.hift import HiFT
 from vocoders.generators.hnmask import HNMask
 from vocoders.generators.istftnet import ISTFTNet
 from vocoders.generators.multi_stream_wavehax import MultiStreamWavehax
+from vocoders.generators.nsf_hifigan import NSFHiFiGAN
 from vocoders.generators.parallel_wavegan import ParallelWaveGAN
 from vocoders.generators.vocos import Vocos
 from vocoders.generators.wavehax import Wavehax
@@ -24,7 +27,10 @@ GENERATORS: dict[str, type[Generator]] = {
     "parallel-wavegan": ParallelWaveGAN,
     "wavehax": Wavehax,
     "multi-stream-wavehax": MultiStreamWavehax,
+    "complex-wavehax": ComplexWavehax,
     "vocos": Vocos,
+    "nsf-hifigan": NSFHiFiGAN,
+    "bigvgan": BigVGAN,
     "hift": HiFT,
 }
 

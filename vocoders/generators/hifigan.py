@@ -2,6 +2,11 @@
 
 Follows the authors' implementation, jik876/hifi-gan (MIT), in everything that decides the output, its leaky ReLU of
 slope 0.01 before the last convolution included, where all others have 0.1.
+
+Other projects have the same network with other ends, which ``HiFiGANVariantConfig`` describes: SpeechBrain (Apache 2.0)
+mirrors the signal in every convolution, SpeechBrain and Coqui TTS (MPL 2.0) repeat the first and the last frame before
+synthesis, and in the authors' code upsamplings such as those of AudioLDM lengthen the signal. There the audio has a few
+samples or frames more at both ends; here every frame has ``hop_length`` samples, and those in common are the same.
 """
 
 from __future__ import annotations
@@ -17,9 +22,10 @@ from torch.nn import functional as F
 from vocoders.config import Channels, Config, Count, OddSize
 from vocoders.dsp.mel import MelConfig
 from vocoders.generators.base import Generator, check_upsampling, upsampling_rates
-from vocoders.nn.layers import Conv1d, ConvTranspose1d, Standardize
+from vocoders.nn.layers import Conv1d, ConvTranspose1d, Standardize, trim
 
 SLOPE = 0.1
+PaddingMode = Literal["zeros", "reflect"]
 _OUTER_KERNEL = 7  # of the first and the last convolution
 
 
@@ -55,17 +61,47 @@ class HiFiGANConfig(Config):
         return self
 
 
+class HiFiGANVariantConfig(HiFiGANConfig):
+    """Sizes of HiFi-GAN, and how it treats the ends of a signal; the defaults are version 1 of its authors."""
+
+    padding_mode: PaddingMode = Field("zeros", description="of the convolutions, not the upsamplings")
+    odd_upsampling: Literal["exact", "longer"] = Field(
+        "exact",
+        description="where kernel and rate differ by an odd number. exact: the length is multiplied; longer: a sample "
+        "more, as in the authors' code, and what they come to is cut off in equal parts at both ends",
+    )
+    edge_frames: int = Field(
+        0, ge=0, le=64, description="how often the first and the last frame are repeated; their audio is cut off"
+    )
+
+    @property
+    def surplus(self) -> int:
+        """Samples that the upsamplings make beyond the product of their rates."""
+        samples = 0
+        for rate, kernel in zip(self.upsample_rates, self.upsample_kernel_sizes, strict=True):
+            samples = samples * rate + (kernel - rate) % 2 * (self.odd_upsampling == "longer")
+        return samples
+
+
 class ResBlock(nn.Module):
     """Dilated residual convolutions, (batch, channels, samples) -> the same; kind 1 follows each by a plain one."""
 
-    def __init__(self, channels: int, kernel_size: int, dilations: tuple[int, ...], kind: int) -> None:
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int,
+        dilations: tuple[int, ...],
+        kind: int,
+        padding_mode: PaddingMode = "zeros",
+    ) -> None:
         super().__init__()
-        self.convs1 = nn.ModuleList(
-            Conv1d(channels, channels, kernel_size, dilation=d, padding=d * (kernel_size // 2)) for d in dilations
-        )
-        self.convs2 = nn.ModuleList(
-            Conv1d(channels, channels, kernel_size, padding=kernel_size // 2) for _ in dilations if kind == 1
-        )
+
+        def conv(dilation: int) -> Conv1d:
+            padding = dilation * (kernel_size // 2)
+            return Conv1d(channels, channels, kernel_size, 1, padding, dilation, padding_mode=padding_mode)
+
+        self.convs1 = nn.ModuleList(conv(dilation) for dilation in dilations)
+        self.convs2 = nn.ModuleList(conv(1) for _ in dilations if kind == 1)
 
     def forward(self, x: Tensor) -> Tensor:
         for i, conv in enumerate(self.convs1):
@@ -77,30 +113,37 @@ class ResBlock(nn.Module):
 
 
 class HiFiGANTrunk(nn.Module):
-    """All of HiFi-GAN but its last convolution, (batch, n_mels, frames) -> (batch, channels_out, frames * product).
+    """All of HiFi-GAN but its last convolution.
+
+    (batch, n_mels, frames) -> (batch, channels_out, frames * product), with ``config.surplus`` more where it has one.
+    Trunks that build on it replace its blocks and activations, and add a source.
 
     Attributes:
-        resblock_type: the class of its residual blocks.
+        activation_reach: samples on each side that the activation before a convolution of a block depends on.
     """
 
-    resblock_type: ClassVar[type[ResBlock]] = ResBlock
+    activation_reach: ClassVar[int] = 0
 
     def __init__(self, config: HiFiGANConfig, n_mels: int) -> None:
         super().__init__()
         self.config = config
+        variant = config if isinstance(config, HiFiGANVariantConfig) else HiFiGANVariantConfig()
+        self.longer, self.padding_mode = variant.odd_upsampling == "longer", variant.padding_mode
         channels = config.channels
-        self.conv_pre = Conv1d(n_mels, channels, _OUTER_KERNEL, padding=_OUTER_KERNEL // 2)
+        self.conv_pre = Conv1d(
+            n_mels, channels, _OUTER_KERNEL, padding=_OUTER_KERNEL // 2, padding_mode=self.padding_mode
+        )
         self.ups = nn.ModuleList()
         self.resblocks = nn.ModuleList()
         for rate, kernel in zip(config.upsample_rates, config.upsample_kernel_sizes, strict=True):
             # Where kernel and rate differ by an odd number, one more sample at the right makes the length exact.
-            extra = (kernel - rate) % 2
+            extra = 0 if self.longer else (kernel - rate) % 2
             padding = (kernel - rate + extra) // 2
             self.ups.append(ConvTranspose1d(channels, channels // 2, kernel, rate, padding, output_padding=extra))
             channels //= 2
             self.resblocks.append(
                 nn.ModuleList(
-                    self.resblock_type(channels, size, dilations, config.resblock)
+                    self.block(channels, size, dilations)
                     for size, dilations in zip(config.resblock_kernel_sizes, config.resblock_dilations, strict=True)
                 )
             )
@@ -109,12 +152,34 @@ class HiFiGANTrunk(nn.Module):
             if isinstance(module, (nn.Conv1d, nn.ConvTranspose1d)):
                 nn.init.trunc_normal_(module.weight, std=0.01)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def block(self, channels: int, kernel_size: int, dilations: tuple[int, ...]) -> nn.Module:
+        """Make one of the blocks whose mean follows an upsampling."""
+        return ResBlock(channels, kernel_size, dilations, self.config.resblock, self.padding_mode)
+
+    def forward(self, x: Tensor, source: Tensor | None = None) -> Tensor:
+        """Do the work.
+
+        Args:
+            x: mel (batch, n_mels, frames).
+            source: what ``add_source`` takes.
+        """
         x = self.conv_pre(x)
-        for up, blocks in zip(self.ups, self.resblocks, strict=True):
+        for stage, (up, blocks) in enumerate(zip(self.ups, self.resblocks, strict=True)):
             assert isinstance(blocks, nn.ModuleList)
-            x = up(F.leaky_relu(x, SLOPE))
+            x = self.add_source(stage, up(self.activate(x)), source)
             x = sum((block(x) for block in blocks[1:]), blocks[0](x)) / len(blocks)
+        return self.activate_output(x)
+
+    def activate(self, x: Tensor) -> Tensor:
+        """Do what comes before an upsampling."""
+        return F.leaky_relu(x, SLOPE)
+
+    def add_source(self, stage: int, x: Tensor, source: Tensor | None) -> Tensor:
+        """Add a source to what an upsampling gives; HiFi-GAN has none."""
+        return x
+
+    def activate_output(self, x: Tensor) -> Tensor:
+        """Do what comes after the last blocks."""
         return F.leaky_relu(x)
 
     def frames_behind(self, first: int, last: int) -> tuple[int, int]:
@@ -127,12 +192,14 @@ class HiFiGANTrunk(nn.Module):
 
     def reach_of_block(self, kernel_size: int, dilations: tuple[int, ...]) -> int:
         """The samples on each side that an output of a residual block depends on."""
-        return sum((kernel_size // 2) * (d + (self.config.resblock == 1)) for d in dilations)
+        convolutions = 2 if self.config.resblock == 1 else 1  # for each dilation
+        activations = convolutions * self.activation_reach
+        return sum((kernel_size // 2) * (d + convolutions - 1) + activations for d in dilations)
 
     def inputs_behind(self, stage: int, first: int, last: int) -> tuple[int, int]:
         """The first and last input of an upsampling that its outputs ``first`` to ``last`` depend on."""
         rate, kernel = self.config.upsample_rates[stage], self.config.upsample_kernel_sizes[stage]
-        padding = (kernel - rate + (kernel - rate) % 2) // 2
+        padding = (kernel - rate + (0 if self.longer else (kernel - rate) % 2)) // 2
         # Input m of a transposed convolution reaches the outputs m * rate - padding + (0 ... kernel - 1).
         return math.ceil((first + padding - kernel + 1) / rate), math.floor((last + padding) / rate)
 
@@ -149,11 +216,11 @@ def upsampling_sizes(factor: int, largest: int) -> dict[str, Any]:
 class HiFiGAN(Generator):
     """HiFi-GAN generator. See the head of this file."""
 
-    config_type = HiFiGANConfig
+    config_type = HiFiGANVariantConfig
     configs: ClassVar[dict[str, Config]] = {
-        "v1": HiFiGANConfig(),
-        "v2": HiFiGANConfig(channels=128),
-        "v3": HiFiGANConfig(
+        "v1": HiFiGANVariantConfig(),
+        "v2": HiFiGANVariantConfig(channels=128),
+        "v3": HiFiGANVariantConfig(
             channels=256,
             upsample_rates=(8, 8, 4),
             upsample_kernel_sizes=(16, 16, 8),
@@ -162,38 +229,47 @@ class HiFiGAN(Generator):
             resblock_dilations=((1, 2), (2, 6), (3, 12)),
         ),
     }
-    config: HiFiGANConfig
+    config: HiFiGANVariantConfig
     uses_weight_norm = True
 
     @classmethod
-    def config_for(cls, mel_config: MelConfig) -> HiFiGANConfig:
+    def config_for(cls, mel_config: MelConfig) -> HiFiGANVariantConfig:
         sizes = upsampling_sizes(mel_config.hop_length, 8)
         # Channels halve at every upsampling and should not fall below 16 at the end.
-        return HiFiGANConfig(channels=max(512, 16 * 2 ** len(sizes["upsample_rates"])), **sizes)
+        return HiFiGANVariantConfig(channels=max(512, 16 * 2 ** len(sizes["upsample_rates"])), **sizes)
 
     @classmethod
-    def small_config(cls, mel_config: MelConfig) -> HiFiGANConfig:
+    def small_config(cls, mel_config: MelConfig) -> HiFiGANVariantConfig:
         sizes = upsampling_sizes(mel_config.hop_length, 8)
-        return HiFiGANConfig(
+        return HiFiGANVariantConfig(
             channels=max(16, 2 ** len(sizes["upsample_rates"])),
             resblock_kernel_sizes=(3, 5),
             resblock_dilations=((1, 3), (1, 2)),
             **sizes,
         )
 
-    def __init__(self, config: HiFiGANConfig, mel_config: MelConfig) -> None:
+    def __init__(self, config: HiFiGANVariantConfig, mel_config: MelConfig) -> None:
         super().__init__(config, mel_config)
         check_upsampling(config.upsample_rates, mel_config)
         self.standardize = Standardize(mel_config.n_mels)
         self.trunk = HiFiGANTrunk(config, mel_config.n_mels)
-        self.conv_post = Conv1d(self.trunk.channels_out, 1, _OUTER_KERNEL, padding=_OUTER_KERNEL // 2)
+        self.conv_post = Conv1d(
+            self.trunk.channels_out, 1, _OUTER_KERNEL, padding=_OUTER_KERNEL // 2, padding_mode=config.padding_mode
+        )
         nn.init.trunc_normal_(self.conv_post.weight, std=0.01)
 
     @property
     def receptive_field(self) -> int:
-        reach = _OUTER_KERNEL // 2
-        first, last = self.trunk.frames_behind(-reach, self.mel_config.hop_length - 1 + reach)
+        reach, first = _OUTER_KERNEL // 2, self.config.surplus // 2
+        first, last = self.trunk.frames_behind(first - reach, first + self.mel_config.hop_length - 1 + reach)
         return max(-first, last)
 
     def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
-        return torch.tanh(self.conv_post(self.trunk(self.standardize(mel))).float())
+        mel, edge = self.standardize(mel), self.config.edge_frames
+        if edge:
+            mel = F.pad(mel, (edge, edge), mode="replicate")
+        audio = torch.tanh(self.conv_post(self.trunk(mel)).float())
+        surplus, cut = self.config.surplus, edge * self.mel_config.hop_length
+        if not (surplus or cut):
+            return audio
+        return trim(audio, cut + surplus // 2, cut + surplus - surplus // 2)

@@ -24,11 +24,12 @@ from torch.nn import functional as F
 from vocoders.config import Config
 from vocoders.dsp.harmonics import sample_phase
 from vocoders.dsp.mel import MelConfig
-from vocoders.dsp.stft import STFT, full_precision
+from vocoders.dsp.stft import STFT
 from vocoders.generators.base import Generator, check_upsampling, upsampling_rates
 from vocoders.generators.hift_trunk import CausalHiFTTrunk, HiFTConfig, HiFTTrunk
 from vocoders.generators.istftnet import fitting_istft_hop
-from vocoders.nn.layers import PaddedConv1d
+from vocoders.nn.cpu_kernels import channels_together
+from vocoders.nn.layers import HarmonicSource, PaddedConv1d
 
 _OUTER_KERNEL = 7
 _LARGEST_MAGNITUDE = 100.0
@@ -85,7 +86,9 @@ class HiFT(Generator):
     def __init__(self, config: HiFTConfig, mel_config: MelConfig) -> None:
         super().__init__(config, mel_config)
         check_upsampling((*config.upsample_rates, config.istft_hop), mel_config)
-        self.source = HarmonicSource(config, mel_config)
+        self.source = HarmonicSource(
+            (0.0,) * (config.harmonics + 1), config.sine_amplitude, config.noise_deviation, config.source == 3
+        )
         self.stft = STFT(4 * config.istft_hop, config.istft_hop, padding="center")
         self.trunk = (CausalHiFTTrunk if config.causal else HiFTTrunk)(config, mel_config.n_mels)
         pads = (_OUTER_KERNEL - 1, 0) if config.causal else (_OUTER_KERNEL // 2,) * 2
@@ -103,7 +106,7 @@ class HiFT(Generator):
         for stage in reversed(range(len(c.upsample_rates))):
             first, last = trunk.behind_blocks(first, last, c.resblock_kernel_sizes, c.resblock_dilations)
             spectra = trunk.behind_source(stage, first, last)
-            reached += self.source.frames_behind(spectra[0] * hop - 2 * hop, spectra[1] * hop + 2 * hop - 1)
+            reached += self.frames_behind(spectra[0] * hop - 2 * hop, spectra[1] * hop + 2 * hop - 1)
             before = stage == len(c.upsample_rates) - 1  # one sample was reflected to before the first
             first, last = trunk.inputs_behind(stage, first - before, last - before)
         reached += trunk.behind_entry(first, last)
@@ -112,51 +115,17 @@ class HiFT(Generator):
     def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
         assert f0 is not None
         assert noise is not None
-        spectrum = self.stft(self.source(f0, noise, phase).squeeze(1))
-        x = self.trunk(mel, torch.cat([spectrum.real, spectrum.imag], dim=1))
+        spectrum = self.stft(self.source_signal(f0, noise, phase).squeeze(1))
+        x = self.trunk(mel, channels_together(torch.cat([spectrum.real, spectrum.imag], dim=1)))
         magnitude, angle = self.conv_post(x).float().chunk(2, dim=1)
         spectrum = torch.polar(magnitude.exp().clamp_max(_LARGEST_MAGNITUDE), angle.sin())
         limit = self.config.audio_limit
         return self.stft.inverse(spectrum).clamp(-limit, limit).unsqueeze(1)
 
-
-class HarmonicSource(nn.Module):
-    """Sines at the multiples of F0 and noise, mixed by a linear layer and tanh (Wang et al. 2019, arXiv 1904.12088)."""
-
-    def __init__(self, config: HiFTConfig, mel_config: MelConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.mel_config = mel_config
-        self.linear = nn.Linear(config.harmonics + 1, 1)
-
-    def forward(self, f0: Tensor, noise: Tensor, phase: Tensor | None) -> Tensor:
-        """Compute the source.
-
-        Args:
-            f0: (batch, 1, frames) in Hz.
-            noise: (batch, 1, frames * hop_length), standard normal.
-            phase: (batch, 1, 1), of the first sine at the first sample, in cycles; 0 when not given.
-
-        Returns:
-            float32 (batch, 1, frames * hop_length) in (-1, 1).
-        """
-        c = self.config
-        with full_precision(f0):
-            with torch.no_grad():
-                voiced = (f0 > c.voiced_threshold).float()
-                cycles = self.cycles(f0, phase)
-                number = torch.arange(1, c.harmonics + 2, device=cycles.device)[:, None, None]
-                cycles = cycles * number  # (batch, sines, frames, hop_length)
-                sines = torch.sin((cycles - cycles.round()).float().to(f0.device) * (2 * math.pi))
-                sines = sines * (c.sine_amplitude * voiced).unsqueeze(-1)
-            weight, bias = self.linear.weight[0].float(), self.linear.bias.float()
-            harmonic = (sines * weight[:, None, None]).sum(1, keepdim=True)
-            deviation = c.noise_deviation * voiced + c.sine_amplitude / 3 * (1 - voiced)
-            # The sum of independent draws, one for each sine, has the deviation |weight|. With source 3 they are
-            # uniform in (0, 1), and their sum has a mean as well.
-            mean, scale = (weight.sum() / 2, weight.norm() / math.sqrt(12)) if c.source == 3 else (0, weight.norm())
-            deviation = deviation.unsqueeze(-1).expand(-1, -1, -1, self.mel_config.hop_length).flatten(-2)
-            return torch.tanh(harmonic.flatten(-2) + deviation * (mean + scale * noise.float()) + bias)
+    def source_signal(self, f0: Tensor, noise: Tensor, phase: Tensor | None) -> Tensor:
+        """Compute the source, float32 (batch, 1, samples) in (-1, 1); arguments as for ``Generator.forward``."""
+        signal: Tensor = self.source(self.cycles(f0, phase), f0 > self.config.voiced_threshold, noise)
+        return signal
 
     def cycles(self, f0: Tensor, phase: Tensor | None) -> Tensor:
         """Return the phase of the first sine at each sample, float64 (batch, 1, frames, hop_length), in cycles."""

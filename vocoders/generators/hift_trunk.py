@@ -7,12 +7,10 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vocoders.config import Count, OddSize
 from vocoders.dsp.stft import reflect_pad
-from vocoders.generators.hifigan import SLOPE, HiFiGANConfig, HiFiGANTrunk, ResBlock
-from vocoders.nn.cpu_kernels import channels_together
+from vocoders.generators.hifigan import HiFiGANConfig, HiFiGANTrunk, ResBlock
 from vocoders.nn.layers import Conv1d, PaddedConv1d, Snake
 
 _OUTER_KERNEL = 7
@@ -77,7 +75,6 @@ class HiFTTrunk(HiFiGANTrunk):
     One sample is reflected before the first after the last upsampling, so that it gives frames * product + 1 spectra.
     """
 
-    resblock_type = SnakeResBlock
     config: HiFTConfig
 
     def __init__(self, config: HiFTConfig, n_mels: int) -> None:
@@ -89,31 +86,20 @@ class HiFTTrunk(HiFiGANTrunk):
             channels, rate = config.channels // 2 ** (stage + 1), config.source_rate(stage)
             kernel, padding = (2 * rate, rate // 2) if rate > 1 else (1, 0)
             self.source_downs.append(Conv1d(4 * config.istft_hop + 2, channels, kernel, rate, padding))
-            self.source_resblocks.append(self.resblock_type(channels, size, dilations, config.resblock))
+            self.source_resblocks.append(self.block(channels, size, dilations))
         for module in self.source_resblocks.modules():
             if isinstance(module, nn.Conv1d):
                 nn.init.trunc_normal_(module.weight, std=0.01)
 
-    def forward(self, x: Tensor, source: Tensor | None = None) -> Tensor:
-        """Do the work.
+    def block(self, channels: int, kernel_size: int, dilations: tuple[int, ...]) -> nn.Module:
+        return SnakeResBlock(channels, kernel_size, dilations, self.config.resblock)
 
-        Args:
-            x: mel (batch, n_mels, frames).
-            source: real and imaginary parts of its spectra, (batch, 4 * istft_hop + 2, frames * product + 1).
-
-        Returns:
-            (batch, channels_out, frames * product + 1).
-        """
+    def add_source(self, stage: int, x: Tensor, source: Tensor | None) -> Tensor:
+        """Add the spectra of the source, (batch, 4 * istft_hop + 2, frames * product + 1)."""
         assert source is not None
-        x, source = self.conv_pre(x), channels_together(source)
-        for stage, (up, blocks) in enumerate(zip(self.ups, self.resblocks, strict=True)):
-            assert isinstance(blocks, nn.ModuleList)
-            x = up(F.leaky_relu(x, SLOPE))
-            if stage == len(self.ups) - 1:
-                x = reflect_pad(x.transpose(1, 2), 1, 0, 1).transpose(1, 2)  # its channels stay together
-            x = x + self.source_resblocks[stage](self.source_downs[stage](source))
-            x = sum((block(x) for block in blocks[1:]), blocks[0](x)) / len(blocks)
-        return F.leaky_relu(x)
+        if stage == len(self.ups) - 1:
+            x = reflect_pad(x.transpose(1, 2), 1, 0, 1).transpose(1, 2)  # its channels stay together
+        return x + self.source_resblocks[stage](self.source_downs[stage](source))
 
     def behind_conv(self, first: int, last: int, kernel_size: int) -> tuple[int, int]:
         """The first and last input of a convolution that its outputs ``first`` to ``last`` depend on."""
@@ -158,8 +144,6 @@ class CausalSnakeResBlock(SnakeResBlock):
 class CausalHiFTTrunk(HiFTTrunk):
     """The trunk of CosyVoice 3: 4 frames ahead in the first convolution, everything else padded at the left alone."""
 
-    resblock_type = CausalSnakeResBlock
-
     def __init__(self, config: HiFTConfig, n_mels: int) -> None:
         super().__init__(config, n_mels)
         self.conv_pre = PaddedConv1d(n_mels, config.channels, _LOOKAHEAD + 1, (0, _LOOKAHEAD))
@@ -171,6 +155,9 @@ class CausalHiFTTrunk(HiFTTrunk):
                 self.source_downs[stage] = PaddedConv1d(
                     4 * config.istft_hop + 2, channels // 2, 2 * spectra, (spectra - 1, 0), spectra
                 )
+
+    def block(self, channels: int, kernel_size: int, dilations: tuple[int, ...]) -> nn.Module:
+        return CausalSnakeResBlock(channels, kernel_size, dilations, self.config.resblock)
 
     def inputs_behind(self, stage: int, first: int, last: int) -> tuple[int, int]:
         rate = self.config.upsample_rates[stage]

@@ -38,7 +38,7 @@ def _variant(trunk: str, kept: int) -> ISTFTNetConfig:
     base = HiFiGAN.configs[trunk]
     assert isinstance(base, HiFiGANConfig)
     return ISTFTNetConfig(
-        **base.model_dump(exclude={"upsample_rates", "upsample_kernel_sizes"}),
+        **base.model_dump(include={"channels", "resblock", "resblock_kernel_sizes", "resblock_dilations"}),
         upsample_rates=base.upsample_rates[:kept],
         upsample_kernel_sizes=base.upsample_kernel_sizes[:kept],
         istft_hop=math.prod(base.upsample_rates[kept:]),

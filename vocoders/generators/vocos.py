@@ -48,6 +48,7 @@ class Vocos(Generator):
     config_type = VocosConfig
     configs: ClassVar[dict[str, Config]] = {"v1": VocosConfig(), "wavenext": VocosConfig(head="wavenext")}
     config: VocosConfig
+    chunk_frames = 384  # matrix products are faster the more frames they have (recipes.benchmarks.inference)
 
     @classmethod
     def config_for(cls, mel_config: MelConfig) -> VocosConfig:
@@ -64,7 +65,7 @@ class Vocos(Generator):
         self.embed_norm = nn.LayerNorm(channels, eps=_EPS)
         self.blocks = nn.Sequential(
             *(
-                ConvNeXtBlock1d(channels, config.expansion, _KERNEL, 1 / config.blocks, _EPS)
+                ConvNeXtBlock1d(channels, config.expansion, _KERNEL, 1 / config.blocks, _EPS, Conv1d)
                 for _ in range(config.blocks)
             )
         )

@@ -10,6 +10,7 @@ Follows the authors' implementation, chomeyama/wavehax (MIT), in everything that
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from typing import ClassVar
 
 import torch
@@ -37,7 +38,64 @@ class WavehaxConfig(Config):
     framewise_norm: bool = Field(False, description="normalise each frame on its own: bounded context, streaming")
 
 
-class Wavehax(Generator):
+class WavehaxBase(Generator):
+    """What Wavehax and complex Wavehax share: all but the layers between both spectrograms."""
+
+    config_type: ClassVar[type[WavehaxConfig]]
+    config: WavehaxConfig
+    uses_f0 = True
+    uses_noise = True
+
+    @classmethod
+    def config_for(cls, mel_config: MelConfig) -> WavehaxConfig:
+        return cls.config_type(n_fft=2 * mel_config.hop_length)
+
+    @classmethod
+    def small_config(cls, mel_config: MelConfig) -> WavehaxConfig:
+        return cls.config_type(
+            n_fft=2 * mel_config.hop_length, channels=6, blocks=2, kernel_size=(5, 3), framewise_norm=True
+        )
+
+    def __init__(self, config: WavehaxConfig, mel_config: MelConfig) -> None:
+        super().__init__(config, mel_config)
+        self.check_overlap(config.n_fft)
+        self.standardize = Standardize(mel_config.n_mels)
+        self.stft = STFT(config.n_fft, mel_config.hop_length, padding="same-zeros")
+
+    @property
+    def receptive_field(self) -> int | None:
+        if not self.config.framewise_norm:
+            return None
+        hop = self.mel_config.hop_length
+        transform = math.ceil((self.config.n_fft - hop) / 2 / hop)  # once into the prior's spectrogram, once out
+        return 2 * transform + PROJECTION_KERNEL // 2 + self.config.blocks * (self.config.kernel_size[1] // 2)
+
+    def set_statistics(self, mel: Tensor) -> None:
+        self.standardize.fit(mel)
+
+    def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
+        assert f0 is not None
+        assert noise is not None
+        with torch.no_grad():
+            prior = self.stft(wavehax_prior(f0, noise, phase, self.mel_config).squeeze(1))
+        x = self.shape(prior.real, prior.imag, self.standardize(mel)).float()
+        return self.stft.inverse(torch.view_as_complex(x.contiguous()).transpose(1, 2)).unsqueeze(1)
+
+    @abstractmethod
+    def shape(self, real: Tensor, imaginary: Tensor, mel: Tensor) -> Tensor:
+        """Turn the spectrogram of the prior into that of speech.
+
+        Args:
+            real: of the prior, (batch, bins, frames).
+            imaginary: of the prior, likewise.
+            mel: standardised, (batch, n_mels, frames).
+
+        Returns:
+            (batch, frames, bins, 2), real and imaginary part.
+        """
+
+
+class Wavehax(WavehaxBase):
     """Wavehax generator. See the head of this file.
 
     Without ``framewise_norm`` every sample depends on the whole utterance, as in the published models.
@@ -50,26 +108,10 @@ class Wavehax(Generator):
         "v2": WavehaxConfig(channels=16, expansion=3, kernel_size=(13, 7)),
         "fullband": WavehaxConfig(n_fft=960, kernel_size=(15, 7)),
     }
-    config: WavehaxConfig
-    uses_f0 = True
-    uses_noise = True
-
-    @classmethod
-    def config_for(cls, mel_config: MelConfig) -> WavehaxConfig:
-        return WavehaxConfig(n_fft=2 * mel_config.hop_length)
-
-    @classmethod
-    def small_config(cls, mel_config: MelConfig) -> WavehaxConfig:
-        return WavehaxConfig(
-            n_fft=2 * mel_config.hop_length, channels=6, blocks=2, kernel_size=(5, 3), framewise_norm=True
-        )
 
     def __init__(self, config: WavehaxConfig, mel_config: MelConfig) -> None:
         super().__init__(config, mel_config)
-        self.check_overlap(config.n_fft)
         bins = config.n_fft // 2 + 1
-        self.standardize = Standardize(mel_config.n_mels)
-        self.stft = STFT(config.n_fft, mel_config.hop_length, padding="same-zeros")
         self.prior_proj = nn.Conv1d(bins, bins, PROJECTION_KERNEL)
         self.cond_proj = nn.Conv1d(mel_config.n_mels, bins, PROJECTION_KERNEL)
         self.input_proj = nn.Linear(5, config.channels, bias=False)
@@ -90,25 +132,8 @@ class Wavehax(Generator):
         self.output_proj = nn.Linear(config.channels, 2)
         self.apply(initialize)
 
-    @property
-    def receptive_field(self) -> int | None:
-        if not self.config.framewise_norm:
-            return None
-        hop = self.mel_config.hop_length
-        transform = math.ceil((self.config.n_fft - hop) / 2 / hop)  # once into the prior's spectrogram, once out
-        return 2 * transform + PROJECTION_KERNEL // 2 + self.config.blocks * (self.config.kernel_size[1] // 2)
-
-    def set_statistics(self, mel: Tensor) -> None:
-        self.standardize.fit(mel)
-
-    def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
-        assert f0 is not None
-        assert noise is not None
-        with torch.no_grad():
-            prior = self.stft(wavehax_prior(f0, noise, phase, self.mel_config).squeeze(1))
-        real, imaginary = prior.real, prior.imag  # (batch, bins, frames)
+    def shape(self, real: Tensor, imaginary: Tensor, mel: Tensor) -> Tensor:
         reach = PROJECTION_KERNEL // 2
-        mel = self.standardize(mel)
         maps = [
             real,
             imaginary,
@@ -118,8 +143,8 @@ class Wavehax(Generator):
         ]
         x = torch.stack([m.transpose(1, 2) for m in maps], dim=-1)  # (batch, frames, bins, 5)
         x = self.blocks(self.input_norm(self.input_proj(x)))
-        x = self.output_proj(self.output_norm(x)).float()
-        return self.stft.inverse(torch.view_as_complex(x.contiguous()).transpose(1, 2)).unsqueeze(1)
+        spectrum: Tensor = self.output_proj(self.output_norm(x))
+        return spectrum
 
 
 def wavehax_prior(f0: Tensor, noise: Tensor, phase: Tensor | None, mel_config: MelConfig) -> Tensor:

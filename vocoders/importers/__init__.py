@@ -18,20 +18,42 @@ from vocoders.importers.base import (
     check_checkpoint,
     find_config,
     find_stats,
+    read_archive,
     read_config,
     read_stats,
     read_weights,
 )
+from vocoders.importers.bigvgan import BIGVGAN
+from vocoders.importers.coqui import COQUI
+from vocoders.importers.gpt_sovits import GPT_SOVITS
 from vocoders.importers.hifi_gan import HIFI_GAN
 from vocoders.importers.hift import HIFT
 from vocoders.importers.istftnet import ISTFTNET
+from vocoders.importers.nemo import NEMO
+from vocoders.importers.nsf_hifigan import NSF_HIFIGAN
 from vocoders.importers.parallel_wavegan import PARALLEL_WAVEGAN
+from vocoders.importers.speechbrain import SPEECHBRAIN
 from vocoders.importers.speecht5 import SPEECHT5
 from vocoders.importers.vocos import VOCOS
 from vocoders.importers.wavehax import WAVEHAX
 
 IMPORTERS: dict[str, Importer] = {
-    importer.name: importer for importer in (HIFI_GAN, ISTFTNET, PARALLEL_WAVEGAN, WAVEHAX, SPEECHT5, VOCOS, HIFT)
+    importer.name: importer
+    for importer in (
+        HIFI_GAN,
+        ISTFTNET,
+        PARALLEL_WAVEGAN,
+        WAVEHAX,
+        SPEECHT5,
+        VOCOS,
+        BIGVGAN,
+        NSF_HIFIGAN,
+        SPEECHBRAIN,
+        COQUI,
+        HIFT,
+        NEMO,
+        GPT_SOVITS,
+    )
 }
 
 
@@ -48,7 +70,7 @@ def import_checkpoint(
         family: a key of ``IMPORTERS``.
         checkpoint: the file that the project's training wrote.
         config: its configuration file, JSON or YAML; by default the one beside it that has a name of the family's
-            ``config_names``.
+            ``configs``.
         stats: mean and scale of the mels, .npy (2, n_mels) or .h5 with "mean" and "scale", for families that keep them
             in a file of their own; by default stats.h5 or stats.npy beside the checkpoint where the model needs them.
         mel_config: the mel config, as ``MelConfig.parse`` takes it, for configurations that do not state it.
@@ -63,12 +85,17 @@ def import_checkpoint(
         raise VocoderError(f"cannot import '{family}'; supported: {', '.join(IMPORTERS)}")
     check_checkpoint(checkpoint)  # before the configuration, which is looked for beside it
     importer = IMPORTERS[family]
-    config = config or find_config(checkpoint, importer)
-    settings = {} if config is None else read_config(config)
+    content = None
+    if importer.archive:
+        settings, content = read_archive(checkpoint, *importer.archive)
+    else:
+        config = config or find_config(checkpoint, importer)
+        settings = {} if config is None else read_config(config)
     stated = MelConfig.parse(mel_config) if mel_config else None
     if stats is None and importer.standardizes(settings):
         stats = find_stats(checkpoint)
-    imported = importer.read(settings, read_weights(checkpoint), stated, checkpoint)
+    content = read_weights(checkpoint) if content is None else content
+    imported = importer.read(settings, content, stated, checkpoint)
     if stated and stated != imported.mel_config:
         differing = list_differences(imported.mel_config.differences(stated))
         raise VocoderError(f"the configuration contradicts --mel-config {mel_config}: {differing}")

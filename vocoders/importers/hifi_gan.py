@@ -12,12 +12,23 @@ from vocoders.importers.base import Imported, Importer, Settings, Weights, fold_
 
 def _convert(config: Settings, content: Settings, _: MelConfig | None) -> Imported:
     weights = hifi_gan_weights(fold_weight_norm(content["generator"]), len(config["resblock_kernel_sizes"]))
-    return Imported("hifigan", hifi_gan_config(config), hifi_gan_mel_config(config), weights)
+    return Imported("hifigan", hifi_gan_variant_config(config), hifi_gan_mel_config(config), weights)
 
 
 HIFI_GAN = Importer(
-    "hifi-gan", 'jik876/hifi-gan: a checkpoint {"generator": ...} (g_02500000) and config.json', _convert
+    "hifi-gan",
+    'jik876/hifi-gan: a checkpoint {"generator": ...} (g_02500000) and config.json',
+    _convert,
+    recognizes=lambda config: (
+        is_hifi_gan(config) and not config.keys() & {"snake_logscale", "gen_istft_n_fft", "mini_nsf"}
+    ),
+    checkpoints=("generator*", "g_*"),
 )
+
+
+def is_hifi_gan(config: Settings) -> bool:
+    """Tell whether a configuration is that of jik876/hifi-gan, or of one of those that add keys to it."""
+    return {"resblock", "upsample_rates", "upsample_initial_channel", "num_mels", "hop_size"} <= config.keys()
 
 
 def hifi_gan_mel_config(config: Settings) -> MelConfig:
@@ -36,16 +47,49 @@ def hifi_gan_mel_config(config: Settings) -> MelConfig:
 
 
 def hifi_gan_config(config: Settings) -> dict[str, Any]:
-    """Convert config.json to the configuration of ``HiFiGAN``.
+    """Convert config.json to the configuration of ``HiFiGAN``, or of a network on its trunk.
 
     Raises:
         VocoderError: for kernels whose upsampling does not multiply the length exactly.
     """
-    for rate, kernel in zip(config["upsample_rates"], config["upsample_kernel_sizes"], strict=True):
-        if (kernel - rate) % 2:
-            raise VocoderError(
-                f"an upsampling by {rate} with kernel {kernel} gives no whole frames in that implementation"
-            )
+    sizes = _sizes(config)
+    for rate, kernel in _odd_upsamplings(sizes):
+        raise VocoderError(f"an upsampling by {rate} with kernel {kernel} gives no whole frames in that implementation")
+    return sizes
+
+
+def hifi_gan_variant_config(config: Settings) -> dict[str, Any]:
+    """Convert config.json to the configuration of ``HiFiGAN``, whose upsamplings may lengthen the signal."""
+    sizes = _sizes(config)
+    return sizes | ({"odd_upsampling": "longer"} if _odd_upsamplings(sizes) else {})
+
+
+def hifi_gan_config_of_factors(params: Settings, edge_frames: int) -> dict[str, Any]:
+    """Convert the arguments of HifiganGenerator, which SpeechBrain has from Coqui TTS, to those of ``HiFiGAN``.
+
+    Args:
+        params: the arguments.
+        edge_frames: of ``HiFiGANVariantConfig``, where the arguments do not state it.
+
+    Raises:
+        VocoderError: for a network that takes more than a mel, or has several outputs.
+    """
+    for key, only in (
+        ("cond_channels", 0),
+        ("out_channels", 1),
+        ("pre_linear", None),
+        ("cond_in_each_up_layer", False),
+    ):
+        if params.get(key, only) != only:
+            raise VocoderError(f"HifiganGenerator with {key} {params[key]} is not supported, only {only}")
+    same = ("upsample_kernel_sizes", "upsample_initial_channel", "resblock_kernel_sizes", "resblock_dilation_sizes")
+    own = {key: params[key] for key in same} | {"upsample_rates": params["upsample_factors"]}
+    # Whatever is not this text is the other kind there, the number 1 too.
+    own["resblock"] = 1 if params["resblock_type"] == "1" else 2
+    return hifi_gan_variant_config(own) | {"edge_frames": params.get("inference_padding", edge_frames)}
+
+
+def _sizes(config: Settings) -> dict[str, Any]:
     return {
         "channels": config["upsample_initial_channel"],
         "upsample_rates": config["upsample_rates"],
@@ -56,17 +100,28 @@ def hifi_gan_config(config: Settings) -> dict[str, Any]:
     }
 
 
-def hifi_gan_weights(weights: Weights, resblocks: int) -> Weights:
+def _odd_upsamplings(sizes: dict[str, Any]) -> list[tuple[int, int]]:
+    """Return rates and kernels that differ by an odd number."""
+    pairs = zip(sizes["upsample_rates"], sizes["upsample_kernel_sizes"], strict=True)
+    return [(rate, kernel) for rate, kernel in pairs if (kernel - rate) % 2]
+
+
+def hifi_gan_weights(weights: Weights, resblocks: int | None) -> Weights:
     """Rename the keys of jik876/hifi-gan to those of ``HiFiGAN``.
 
     Args:
         weights: weights with keys as in jik876/hifi-gan, weight norm folded.
-        resblocks: number of residual blocks after each upsampling; jik876/hifi-gan numbers them consecutively.
+        resblocks: number of residual blocks after each upsampling; jik876/hifi-gan numbers them consecutively. None
+            where they are numbered after each upsampling, as in ``HiFiGAN``.
     """
+    if resblocks is not None:
+        count = resblocks
+        weights = rename(
+            weights, [(r"^resblocks\.(\d+)\.", lambda m: f"resblocks.{int(m[1]) // count}.{int(m[1]) % count}.")]
+        )
     return rename(
         weights,
         [
-            (r"^resblocks\.(\d+)\.", lambda m: f"resblocks.{int(m[1]) // resblocks}.{int(m[1]) % resblocks}."),
             (r"\.convs\.", ".convs1."),
             (r"^(?!conv_post|standardize)", "trunk."),
         ],

@@ -85,7 +85,9 @@ HIFT = Importer(
     "FunAudioLLM/CosyVoice 1 to 3: hift.pt, and cosyvoice.yaml, cosyvoice2.yaml or cosyvoice3.yaml; "
     "resemble-ai/chatterbox: s3gen.safetensors alone",
     _convert,
-    config_names=("cosyvoice.yaml", "cosyvoice2.yaml", "cosyvoice3.yaml", "config.yml", "config.yaml"),
+    recognizes=lambda config: "hift" in config,
+    checkpoints=("hift.pt", "s3gen.safetensors", "s3gen.pt"),
+    configs=("cosyvoice.yaml", "cosyvoice2.yaml", "cosyvoice3.yaml", "config.yml", "config.yaml"),
     needs_config=False,
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
 from vocoders.importers.base import Imported, Importer, Settings, fold_weight_norm
-from vocoders.importers.hifi_gan import hifi_gan_config, hifi_gan_mel_config, hifi_gan_weights
+from vocoders.importers.hifi_gan import hifi_gan_config, hifi_gan_mel_config, hifi_gan_weights, is_hifi_gan
 
 
 def _convert(config: Settings, content: Settings, _: MelConfig | None) -> Imported:
@@ -19,5 +19,9 @@ def _convert(config: Settings, content: Settings, _: MelConfig | None) -> Import
 
 
 ISTFTNET = Importer(
-    "istftnet", 'rishikksh20/iSTFTNet-pytorch: a checkpoint {"generator": ...} and config.json', _convert
+    "istftnet",
+    'rishikksh20/iSTFTNet-pytorch: a checkpoint {"generator": ...} and config.json',
+    _convert,
+    recognizes=lambda config: is_hifi_gan(config) and "gen_istft_n_fft" in config,
+    checkpoints=("generator*", "g_*"),
 )

@@ -40,7 +40,9 @@ PARALLEL_WAVEGAN = Importer(
     "parallel-wavegan",
     "kan-bayashi/ParallelWaveGAN, its Parallel WaveGAN and its HiFi-GAN: checkpoint-*steps.pkl, config.yml, stats.h5",
     _convert,
-    _standardizes,
+    recognizes=lambda config: {"generator_params", "sampling_rate", "hop_size"} <= config.keys(),
+    checkpoints=("checkpoint-*steps.pkl",),
+    standardizes=_standardizes,
 )
 
 

@@ -1,11 +1,13 @@
-"""The HiFi-GAN of SpeechT5 and FastSpeech2Conformer as transformers writes it."""
+"""The HiFi-GAN of SpeechT5, FastSpeech2Conformer and AudioLDM as transformers writes it."""
 
 from __future__ import annotations
+
+import math
 
 from vocoders.dsp.mel import MEL_CONFIGS, MelConfig
 from vocoders.errors import VocoderError
 from vocoders.importers.base import Imported, Importer, Settings, Weights, fold_weight_norm, rename, require_mel_config
-from vocoders.importers.hifi_gan import hifi_gan_config, hifi_gan_weights
+from vocoders.importers.hifi_gan import hifi_gan_variant_config, hifi_gan_weights
 
 
 def _convert(config: Settings, content: Weights, mel_config: MelConfig | None) -> Imported:
@@ -16,15 +18,20 @@ def _convert(config: Settings, content: Weights, mel_config: MelConfig | None) -
     weights = hifi_gan_weights(weights, len(config["resblock_kernel_sizes"]))
     if config.get("normalize_before", True):
         weights |= {"standardize.mean": mean, "standardize.scale": scale}
-    known = MEL_CONFIGS["speecht5-16k"]
-    if mel_config is None and (config["sampling_rate"], config["model_in_dim"]) == (known.sample_rate, known.n_mels):
-        mel_config = known
-    return Imported("hifigan", hifi_gan_config(config | {"resblock": 1}), require_mel_config(mel_config), weights)
+    sizes = config["sampling_rate"], config["model_in_dim"], math.prod(config["upsample_rates"])
+    for known in (MEL_CONFIGS["speecht5-16k"], MEL_CONFIGS["audioldm-16k"]):
+        if mel_config is None and sizes == (known.sample_rate, known.n_mels, known.hop_length):
+            mel_config = known
+    return Imported(
+        "hifigan", hifi_gan_variant_config(config | {"resblock": 1}), require_mel_config(mel_config), weights
+    )
 
 
 SPEECHT5 = Importer(
     "speecht5-hifigan",
-    "SpeechT5HifiGan and FastSpeech2ConformerHifiGan of transformers: pytorch_model.bin or model.safetensors, "
-    "config.json",
+    "SpeechT5HifiGan, that of AudioLDM too, and FastSpeech2ConformerHifiGan of transformers: pytorch_model.bin or "
+    "model.safetensors, config.json",
     _convert,
+    recognizes=lambda config: {"model_in_dim", "upsample_rates"} <= config.keys(),
+    checkpoints=("model.safetensors", "pytorch_model.bin"),
 )

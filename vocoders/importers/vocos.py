@@ -15,7 +15,7 @@ _FORK_FEATURES = {"f_min", "f_max", "norm", "mel_scale"}
 
 
 def _convert(config: Settings, content: Settings, stated: MelConfig | None) -> Imported:
-    config = config.get("model", {}).get("init_args", config)  # that of a training has it further inside
+    config = _model(config)
     features = _part(config, "feature_extractor", ("MelSpectrogramFeatures",))[1]
     mel_config = _mel_config(features) or require_mel_config(stated)
     backbone = _part(config, "backbone", ("VocosBackbone",))[1]
@@ -44,7 +44,15 @@ VOCOS = Importer(
     "gemelo-ai/vocos and its forks, WaveNeXt among them, on mels: pytorch_model.bin, model.safetensors or the "
     "checkpoint of a training, and config.yaml",
     _convert,
+    recognizes=lambda config: {"backbone", "head"} <= _model(config).keys(),
+    checkpoints=("model.safetensors", "pytorch_model.bin", "*.ckpt"),
 )
+
+
+def _model(config: Settings) -> Settings:
+    """Return the three parts of a model, which the configuration of a training has further inside."""
+    model = config.get("model", config)
+    return model.get("init_args", model) if isinstance(model, dict) else config
 
 
 def _part(config: Settings, name: str, supported: tuple[str, ...]) -> tuple[str, Settings]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,40 +20,9 @@ from torch.overrides import wrap_torch_function
 from vocoders.dsp.stft import reflect_pad
 
 _TILE = 64  # frames
+_TILE_VALUES = 131_072  # of a signal whose time is its last axis: half a MiB, and twice that at twice the sample rate
 _TINY = 1e-9
 _SMALL = 20_480  # values: PyTorch gives oneDNN no convolution of fewer, unless several items come at once
-
-
-class DepthwiseConv(Protocol):
-    """A ``DepthwiseConv2d``."""
-
-    weight: Tensor
-    reach: tuple[int, int]
-    mirrors: bool
-
-    def __call__(self, x: Tensor, /) -> Tensor: ...
-
-
-class Norm(Protocol):
-    """A ``LayerNorm2d``."""
-
-    weight: nn.Parameter
-    bias: nn.Parameter
-    framewise: bool
-    eps: float
-
-    def standardize(self, x: Tensor, /) -> Tensor: ...
-
-
-class Block(NamedTuple):
-    """The parts of a ``ConvNeXtBlock2d``."""
-
-    dwconv: DepthwiseConv
-    norm: Norm
-    pwconv1: nn.Linear
-    activation: nn.Module
-    pwconv2: nn.Linear
-    gamma: Tensor
 
 
 class Affine(NamedTuple):
@@ -61,6 +30,49 @@ class Affine(NamedTuple):
 
     weight: Tensor
     bias: Tensor
+
+
+class DepthwiseConv(Protocol):
+    """A ``DepthwiseConv2d``."""
+
+    reach: tuple[int, int]
+    mirrors: bool
+
+    def __call__(self, x: Tensor, /) -> Tensor: ...
+
+    def convolve(self, x: Tensor, /, padding: tuple[int, int]) -> Tensor: ...
+
+
+class Norm(Protocol):
+    """A ``LayerNorm2d``."""
+
+    framewise: bool
+
+    def standardize(self, x: Tensor, /) -> Tensor: ...
+
+    def fold(self, layer: Affine, /) -> Affine: ...
+
+    def standardizing(self, layer: Affine, tiles: Iterable[Tensor], /) -> Iterable[Affine]: ...
+
+
+class Block(NamedTuple):
+    """The parts of a ``ConvNeXtBlock2d``."""
+
+    dwconv: DepthwiseConv
+    norm: Norm
+    pwconv1: Affine
+    activation: nn.Module
+    pwconv2: Affine
+    gamma: Tensor
+
+
+@runtime_checkable
+class HasParts(Protocol):
+    """A ``ConvNeXtBlock2d``."""
+
+    gamma: nn.Parameter
+
+    def parts(self) -> Block: ...
 
 
 def folds(parameter: Tensor) -> bool:
@@ -114,14 +126,32 @@ def convnext_tail(block: Block, x: Tensor, y: Tensor) -> Tensor:
     return y
 
 
-def layer_norm_2d(x: Tensor, norm: Norm) -> Tensor:
+def layer_norm_2d(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """Normalise x (batch, frames, bins, channels) over all but the batch, in tiles, see ``in_tiles``."""
-    mean, scale = (y.view(-1, 1, 1, 1) for y in _moments(x.split(_TILE, 1), norm.eps))
-    gain = (scale * norm.weight).to(norm.weight.dtype)
-    shift = (norm.bias - mean * gain).to(norm.weight.dtype)
-    out = large_memory(x, norm.weight.dtype)
+    mean, scale = (y.view(-1, 1, 1, 1) for y in _moments(x.split(_TILE, 1), eps))
+    gain = (scale * weight).to(weight.dtype)
+    shift = (bias - mean * gain).to(weight.dtype)
+    out = large_memory(x, weight.dtype)
     for some_x, some in zip(x.split(_TILE, 1), out.split(_TILE, 1), strict=True):
         torch.addcmul(shift, some_x, gain, out=some)
+    return out
+
+
+def standardizing(layer: Affine, tiles: Iterable[Tensor], eps: float) -> Iterator[Affine]:
+    """Yield for each item of the batch ``layer`` with the item's mean and standard deviation over all tiles in it."""
+    weight, bias = layer
+    for mean, scale in zip(*_moments(tiles, eps), strict=True):
+        scaled = (weight * scale).to(weight.dtype)
+        yield Affine(scaled, (bias - scaled.double().sum(1) * mean).to(bias.dtype))
+
+
+def norm_2d(x: Tensor, norm: Norm, layer: Affine) -> Tensor:
+    """Standardise x (batch, frames, bins, channels) over all but the batch and apply ``layer``, in tiles likewise."""
+    out = large_memory(x, layer.weight.dtype)
+    layers = norm.standardizing(layer, x.split(_TILE, 1))
+    for item, some, own in zip(x.split(1), out.split(1), layers, strict=True):
+        for tile, result in zip(item.split(_TILE, 1), some.split(_TILE, 1), strict=True):
+            result.copy_(_pointwise(tile, *own))
     return out
 
 
@@ -179,6 +209,38 @@ def conv_transpose1d(
     return y.contiguous(memory_format=torch.channels_last).squeeze(2)
 
 
+def alias_free_snake(x: Tensor, alpha: Tensor, beta: Tensor, low_pass: Tensor) -> Tensor:
+    """Do what ``alias_free.alias_free_snake`` does, without the zeros that its upsampling inserts.
+
+    Even and odd samples at twice the rate are two rows, made of x and then summed up by depthwise convolutions with a
+    kernel of two rows, half of the filter in each: the same for both, as the filter is symmetric. In the layout of
+    ``conv1d``, and in tiles that stay in the cache (recipes.benchmarks.inference, BigVGAN).
+    """
+    channels, length = x.shape[1:]
+    kernel = torch.stack([F.pad(low_pass[1::2], (1, 0)), F.pad(low_pass[::2], (0, 1))])
+    scale = beta.view(-1, 1, 1, 1)  # beta x + sin(alpha x)^2 takes a pass less than x + sin(alpha x)^2 / beta
+    up, down, angle = 2 * scale * kernel, kernel / scale, (alpha / beta).view(-1, 1, 1)
+    reach = kernel.shape[1] - 1  # samples on each side of a tile, half of them of each convolution
+    x = channels_together(x).mT
+    out = torch.empty_like(x)
+    size = max(_TILE, _TILE_VALUES // (channels * len(x)))
+    for begin in range(0, length, size):
+        end = min(begin + size, length)
+        if begin < reach or end + reach > length:
+            tile = x.index_select(1, torch.arange(begin - reach, end + reach).clamp_(0, length - 1))
+        else:
+            tile = x[:, begin - reach : end + reach]
+        y = F.conv2d(tile.to(kernel.dtype).mT.unsqueeze(2), up, None, (1, 1), (1, 0), (1, 1), channels)
+        sine = torch.mul(y, angle).sin_()
+        y.addcmul_(sine, sine)
+        if begin == 0:
+            y[..., : reach // 2] = y[:, :, :1, reach // 2, None]
+        if end == length:
+            y[..., -(reach // 2) :] = y[:, :, 1:, -(reach // 2) - 1, None]
+        out[:, begin:end] = F.conv2d(y, down, None, (1, 1), (0, 0), (1, 1), channels).squeeze(2).mT
+    return out.mT
+
+
 @wrap_torch_function(lambda x, alpha: (x,))
 def snake(x: Tensor, alpha: Tensor) -> Tensor:
     """Return x + sin(alpha x)^2 / alpha, of x (batch, channels, time) and alpha (channels,).
@@ -224,11 +286,8 @@ def _folded(block: Block) -> tuple[Affine, Affine]:
 
     Three passes less over x (recipes.benchmarks.inference, Wavehax).
     """
-    (w1, b1), (w2, b2) = ((layer.weight, layer.bias) for layer in (block.pwconv1, block.pwconv2))
-    return (
-        Affine(w1 * block.norm.weight, b1 + w1 @ block.norm.bias),
-        Affine(block.gamma[:, None] * w2, block.gamma * b2),
-    )
+    weight, bias = block.pwconv2
+    return block.norm.fold(block.pwconv1), Affine(block.gamma[:, None] * weight, block.gamma * bias)
 
 
 def _mix(block: Block, x: Tensor, y: Tensor, first: Affine, second: Affine, out: Tensor | None = None) -> Tensor:
@@ -241,11 +300,11 @@ def _convnext_in_tiles(block: Block, x: Tensor, out: Tensor) -> Tensor:
     """Evaluate a whole block a few frames at a time, see ``in_tiles``."""
     frames, size = x.shape[1], max(_TILE, block.dwconv.reach[0])
     tiles = [slice(begin, min(begin + size, frames)) for begin in range(0, frames, size)]
-    (weight, bias), second = _folded(block)
+    first, second = _folded(block)
     if block.norm.framewise:
         for tile in tiles:
             y = _convolve_tile(block.dwconv, x, tile)
-            _mix(block, x[:, tile], y, Affine(weight, bias), second, out=out[:, tile])
+            _mix(block, x[:, tile], y, first, second, out=out[:, tile])
         return out
 
     def convolved() -> Iterator[Tensor]:
@@ -253,13 +312,11 @@ def _convnext_in_tiles(block: Block, x: Tensor, out: Tensor) -> Tensor:
             out[:, tile] = y = _convolve_tile(block.dwconv, x, tile)
             yield y
 
-    mean, scale = _moments(convolved(), block.norm.eps)
-    for i in range(x.shape[0]):  # what standardises an utterance goes into the weights as well
-        scaled = (weight * scale[i]).to(weight.dtype)
-        first = Affine(scaled, (bias - scaled.double().sum(1) * mean[i]).to(bias.dtype))
+    # What standardises an utterance goes into the weights as well.
+    for i, layer in enumerate(block.norm.standardizing(first, convolved())):
         for tile in tiles:
             some = out[i : i + 1, tile]
-            hidden = block.activation(_pointwise(some, *first))
+            hidden = block.activation(_pointwise(some, *layer))
             torch.add(x[i : i + 1, tile], _pointwise(hidden, *second), out=some)
     return out
 
@@ -276,8 +333,7 @@ def _convolve_tile(conv: DepthwiseConv, x: Tensor, tile: slice) -> Tensor:
         y = F.pad(y, (bins, bins, *edges), mode="reflect")
     else:
         y = reflect_pad(reflect_pad(y, *edges, 2), bins, bins, 3)
-    padding = (0, 0 if conv.mirrors else bins)
-    return F.conv2d(y, conv.weight, None, (1, 1), padding, (1, 1), y.shape[1]).permute(0, 2, 3, 1)
+    return conv.convolve(y, (0, 0 if conv.mirrors else bins)).permute(0, 2, 3, 1)
 
 
 def _moments(tiles: Iterable[Tensor], eps: float) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,8 @@ What makes them fast on a CPU lives in cpu_kernels.py, and each layer takes it b
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import wrap_torch_function
 
-from vocoders.dsp.stft import reflect_pad
+from vocoders.dsp.stft import full_precision, reflect_pad
 from vocoders.nn import cpu_kernels
 
 
@@ -43,12 +45,19 @@ class Standardize(nn.Module):
 
 
 class Conv1d(nn.Conv1d):
-    """``nn.Conv1d``, evaluated in the fastest layout: see ``cpu_kernels.conv1d``. Zero padding, given in numbers."""
+    """``nn.Conv1d``, evaluated in the fastest layout: see ``cpu_kernels.conv1d``.
+
+    Padding is given in numbers; its mode is "zeros", or "reflect", which here takes signals of any length.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, in_channels, time) -> (batch, out_channels, time)."""
-        assert not isinstance(self.padding, str)
-        return cpu_kernels.conv1d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        padding = self.padding
+        assert not isinstance(padding, str)
+        if self.padding_mode == "reflect":
+            # Along the axis whose steps are large in the layout of cpu_kernels.conv1d: whole columns are copied.
+            x, padding = reflect_pad(x.transpose(1, 2), padding[0], padding[0], 1).transpose(1, 2), (0,)
+        return cpu_kernels.conv1d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
 
 class PaddedConv1d(Conv1d):
@@ -89,6 +98,62 @@ class ConvTranspose1d(nn.ConvTranspose1d):
         return cpu_kernels.conv_transpose1d(x, self.weight, self.bias, *settings)
 
 
+class HarmonicSource(nn.Module):
+    """Sines at F0 and its multiples and noise, mixed to one signal (Wang et al. 2019, arXiv 1904.12088).
+
+    tanh(weight . (amplitude * sines where voiced + noise) + bias). The public implementations draw noise for each sine;
+    the weighted sum of such draws is distributed as one draw times the norm of the weights, which is what is added.
+    """
+
+    def __init__(
+        self,
+        initial_phases: Sequence[float],
+        amplitude: float = 0.1,
+        noise_deviation: float = 0.003,
+        as_uniform: bool = False,
+    ) -> None:
+        """Make a source.
+
+        Args:
+            initial_phases: one for each sine, the first of them at F0, in cycles.
+            amplitude: of the sines. Where unvoiced, a third of it is the deviation of the noise.
+            noise_deviation: of the noise where voiced.
+            as_uniform: give the noise mean and deviation of draws that are uniform in (0, 1), times those above.
+        """
+        super().__init__()
+        self.initial_phases = list(initial_phases)
+        self.amplitude = amplitude
+        self.noise_deviation = noise_deviation
+        self.as_uniform = as_uniform
+        self.linear = nn.Linear(len(self.initial_phases), 1)
+
+    def forward(self, cycles: Tensor, voiced: Tensor, noise: Tensor) -> Tensor:
+        """Compute the source.
+
+        Args:
+            cycles: phase of the first sine at each sample, float64 (batch, 1, frames, samples of a frame), in cycles.
+            voiced: bool (batch, 1, frames).
+            noise: (batch, 1, samples), standard normal.
+
+        Returns:
+            float32 (batch, 1, samples) in (-1, 1).
+        """
+        with full_precision(noise):
+            weight, bias = self.linear.weight[0].float(), self.linear.bias.float()
+            turns = (cycles - cycles.round()).float().to(noise.device)
+            number = torch.arange(1, len(weight) + 1, device=turns.device)
+            angles = turns.unsqueeze(-1) * number + torch.tensor(self.initial_phases, device=turns.device)
+            sines = torch.sin(2 * math.pi * angles)  # (batch, 1, frames, samples of a frame, sines)
+            voiced = voiced.unsqueeze(-1)
+            harmonics = torch.where(voiced, self.amplitude, 0.0) * (sines * weight).sum(-1)
+            deviation = torch.where(voiced, self.noise_deviation, self.amplitude / 3)
+            deviation = deviation.expand(-1, -1, -1, turns.shape[-1]).flatten(-2)
+            noise = weight.norm() * noise.float()
+            if self.as_uniform:
+                noise = weight.sum() / 2 + noise / math.sqrt(12)
+            return torch.tanh(harmonics.flatten(-2) + deviation * noise + bias)
+
+
 class Snake(nn.Module):
     """x + sin(alpha x)^2 / alpha, with one alpha a channel (Ziyin et al. 2020, arXiv 2006.08195)."""
 
@@ -107,7 +172,15 @@ class ConvNeXtBlock1d(nn.Module):
     (batch, channels, frames) -> the same shape. Zero padding, layer norm over channels, GELU.
     """
 
-    def __init__(self, channels: int, expansion: int, kernel_size: int, scale: float, eps: float = 1e-5) -> None:
+    def __init__(
+        self,
+        channels: int,
+        expansion: int,
+        kernel_size: int,
+        scale: float,
+        eps: float = 1e-5,
+        conv: type[nn.Conv1d] = nn.Conv1d,
+    ) -> None:
         """Make a block.
 
         Args:
@@ -116,9 +189,11 @@ class ConvNeXtBlock1d(nn.Module):
             kernel_size: frames, odd.
             scale: initial value of gamma.
             eps: added to the variance in the layer norm.
+            conv: ``Conv1d`` in a network that has its channels together in memory throughout, where the pointwise
+                layers want them.
         """
         super().__init__()
-        self.dwconv = nn.Conv1d(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
+        self.dwconv = conv(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
         self.norm = nn.LayerNorm(channels, eps=eps)
         self.pwconv1 = nn.Linear(channels, channels * expansion)
         self.activation = nn.GELU()
@@ -149,12 +224,21 @@ class LayerNorm2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(batch, frames, bins, channels) -> the same shape."""
         if not self.framewise and cpu_kernels.in_tiles(x):
-            return cpu_kernels.layer_norm_2d(x, self)
+            return cpu_kernels.layer_norm_2d(x, self.weight, self.bias, self.eps)
         return self.standardize(x) * self.weight + self.bias
 
     def standardize(self, x: Tensor) -> Tensor:
         """Return (x - mean) / sqrt(variance + eps)."""
         return F.layer_norm(x, x.shape[2:] if self.framewise else x.shape[1:], eps=self.eps)
+
+    def fold(self, layer: cpu_kernels.Affine) -> cpu_kernels.Affine:
+        """Return ``layer`` with the affine transform before it."""
+        weight, bias = layer
+        return cpu_kernels.Affine(weight * self.weight, bias + weight @ self.bias)
+
+    def standardizing(self, layer: cpu_kernels.Affine, tiles: Iterable[Tensor]) -> Iterator[cpu_kernels.Affine]:
+        """Yield for each item of a batch ``layer`` with ``standardize`` before it; tiles are frames of the batch."""
+        return cpu_kernels.standardizing(layer, tiles, self.eps)
 
 
 class DepthwiseConv2d(nn.Conv2d):
@@ -184,6 +268,10 @@ class DepthwiseConv2d(nn.Conv2d):
         x = x.permute(0, 3, 1, 2)
         x = reflect_pad_2d(x, *self.reach) if self.mirrors else x
         return super().forward(x).permute(0, 2, 3, 1)
+
+    def convolve(self, x: Tensor, padding: tuple[int, int]) -> Tensor:
+        """Convolve (batch, channels, frames, bins), with so many zeros around it."""
+        return F.conv2d(x, self.weight, None, (1, 1), padding, (1, 1), x.shape[1])
 
 
 class ConvNeXtBlock2d(nn.Module):
@@ -229,15 +317,16 @@ class ConvNeXtBlock2d(nn.Module):
 
     def parts(self) -> cpu_kernels.Block:
         """Return what the fast path on a CPU is made of."""
-        return cpu_kernels.Block(self.dwconv, self.norm, self.pwconv1, self.activation, self.pwconv2, self.gamma)
+        first, second = (cpu_kernels.Affine(layer.weight, layer.bias) for layer in (self.pwconv1, self.pwconv2))
+        return cpu_kernels.Block(self.dwconv, self.norm, first, self.activation, second, self.gamma)
 
 
 class ConvNeXtBlocks2d(nn.Sequential):
-    """Several ``ConvNeXtBlock2d``, one after the other."""
+    """Several ``ConvNeXtBlock2d``, or blocks with the same parts, one after the other."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, frames, bins, channels) -> the same shape."""
-        blocks = [block for block in self if isinstance(block, ConvNeXtBlock2d)]
+        blocks = [block for block in self if isinstance(block, cpu_kernels.HasParts)]
         if cpu_kernels.folds(blocks[0].gamma):
             return cpu_kernels.convnext_blocks_2d(x, [block.parts() for block in blocks])
         return super().forward(x)
@@ -250,3 +339,9 @@ def reflect_pad_2d(x: Tensor, frames: int, bins: int) -> Tensor:
         return F.pad(x, (bins, bins, frames, frames), mode="reflect")
     x = x.permute(0, 2, 3, 1)  # where channels come last, what is copied lies together
     return reflect_pad(reflect_pad(x, frames, frames, 1), bins, bins, 2).permute(0, 3, 1, 2)
+
+
+@wrap_torch_function(lambda x, *_: (x,))
+def trim(x: Tensor, left: int, right: int) -> Tensor:
+    """Cut both ends off the last axis."""
+    return x[..., left : x.shape[-1] - right]

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from vocoders.dsp.stft import overlap_add, reflect_pad
 from vocoders.nn import cpu_kernels
+from vocoders.nn.alias_free import REACH, alias_free_snake
 from vocoders.nn.columnwise import columnwise_axis
-from vocoders.nn.layers import reflect_pad_2d
+from vocoders.nn.layers import reflect_pad_2d, trim
 from vocoders.nn.spans import Arguments, Span, like, map_tensors, name_of, refuse
 
 
@@ -271,6 +272,34 @@ def _reflect_pad_2d(op: Operation, x: Span, frames: int, bins: int) -> tuple[Ten
         return reflect_pad(x, left, right, -2)
 
     return op.pad(reflect_pad_2d(x, 0, bins), -2, frames, frames, frames + 1, pad), -2
+
+
+@_rule(alias_free_snake)
+def _alias_free_snake(op: Operation, x: Span, *parameters: Tensor) -> tuple[Tensor, int]:
+    if x.axis != -1:
+        return op.columnwise(((x, *parameters), {}), [x])
+    piece, before = op.join(x, -1).as_subclass(Tensor), op.count or 0  # columns whose results are out already
+    count = piece.shape[-1] - before - (0 if op.last else REACH)
+    if count <= 0:
+        return op.split(piece, -1, 0), -1
+    # The first and the last columns of a piece take its ends for those of the whole.
+    out = alias_free_snake(piece, *parameters).narrow(-1, before, count)
+    op.count = min(before + count, REACH)
+    op.split(piece, -1, before + count - op.count)
+    return out, -1
+
+
+@_rule(trim)
+def _trim(op: Operation, x: Span, left: int, right: int) -> tuple[Tensor, int]:
+    """Cut off the end from the last piece, which has it all where the layers before have padded it there."""
+    if x.axis != -1:
+        return op.columnwise(((x, left, right), {}), [x])
+    length = x.shape[-1] - (right if op.last else 0)
+    cut = left if op.count is None else op.count
+    if length < (cut if op.last else 0):
+        raise refuse("trim", "more is cut off at the end than the last piece has")
+    op.count = max(0, cut - length)
+    return x[..., min(cut, length) : length], -1
 
 
 @_rule(Tensor.cumsum, torch.cumsum)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,10 @@ import numpy as np
 
 from vocoders.config import bind
 from vocoders.dsp.mel import MelConfig
-from vocoders.errors import CheckpointError, VocoderError
+from vocoders.errors import CheckpointError
 from vocoders.inference.base import BaseVocoder
 from vocoders.inference.synthesis import Precision, Synthesis
+from vocoders.onnx.session import open_session
 
 VERSION = "1"  # of the graph's inputs, outputs and metadata, see graph.py and export.py
 
@@ -50,7 +50,7 @@ class OnnxVocoder(BaseVocoder):
         self.name = name or str(path)
         self.device = device
         self.precision: Precision = "float32"
-        self._session = _open(path, device)
+        self._session = open_session(path, device)
         header = self._session.get_modelmeta().custom_metadata_map
         if header.get("format") != "vocoders":
             raise CheckpointError(
@@ -182,39 +182,3 @@ class OnnxSynthesis(Synthesis):
         cycles = f0[..., :count] * self.hop_length / self._vocoder.sample_rate
         self._phase = (self._phase + cycles.sum(2, keepdims=True)) % 1.0
         self._mel, self._f0 = self._mel[..., count:], self._f0[..., count:]
-
-
-def stated_threads() -> int:
-    """Return the number of threads that OMP_NUM_THREADS states, as torch obeys it; 0 for one for each core."""
-    threads = os.environ.get("OMP_NUM_THREADS", "")
-    return int(threads) if threads.isdecimal() else 0
-
-
-def _open(path: Path, device: str) -> Any:
-    """Open the session that runs a model."""
-    import onnxruntime
-
-    if path.is_dir():
-        raise CheckpointError(f"{path} is a folder, not a model")
-    if not path.is_file():
-        raise CheckpointError(f"there is no model {path}")
-    kind, _, number = device.partition(":")
-    provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}.get(kind)
-    if provider not in onnxruntime.get_available_providers() or not (number or "0").isdecimal():
-        raise VocoderError(
-            f"device '{device}' cannot be used here for an exported model; this onnxruntime has "
-            f"{', '.join(onnxruntime.get_available_providers())}, and 'cpu' always works ('cuda' needs onnxruntime-gpu)"
-        )
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # the exception says what is wrong
-    options.enable_mem_pattern = False  # one plan for each length of a piece would take half of all memory
-    options.intra_op_num_threads = stated_threads()
-    choice = (provider, {"device_id": number or "0"}) if kind == "cuda" else provider
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=[choice])
-    except Exception as error:  # onnxruntime raises a class of its own for each status
-        reason = str(error).split("\n")[0]
-        raise CheckpointError(f"{path} is not a readable ONNX model, or cannot be run here ({reason})") from None
-    if provider not in session.get_providers():  # it would fall back to the CPU silently
-        raise VocoderError(f"device '{device}' cannot be used here: onnxruntime finds no CUDA that fits it")
-    return session

@@ -126,7 +126,7 @@ def test_bad_models_and_devices(work: Path, capsys: pytest.CaptureFixture[str]) 
         work, capsys, "mel12.npy", "-o", "out.wav", "-m", "foreign.safetensors"
     )
     (work / "folder").mkdir()
-    assert "folder is a folder, not a checkpoint" in refused(work, capsys, "mel12.npy", "-o", "out.wav", "-m", "folder")
+    assert "folder holds no model: it is empty" in refused(work, capsys, "mel12.npy", "-o", "out.wav", "-m", "folder")
     message = refused(work, capsys, "mel12.npy", "-o", "out.wav", "-m", "folder/mine")
     assert "there is no file folder/mine" in message
     assert "device 'tpu9'" in refused(work, capsys, "mel12.npy", "-o", "out.wav", "--device", "tpu9")

@@ -11,9 +11,9 @@ from tests.support import models
 from vocoders import Vocoder
 from vocoders.checkpoint import Checkpoint
 from vocoders.dsp.harmonics import frame_phase
-from vocoders.dsp.mel import MEL_CONFIGS, MelConfig
+from vocoders.dsp.mel import MEL_CONFIGS
 from vocoders.generators.base import Generator
-from vocoders.generators.hift import HarmonicSource, HiFT
+from vocoders.generators.hift import HiFT
 from vocoders.generators.hift_trunk import HiFTConfig
 from vocoders.onnx.export import export_onnx
 from vocoders.onnx.vocoder import OnnxVocoder
@@ -22,16 +22,17 @@ HOP, RATE = models.MEL_CONFIG.hop_length, models.MEL_CONFIG.sample_rate
 both_sources = pytest.mark.parametrize("source", [1, 2])
 
 
-def harmonic_source(source: int, mel_config: MelConfig = models.MEL_CONFIG) -> HarmonicSource:
+def hift(source: int) -> HiFT:
     torch.manual_seed(0)
-    return HarmonicSource(HiFTConfig(source=source), mel_config).requires_grad_(False)
+    config = HiFT.small_config(models.MEL_CONFIG).model_dump() | {"source": source, "harmonics": 8}
+    return HiFT(HiFTConfig(**config), models.MEL_CONFIG).requires_grad_(False)
 
 
 def sines_alone(f0: torch.Tensor, source: int, phase: torch.Tensor | None = None) -> torch.Tensor:
     """The signal before tanh, without noise and bias."""
-    module = harmonic_source(source)
-    module.linear.bias.zero_()
-    return torch.atanh(module(f0, torch.zeros(len(f0), 1, f0.shape[-1] * HOP), phase).double())
+    module = hift(source)
+    module.source.linear.bias.zero_()
+    return torch.atanh(module.source_signal(f0, torch.zeros(len(f0), 1, f0.shape[-1] * HOP), phase).double())
 
 
 @pytest.mark.parametrize("name", ["cosyvoice2-24k", "hifigan-22k"])
@@ -56,7 +57,7 @@ def test_hops_without_small_factors(hop: int) -> None:
 def test_source_1_is_the_running_sum_of_the_frequency() -> None:
     f0 = torch.tensor([[[110.0, 113.0, 2.0, 250.0]]])
     turns = (f0.double().repeat_interleave(HOP, -1) / RATE).cumsum(-1) * 2 * math.pi
-    weight = harmonic_source(1).linear.weight[0].double()
+    weight = hift(1).source.linear.weight[0].double()
     voiced = (f0 > 10).repeat_interleave(HOP, -1)
     expected = 0.1 * voiced * sum(w * torch.sin((k + 1) * turns) for k, w in enumerate(weight))
     torch.testing.assert_close(sines_alone(f0, 1), expected, atol=1e-6, rtol=0)
@@ -70,7 +71,7 @@ def test_source_2_has_each_frequency_from_middle_to_middle() -> None:
     frame = (time / HOP - 0.5).clamp(0, 3)
     first = frame.floor().long().clamp(max=2)
     turns = (ends[first] + (frame - first) * (ends[first + 1] - ends[first])) * 2 * math.pi
-    weight = harmonic_source(2).linear.weight[0].double()
+    weight = hift(2).source.linear.weight[0].double()
     voiced = (f0 > 10).repeat_interleave(HOP, -1)
     expected = 0.1 * voiced * sum(w * torch.sin((k + 1) * turns) for k, w in enumerate(weight))
     torch.testing.assert_close(sines_alone(f0, 2), expected, atol=1e-6, rtol=0)
@@ -98,13 +99,15 @@ def test_phases_stay_exact_after_an_hour(source: int) -> None:
 
 @both_sources
 def test_noise_has_the_deviation_of_independent_draws_for_each_sine(source: int) -> None:
-    module = harmonic_source(source)
-    module.linear.bias.zero_()
+    module = hift(source)
+    module.source.linear.bias.zero_()
     noise = torch.randn(1, 1, 2000 * HOP)
     for f0, deviation in ((9.0, 0.1 / 3), (200.0, 0.003)):
         track = torch.full((1, 1, 2000), f0)
-        difference = torch.atanh(module(track, noise, None)) - torch.atanh(module(track, torch.zeros_like(noise), None))
-        expected = deviation * float(module.linear.weight.norm())
+        difference = torch.atanh(module.source_signal(track, noise, None)) - torch.atanh(
+            module.source_signal(track, torch.zeros_like(noise), None)
+        )
+        expected = deviation * float(module.source.linear.weight.norm())
         assert float(difference.std()) == pytest.approx(expected, rel=0.02)
 
 
@@ -174,7 +177,7 @@ def test_the_causal_variant_exports(tmp_path: Path) -> None:
 def test_source_3_holds_its_phase_in_each_frame() -> None:
     f0 = torch.tensor([[[110.0, 113.0, 2.0, 250.0]]])
     turns = ((f0[0, 0].double() * HOP / RATE).cumsum(0) * 2 * math.pi).repeat_interleave(HOP)
-    weight = harmonic_source(3).linear.weight[0].double()
+    weight = hift(3).source.linear.weight[0].double()
     voiced = (f0 > 10).repeat_interleave(HOP, -1)
     expected = 0.1 * voiced * sum(w * torch.sin((k + 1) * turns) for k, w in enumerate(weight))
     deviation = torch.where(voiced, 0.003, 0.1 / 3)

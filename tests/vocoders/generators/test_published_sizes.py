@@ -1,4 +1,4 @@
-"""Sizes and configurations of published generators; their parity stands in test_parity.py."""
+"""Sizes and configurations of the published generators; their parity stands in test_parity.py."""
 
 from typing import Any
 
@@ -9,6 +9,7 @@ from vocoders import MelConfig, VocoderError
 from vocoders.config import Config
 from vocoders.dsp.mel import MEL_CONFIGS
 from vocoders.generators import build_generator
+from vocoders.generators.bigvgan import BigVGAN
 from vocoders.generators.hifigan import HiFiGAN
 from vocoders.generators.hift import HiFT
 from vocoders.generators.istftnet import ISTFTNet
@@ -28,6 +29,7 @@ MEL_CONFIG = MEL_CONFIGS["hifigan-22k"]
         ("parallel-wavegan", ParallelWaveGAN.configs["v1"], MEL_CONFIGS["pwg-ljspeech-22k"], 1.33),
         ("parallel-wavegan", ParallelWaveGAN.configs["v1-24k"], MEL_CONFIGS["espnet-24k"], 1.33),
         ("vocos", Vocos.configs["v1"], MEL_CONFIGS["vocos-24k"], 13.53),
+        ("bigvgan", BigVGAN.configs["base"], MEL_CONFIGS["bigvgan-24k"], 14.0),
         ("hift", HiFT.configs["cosyvoice1"], MEL_CONFIG, 17.18),
         ("hift", HiFT.configs["cosyvoice2"], MEL_CONFIGS["cosyvoice2-24k"], 17.53),
     ],

@@ -34,7 +34,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert voc.mel_config.log == "log10"
     assert voc(torch.full((10, 4), -2.0)).shape == (240,)
     assert voc.training["imported from"] == "parallel-wavegan"
-    for family in ("bigvgan", "melgan"):
+    for family in ("ddsp", "melgan"):
         assert vocoders_command(["import", family, "x.pt", "-o", str(out)]) == 2
         assert f"cannot import '{family}'; supported: hifi-gan, istftnet" in capsys.readouterr().err
 
@@ -185,7 +185,7 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
     (tmp_path / "config.yml").write_text(json.dumps(config | {"upsample_initial_channel": 32}))
     refused(r"has the shape \(16, 80, 7\) instead of \(32, 80, 7\)")
     (tmp_path / "config.yml").write_text(json.dumps(config | {"upsample_kernel_sizes": [7, 7, 4]}))
-    refused("an upsampling by 4 with kernel 7 gives no whole frames")
+    refused(r"trunk\.ups\.0\.weight has the shape \(16, 8, 8\) instead of \(16, 8, 7\)")
     del config["hop_size"]
     (tmp_path / "config.yml").write_text(json.dumps(config))
     refused("lacks 'hop_size', which hifi-gan has")
@@ -200,10 +200,32 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
     refused(r"checkpoint\.pkl is not a readable checkpoint \(torch has written no such file\)")
 
 
+def test_an_upsampling_that_is_longer_before_an_inverse_stft_is_refused(tmp_path: Path) -> None:
+    arguments = write(tmp_path, "istftnet")
+    config = json.loads((tmp_path / "config.yml").read_text())
+    (tmp_path / "config.yml").write_text(json.dumps(config | {"upsample_kernel_sizes": [7, 4]}))
+    with pytest.raises(VocoderError, match="an upsampling by 4 with kernel 7 gives no whole frames"):
+        import_checkpoint(**arguments)
+
+
 def test_a_mel_config_that_the_configuration_does_not_state_must_be_given(tmp_path: Path) -> None:
     arguments = write(tmp_path, "wavehax-0")
     with pytest.raises(VocoderError, match=r"does not state the mel config .*; give --mel-config"):
         import_checkpoint(**arguments | {"mel_config": None})
+
+
+def test_parts_of_complex_weights_that_do_not_fit(tmp_path: Path) -> None:
+    def refused(message: str, drop: str = "", extra: str = "") -> None:
+        arguments = write(tmp_path, "complex-wavehax", drop=drop, extra=extra)
+        with pytest.raises(VocoderError, match=message) as caught:
+            import_checkpoint(**arguments)
+        assert "\n" not in str(caught.value)
+
+    refused(r"lacks 'blocks\.0\.pwconv1\.imag_conv\.bias', which wavehax has", drop="blocks.0.pwconv1.imag_conv.bias")
+    refused(r"it lacks: blocks\.1\.gamma$", drop="blocks.1.gamma")
+    refused(r"it also holds: blocks\.2\.dwconv\.imag_conv\.weight$", extra="blocks.2.dwconv.imag_conv.weight")
+    part = "input_proj.imag_conv.weight"
+    refused(r"the parts of input_proj\.weight differ in shape: \(3, 3, 1, 1\) and \(1,\)", drop=part, extra=part)
 
 
 def test_every_family_is_shown_in_the_help_and_covered_by_parity(capsys: pytest.CaptureFixture[str]) -> None:

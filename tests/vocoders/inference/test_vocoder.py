@@ -354,10 +354,10 @@ def test_folders_are_no_models_and_no_repositories(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(vocoders.pretrained, "_from_hub", lambda name: pytest.fail("asks the hub"))
     for name in ("docs", "docs/sub", "docs.safetensors"):
         Path(name).mkdir()
-        with pytest.raises(VocoderError, match=f"^{name} is a folder, not a checkpoint$"):
+        with pytest.raises(VocoderError, match=f"^{name} holds no model: it "):
             load(name)
     Path("docs.onnx").mkdir()
-    with pytest.raises(VocoderError, match=r"^docs\.onnx is a folder, not a model$"):
+    with pytest.raises(VocoderError, match=r"^docs\.onnx holds no model: it is empty$"):
         load("docs.onnx")
     with pytest.raises(VocoderError, match=r"there is no file docs/foo; .* only where no folder 'docs' is here"):
         load("docs/foo")

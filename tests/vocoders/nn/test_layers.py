@@ -97,6 +97,16 @@ def test_convolutions_are_those_of_pytorch(
         assert ours.float()(x.float()).dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("time", [9, 7000])
+def test_reflected_convolutions_are_those_of_pytorch(time: int) -> None:
+    settings: dict[str, Any] = {"kernel_size": 5, "padding": 4, "dilation": 2, "padding_mode": "reflect"}
+    ours, theirs = Conv1d(4, 6, **settings).double(), nn.Conv1d(4, 6, **settings).double()
+    theirs.load_state_dict(ours.state_dict())
+    x = signal(2, 4, time)
+    torch.testing.assert_close(ours(x), theirs(x), rtol=1e-9, atol=1e-9)
+    assert ours(x[..., :1]).shape == (2, 6, 1)  # which PyTorch refuses
+
+
 def test_a_network_keeps_the_layout_of_its_convolutions() -> None:
     """Only the first input is copied."""
     x = Conv1d(4, 8, 3, padding=1)(torch.randn(1, 4, 6000))

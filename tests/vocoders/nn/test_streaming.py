@@ -18,6 +18,7 @@ from vocoders.dsp.log_mel import LogMelSpectrogram
 from vocoders.dsp.mel import MEL_CONFIGS
 from vocoders.dsp.stft import STFT, reflect_pad
 from vocoders.errors import VocoderError
+from vocoders.nn.layers import trim
 from vocoders.nn.streaming import Incremental
 
 lengths = st.lists(st.integers(0, 9), min_size=1, max_size=12).filter(any)
@@ -82,6 +83,7 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "edges": lambda x: F.pad(x, (2, 5), mode="replicate"),
     "mirror": lambda x: reflect_pad(x, 4, 7),
     "mirrored channels": lambda x: F.pad(reflect_pad(x, 2, 1, dim=1), (0, 0, 1, 1)),
+    "cut": lambda x: trim(F.pad(x.repeat_interleave(3, -1), (6, 4)), 7, 3),
     "rates": repeated,
     "sum": lambda x: x.double().cumsum(-1).sin(),
 }
@@ -388,6 +390,12 @@ def test_paddings_without_a_rule_are_refused(pad: tuple[int, ...]) -> None:
         Incremental(lambda x: F.pad(x, pad))(signal(9))
     with pytest.raises(VocoderError, match="more is cut off at the end than windows overlap"):
         Incremental(nn.ConvTranspose1d(3, 3, 4, 4, padding=1))(signal(9))
+
+
+def test_a_last_piece_shorter_than_what_is_cut_off_is_refused() -> None:
+    """What is cut off has been returned already."""
+    with pytest.raises(VocoderError, match=r"'trim' .* more is cut off at the end than the last piece has"):
+        in_pieces(lambda x: trim(x, 0, 2), signal(9), [5, 4])
 
 
 def test_operations_that_change_between_pieces_are_refused() -> None:

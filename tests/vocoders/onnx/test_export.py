@@ -170,8 +170,9 @@ def test_what_cannot_be_exported(
 
 
 @pytest.mark.slow
-def test_a_generator_of_whole_utterances_that_is_given_its_f0(tmp_path: Path) -> None:
-    generator = models.generator("wavehax", framewise_norm=False)
+@pytest.mark.parametrize("name", ["wavehax", "complex-wavehax"])
+def test_a_generator_of_whole_utterances_that_is_given_its_f0(name: str, tmp_path: Path) -> None:
+    generator = models.generator(name, framewise_norm=False)
     checkpoint = Checkpoint(models.MEL_CONFIG, generator)
     export_onnx(checkpoint, tmp_path / "model.onnx")
     voc = OnnxVocoder(tmp_path / "model.onnx")

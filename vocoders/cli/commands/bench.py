@@ -69,6 +69,6 @@ def _threads() -> int:
     """Return the number of threads that models compute with."""
     if torch := sys.modules.get("torch"):
         return torch.get_num_threads()
-    from vocoders.onnx.vocoder import stated_threads
+    from vocoders.onnx.session import stated_threads
 
     return stated_threads() or os.cpu_count() or 1

@@ -6,8 +6,6 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vocoders.extras import require
-
 if TYPE_CHECKING:
     from vocoders.dsp.mel import MelConfig
 
@@ -63,7 +61,6 @@ def model_facts(name: str, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _checkpoint_facts(name: str, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    require("reading a checkpoint", "torch", "torch", "safetensors")
     from vocoders.checkpoint import load_checkpoint
     from vocoders.generators import generator_name
 

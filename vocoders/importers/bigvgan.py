@@ -1,0 +1,57 @@
+"""BigVGAN as NVIDIA/BigVGAN writes it, version 1 and 2."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+
+from vocoders.dsp.mel import MelConfig
+from vocoders.errors import VocoderError
+from vocoders.importers.base import Imported, Importer, Settings, Weights, fold_weight_norm, rename
+from vocoders.importers.hifi_gan import hifi_gan_config, hifi_gan_mel_config, hifi_gan_weights, is_hifi_gan
+from vocoders.nn.alias_free import low_pass_filter
+
+_ACTIVATIONS = ("snakebeta", "snake")
+_FILTER = re.compile(r"\.(upsample|downsample\.lowpass)\.filter$")
+
+
+def _convert(config: Settings, content: Settings, _: MelConfig | None) -> Imported:
+    if config["activation"] not in _ACTIVATIONS:
+        raise VocoderError(
+            f"BigVGAN with the activation {config['activation']} is not supported, only {' and '.join(_ACTIVATIONS)}"
+        )
+    own = hifi_gan_config(config) | {
+        "activation": config["activation"],
+        "log_scale": config["snake_logscale"],
+        # bigvgan.py: both are true in version 1, whose configurations do not name them
+        "output": "tanh" if config.get("use_tanh_at_final", True) else "clamp",
+        "output_bias": config.get("use_bias_at_final", True),
+    }
+    # meldataset.py is that of jik876/hifi-gan
+    return Imported("bigvgan", own, hifi_gan_mel_config(config), _weights(config, content["generator"]))
+
+
+BIGVGAN = Importer(
+    "bigvgan",
+    "NVIDIA/BigVGAN, v1 and v2: bigvgan_generator.pt (or g_05000000) and config.json",
+    _convert,
+    recognizes=lambda config: is_hifi_gan(config) and "snake_logscale" in config,
+    checkpoints=("bigvgan_generator.pt", "g_*"),
+)
+
+
+def _weights(config: Settings, weights: Weights) -> Weights:
+    """Rename the keys of NVIDIA/BigVGAN to those of ``BigVGAN``, without the filters.
+
+    Raises:
+        VocoderError: when a filter is not that of ``AliasFreeSnake``.
+    """
+    for key in [key for key in weights if _FILTER.search(key)]:
+        taps = weights[key].flatten().float()
+        expected = low_pass_filter()
+        if taps.shape != expected.shape or not torch.allclose(taps, expected, atol=1e-6, rtol=0):
+            raise VocoderError(f"BigVGAN with another low-pass filter is not supported: {key} is not the published one")
+    kept = {key: value for key, value in weights.items() if not _FILTER.search(key)}
+    kept = rename(kept, [(r"^ups\.(\d+)\.0\.", r"ups.\1."), (r"\.act\.", ".")])
+    return hifi_gan_weights(fold_weight_norm(kept), len(config["resblock_kernel_sizes"]))

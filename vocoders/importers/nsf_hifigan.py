@@ -1,0 +1,38 @@
+"""NSF-HiFiGAN as openvpi/SingingVocoders and openvpi/DiffSinger write it: jik876's layout with a source."""
+
+from __future__ import annotations
+
+from vocoders.dsp.mel import MelConfig
+from vocoders.errors import VocoderError
+from vocoders.importers.base import Imported, Importer, Settings, fold_weight_norm, rename
+from vocoders.importers.hifi_gan import hifi_gan_config, hifi_gan_mel_config, hifi_gan_weights, is_hifi_gan
+
+
+def _convert(config: Settings, content: Settings, _: MelConfig | None) -> Imported:
+    if config.get("noise_sigma"):  # absent from the configurations of 2022
+        raise VocoderError(
+            f"NSF-HiFiGAN with noise_sigma {config['noise_sigma']} is not supported, only with 0: it adds noise to "
+            f"every channel after the first convolution"
+        )
+    own = hifi_gan_config(config) | {"source": "fundamental" if config.get("mini_nsf") else "harmonics"}
+    # utils/wav2mel.py: the mel of jik876/hifi-gan, but nothing added under the root
+    mel_config = hifi_gan_mel_config(config).model_copy(update={"epsilon": 0.0})
+    weights = hifi_gan_weights(fold_weight_norm(content["generator"]), len(config["resblock_kernel_sizes"]))
+    weights = rename(
+        weights,
+        [
+            (r"^trunk\.noise_convs\.", "trunk.source_convs."),
+            (r"^trunk\.source_conv\.", "trunk.source_convs.1."),
+            (r"^trunk\.m_source\.l_linear\.", "source.linear."),
+        ],
+    )
+    return Imported("nsf-hifigan", own, mel_config, weights)
+
+
+NSF_HIFIGAN = Importer(
+    "nsf-hifigan",
+    "openvpi/SingingVocoders, for DiffSinger: model.ckpt of a release (model in those of 2022) and config.json",
+    _convert,
+    recognizes=is_hifi_gan,  # the configurations of 2022 have the keys of jik876's alone
+    checkpoints=("model.ckpt", "model"),
+)

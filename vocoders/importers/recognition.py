@@ -1,0 +1,171 @@
+"""Models of other projects as they lie in folders and repositories: their family, and their conversion.
+
+The configuration tells the family, the name the checkpoint. A model is converted once; the result is kept in the folder
+that the environment variable VOCODERS_CACHE names, by default ~/.cache/vocoders.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from fnmatch import fnmatch
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+from vocoders.checkpoint import save_checkpoint
+from vocoders.errors import VocoderError
+from vocoders.importers import IMPORTERS, import_checkpoint
+from vocoders.importers.base import STATISTICS, Importer, Settings, read_config
+
+
+class Found(NamedTuple):
+    """A checkpoint of another project.
+
+    Attributes:
+        importer: that of its family.
+        checkpoint: the file.
+        config: its configuration; None for a family that has none.
+    """
+
+    importer: Importer
+    checkpoint: Path
+    config: Path | None
+
+
+CONFIGURATIONS = tuple(sorted({name for importer in IMPORTERS.values() for name in importer.configs}))
+
+
+def file_patterns(folder: Path) -> list[str]:
+    """Return the names of the files that may belong to the models whose configurations a folder holds, with ``*``.
+
+    Args:
+        folder: it and the folders in it are searched for configurations.
+    """
+    without = [(folder, importer) for importer in IMPORTERS.values() if not importer.needs_config]
+    families = without + [(place, importer) for place in _places(folder) for importer, _ in _families(place)]
+    return [
+        (place.relative_to(folder) / name).as_posix()
+        for place, importer in families
+        for name in (*importer.checkpoints, *STATISTICS)
+    ]
+
+
+def recognize_folder(folder: Path) -> Found:
+    """Find the one model of another project that a folder holds.
+
+    Args:
+        folder: where it holds none itself, the folders in it are searched.
+
+    Raises:
+        VocoderError: when it holds none or several.
+    """
+    places = _places(folder)
+    for level in (places[:1], places[1:]):
+        found = [model for place in level for model in _models(place)]
+        if len(found) > 1:
+            names = ", ".join(f"{model.checkpoint.relative_to(folder)} ({model.importer.name})" for model in found)
+            raise VocoderError(f"{folder} holds several models: {names}; name the file of one")
+        if found:
+            return found[0]
+    for place in places:
+        for importer, config in _families(place):
+            raise VocoderError(
+                f"{config} describes a model of the family {importer.name}, but beside it is no checkpoint: "
+                f"{' or '.join(importer.checkpoints)}"
+            )
+    raise VocoderError(f"{folder} holds no model: {_content(folder)}")
+
+
+def recognize_file(checkpoint: Path) -> Found:
+    """Find the family of a checkpoint of another project, by its name and the configuration beside it.
+
+    Raises:
+        VocoderError: when they do not tell it.
+    """
+    families = _families(checkpoint.parent)
+    named = [pair for pair in families if any(fnmatch(checkpoint.name, name) for name in pair[0].checkpoints)]
+    if not (candidates := named or [pair for pair in families if pair[1]]):
+        raise VocoderError(
+            f"{checkpoint} is not a checkpoint of this package, and no configuration beside it tells which family it "
+            f"is of: {_content(checkpoint.parent)}"
+        )
+    if len(candidates) > 1:
+        names = " or ".join(importer.name for importer, _ in candidates)
+        raise VocoderError(f"{checkpoint} may be of the family {names}; 'vocoders import' converts it")
+    importer, config = candidates[0]
+    return Found(importer, checkpoint, config)
+
+
+def convert(found: Found) -> Path:
+    """Convert a checkpoint of another project, unless this was done before.
+
+    Returns:
+        The converted checkpoint, in the cache.
+
+    Raises:
+        VocoderError: when it cannot be imported, or the cache not written.
+    """
+    beside = (found.checkpoint.with_name(name) for name in STATISTICS)
+    files = [path for path in (found.checkpoint, found.config, *beside) if path and path.is_file()]
+    stamps = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    identity = json.dumps([version("vocoders"), found.importer.name, stamps])
+    name = f"{found.importer.name}-{hashlib.sha256(identity.encode()).hexdigest()[:20]}.safetensors"
+    folder = Path(os.environ.get("VOCODERS_CACHE") or Path.home() / ".cache" / "vocoders")
+    if not (folder / name).is_file():
+        checkpoint = import_checkpoint(found.importer.name, found.checkpoint, found.config)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            save_checkpoint(checkpoint, folder / name)
+        except (OSError, VocoderError) as error:
+            raise VocoderError(
+                f"the converted model cannot be kept in {folder} ({error}); name another folder by VOCODERS_CACHE"
+            ) from None
+    return folder / name
+
+
+def _places(folder: Path) -> list[Path]:
+    """Return a folder and those in it."""
+    return [folder, *sorted(path for path in folder.iterdir() if path.is_dir())] if folder.is_dir() else []
+
+
+def _families(place: Path) -> list[tuple[Importer, Path | None]]:
+    """Return the families that the files of a folder tell of, with the configuration; None for those that have none."""
+    found: list[tuple[Importer, Path | None]] = []
+    for name in CONFIGURATIONS:
+        if settings := _read(place / name):
+            described = (i for i in IMPORTERS.values() if name in i.configs and i.recognizes(settings))
+            found += ((importer, place / name) for importer in described)
+    without = (i for i in IMPORTERS.values() if not i.needs_config and i not in [family for family, _ in found])
+    found += ((importer, None) for importer in without if _checkpoints(importer, place))
+    return found
+
+
+def _read(config: Path) -> Settings | None:
+    if not config.is_file():
+        return None
+    try:
+        return read_config(config)
+    except VocoderError:  # of something else
+        return None
+
+
+def _checkpoints(importer: Importer, place: Path) -> list[Path]:
+    """Return the checkpoints of a family in a folder; of two kinds of file the one that its project prefers."""
+    names = sorted(path.name for path in place.iterdir() if path.is_file())
+    for pattern in importer.checkpoints:
+        if matching := [place / name for name in names if fnmatch(name, pattern)]:
+            return matching
+    return []
+
+
+def _models(place: Path) -> list[Found]:
+    return [Found(i, checkpoint, config) for i, config in _families(place) for checkpoint in _checkpoints(i, place)]
+
+
+def _content(folder: Path) -> str:
+    """Say which files a folder holds, for messages."""
+    names = sorted(path.name for path in folder.iterdir())
+    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return f"it holds {shown}; known families: {', '.join(IMPORTERS)}" if names else "it is empty"

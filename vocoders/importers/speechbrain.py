@@ -1,0 +1,74 @@
+"""HiFi-GAN as speechbrain/speechbrain writes it."""
+
+from __future__ import annotations
+
+import torch
+
+from vocoders.config import bind
+from vocoders.dsp.mel import MelConfig
+from vocoders.errors import VocoderError
+from vocoders.importers.base import (
+    Imported,
+    Importer,
+    Settings,
+    Weights,
+    fold_weight_norm,
+    rename,
+    require_mel_config,
+    resolve,
+)
+from vocoders.importers.hifi_gan import hifi_gan_config_of_factors, hifi_gan_weights
+
+_EDGE_FRAMES = 5  # the default of inference_padding in lobes/models/HifiGAN.py
+
+
+def _convert(config: Settings, content: Weights, stated: MelConfig | None) -> Imported:
+    params = {key: resolve(value, config) for key, value in config["generator"].items()}
+    kind = str(params.pop("!", "")).rpartition(".")[2]
+    if kind != "HifiganGenerator":
+        kind = kind or "without a class"
+        raise VocoderError(f"the generator {kind} of SpeechBrain is not supported, only HifiganGenerator")
+    own = hifi_gan_config_of_factors(params, _EDGE_FRAMES) | {"padding_mode": "reflect"}  # of nnet/CNN.py, Conv1d
+    weights = rename(fold_weight_norm(content), [(r"\.conv\.", ".")])
+    if not params.get("conv_post_bias", True):
+        weights["conv_post.bias"] = torch.zeros(1)
+    weights = hifi_gan_weights(weights, len(params["resblock_kernel_sizes"]))
+    return Imported("hifigan", own, _mel_config(config) or require_mel_config(stated), weights)
+
+
+SPEECHBRAIN = Importer(
+    "speechbrain",
+    "speechbrain/speechbrain, its HiFi-GAN: generator.ckpt and hyperparams.yaml",
+    _convert,
+    recognizes=lambda config: "generator" in config,
+    checkpoints=("generator.ckpt",),
+    configs=("hyperparams.yaml",),
+)
+
+
+def _mel_config(config: Settings) -> MelConfig | None:
+    """Return the mel config of ``mel_spectogram`` in lobes/models/HifiGAN.py; None where the configuration lacks it.
+
+    Raises:
+        VocoderError: when it is one that this package cannot compute.
+    """
+    if "mel_spectogram" not in config:
+        return None
+    given = {key: resolve(value, config) for key, value in config["mel_spectogram"].items()}
+    for key, only in (("normalized", False), ("compression", True)):
+        if given[key] != only:
+            raise VocoderError(f"a mel_spectogram with {key} {given[key]} is not supported, only {only}")
+    values = {
+        "sample_rate": given["sample_rate"],
+        "n_fft": given["n_fft"],
+        "hop_length": given["hop_length"],
+        "win_length": given["win_length"],
+        "n_mels": given["n_mels"],
+        "fmin": given["f_min"],
+        "fmax": given["sample_rate"] / 2 if given["f_max"] is None else given["f_max"],
+        "mel_scale": given["mel_scale"],
+        "mel_norm": given["norm"] or "none",
+        "power": given["power"],
+        "padding": "center",
+    }
+    return bind(MelConfig, values, "the mel config in the configuration")

@@ -1,0 +1,88 @@
+"""Sessions of ONNX Runtime, which may be opened in the background. Imports neither torch nor pydantic."""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from vocoders.errors import CheckpointError, VocoderError
+
+_started: dict[tuple[Path, str], Future[Any]] = {}  # one at most
+
+
+def start_session(path: Path, device: str) -> None:
+    """Begin to open a session in a thread of its own, for the next ``open_session`` with the same arguments.
+
+    ONNX Runtime reads and optimises a model without holding Python's lock, so a program can import its other modules
+    and read its input meanwhile. Errors are raised by ``open_session``.
+
+    Args:
+        path: the model.
+        device: "cpu", "cuda" or "cuda:N".
+    """
+    future: Future[Any] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(_open(path, device))
+        except BaseException as error:
+            future.set_exception(error)
+
+    import onnxruntime  # noqa: F401  # here: while a thread imports it, imports of this one would wait for it
+
+    _started.clear()
+    _started[path, device] = future
+    threading.Thread(target=work).start()
+
+
+def open_session(path: Path, device: str) -> Any:
+    """Open the ``InferenceSession`` of a model.
+
+    Args:
+        path: the model.
+        device: "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        CheckpointError: for a file that is no ONNX model.
+        VocoderError: for a device that cannot be used here.
+    """
+    started = _started.pop((path, device), None)
+    return started.result() if started else _open(path, device)
+
+
+def stated_threads() -> int:
+    """Return the number of threads that OMP_NUM_THREADS states, as torch obeys it; 0 for one for each core."""
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    return int(threads) if threads.isdecimal() else 0
+
+
+def _open(path: Path, device: str) -> Any:
+    import onnxruntime
+
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder, not a model")
+    if not path.is_file():
+        raise CheckpointError(f"there is no model {path}")
+    kind, _, number = device.partition(":")
+    provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}.get(kind)
+    if provider not in onnxruntime.get_available_providers() or not (number or "0").isdecimal():
+        raise VocoderError(
+            f"device '{device}' cannot be used here for an exported model; this onnxruntime has "
+            f"{', '.join(onnxruntime.get_available_providers())}, and 'cpu' always works ('cuda' needs onnxruntime-gpu)"
+        )
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # the exception says what is wrong
+    options.enable_mem_pattern = False  # one plan for each length of a piece would take half of all memory
+    options.intra_op_num_threads = stated_threads()
+    choice = (provider, {"device_id": number or "0"}) if kind == "cuda" else provider
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=[choice])
+    except Exception as error:  # onnxruntime raises a class of its own for each status
+        reason = str(error).split("\n")[0]
+        raise CheckpointError(f"{path} is not a readable ONNX model, or cannot be run here ({reason})") from None
+    if provider not in session.get_providers():  # it would fall back to the CPU silently
+        raise VocoderError(f"device '{device}' cannot be used here: onnxruntime finds no CUDA that fits it")
+    return session
