@@ -183,14 +183,14 @@ def _from_file(path: Path) -> Path:
     return convert(recognize_file(path)) if is_foreign(path) else path
 
 
-def _from_folder(folder: Path) -> Path:
+def _from_folder(folder: Path, repository: str | None = None) -> Path:
     """Return the checkpoint of a folder: its model.safetensors, or what becomes of a model of another project."""
     require(f"the model in {folder}", "torch", "torch", "safetensors")
     from vocoders.checkpoint import is_foreign
     from vocoders.importers.recognition import convert, recognize_folder
 
     own = folder / _CHECKPOINT
-    return own if own.is_file() and not is_foreign(own) else convert(recognize_folder(folder))
+    return own if own.is_file() and not is_foreign(own) else convert(recognize_folder(folder), repository)
 
 
 def _from_hub(name: str) -> Path:
@@ -202,7 +202,7 @@ def _from_hub(name: str) -> Path:
     problem = None
     if folder := cached_folder(name):
         try:
-            return _from_folder(folder)
+            return _from_folder(folder, name)
         except VocoderError as error:
             problem = error  # another program may have kept some of its files there
     try:
@@ -210,4 +210,4 @@ def _from_hub(name: str) -> Path:
         folder = download(name, [_CHECKPOINT, *file_patterns(folder)])
     except VocoderError as error:
         raise problem or error from None
-    return _from_folder(folder)
+    return _from_folder(folder, name)

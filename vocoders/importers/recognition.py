@@ -98,8 +98,12 @@ def recognize_file(checkpoint: Path) -> Found:
     return Found(importer, checkpoint, config)
 
 
-def convert(found: Found) -> Path:
+def convert(found: Found, repository: str | None = None) -> Path:
     """Convert a checkpoint of another project, unless this was done before.
+
+    Args:
+        found: the checkpoint.
+        repository: see ``import_checkpoint``.
 
     Returns:
         The converted checkpoint, in the cache.
@@ -110,11 +114,11 @@ def convert(found: Found) -> Path:
     beside = (found.checkpoint.with_name(name) for name in STATISTICS)
     files = [path for path in (found.checkpoint, found.config, *beside) if path and path.is_file()]
     stamps = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    identity = json.dumps([version("vocoders"), found.importer.name, stamps])
+    identity = json.dumps([version("vocoders"), found.importer.name, repository, stamps])
     name = f"{found.importer.name}-{hashlib.sha256(identity.encode()).hexdigest()[:20]}.safetensors"
     folder = Path(os.environ.get("VOCODERS_CACHE") or Path.home() / ".cache" / "vocoders")
     if not (folder / name).is_file():
-        checkpoint = import_checkpoint(found.importer.name, found.checkpoint, found.config)
+        checkpoint = import_checkpoint(found.importer.name, found.checkpoint, found.config, repository=repository)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             save_checkpoint(checkpoint, folder / name)
