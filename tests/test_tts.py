@@ -46,16 +46,16 @@ def linear_mel(
     fmax: float,
     padding: str = "center",
     f0: float = 140.0,
-    n_mels: int = 80,
+    **bank: Any,
 ) -> np.ndarray:
-    """Mel of a voice, a pause and digital silence, float64 (n_mels, frames), before any logarithm."""
+    """Mel of a voice, a pause and digital silence, float64 (80, frames), before any logarithm; bank: of librosa's."""
     audio = np.concatenate([signals.voice(rate, f0=f0), signals.noise(rate, 0.2) / 300, np.zeros(rate // 10)])
     audio = np.pad(audio, n_fft // 2 if padding == "center" else (n_fft - hop) // 2, mode="reflect")
     spectrum = librosa.stft(
         audio, n_fft=n_fft, hop_length=hop, win_length=win, window="hann", center=False, dtype=np.complex128
     )
-    bank = librosa.filters.mel(sr=rate, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax, dtype=np.float64)
-    return bank @ np.abs(spectrum)
+    bank = {"n_mels": 80, "fmin": fmin, "fmax": fmax} | bank
+    return librosa.filters.mel(sr=rate, n_fft=n_fft, **bank, dtype=np.float64) @ np.abs(spectrum)
 
 
 def batch_of(*mels: np.ndarray) -> torch.Tensor:
@@ -93,20 +93,29 @@ def check(mel: object, audio: object, expected: np.ndarray, hop: int) -> None:
 
 
 def hifigan(
-    upsample_rates: tuple[int, ...], mel_config: str, names: dict[str, str], kind: str = "hifigan", **config: object
+    upsample_rates: tuple[int, ...], mel_config: str, names: dict[str, str], kind: str = "hifigan", **others: object
 ) -> dict[str, torch.Tensor]:
-    """Weights of a small HiFi-GAN under another project's names, with numbers of a size that keeps a signal alive."""
+    """Weights of a small HiFi-GAN under another project's names."""
+    sizes = SIZES | {"upsample_rates": upsample_rates, "upsample_kernel_sizes": doubled(upsample_rates)} | others
+    return weights_of(kind, sizes, mel_config, names)
+
+
+def weights_of(
+    generator: str, sizes: dict[str, Any], mel_config: str, names: dict[str, str]
+) -> dict[str, torch.Tensor]:
+    """Weights under another project's names, with numbers of a size that keeps a signal alive."""
     source = torch.Generator().manual_seed(0)
-    sizes = SIZES | {"upsample_rates": upsample_rates, "upsample_kernel_sizes": doubled(upsample_rates)} | config
     weights = {}
-    for key, value in build_generator(kind, sizes, MEL_CONFIGS[mel_config]).state_dict().items():
+    for key, value in build_generator(generator, sizes, MEL_CONFIGS[mel_config]).state_dict().items():
         for pattern, replacement in names.items():
             key = re.sub(pattern, replacement, key)
-        if value.dim() == 3:
+        if value.dim() > 1:
             weights[key] = torch.randn(value.shape, generator=source) / value[0].numel() ** 0.5
         elif not key.startswith("standardize"):
-            weights[key] = torch.zeros_like(value)
-    return weights
+            weights[key] = (
+                torch.ones_like(value) if key.endswith((".gamma", "norm.weight")) else torch.zeros_like(value)
+            )
+    return {key: value for key, value in weights.items() if not key.startswith("standardize")}
 
 
 def doubled(rates: tuple[int, ...]) -> list[int]:
@@ -294,6 +303,47 @@ def test_diffsinger(mel_base: str, monkeypatch: pytest.MonkeyPatch) -> None:
     check(left["mel"], left["audio"][0], expected, 512)
 
 
+def test_f5_tts() -> None:
+    names = {
+        "^blocks": "backbone.convnext",
+        "^embed_norm": "backbone.norm",
+        "^output_norm": "backbone.final_layer_norm",
+    }
+    names |= {r"^embed\.": "backbone.embed."}
+    torch.save(weights_of("vocos", {"channels": 16, "blocks": 2}, "vocos-24k", names), "pytorch_model.bin")
+    parts = {
+        "feature_extractor": ("feature_extractors.MelSpectrogramFeatures", {"sample_rate": 24000, "n_mels": 100}),
+        "backbone": (
+            "models.VocosBackbone",
+            {"input_channels": 100, "dim": 16, "intermediate_dim": 48, "num_layers": 2},
+        ),
+        "head": ("heads.ISTFTHead", {"dim": 16, "n_fft": 1024, "hop_length": 256, "padding": "center"}),
+    }
+    config = {part: {"class_path": f"vocos.{name}", "init_args": sizes} for part, (name, sizes) in parts.items()}
+    Path("config.yaml").write_text(json.dumps(config))
+    linear = linear_mel(24000, 1024, 256, 1024, 0, 12000, n_mels=100, htk=True, norm=None)
+    expected = np.log(np.maximum(linear, 1e-5))[None]
+    sampled = torch.cat([torch.zeros(1, 7, 100), torch.tensor(expected).float().transpose(1, 2)], 1)
+    model = SimpleNamespace(sample=lambda cond, text, duration: (sampled, None))
+    (left,) = run("F5-TTS", model=model, cond=None, text=None, duration=None, ref_audio_len=7)
+    check(left["mel"], left["audio"], expected, 256)
+
+
+def test_gpt_sovits() -> None:
+    names = {r"^trunk\.": "", r"^resblocks\.(\d+)\.0\.": r"resblocks.\1."}
+    sizes: dict[str, Any] = {"channels": 32, "resblock_dilations": [[1, 3, 5]]}
+    weights = hifigan((10, 6, 2, 2, 2), "gpt-sovits-48k", names, **sizes)
+    Path("gsv-v4-pretrained").mkdir()
+    torch.save(weights, "gsv-v4-pretrained/vocoder.pth")
+    linear = linear_mel(32000, 1280, 320, 1280, 0, 16000, padding="same", n_mels=100)
+    theirs = np.log(np.maximum(linear, 1e-5))[None]
+    cfm_res = torch.tensor((theirs + 12) / 14 * 2 - 1).float()
+    (left,) = run("GPT-SoVITS", cfm_res=cfm_res, denorm_spec=lambda x: (x + 1) / 2 * 14 - 12)
+    check(left["mel"], left["audio"], theirs + np.log(1.5), 480)
+    inside = left["voc"].generator.standardize(left["mel"])
+    torch.testing.assert_close(inside, torch.tensor(theirs).float(), atol=1e-4, rtol=0)
+
+
 def test_half_a_hop_is_all_between_tacotron2_and_hifigan() -> None:
     """As the page says: of audio that comes half a hop later, the one's mel is the other's; yet it is not converted."""
     early, late = MEL_CONFIGS["tacotron2-22k"], MEL_CONFIGS["hifigan-22k"]
@@ -370,7 +420,7 @@ def _takes_a_mel(module: Any, voc: Any) -> None:
 
 
 def test_every_mel_config_of_the_page_is_one() -> None:
-    named = set(re.findall(r"\b[a-z][a-z0-9-]*-\d+k(?::[\w=,.-]*\w)?", PAGE))
+    named = set(re.findall(r"\b[a-z][a-z0-9-]*-\d+k\b(?::[\w=,.-]*\w)?", PAGE))
     assert len(named) >= 7
     for name in named:
         MelConfig.parse(name)

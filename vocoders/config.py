@@ -34,6 +34,7 @@ FFTSize = Annotated[int, Field(gt=1, le=65536, multiple_of=2, description="sampl
 
 # What an STFT adds at both ends of the audio; see vocoders.dsp.stft.STFT.
 Padding = Literal["same", "same-zeros", "center"]
+Window = Literal["hann", "hann-symmetric"]
 
 
 def bind(model: type[T], values: Any, what: str) -> T:

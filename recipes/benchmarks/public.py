@@ -2,8 +2,8 @@
 
 CLONES is a folder with clones of these names, each of which is only needed for its own rows: hifi-gan (jik876), wavehax
 (chomeyama), ParallelWaveGAN (kan-bayashi), iSTFTNet-pytorch (rishikksh20), vocos (gemelo-ai), BigVGAN (NVIDIA),
-SingingVocoders (openvpi), CosyVoice (FunAudioLLM), Amphion (open-mmlab), nnAudio (KinWaiCheuk). Amphion and wavehax need
-einops, BigVGAN librosa.
+SingingVocoders (openvpi), CosyVoice (FunAudioLLM), Amphion (open-mmlab), nnAudio (KinWaiCheuk). Amphion and wavehax
+need einops, BigVGAN librosa.
 """
 
 from __future__ import annotations

@@ -47,7 +47,8 @@ def griffin_lim(
     Returns:
         Audio, (samples,).
     """
-    stft = STFT(mel_config.n_fft, mel_config.hop_length, mel_config.win_length, mel_config.padding)
+    c = mel_config
+    stft = STFT(c.n_fft, c.hop_length, c.win_length, c.padding, window=c.window)
     magnitude = linear_magnitude(mel, mel_config)
     random = torch.Generator().manual_seed(seed)
     phase = torch.rand(magnitude.shape, generator=random) * 2 * torch.pi

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from losses import DiscriminatorOutput, build_discriminator, discriminator_loss, feature_matching, generator_loss
+from recipes.training.published_discriminators import load_published
 from recipes.training.recipe import Recipe
 from vocoders.errors import VocoderError
 from vocoders.files import atomic_write
@@ -19,14 +21,17 @@ class Discriminators(nn.Module):
     """All discriminators that a recipe names.
 
     Raises:
-        VocoderError: when a name or configuration is unknown, when segments are too short for one of them, or when
-            the file of ``adversarial.init`` holds others.
+        VocoderError: when a name or configuration is unknown, when segments are too short for one of them, when
+            ``adversarial.weights`` names another one, or when the file of ``adversarial.init`` holds others.
     """
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         self.settings, self.sample_rate = recipe.discriminators, recipe.mel.sample_rate
-        self.objective = recipe.adversarial.objective
+        self.objective, self.weights = recipe.adversarial.objective, recipe.adversarial.weights
+        if unknown := self.weights.keys() - recipe.discriminators.keys():
+            named = ", ".join(recipe.discriminators)
+            raise VocoderError(f"adversarial.weights names {', '.join(sorted(unknown))}; the recipe's are: {named}")
         self.matches_features = bool(recipe.weights["feature_matching"])
         self.discriminators = nn.ModuleDict()
         segment = recipe.train.segment_frames * recipe.mel.hop_length
@@ -42,9 +47,9 @@ class Discriminators(nn.Module):
         if recipe.adversarial.init:
             self.load(Path(recipe.adversarial.init))
 
-    def discriminate(self, audio: Tensor) -> list[DiscriminatorOutput]:
-        """Return the outputs of all sub-discriminators for audio (batch, 1, samples)."""
-        return [output for discriminator in self.discriminators.values() for output in discriminator(audio)]
+    def discriminate(self, audio: Tensor) -> dict[str, list[DiscriminatorOutput]]:
+        """Return the outputs of the sub-discriminators of each discriminator for audio (batch, 1, samples)."""
+        return {name: discriminator(audio) for name, discriminator in self.discriminators.items()}
 
     def forward(self, fake: Tensor, real: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Compute the adversarial losses of both sides from one pass over each signal.
@@ -60,10 +65,15 @@ class Discriminators(nn.Module):
             The unweighted losses of the generator, and the loss of the discriminators.
         """
         real_outputs, fake_outputs = self.discriminate(real), self.discriminate(fake)
-        losses = {"adversarial": generator_loss(fake_outputs, self.objective)}
-        if self.matches_features:
-            losses["feature_matching"] = feature_matching(fake_outputs, real_outputs)
-        return losses, discriminator_loss(real_outputs, fake_outputs, self.objective)
+        terms: dict[str, list[Tensor]] = {"adversarial": [], "feature_matching": [], "own": []}
+        for name, real_ones in real_outputs.items():
+            fake_ones, weight = fake_outputs[name], self.weights.get(name, 1.0)
+            terms["adversarial"].append(weight * generator_loss(fake_ones, self.objective))
+            terms["own"].append(weight * discriminator_loss(real_ones, fake_ones, self.objective))
+            if self.matches_features:
+                terms["feature_matching"].append(weight * feature_matching(fake_ones, real_ones))
+        losses = {name: torch.stack(parts).sum() for name, parts in terms.items() if parts}
+        return losses, losses.pop("own")
 
     def save(self, path: Path) -> None:
         """Write all discriminators to one file, from which another run can start (``adversarial.init``)."""
@@ -73,11 +83,14 @@ class Discriminators(nn.Module):
             save_file(copies, partial, metadata)
 
     def load(self, path: Path) -> None:
-        """Load a file that ``save`` wrote.
+        """Load a file that ``save`` wrote, or that ``load_published`` knows.
 
         Raises:
             VocoderError: when the file cannot be read, or holds other discriminators than the recipe names.
         """
+        if path.suffix != ".safetensors":
+            load_published(path, dict(self.discriminators.items()))
+            return
         try:
             with safe_open(path, "pt") as file:
                 metadata = file.metadata() or {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, field_validator, model_validator
@@ -66,9 +66,14 @@ class AdversarialRecipe(Config):
     """Settings of the discriminators in training."""
 
     objective: Literal["lsgan", "hinge"] = "lsgan"
+    weights: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        {}, description="of each discriminator's part in the losses of both sides; default: 1"
+    )
     start: int = Field(0, ge=0, description="first step that discriminators take part in")
     init: str | None = Field(
-        None, description="discriminators.safetensors of a run, to start from; they then take part from step 0"
+        None,
+        description="file to start from: discriminators.safetensors of a run, do_* of jik876/hifi-gan, or "
+        "bigvgan_discriminator_optimizer.pt of NVIDIA/BigVGAN; they then take part from step 0",
     )
     optimizer: OptimizerRecipe | None = Field(
         None, description="default: that of the generator; its schedule counts from `start`"

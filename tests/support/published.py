@@ -24,7 +24,9 @@ data/published_golden_complex_wavehax.npz was made like the Wavehax of the first
 data/published_golden_hifigans.npz was made in the same way, by running the HiFi-GANs of other projects: transformers'
 SpeechT5HifiGan with upsamplings like AudioLDM's ("audioldm"), and speechbrain/speechbrain's and
 idiap/coqui-ai-TTS's by their ``inference``. The latter came with the mels of its AudioProcessor, which are stored here
-denormalised, logarithms of its ``spec_gain``-th part: those of "coqui-2" are clipped to [-4, 4] there.
+denormalised, logarithms of its ``spec_gain``-th part: those of "coqui-2" are clipped to [-4, 4] there. "nemo" is
+NVIDIA/NeMo's, with the mels of its FilterbankFeatures, without the masking of their last frame. "gpt-sovits" is
+RVC-Boss/GPT-SoVITS's, without weight norm.
 data/published_golden_hift.npz was made in the same way, by running FunAudioLLM/CosyVoice's HiFTGenerator with the sine
 generators of version 1 ("hift-1") and 2 ("hift-2"), at F0 of its own predictor ("f0"), with frames below 10 Hz in both.
 Its normal draws for the nine sines were replaced by one signal, "noise", times the sines' weights in the linear layer
@@ -33,9 +35,11 @@ the bit. Some audio is clipped, and some magnitudes of "hift-2" are. "mel" is wh
 "recording", "source" the signal after tanh, and "config" is YAML for HyperPyYAML.
 """
 
+import io
 import re
+import tarfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -48,6 +52,7 @@ WAVEHAX_MEL = "hifigan-22k:sample_rate=2400,n_fft=96,hop_length=24,win_length=96
 COMPLEX_WAVEHAX_MEL = "hifigan-22k:sample_rate=2400,n_fft=96,hop_length=12,win_length=96,n_mels=8,fmax=1200"
 SPEECHT5_MEL = "hifigan-22k:sample_rate=8000,n_fft=256,hop_length=24,win_length=256,n_mels=10,fmax=4000"
 AUDIOLDM_MEL = "hifigan-22k:sample_rate=8000,n_fft=256,hop_length=40,win_length=256,n_mels=8,fmax=4000"
+GPT_SOVITS_MEL = "hifigan-22k:sample_rate=8000,n_fft=64,hop_length=12,win_length=64,n_mels=4,fmax=4000"
 PARTS = {  # part of the file: family, where the weights lie in the checkpoint, --mel-config
     "hifi-gan-1": ("hifi-gan", ("generator",), None),
     "hifi-gan-2": ("hifi-gan", ("generator",), None),
@@ -77,6 +82,8 @@ PARTS = {  # part of the file: family, where the weights lie in the checkpoint, 
     "coqui-2": ("coqui", ("model",), None),
     "hift-1": ("hift", (), None),
     "hift-2": ("hift", (), None),
+    "nemo": ("nemo", (), None),
+    "gpt-sovits": ("gpt-sovits", (), GPT_SOVITS_MEL),
 }
 LONGER = {  # part: samples that there are more, half of them at each end
     "audioldm": 10,
@@ -84,6 +91,8 @@ LONGER = {  # part: samples that there are more, half of them at each end
     "speechbrain-2": 2 * 5 * 8,
     "coqui-1": 2 * 5 * 8,
     "coqui-2": 2 * 3 * 8,
+    "nemo": 0,
+    "gpt-sovits": 0,
 }
 
 
@@ -123,12 +132,23 @@ def write(folder: Path, part: str, new_style: bool = False, drop: str = "", extr
         content = {key: content, "steps": 7}
     torch.save(content, folder / "checkpoint.pkl")
     configs = IMPORTERS[family].configs
-    (folder / ("config.yml" if "config.yml" in configs else configs[0])).write_text(
-        str(arrays["config"])
-    )  # JSON is YAML
+    name = "config.yml" if "config.yml" in configs or not configs else configs[0]
+    (folder / name).write_text(str(arrays["config"]))  # JSON is YAML
     arguments: dict[str, Any] = {"family": family, "checkpoint": folder / "checkpoint.pkl", "mel_config": mel_config}
+    if family == "nemo":
+        write_tar(arguments["checkpoint"], {"./model_config.yaml": name, "./model_weights.ckpt": "checkpoint.pkl"})
     if "stats" in arrays:  # what is beside the checkpoint is taken
         np.save(folder / "stats.npy", arrays["stats"])
     elif family == "wavehax":  # trained on normalised mels, which the stored ones stand for
         np.save(folder / "stats.npy", [np.zeros(8), np.ones(8)])
     return arguments
+
+
+def write_tar(path: Path, members: dict[str, str], mode: Literal["w", "w:gz"] = "w") -> None:
+    """Write a tar archive of files beside it; members: their names in it, and as they are now."""
+    contents = {inside: (path.parent / outside).read_bytes() for inside, outside in members.items()}
+    with tarfile.open(path, mode) as archive:
+        for name, data in contents.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))

@@ -174,7 +174,7 @@ SPEECHBRAIN = Model(
 
 def parallel_wavegan(steps: int, params: Settings, features: Settings, generator: str = "") -> Model:
     """A tag of ParallelWaveGAN; bin/train.py writes its arguments into the configuration too."""
-    config = {"sampling_rate": 22050, "fft_size": 1024, "hop_size": 256, "win_length": None, "window": "hann"}
+    config: Settings = {"sampling_rate": 22050, "fft_size": 1024, "hop_size": 256, "win_length": None}
     config |= {"num_mels": 80, "fmin": 80, "fmax": 7600, "generator_params": params, "format": "hdf5"} | features
     config |= {"generator_type": generator} if generator else {}
     config["train_dumpdir"] = "dump/train_nodev/norm"

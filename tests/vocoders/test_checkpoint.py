@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -13,6 +14,7 @@ from tests.support import models
 from vocoders.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vocoders.errors import CheckpointError
 from vocoders.generators import GENERATORS
+from vocoders.io.mels import encode_mel, read_mel
 
 
 @pytest.fixture
@@ -55,6 +57,18 @@ def test_the_header_describes_the_model(saved: Path) -> None:
     assert (header["format"], header["version"]) == ("vocoders", "1")
     assert json.loads(header["generator"])["name"] == "hnmask"
     assert json.loads(header["mel_spec"])["hop_length"] == 32
+
+
+def test_the_window_of_the_mel_is_kept_and_older_files_have_the_periodic_one(tmp_path: Path) -> None:
+    mel_config = models.MEL_CONFIG.model_copy(update={"window": "hann-symmetric"})
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(Checkpoint(mel_config, models.generator("hifigan", mel_config)), path)
+    assert load_checkpoint(path).mel_config == mel_config
+    mel = np.zeros((mel_config.n_mels, 3), np.float32)
+    assert read_mel(encode_mel(mel, mel_config, "npz"), "x.npz")[1] == mel_config
+    old = {key: value for key, value in mel_config.model_dump().items() if key != "window"}
+    rewrite(path, {"mel_spec": json.dumps(old)})
+    assert load_checkpoint(path).mel_config == models.MEL_CONFIG
 
 
 def test_an_f0_estimator_alone(tmp_path: Path) -> None:

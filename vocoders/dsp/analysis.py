@@ -45,9 +45,10 @@ def _pad_ends(audio: np.ndarray, mel_config: MelConfig) -> np.ndarray:
 
 
 def _window(mel_config: MelConfig) -> np.ndarray:
-    """Return the periodic Hann window, centred in n_fft samples."""
+    """Return the Hann window, centred in n_fft samples."""
     length, margin = mel_config.win_length, mel_config.n_fft - mel_config.win_length
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
+    period = length - (mel_config.window == "hann-symmetric")
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / period)
     return np.pad(window, (margin // 2, margin - margin // 2))
 
 

@@ -25,7 +25,8 @@ class LogMelSpectrogram(nn.Module):
     def __init__(self, mel_config: MelConfig, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.mel_config = mel_config
-        self.stft = STFT(mel_config.n_fft, mel_config.hop_length, mel_config.win_length, mel_config.padding, dtype)
+        c = mel_config
+        self.stft = STFT(c.n_fft, c.hop_length, c.win_length, c.padding, dtype, c.window)
         filter_bank = torch.from_numpy(mel_filter_bank(mel_config)).to(dtype)
         self.register_buffer("filter_bank", filter_bank, persistent=False)
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from vocoders.config import Config, FFTSize, Padding, bind
+from vocoders.config import Config, FFTSize, Padding, Window, bind
 from vocoders.dsp.arrays import Array
 from vocoders.errors import MelMismatch, VocoderError
 
@@ -24,7 +24,7 @@ _NATURAL_LOGS_PER_UNIT = {"ln": 1.0, "log10": math.log(10.0)}
 class MelConfig(Config):
     """Everything that decides the numbers of a log-mel-spectrogram.
 
-    log_mel = log(max(filter_bank @ |STFT|^power, floor)), |STFT| = sqrt(re^2 + im^2 + epsilon), periodic Hann window.
+    log_mel = log(max(filter_bank @ |STFT|^power, floor)), |STFT| = sqrt(re^2 + im^2 + epsilon), Hann window.
 
     Attributes:
         sample_rate: sample rate of the audio, Hz.
@@ -41,6 +41,7 @@ class MelConfig(Config):
         log: base of the logarithm, "ln" or "log10".
         floor: smallest value before the logarithm.
         epsilon: added to the power under the root.
+        window: "hann" for the periodic Hann window, "hann-symmetric" for the one that ends in zero on both sides.
     """
 
     sample_rate: int = Field(gt=0, le=1_000_000, description="Hz")
@@ -57,6 +58,7 @@ class MelConfig(Config):
     log: Literal["ln", "log10"] = "ln"
     floor: float = Field(1e-5, gt=0, description="smallest value before the logarithm")
     epsilon: float = Field(0.0, ge=0, description="added to the power under the root")
+    window: Window = Field("hann", description="hann: the periodic one")
 
     @model_validator(mode="after")
     def _consistent(self) -> MelConfig:
@@ -159,15 +161,27 @@ MEL_CONFIGS: dict[str, MelConfig] = {
     "tacotron2-22k": _mel_config(22050, 1024, 256, 1024, 80, (0, 8000), padding="center"),
     # speechbrain/speechbrain recipes/LibriTTS/vocoder/hifigan; at 22050 Hz its mels are "tacotron2-22k"
     "speechbrain-16k": _mel_config(16000, 1024, 256, 1024, 80, (0, 8000), padding="center"),
-    # NVIDIA/BigVGAN configs; the 24 kHz one also Amphion
+    # NVIDIA/NeMo examples/tts/conf/hifigan, with FilterbankFeatures of asr/parts/preprocessing/features.py
+    "nemo-22k": _mel_config(22050, 1024, 256, 1024, 80, (0, 8000), padding="same-zeros", window="hann-symmetric"),
+    "nemo-44k": _mel_config(44100, 2048, 512, 2048, 80, (0, 22050), padding="same-zeros", window="hann-symmetric"),
+    # NVIDIA/BigVGAN configs; the 24 kHz one also Amphion. Its 22 kHz one of 8 kHz is "hifigan-22k"
+    "bigvgan-22k": _mel_config(22050, 1024, 256, 1024, 80, (0, 11025), epsilon=1e-9),
     "bigvgan-24k": _mel_config(24000, 1024, 256, 1024, 100, (0, 12000), epsilon=1e-9),
     "bigvgan-44k": _mel_config(44100, 2048, 512, 2048, 128, (0, 22050), epsilon=1e-9),
     # openvpi/SingingVocoders utils/wav2mel.py, openvpi/DiffSinger modules/nsf_hifigan/nvSTFT.py. DiffSinger's acoustic
     # models with mel_base 10 are "openvpi-44k:log=log10"
     "openvpi-44k": _mel_config(44100, 2048, 512, 2048, 128, (40, 16000)),
-    # gemelo-ai/vocos feature_extractors.py; F5-TTS is "vocos-24k:floor=1e-5"
+    "bigvgan-44k-256": _mel_config(44100, 1024, 256, 1024, 128, (0, 22050), epsilon=1e-9),
+    # RVC-Boss/GPT-SoVITS TTS_infer_pack/TTS.py, mel_fn_v4, in terms of the audio at 48 kHz that comes of it: see
+    # vocoders/importers/gpt_sovits.py
+    "gpt-sovits-48k": _mel_config(48000, 1920, 480, 1920, 100, (0, 16000), floor=1.5e-5, epsilon=2.25e-8),
+    # gemelo-ai/vocos feature_extractors.py
     "vocos-24k": _mel_config(
         24000, 1024, 256, 1024, 100, (0, 12000), mel_scale="htk", mel_norm="none", padding="center", floor=1e-7
+    ),
+    # SWivid/F5-TTS src/f5_tts/model/modules.py, get_vocos_mel_spectrogram
+    "f5-tts-24k": _mel_config(
+        24000, 1024, 256, 1024, 100, (0, 12000), mel_scale="htk", mel_norm="none", padding="center"
     ),
     # kan-bayashi/ParallelWaveGAN bin/preprocess.py, egs/ljspeech. Also espnet/espnet, espnet2/tts/feats_extract/
     # log_mel_fbank.py with egs2/{jsut,libritts,vctk}/tts1/run.sh or egs2/ljspeech/tts1/run.sh, except that it keeps

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import wrap_torch_function
 
-from vocoders.config import Padding
+from vocoders.config import Padding, Window
 
 
 def full_precision(x: Tensor) -> torch.autocast:
@@ -63,7 +63,7 @@ def overlap_add(frames: Tensor, hop_length: int, left: int, right: int) -> Tenso
 
 
 class STFT(nn.Module):
-    """STFT with a periodic Hann window, and its exact inverse.
+    """STFT with a Hann window, and its exact inverse.
 
     Computed in ``dtype`` whatever the input's, also inside autocast. Unlike ``torch.stft`` the window may be shorter
     than n_fft with all three paddings, and short signals are allowed.
@@ -77,6 +77,7 @@ class STFT(nn.Module):
             "same-zeros": as many zeros, as in Wavehax. "center": n_fft / 2 samples by reflection, as in librosa,
             Tacotron 2 and ESPnet; frames = samples // hop + 1, and frame t is centred on sample t * hop.
         dtype: floating-point type of the computation.
+        window: "hann" for the periodic one, "hann-symmetric".
 
     Raises:
         ValueError: when the sizes do not fit each other.
@@ -91,6 +92,7 @@ class STFT(nn.Module):
         win_length: int | None = None,
         padding: Padding = "same",
         dtype: torch.dtype = torch.float32,
+        window: Window = "hann",
     ) -> None:
         super().__init__()
         win_length = win_length or n_fft
@@ -106,12 +108,12 @@ class STFT(nn.Module):
         self.padding = padding
         total = n_fft if padding == "center" else n_fft - hop_length
         self.pad = (total // 2, total - total // 2)
-        window = torch.hann_window(
-            win_length, dtype=torch.float64, device="cpu"
+        values = torch.hann_window(
+            win_length, periodic=window == "hann", dtype=torch.float64, device="cpu"
         )  # also when a model is built on "meta"
         margin = n_fft - win_length
-        window = F.pad(window, (margin // 2, margin - margin // 2))
-        self.register_buffer("window", window.to(dtype), persistent=False)
+        values = F.pad(values, (margin // 2, margin - margin // 2))
+        self.register_buffer("window", values.to(dtype), persistent=False)
 
     def forward(self, audio: Tensor) -> Tensor:
         """Transform audio (..., samples) -> complex (..., n_fft // 2 + 1, frames)."""

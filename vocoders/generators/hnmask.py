@@ -144,7 +144,7 @@ class HNMask(Generator):
 
         self.mel = LogMelSpectrogram(mel_config)
         # The projection needs a window of at least two hops on the mel config's own grid; "same" keeps the length.
-        self.projection_stft = STFT(mel_config.n_fft, hop, mel_config.win_length, "same")
+        self.projection_stft = STFT(mel_config.n_fft, hop, mel_config.win_length, "same", window=mel_config.window)
         self.projection_envelope = EnvelopeInterpolation(mel_config, mel_config.n_fft)
 
     def _initial_offset(self) -> Tensor:

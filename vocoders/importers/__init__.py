@@ -18,15 +18,18 @@ from vocoders.importers.base import (
     check_checkpoint,
     find_config,
     find_stats,
+    read_archive,
     read_config,
     read_stats,
     read_weights,
 )
 from vocoders.importers.bigvgan import BIGVGAN
 from vocoders.importers.coqui import COQUI
+from vocoders.importers.gpt_sovits import GPT_SOVITS
 from vocoders.importers.hifi_gan import HIFI_GAN
 from vocoders.importers.hift import HIFT
 from vocoders.importers.istftnet import ISTFTNET
+from vocoders.importers.nemo import NEMO
 from vocoders.importers.nsf_hifigan import NSF_HIFIGAN
 from vocoders.importers.parallel_wavegan import PARALLEL_WAVEGAN
 from vocoders.importers.speechbrain import SPEECHBRAIN
@@ -48,6 +51,8 @@ IMPORTERS: dict[str, Importer] = {
         SPEECHBRAIN,
         COQUI,
         HIFT,
+        NEMO,
+        GPT_SOVITS,
     )
 }
 
@@ -83,13 +88,18 @@ def import_checkpoint(
         raise VocoderError(f"cannot import '{family}'; supported: {', '.join(IMPORTERS)}")
     check_checkpoint(checkpoint)  # before the configuration, which is looked for beside it
     importer = IMPORTERS[family]
-    config = config or find_config(checkpoint, importer)
-    settings = {} if config is None else read_config(config)
+    content = None
+    if importer.archive:
+        settings, content = read_archive(checkpoint, *importer.archive)
+    else:
+        config = config or find_config(checkpoint, importer)
+        settings = {} if config is None else read_config(config)
     stated = MelConfig.parse(mel_config) if mel_config else None
     if stats is None and importer.standardizes(settings):
         stats = find_stats(checkpoint)
     published = importer.mel_configs.get(Path(repository or checkpoint.parent.resolve()).name)
-    imported = importer.read(settings, read_weights(checkpoint), stated or published, checkpoint)
+    content = read_weights(checkpoint) if content is None else content
+    imported = importer.read(settings, content, stated or published, checkpoint)
     if stated and stated != imported.mel_config:
         differing = list_differences(imported.mel_config.differences(stated))
         raise VocoderError(f"the configuration contradicts --mel-config {mel_config}: {differing}")

@@ -6,7 +6,8 @@ import io
 import json
 import pickle
 import re
-import zipfile
+import tarfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +31,9 @@ Settings = dict[str, Any]
 
 STATISTICS = ("stats.h5", "stats.npy")  # files beside a checkpoint
 
-# Of files of torch before 1.6: MAGIC_NUMBER of torch/serialization.py, pickled
+_LARGEST_MEMBER = 4 << 30  # bytes: a compressed archive may say little of what it becomes
+_ZIP_START = b"PK\x03\x04"  # of files of torch since 1.6
+# Of those before: MAGIC_NUMBER of torch/serialization.py, pickled
 _LEGACY_START = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 
 
@@ -67,8 +70,12 @@ class Importer:
         needs_config: whether there must be one; without it the configuration is empty.
         standardizes: tells from the configuration whether the model was trained on mels of mean 0 and deviation 1, and
             their statistics are in a file of their own.
+<<<<<<< HEAD
         mel_configs: of published models whose configuration does not state the mel config, by the name of their
             repository without its owner.
+=======
+        archive: names of the configuration and the weights, where one tar archive holds both.
+>>>>>>> main
     """
 
     name: str
@@ -79,6 +86,7 @@ class Importer:
     configs: tuple[str, ...] = ("config.json", "config.yml", "config.yaml")
     needs_config: bool = True
     standardizes: Callable[[Settings], bool] = lambda _: False
+    archive: tuple[str, str] | None = None
     mel_configs: Mapping[str, MelConfig] = field(default_factory=dict)
 
     def read(self, settings: Settings, content: Any, stated: MelConfig | None, checkpoint: Path) -> Imported:
@@ -247,15 +255,20 @@ def read_config(path: Path) -> Settings:
     Raises:
         VocoderError: when it cannot be read or does not hold keys and values.
     """
-    text = read_file(path).decode(errors="replace")
-    if path.suffix != ".json":
+    return _parse_config(read_file(path), str(path))
+
+
+def _parse_config(data: bytes, name: str) -> Settings:
+    """Parse the content of a configuration file called ``name``, see ``read_config``."""
+    text, is_json = data.decode(errors="replace"), name.endswith(".json")
+    if not is_json:
         require("reading a YAML configuration", "import", "yaml")
     try:
-        values = json.loads(text) if path.suffix == ".json" else _load_yaml(text)
+        values = json.loads(text) if is_json else _load_yaml(text)
     except Exception as error:
-        raise VocoderError(f"{path} is not a readable configuration ({' '.join(str(error).split())})") from None
+        raise VocoderError(f"{name} is not a readable configuration ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):
-        raise VocoderError(f"{path} is not a configuration: it must hold keys and values")
+        raise VocoderError(f"{name} is not a configuration: it must hold keys and values")
     return values
 
 
@@ -303,18 +316,59 @@ def read_weights(path: Path) -> Any:
             return load_file(path)
         except SafetensorError as error:
             raise VocoderError(f"{path} is damaged ({error})") from None
-    mapped = zipfile.is_zipfile(path)
     with path.open("rb") as file:
-        if not mapped and file.read(len(_LEGACY_START)) != _LEGACY_START:
-            raise VocoderError(f"{path} is not a readable checkpoint (torch has written no such file)")
+        start = file.read(len(_LEGACY_START))
+    return _load_tensors(path, str(path), start.startswith(_ZIP_START), start)
+
+
+def _load_tensors(source: Path | io.BytesIO, name: str, mapped: bool, start: bytes) -> Any:
+    """Load a checkpoint of torch called ``name`` that begins with ``start``; ``mapped``: without a copy in memory."""
+    if not start.startswith((_ZIP_START, _LEGACY_START)):
+        raise VocoderError(f"{name} is not a readable checkpoint (torch has written no such file)")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError:
         raise VocoderError(
-            f"{path} holds more than tensors; unpickling it could run code, so it is refused: save its state_dict alone"
+            f"{name} holds more than tensors; unpickling it could run code, so it is refused: save its state_dict alone"
         ) from None
     except (RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
-        raise VocoderError(f"{path} is not a readable checkpoint ({str(error).splitlines()[0]})") from None
+        raise VocoderError(f"{name} is not a readable checkpoint ({str(error).splitlines()[0]})") from None
+
+
+def read_archive(path: Path, config: str, weights: str) -> tuple[Settings, Any]:
+    """Read a tar archive that holds configuration and weights, in memory: nothing is unpacked.
+
+    Args:
+        path: the archive, perhaps compressed.
+        config: name of the configuration in it.
+        weights: name of the weights in it.
+
+    Returns:
+        What ``read_config`` and ``read_weights`` would return of its files.
+
+    Raises:
+        VocoderError: when it is no such archive, or a file in it is too large, is refused or cannot be read.
+    """
+    found: dict[str, bytes] = {}
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                name = member.name.removeprefix("./")
+                if name not in (config, weights) or not member.isfile():
+                    continue
+                if member.size > _LARGEST_MEMBER:
+                    raise VocoderError(f"{name} in {path} is larger than {_LARGEST_MEMBER >> 30} GiB")
+                content = archive.extractfile(member)
+                assert content is not None  # of a file
+                found[name] = content.read()
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        reason = str(error).splitlines()[0].rstrip(":")
+        raise VocoderError(f"{path} is not a readable archive ({reason})") from None
+    if missing := [name for name in (config, weights) if name not in found]:
+        raise VocoderError(f"{path} does not hold {' and '.join(missing)}")
+    data = found.pop(weights)
+    tensors = _load_tensors(io.BytesIO(data), f"{weights} in {path}", False, data[: len(_LEGACY_START)])
+    return _parse_config(found[config], f"{config} in {path}"), tensors
 
 
 def read_stats(path: Path, n_mels: int) -> Weights:

@@ -106,17 +106,22 @@ def _odd_upsamplings(sizes: dict[str, Any]) -> list[tuple[int, int]]:
     return [(rate, kernel) for rate, kernel in pairs if (kernel - rate) % 2]
 
 
-def hifi_gan_weights(weights: Weights, resblocks: int) -> Weights:
+def hifi_gan_weights(weights: Weights, resblocks: int | None) -> Weights:
     """Rename the keys of jik876/hifi-gan to those of ``HiFiGAN``.
 
     Args:
         weights: weights with keys as in jik876/hifi-gan, weight norm folded.
-        resblocks: number of residual blocks after each upsampling; jik876/hifi-gan numbers them consecutively.
+        resblocks: number of residual blocks after each upsampling; jik876/hifi-gan numbers them consecutively. None
+            where they are numbered after each upsampling, as in ``HiFiGAN``.
     """
+    if resblocks is not None:
+        count = resblocks
+        weights = rename(
+            weights, [(r"^resblocks\.(\d+)\.", lambda m: f"resblocks.{int(m[1]) // count}.{int(m[1]) % count}.")]
+        )
     return rename(
         weights,
         [
-            (r"^resblocks\.(\d+)\.", lambda m: f"resblocks.{int(m[1]) // resblocks}.{int(m[1]) % resblocks}."),
             (r"\.convs\.", ".convs1."),
             (r"^(?!conv_post|standardize)", "trunk."),
         ],

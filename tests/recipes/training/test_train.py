@@ -113,18 +113,18 @@ def test_each_side_gets_its_own_gradient_alone(data: Path, tmp_path: Path) -> No
     run, textbook = start_run(recipe, tmp_path / "a"), start_run(recipe, tmp_path / "b")
     train_step(run, [batch])
     losses, fake = textbook.task.train()(batch, Draws(0, 0, 2, slice(0, 2), torch.device("cpu")))
-    discriminators = textbook.discriminators
-    assert discriminators is not None
+    assert textbook.discriminators is not None
     assert run.discriminators is not None
+    discriminators = textbook.discriminators.discriminators["multi-scale-stft"]
     with torch.no_grad():
-        real_outputs = discriminators.discriminate(batch["audio"])
+        real_outputs = discriminators(batch["audio"])
     discriminators.requires_grad_(False)
-    fake_outputs = discriminators.discriminate(fake)
+    fake_outputs = discriminators(fake)
     (losses["mel"] + generator_loss(fake_outputs) + 2 * feature_matching(fake_outputs, real_outputs)).backward()
     discriminators.requires_grad_(True)
-    own = discriminator_loss(discriminators.discriminate(batch["audio"]), discriminators.discriminate(fake.detach()))
+    own = discriminator_loss(discriminators(batch["audio"]), discriminators(fake.detach()))
     own.backward()
-    modules: tuple[nn.Module, ...] = (textbook.task.model, discriminators)
+    modules: tuple[nn.Module, ...] = (textbook.task.model, textbook.discriminators)
     for module in modules:
         optimizer = build_optimizer(module, recipe.optimizer)
         optimizer.param_groups[0]["lr"] = learning_rate(recipe.optimizer, 0, recipe.train.steps)

@@ -13,10 +13,24 @@ from vocoders import LogMelSpectrogram, MelConfig, MelMismatch, VocoderError
 from vocoders.dsp.analysis import analyze
 from vocoders.dsp.mel import MEL_CONFIGS, convert_mel, diagnose, mel_filter_bank
 
-FACTS = {  # sample_rate, n_fft, hop, win, n_mels, fmin, fmax, scale, norm, power, padding, log, floor, epsilon
+# sample_rate, n_fft, hop, win, n_mels, fmin, fmax, scale, norm, power, padding, log, floor, epsilon, and the window
+# where it is not "hann"
+FACTS: dict[str, tuple[Any, ...]] = {
     "hifigan-22k": (22050, 1024, 256, 1024, 80, 0, 8000, "slaney", "slaney", 1, "same", "ln", 1e-5, 1e-9),
     "tacotron2-22k": (22050, 1024, 256, 1024, 80, 0, 8000, "slaney", "slaney", 1, "center", "ln", 1e-5, 0),
+    "nemo-22k": (
+        *(22050, 1024, 256, 1024, 80, 0, 8000, "slaney", "slaney", 1, "same-zeros", "ln", 1e-5, 0),
+        "hann-symmetric",
+    ),
+    "nemo-44k": (
+        *(44100, 2048, 512, 2048, 80, 0, 22050, "slaney", "slaney", 1, "same-zeros", "ln", 1e-5, 0),
+        "hann-symmetric",
+    ),
     "speechbrain-16k": (16000, 1024, 256, 1024, 80, 0, 8000, "slaney", "slaney", 1, "center", "ln", 1e-5, 0),
+    "bigvgan-22k": (22050, 1024, 256, 1024, 80, 0, 11025, "slaney", "slaney", 1, "same", "ln", 1e-5, 1e-9),
+    "bigvgan-44k-256": (44100, 1024, 256, 1024, 128, 0, 22050, "slaney", "slaney", 1, "same", "ln", 1e-5, 1e-9),
+    "gpt-sovits-48k": (48000, 1920, 480, 1920, 100, 0, 16000, "slaney", "slaney", 1, "same", "ln", 1.5e-5, 2.25e-8),
+    "f5-tts-24k": (24000, 1024, 256, 1024, 100, 0, 12000, "htk", "none", 1, "center", "ln", 1e-5, 0),
     "bigvgan-24k": (24000, 1024, 256, 1024, 100, 0, 12000, "slaney", "slaney", 1, "same", "ln", 1e-5, 1e-9),
     "bigvgan-44k": (44100, 2048, 512, 2048, 128, 0, 22050, "slaney", "slaney", 1, "same", "ln", 1e-5, 1e-9),
     "openvpi-44k": (44100, 2048, 512, 2048, 128, 40, 16000, "slaney", "slaney", 1, "same", "ln", 1e-5, 0),
@@ -33,13 +47,20 @@ FACTS = {  # sample_rate, n_fft, hop, win, n_mels, fmin, fmax, scale, norm, powe
 
 def reference(audio: np.ndarray, facts: tuple[Any, ...]) -> np.ndarray:
     """The log-mel by librosa, float64, from the figures of the mel config alone."""
-    rate, n_fft, hop, win, n_mels, fmin, fmax, scale, norm, power, padding, log, floor, epsilon = facts
+    rate, n_fft, hop, win, n_mels, fmin, fmax, scale, norm, power, padding, log, floor, epsilon, *window = facts
     center = padding == "center"
     if not center:
         pad = (n_fft - hop) // 2
         audio = np.pad(audio, pad, mode="reflect" if padding == "same" else "constant")
     spectrum = librosa.stft(
-        audio, n_fft=n_fft, hop_length=hop, win_length=win, center=center, pad_mode="reflect", dtype=np.complex128
+        audio,
+        n_fft=n_fft,
+        hop_length=hop,
+        win_length=win,
+        window=np.hanning(win) if window else "hann",  # numpy's is the symmetric one
+        center=center,
+        pad_mode="reflect",
+        dtype=np.complex128,
     )
     magnitude = np.sqrt(np.abs(spectrum) ** 2 + epsilon) ** power
     bank = librosa.filters.mel(
@@ -59,7 +80,7 @@ def reference(audio: np.ndarray, facts: tuple[Any, ...]) -> np.ndarray:
 def test_the_table_of_mel_configs_is_complete() -> None:
     assert set(FACTS) == set(MEL_CONFIGS)
     for name, facts in FACTS.items():
-        assert tuple(MEL_CONFIGS[name].model_dump().values()) == facts
+        assert tuple(MEL_CONFIGS[name].model_dump().values()) == (*facts, "hann")[:15]
         assert MEL_CONFIGS[name].name == name
 
 
@@ -108,6 +129,33 @@ def test_number_of_frames(name: str) -> None:
     for samples in (mel_config.hop_length, 7 * mel_config.hop_length - 1, 20 * mel_config.hop_length):
         expected = samples // mel_config.hop_length + (mel_config.padding == "center")
         assert mel(torch.randn(2, 3, samples)).shape == (2, 3, mel_config.n_mels, expected)
+
+
+@pytest.mark.parametrize("win_length", [64, 50])
+def test_the_windows_are_what_their_formulas_say(win_length: int) -> None:
+    """An impulse in the middle of a frame comes through the window at its place: |STFT| is the window there."""
+    mel_config = MelConfig.parse(f"nemo-22k:n_fft=64,hop_length=16,win_length={win_length},n_mels=4")
+    for window, period in (("hann-symmetric", win_length - 1), ("hann", win_length)):
+        changed = mel_config.model_copy(update={"window": window, "floor": 1e-12})
+        linear = mel_filter_bank(changed).sum(1)
+        for place in (32, 40, 57):
+            audio = np.zeros(128, np.float32)
+            audio[place - 24] = 1.0  # frame 0 begins 24 samples before the audio
+            within = place - (64 - win_length) // 2
+            value = 0.5 - 0.5 * np.cos(2 * np.pi * within / period) if 0 <= within < win_length else 0.0
+            expected = np.log(np.maximum(value * linear, 1e-12))
+            np.testing.assert_allclose(analyze(audio, changed)[:, 0], expected, atol=1e-4)
+            module = LogMelSpectrogram(changed, torch.float64)
+            np.testing.assert_allclose(module(torch.from_numpy(audio))[:, 0], expected, atol=1e-4)
+
+
+def test_a_mel_of_another_window_is_another_mel() -> None:
+    symmetric = MelConfig.parse("hifigan-22k:window=hann-symmetric")
+    assert symmetric.differences(MEL_CONFIGS["hifigan-22k"]) == {"window": ("hann-symmetric", "hann")}
+    with pytest.raises(MelMismatch, match="window hann-symmetric against hann"):
+        convert_mel(np.zeros((80, 4)), symmetric, MEL_CONFIGS["hifigan-22k"])
+    with pytest.raises(VocoderError, match="window"):
+        MelConfig.parse("hifigan-22k:window=hamming")
 
 
 def test_a_gradient_reaches_the_audio_and_autocast_changes_nothing() -> None:

@@ -1,0 +1,104 @@
+"""Discriminators that other projects publish beside their generators, as the start of a fine-tuning.
+
+jik876/hifi-gan writes ``do_02500000``, {"mpd", "msd", "optim_g", "optim_d", "steps", "epoch"} (train.py), and
+NVIDIA/BigVGAN ``bigvgan_discriminator_optimizer.pt``, the same with "mrd" for "msd". In BigVGAN's version 2 that is its
+sub-band constant-Q discriminator. Weights, and the vectors of spectral norm, are taken as they are; the optimisers
+begin anew.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vocoders.errors import VocoderError
+from vocoders.importers.base import Weights, read_weights
+
+
+def load_published(path: Path, discriminators: Mapping[str, nn.Module]) -> None:
+    """Load the weights of discriminators from a file of jik876/hifi-gan or NVIDIA/BigVGAN.
+
+    Args:
+        path: the file.
+        discriminators: by their names here. What else the file holds is left aside.
+
+    Raises:
+        VocoderError: when the file is none of these, lacks one of the discriminators, or holds one of another size.
+    """
+    if not path.is_file():
+        raise VocoderError(f"there is no file {path}")
+    stored = _read(path)
+    for name, discriminator in discriminators.items():
+        if name not in stored:
+            raise VocoderError(
+                f"{path} holds no weights for the discriminator '{name}', only for {', '.join(stored)}; name no other "
+                "discriminators in the recipe"
+            )
+        weights, expected = stored[name], discriminator.state_dict()
+        misfit = f"'{name}' in {path} does not fit the recipe's"
+        if missing := sorted(expected.keys() - weights.keys()):
+            raise VocoderError(f"{misfit}, it lacks: {_listed(missing)}")
+        if surplus := sorted(weights.keys() - expected.keys()):
+            raise VocoderError(f"{misfit}, it also holds: {_listed(surplus)}")
+        for key, value in expected.items():
+            if weights[key].shape != value.shape:
+                shapes = f"{tuple(weights[key].shape)} instead of {tuple(value.shape)}"
+                raise VocoderError(f"{misfit}: {key} has the shape {shapes}")
+        discriminator.load_state_dict(weights)
+
+
+def _listed(keys: list[str], most: int = 3) -> str:
+    """List the first keys, and how many more there are."""
+    more = f" and {len(keys) - most} more" if len(keys) > most else ""
+    return ", ".join(keys[:most]) + more
+
+
+def _read(path: Path) -> dict[str, Weights]:
+    """Return the discriminators in a file, by their names here and with the keys of the modules here."""
+    content = read_weights(path)
+    parts = {part: content.get(part) for part in ("mpd", "msd", "mrd")} if isinstance(content, dict) else {}
+    states = {part: state for part, state in parts.items() if isinstance(state, dict)}
+    if not states or not all(isinstance(value, Tensor) for state in states.values() for value in state.values()):
+        raise VocoderError(
+            f"{path} holds no discriminators: adversarial.init takes discriminators.safetensors of a run, do_* of "
+            f"jik876/hifi-gan, or bigvgan_discriminator_optimizer.pt of NVIDIA/BigVGAN"
+        )
+    found = {}
+    if "mpd" in states:
+        found["multi-period"] = _renamed(states["mpd"])
+    if "msd" in states:
+        found["multi-scale"] = _renamed(states["msd"])
+    if any(".conv_pres." in key for key in states.get("mrd", {})):  # that of version 1 is none of ours
+        found["multi-scale-subband-cqt"] = _renamed(_joined_octaves(states["mrd"]))
+    if not found:
+        raise VocoderError(f"{path} holds no discriminator that there is here, only BigVGAN's multi-resolution one")
+    return found
+
+
+def _renamed(theirs: Weights) -> Weights:
+    """Rename the tensors of weight norm and of spectral norm from PyTorch's old names to its new ones."""
+    names = {"g": "original0", "v": "original1", "orig": "original", "u": "0._u"}
+    weights = {}
+    for key, value in theirs.items():
+        if old := re.fullmatch(r"(.*\.weight)_(g|v|orig|u)", key):
+            stem, kind = old.groups()
+            spectral = kind == "v" and f"{stem}_orig" in theirs  # a vector of that name in both kinds
+            key = f"{stem.removesuffix('weight')}parametrizations.weight.{'0._v' if spectral else names[kind]}"
+        weights[key] = value
+    return weights
+
+
+def _joined_octaves(theirs: Weights) -> Weights:
+    """Join the convolutions of all octaves, and leave out the constants of transform and resampling."""
+    weights: Weights = {}
+    octaves: dict[str, dict[int, Tensor]] = {}
+    for key, value in theirs.items():
+        if pre := re.fullmatch(r"(discriminators\.\d+\.)conv_pres\.(\d+)\.(weight|bias)", key):
+            octaves.setdefault(f"{pre[1]}conv_octaves.{pre[3]}", {})[int(pre[2])] = value
+        elif not re.match(r"discriminators\.\d+\.(cqt_transform|resample)\.", key):
+            weights[re.sub(r"^(discriminators\.\d+\.)(convs|conv_post)\.", r"\1trunk.\2.", key)] = value
+    return weights | {key: torch.cat([parts[i] for i in sorted(parts)]) for key, parts in octaves.items()}

@@ -1,0 +1,72 @@
+"""The HiFi-GAN of GPT-SoVITS v4 as RVC-Boss/GPT-SoVITS writes it.
+
+It turns mels of audio at 32 kHz into audio at 48 kHz, 480 samples a frame. The same mel is one of audio at 48 kHz: a
+window of 40 ms then holds 1.5 times as many samples, every magnitude is 1.5 times as large, and the filter bank ends at
+16 kHz all the same. Such is the mel config here, "gpt-sovits-48k", and what the network gets is divided by 1.5 again.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from vocoders.dsp.mel import MEL_CONFIGS, MelConfig
+from vocoders.errors import VocoderError
+from vocoders.importers.base import Imported, Importer, Settings, Weights, fold_weight_norm, require_mel_config
+from vocoders.importers.hifi_gan import hifi_gan_variant_config, hifi_gan_weights
+
+_DILATIONS = [1, 3, 5]  # of every residual block, TTS_infer_pack/TTS.py, init_vocoder
+_GAIN = 1.5  # 48 kHz / 32 kHz
+
+
+def _convert(_: Settings, content: Weights, stated: MelConfig | None) -> Imported:
+    weights = fold_weight_norm(content)
+    sizes = _sizes(weights)
+    known = MEL_CONFIGS["gpt-sovits-48k"]
+    hop, n_mels = math.prod(sizes["upsample_rates"]), weights["conv_pre.weight"].shape[1]
+    if stated is None and (hop, n_mels) == (known.hop_length, known.n_mels):
+        stated = known
+    mel_config = require_mel_config(stated)
+    if "conv_post.bias" not in weights:
+        weights["conv_post.bias"] = torch.zeros(1)
+    weights = hifi_gan_weights(weights, len(sizes["resblock_kernel_sizes"]))
+    if mel_config == known:
+        weights["standardize.mean"] = torch.full((n_mels, 1), math.log(_GAIN))
+    return Imported("hifigan", hifi_gan_variant_config(sizes), mel_config, weights)
+
+
+GPT_SOVITS = Importer(
+    "gpt-sovits",
+    "RVC-Boss/GPT-SoVITS, its HiFi-GAN of version 4: gsv-v4-pretrained/vocoder.pth",
+    _convert,
+    recognizes=lambda _: False,
+    checkpoints=("vocoder.pth",),
+    configs=(),
+    needs_config=False,
+)
+
+
+def _sizes(weights: Weights) -> Settings:
+    """Read the sizes, which no configuration states, off the weights, as config.json of jik876/hifi-gan has them.
+
+    Raises:
+        VocoderError: when upsamplings have kernels of another size than twice their rate, as far as that shows.
+    """
+    kernels = [weights[f"ups.{i}.weight"].shape[2] for i in range(_count(weights, "ups."))]
+    if not kernels or any(kernel % 2 for kernel in kernels):
+        raise VocoderError(f"upsamplings with the kernels {kernels} are not those of GPT-SoVITS, twice their rates")
+    blocks = [weights[f"resblocks.{i}.convs1.0.weight"].shape[2] for i in range(_count(weights, "resblocks."))]
+    return {
+        "upsample_initial_channel": weights["conv_pre.weight"].shape[0],
+        "upsample_rates": [kernel // 2 for kernel in kernels],
+        "upsample_kernel_sizes": kernels,
+        "resblock": 1,
+        "resblock_kernel_sizes": blocks[: len(blocks) // len(kernels)],
+        "resblock_dilation_sizes": [_DILATIONS] * (len(blocks) // len(kernels)),
+    }
+
+
+def _count(weights: Weights, prefix: str) -> int:
+    """Return how many numbers follow ``prefix`` in the keys."""
+    return len({key.removeprefix(prefix).split(".")[0] for key in weights if key.startswith(prefix)})

@@ -1,0 +1,97 @@
+"""HiFi-GAN as NVIDIA/NeMo writes it."""
+
+from __future__ import annotations
+
+from vocoders.config import bind
+from vocoders.dsp.mel import MelConfig
+from vocoders.errors import VocoderError
+from vocoders.importers.base import Imported, Importer, Settings, Weights, fold_weight_norm
+from vocoders.importers.hifi_gan import hifi_gan_variant_config, hifi_gan_weights
+
+# The defaults of FilterbankFeatures in collections/asr/parts/preprocessing/features.py, of what decides the numbers
+_FEATURES: Settings = {
+    "sample_rate": 16000,
+    "n_window_size": 320,
+    "n_window_stride": 160,
+    "window": "hann",
+    "normalize": "per_feature",
+    "n_fft": None,
+    "preemph": 0.97,
+    "nfilt": 64,
+    "lowfreq": 0,
+    "highfreq": None,
+    "log": True,
+    "log_zero_guard_type": "add",
+    "log_zero_guard_value": 2**-24,
+    "frame_splicing": 1,
+    "exact_pad": False,
+    "mag_power": 2.0,
+    "use_grads": False,
+    "mel_norm": "slaney",
+}
+_SUPPORTED: Settings = {
+    "window": "hann",
+    "normalize": None,
+    "preemph": None,
+    "log": True,
+    "log_zero_guard_type": "clamp",
+    "frame_splicing": 1,
+    "exact_pad": True,
+    "use_grads": False,
+}
+_PREFIX = "generator."
+
+
+def _convert(config: Settings, content: Weights, _: MelConfig | None) -> Imported:
+    generator = config["generator"]
+    _check_class("generator", generator, "Generator")
+    weights = {key.removeprefix(_PREFIX): value for key, value in content.items() if key.startswith(_PREFIX)}
+    # Any other number than 1 is the second kind there.
+    own = hifi_gan_variant_config(generator | {"resblock": 1 if generator["resblock"] == 1 else 2})
+    return Imported("hifigan", own, _mel_config(config), hifi_gan_weights(fold_weight_norm(weights), None))
+
+
+NEMO = Importer(
+    "nemo",
+    "NVIDIA/NeMo, its HiFi-GAN: a .nemo file",
+    _convert,
+    recognizes=lambda _: False,
+    checkpoints=("*.nemo",),
+    configs=(),
+    needs_config=False,
+    archive=("model_config.yaml", "model_weights.ckpt"),
+)
+
+
+def _check_class(name: str, values: Settings, supported: str) -> None:
+    """Raise VocoderError where a part of the configuration is of another class than ``supported``."""
+    if (kind := str(values["_target_"]).rpartition(".")[2]) != supported:
+        raise VocoderError(f"the {name} {kind} of NeMo is not supported, only {supported}")
+
+
+def _mel_config(config: Settings) -> MelConfig:
+    """Return the mel config of ``FilterbankFeatures``, with its symmetric window.
+
+    Raises:
+        VocoderError: when it is one that this package cannot compute.
+    """
+    _check_class("preprocessor", config["preprocessor"], "FilterbankFeatures")
+    given = _FEATURES | config["preprocessor"]
+    for key, only in _SUPPORTED.items():
+        if given[key] != only:
+            raise VocoderError(f"FilterbankFeatures with {key} {given[key]} is not supported, only {only}")
+    values = {
+        "sample_rate": given["sample_rate"],
+        "n_fft": given["n_fft"] or 1 << (given["n_window_size"] - 1).bit_length(),
+        "hop_length": given["n_window_stride"],
+        "win_length": given["n_window_size"],
+        "n_mels": given["nfilt"],
+        "fmin": given["lowfreq"],
+        "fmax": given["highfreq"] or given["sample_rate"] / 2,
+        "mel_norm": given["mel_norm"] or "none",
+        "power": int(given["mag_power"]) if given["mag_power"] in (1, 2) else given["mag_power"],
+        "padding": "same-zeros",
+        "floor": given["log_zero_guard_value"],
+        "window": "hann-symmetric",
+    }
+    return bind(MelConfig, values, "the mel config in the configuration")
