@@ -22,7 +22,9 @@ from typing import NamedTuple
 from recipes.benchmarks import common
 from vocoders.cli.bench import median_time
 from vocoders.complexity import macs_per_second
+from vocoders.errors import VocoderError
 from vocoders.extras import require
+from vocoders.files import atomic_write
 from vocoders.inference.synthesis import BackendName
 from vocoders.io.mels import encode_mel
 from vocoders.pretrained import DEFAULT_VOICE, list_voices, load
@@ -79,6 +81,9 @@ def output_of(command: list[str]) -> str:
     return subprocess.run(command, check=True, capture_output=True, encoding="utf-8", errors="replace").stdout
 
 
+_PICTURES = (".svg", ".png")
+
+
 class Point(NamedTuple):
     """A published size in the picture.
 
@@ -112,14 +117,14 @@ def generators_table(seconds: float = 2.0, runs: int = 5) -> list[Point]:
 
 
 def draw(points: Sequence[Point], path: Path) -> None:
-    """Draw speed against parameters, a colour for each generator, into a file of a kind that matplotlib writes."""
+    """Draw speed against parameters, a colour for each generator, into an .svg or .png file."""
     require("a picture", "train", "matplotlib")
     import matplotlib
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     axes = figure.subplots()
-    colours = matplotlib.colormaps["tab20"].colors
+    colours = matplotlib.color_sequences["tab20"]
     for index, name in enumerate(dict.fromkeys(point.generator for point in points)):
         own = sorted((p for p in points if p.generator == name), key=lambda p: p.parameters)
         sizes, speeds = [p.parameters / 1e6 for p in own], [p.speed for p in own]
@@ -171,15 +176,21 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--generators", action="store_true", help="print a table of all published sizes instead")
     parser.add_argument(
-        "--picture", type=Path, metavar="FILE", help="with --generators: draw speed against parameters (.svg, .png)"
+        "--picture",
+        type=Path,
+        metavar="FILE",
+        help=f"with --generators: draw speed against parameters ({', '.join(_PICTURES)})",
     )
     options = parser.parse_args(arguments)
 
     def benchmark() -> None:
-        if options.generators:
-            points = generators_table()
-            if options.picture:
-                draw(points, options.picture)
+        if options.generators and options.picture:
+            if options.picture.suffix not in _PICTURES:
+                raise VocoderError(f"a picture is {' or '.join(_PICTURES)}, not {options.picture}")
+            with atomic_write(options.picture) as path:
+                draw(generators_table(), path)
+        elif options.generators:
+            generators_table()
         else:
             model = options.model or DEFAULT_VOICE
             both: Sequence[BackendName] = ("onnx", "torch")

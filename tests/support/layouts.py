@@ -112,6 +112,24 @@ def speecht5(config: Settings, style: str = FOLDED) -> Shapes:
     return {"mean": (bands,), "scale": (bands,)} | keys(renamed(layers, (r"^ups\.", "upsampler.")), style)
 
 
+def nemo(config: Settings) -> Shapes:
+    generator, blocks = config["generator"], len(config["generator"]["resblock_kernel_sizes"])
+    layers = hifi_gan(generator | {"num_mels": config["preprocessor"]["nfilt"]})
+    nested = [
+        layer._replace(name=re.sub(r"^resblocks\.(\d+)", lambda m: _nested(int(m[1]), blocks), layer.name))
+        for layer in layers
+    ]
+    return keys(nested, OLD)
+
+
+def _nested(block: int, blocks: int) -> str:
+    return f"resblocks.{block // blocks}.{block % blocks}"
+
+
+def gpt_sovits(config: Settings) -> Shapes:
+    return keys(hifi_gan(config), FOLDED)
+
+
 def of_factors(params: Settings, bands: int) -> list[Convolution]:
     """The convolutions of the HifiganGenerator of Coqui TTS and SpeechBrain."""
     own = {"num_mels": bands, "upsample_rates": params["upsample_factors"], "resblock": params["resblock_type"]}
@@ -184,7 +202,7 @@ def vocos(config: Settings) -> Shapes:
         "feature_extractor.mel_spec.spectrogram.window": (n_fft,),
         "feature_extractor.mel_spec.mel_scale.fb": (bins, bands),
     }
-    linear = {"backbone.embed": (width, bands, 7)}
+    linear: Shapes = {"backbone.embed": (width, bands, 7)}
     norms = ["backbone.norm", "backbone.final_layer_norm"]
     for block in (f"backbone.convnext.{index}" for index in range(backbone["num_layers"])):
         linear |= {f"{block}.dwconv": (width, 1, 7)}
@@ -241,4 +259,6 @@ LAYOUTS: dict[str, Callable[[Settings], Shapes]] = {
     "parallel-wavegan": parallel_wavegan,
     "vocos": vocos,
     "hift": hift,
+    "nemo": nemo,
+    "gpt-sovits": gpt_sovits,
 }

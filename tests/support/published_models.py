@@ -6,95 +6,9 @@ the weights those of layouts.py.
 """
 
 import json
-import math
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import safetensors.torch
-import torch
-
-from tests.support.layouts import LAYOUTS
-from vocoders.importers.base import read_config
-from vocoders.nn.alias_free import low_pass_filter
-
-Settings = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Model:
-    """A published model.
-
-    Attributes:
-        family: a key of IMPORTERS.
-        checkpoint: name of its file.
-        config_file: name of its configuration; "" where there is no such file, and ``config`` says what the code has.
-        config: keys and values, or YAML.
-        place: where the weights lie in the checkpoint.
-        prefix: what the keys begin with; other weights lie beside these.
-        folder: the folder in the repository that holds the files.
-        others: further files there, which are left empty.
-        channels: the key of a number of channels that is divided by 8 where a large model is written.
-        stats: number of bands whose statistics lie in stats.h5, 0 for none.
-    """
-
-    family: str
-    checkpoint: str
-    config_file: str
-    config: Settings | str
-    place: tuple[str, ...] = ()
-    prefix: str = ""
-    folder: str = ""
-    others: tuple[str, ...] = ()
-    channels: str = ""
-    stats: int = 0
-
-    def write(self, place: Path, full: bool = False) -> None:
-        """Write the files into a folder, those of a large model with fewer channels unless ``full``."""
-        folder = place / self.folder
-        folder.mkdir(parents=True, exist_ok=True)
-        weights: Any = self.weights(self.write_config(folder, full))
-        if self.prefix:
-            weights["flow.input_embedding.weight"] = torch.zeros(4, 4)
-        if self.checkpoint.endswith(".safetensors"):
-            safetensors.torch.save_file(weights, folder / self.checkpoint)
-        else:
-            for key in reversed(self.place):
-                weights = {key: weights, "steps": 7}
-            torch.save(weights, folder / self.checkpoint)
-        if self.stats:
-            import h5py
-
-            with h5py.File(folder / "stats.h5", "w") as file:
-                file["mean"], file["scale"] = np.zeros(self.stats, np.float32), np.ones(self.stats, np.float32)
-        for name in self.others:
-            (place / name).parent.mkdir(parents=True, exist_ok=True)
-            (place / name).touch()
-
-    def write_config(self, folder: Path, full: bool) -> Settings:
-        """Write the configuration, if there is one; returns what it says."""
-        config = self.config
-        if self.channels and not full:
-            assert isinstance(config, dict)
-            config = config | {self.channels: config[self.channels] // 8}
-        if not self.config_file:
-            assert isinstance(config, dict)
-            return config
-        path = folder / self.config_file
-        path.write_text(config if isinstance(config, str) else json.dumps(config))  # JSON is YAML
-        return read_config(path)
-
-    def weights(self, config: Settings) -> dict[str, torch.Tensor]:
-        """Random weights on torch's default device."""
-        return {self.prefix + key: _random(key, shape) for key, shape in LAYOUTS[self.family](config).items()}
-
-
-def _random(key: str, shape: tuple[int, ...]) -> torch.Tensor:
-    if key.endswith("filter"):
-        return low_pass_filter().reshape(shape)
-    return torch.rand(shape).sub_(0.5).div_(math.sqrt(max(1, math.prod(shape[1:]))))
-
+from tests.support.model_files import Model, Settings
 
 # What HiFi-GAN and all that follow it have in common
 BLOCKS: Settings = {"resblock_kernel_sizes": [3, 7, 11], "resblock_dilation_sizes": [[1, 3, 5]] * 3}
@@ -259,6 +173,23 @@ AUDIOLDM = transformers(
     others=("model_index.json", "unet/config.json", "vae/config.json", "text_encoder/config.json"),
 )
 
+GPT_SOVITS = (
+    {"num_mels": 100, "resblock": 1, "upsample_initial_channel": 512}
+    | BLOCKS
+    | {**{"upsample_rates": [10, 6, 2, 2, 2], "upsample_kernel_sizes": [20, 12, 4, 4, 4]}}
+)
+NEMO = {
+    "preprocessor": {
+        "_target_": "nemo.collections.asr.parts.preprocessing.features.FilterbankFeatures",
+        **{"nfilt": 80, "lowfreq": 0, "highfreq": 8000, "n_fft": 1024, "n_window_size": 1024, "n_window_stride": 256},
+        **{"sample_rate": 22050, "window": "hann", "normalize": None, "preemph": None, "dither": 0.0, "log": True},
+        **{"log_zero_guard_type": "clamp", "log_zero_guard_value": 1e-5, "mag_power": 1.0, "use_grads": False},
+        **{"frame_splicing": 1, "exact_pad": True, "pad_to": 0, "pad_value": -11.52},
+    },
+    "generator": {"_target_": "nemo.collections.tts.modules.hifigan_modules.Generator", "resblock": 1} | V1,
+    "target": "nemo.collections.tts.models.hifigan.HifiGanModel",
+}
+
 # By the names in the table of docs/models.md
 MODELS: dict[str, Model] = {
     "nvidia/bigvgan_v2_44khz_128band_512x": bigvgan(44100, 128, None, 512),
@@ -309,5 +240,7 @@ MODELS: dict[str, Model] = {
     "nsf_hifigan": openvpi("model"),
     "nsf_hifigan_44.1k_hop512_128bin_2024.02": openvpi("model.ckpt", mini_nsf=False, noise_sigma=0.0),
     "pc_nsf_hifigan_44.1k_hop512_128bin_2025.02": openvpi("model.ckpt", mini_nsf=True, noise_sigma=0.0, pc_aug=True),
+    "gsv-v4-pretrained": Model(*("gpt-sovits", "vocoder.pth", "", GPT_SOVITS), others=("s2Gv4.pth",)),
+    "tts_en_hifigan": Model("nemo", "tts_en_hifigan.nemo", "model_config.yaml", NEMO, prefix="generator."),
     "vocoder_models--en--ljspeech--hifigan_v2": Model("coqui", "model_file.pth", "config.json", COQUI, ("model",)),
 }

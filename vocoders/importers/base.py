@@ -70,12 +70,9 @@ class Importer:
         needs_config: whether there must be one; without it the configuration is empty.
         standardizes: tells from the configuration whether the model was trained on mels of mean 0 and deviation 1, and
             their statistics are in a file of their own.
-<<<<<<< HEAD
+        archive: names of the configuration and the weights, where one tar archive holds both.
         mel_configs: of published models whose configuration does not state the mel config, by the name of their
             repository without its owner.
-=======
-        archive: names of the configuration and the weights, where one tar archive holds both.
->>>>>>> main
     """
 
     name: str

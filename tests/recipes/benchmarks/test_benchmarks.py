@@ -129,7 +129,7 @@ def test_the_table_of_generators(capsys: pytest.CaptureFixture[str], monkeypatch
     sizes = {"hifigan v2": common.published()["hifigan v2"]}
     monkeypatch.setattr(common, "published", lambda: sizes)
     (point,) = vocode.generators_table(seconds=0.1, runs=1)
-    assert point[:2] == ("hifigan", "v2") and point.parameters == 925_985
+    assert point[:3] == ("hifigan", "v2", 925_985)
     assert point.speed > 0
     cells = [cell.strip() for cell in capsys.readouterr().out.splitlines()[-1].split("|")]
     assert cells[1:4] == ["hifigan v2", "0.93 M", "1.66"]
@@ -148,6 +148,8 @@ def test_the_picture_of_generators(
     assert (tmp_path / "again.svg").read_text() == text
     assert vocode.main(["--generators", "--picture", str(tmp_path / "missing" / "speed.svg")]) == 2
     assert "cannot write" in capsys.readouterr().err
+    assert vocode.main(["--generators", "--picture", str(tmp_path / "speed.txt")]) == 2
+    assert "a picture is .svg or .png, not" in capsys.readouterr().err
 
 
 @pytest.mark.slow
