@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from vocoders.config import Channels, Config, Count, OddSize, build
 from vocoders.dsp.mel import MelConfig
-from vocoders.nn.layers import ConvNeXtBlock1d
+from vocoders.nn.layers import ConvNeXtBlock1d, PaddedConv1d
 
 _CONV_LAYERS = 5  # of ConvF0Estimator
 _CONV_KERNEL = 3
@@ -137,13 +137,14 @@ class ConvF0EstimatorConfig(Config):
     """Size of a ConvF0Estimator; the default is the published one."""
 
     channels: Channels = 512
+    causal: bool = Field(False, description="as in CosyVoice 3: 3 frames ahead in the first layer, none in the others")
 
 
 class ConvF0Estimator(BaseF0Estimator):
     """The F0 predictor of HiFT: five convolutions over frames, and F0 as the magnitude of a linear layer.
 
-    ``ConvRNNF0Predictor`` of FunAudioLLM/CosyVoice (Apache 2.0). It has no voicing: where there is none its F0 is low,
-    and ``HiFT`` takes frames of up to 10 Hz for unvoiced, while their phase goes on.
+    ``ConvRNNF0Predictor`` of FunAudioLLM/CosyVoice (Apache 2.0), and its causal variant. It has no voicing: where there
+    is none its F0 is low, and ``HiFT`` takes frames of up to 10 Hz for unvoiced, while their phase goes on.
     """
 
     config_type = ConvF0EstimatorConfig
@@ -151,17 +152,14 @@ class ConvF0Estimator(BaseF0Estimator):
 
     def __init__(self, config: ConvF0EstimatorConfig, mel_config: MelConfig) -> None:
         super().__init__(config, mel_config)
-        channels = [mel_config.n_mels, *[config.channels] * _CONV_LAYERS]
-        self.convs = nn.ModuleList(
-            nn.Conv1d(channels[i], channels[i + 1], _CONV_KERNEL, padding=_CONV_KERNEL // 2)
-            for i in range(_CONV_LAYERS)
-        )
+        channels = [mel_config.n_mels, *[config.channels] * (_CONV_LAYERS - 1)]
+        self.convs = nn.ModuleList(_conv(size, config, first=i == 0) for i, size in enumerate(channels))
         self.activation = nn.ELU()
         self.output = nn.Linear(config.channels, 1)
 
     @property
     def receptive_field(self) -> int:
-        return _CONV_LAYERS * (_CONV_KERNEL // 2)
+        return (_CONV_LAYERS - 1) * (_CONV_KERNEL - 1) if self.config.causal else _CONV_LAYERS * (_CONV_KERNEL // 2)
 
     def estimate(self, mel: Tensor) -> Tensor:
         x = mel.to(self.output.weight)
@@ -169,6 +167,14 @@ class ConvF0Estimator(BaseF0Estimator):
             x = self.activation(conv(x))
         f0: Tensor = self.output(x.transpose(1, 2)).transpose(1, 2)
         return f0.abs().float().to(mel.device)
+
+
+def _conv(in_channels: int, config: ConvF0EstimatorConfig, first: bool) -> nn.Conv1d:
+    """Make a layer of a ConvF0Estimator."""
+    if not config.causal:
+        return nn.Conv1d(in_channels, config.channels, _CONV_KERNEL, padding=_CONV_KERNEL // 2)
+    size, pads = (_CONV_KERNEL + 1, (0, _CONV_KERNEL)) if first else (_CONV_KERNEL, (_CONV_KERNEL - 1, 0))
+    return PaddedConv1d(in_channels, config.channels, size, pads)
 
 
 _DEFAULT = "convnext"

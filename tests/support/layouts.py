@@ -225,6 +225,9 @@ def hift(config: Settings) -> Shapes:
     rates, channels, features = params["upsample_rates"], params["base_channels"], params["istft_params"]["n_fft"] + 2
     trunk = {"num_mels": params["in_channels"], "upsample_initial_channel": channels, "resblock": 1}
     layers = hifi_gan(params | trunk, outputs=features)
+    causal = "conv_pre_look_right" in params
+    if causal:
+        layers = [_causal(layer, params["conv_pre_look_right"] + 1) for layer in layers]
     shapes: Shapes = {"m_source.l_linear.weight": (1, params["nb_harmonics"] + 1), "m_source.l_linear.bias": (1,)}
     blocks = len(params["resblock_kernel_sizes"])
     snakes = {}  # width and number of each residual block
@@ -244,9 +247,19 @@ def hift(config: Settings) -> Shapes:
     width = params["f0_predictor"]["cond_channels"]
     for index in range(0, 10, 2):
         source = params["f0_predictor"]["in_channels"] if index == 0 else width
-        layers.append(Convolution(f"f0_predictor.condnet.{index}", (width, source, 3), width))
+        kernel = 4 if causal and index == 0 else 3
+        layers.append(Convolution(f"f0_predictor.condnet.{index}", (width, source, kernel), width))
     classifier = {"f0_predictor.classifier.weight": (1, width), "f0_predictor.classifier.bias": (1,)}
     return shapes | keys(layers, NEW) | classifier
+
+
+def _causal(layer: Convolution, first: int) -> Convolution:
+    """A layer of the causal HiFT, whose upsamplings repeat samples and convolve them."""
+    if layer.name == "conv_pre":
+        return layer._replace(shape=(*layer.shape[:2], first))
+    if layer.name.startswith("ups."):
+        return layer._replace(shape=(layer.shape[1], layer.shape[0], layer.shape[2]))
+    return layer
 
 
 LAYOUTS: dict[str, Callable[[Settings], Shapes]] = {

@@ -46,10 +46,10 @@ def f0_estimator(mel_config: MelConfig = MEL_CONFIG) -> F0Estimator:
     return F0Estimator(F0EstimatorConfig(channels=16, blocks=1, bins=96, bins_per_octave=24), mel_config).eval()
 
 
-def conv_f0_estimator(mel_config: MelConfig = MEL_CONFIG) -> ConvF0Estimator:
+def conv_f0_estimator(mel_config: MelConfig = MEL_CONFIG, causal: bool = False) -> ConvF0Estimator:
     """An estimator of the other kind, whose F0 goes from 0 to some hundreds of Hz."""
     torch.manual_seed(2)
-    estimator = ConvF0Estimator(ConvF0EstimatorConfig(channels=8), mel_config).eval()
+    estimator = ConvF0Estimator(ConvF0EstimatorConfig(channels=8, causal=causal), mel_config).eval()
     with torch.no_grad():
         estimator.output.weight.mul_(4000)
         estimator.output.bias.sub_(600)

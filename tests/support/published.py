@@ -28,9 +28,10 @@ denormalised, logarithms of its ``spec_gain``-th part: those of "coqui-2" are cl
 NVIDIA/NeMo's, with the mels of its FilterbankFeatures, without the masking of their last frame. "gpt-sovits" is
 RVC-Boss/GPT-SoVITS's, without weight norm.
 data/published_golden_hift.npz was made in the same way, by running FunAudioLLM/CosyVoice's HiFTGenerator with the sine
-generators of version 1 ("hift-1") and 2 ("hift-2"), at F0 of its own predictor ("f0"), with frames below 10 Hz in both.
-Its normal draws for the nine sines were replaced by one signal, "noise", times the sines' weights in the linear layer
-over their norm. The initial phases were 0 in "hift-1" and left to chance in "hift-2", where two runs gave the same to
+generators of version 1 ("hift-1") and 2 ("hift-2"), and its CausalHiFTGenerator ("hift-3"), at F0 of its own predictor
+("f0"), with a frame below 10 Hz in each. Its normal draws for the nine sines were replaced by one signal, "noise",
+times the sines' weights in the linear layer over their norm, the uniform ones of "hift-3" by the same over the root of
+12, plus 1/2. The initial phases were 0 in "hift-1" and left to chance in the others, where two runs gave the same to
 the bit. Some audio is clipped, and some magnitudes of "hift-2" are. "mel" is what the function of Matcha-TTS makes of
 "recording", "source" the signal after tanh, and "config" is YAML for HyperPyYAML.
 """
@@ -82,6 +83,7 @@ PARTS = {  # part of the file: family, where the weights lie in the checkpoint, 
     "coqui-2": ("coqui", ("model",), None),
     "hift-1": ("hift", (), None),
     "hift-2": ("hift", (), None),
+    "hift-3": ("hift", (), None),
     "nemo": ("nemo", (), None),
     "gpt-sovits": ("gpt-sovits", (), GPT_SOVITS_MEL),
 }

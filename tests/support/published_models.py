@@ -143,15 +143,16 @@ def hift_sizes(rates: list[int], kernels: list[int], sources: list[int]) -> Sett
 
 def cosyvoice(config_file: str, rate: int, n_fft: int, hop: int, sizes: Settings) -> Model:
     """CosyVoice; its YAML is for HyperPyYAML."""
+    causal, fmax = ("Causal", "null") if "conv_pre_look_right" in sizes else ("", "8000")
     predictor = json.dumps(sizes["f0_predictor"])
     plain = "".join(f"    {key}: {json.dumps(value)}\n" for key, value in sizes.items() if key != "f0_predictor")
     config = (
         f"__set_seed1: !apply:random.seed [1986]\nsample_rate: {rate}\n"
-        f"hift: !new:cosyvoice.hifigan.generator.HiFTGenerator\n    sampling_rate: !ref <sample_rate>\n{plain}"
-        f"    f0_predictor: !new:cosyvoice.hifigan.f0_predictor.ConvRNNF0Predictor {predictor}\n"
+        f"hift: !new:cosyvoice.hifigan.generator.{causal}HiFTGenerator\n    sampling_rate: !ref <sample_rate>\n{plain}"
+        f"    f0_predictor: !new:cosyvoice.hifigan.f0_predictor.{causal}ConvRNNF0Predictor {predictor}\n"
         f"feat_extractor: !name:matcha.utils.audio.mel_spectrogram\n    n_fft: {n_fft}\n    num_mels: 80\n"
         f"    sampling_rate: !ref <sample_rate>\n    hop_size: {hop}\n    win_size: {n_fft}\n"
-        f"    fmin: 0\n    fmax: 8000\n    center: False\n"
+        f"    fmin: 0\n    fmax: {fmax}\n    center: False\n"
     )
     return Model("hift", "hift.pt", config_file, config, others=("llm.pt", "flow.pt", "campplus.onnx"))
 
@@ -211,6 +212,9 @@ MODELS: dict[str, Model] = {
         *("cosyvoice.yaml", 22050, 1024, 256), hift_sizes([8, 8], [16, 16], [7, 11])
     ),
     "FunAudioLLM/CosyVoice2-0.5B": cosyvoice("cosyvoice2.yaml", 24000, 1920, 480, HIFT_24K),
+    "FunAudioLLM/Fun-CosyVoice3-0.5B-2512": cosyvoice(
+        *("cosyvoice3.yaml", 24000, 1920, 480, HIFT_24K | {"conv_pre_look_right": 4})
+    ),
     "ResembleAI/chatterbox": CHATTERBOX,
     "microsoft/speecht5_hifigan": transformers(
         "pytorch_model.bin",

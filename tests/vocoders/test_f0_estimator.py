@@ -96,26 +96,29 @@ def test_the_estimate_depends_on_its_receptive_field_alone() -> None:
     assert where[-1] == 20 + estimator.receptive_field
 
 
-def test_the_estimate_of_convolutions_depends_on_its_receptive_field_alone() -> None:
-    estimator, mel = models.conv_f0_estimator(), models.mel(41)
+@pytest.mark.parametrize(("causal", "reach"), [(False, (5, 5)), (True, (8, 3))])
+def test_the_estimate_of_convolutions_depends_on_its_receptive_field_alone(
+    causal: bool, reach: tuple[int, int]
+) -> None:
+    estimator, mel = models.conv_f0_estimator(causal=causal), models.mel(41)
     changed = mel.clone()
     changed[..., 20] += 3
     moved = torch.nonzero((estimator.estimate(mel) != estimator.estimate(changed))[0, 0]).flatten().tolist()
-    assert estimator.receptive_field == 5
-    assert moved == list(range(15, 26))
+    assert estimator.receptive_field == max(reach)
+    assert moved == list(range(20 - reach[1], 20 + reach[0] + 1))
 
 
 def test_kinds_of_estimators() -> None:
     """What is stored of the first kind is its configuration alone, as in files of earlier releases."""
     first, other = models.f0_estimator(), models.conv_f0_estimator()
     assert describe_f0_estimator(first) == first.config.model_dump(mode="json")
-    assert describe_f0_estimator(other) == {"kind": "conv", "channels": 8}
+    assert describe_f0_estimator(other) == {"kind": "conv", "channels": 8, "causal": False}
     for estimator in (first, other):
         built = build_f0_estimator(describe_f0_estimator(estimator), models.MEL_CONFIG)
         assert (type(built), built.config) == (type(estimator), estimator.config)
     with pytest.raises(VocoderError, match="unknown f0_estimator 'crepe'; known: convnext, conv"):
         build_f0_estimator({"kind": "crepe"}, models.MEL_CONFIG)
-    with pytest.raises(VocoderError, match=r"f0_estimator 'conv': unknown key 'bins' \(known keys: channels\)"):
+    with pytest.raises(VocoderError, match=r"f0_estimator 'conv': unknown key 'bins' \(known keys: channels, causal\)"):
         build_f0_estimator({"kind": "conv", "bins": 3}, models.MEL_CONFIG)
 
 

@@ -1,4 +1,4 @@
-"""HiFT as FunAudioLLM/CosyVoice writes it, versions 1 and 2, and resemble-ai/chatterbox inside its S3Gen."""
+"""HiFT as FunAudioLLM/CosyVoice writes it, versions 1 to 3, and resemble-ai/chatterbox inside its S3Gen."""
 
 from __future__ import annotations
 
@@ -47,19 +47,19 @@ _CHATTERBOX = _SIZES | {
     "source_resblock_kernel_sizes": [7, 7, 11],
     "source_resblock_dilation_sizes": [[1, 3, 5], [1, 3, 5], [1, 3, 5]],
 }
-_CHATTERBOX_PREFIX = "mel2wav."
 
 
 def _convert(config: Settings, content: Settings, stated: MelConfig | None) -> Imported:
     mel_config: MelConfig | None
     if any(key.startswith("mel2wav.") for key in content):
         sizes, mel_config = _CHATTERBOX, MEL_CONFIGS["cosyvoice2-24k"]
-        weights, source = _part(content, "mel2wav."), 1
+        weights, causal, source = _part(content, "mel2wav."), False, 1
     else:
         sizes, mel_config = _sizes(config), _mel_config(config)
         # In a training the generator stands beside discriminators.
         weights = _part(content, "generator.") or dict(content)
-        source = 1 if sizes["sampling_rate"] == 22050 else 2
+        causal = _is_causal(sizes)
+        source = 1 if sizes["sampling_rate"] == 22050 else 3 if causal else 2
     mel_config = mel_config or require_mel_config(stated)
     if sizes["sampling_rate"] != mel_config.sample_rate:
         raise VocoderError(
@@ -75,14 +75,15 @@ def _convert(config: Settings, content: Settings, stated: MelConfig | None) -> I
         len(sizes["resblock_kernel_sizes"]),
     )
     generator = rename(generator, [(r"^trunk\.m_source\.l_linear\.", "source.linear.")])
-    description = {"kind": "conv", "channels": sizes["f0_predictor"]["cond_channels"]}
-    return Imported("hift", _own(sizes) | {"source": source}, mel_config, generator, (description, predictor))
+    description = {"kind": "conv", "channels": sizes["f0_predictor"]["cond_channels"], "causal": causal}
+    own = _own(sizes) | {"source": source, "causal": causal}
+    return Imported("hift", own, mel_config, generator, (description, predictor))
 
 
 HIFT = Importer(
     "hift",
-    "FunAudioLLM/CosyVoice 1 and 2: hift.pt, and cosyvoice.yaml or cosyvoice2.yaml; resemble-ai/chatterbox: "
-    "s3gen.safetensors alone",
+    "FunAudioLLM/CosyVoice 1 to 3: hift.pt, and cosyvoice.yaml, cosyvoice2.yaml or cosyvoice3.yaml; "
+    "resemble-ai/chatterbox: s3gen.safetensors alone",
     _convert,
     recognizes=lambda config: "hift" in config,
     checkpoints=("hift.pt", "s3gen.safetensors", "s3gen.pt"),
@@ -100,13 +101,17 @@ def _sizes(config: Settings) -> Settings:
     if "hift" not in config:
         raise VocoderError("the configuration has no 'hift'; give that of CosyVoice, such as cosyvoice2.yaml: --config")
     given = {key: _resolve(value, config) for key, value in config["hift"].items()}
-    _check_class("hift", given, "HiFTGenerator")
-    if unknown := given.keys() - _SIZES.keys() - {"!"}:
+    _check_class("hift", given, "HiFTGenerator", "CausalHiFTGenerator")
+    causal = _is_causal(given)
+    known = _SIZES | ({"conv_pre_look_right": 4} if causal else {})
+    if unknown := given.keys() - known.keys() - {"!"}:
         raise VocoderError(f"HiFTGenerator with {', '.join(sorted(unknown))} is not supported")
-    sizes = _SIZES | given
-    _check_class("f0_predictor", sizes["f0_predictor"], "ConvRNNF0Predictor")
+    sizes = known | given
+    _check_class("f0_predictor", sizes["f0_predictor"], "CausalConvRNNF0Predictor" if causal else "ConvRNNF0Predictor")
     sizes["f0_predictor"] = _SIZES["f0_predictor"] | sizes["f0_predictor"]
     supported = {"lrelu_slope": (sizes["lrelu_slope"], 0.1), "num_class": (sizes["f0_predictor"]["num_class"], 1)}
+    if causal:
+        supported["conv_pre_look_right"] = (sizes["conv_pre_look_right"], 4)
     hop, n_fft = sizes["istft_params"]["hop_len"], sizes["istft_params"]["n_fft"]
     for name, (value, only) in (supported | {"n_fft": (n_fft, 4 * hop)}).items():
         if value != only:
@@ -157,12 +162,20 @@ def _mel_config(config: Settings) -> MelConfig | None:
     return bind(MelConfig, values, "the mel config in the configuration")
 
 
-def _check_class(name: str, values: Settings, supported: str) -> None:
-    """Raise VocoderError where a part of the configuration is of another class than ``supported``."""
-    tag = str(values.get("!", supported))
-    if (found := re.split(r"[:.]", tag)[-1]) != supported:
-        hint = ", that of CosyVoice 3," if found.startswith("Causal") else ""
-        raise VocoderError(f"the {name} {found}{hint} is not supported, only {supported}")
+def _class_of(values: Settings) -> str | None:
+    """Return the name of the class that a part of the configuration has as its tag; None where it has none."""
+    return re.split(r"[:.]", values["!"])[-1] if "!" in values else None
+
+
+def _is_causal(values: Settings) -> bool:
+    return (_class_of(values) or "").startswith("Causal")
+
+
+def _check_class(name: str, values: Settings, *supported: str) -> None:
+    """Raise VocoderError where a part of the configuration is of another class than those that are supported."""
+    found = _class_of(values)
+    if found is not None and found not in supported:
+        raise VocoderError(f"the {name} {found} is not supported, only {' and '.join(supported)}")
 
 
 def _resolve(value: Any, config: Settings) -> Any:

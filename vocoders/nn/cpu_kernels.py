@@ -245,7 +245,7 @@ def alias_free_snake(x: Tensor, alpha: Tensor, beta: Tensor, low_pass: Tensor) -
 def snake(x: Tensor, alpha: Tensor) -> Tensor:
     """Return x + sin(alpha x)^2 / alpha, of x (batch, channels, time) and alpha (channels,).
 
-    Where no gradients are needed, all in one piece of memory: two thirds of the time (recipes.benchmarks.inference,
+    Where no gradients are needed, all in one piece of memory: three fifths of the time (recipes.benchmarks.inference,
     HiFT). One operation for streams.
     """
     alpha = alpha[:, None]

@@ -60,6 +60,33 @@ class Conv1d(nn.Conv1d):
         return cpu_kernels.conv1d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
 
+class PaddedConv1d(Conv1d):
+    """A ``Conv1d`` with its own number of zeros at each end.
+
+    Attributes:
+        pads: zeros before the first sample, and after the last one.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        pads: tuple[int, int],
+        stride: int = 1,
+        dilation: int = 1,
+    ) -> None:
+        even = pads[0] if pads[0] == pads[1] else 0
+        super().__init__(in_channels, out_channels, kernel_size, stride, even, dilation)
+        self.pads = pads
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, in_channels, time) -> (batch, out_channels, time)."""
+        if self.pads[0] != self.pads[1]:
+            x = F.pad(x.transpose(1, 2), (0, 0, *self.pads)).transpose(1, 2)  # its channels stay together
+        return super().forward(x)
+
+
 class ConvTranspose1d(nn.ConvTranspose1d):
     """``nn.ConvTranspose1d``, evaluated in the fastest layout: see ``cpu_kernels.conv1d``."""
 
@@ -78,18 +105,26 @@ class HarmonicSource(nn.Module):
     the weighted sum of such draws is distributed as one draw times the norm of the weights, which is what is added.
     """
 
-    def __init__(self, initial_phases: Sequence[float], amplitude: float = 0.1, noise_deviation: float = 0.003) -> None:
+    def __init__(
+        self,
+        initial_phases: Sequence[float],
+        amplitude: float = 0.1,
+        noise_deviation: float = 0.003,
+        as_uniform: bool = False,
+    ) -> None:
         """Make a source.
 
         Args:
             initial_phases: one for each sine, the first of them at F0, in cycles.
             amplitude: of the sines. Where unvoiced, a third of it is the deviation of the noise.
             noise_deviation: of the noise where voiced.
+            as_uniform: give the noise mean and deviation of draws that are uniform in (0, 1), times those above.
         """
         super().__init__()
         self.initial_phases = list(initial_phases)
         self.amplitude = amplitude
         self.noise_deviation = noise_deviation
+        self.as_uniform = as_uniform
         self.linear = nn.Linear(len(self.initial_phases), 1)
 
     def forward(self, cycles: Tensor, voiced: Tensor, noise: Tensor) -> Tensor:
@@ -111,9 +146,12 @@ class HarmonicSource(nn.Module):
             sines = torch.sin(2 * math.pi * angles)  # (batch, 1, frames, samples of a frame, sines)
             voiced = voiced.unsqueeze(-1)
             harmonics = torch.where(voiced, self.amplitude, 0.0) * (sines * weight).sum(-1)
-            deviation = torch.where(voiced, self.noise_deviation, self.amplitude / 3) * weight.norm()
-            deviation = deviation.expand(-1, -1, -1, turns.shape[-1])
-            return torch.tanh(harmonics.flatten(-2) + deviation.flatten(-2) * noise.float() + bias)
+            deviation = torch.where(voiced, self.noise_deviation, self.amplitude / 3)
+            deviation = deviation.expand(-1, -1, -1, turns.shape[-1]).flatten(-2)
+            noise = weight.norm() * noise.float()
+            if self.as_uniform:
+                noise = weight.sum() / 2 + noise / math.sqrt(12)
+            return torch.tanh(harmonics.flatten(-2) + deviation * noise + bias)
 
 
 class Snake(nn.Module):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vocoders.dsp.stft import STFT
-from vocoders.nn.layers import LayerNorm2d
+from vocoders.nn.layers import LayerNorm2d, PaddedConv1d
 
 
 class RealSTFT(STFT):
@@ -79,10 +79,11 @@ class MatrixConv1d(nn.Module):
     def __init__(self, conv: nn.Conv1d) -> None:
         super().__init__()
         self.conv = conv
+        self.pads = conv.pads if isinstance(conv, PaddedConv1d) else (conv.kernel_size[0] // 2,) * 2
 
     def forward(self, x: Tensor) -> Tensor:
         weight, frames, taps = self.conv.weight, x.shape[-1], self.conv.kernel_size[0]
-        x = F.pad(x, (taps // 2, taps // 2))
+        x = F.pad(x, self.pads)
         parts = [x[..., k : k + frames] for k in range(taps)]
         if self.conv.groups == 1:
             products = [weight[..., k] @ part for k, part in enumerate(parts)]

@@ -139,7 +139,7 @@ def test_what_does_not_fit_is_refused_in_one_sentence(tmp_path: Path) -> None:
         {"multi-resolution": {}},
     )
     refused(
-        r"'multi-period' in .* convs\.1\.bias has the shape \(4,\) instead of \(8,\)",
+        r"'multi-period' in .*convs\.1\.bias has the shape \(4,\) instead of \(8,\)",
         {"multi-period": {"channels": [1, 8, 16, 32, 32]}},
     )
     refused(

@@ -1,14 +1,22 @@
 """HiFT: what the contract of all generators does not cover. Its parity stands in test_parity.py."""
 
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from tests.support import models
+from vocoders import Vocoder
+from vocoders.checkpoint import Checkpoint
 from vocoders.dsp.harmonics import frame_phase
 from vocoders.dsp.mel import MEL_CONFIGS
-from vocoders.generators.hift import HiFT, HiFTConfig
+from vocoders.generators.base import Generator
+from vocoders.generators.hift import HiFT
+from vocoders.generators.hift_trunk import HiFTConfig
+from vocoders.onnx.export import export_onnx
+from vocoders.onnx.vocoder import OnnxVocoder
 
 HOP, RATE = models.MEL_CONFIG.hop_length, models.MEL_CONFIG.sample_rate
 both_sources = pytest.mark.parametrize("source", [1, 2])
@@ -110,6 +118,70 @@ def test_magnitudes_and_audio_are_bounded() -> None:
     audio = model(models.mel(9), f0=models.f0(9)).detach()
     assert torch.isfinite(audio).all()
     assert float(audio.abs().max()) == pytest.approx(0.99)
+
+
+def causal() -> Generator:
+    """Of which little is clipped."""
+    return models.generator("hift", causal=True, source=3, audio_limit=100.0)
+
+
+def causal_checkpoint() -> Checkpoint:
+    return Checkpoint(models.MEL_CONFIG, causal(), models.conv_f0_estimator(causal=True))
+
+
+def test_the_causal_variant_depends_on_the_frames_that_it_states() -> None:
+    model = causal()
+    reach = model.receptive_field
+    assert reach is not None
+    frames = 2 * reach + 11
+    mel, f0 = models.mel(frames), torch.full((1, 1, frames), 250.0)
+    other_mel, other_f0 = mel.clone(), f0.clone()
+    other_mel[..., reach + 5] += 2.0
+    other_f0[..., reach + 5] = 0.0  # a period is whole in a frame: later phases stay
+    audio, lasts = model(mel, f0=f0), []
+    for changed in (model(other_mel, f0=f0), model(mel, f0=other_f0)):
+        where = (changed != audio).reshape(frames, HOP).any(1).nonzero().flatten() - reach - 5
+        assert int(where.min()) >= -5  # 4 frames ahead, and the window of the inverse STFT
+        lasts.append(int(where.max()))
+    assert reach - 1 <= max(lasts) <= reach
+
+
+def test_the_causal_variant_streams_with_a_short_delay() -> None:
+    """Its delay is less than ``lookahead``, which counts as many frames ahead as behind."""
+    voc = Vocoder(causal_checkpoint())
+    mel = models.mel(60)[0]
+    stream = voc.open_stream()
+    pieces = []
+    for frame in range(60):
+        pieces.append(stream.push(mel[:, frame : frame + 1]))
+        assert sum(map(len, pieces)) >= (frame - 5) * HOP
+    whole = voc(mel)
+    tolerance = 1e-5 * float(whole.abs().max())
+    torch.testing.assert_close(torch.cat([*pieces, stream.finish()]), whole, atol=tolerance, rtol=0)
+    batched = voc.synthesize_batch([mel.numpy(), mel[:, :57].numpy()])
+    torch.testing.assert_close(torch.from_numpy(batched[0]), whole, atol=tolerance, rtol=0)
+
+
+@pytest.mark.slow
+def test_the_causal_variant_exports(tmp_path: Path) -> None:
+    checkpoint = causal_checkpoint()
+    export_onnx(checkpoint, tmp_path / "model.onnx")
+    voc, mel = OnnxVocoder(tmp_path / "model.onnx"), models.mel(80)[0].numpy()
+    whole = Vocoder(checkpoint)(mel)
+    tolerance = 1e-5 * np.abs(whole).max()
+    np.testing.assert_allclose(voc(mel), whole, atol=tolerance)
+    pieces = list(voc.stream([mel[:, :1], mel[:, 1:50], mel[:, 50:]]))
+    np.testing.assert_allclose(np.concatenate(pieces), whole, atol=tolerance)
+
+
+def test_source_3_holds_its_phase_in_each_frame() -> None:
+    f0 = torch.tensor([[[110.0, 113.0, 2.0, 250.0]]])
+    turns = ((f0[0, 0].double() * HOP / RATE).cumsum(0) * 2 * math.pi).repeat_interleave(HOP)
+    weight = hift(3).source.linear.weight[0].double()
+    voiced = (f0 > 10).repeat_interleave(HOP, -1)
+    expected = 0.1 * voiced * sum(w * torch.sin((k + 1) * turns) for k, w in enumerate(weight))
+    deviation = torch.where(voiced, 0.003, 0.1 / 3)
+    torch.testing.assert_close(sines_alone(f0, 3), expected + deviation * weight.sum() / 2, atol=1e-6, rtol=0)
 
 
 def test_snake_without_gradients_is_the_same() -> None:
