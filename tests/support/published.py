@@ -26,7 +26,7 @@ SpeechT5HifiGan with upsamplings like AudioLDM's ("audioldm"), and speechbrain/s
 idiap/coqui-ai-TTS's by their ``inference``. The latter came with the mels of its AudioProcessor, which are stored here
 denormalised, logarithms of its ``spec_gain``-th part: those of "coqui-2" are clipped to [-4, 4] there. "nemo" is
 NVIDIA/NeMo's, with the mels of its FilterbankFeatures, without the masking of their last frame. "gpt-sovits" is
-RVC-Boss/GPT-SoVITS's, without weight norm.
+RVC-Boss/GPT-SoVITS's, without weight norm; "amphion" is open-mmlab/Amphion's.
 data/published_golden_hift.npz was made in the same way, by running FunAudioLLM/CosyVoice's HiFTGenerator with the sine
 generators of version 1 ("hift-1") and 2 ("hift-2"), and its CausalHiFTGenerator ("hift-3"), at F0 of its own predictor
 ("f0"), with a frame below 10 Hz in each. Its normal draws for the nine sines were replaced by one signal, "noise",
@@ -86,6 +86,7 @@ PARTS = {  # part of the file: family, where the weights lie in the checkpoint, 
     "hift-3": ("hift", (), None),
     "nemo": ("nemo", (), None),
     "gpt-sovits": ("gpt-sovits", (), GPT_SOVITS_MEL),
+    "amphion": ("amphion", ("generator_state_dict",), None),
 }
 LONGER = {  # part: samples that there are more, half of them at each end
     "audioldm": 10,
@@ -95,6 +96,7 @@ LONGER = {  # part: samples that there are more, half of them at each end
     "coqui-2": 2 * 3 * 8,
     "nemo": 0,
     "gpt-sovits": 0,
+    "amphion": 0,
 }
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from vocoders.checkpoint import Checkpoint
 from vocoders.dsp.mel import MelConfig, list_differences
 from vocoders.errors import VocoderError
+from vocoders.importers.amphion import AMPHION
 from vocoders.importers.base import (
     Importer,
     build_imported,
@@ -53,6 +54,7 @@ IMPORTERS: dict[str, Importer] = {
         HIFT,
         NEMO,
         GPT_SOVITS,
+        AMPHION,
     )
 }
 

@@ -32,6 +32,8 @@ Settings = dict[str, Any]
 STATISTICS = ("stats.h5", "stats.npy")  # files beside a checkpoint
 
 _LARGEST_MEMBER = 4 << 30  # bytes: a compressed archive may say little of what it becomes
+# A comma before a closing bracket, which json5 writes; strings, group 1, are passed over
+_LAST_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[\]}])')
 _ZIP_START = b"PK\x03\x04"  # of files of torch since 1.6
 # Of those before: MAGIC_NUMBER of torch/serialization.py, pickled
 _LEGACY_START = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
@@ -244,7 +246,7 @@ def find_stats(checkpoint: Path) -> Path:
 
 
 def read_config(path: Path) -> Settings:
-    """Read a configuration file, JSON or YAML.
+    """Read a configuration file, JSON, perhaps with a comma after a last value, or YAML.
 
     Of YAML for HyperPyYAML and its like, which build objects, plain values are read: of "!new:Class" and other tags of
     an application a mapping has the tag at the key "!", and the text of a scalar begins with it.
@@ -261,7 +263,7 @@ def _parse_config(data: bytes, name: str) -> Settings:
     if not is_json:
         require("reading a YAML configuration", "import", "yaml")
     try:
-        values = json.loads(text) if is_json else _load_yaml(text)
+        values = json.loads(_LAST_COMMA.sub(lambda m: m[1] or "", text)) if is_json else _load_yaml(text)
     except Exception as error:
         raise VocoderError(f"{name} is not a readable configuration ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):

@@ -4,7 +4,8 @@ In a pass the pieces of signals are tensors of the type ``Span``, whose operatio
 executing them (``__torch_function__``). A network executes the same operations in every pass, so the n-th operation of
 a pass finds what the n-th operation of the previous pass has kept:
 
-    convolution              the end of its input, which later windows still need
+    convolution,
+    alias-free activation    the end of its input, which later windows still need
     transposed convolution,
     overlap-add              the end of its output, to which later columns still add
     padding                  columns that are mirrored at the end

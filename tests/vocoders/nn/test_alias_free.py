@@ -53,6 +53,20 @@ def test_the_fast_path_is_the_definition(length: int, together: bool) -> None:
     torch.testing.assert_close(result, expected, atol=1e-5, rtol=0)
 
 
+def test_the_fast_path_with_extreme_parameters() -> None:
+    layer = AliasFreeSnake(6, own_beta=True, log_scale=False).requires_grad_(False)
+    layer.alpha.copy_(torch.tensor([0, 1e-4, 1, 30, -1, 0.5]))
+    assert layer.beta is not None
+    layer.beta.copy_(torch.tensor([0, 1e-4, 1e4, 1e-3, -0.1, 30]))
+    x = torch.randn(1, 6, 300)
+    with torch.enable_grad():
+        expected = layer(x)
+    with torch.no_grad():
+        result = layer(x)
+    scale = expected.abs().amax((0, 2), keepdim=True)
+    torch.testing.assert_close(result / scale, expected / scale, atol=1e-5, rtol=0)
+
+
 def test_bfloat16_is_rounded_at_the_end_only() -> None:
     layer = random_snake(24)
     x = torch.randn(2, 24, 300).bfloat16()

@@ -20,7 +20,7 @@ def add_parser(commands: Any) -> None:
     parser.format_help = lambda: _help(parser)
     parser.add_argument("family", help="family of the checkpoint, see below")
     parser.add_argument("checkpoint", type=Path, help="the file that the project's training wrote")
-    parser.add_argument("--config", type=Path, help="its configuration (default: config.json or .yml beside it)")
+    parser.add_argument("--config", type=Path, help="its configuration (default: the one beside it)")
     parser.add_argument(
         "--stats", type=Path, help="mean and scale of its mels, .npy or .h5 (default: stats.h5 or .npy beside it)"
     )
