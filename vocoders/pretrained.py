@@ -197,7 +197,7 @@ def _from_hub(name: str) -> Path:
     """Return the checkpoint of a repository of the hub; what is in the cache needs no network."""
     require(f"the model '{name}' of the Hugging Face hub", "torch", "torch", "safetensors", "huggingface_hub")
     from vocoders.hub import cached_folder, download
-    from vocoders.importers.recognition import CONFIGURATIONS, file_patterns
+    from vocoders.importers.recognition import CONFIGURATIONS, file_patterns, holds_model
 
     problem = None
     if folder := cached_folder(name):
@@ -207,7 +207,10 @@ def _from_hub(name: str) -> Path:
             problem = error  # another program may have kept some of its files there
     try:
         folder = download(name, [pattern for config in CONFIGURATIONS for pattern in (config, f"*/{config}")])
-        folder = download(name, [_CHECKPOINT, *file_patterns(folder)])
+        for patterns in file_patterns(folder):
+            folder = download(name, [_CHECKPOINT, *patterns])
+            if holds_model(folder) or (folder / _CHECKPOINT).is_file():
+                break
     except VocoderError as error:
         raise problem or error from None
     return _from_folder(folder, name)

@@ -37,19 +37,32 @@ class Found(NamedTuple):
 CONFIGURATIONS = tuple(sorted({name for importer in IMPORTERS.values() for name in importer.configs}))
 
 
-def file_patterns(folder: Path) -> list[str]:
+def file_patterns(folder: Path) -> list[list[str]]:
     """Return the names of the files that may belong to the models whose configurations a folder holds, with ``*``.
+
+    A repository may hold a checkpoint in several forms, or that of a training beside it, of many times its size.
 
     Args:
         folder: it and the folders in it are searched for configurations.
+
+    Returns:
+        The names for each kind of file that a family has, the preferred kinds first.
     """
     without = [(folder, importer) for importer in IMPORTERS.values() if not importer.needs_config]
     families = without + [(place, importer) for place in _places(folder) for importer, _ in _families(place)]
     return [
-        (place.relative_to(folder) / name).as_posix()
-        for place, importer in families
-        for name in (*importer.checkpoints, *STATISTICS)
+        [
+            (place.relative_to(folder) / name).as_posix()
+            for place, importer in families
+            for name in (*importer.checkpoints[kind : kind + 1], *STATISTICS)
+        ]
+        for kind in range(max(len(importer.checkpoints) for importer in IMPORTERS.values()))
     ]
+
+
+def holds_model(folder: Path) -> bool:
+    """Tell whether a folder, or one in it, holds a model of another project."""
+    return any(_models(place) for place in _places(folder))
 
 
 def recognize_folder(folder: Path) -> Found:

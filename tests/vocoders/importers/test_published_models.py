@@ -1,6 +1,8 @@
 """The table of published models: every row loads by its name from files of the published layout, random weights."""
 
 import shutil
+from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,39 @@ def test_a_published_model(name: str, tmp_path: Path, monkeypatch: pytest.Monkey
     if not model.channels:
         networks = [vocoder.generator, *filter(None, [vocoder.f0_estimator])]
         assert sum(p.numel() for network in networks for p in network.parameters()) == count
+
+
+@pytest.mark.parametrize(
+    ("name", "downloaded"),
+    [
+        ("BSC-LT/vocos-mel-22khz", {"config.yaml", "pytorch_model.bin"}),  # not the training's .ckpt of 673 MB
+        ("ResembleAI/chatterbox", {"s3gen.safetensors"}),
+        ("cvssp/audioldm-m-full", {"config.json", "model.safetensors"}),
+        ("nvidia/bigvgan_base_22khz_80band", {"config.json", "bigvgan_generator.pt"}),
+    ],
+)
+def test_one_form_of_a_model_is_downloaded(
+    name: str, downloaded: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    MODELS[name].write(there)
+
+    def download(repository: str, allow_patterns: Sequence[str]) -> str:
+        assert repository == name
+        for source in (path for path in there.rglob("*") if path.is_file()):
+            path = source.relative_to(there)
+            if any(fnmatch(path.as_posix(), pattern) for pattern in allow_patterns):
+                (here / path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(source, here / path)
+        return str(here)
+
+    monkeypatch.setattr("vocoders.hub.cached_folder", lambda repository: None)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    monkeypatch.setenv("VOCODERS_CACHE", str(tmp_path / "converted"))
+    load(name)
+    assert {path.name for path in here.rglob("*") if path.is_file() and path.stat().st_size} == downloaded
+    shutil.rmtree(there)
+    shutil.rmtree(tmp_path / "converted")
 
 
 def full_size(name: str, mel_config: MelConfig, folder: Path) -> int:
