@@ -183,31 +183,34 @@ def _from_file(path: Path) -> Path:
     return convert(recognize_file(path)) if is_foreign(path) else path
 
 
-def _from_folder(folder: Path) -> Path:
+def _from_folder(folder: Path, repository: str | None = None) -> Path:
     """Return the checkpoint of a folder: its model.safetensors, or what becomes of a model of another project."""
     require(f"the model in {folder}", "torch", "torch", "safetensors")
     from vocoders.checkpoint import is_foreign
     from vocoders.importers.recognition import convert, recognize_folder
 
     own = folder / _CHECKPOINT
-    return own if own.is_file() and not is_foreign(own) else convert(recognize_folder(folder))
+    return own if own.is_file() and not is_foreign(own) else convert(recognize_folder(folder), repository)
 
 
 def _from_hub(name: str) -> Path:
     """Return the checkpoint of a repository of the hub; what is in the cache needs no network."""
     require(f"the model '{name}' of the Hugging Face hub", "torch", "torch", "safetensors", "huggingface_hub")
     from vocoders.hub import cached_folder, download
-    from vocoders.importers.recognition import CONFIGURATIONS, file_patterns
+    from vocoders.importers.recognition import CONFIGURATIONS, file_patterns, holds_model
 
     problem = None
     if folder := cached_folder(name):
         try:
-            return _from_folder(folder)
+            return _from_folder(folder, name)
         except VocoderError as error:
             problem = error  # another program may have kept some of its files there
     try:
         folder = download(name, [pattern for config in CONFIGURATIONS for pattern in (config, f"*/{config}")])
-        folder = download(name, [_CHECKPOINT, *file_patterns(folder)])
+        for patterns in file_patterns(folder):
+            folder = download(name, [_CHECKPOINT, *patterns])
+            if holds_model(folder) or (folder / _CHECKPOINT).is_file():
+                break
     except VocoderError as error:
         raise problem or error from None
-    return _from_folder(folder)
+    return _from_folder(folder, name)

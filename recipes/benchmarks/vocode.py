@@ -1,9 +1,9 @@
-"""Time and memory of vocode: python -m recipes.benchmarks.vocode [MODEL] [--generators]
+"""Time and memory of vocode: python -m recipes.benchmarks.vocode [MODEL] [--generators] [--picture FILE]
 
 Times ``vocode`` on a 5 s mel from command to file, each time in a separate process, the parts of this time (imports,
 loading, synthesis), and the peak memory for a longer mel; of a built-in voice with both backends, in turns. With
---generators instead: parameters, work and speed of every published size, untrained. Medians; the machine should be
-idle.
+--generators instead: parameters, work and speed of every published size, untrained, and with --picture a picture of
+speed against parameters. Medians; the machine should be idle.
 """
 
 from __future__ import annotations
@@ -17,10 +17,14 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from recipes.benchmarks import common
 from vocoders.cli.bench import median_time
 from vocoders.complexity import macs_per_second
+from vocoders.errors import VocoderError
+from vocoders.extras import require
+from vocoders.files import atomic_write
 from vocoders.inference.synthesis import BackendName
 from vocoders.io.mels import encode_mel
 from vocoders.pretrained import DEFAULT_VOICE, list_voices, load
@@ -77,17 +81,63 @@ def output_of(command: list[str]) -> str:
     return subprocess.run(command, check=True, capture_output=True, encoding="utf-8", errors="replace").stdout
 
 
-def generators_table(seconds: float = 2.0, runs: int = 5) -> None:
-    """Print parameters, GMAC per second of audio and speed of every published size."""
+_PICTURES = (".svg", ".png")
+
+
+class Point(NamedTuple):
+    """A published size in the picture.
+
+    Attributes:
+        generator: name of the generator.
+        version: name of the size.
+        parameters: their number.
+        speed: x real time.
+    """
+
+    generator: str
+    version: str
+    parameters: int
+    speed: float
+
+
+def generators_table(seconds: float = 2.0, runs: int = 5) -> list[Point]:
+    """Print parameters, GMAC per second of audio and speed of every published size, and return them."""
+    points = []
     common.header("generator", "parameters", "GMAC/s", "x real time")
     for label, size in common.published().items():
         vocoder = size.vocoder()
         mel = common.noise_mel(size.mel_config, seconds)
         f0 = common.f0_for(vocoder, mel.shape[1])
         speed = seconds / median_time(partial(vocoder, mel, f0), runs)
-        count = sum(p.numel() for p in vocoder.generator.parameters()) / 1e6
+        count = sum(p.numel() for p in vocoder.generator.parameters())
         work = macs_per_second(vocoder.generator) / 1e9
-        common.row(label, f"{count:.2f} M", f"{work:.2f}", f"{speed:.1f}")
+        common.row(label, f"{count / 1e6:.2f} M", f"{work:.2f}", f"{speed:.1f}")
+        points.append(Point(size.name, label.removeprefix(f"{size.name} "), count, speed))
+    return points
+
+
+def draw(points: Sequence[Point], path: Path) -> None:
+    """Draw speed against parameters, a colour for each generator, into an .svg or .png file."""
+    require("a picture", "train", "matplotlib")
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 5.5), layout="constrained")
+    axes = figure.subplots()
+    colours = matplotlib.color_sequences["tab20"]
+    for index, name in enumerate(dict.fromkeys(point.generator for point in points)):
+        own = sorted((p for p in points if p.generator == name), key=lambda p: p.parameters)
+        sizes, speeds = [p.parameters / 1e6 for p in own], [p.speed for p in own]
+        colour = colours[index * 2 % len(colours) + index * 2 // len(colours)]
+        axes.plot(sizes, speeds, "o-", color=colour, linewidth=0.5, markersize=5, label=name)
+        for point, size, speed in zip(own, sizes, speeds, strict=True):
+            axes.annotate(point.version, (size, speed), (4, 3), textcoords="offset points", fontsize=7, color=colour)
+    axes.set(xscale="log", yscale="log", xlabel="parameters, millions", ylabel="x real time, two cores")
+    axes.axhline(1, color="black", linewidth=0.5)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8, loc="lower left")
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "vocoders"}):  # small, and without chance
+        figure.savefig(path, dpi=100, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def time_vocode(model: str, backends: Sequence[BackendName], runs: int, long: float) -> None:
@@ -125,10 +175,21 @@ def main(arguments: list[str] | None = None) -> int:
         "--long", type=float, default=60.0, metavar="SECONDS", help="length of the mel for peak memory (default: 60)"
     )
     parser.add_argument("--generators", action="store_true", help="print a table of all published sizes instead")
+    parser.add_argument(
+        "--picture",
+        type=Path,
+        metavar="FILE",
+        help=f"with --generators: draw speed against parameters ({', '.join(_PICTURES)})",
+    )
     options = parser.parse_args(arguments)
 
     def benchmark() -> None:
-        if options.generators:
+        if options.generators and options.picture:
+            if options.picture.suffix not in _PICTURES:
+                raise VocoderError(f"a picture is {' or '.join(_PICTURES)}, not {options.picture}")
+            with atomic_write(options.picture) as path:
+                draw(generators_table(), path)
+        elif options.generators:
             generators_table()
         else:
             model = options.model or DEFAULT_VOICE

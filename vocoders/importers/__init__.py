@@ -63,6 +63,7 @@ def import_checkpoint(
     config: Path | None = None,
     stats: Path | None = None,
     mel_config: str | None = None,
+    repository: str | None = None,
 ) -> Checkpoint:
     """Read a checkpoint of another project.
 
@@ -74,6 +75,8 @@ def import_checkpoint(
         stats: mean and scale of the mels, .npy (2, n_mels) or .h5 with "mean" and "scale", for families that keep them
             in a file of their own; by default stats.h5 or stats.npy beside the checkpoint where the model needs them.
         mel_config: the mel config, as ``MelConfig.parse`` takes it, for configurations that do not state it.
+        repository: name of the repository that the files are from, which tells the mel config of some published models;
+            by default that of the checkpoint's folder.
 
     Returns:
         The generator with its mel config, and the F0 estimator of a model that has its own.
@@ -94,8 +97,9 @@ def import_checkpoint(
     stated = MelConfig.parse(mel_config) if mel_config else None
     if stats is None and importer.standardizes(settings):
         stats = find_stats(checkpoint)
+    published = importer.mel_configs.get(Path(repository or checkpoint.parent.resolve()).name)
     content = read_weights(checkpoint) if content is None else content
-    imported = importer.read(settings, content, stated, checkpoint)
+    imported = importer.read(settings, content, stated or published, checkpoint)
     if stated and stated != imported.mel_config:
         differing = list_differences(imported.mel_config.differences(stated))
         raise VocoderError(f"the configuration contradicts --mel-config {mel_config}: {differing}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,6 +55,8 @@ class Importer:
         standardizes: tells from the configuration whether the model was trained on mels of mean 0 and deviation 1, and
             their statistics are in a file of their own.
         archive: names of the configuration and the weights, where one tar archive holds both.
+        mel_configs: of published models whose configuration does not state the mel config, by the name of their
+            repository without its owner.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Importer:
     needs_config: bool = True
     standardizes: Callable[[Settings], bool] = lambda _: False
     archive: tuple[str, str] | None = None
+    mel_configs: Mapping[str, MelConfig] = field(default_factory=dict)
 
     def read(self, settings: Settings, content: Any, stated: MelConfig | None, checkpoint: Path) -> Imported:
         """Convert a checkpoint.
@@ -73,7 +76,7 @@ class Importer:
         Args:
             settings: its configuration, from ``read_config``.
             content: its content, from ``read_weights``.
-            stated: the mel config that the user stated, or None.
+            stated: the mel config that the user stated, or that of the published model of its name, or None.
             checkpoint: path of the checkpoint, for messages.
 
         Raises:
@@ -145,7 +148,9 @@ def require_mel_config(mel_config: MelConfig | None) -> MelConfig:
         VocoderError: when it is None.
     """
     if mel_config is None:
-        raise VocoderError("the configuration does not state the mel config of the model; give --mel-config")
+        raise VocoderError(
+            "the configuration does not state the mel config of the model; give --mel-config to 'vocoders import'"
+        )
     return mel_config
 
 

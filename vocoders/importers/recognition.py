@@ -38,19 +38,32 @@ class Found(NamedTuple):
 CONFIGURATIONS = tuple(sorted({name for importer in IMPORTERS.values() for name in importer.configs}))
 
 
-def file_patterns(folder: Path) -> list[str]:
+def file_patterns(folder: Path) -> list[list[str]]:
     """Return the names of the files that may belong to the models whose configurations a folder holds, with ``*``.
+
+    A repository may hold a checkpoint in several forms, or that of a training beside it, of many times its size.
 
     Args:
         folder: it and the folders in it are searched for configurations.
+
+    Returns:
+        The names for each kind of file that a family has, the preferred kinds first.
     """
     without = [(folder, importer) for importer in IMPORTERS.values() if not importer.needs_config]
     families = without + [(place, importer) for place in _places(folder) for importer, _ in _families(place)]
     return [
-        (place.relative_to(folder) / name).as_posix()
-        for place, importer in families
-        for name in (*importer.checkpoints, *STATISTICS)
+        [
+            (place.relative_to(folder) / name).as_posix()
+            for place, importer in families
+            for name in (*importer.checkpoints[kind : kind + 1], *STATISTICS)
+        ]
+        for kind in range(max(len(importer.checkpoints) for importer in IMPORTERS.values()))
     ]
+
+
+def holds_model(folder: Path) -> bool:
+    """Tell whether a folder, or one in it, holds a model of another project."""
+    return any(_models(place) for place in _places(folder))
 
 
 def recognize_folder(folder: Path) -> Found:
@@ -99,8 +112,12 @@ def recognize_file(checkpoint: Path) -> Found:
     return Found(importer, checkpoint, config)
 
 
-def convert(found: Found) -> Path:
+def convert(found: Found, repository: str | None = None) -> Path:
     """Convert a checkpoint of another project, unless this was done before.
+
+    Args:
+        found: the checkpoint.
+        repository: see ``import_checkpoint``.
 
     Returns:
         The converted checkpoint, in the cache.
@@ -111,11 +128,11 @@ def convert(found: Found) -> Path:
     beside = (found.checkpoint.with_name(name) for name in STATISTICS)
     files = [path for path in (found.checkpoint, found.config, *beside) if path and path.is_file()]
     stamps = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    identity = json.dumps([version("vocoders"), found.importer.name, stamps])
+    identity = json.dumps([version("vocoders"), found.importer.name, repository, stamps])
     name = f"{found.importer.name}-{hashlib.sha256(identity.encode()).hexdigest()[:20]}.safetensors"
     folder = Path(os.environ.get("VOCODERS_CACHE") or Path.home() / ".cache" / "vocoders")
     if not (folder / name).is_file():
-        checkpoint = import_checkpoint(found.importer.name, found.checkpoint, found.config)
+        checkpoint = import_checkpoint(found.importer.name, found.checkpoint, found.config, repository=repository)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             save_checkpoint(checkpoint, folder / name)

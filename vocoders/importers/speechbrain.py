@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from vocoders.config import bind
-from vocoders.dsp.mel import MelConfig
+from vocoders.dsp.mel import MEL_CONFIGS, MelConfig
 from vocoders.errors import VocoderError
 from vocoders.importers.base import (
     Imported,
@@ -43,6 +43,11 @@ SPEECHBRAIN = Importer(
     recognizes=lambda config: "generator" in config,
     checkpoints=("generator.ckpt",),
     configs=("hyperparams.yaml",),
+    mel_configs={  # of recipes/LJSpeech/TTS/vocoder/hifigan and recipes/LibriTTS/vocoder/hifigan
+        "tts-hifigan-ljspeech": MEL_CONFIGS["tacotron2-22k"],
+        "tts-hifigan-libritts-22050Hz": MEL_CONFIGS["tacotron2-22k"],
+        "tts-hifigan-libritts-16kHz": MEL_CONFIGS["speechbrain-16k"],
+    },
 )
 
 

@@ -18,7 +18,8 @@ def _convert(config: Settings, content: Weights, mel_config: MelConfig | None) -
     weights = hifi_gan_weights(weights, len(config["resblock_kernel_sizes"]))
     if config.get("normalize_before", True):
         weights |= {"standardize.mean": mean, "standardize.scale": scale}
-    sizes = config["sampling_rate"], config["model_in_dim"], math.prod(config["upsample_rates"])
+    # The configuration of FastSpeech2ConformerHifiGan has no sampling_rate.
+    sizes = config.get("sampling_rate"), config["model_in_dim"], math.prod(config["upsample_rates"])
     for known in (MEL_CONFIGS["speecht5-16k"], MEL_CONFIGS["audioldm-16k"]):
         if mel_config is None and sizes == (known.sample_rate, known.n_mels, known.hop_length):
             mel_config = known
@@ -34,4 +35,5 @@ SPEECHT5 = Importer(
     _convert,
     recognizes=lambda config: {"model_in_dim", "upsample_rates"} <= config.keys(),
     checkpoints=("model.safetensors", "pytorch_model.bin"),
+    mel_configs={"fastspeech2_conformer_hifigan": MEL_CONFIGS["pwg-ljspeech-22k"]},  # of ESPnet2 on LJ Speech
 )

@@ -128,9 +128,28 @@ def test_install_measures_an_environment(
 def test_the_table_of_generators(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {"hifigan v2": common.published()["hifigan v2"]}
     monkeypatch.setattr(common, "published", lambda: sizes)
-    vocode.generators_table(seconds=0.1, runs=1)
+    (point,) = vocode.generators_table(seconds=0.1, runs=1)
+    assert point[:3] == ("hifigan", "v2", 925_985)
+    assert point.speed > 0
     cells = [cell.strip() for cell in capsys.readouterr().out.splitlines()[-1].split("|")]
     assert cells[1:4] == ["hifigan v2", "0.93 M", "1.66"]
+
+
+def test_the_picture_of_generators(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = [vocode.Point("hifigan", "v1", 13_930_000, 9.0), vocode.Point("wavehax", "v2", 600_000, 80.0)]
+    monkeypatch.setattr(vocode, "generators_table", lambda: points)
+    assert vocode.main(["--generators", "--picture", str(tmp_path / "speed.svg")]) == 0
+    text = (tmp_path / "speed.svg").read_text()
+    assert len(text) < 100_000
+    assert all(f">{word}<" in text for word in ("hifigan", "v1", "wavehax", "v2", "parameters, millions"))
+    vocode.draw(points, tmp_path / "again.svg")
+    assert (tmp_path / "again.svg").read_text() == text
+    assert vocode.main(["--generators", "--picture", str(tmp_path / "missing" / "speed.svg")]) == 2
+    assert "cannot write" in capsys.readouterr().err
+    assert vocode.main(["--generators", "--picture", str(tmp_path / "speed.txt")]) == 2
+    assert "a picture is .svg or .png, not" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.support import models
+from tests.support.hub import snapshot
 from tests.support.published import PARTS, golden, write
 from vocoders import VocoderError, load
 from vocoders.checkpoint import save_checkpoint
@@ -17,7 +18,6 @@ from vocoders.importers import IMPORTERS
 from vocoders.importers.recognition import recognize_folder
 
 PART = "vocos-same"
-SNAPSHOT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture(autouse=True)
@@ -39,12 +39,7 @@ def published(folder: Path, part: str = PART) -> Path:
 
 def in_hub_cache(folder: Path, hub: Path, repository: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Put the files of a folder where huggingface_hub keeps those of a repository, and forbid it the network."""
-    place = hub / f"models--{repository.replace('/', '--')}"
-    shutil.copytree(folder, place / "snapshots" / SNAPSHOT)
-    (place / "refs").mkdir()
-    (place / "refs" / "main").write_text(SNAPSHOT)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(hub))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    shutil.copytree(folder, snapshot(hub, repository, monkeypatch), dirs_exist_ok=True)
 
 
 @pytest.mark.parametrize("part", [part for part, (_, _, mel_config) in PARTS.items() if mel_config is None])

@@ -1,0 +1,19 @@
+"""Repositories of the Hugging Face hub in a cache that huggingface_hub wrote, without a network."""
+
+from pathlib import Path
+
+import pytest
+
+_COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def snapshot(hub: Path, repository: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder for the files of a repository in a new cache, which huggingface_hub then uses and nothing else."""
+    place = hub / f"models--{repository.replace('/', '--')}"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs" / "main").write_text(_COMMIT)
+    folder = place / "snapshots" / _COMMIT
+    folder.mkdir(parents=True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(hub))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    return folder
