@@ -20,8 +20,8 @@ from torch.overrides import wrap_torch_function
 from vocoders.dsp.stft import reflect_pad
 
 _TILE = 64  # frames
-_TILE_VALUES = 131_072  # of a signal whose time is its last axis: half a MiB, and twice that at twice the sample rate
 _TINY = 1e-9
+_TILE_VALUES = 131_072  # for each thread: half a MiB, and twice that at twice the sample rate
 _SMALL = 20_480  # values: PyTorch gives oneDNN no convolution of fewer, unless several items come at once
 
 
@@ -223,7 +223,7 @@ def alias_free_snake(x: Tensor, alpha: Tensor, beta: Tensor, low_pass: Tensor) -
     reach = kernel.shape[1] - 1  # samples on each side of a tile, half of them of each convolution
     x = channels_together(x).mT
     out = torch.empty_like(x)
-    size = max(_TILE, _TILE_VALUES // (channels * len(x)))
+    size = max(_TILE, _TILE_VALUES * torch.get_num_threads() // (channels * len(x)))
     for begin in range(0, length, size):
         end = min(begin + size, length)
         if begin < reach or end + reach > length:
