@@ -133,7 +133,8 @@ def draw(points: Sequence[Point], path: Path) -> None:
         for point, size, speed in zip(own, sizes, speeds, strict=True):
             axes.annotate(point.version, (size, speed), (4, 3), textcoords="offset points", fontsize=7, color=colour)
     axes.set(xscale="log", yscale="log", xlabel="parameters, millions", ylabel="x real time, two cores")
-    axes.axhline(1, color="black", linewidth=0.5)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="lower left")
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "vocoders"}):  # small, and without chance
