@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from vocoders.errors import VocoderError
-from vocoders.importers.base import Weights, read_weights
+from vocoders.importers.base import Weights
+from vocoders.importers.files import read_weights
 
 
 def load_published(path: Path, discriminators: Mapping[str, nn.Module]) -> None:

@@ -12,10 +12,10 @@ from vocoders.checkpoint import Checkpoint
 from vocoders.dsp.mel import MelConfig, list_differences
 from vocoders.errors import VocoderError
 from vocoders.importers.amphion import AMPHION
-from vocoders.importers.base import (
-    Importer,
-    build_imported,
-    build_imported_f0_estimator,
+from vocoders.importers.base import Importer, build_imported, build_imported_f0_estimator
+from vocoders.importers.bigvgan import BIGVGAN
+from vocoders.importers.coqui import COQUI
+from vocoders.importers.files import (
     check_checkpoint,
     find_config,
     find_stats,
@@ -24,8 +24,6 @@ from vocoders.importers.base import (
     read_stats,
     read_weights,
 )
-from vocoders.importers.bigvgan import BIGVGAN
-from vocoders.importers.coqui import COQUI
 from vocoders.importers.gpt_sovits import GPT_SOVITS
 from vocoders.importers.hifi_gan import HIFI_GAN
 from vocoders.importers.hift import HIFT

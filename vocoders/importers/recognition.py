@@ -17,7 +17,8 @@ from typing import NamedTuple
 from vocoders.checkpoint import save_checkpoint
 from vocoders.errors import VocoderError
 from vocoders.importers import IMPORTERS, import_checkpoint
-from vocoders.importers.base import STATISTICS, Importer, Settings, read_config
+from vocoders.importers.base import Importer, Settings
+from vocoders.importers.files import STATISTICS, read_config
 
 
 class Found(NamedTuple):

@@ -14,7 +14,7 @@ from vocoders import VocoderError
 from vocoders.dsp.mel import MEL_CONFIGS
 from vocoders.importers import import_checkpoint
 from vocoders.importers.amphion import AMPHION
-from vocoders.importers.base import read_config
+from vocoders.importers.files import read_config
 
 CONFIG: dict[str, Any] = json.loads(str(golden("amphion")["config"]))
 

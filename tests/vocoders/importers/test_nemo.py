@@ -12,7 +12,7 @@ from tests.support import models
 from tests.support.published import golden, write, write_tar
 from vocoders import VocoderError
 from vocoders.dsp.mel import MEL_CONFIGS
-from vocoders.importers import base, import_checkpoint
+from vocoders.importers import files, import_checkpoint
 from vocoders.importers.nemo import NEMO
 
 CONFIG: dict[str, Any] = json.loads(str(golden("nemo")["config"]))
@@ -108,7 +108,7 @@ def test_archives_that_are_refused(parts: Path, monkeypatch: pytest.MonkeyPatch)
     path.write_bytes(path.read_bytes()[:-2000])
     refused(r"model\.nemo is not a readable archive")
     write_tar(path, INSIDE)
-    monkeypatch.setattr(base, "_LARGEST_MEMBER", 100)
+    monkeypatch.setattr(files, "_LARGEST_MEMBER", 100)
     refused(r"model_config\.yaml in .*model\.nemo is larger than")
     monkeypatch.undo()
     (parts / "config.yml").write_text("{")

@@ -10,7 +10,7 @@ from tests.support.published import golden, write
 from vocoders import VocoderError
 from vocoders.dsp.mel import MEL_CONFIGS
 from vocoders.importers import import_checkpoint
-from vocoders.importers.base import read_config
+from vocoders.importers.files import read_config
 from vocoders.importers.speechbrain import SPEECHBRAIN
 
 YAML = str(golden("speechbrain-1")["config"])

@@ -1,0 +1,219 @@
+"""Files of other projects: configurations, checkpoints and statistics, read without running anything in them."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import re
+import tarfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vocoders.errors import VocoderError
+from vocoders.extras import require
+from vocoders.files import read_file
+from vocoders.importers.base import Importer, Settings, Weights
+from vocoders.io.mels import read_array
+
+STATISTICS = ("stats.h5", "stats.npy")  # files beside a checkpoint
+
+_LARGEST_MEMBER = 4 << 30  # bytes: a compressed archive may say little of what it becomes
+# A comma before a closing bracket, which json5 writes; strings, group 1, are passed over
+_LAST_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[\]}])')
+_ZIP_START = b"PK\x03\x04"  # of files of torch since 1.6
+# Of those before: MAGIC_NUMBER of torch/serialization.py, pickled
+_LEGACY_START = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
+
+
+def check_checkpoint(path: Path) -> None:
+    """Raise VocoderError when there is no such file."""
+    if path.is_dir():
+        raise VocoderError(f"{path} is a folder, not a checkpoint")
+    if not path.is_file():
+        raise VocoderError(f"there is no file {path}")
+
+
+def find_config(checkpoint: Path, importer: Importer) -> Path | None:
+    """Find the configuration file beside a checkpoint; None where there is none and the family needs none.
+
+    Raises:
+        VocoderError: when there is none, and the family needs one.
+    """
+    for name in importer.configs:
+        if (checkpoint.parent / name).is_file():
+            return checkpoint.parent / name
+    if not importer.needs_config:
+        return None
+    *names, last = importer.configs
+    listed = f"{', '.join(names)} or {last}" if names else last
+    raise VocoderError(f"there is no {listed} beside {checkpoint}; give --config")
+
+
+def find_stats(checkpoint: Path) -> Path:
+    """Find the statistics of the mels beside a checkpoint whose model was trained on standardised ones.
+
+    Raises:
+        VocoderError: when there are none: without them the model would turn every mel into noise.
+    """
+    for name in STATISTICS:
+        if (checkpoint.parent / name).is_file():
+            return checkpoint.parent / name
+    raise VocoderError(
+        f"there is no stats.h5 or stats.npy beside {checkpoint}, which was trained on normalised mels; give --stats "
+        f"(a .npy of a row of zeros and a row of ones for one that was not)"
+    )
+
+
+def read_config(path: Path) -> Settings:
+    """Read a configuration file, JSON, perhaps with a comma after a last value, or YAML.
+
+    Of YAML for HyperPyYAML and its like, which build objects, plain values are read: of "!new:Class" and other tags of
+    an application a mapping has the tag at the key "!", and the text of a scalar begins with it.
+
+    Raises:
+        VocoderError: when it cannot be read or does not hold keys and values.
+    """
+    return _parse_config(read_file(path), str(path))
+
+
+def _parse_config(data: bytes, name: str) -> Settings:
+    """Parse the content of a configuration file called ``name``, see ``read_config``."""
+    text, is_json = data.decode(errors="replace"), name.endswith(".json")
+    if not is_json:
+        require("reading a YAML configuration", "import", "yaml")
+    try:
+        values = json.loads(_LAST_COMMA.sub(lambda m: m[1] or "", text)) if is_json else _load_yaml(text)
+    except Exception as error:
+        raise VocoderError(f"{name} is not a readable configuration ({' '.join(str(error).split())})") from None
+    if not isinstance(values, dict):
+        raise VocoderError(f"{name} is not a configuration: it must hold keys and values")
+    return values
+
+
+def _load_yaml(text: str) -> Any:
+    import yaml
+
+    def plain(loader: yaml.SafeLoader, tag: str, node: yaml.Node) -> Any:
+        if isinstance(node, yaml.MappingNode):
+            return {"!": tag, **loader.construct_mapping(node, deep=True)}
+        if isinstance(node, yaml.SequenceNode):
+            return loader.construct_sequence(node, deep=True)
+        return f"!{tag} {node.value}"
+
+    class Loader(yaml.SafeLoader):
+        """Builds plain values only, as its base does, which refuses the tags."""
+
+    Loader.add_multi_constructor("!", plain)
+    return yaml.load(text, Loader)
+
+
+def read_weights(path: Path) -> Any:
+    """Read a checkpoint: nested dictionaries of tensors, or flat ones from a .safetensors file.
+
+    A pickle is read with ``weights_only=True``: one that holds more than tensors and plain containers is refused, and
+    no code in it runs. Files that torch wrote before 1.6, which are no zip archives, are read as well.
+
+    Raises:
+        VocoderError: when it is refused or cannot be read.
+    """
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise VocoderError(f"{path} is damaged ({error})") from None
+    with path.open("rb") as file:
+        start = file.read(len(_LEGACY_START))
+    return _load_tensors(path, str(path), start.startswith(_ZIP_START), start)
+
+
+def _load_tensors(source: Path | io.BytesIO, name: str, mapped: bool, start: bytes) -> Any:
+    """Load a checkpoint of torch called ``name`` that begins with ``start``; ``mapped``: without a copy in memory."""
+    if not start.startswith((_ZIP_START, _LEGACY_START)):
+        raise VocoderError(f"{name} is not a readable checkpoint (torch has written no such file)")
+    try:
+        return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
+    except pickle.UnpicklingError:
+        raise VocoderError(
+            f"{name} holds more than tensors; unpickling it could run code, so it is refused: save its state_dict alone"
+        ) from None
+    except (RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
+        raise VocoderError(f"{name} is not a readable checkpoint ({str(error).splitlines()[0]})") from None
+
+
+def read_archive(path: Path, config: str, weights: str) -> tuple[Settings, Any]:
+    """Read a tar archive that holds configuration and weights, in memory: nothing is unpacked.
+
+    Args:
+        path: the archive, perhaps compressed.
+        config: name of the configuration in it.
+        weights: name of the weights in it.
+
+    Returns:
+        What ``read_config`` and ``read_weights`` would return of its files.
+
+    Raises:
+        VocoderError: when it is no such archive, or a file in it is too large, is refused or cannot be read.
+    """
+    found: dict[str, bytes] = {}
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                name = member.name.removeprefix("./")
+                if name not in (config, weights) or not member.isfile():
+                    continue
+                if member.size > _LARGEST_MEMBER:
+                    raise VocoderError(f"{name} in {path} is larger than {_LARGEST_MEMBER >> 30} GiB")
+                content = archive.extractfile(member)
+                assert content is not None  # of a file
+                found[name] = content.read()
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        reason = str(error).splitlines()[0].rstrip(":")
+        raise VocoderError(f"{path} is not a readable archive ({reason})") from None
+    if missing := [name for name in (config, weights) if name not in found]:
+        raise VocoderError(f"{path} does not hold {' and '.join(missing)}")
+    data = found.pop(weights)
+    tensors = _load_tensors(io.BytesIO(data), f"{weights} in {path}", False, data[: len(_LEGACY_START)])
+    return _parse_config(found[config], f"{config} in {path}"), tensors
+
+
+def read_stats(path: Path, n_mels: int) -> Weights:
+    """Read mean and scale of the mels from a .npy (2, n_mels) or a .h5 file with "mean" and "scale".
+
+    Returns:
+        "standardize.mean" and "standardize.scale", each (n_mels, 1).
+
+    Raises:
+        VocoderError: when it is another kind of file or does not hold them.
+    """
+    data = read_file(path)
+    if path.suffix == ".npy":
+        values = read_array(data, str(path))
+        rows = [values[0], values[1]] if values.ndim >= 2 and len(values) >= 2 else []
+    elif path.suffix in (".h5", ".hdf5"):
+        rows = _read_hdf5(data, path)
+    else:
+        raise VocoderError(f"statistics must be .npy or .h5, not {path}; a joblib file is a pickle and is never loaded")
+    flat = [np.asarray(row, dtype=np.float32).reshape(-1) for row in rows]
+    if len(flat) != 2 or any(len(row) != n_mels for row in flat):
+        raise VocoderError(f"{path} must hold mean and scale of {n_mels} bands")
+    mean, scale = (torch.from_numpy(row)[:, None] for row in flat)
+    return {"standardize.mean": mean, "standardize.scale": scale}
+
+
+def _read_hdf5(data: bytes, path: Path) -> list[Any]:
+    require("reading .h5 statistics", "import", "h5py")
+    import h5py
+
+    try:
+        with h5py.File(io.BytesIO(data)) as file:
+            return [file["mean"][()], file["scale"][()]]
+    except (OSError, KeyError) as error:
+        raise VocoderError(f"{path} does not hold mean and scale ({error})") from None
