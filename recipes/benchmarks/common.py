@@ -21,7 +21,6 @@ from vocoders.generators import GENERATORS, build_generator
 from vocoders.inference.vocoder import Vocoder
 from vocoders.nn.cpu_kernels import keep_freed_memory
 
-
 _PREFERRED = ("bigvgan-44k", "cosyvoice2-24k")  # of the mel configs of a hop, those that sizes were published for
 
 
