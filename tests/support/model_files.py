@@ -12,7 +12,7 @@ import torch
 
 from tests.support.layouts import LAYOUTS
 from tests.support.published import write_tar
-from vocoders.importers.base import read_config
+from vocoders.importers.files import read_config
 from vocoders.nn.alias_free import low_pass_filter
 
 Settings = dict[str, Any]

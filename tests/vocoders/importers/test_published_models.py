@@ -17,7 +17,8 @@ from tests.support.published import PARTS, golden
 from tests.support.published_models import MODELS
 from vocoders import MelConfig, VocoderError, load
 from vocoders.importers import IMPORTERS
-from vocoders.importers.base import build_imported, build_imported_f0_estimator, read_config
+from vocoders.importers.base import build_imported, build_imported_f0_estimator
+from vocoders.importers.files import read_config
 
 
 def rows() -> dict[str, list[str]]:
