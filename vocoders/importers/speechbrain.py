@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from vocoders.config import bind
@@ -33,7 +35,14 @@ def _convert(config: Settings, content: Weights, stated: MelConfig | None) -> Im
     if not params.get("conv_post_bias", True):
         weights["conv_post.bias"] = torch.zeros(1)
     weights = hifi_gan_weights(weights, len(params["resblock_kernel_sizes"]))
-    return Imported("hifigan", own, _mel_config(config) or require_mel_config(stated), weights)
+    mel_config = stated
+    if "mel_spectogram" in config:
+        mel_config = _mel_config(config)
+    elif stated is None:  # of a file that only synthesises: by its rate, as the recipes have it
+        sizes = config.get("sample_rate"), params["in_channels"], math.prod(params["upsample_factors"])
+        known = (MEL_CONFIGS["tacotron2-22k"], MEL_CONFIGS["speechbrain-16k"])
+        mel_config = next((m for m in known if sizes == (m.sample_rate, m.n_mels, m.hop_length)), None)
+    return Imported("hifigan", own, require_mel_config(mel_config), weights)
 
 
 SPEECHBRAIN = Importer(
@@ -51,14 +60,12 @@ SPEECHBRAIN = Importer(
 )
 
 
-def _mel_config(config: Settings) -> MelConfig | None:
-    """Return the mel config of ``mel_spectogram`` in lobes/models/HifiGAN.py; None where the configuration lacks it.
+def _mel_config(config: Settings) -> MelConfig:
+    """Return the mel config of ``mel_spectogram`` in lobes/models/HifiGAN.py.
 
     Raises:
         VocoderError: when it is one that this package cannot compute.
     """
-    if "mel_spectogram" not in config:
-        return None
     given = {key: resolve(value, config) for key, value in config["mel_spectogram"].items()}
     for key, only in (("normalized", False), ("compression", True)):
         if given[key] != only:

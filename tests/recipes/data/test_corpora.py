@@ -25,6 +25,17 @@ RECIPES = ROOT / "recipes"
 FILES = sorted(path for name in CORPORA for path in (RECIPES / name).glob("*.yaml") if path.stem != "data")
 
 
+def each_once(files: list[Path]) -> list[Path]:
+    """Files with every dataset and every generator among them: recipes differ in one or the other."""
+    chosen: list[Path] = []
+    for fresh in (2, 1):  # first those of which both are new
+        for path in files:
+            seen = {name for other in chosen for name in (other.parent.name, other.stem)}
+            if len({path.parent.name, path.stem} - seen) == fresh:
+                chosen.append(path)
+    return chosen
+
+
 def call(name: str, *arguments: object) -> int:
     """The command of a dataset; returns its exit status."""
     module = importlib.import_module(f"recipes.{name}.prepare")
@@ -201,8 +212,8 @@ def small(path: Path) -> list[str]:
     return [f"{key}={json.dumps(value)}" for key, value in changes.items()]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_every_recipe_trains(path: Path, base: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", each_once(FILES), ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_recipes_train(path: Path, base: Path, tmp_path: Path) -> None:
     folder, expected = prepared(path.parent.name, base)
     (folder / "two.txt").write_text("\n".join(sorted(expected["valid"])[:2]), "utf-8")
     recipe = load_recipe(path, [*small(path), f"data.dir={folder}", "data.valid=two.txt"])

@@ -15,6 +15,7 @@ from vocoders.dsp.analysis import analyze
 from vocoders.dsp.mel import MEL_CONFIGS
 from vocoders.generators import build_generator
 from vocoders.importers import import_checkpoint
+from vocoders.importers.recognition import recognize_folder
 from vocoders.io.audio import resample
 
 MEL_CONFIG = MEL_CONFIGS["gpt-sovits-48k"]
@@ -44,6 +45,7 @@ def test_the_published_sizes_have_their_mel_config(tmp_path: Path) -> None:
             key = re.sub(r"resblocks\.(\d)\.(\d)", lambda m: f"resblocks.{3 * int(m[1]) + int(m[2])}", key)
             weights[key] = value
     torch.save(weights, tmp_path / "vocoder.pth")
+    assert recognize_folder(tmp_path).importer.name == "gpt-sovits"
     checkpoint = import_checkpoint("gpt-sovits", tmp_path / "vocoder.pth")
     assert checkpoint.mel_config == MEL_CONFIG
     mel = torch.randn(1, 100, 3)

@@ -51,7 +51,7 @@ def test_the_mel_config_of_a_training(tmp_path: Path) -> None:
 
 
 def test_a_configuration_without_the_mel_config_needs_one_stated(tmp_path: Path) -> None:
-    """As those on the hub, which only synthesise."""
+    """As of a file that only synthesises; with the rate and sizes of a recipe it has that of the recipe."""
     arguments = write(tmp_path, "speechbrain-1")
     (tmp_path / "hyperparams.yaml").write_text(YAML[: YAML.index("mel_spectogram:")])
     with pytest.raises(VocoderError, match=r"does not state the mel config .*; give --mel-config"):
@@ -59,6 +59,17 @@ def test_a_configuration_without_the_mel_config_needs_one_stated(tmp_path: Path)
     stated = "tacotron2-22k:sample_rate=8000,n_fft=64,hop_length=8,win_length=64,n_mels=4,fmax=4000"
     model = models.generator_of(import_checkpoint(**arguments | {"mel_config": stated}))
     assert model(torch.zeros(1, 4, 3)).shape == (1, 1, 24)
+    generator = {
+        "!": "new:HifiGAN.HifiganGenerator",
+        "in_channels": 80,
+        "upsample_factors": [8, 8, 2, 2],
+        "resblock_type": "1",
+    }
+    generator |= {"upsample_kernel_sizes": [16, 16, 4, 4], "upsample_initial_channel": 512}
+    generator |= {"resblock_kernel_sizes": [3], "resblock_dilation_sizes": [[1, 3, 5]]}
+    for rate, name in ((16000, "speechbrain-16k"), (22050, "tacotron2-22k")):
+        settings = {"sample_rate": rate, "generator": generator}
+        assert SPEECHBRAIN.read(settings, {}, None, Path("x")).mel_config == MEL_CONFIGS[name]
 
 
 @pytest.mark.parametrize(
