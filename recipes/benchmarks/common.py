@@ -21,6 +21,8 @@ from vocoders.generators import GENERATORS, build_generator
 from vocoders.inference.vocoder import Vocoder
 from vocoders.nn.cpu_kernels import keep_freed_memory
 
+_PREFERRED = ("bigvgan-44k", "cosyvoice2-24k")  # of the mel configs of a hop, those that sizes were published for
+
 
 class Size(NamedTuple):
     """A published size of a generator.
@@ -86,10 +88,11 @@ def _fitting(name: str, config: Config) -> MelConfig:
 
 @cache
 def _by_hop() -> list[MelConfig]:
-    """List the first mel config of each hop, named ones and one of 48 kHz, the largest hop first."""
+    """List the first mel config of each hop, preferred and named ones and one of 48 kHz, the largest hop first."""
     full_band = MelConfig.parse("wavehax-24k:sample_rate=48000,hop_length=480,n_fft=2048,win_length=2048")
     by_hop: dict[int, MelConfig] = {}
-    for mel_config in (*MEL_CONFIGS.values(), full_band):
+    preferred = (MEL_CONFIGS[name] for name in _PREFERRED)
+    for mel_config in (*preferred, *MEL_CONFIGS.values(), full_band):
         by_hop.setdefault(mel_config.hop_length, mel_config)
     return [by_hop[hop] for hop in sorted(by_hop, reverse=True)]
 

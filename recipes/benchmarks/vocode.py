@@ -124,16 +124,18 @@ def draw(points: Sequence[Point], path: Path) -> None:
 
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     axes = figure.subplots()
-    colours = matplotlib.color_sequences["tab20"]
+    colours = (*matplotlib.color_sequences["tab10"], "black")
     for index, name in enumerate(dict.fromkeys(point.generator for point in points)):
         own = sorted((p for p in points if p.generator == name), key=lambda p: p.parameters)
         sizes, speeds = [p.parameters / 1e6 for p in own], [p.speed for p in own]
-        colour = colours[index * 2 % len(colours) + index * 2 // len(colours)]
+        colour = colours[index % len(colours)]
         axes.plot(sizes, speeds, "o-", color=colour, linewidth=0.5, markersize=5, label=name)
         for point, size, speed in zip(own, sizes, speeds, strict=True):
             axes.annotate(point.version, (size, speed), (4, 3), textcoords="offset points", fontsize=7, color=colour)
     axes.set(xscale="log", yscale="log", xlabel="parameters, millions", ylabel="x real time, two cores")
-    axes.axhline(1, color="black", linewidth=0.5)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+    axes.margins(x=0.1)  # room for the names
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="lower left")
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "vocoders"}):  # small, and without chance

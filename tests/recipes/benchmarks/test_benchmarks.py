@@ -125,6 +125,17 @@ def test_install_measures_an_environment(
     assert rows[3][1] == "321 MiB"
 
 
+@pytest.mark.parametrize(
+    ("label", "mel_config"),
+    [
+        *[("hifigan v1", "hifigan-22k"), ("vocos v1", "hifigan-22k"), ("bigvgan v2-512x", "bigvgan-44k")],
+        *[("nsf-hifigan v1", "bigvgan-44k"), ("hift cosyvoice2", "cosyvoice2-24k"), ("wavehax v1", "wavehax-24k")],
+    ],
+)
+def test_a_size_is_measured_with_the_mels_it_was_published_for(label: str, mel_config: str) -> None:
+    assert common.published()[label].mel_config == MEL_CONFIGS[mel_config]
+
+
 def test_the_table_of_generators(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {"hifigan v2": common.published()["hifigan v2"]}
     monkeypatch.setattr(common, "published", lambda: sizes)
