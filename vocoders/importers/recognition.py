@@ -183,7 +183,14 @@ def _models(place: Path) -> list[Found]:
 
 
 def _content(folder: Path) -> str:
-    """Say which files a folder holds, for messages."""
+    """Say what a folder holds that is no model, for messages."""
     names = sorted(path.name for path in folder.iterdir())
+    if not names:
+        return "it is empty"
+    families = f"the known families, {', '.join(IMPORTERS)}"
+    for name in CONFIGURATIONS:
+        if (folder / name).is_file():
+            read_config(folder / name)  # what cannot be read is said
+            return f"{name} is of none of {families}"
     shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return f"it holds {shown}; known families: {', '.join(IMPORTERS)}" if names else "it is empty"
+    return f"it holds {shown}, and no configuration of {families}"

@@ -102,10 +102,16 @@ def test_folders_without_one_model(tmp_path: Path) -> None:
         load(folder)
     (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
     (folder / "weights.bin").write_bytes(b"0")
-    with pytest.raises(VocoderError, match=r"holds no model: it holds config.json, weights.bin; known families: hifi"):
+    with pytest.raises(VocoderError, match=r"holds no model: config.json is of none of the known families, hifi"):
         load(folder)
     with pytest.raises(VocoderError, match=r"weights.bin is not a checkpoint of this package, and no configuration"):
         load(folder / "weights.bin")
+    (folder / "config.json").write_text("{")
+    with pytest.raises(VocoderError, match=r"config.json is not a readable configuration"):
+        load(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(VocoderError, match=r"holds no model: it holds weights.bin, and no configuration of the known"):
+        load(folder)
     shutil.rmtree(folder)
     published(folder)
     shutil.copy(folder / "1.ckpt", folder / "2.ckpt")
