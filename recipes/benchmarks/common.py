@@ -22,6 +22,10 @@ from vocoders.inference.vocoder import Vocoder
 from vocoders.nn.cpu_kernels import keep_freed_memory
 
 _PREFERRED = ("bigvgan-44k", "cosyvoice2-24k")  # of the mel configs of a hop, those that sizes were published for
+# Sizes whose mel config their configuration does not tell
+_MADE_FOR = {
+    "wavehax fullband": MelConfig.parse("wavehax-24k:sample_rate=48000,hop_length=480,n_fft=2048,win_length=2048")
+}
 
 
 class Size(NamedTuple):
@@ -57,7 +61,7 @@ def make_vocoder(checkpoint: Checkpoint) -> Vocoder:
 def published() -> dict[str, Size]:
     """List the published sizes of all generators, by labels such as "hifigan v1"."""
     return {
-        f"{name} {version}": Size(name, config, _fitting(name, config))
+        f"{name} {version}": Size(name, config, _MADE_FOR.get(f"{name} {version}") or _fitting(name, config))
         for name, generator in GENERATORS.items()
         for version, config in generator.configs.items()
     }
@@ -88,11 +92,10 @@ def _fitting(name: str, config: Config) -> MelConfig:
 
 @cache
 def _by_hop() -> list[MelConfig]:
-    """List the first mel config of each hop, preferred and named ones and one of 48 kHz, the largest hop first."""
-    full_band = MelConfig.parse("wavehax-24k:sample_rate=48000,hop_length=480,n_fft=2048,win_length=2048")
+    """List the first mel config of each hop, of the preferred and the named ones, the largest hop first."""
     by_hop: dict[int, MelConfig] = {}
     preferred = (MEL_CONFIGS[name] for name in _PREFERRED)
-    for mel_config in (*preferred, *MEL_CONFIGS.values(), full_band):
+    for mel_config in (*preferred, *MEL_CONFIGS.values()):
         by_hop.setdefault(mel_config.hop_length, mel_config)
     return [by_hop[hop] for hop in sorted(by_hop, reverse=True)]
 
