@@ -43,11 +43,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
 from tests.support import DATA
-from vocoders.importers import IMPORTERS
+from vocoders.errors import VocoderError
+from vocoders.importers import IMPORTERS, import_checkpoint
 
 WAVEHAX_MEL = "hifigan-22k:sample_rate=2400,n_fft=96,hop_length=24,win_length=96,n_mels=8,fmax=1200"
 COMPLEX_WAVEHAX_MEL = "hifigan-22k:sample_rate=2400,n_fft=96,hop_length=12,win_length=96,n_mels=8,fmax=1200"
@@ -146,6 +148,13 @@ def write(folder: Path, part: str, new_style: bool = False, drop: str = "", extr
     elif family == "wavehax":  # trained on normalised mels, which the stored ones stand for
         np.save(folder / "stats.npy", [np.zeros(8), np.ones(8)])
     return arguments
+
+
+def refused(message: str, **arguments: Any) -> None:
+    """Check that import_checkpoint refuses its arguments with one sentence that matches."""
+    with pytest.raises(VocoderError, match=message) as caught:
+        import_checkpoint(**arguments)
+    assert "\n" not in str(caught.value)
 
 
 def write_tar(path: Path, members: dict[str, str], mode: Literal["w", "w:gz"] = "w") -> None:

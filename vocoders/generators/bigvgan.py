@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vocoders.config import Config
 from vocoders.dsp.mel import MelConfig
 from vocoders.generators.base import Generator, check_upsampling
-from vocoders.generators.hifigan import HiFiGANConfig, HiFiGANTrunk, ResBlock, upsampling_sizes
+from vocoders.generators.hifigan import HiFiGANConfig, HiFiGANTrunk, ResBlock, sizes_for, small_sizes_for
 from vocoders.nn.alias_free import REACH, AliasFreeSnake
 from vocoders.nn.layers import Conv1d
 
@@ -98,19 +98,12 @@ class BigVGAN(Generator):
 
     @classmethod
     def config_for(cls, mel_config: MelConfig) -> BigVGANConfig:
-        sizes = upsampling_sizes(mel_config.hop_length, 8)
-        # Channels halve at every upsampling and should not fall below 16 at the end.
-        return BigVGANConfig(channels=max(512, 16 * 2 ** len(sizes["upsample_rates"])), **sizes)
+        return BigVGANConfig(**sizes_for(mel_config))
 
     @classmethod
     def small_config(cls, mel_config: MelConfig) -> BigVGANConfig:
-        sizes = upsampling_sizes(mel_config.hop_length, 8)
-        return BigVGANConfig(
-            channels=max(16, 2 ** len(sizes["upsample_rates"])),
-            resblock_kernel_sizes=(3, 5),
-            resblock_dilations=((1,), (2,)),  # of more, what the farthest frames do would be lost in rounding
-            **sizes,
-        )
+        # Of more convolutions, what the farthest frames do would be lost in rounding.
+        return BigVGANConfig(**small_sizes_for(mel_config) | {"resblock_dilations": ((1,), (2,))})
 
     def __init__(self, config: BigVGANConfig, mel_config: MelConfig) -> None:
         super().__init__(config, mel_config)
@@ -123,9 +116,7 @@ class BigVGAN(Generator):
 
     @property
     def receptive_field(self) -> int:
-        reach = _OUTER_KERNEL // 2 + REACH
-        first, last = self.trunk.frames_behind(-reach, self.mel_config.hop_length - 1 + reach)
-        return max(-first, last)
+        return self.trunk.frames_around(self.mel_config.hop_length, _OUTER_KERNEL // 2 + REACH)
 
     def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
         audio = self.conv_post(self.trunk(mel)).float()

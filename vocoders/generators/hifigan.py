@@ -182,6 +182,17 @@ class HiFiGANTrunk(nn.Module):
         """Do what comes after the last blocks."""
         return F.leaky_relu(x)
 
+    def frames_around(self, samples: int, reach: int, first: int = 0) -> int:
+        """The mel frames on each side that the audio of a frame depends on.
+
+        Args:
+            samples: of a frame.
+            reach: samples of the trunk's output on each side that a sample of the audio depends on.
+            first: the first sample of the frame in the trunk's output.
+        """
+        before, after = self.frames_behind(first - reach, first + samples - 1 + reach)
+        return max(-before, after)
+
     def frames_behind(self, first: int, last: int) -> tuple[int, int]:
         """The first and last mel frame that the outputs ``first`` to ``last`` of the trunk depend on."""
         c = self.config
@@ -213,6 +224,20 @@ def upsampling_sizes(factor: int, largest: int) -> dict[str, Any]:
     return {"upsample_rates": rates, "upsample_kernel_sizes": tuple(2 * rate for rate in rates)}
 
 
+def sizes_for(mel_config: MelConfig) -> dict[str, Any]:
+    """Return channels, rates and kernels for any hop, of the size of version 1."""
+    sizes = upsampling_sizes(mel_config.hop_length, 8)
+    # Channels halve at every upsampling and should not fall below 16 at the end.
+    return {"channels": max(512, 16 * 2 ** len(sizes["upsample_rates"]))} | sizes
+
+
+def small_sizes_for(mel_config: MelConfig) -> dict[str, Any]:
+    """Return sizes of a network of a few thousand parameters for any hop."""
+    sizes = upsampling_sizes(mel_config.hop_length, 8)
+    channels = max(16, 2 ** len(sizes["upsample_rates"]))
+    return {"channels": channels, "resblock_kernel_sizes": (3, 5), "resblock_dilations": ((1, 3), (1, 2))} | sizes
+
+
 class HiFiGAN(Generator):
     """HiFi-GAN generator. See the head of this file."""
 
@@ -234,19 +259,11 @@ class HiFiGAN(Generator):
 
     @classmethod
     def config_for(cls, mel_config: MelConfig) -> HiFiGANVariantConfig:
-        sizes = upsampling_sizes(mel_config.hop_length, 8)
-        # Channels halve at every upsampling and should not fall below 16 at the end.
-        return HiFiGANVariantConfig(channels=max(512, 16 * 2 ** len(sizes["upsample_rates"])), **sizes)
+        return HiFiGANVariantConfig(**sizes_for(mel_config))
 
     @classmethod
     def small_config(cls, mel_config: MelConfig) -> HiFiGANVariantConfig:
-        sizes = upsampling_sizes(mel_config.hop_length, 8)
-        return HiFiGANVariantConfig(
-            channels=max(16, 2 ** len(sizes["upsample_rates"])),
-            resblock_kernel_sizes=(3, 5),
-            resblock_dilations=((1, 3), (1, 2)),
-            **sizes,
-        )
+        return HiFiGANVariantConfig(**small_sizes_for(mel_config))
 
     def __init__(self, config: HiFiGANVariantConfig, mel_config: MelConfig) -> None:
         super().__init__(config, mel_config)
@@ -260,9 +277,7 @@ class HiFiGAN(Generator):
 
     @property
     def receptive_field(self) -> int:
-        reach, first = _OUTER_KERNEL // 2, self.config.surplus // 2
-        first, last = self.trunk.frames_behind(first - reach, first + self.mel_config.hop_length - 1 + reach)
-        return max(-first, last)
+        return self.trunk.frames_around(self.mel_config.hop_length, _OUTER_KERNEL // 2, self.config.surplus // 2)
 
     def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
         mel, edge = self.standardize(mel), self.config.edge_frames

@@ -24,12 +24,11 @@ from vocoders.config import Config, Count
 from vocoders.dsp.harmonics import glide_share, gliding_phase, sample_phase
 from vocoders.dsp.mel import MelConfig
 from vocoders.generators.base import Generator, check_upsampling
-from vocoders.generators.hifigan import HiFiGAN, HiFiGANConfig, HiFiGANTrunk
+from vocoders.generators.hifigan import HiFiGANConfig, HiFiGANTrunk, sizes_for, small_sizes_for
 from vocoders.nn.layers import Conv1d, HarmonicSource
 
 INITIAL_PHASES = (0.0, 0.64, 0.27, 0.04, 0.02, 0.81, 0.91, 0.61, 0.73)  # cycles; but for the first drawn once
 _OUTER_KERNEL = 7  # of the last convolution
-_UPSAMPLING = ("upsample_rates", "upsample_kernel_sizes")
 _SINE_STAGE = 1  # after whose upsampling the source "fundamental" is added
 
 
@@ -64,12 +63,11 @@ class NSFHiFiGAN(Generator):
 
     @classmethod
     def config_for(cls, mel_config: MelConfig) -> NSFHiFiGANConfig:
-        return NSFHiFiGANConfig(**HiFiGAN.config_for(mel_config).model_dump(include={"channels", *_UPSAMPLING}))
+        return NSFHiFiGANConfig(**sizes_for(mel_config))
 
     @classmethod
     def small_config(cls, mel_config: MelConfig) -> NSFHiFiGANConfig:
-        small = HiFiGAN.small_config(mel_config).model_dump()
-        return NSFHiFiGANConfig(**{key: small[key] for key in HiFiGANConfig.model_fields})
+        return NSFHiFiGANConfig(**small_sizes_for(mel_config))
 
     def __init__(self, config: NSFHiFiGANConfig, mel_config: MelConfig) -> None:
         super().__init__(config, mel_config)
@@ -86,9 +84,7 @@ class NSFHiFiGAN(Generator):
 
     @property
     def receptive_field(self) -> int:
-        reach = _OUTER_KERNEL // 2
-        first, last = self.trunk.frames_behind(-reach, self.mel_config.hop_length - 1 + reach)
-        return max(-first, last)
+        return self.trunk.frames_around(self.mel_config.hop_length, _OUTER_KERNEL // 2)
 
     def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
         assert f0 is not None

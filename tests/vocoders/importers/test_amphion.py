@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from tests.support import models
-from tests.support.published import golden, write
+from tests.support.published import golden, refused, write
 from vocoders import VocoderError
 from vocoders.dsp.mel import MEL_CONFIGS
 from vocoders.importers import import_checkpoint
@@ -70,6 +70,4 @@ def test_json_with_a_comma_after_the_last_value(tmp_path: Path) -> None:
 def test_what_is_refused(part: str, changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     arguments = write(tmp_path, "amphion")
     (tmp_path / "args.json").write_text(json.dumps(CONFIG | {part: CONFIG[part] | changes}))
-    with pytest.raises(VocoderError, match=message) as caught:
-        import_checkpoint(**arguments)
-    assert "\n" not in str(caught.value)
+    refused(message, **arguments)

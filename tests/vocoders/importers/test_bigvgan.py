@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from tests.support import models
-from tests.support.published import golden, write
-from vocoders import VocoderError
+from tests.support.published import golden, refused, write
 from vocoders.dsp.mel import MEL_CONFIGS, MelConfig
 from vocoders.generators import build_generator
 from vocoders.importers import import_checkpoint
@@ -90,17 +89,10 @@ def test_models_that_are_refused(changes: dict[str, Any], message: str, tmp_path
     arguments = write(tmp_path, "bigvgan-v2")
     config = json.loads(str(golden("bigvgan-v2")["config"])) | changes
     (tmp_path / "config.yml").write_text(json.dumps(config))
-    with pytest.raises(VocoderError, match=message) as caught:
-        import_checkpoint(**arguments)
-    assert "\n" not in str(caught.value)
+    refused(message, **arguments)
 
 
 def test_files_that_do_not_fit(tmp_path: Path) -> None:
-    def refused(message: str, **arguments: Any) -> None:
-        with pytest.raises(VocoderError, match=message) as caught:
-            import_checkpoint(**arguments)
-        assert "\n" not in str(caught.value)
-
     drop, extra = "resblocks.3.activations.1.act.alpha", "resblocks.0.surprise"
     refused(r"it lacks: trunk\.resblocks\.1\.1\.activations\.1\.alpha$", **write(tmp_path, "bigvgan-v2", drop=drop))
     refused(r"it also holds: trunk\.resblocks\.0\.0\.surprise$", **write(tmp_path, "bigvgan-v2", extra=extra))

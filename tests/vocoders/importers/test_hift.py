@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from tests.support import models
-from tests.support.published import golden, hift_layout, write
+from tests.support.published import golden, hift_layout, refused, write
 from vocoders import Vocoder, VocoderError, load_checkpoint, save_checkpoint
 from vocoders.dsp.mel import MEL_CONFIGS
 from vocoders.f0_estimator import ConvF0Estimator, build_f0_estimator
@@ -161,17 +161,10 @@ def test_models_that_are_refused(pattern: str, replacement: str, message: str, t
     changed = re.sub(pattern, replacement, text, count=1)
     assert changed != text
     (tmp_path / "config.yml").write_text(changed)
-    with pytest.raises(VocoderError, match=message) as caught:
-        import_checkpoint(**arguments)
-    assert "\n" not in str(caught.value)
+    refused(message, **arguments)
 
 
 def test_files_that_do_not_fit(tmp_path: Path) -> None:
-    def refused(message: str, **arguments: Any) -> None:
-        with pytest.raises(VocoderError, match=message) as caught:
-            import_checkpoint(**arguments)
-        assert "\n" not in str(caught.value)
-
     refused(r"it lacks: source\.linear\.bias$", **write(tmp_path, "hift-1", drop="m_source.l_linear.bias"))
     refused(r"it lacks: output\.bias$", **write(tmp_path, "hift-1", drop="f0_predictor.classifier.bias"))
     refused(r"it also holds: trunk\.surprise$", **write(tmp_path, "hift-1", extra="surprise"))
