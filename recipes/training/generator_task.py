@@ -84,11 +84,30 @@ class GeneratorTask(Task):
         losses: dict[str, Tensor] = {}
         for term, name in self.output_losses.items():
             if weights.get(term):
-                losses[term] = compare(self.spectral_losses["mel"], outputs[name], audio)["mel"]
+                losses[term] = self.compare(self.spectral_losses["mel"], outputs[name], audio)["mel"]
         for loss in self.spectral_losses.values():
             if any(map(weights.get, loss.terms)):
-                losses |= compare(loss, outputs["audio"], audio)
+                losses |= self.compare(loss, outputs["audio"], audio)
         return TaskOutput(losses, outputs["audio"][0])
+
+    def compare(self, loss: SpectralLoss, estimates: list[Tensor], reference: Tensor) -> dict[str, Tensor]:
+        """Compute the terms of a loss for one draw of noise, their energy distance for two.
+
+        Args:
+            loss: the loss.
+            estimates: audio (batch, 1, samples) for each draw of noise.
+            reference: audio (batch, 1, samples).
+
+        Returns:
+            Float32 scalars, by the name of the term.
+        """
+        first, *second = [audio.squeeze(1) for audio in estimates]
+        reference = reference.squeeze(1)
+        if second:
+            values = energy_distance(loss, first, second[0], reference, self.recipe.train.repulsion)
+        else:
+            values = list(loss.distance(loss.transform(first), loss.transform(reference)))
+        return dict(zip(loss.terms, values, strict=True))
 
     def validate(self, clips: list[Clip], model: nn.Module) -> Validation:
         """Synthesise whole recordings from their mels, and compare them with the recordings.
@@ -150,26 +169,6 @@ class GeneratorTask(Task):
     @property
     def _device(self) -> torch.device:
         return self.log_mel.filter_bank.device
-
-
-def compare(loss: SpectralLoss, estimates: list[Tensor], reference: Tensor) -> dict[str, Tensor]:
-    """Compute the terms of a loss for one draw of noise, their energy distance for two.
-
-    Args:
-        loss: the loss.
-        estimates: audio (batch, 1, samples) for each draw of noise.
-        reference: audio (batch, 1, samples).
-
-    Returns:
-        Float32 scalars, by the name of the term.
-    """
-    first, *second = [audio.squeeze(1) for audio in estimates]
-    reference = reference.squeeze(1)
-    if second:
-        values = energy_distance(loss, first, second[0], reference)
-    else:
-        values = list(loss.distance(loss.transform(first), loss.transform(reference)))
-    return dict(zip(loss.terms, values, strict=True))
 
 
 def build_model(settings: GeneratorRecipe, mel_config: MelConfig) -> Generator:

@@ -55,6 +55,9 @@ class TrainRecipe(Config):
         0.5, ge=0, le=1, description="share of steps with F0 from the F0 estimator, not the labels"
     )
     energy_distance: bool = Field(False, description="compare distributions, with two draws of noise a step")
+    repulsion: float = Field(
+        1.0, ge=0, le=1, description="factor of the distance between the two draws; below 1 noise varies less"
+    )
     seed: int = Field(0, ge=0)
     threads: int | None = Field(None, gt=0, description="CPU threads; default: all")
     log_every: int = Field(50, gt=0)

@@ -16,7 +16,8 @@ sounds like speech, and minutes suffice for what takes the parent days.
 
 The trunk does not see N: losses on spectra would otherwise teach it to replace noise by something smoother, which
 is what gives many vocoders their buzz. The mel projection measures the mel of the result and multiplies its
-spectrogram by what it lacks of the given mel.
+spectrogram by what it lacks of the given mel, in several passes. In training there is one: more take time there, and
+the weights do not gain by them.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vocoders.config import Channels, Config, Count, FFTSize, OddSize
 from vocoders.dsp.harmonics import harmonic_prior
@@ -37,6 +39,8 @@ from vocoders.dsp.mel import MelConfig, bin_frequencies, mel_filter_bank, mel_fr
 from vocoders.dsp.stft import STFT, full_precision
 from vocoders.generators.base import Generator
 from vocoders.nn.layers import ConvNeXtBlock1d, ConvNeXtBlock2d, ConvNeXtBlocks2d
+
+_FADE = 0.001  # seconds; audio that is cut off in mid-sound would begin and end with a click
 
 
 class HNMaskConfig(Config):
@@ -52,7 +56,10 @@ class HNMaskConfig(Config):
     blocks: Count = 6
     expansion: Count = 2
     kernel_size: tuple[OddSize, OddSize] = Field((7, 5), description="(bins, frames)")
-    projections: int = Field(1, ge=0, le=16, description="passes of the mel projection")
+    projections: int = Field(1, ge=0, le=16, description="passes of the mel projection, one of them in training")
+    relaxation: float = Field(
+        1.0, ge=1, lt=2, description="exponent of the gain of a pass; above 1, several passes come nearer to the mel"
+    )
 
 
 class EnvelopeInterpolation(nn.Module):
@@ -77,6 +84,8 @@ class EnvelopeInterpolation(nn.Module):
 
 class HNMask(Generator):
     """Harmonic-plus-noise masking generator. See the head of this file."""
+
+    fade: Tensor
 
     config_type = HNMaskConfig
     configs: ClassVar[dict[str, Config]] = {"v1": HNMaskConfig()}
@@ -146,6 +155,7 @@ class HNMask(Generator):
         # The projection needs a window of at least two hops on the mel config's own grid; "same" keeps the length.
         self.projection_stft = STFT(mel_config.n_fft, hop, mel_config.win_length, "same", window=mel_config.window)
         self.projection_envelope = EnvelopeInterpolation(mel_config, mel_config.n_fft)
+        self.register_buffer("fade", self._fade(), persistent=False)
 
     def _initial_offset(self) -> Tensor:
         """Log of what a mel filter gathers from flat magnitudes, which the envelope has to give back: (bins,)."""
@@ -156,6 +166,11 @@ class HNMask(Generator):
             -(self.envelope.weight @ gathered) / mel_config.power
             - math.log(mel_config.win_length / self.config.n_fft) / 2
         )
+
+    def _fade(self) -> Tensor:
+        """The kernel of ``fade_ends``: twice a mean over the samples nearer than _FADE, (1, 1, samples)."""
+        size = 2 * round(_FADE * self.mel_config.sample_rate) + 1
+        return torch.full((1, 1, size), 2 / size)
 
     @property
     def receptive_field(self) -> int:
@@ -168,12 +183,12 @@ class HNMask(Generator):
         reach = max(backbone, math.ceil(shaped)) + c.blocks * (c.kernel_size[1] // 2) + shaped
         for _ in range(c.projections):
             reach = math.ceil(reach + projected) + projected  # audio to whole frames, and back
-        return math.ceil(reach)
+        return math.ceil(reach + self.fade.shape[-1] // 2 / mel_config.hop_length)
 
     def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
         assert f0 is not None
         assert noise is not None
-        return self.project(self.mix(mel, *self.shape(mel, f0, phase), noise), mel, self.config.projections)
+        return self.finish(self.mix(mel, *self.shape(mel, f0, phase), noise), mel)
 
     def outputs(
         self,
@@ -192,7 +207,7 @@ class HNMask(Generator):
         assert f0 is not None
         shaped = self.shape(mel, f0, phase)
         drafts = [self.mix(mel, *shaped, noise) for noise in draws]
-        return {"audio": [self.project(draft, mel, self.config.projections) for draft in drafts], "draft": drafts}
+        return {"audio": [self.finish(draft, mel) for draft in drafts], "draft": drafts}
 
     def shape(self, mel: Tensor, f0: Tensor, phase: Tensor | None) -> tuple[Tensor, Tensor]:
         """The masked harmonics a H and the mask b of the noise, both complex (batch, frames, bins).
@@ -219,12 +234,25 @@ class HNMask(Generator):
             spectrum = log_envelope.clamp_max(10.0).exp().transpose(1, 2) * (harmonic + mask * noise_spectrum)
             return self.stft.inverse(spectrum.transpose(1, 2)).unsqueeze(1)
 
+    def finish(self, draft: Tensor, mel: Tensor) -> Tensor:
+        """The audio of a draft, both (batch, 1, samples). Training: one pass; ends of segments are no ends of audio."""
+        if self.training:
+            return self.project(draft, mel, min(1, self.config.projections), 1.0)
+        return self.fade_ends(self.project(draft, mel, self.config.projections, self.config.relaxation))
+
+    def fade_ends(self, audio: Tensor) -> Tensor:
+        """Fade audio (batch, 1, samples) in and out."""
+        # A mean over ones with zeros around them falls to one half at either end. A stream knows a convolution.
+        with full_precision(audio):
+            nearby = F.conv1d(torch.ones_like(audio), self.fade, padding=self.fade.shape[-1] // 2)
+            return audio * (nearby - 1)
+
     @property
     def _unit(self) -> Tensor:
         """The root-mean-square of a bin of unit white noise."""
         return self.stft.window.square().sum().sqrt()
 
-    def project(self, audio: Tensor, mel: Tensor, passes: int) -> Tensor:
+    def project(self, audio: Tensor, mel: Tensor, passes: int, exponent: float) -> Tensor:
         """Pull the mel of ``audio`` (batch, 1, samples) towards ``mel``: scale its spectrogram by what is missing."""
         audio = audio.squeeze(1)
         with full_precision(mel):
@@ -232,6 +260,6 @@ class HNMask(Generator):
             for _ in range(passes):
                 spectrum = self.projection_stft(audio)
                 missing = mel - self.mel.from_spectrum(spectrum)
-                gain = self.projection_envelope(missing).clamp(-3.0, 3.0).exp()
+                gain = (exponent * self.projection_envelope(missing)).clamp(-3.0, 3.0).exp()
                 audio = self.projection_stft.inverse(spectrum * gain)
         return audio.unsqueeze(1)
