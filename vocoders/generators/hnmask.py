@@ -170,7 +170,7 @@ class HNMask(Generator):
     def _fade(self) -> Tensor:
         """The kernel of ``fade_ends``: twice a mean over the samples nearer than _FADE, (1, 1, samples)."""
         size = 2 * round(_FADE * self.mel_config.sample_rate) + 1
-        return torch.full((1, 1, size), 2 / size)
+        return torch.from_numpy(np.full((1, 1, size), 2 / size, np.float32))
 
     @property
     def receptive_field(self) -> int:
