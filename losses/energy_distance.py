@@ -13,9 +13,10 @@ def energy_distance(
     """Compute the generalised energy distance of Gritsenko et al. (2020, arXiv 2008.01160), equation 3.
 
     It is the mean distance of two estimates, drawn with different noise, to the recording, minus half the distance
-    between the two, the repulsion. A distance between spectra alone is least for an estimate without any noise: a steady value in the
-    middle is, on average, nearest to a noisy bin of a recording, so the voiced parts of speech become all harmonic and
-    buzz. The repulsion makes it a proper score, which is least for estimates that vary as recordings do.
+    between the two, the repulsion. A distance between spectra alone is least for an estimate without any noise: a
+    steady value in the middle is, on average, nearest to a noisy bin of a recording, so the voiced parts of speech
+    become all harmonic and buzz. The repulsion makes it a proper score, which is least for estimates that vary as
+    recordings do.
 
     Args:
         loss: any spectral loss.

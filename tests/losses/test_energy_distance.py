@@ -81,3 +81,14 @@ def test_every_loss_has_an_energy_distance() -> None:
         assert len(values) == len(loss.terms)
         assert all(float(value) > 0 for value in values)
         assert all(float(value) == 0 for value in energy_distance(loss, y, y, y))
+
+
+def test_the_repulsion_is_half_the_distance_of_the_draws() -> None:
+    loss, (first, second, real) = MultiResolutionSTFTLoss(), (noise(1), 0.5 * noise(2), noise(3))
+    distance = [loss.distance(loss.transform(x), y, y) for y in [loss.transform(real)] for x in (first, second)]
+    without = energy_distance(loss, first, second, real, repulsion=0.0)
+    for value, a, b in zip(without, *distance, strict=True):
+        assert float(value) == pytest.approx(float(a + b) / 2)
+    half = energy_distance(loss, first, second, real, repulsion=0.5)
+    for value, none, all_ in zip(half, without, energy_distance(loss, first, second, real), strict=True):
+        assert float(value) == pytest.approx(float(none + all_) / 2, rel=1e-5)

@@ -118,7 +118,11 @@ class BaseVocoder(Backend):
         return self._batch(values, tracks, seeds)
 
     def stream(
-        self, mel_chunks: Iterable[Array], f0_chunks: Iterable[AnyArray] | None = None, seed: int | None = None
+        self,
+        mel_chunks: Iterable[Array],
+        f0_chunks: Iterable[AnyArray] | None = None,
+        seed: int | None = None,
+        lookahead: int | None = None,
     ) -> Iterator[Array]:
         """Synthesise audio while the frames arrive, equal to that of the whole mel.
 
@@ -128,28 +132,33 @@ class BaseVocoder(Backend):
             mel_chunks: log-mels (n_mels, frames), numpy or torch, one after the other, of one frame or more.
             f0_chunks: F0 of each chunk, (frames,), as for ``__call__``; estimated from the mel when not given.
             seed: as for ``__call__``.
+            lookahead: frames to look ahead at most, for audio that comes sooner than the model's ``lookahead`` allows,
+                and is not quite the same; see ``Stream``.
 
         Returns:
             An iterator of float32 (samples,) of the kind of the chunks, none of them empty. Joined they are
-            ``voc(mel, f0, seed)``, to rounding.
+            ``voc(mel, f0, seed)``, to rounding, unless ``lookahead`` is less than the model's.
 
         Raises:
-            VocoderError: for a model that cannot stream, a chunk or a seed that does not fit, or no frame at all.
+            VocoderError: for a model that cannot stream, a chunk, a seed or a lookahead that does not fit, or no frame
+                at all.
         """
         # Not a generator function itself, so that the call refuses a model that cannot stream.
-        return self.open_stream(seed, given_f0=f0_chunks is not None).pieces(mel_chunks, f0_chunks)
+        return self.open_stream(seed, f0_chunks is not None, lookahead).pieces(mel_chunks, f0_chunks)
 
-    def open_stream(self, seed: int | None = None, given_f0: bool = False) -> Stream:
+    def open_stream(self, seed: int | None = None, given_f0: bool = False, lookahead: int | None = None) -> Stream:
         """Open a stream to which the frames of one utterance are pushed; see ``Stream``.
 
         Args:
             seed: as for ``__call__``.
             given_f0: whether each push brings its F0.
+            lookahead: as for ``stream``.
 
         Raises:
-            VocoderError: for a model that cannot stream, or that needs F0 that is neither given nor estimated.
+            VocoderError: for a model that cannot stream, or that needs F0 that is neither given nor estimated, and for
+                a bad seed or lookahead.
         """
-        return Stream(self, seed, given_f0)
+        return Stream(self, seed, given_f0, lookahead)
 
     def analyze(self, audio: Array, sample_rate: int, mel_config: MelConfig | str | None = None) -> Array:
         """Compute the log-mel of audio.

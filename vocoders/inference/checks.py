@@ -117,6 +117,17 @@ def check_seed(seed: Any) -> int:
     return int(seed)
 
 
+def check_lookahead(lookahead: Any) -> int:
+    """Return the lookahead of a stream in frames as an int.
+
+    Raises:
+        VocoderError: when it is no whole number from 1 on.
+    """
+    if not isinstance(lookahead, Integral) or int(lookahead) < 1:
+        raise VocoderError(f"a lookahead must be a whole number of frames from 1 on, got {lookahead!r}")
+    return int(lookahead)
+
+
 def as_mel_config(mel_config: MelConfig | str) -> MelConfig:
     """Return a mel config that is given as such or by name, as ``MelConfig.parse`` takes it.
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from vocoders.dsp.arrays import Array, as_numpy, kind_of
 from vocoders.errors import VocoderError
-from vocoders.inference.checks import check_seed, prepare_f0, prepare_mel
+from vocoders.inference.checks import check_lookahead, check_seed, prepare_f0, prepare_mel
+from vocoders.inference.nearsighted import NearsightedSynthesis
 from vocoders.inference.synthesis import Backend, Synthesis
 
 _END = object()
@@ -30,7 +31,9 @@ class Stream:
         lookahead: frames that must follow a frame, at most, before all of its audio is final.
     """
 
-    def __init__(self, vocoder: Backend, seed: int | None = None, given_f0: bool = False) -> None:
+    def __init__(
+        self, vocoder: Backend, seed: int | None = None, given_f0: bool = False, lookahead: int | None = None
+    ) -> None:
         """Open a stream.
 
         Args:
@@ -38,10 +41,12 @@ class Stream:
             seed: seed of the noise, 0 to 2^63 - 1; 0 when not given.
             given_f0: whether each push brings its F0. When not, F0 is estimated from the mel where the model needs it,
                 for which more frames must follow.
+            lookahead: frames to look ahead at most. Where that is less than the model needs, the audio is no longer
+                that of the whole mel: see ``nearsighted.py``.
 
         Raises:
             VocoderError: when the model cannot stream, or needs F0 that is neither given nor estimated; and for a bad
-                seed.
+                seed or lookahead.
         """
         if vocoder.receptive_field is None:
             raise VocoderError(
@@ -51,7 +56,12 @@ class Stream:
         self.mel_config = vocoder.mel_config
         self.given_f0 = given_f0
         self.lookahead: int = vocoder.receptive_field + (0 if given_f0 else vocoder.f0_receptive_field)
-        self._synthesis: Synthesis | None = vocoder.start([check_seed(seed)], given_f0)  # None when the stream is over
+        self._synthesis: Synthesis | None  # None when the stream is over
+        if lookahead is None or check_lookahead(lookahead) >= self.lookahead:
+            self._synthesis = vocoder.start([check_seed(seed)], given_f0)
+        else:
+            self.lookahead = int(lookahead)
+            self._synthesis = NearsightedSynthesis(vocoder, [check_seed(seed)], given_f0, lookahead)
         self._kind: Callable[[np.ndarray], Any] = kind_of(None)  # of the last mel
 
     def push(self, mel: Array, f0: Any = None) -> Array:

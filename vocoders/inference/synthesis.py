@@ -69,6 +69,11 @@ class Backend(ABC):
 
     @property
     @abstractmethod
+    def next_f0_share(self) -> float:
+        """Share of the next frame's F0 in the mean F0 of a frame; see ``Generator``."""
+
+    @property
+    @abstractmethod
     def chunk_frames(self) -> int | None:
         """Frames of a long utterance that are synthesised at a time; None where only the whole can be.
 
@@ -115,6 +120,32 @@ class Backend(ABC):
         Raises:
             VocoderError: when the model needs F0 and it is neither given nor estimated.
         """
+
+    @abstractmethod
+    def run(
+        self, mel: np.ndarray, f0: np.ndarray, noise: np.ndarray | None, phase: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Run the networks once.
+
+        Args:
+            mel: float32 (batch, n_mels, frames). What the model does not use is ignored.
+            f0: float32 (batch, 1, frames) in Hz, 0 = unvoiced, negative where it is to be estimated.
+            noise: float32 (batch, 1, frames * hop_length), standard normal; for generators that use noise.
+            phase: phase of the first harmonic at the first sample, float64 (batch, 1, 1), in cycles.
+
+        Returns:
+            The audio, float32 (batch, 1, frames * hop_length), and the F0 that was used, (batch, 1, frames).
+        """
+
+    def phase_after(self, f0: np.ndarray, phase: np.ndarray, count: int) -> np.ndarray:
+        """Compute the phase of the first harmonic after ``count`` frames of F0, from that before them; as for ``run``.
+
+        F0 holds for one frame more where ``next_f0_share`` is not 0.
+        """
+        f0 = f0.astype(np.float64)
+        f0 += self.next_f0_share * np.diff(f0, append=f0[..., -1:])
+        cycles = f0[..., :count] * self.mel_config.hop_length / self.mel_config.sample_rate
+        return (phase + cycles.sum(2, keepdims=True)) % 1.0
 
 
 class Synthesis(ABC):

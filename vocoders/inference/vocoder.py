@@ -88,6 +88,10 @@ class Vocoder(BaseVocoder):
         return self.f0_estimator.receptive_field if self.uses_f0 and self.f0_estimator is not None else 0
 
     @property
+    def next_f0_share(self) -> float:
+        return self.generator.next_f0_share
+
+    @property
     def chunk_frames(self) -> int | None:
         if self.receptive_field is None:
             return None
@@ -147,6 +151,16 @@ class Vocoder(BaseVocoder):
             f0 = self.estimate_f0(mel)
         with torch.autocast(mel.device.type, torch.bfloat16, self.precision == "bfloat16"):
             return self.generator.synthesize(mel, f0, noise, phase)
+
+    @torch.inference_mode()
+    def run(
+        self, mel: np.ndarray, f0: np.ndarray, noise: np.ndarray | None, phase: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        mels, track, start = (torch.from_numpy(values).to(self.device) for values in (mel, f0, phase))
+        if self.estimates_f0 and (f0 < 0).any():
+            track = torch.where(track < 0, self.estimate_f0(mels), track)
+        audio = self.generate(mels, track, None if noise is None else torch.from_numpy(noise).to(self.device), start)
+        return audio.numpy(force=True), track.numpy(force=True)
 
     def _batch(
         self, mels: Sequence[np.ndarray], f0s: Sequence[np.ndarray | None], seeds: Sequence[int]

@@ -30,7 +30,6 @@ class OnnxVocoder(BaseVocoder):
         opset: version of the ONNX operators.
         parameters: number of weights of the generator and of the F0 estimator, by name; empty where the file, written
             by an earlier release, does not say.
-        next_f0_share: see ``Generator``.
     """
 
     backend = "onnx"
@@ -74,7 +73,7 @@ class OnnxVocoder(BaseVocoder):
             self.opset = int(header["opset"])
             self.parameters: dict[str, int] = dict(json.loads(header.get("parameters", "{}")))
             self._f0_receptive_field = int(header.get("pitch_receptive_field", 0))
-            self.next_f0_share = float(header.get("next_f0_share", 0))
+            self._next_f0_share = float(header.get("next_f0_share", 0))
         except (LookupError, TypeError, ValueError, RecursionError) as error:
             raise CheckpointError(f"the metadata of {path} is damaged ({type(error).__name__}: {error})") from None
         self._inputs = {value.name for value in self._session.get_inputs()}
@@ -105,6 +104,10 @@ class OnnxVocoder(BaseVocoder):
         return self._f0_receptive_field
 
     @property
+    def next_f0_share(self) -> float:
+        return self._next_f0_share
+
+    @property
     def chunk_frames(self) -> int | None:
         return None if self.receptive_field is None else _CHUNK_FRAMES
 
@@ -114,17 +117,6 @@ class OnnxVocoder(BaseVocoder):
     def run(
         self, mel: np.ndarray, f0: np.ndarray, noise: np.ndarray | None, phase: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Run the graph once.
-
-        Args:
-            mel: float32 (batch, n_mels, frames). Inputs that the graph does not have are left out; see graph.py.
-            f0: float32 (batch, 1, frames) in Hz, 0 = unvoiced, negative where it is to be estimated.
-            noise: float32 (batch, 1, frames * hop_length), standard normal.
-            phase: phase of the first harmonic at the first sample, float64 (batch, 1, 1), in cycles.
-
-        Returns:
-            The audio, (batch, 1, samples), and the F0 that was used, (batch, 1, frames).
-        """
         inputs = {"mel": mel, "f0": f0, "noise": noise, "phase": phase}
         outputs = self._session.run(None, {name: value for name, value in inputs.items() if name in self._inputs})
         return outputs[0], outputs[1] if self.estimates_f0 else f0
@@ -177,8 +169,5 @@ class OnnxSynthesis(Synthesis):
 
     def _drop(self, count: int) -> None:
         """Drop the first frames, on which no later audio depends, and keep the phase after them."""
-        f0 = self._f0.astype(np.float64)
-        f0 += self._vocoder.next_f0_share * np.diff(f0, append=f0[..., -1:])
-        cycles = f0[..., :count] * self.hop_length / self._vocoder.sample_rate
-        self._phase = (self._phase + cycles.sum(2, keepdims=True)) % 1.0
+        self._phase = self._vocoder.phase_after(self._f0, self._phase, count)
         self._mel, self._f0 = self._mel[..., count:], self._f0[..., count:]
