@@ -46,7 +46,11 @@ COLUMNS = {
     "gross_error": Column("gross F0 error, %", 1, "↓", "voiced instants with an F0 error of more than 20 %", 100),
     "f0_rmse_cents": Column("F0 RMSE, cents", 0, "↓", "root mean square F0 error of the other voiced instants"),
     "periodicity_error": Column("periodicity error", 3, "↓", "RMSE of the share of the power that repeats, 0 to 1"),
+    "periodicity_1k": Column("periodicity 1-2 kHz", 3, "as recorded", "correlation of neighbouring periods, at most 1"),
+    "periodicity_2k": Column("2-4 kHz", 3, "as recorded", "the same in this band; less is noise, more is buzz"),
+    "periodicity_4k": Column("4-8 kHz", 3, "as recorded", "the same in this band"),
     "noise_texture": Column("noise texture", 2, "→ 1", "spread of noise over the recording's; less is buzz"),
+    "voiced_texture": Column("voiced texture", 2, "→ 1", "the same in voiced frames; less is noise, more is buzz"),
     "level_db": Column("level, dB", 2, "→ 0", "difference of its level from the recording's"),
     "above_mel_db": Column(
         "above the mel, dB", 1, "→ 0", "difference of its level from the recording's, above the band of the mel"
