@@ -108,6 +108,11 @@ def mean(values: Sequence[float]) -> Mean:
     return Mean(float(defined.mean()) if count else NAN, half, count)
 
 
+def average(draws: Sequence[Metrics]) -> Metrics:
+    """Average the metrics of several syntheses of one clip."""
+    return {name: mean([metrics[name] for metrics in draws]).value for name in draws[0]}
+
+
 def summarize(outcomes: Sequence[Outcome]) -> Summary:
     """Average the metrics of every system over the clips."""
     return {
