@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from recipes.data.clips import choose, find_clips, list_clips
 from recipes.data.smoothing import LEVELS
 from recipes.evaluation.copy_synthesis import Page, draw_clip, evaluate
+from recipes.evaluation.finished import open_finished
 from recipes.evaluation.nisqa import require_nisqa
 from recipes.evaluation.summary import Outcome, as_json, summarize, table
 from recipes.evaluation.systems import Comparison, load_systems
@@ -35,6 +37,14 @@ def build_parser() -> argparse.ArgumentParser:
         default=[],
         choices=tuple(LEVELS),
         help="measure the models also on mels smoothed as those of acoustic models are; may be given twice",
+    )
+    parser.add_argument(
+        "--others",
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        help="compare finished audio of another system, too: sound files in DIR that are named like the recordings; "
+        "may be repeated",
     )
     parser.add_argument(
         "--draws",
@@ -99,7 +109,9 @@ def _evaluate(options: argparse.Namespace) -> tuple[list[Outcome], list[str]]:
     root = options.data
     clips = choose(list_clips(root, root / options.list) if options.list else find_clips(root), options.clips)
     smooth = tuple(level for level in LEVELS if level in options.smooth)
-    comparison = Comparison(tuple(options.models) or (None,), smooth, options.draws)
+    names = [PurePath(os.path.relpath(clip.path, root)) for clip in clips]
+    others = tuple(open_finished(option, names) for option in options.others)
+    comparison = Comparison(tuple(options.models) or (None,), smooth, others, options.draws)
     load_systems(comparison)
     if options.nisqa:
         require_nisqa()

@@ -2,7 +2,8 @@
 
 Each recording is analysed and synthesised again from its mel alone, and the copy is compared with it. Griffin-Lim (60
 iterations) on the mels of the first model is measured too, and so is each model on smoothed mels where that is asked
-for. A model that needs F0 and has no F0 estimator is given the recording's, and its name in the table says so.
+for. A model that needs F0 and has no F0 estimator is given the recording's, and its name in the table says so. Finished
+audio of other systems is compared in the same way, with the recording at the rate of the first model.
 """
 
 from __future__ import annotations
@@ -85,7 +86,8 @@ def evaluate(
         if not outcomes:
             raise VocoderError(f"none of the {len(failed)} recordings could be measured, such as {failed[0]}")
         if page and folder:
-            write_page(folder, page.title, outcomes, page.sound_format, page.credits)
+            others = [other.name for other in comparison.others]
+            write_page(folder, page.title, outcomes, page.sound_format, page.credits, others)
     return outcomes, failed
 
 
@@ -109,34 +111,54 @@ def measure(
         The outcome; a sentence for a clip that failed.
     """
     number, clip = numbered
-    outcome = Outcome(Path(os.path.relpath(clip.path, root)).as_posix(), clip.samples / clip.sample_rate, {}, {}, {})
+    name = Path(os.path.relpath(clip.path, root))
+    outcome = Outcome(name.as_posix(), clip.samples / clip.sample_rate, {}, {}, {})
     signals: dict[str, Signal] = {}
     estimators: dict[str, Metrics] = {}
     try:
-        for system, reference, estimates, seconds in synthesize(clip, load_systems(comparison), comparison.draws):
+        systems = load_systems(comparison)
+        for system, reference, estimates, seconds in synthesize(clip, systems, comparison.draws):
             if not signals:
                 signals[RECORDING] = reference
                 outcome.metrics[RECORDING] = recording_metrics(reference, with_nisqa)
                 outcome.lines[RECORDING], outcome.clicks[RECORDING] = [], []
             signals[system.name] = estimates[0]
-            outcome.lines[system.name] = stationary_lines(reference, estimates[0])
-            outcome.clicks[system.name] = clicks(reference, estimates[0])
-            metrics = [copy_metrics(reference, copy, system.voc.mel_config, with_nisqa) for copy in estimates]
-            outcome.metrics[system.name] = average(metrics) | {
-                "lines": float(len(outcome.lines[system.name])),
-                "clicks": float(len(outcome.clicks[system.name])),
-                "speed": len(reference.audio) / reference.sample_rate / seconds,
-            }
+            _record(outcome, system.name, reference, estimates, system.voc.mel_config, with_nisqa)
+            outcome.metrics[system.name]["speed"] = len(reference.audio) / reference.sample_rate / seconds
             f0 = system.estimated_f0(reference.audio)
             if f0 is not None:
                 labels = reference_f0(reference.audio, system.voc, len(f0))
                 estimators[f"{system.name}: F0 from the mel"] = f0_metrics(labels, f0)
+        mel_config = systems[0].voc.mel_config
+        for other in comparison.others:
+            outcome.metrics[other.name] = {}  # keeps its row where it is, also without a file for this clip
+            estimate = other.read(name, signals[RECORDING], mel_config)
+            if estimate is not None:
+                signals[other.name] = estimate
+                _record(outcome, other.name, signals[RECORDING], [estimate], mel_config, with_nisqa)
         if save:
             save(number, signals)
     except (VocoderError, soundfile.LibsndfileError) as error:
         return str(error) if str(clip.path) in str(error) else f"{clip.path}: {error}"
     outcome.metrics.update(estimators)
     return outcome
+
+
+def _record(
+    outcome: Outcome,
+    system: str,
+    reference: Signal,
+    estimates: Sequence[Signal],
+    mel_config: MelConfig,
+    with_nisqa: bool,
+) -> None:
+    """Add to the outcome of a clip the means over a system's estimates, and the artifacts of the first."""
+    outcome.lines[system] = stationary_lines(reference, estimates[0])
+    outcome.clicks[system] = clicks(reference, estimates[0])
+    outcome.metrics[system] = average([copy_metrics(reference, x, mel_config, with_nisqa) for x in estimates]) | {
+        "lines": float(len(outcome.lines[system])),
+        "clicks": float(len(outcome.clicks[system])),
+    }
 
 
 def recording_metrics(reference: Signal, with_nisqa: bool) -> Metrics:

@@ -68,8 +68,9 @@ class Outcome(NamedTuple):
     Attributes:
         name: path of the clip.
         seconds: its duration.
-        metrics: system -> metrics; F0 estimators of models are systems here, too.
-        lines: system -> tones and stripes, for the recording (none) and each system that makes sound.
+        metrics: system -> metrics, none for a system without audio of the clip; F0 estimators of models are systems
+            here, too.
+        lines: system -> tones and stripes, for the recording (none) and each system with audio of the clip.
         clicks: system -> clicks, for the same systems.
     """
 
@@ -114,11 +115,13 @@ def average(draws: Sequence[Metrics]) -> Metrics:
 
 
 def summarize(outcomes: Sequence[Outcome]) -> Summary:
-    """Average the metrics of every system over the clips."""
-    return {
-        system: {name: mean([outcome.metrics[system][name] for outcome in outcomes]) for name in metrics}
-        for system, metrics in outcomes[0].metrics.items()
-    }
+    """Average the metrics of every system over the clips that it was measured on."""
+    summary: Summary = {}
+    for system in outcomes[0].metrics:
+        figures = [outcome.metrics[system] for outcome in outcomes]
+        names = dict.fromkeys(name for metrics in figures for name in metrics)
+        summary[system] = {name: mean([metrics.get(name, NAN) for metrics in figures]) for name in names}
+    return summary
 
 
 def shown(name: str, value: float, half_width: float = NAN) -> str:
@@ -151,12 +154,13 @@ def as_json(outcomes: Sequence[Outcome]) -> str:
         return {name: value if np.isfinite(value) else None for name, value in metrics.items()}
 
     summary = summarize(outcomes)
+    heard = dict.fromkeys(system for outcome in outcomes for system in outcome.lines)
     content = {
         "clips": [outcome.name for outcome in outcomes],
         "mean": {system: null({k: v.value for k, v in values.items()}) for system, values in summary.items()},
         "interval": {system: null({k: v.half_width for k, v in values.items()}) for system, values in summary.items()},
         "per_clip": {system: [null(outcome.metrics[system]) for outcome in outcomes] for system in summary},
-        "lines": {system: [outcome.lines[system] for outcome in outcomes] for system in outcomes[0].lines},
-        "clicks": {system: [outcome.clicks[system] for outcome in outcomes] for system in outcomes[0].clicks},
+        "lines": {system: [outcome.lines.get(system, []) for outcome in outcomes] for system in heard},
+        "clicks": {system: [outcome.clicks.get(system, []) for outcome in outcomes] for system in heard},
     }
     return json.dumps(content, indent=1, allow_nan=False)

@@ -14,6 +14,7 @@ import torch
 from recipes.data.f0_labels import f0_at, label_f0
 from recipes.data.segments import frame_times
 from recipes.data.smoothing import LEVELS, smooth_mel
+from recipes.evaluation.finished import FinishedAudio
 from recipes.evaluation.griffin_lim import griffin_lim
 from recipes.evaluation.summary import RECORDING
 from vocoders.errors import VocoderError
@@ -28,11 +29,13 @@ class Comparison:
     Attributes:
         models: MODEL or NAME=MODEL each, as for ``load_named``; None is the built-in voice.
         smooth: keys of LEVELS: each model is also measured on mels smoothed so.
+        others: finished audio of other systems.
         draws: number of seeds of the noise that each metric is averaged over.
     """
 
     models: tuple[str | None, ...] = (None,)
     smooth: tuple[str, ...] = ()
+    others: tuple[FinishedAudio, ...] = ()
     draws: int = 1
 
 
@@ -128,7 +131,7 @@ def load_systems(comparison: Comparison) -> tuple[System, ...]:
     vocs = [load_named(model) for model in dict.fromkeys(comparison.models)]
     systems = tuple(System(voc, smoothing=level) for voc in vocs for level in (None, *comparison.smooth))
     systems = (*systems, System(vocs[0], griffin_lim=True))
-    check_names([RECORDING, *(system.name for system in systems)])
+    check_names([RECORDING, *(system.name for system in systems), *(other.name for other in comparison.others)])
     noise = np.geomspace(1e-5, 0.1, 20000) * np.random.default_rng(0).standard_normal(20000)
     for system in systems:  # the first synthesis of a process takes longer than later ones
         system.copy(noise.astype(np.float32))
@@ -143,4 +146,4 @@ def check_names(names: list[str]) -> None:
     """
     for name in names:
         if names.count(name) > 1:
-            raise VocoderError(f"two rows of the table would be called '{name}'; rename a model with NAME=MODEL")
+            raise VocoderError(f"two rows of the table would be called '{name}'; give them other names with NAME=")
