@@ -178,8 +178,8 @@ def synthesize(
     """Copy a recording with each system.
 
     Yields:
-        The system, the recording at its rate, its copies of the recording with the seeds 0 to ``draws`` - 1, and the
-        seconds that a synthesis took.
+        The system, the recording at its rate, its copies of the recording with the seeds 0 to ``draws`` - 1 (of
+        Griffin-Lim one copy), and the seconds that a synthesis took.
     """
     recordings: dict[tuple[int, int], Signal] = {}
     for system in systems:
@@ -188,8 +188,9 @@ def synthesize(
         if kind not in recordings:
             recordings[kind] = Signal(read_clip(clip, mel_config)[0].numpy(), mel_config.sample_rate)
         reference = recordings[kind]
-        copies, seconds = zip(*(system.copy(reference.audio, seed) for seed in range(draws)), strict=True)
-        yield system, reference, [Signal(copy, reference.sample_rate) for copy in copies], sum(seconds) / draws
+        seeds = range(1 if system.griffin_lim else draws)
+        copies, seconds = zip(*(system.copy(reference.audio, seed) for seed in seeds), strict=True)
+        yield system, reference, [Signal(copy, reference.sample_rate) for copy in copies], sum(seconds) / len(seeds)
 
 
 def draw_clip(clip: Clip, comparison: Comparison, path: Path) -> None:

@@ -76,7 +76,7 @@ class System:
 
         Args:
             audio: float32 (samples,) at the model's rate, a whole number of hops.
-            seed: seed of the noise, of Griffin-Lim's first phase.
+            seed: seed of the noise, or of Griffin-Lim's first phase.
 
         Returns:
             Audio of the same length, and the seconds that the synthesis took, without the analysis.
