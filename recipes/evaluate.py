@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from recipes.data.clips import choose, find_clips, list_clips
+from recipes.data.smoothing import LEVELS
 from recipes.evaluation.copy_synthesis import Page, draw_clip, evaluate
+from recipes.evaluation.finished import open_finished
 from recipes.evaluation.nisqa import require_nisqa
 from recipes.evaluation.summary import Outcome, as_json, summarize, table
-from recipes.evaluation.systems import load_systems
+from recipes.evaluation.systems import Comparison, load_systems
 from vocoders.cli.common import escape_unprintable
 from vocoders.errors import VocoderError
 from vocoders.files import write_file
@@ -28,6 +31,28 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of recordings")
     parser.add_argument("--list", metavar="FILE", help="file in DIR that lists the recordings to measure")
     parser.add_argument("--clips", type=int, metavar="N", help="measure only N of the recordings, evenly spaced")
+    parser.add_argument(
+        "--smooth",
+        action="append",
+        default=[],
+        choices=tuple(LEVELS),
+        help="measure the models also on mels smoothed as those of acoustic models are; may be given twice",
+    )
+    parser.add_argument(
+        "--others",
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        help="compare finished audio of another system, too: sound files in DIR that are named like the recordings; "
+        "may be repeated",
+    )
+    parser.add_argument(
+        "--draws",
+        type=int,
+        default=1,
+        metavar="N",
+        help="average the metrics over N seeds of the noise (default: 1; PESQ varies by 0.02 to 0.04)",
+    )
     parser.add_argument(
         "--nisqa",
         action="store_true",
@@ -75,7 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _evaluate(options: argparse.Namespace) -> tuple[list[Outcome], list[str]]:
     """Check the options, measure, and write what was asked for."""
-    for name, count in (("--clips", options.clips), ("--workers", options.workers)):
+    for name, count in (("--clips", options.clips), ("--workers", options.workers), ("--draws", options.draws)):
         if count is not None and count < 1:
             raise VocoderError(f"{name} must be at least 1, got {count}")
     for path in (options.json, options.picture):  # checked before the work, not after it
@@ -83,15 +108,18 @@ def _evaluate(options: argparse.Namespace) -> tuple[list[Outcome], list[str]]:
             raise VocoderError(f"cannot write {path}: there is no folder {path.parent}")
     root = options.data
     clips = choose(list_clips(root, root / options.list) if options.list else find_clips(root), options.clips)
-    models = tuple(options.models) or (None,)
-    load_systems(models)
+    smooth = tuple(level for level in LEVELS if level in options.smooth)
+    names = [PurePath(os.path.relpath(clip.path, root)) for clip in clips]
+    others = tuple(open_finished(option, names) for option in options.others)
+    comparison = Comparison(tuple(options.models) or (None,), smooth, others, options.draws)
+    load_systems(comparison)
     if options.nisqa:
         require_nisqa()
     if options.picture:
-        draw_clip(clips[0], models, options.picture)
+        draw_clip(clips[0], comparison, options.picture)
     title = ", ".join([root.absolute().name, *([Path(options.list).name] if options.list else [])])
     page = Page(options.report, title, options.format, options.credits) if options.report else None
-    outcomes, failed = evaluate(clips, models, root, page=page, with_nisqa=options.nisqa, workers=options.workers)
+    outcomes, failed = evaluate(clips, comparison, root, page=page, with_nisqa=options.nisqa, workers=options.workers)
     if options.json:
         write_file(options.json, as_json(outcomes).encode())
     return outcomes, failed

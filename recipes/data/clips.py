@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -97,6 +98,23 @@ def open_clips(paths: list[Path], source: str) -> list[Clip]:
     if bad:
         print(f"left out {len(bad)} of {len(paths)} recordings that cannot be read: {'; '.join(bad)}", file=sys.stderr)
     return clips
+
+
+def find_namesake(folder: Path, recording: PurePath, suffixes: Iterable[str]) -> Path | None:
+    """Find the file named like ``recording``, a relative path, with another ending.
+
+    Args:
+        folder: folder to look in: in the recording's own subfolder first, then in ``folder`` itself.
+        recording: path of the recording, relative to the folder of the recordings.
+        suffixes: the endings to look for.
+    """
+    stem = recording.with_suffix("")
+    for base in (folder / stem, folder / stem.name):
+        for suffix in suffixes:
+            path = base.with_name(base.name + suffix)
+            if path.is_file():
+                return path
+    return None
 
 
 def choose(clips: list[Clip], count: int | None) -> list[Clip]:

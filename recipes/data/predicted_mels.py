@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from recipes.data.clips import Clip, read_clip
+from recipes.data.clips import Clip, find_namesake, read_clip
 from vocoders.dsp.log_mel import LogMelSpectrogram
 from vocoders.dsp.mel import MelConfig, convert_mel
 from vocoders.errors import VocoderError
@@ -39,8 +39,15 @@ class Alignment(NamedTuple):
     unshifted: float
 
 
-def align(predicted: Tensor, reference: Tensor) -> Alignment:
-    """Find the offset at which ``predicted`` fits ``reference``, both (n_mels, frames)."""
+def align(predicted: Tensor, reference: Tensor, max_offset: int = MAX_OFFSET, margin: float = 0.01) -> Alignment:
+    """Find the offset at which ``predicted`` fits ``reference``, both (n_mels, frames).
+
+    Args:
+        predicted: the mel that may be late or early.
+        reference: the mel that it is compared with.
+        max_offset: frames in each direction that are tried.
+        margin: by how much another offset must correlate better to be preferred to 0.
+    """
 
     def correlation(offset: int) -> float:
         a, b = predicted[:, max(offset, 0) :], reference[:, max(-offset, 0) :]
@@ -48,10 +55,10 @@ def align(predicted: Tensor, reference: Tensor) -> Alignment:
         a, b = (x[:, :frames] - x[:, :frames].mean(1, keepdim=True) for x in (a, b))
         return float((a * b).sum() / (a.norm() * b.norm()).clamp_min(1e-9))
 
-    most = min(MAX_OFFSET, min(predicted.shape[1], reference.shape[1]) // 2)
+    most = min(max_offset, min(predicted.shape[1], reference.shape[1]) // 2)
     correlations = {offset: correlation(offset) for offset in range(-most, most + 1)}
     best = max(correlations, key=lambda offset: correlations[offset])
-    if correlations[best] < correlations[0] + 0.01:
+    if correlations[best] < correlations[0] + margin:
         best = 0
     return Alignment(best, correlations[best], correlations[0])
 
@@ -77,7 +84,7 @@ class PredictedMels:
         missing, bad = 0, []
         transform = LogMelSpectrogram(mel_config)
         for clip in tqdm(clips, desc="mels", unit="file", disable=None):
-            path = _find(folder, clip.path.relative_to(root))
+            path = find_namesake(folder, clip.path.relative_to(root), MEL_SUFFIXES)
             if path is None:
                 missing += 1
                 continue
@@ -140,14 +147,3 @@ class PredictedMels:
 
     def __contains__(self, clip: Clip) -> bool:
         return clip.path in self.paths
-
-
-def _find(folder: Path, recording: Path) -> Path | None:
-    """Find the mel of ``recording``, a relative path: in the same subfolder of ``folder``, or in ``folder`` itself."""
-    stem = recording.with_suffix("")
-    for base in (folder / stem, folder / stem.name):
-        for suffix in MEL_SUFFIXES:
-            path = base.with_name(base.name + suffix)
-            if path.is_file():
-                return path
-    return None

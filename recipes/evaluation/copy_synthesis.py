@@ -1,8 +1,9 @@
 """Measurement of the copy synthesis of recordings.
 
 Each recording is analysed and synthesised again from its mel alone, and the copy is compared with it. Griffin-Lim (60
-iterations) on the mels of the first model is measured too. A model that needs F0 and has no F0 estimator is given the
-recording's, and its name in the table says so.
+iterations) on the mels of the first model is measured too, and so is each model on smoothed mels where that is asked
+for. A model that needs F0 and has no F0 estimator is given the recording's, and its name in the table says so. Finished
+audio of other systems is compared in the same way, with the recording at the rate of the first model.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from tqdm import tqdm
 
 from recipes.data.clips import Clip, read_clip
 from recipes.evaluation.artifacts import clicks, stationary_lines
-from recipes.evaluation.metrics import Signal, compare, f0_metrics, silence_level
+from recipes.evaluation.metrics import Signal, band_periodicity, compare, f0_metrics, silence_level
 from recipes.evaluation.nisqa import nisqa
 from recipes.evaluation.report import write_page, write_sounds
 from recipes.evaluation.spectrograms import draw_comparison
-from recipes.evaluation.summary import RECORDING, Metrics, Outcome
-from recipes.evaluation.systems import Models, System, load_systems, reference_f0
+from recipes.evaluation.summary import RECORDING, Metrics, Outcome, average
+from recipes.evaluation.systems import Comparison, System, load_systems, reference_f0
+from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
 from vocoders.files import atomic_folder
 
@@ -52,7 +54,7 @@ class Page:
 
 def evaluate(
     clips: Sequence[Clip],
-    models: Models,
+    comparison: Comparison,
     root: Path,
     *,
     page: Page | None = None,
@@ -63,7 +65,7 @@ def evaluate(
 
     Args:
         clips: recordings below ``root``.
-        models: as for ``load_systems``.
+        comparison: what is compared.
         root: folder that the names of the clips are relative to.
         page: the listening page to write; None for none.
         with_nisqa: whether NISQA is measured too.
@@ -77,20 +79,21 @@ def evaluate(
     """
     with atomic_folder(page.folder) if page else nullcontext() as folder:
         save = partial(write_sounds, folder, sound_format=page.sound_format) if page and folder else None
-        task = partial(measure, models=models, root=root, save=save, with_nisqa=with_nisqa)
+        task = partial(measure, comparison=comparison, root=root, save=save, with_nisqa=with_nisqa)
         results = list(tqdm(_run(task, list(enumerate(clips)), workers), total=len(clips), unit="clip", disable=None))
         outcomes = [result for result in results if isinstance(result, Outcome)]
         failed = [result for result in results if isinstance(result, str)]
         if not outcomes:
             raise VocoderError(f"none of the {len(failed)} recordings could be measured, such as {failed[0]}")
         if page and folder:
-            write_page(folder, page.title, outcomes, page.sound_format, page.credits)
+            others = [other.name for other in comparison.others]
+            write_page(folder, page.title, outcomes, page.sound_format, page.credits, others)
     return outcomes, failed
 
 
 def measure(
     numbered: tuple[int, Clip],
-    models: Models,
+    comparison: Comparison,
     root: Path,
     save: Callable[[int, dict[str, Signal]], None] | None,
     with_nisqa: bool,
@@ -99,7 +102,7 @@ def measure(
 
     Args:
         numbered: number and clip.
-        models: as for ``load_systems``.
+        comparison: what is compared.
         root: folder that the name of the clip is relative to.
         save: function that writes the recording and its copies, given the number of the clip and the signals by system.
         with_nisqa: whether NISQA is measured too.
@@ -108,30 +111,31 @@ def measure(
         The outcome; a sentence for a clip that failed.
     """
     number, clip = numbered
-    outcome = Outcome(Path(os.path.relpath(clip.path, root)).as_posix(), clip.samples / clip.sample_rate, {}, {}, {})
+    name = Path(os.path.relpath(clip.path, root))
+    outcome = Outcome(name.as_posix(), clip.samples / clip.sample_rate, {}, {}, {})
     signals: dict[str, Signal] = {}
     estimators: dict[str, Metrics] = {}
     try:
-        for system, reference, estimate, seconds in synthesize(clip, load_systems(models)):
+        systems = load_systems(comparison)
+        for system, reference, estimates, seconds in synthesize(clip, systems, comparison.draws):
             if not signals:
                 signals[RECORDING] = reference
-                outcome.metrics[RECORDING] = {"silence_dbfs": silence_level(reference, reference)}
+                outcome.metrics[RECORDING] = recording_metrics(reference, with_nisqa)
                 outcome.lines[RECORDING], outcome.clicks[RECORDING] = [], []
-            signals[system.name] = estimate
-            outcome.lines[system.name] = stationary_lines(reference, estimate)
-            outcome.clicks[system.name] = clicks(reference, estimate)
-            outcome.metrics[system.name] = compare(reference, estimate, system.voc.mel_config) | {
-                "lines": float(len(outcome.lines[system.name])),
-                "clicks": float(len(outcome.clicks[system.name])),
-                "speed": len(reference.audio) / reference.sample_rate / seconds,
-            }
+            signals[system.name] = estimates[0]
+            _record(outcome, system.name, reference, estimates, system.voc.mel_config, with_nisqa)
+            outcome.metrics[system.name]["speed"] = len(reference.audio) / reference.sample_rate / seconds
             f0 = system.estimated_f0(reference.audio)
             if f0 is not None:
                 labels = reference_f0(reference.audio, system.voc, len(f0))
                 estimators[f"{system.name}: F0 from the mel"] = f0_metrics(labels, f0)
-        if with_nisqa:
-            for name, signal in signals.items():
-                outcome.metrics[name]["nisqa"] = nisqa(signal)
+        mel_config = systems[0].voc.mel_config
+        for other in comparison.others:
+            outcome.metrics[other.name] = {}  # keeps its row where it is, also without a file for this clip
+            estimate = other.read(name, signals[RECORDING], mel_config)
+            if estimate is not None:
+                signals[other.name] = estimate
+                _record(outcome, other.name, signals[RECORDING], [estimate], mel_config, with_nisqa)
         if save:
             save(number, signals)
     except (VocoderError, soundfile.LibsndfileError) as error:
@@ -140,11 +144,42 @@ def measure(
     return outcome
 
 
-def synthesize(clip: Clip, systems: Iterable[System]) -> Iterator[tuple[System, Signal, Signal, float]]:
+def _record(
+    outcome: Outcome,
+    system: str,
+    reference: Signal,
+    estimates: Sequence[Signal],
+    mel_config: MelConfig,
+    with_nisqa: bool,
+) -> None:
+    """Add to the outcome of a clip the means over a system's estimates, and the artifacts of the first."""
+    outcome.lines[system] = stationary_lines(reference, estimates[0])
+    outcome.clicks[system] = clicks(reference, estimates[0])
+    outcome.metrics[system] = average([copy_metrics(reference, x, mel_config, with_nisqa) for x in estimates]) | {
+        "lines": float(len(outcome.lines[system])),
+        "clicks": float(len(outcome.clicks[system])),
+    }
+
+
+def recording_metrics(reference: Signal, with_nisqa: bool) -> Metrics:
+    """Measure what a synthesis is to have as the recording has it."""
+    metrics = {"silence_dbfs": silence_level(reference, reference), **band_periodicity(reference, reference)}
+    return metrics | ({"nisqa": nisqa(reference)} if with_nisqa else {})
+
+
+def copy_metrics(reference: Signal, estimate: Signal, mel_config: MelConfig, with_nisqa: bool) -> Metrics:
+    """Compare a synthesis with its recording, as ``compare`` does, and predict the opinion of listeners."""
+    return compare(reference, estimate, mel_config) | ({"nisqa": nisqa(estimate)} if with_nisqa else {})
+
+
+def synthesize(
+    clip: Clip, systems: Iterable[System], draws: int = 1
+) -> Iterator[tuple[System, Signal, list[Signal], float]]:
     """Copy a recording with each system.
 
     Yields:
-        The system, the recording at its rate, its copy of the recording, and the seconds that the synthesis took.
+        The system, the recording at its rate, its copies of the recording with the seeds 0 to ``draws`` - 1 (of
+        Griffin-Lim one copy), and the seconds that a synthesis took.
     """
     recordings: dict[tuple[int, int], Signal] = {}
     for system in systems:
@@ -153,15 +188,16 @@ def synthesize(clip: Clip, systems: Iterable[System]) -> Iterator[tuple[System, 
         if kind not in recordings:
             recordings[kind] = Signal(read_clip(clip, mel_config)[0].numpy(), mel_config.sample_rate)
         reference = recordings[kind]
-        audio, seconds = system.copy(reference.audio)
-        yield system, reference, Signal(audio, reference.sample_rate), seconds
+        seeds = range(1 if system.griffin_lim else draws)
+        copies, seconds = zip(*(system.copy(reference.audio, seed) for seed in seeds), strict=True)
+        yield system, reference, [Signal(copy, reference.sample_rate) for copy in copies], sum(seconds) / len(seeds)
 
 
-def draw_clip(clip: Clip, models: Models, path: Path) -> None:
+def draw_clip(clip: Clip, comparison: Comparison, path: Path) -> None:
     """Draw the spectrograms of a recording and of its copies into a picture (.png)."""
-    systems, references, estimates, _ = zip(*synthesize(clip, load_systems(models)), strict=True)
-    names = [f"{RECORDING} {clip.path.stem}", *(system.name for system in systems)]
-    draw_comparison(dict(zip(names, (references[0], *estimates), strict=True)), path)
+    copies = list(synthesize(clip, load_systems(comparison)))
+    signals = {f"{RECORDING} {clip.path.stem}": copies[0][1]}
+    draw_comparison(signals | {system.name: estimates[0] for system, _, estimates, _ in copies}, path)
 
 
 def _run(task: Callable[[Any], Outcome | str], items: Sequence[Any], workers: int) -> Iterator[Outcome | str]:

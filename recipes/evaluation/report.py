@@ -34,7 +34,12 @@ def file_stem(number: int, index: int, system: str) -> str:
 
 
 def write_page(
-    folder: Path, source: str, outcomes: Sequence[Outcome], sound_format: str = "flac", credits: str = ""
+    folder: Path,
+    source: str,
+    outcomes: Sequence[Outcome],
+    sound_format: str = "flac",
+    credits: str = "",
+    others: Sequence[str] = (),
 ) -> None:
     """Write index.html, the page over the files of ``write_sounds``.
 
@@ -44,6 +49,7 @@ def write_page(
         outcomes: outcome of each clip.
         sound_format: ending of the sound files.
         credits: a sentence about the origin of the recordings.
+        others: systems whose audio was finished before.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -58,6 +64,7 @@ def write_page(
         "columns": measured_columns(summary),
         "sound_format": sound_format,
         "credits": credits,
+        "others": others,
     }
     text = page.get_template("report.html").render(content)
     (folder / "index.html").write_text(text, encoding="utf-8")

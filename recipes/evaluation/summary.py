@@ -46,7 +46,11 @@ COLUMNS = {
     "gross_error": Column("gross F0 error, %", 1, "↓", "voiced instants with an F0 error of more than 20 %", 100),
     "f0_rmse_cents": Column("F0 RMSE, cents", 0, "↓", "root mean square F0 error of the other voiced instants"),
     "periodicity_error": Column("periodicity error", 3, "↓", "RMSE of the share of the power that repeats, 0 to 1"),
+    "periodicity_1k": Column("periodicity 1-2 kHz", 3, "as recorded", "correlation of neighbouring periods, at most 1"),
+    "periodicity_2k": Column("2-4 kHz", 3, "as recorded", "the same in this band; less is noise, more is buzz"),
+    "periodicity_4k": Column("4-8 kHz", 3, "as recorded", "the same in this band"),
     "noise_texture": Column("noise texture", 2, "→ 1", "spread of noise over the recording's; less is buzz"),
+    "voiced_texture": Column("voiced texture", 2, "→ 1", "the same in voiced frames; less is noise, more is buzz"),
     "level_db": Column("level, dB", 2, "→ 0", "difference of its level from the recording's"),
     "above_mel_db": Column(
         "above the mel, dB", 1, "→ 0", "difference of its level from the recording's, above the band of the mel"
@@ -64,8 +68,9 @@ class Outcome(NamedTuple):
     Attributes:
         name: path of the clip.
         seconds: its duration.
-        metrics: system -> metrics; F0 estimators of models are systems here, too.
-        lines: system -> tones and stripes, for the recording (none) and each system that makes sound.
+        metrics: system -> metrics, none for a system without audio of the clip; F0 estimators of models are systems
+            here, too.
+        lines: system -> tones and stripes, for the recording (none) and each system with audio of the clip.
         clicks: system -> clicks, for the same systems.
     """
 
@@ -104,12 +109,19 @@ def mean(values: Sequence[float]) -> Mean:
     return Mean(float(defined.mean()) if count else NAN, half, count)
 
 
+def average(draws: Sequence[Metrics]) -> Metrics:
+    """Average the metrics of several syntheses of one clip."""
+    return {name: mean([metrics[name] for metrics in draws]).value for name in draws[0]}
+
+
 def summarize(outcomes: Sequence[Outcome]) -> Summary:
-    """Average the metrics of every system over the clips."""
-    return {
-        system: {name: mean([outcome.metrics[system][name] for outcome in outcomes]) for name in metrics}
-        for system, metrics in outcomes[0].metrics.items()
-    }
+    """Average the metrics of every system over the clips that it was measured on."""
+    summary: Summary = {}
+    for system in outcomes[0].metrics:
+        figures = [outcome.metrics[system] for outcome in outcomes]
+        names = dict.fromkeys(name for metrics in figures for name in metrics)
+        summary[system] = {name: mean([metrics.get(name, NAN) for metrics in figures]) for name in names}
+    return summary
 
 
 def shown(name: str, value: float, half_width: float = NAN) -> str:
@@ -142,12 +154,13 @@ def as_json(outcomes: Sequence[Outcome]) -> str:
         return {name: value if np.isfinite(value) else None for name, value in metrics.items()}
 
     summary = summarize(outcomes)
+    heard = dict.fromkeys(system for outcome in outcomes for system in outcome.lines)
     content = {
         "clips": [outcome.name for outcome in outcomes],
         "mean": {system: null({k: v.value for k, v in values.items()}) for system, values in summary.items()},
         "interval": {system: null({k: v.half_width for k, v in values.items()}) for system, values in summary.items()},
         "per_clip": {system: [null(outcome.metrics[system]) for outcome in outcomes] for system in summary},
-        "lines": {system: [outcome.lines[system] for outcome in outcomes] for system in outcomes[0].lines},
-        "clicks": {system: [outcome.clicks[system] for outcome in outcomes] for system in outcomes[0].clicks},
+        "lines": {system: [outcome.lines.get(system, []) for outcome in outcomes] for system in heard},
+        "clicks": {system: [outcome.clicks.get(system, []) for outcome in outcomes] for system in heard},
     }
     return json.dumps(content, indent=1, allow_nan=False)

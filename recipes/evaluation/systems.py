@@ -1,4 +1,4 @@
-"""The systems that an evaluation compares: models by name, and Griffin-Lim."""
+"""The systems that an evaluation compares: models by name, on exact and on smoothed mels, and Griffin-Lim."""
 
 from __future__ import annotations
 
@@ -13,13 +13,30 @@ import torch
 
 from recipes.data.f0_labels import f0_at, label_f0
 from recipes.data.segments import frame_times
+from recipes.data.smoothing import LEVELS, smooth_mel
+from recipes.evaluation.finished import FinishedAudio
 from recipes.evaluation.griffin_lim import griffin_lim
 from recipes.evaluation.summary import RECORDING
 from vocoders.errors import VocoderError
 from vocoders.inference.base import BaseVocoder
 from vocoders.pretrained import DEFAULT_VOICE, list_voices, load
 
-Models = tuple[str | None, ...]
+
+@dataclass(frozen=True)
+class Comparison:
+    """What an evaluation compares.
+
+    Attributes:
+        models: MODEL or NAME=MODEL each, as for ``load_named``; None is the built-in voice.
+        smooth: keys of LEVELS: each model is also measured on mels smoothed so.
+        others: finished audio of other systems.
+        draws: number of seeds of the noise that each metric is averaged over.
+    """
+
+    models: tuple[str | None, ...] = (None,)
+    smooth: tuple[str, ...] = ()
+    others: tuple[FinishedAudio, ...] = ()
+    draws: int = 1
 
 
 @dataclass(frozen=True)
@@ -29,10 +46,12 @@ class System:
     Attributes:
         voc: the model.
         griffin_lim: whether Griffin-Lim replaces the model.
+        smoothing: key of LEVELS, by which the mels are smoothed; None for exact mels.
     """
 
     voc: BaseVocoder
     griffin_lim: bool = False
+    smoothing: str | None = None
 
     @property
     def given_f0(self) -> bool:
@@ -42,36 +61,47 @@ class System:
     @property
     def name(self) -> str:
         """Name of the system in the table."""
-        return "griffin-lim" if self.griffin_lim else f"{self.voc.name}, F0 given" if self.given_f0 else self.voc.name
+        if self.griffin_lim:
+            return "griffin-lim"
+        given, smoothing = ", F0 given" * self.given_f0, f", {self.smoothing} smoothing" if self.smoothing else ""
+        return f"{self.voc.name}{given}{smoothing}"
 
-    def copy(self, audio: np.ndarray) -> tuple[np.ndarray, float]:
+    def mel(self, audio: np.ndarray) -> np.ndarray:
+        """Analyse a recording, and smooth its mel where this system is given smoothed ones: (n_mels, frames)."""
+        mel = self.voc.analyze(audio, self.voc.sample_rate)
+        return smooth_mel(mel, *LEVELS[self.smoothing]) if self.smoothing else mel
+
+    def copy(self, audio: np.ndarray, seed: int = 0) -> tuple[np.ndarray, float]:
         """Synthesise a recording again from its mel.
 
         Args:
             audio: float32 (samples,) at the model's rate, a whole number of hops.
+            seed: seed of the noise, or of Griffin-Lim's first phase.
 
         Returns:
             Audio of the same length, and the seconds that the synthesis took, without the analysis.
         """
-        mel_config = self.voc.mel_config
-        mel = self.voc.analyze(audio, self.voc.sample_rate)
+        mel_config, mel = self.voc.mel_config, self.mel(audio)
         f0 = reference_f0(audio, self.voc, mel.shape[1]) if self.given_f0 else None
         begin = time.perf_counter()
-        estimate = griffin_lim(torch.from_numpy(mel), mel_config).numpy() if self.griffin_lim else self.voc(mel, f0)
+        if self.griffin_lim:
+            estimate = griffin_lim(torch.from_numpy(mel), mel_config, seed=seed).numpy()
+        else:
+            estimate = self.voc(mel, f0, seed)
         seconds = time.perf_counter() - begin
         # Generators place frame t in the middle of hop t: with a "center" mel config they are half a hop late.
         late = mel_config.hop_length // 2 if mel_config.padding == "center" and not self.griffin_lim else 0
         return estimate[late : late + len(audio)], seconds
 
     def estimated_f0(self, audio: np.ndarray) -> np.ndarray | None:
-        """Estimate F0 from the mel of a recording: Hz, 0 = unvoiced, (frames,).
+        """Estimate F0 from the mel of a recording, as the system is given it: Hz, 0 = unvoiced, (frames,).
 
         None for a system without an F0 estimator, and for an exported model, whose estimator is a part of its graph.
         """
         estimator = getattr(self.voc, "f0_estimator", None)
         if estimator is None or self.griffin_lim:
             return None
-        return estimator.estimate(torch.from_numpy(self.voc.analyze(audio, self.voc.sample_rate))[None])[0, 0].numpy()
+        return estimator.estimate(torch.from_numpy(self.mel(audio))[None])[0, 0].numpy()
 
 
 def reference_f0(audio: np.ndarray, voc: BaseVocoder, frames: int) -> np.ndarray:
@@ -92,19 +122,28 @@ def load_named(model: str | None) -> BaseVocoder:
 
 
 @cache
-def load_systems(models: Models) -> tuple[System, ...]:
-    """Load the models, and Griffin-Lim on the mels of the first; once in each process.
+def load_systems(comparison: Comparison) -> tuple[System, ...]:
+    """Load the models, each also for smoothed mels, and Griffin-Lim on the mels of the first; once in each process.
 
     Raises:
         VocoderError: for an unknown model, and for two systems of one name.
     """
-    systems = tuple(System(load_named(model)) for model in dict.fromkeys(models))
-    systems = (*systems, System(systems[0].voc, griffin_lim=True))
-    names = [RECORDING, *(system.name for system in systems)]
-    for name in names:
-        if names.count(name) > 1:
-            raise VocoderError(f"two rows of the table would be called '{name}'; rename a model with NAME=MODEL")
+    vocs = [load_named(model) for model in dict.fromkeys(comparison.models)]
+    systems = tuple(System(voc, smoothing=level) for voc in vocs for level in (None, *comparison.smooth))
+    systems = (*systems, System(vocs[0], griffin_lim=True))
+    check_names([RECORDING, *(system.name for system in systems), *(other.name for other in comparison.others)])
     noise = np.geomspace(1e-5, 0.1, 20000) * np.random.default_rng(0).standard_normal(20000)
     for system in systems:  # the first synthesis of a process takes longer than later ones
         system.copy(noise.astype(np.float32))
     return systems
+
+
+def check_names(names: list[str]) -> None:
+    """Check that no two systems have the same name.
+
+    Raises:
+        VocoderError: when two have.
+    """
+    for name in names:
+        if names.count(name) > 1:
+            raise VocoderError(f"two rows of the table would be called '{name}'; give them other names with NAME=")

@@ -1,4 +1,4 @@
-"""The corpus of the built-in voices: convert clips of four public repositories, write train.txt and valid.txt."""
+"""The corpus of the built-in voices: convert clips of public repositories, write train.txt and valid.txt."""
 
 from __future__ import annotations
 
@@ -36,10 +36,12 @@ class Repository:
     Attributes:
         name: owner/name.
         commit: the commit that the corpus was made from.
+        optional: whether it is no part of the corpus of the built-in voices, and taken only when its clone is named.
     """
 
     name: str
     commit: str
+    optional: bool = False
 
     @property
     def folder(self) -> str:
@@ -56,8 +58,9 @@ class Speaker:
         source: key of REPOSITORIES.
         pattern: pattern of the clips in the clone.
         count: number of clips at the commit.
-        gain_db: gain, measured on the corpus that the built-in voices were trained on.
-        included: a bit for each clip, sorted by path, that says whether it is in that corpus, in base64; empty for all.
+        gain_db: gain, measured on the corpus that the built-in voices were trained on; an optional speaker's gives the
+            clips a median level of -23.3 dB.
+        included: a bit for each clip, sorted by path, that says whether it is in the corpus, in base64; empty for all.
     """
 
     name: str
@@ -73,6 +76,8 @@ REPOSITORIES = {
     "nathalie": Repository("rhasspy/dataset-voice-nathalie", "3b3e91f"),
     "flemishguy": Repository("rhasspy/dataset-voice-flemishguy", "2576e9c"),
     "makam": Repository("MTG/turkish-makam-acapella-sections-dataset", "d912653"),
+    "kerstin": Repository("rhasspy/dataset-voice-kerstin", "f731271", optional=True),
+    "vocobox": Repository("vocobox/human-voice-dataset", "77248fc", optional=True),
 }
 
 SPEAKERS = (
@@ -108,6 +113,17 @@ SPEAKERS = (
     Speaker("makam-goekhan-tr-sing", "makam", "goekhan/*_[0-9]*_*.wav", 12, 0.179),
     Speaker("makam-idil-tr-sing", "makam", "idil/*_[0-9]*_*.wav", 29, -3.237),
     Speaker("makam-guelen-tr-sing", "makam", "guelen/*_[0-9]*_*.wav", 17, 3.071),
+    Speaker(
+        "kerstin-de-f",
+        "kerstin",
+        "verified/*.flac",
+        1374,
+        1.356,
+        "lJSUlKSkpKSkpKUlJSUlJSUpKSkpKSkpSUlJSUlJSUpKSkpKSkpSUlJSUlJSkpKSkpKSlJSUlJSUlJSkpKSkpKSlJSUlJSUlKSkpKSkpKUlJSUlJ"
+        "SUpKSkpKSkpKUlJSUlJSUpKSkpKSkpSUlJSUlJSkpKSkpKSkpSUlJSUlJSkpKSkpKSlJSUlJSUlKSkpKSkpKSlJSUlJSUlKSkpKSkpKUlJSUlJSU"
+        "pKSkpA==",
+    ),
+    Speaker("vocobox-martin-fr-sing", "vocobox", "data/voices/martin/*/exports/mono/*.wav", 104, -2.310),
 )
 
 
@@ -129,14 +145,19 @@ def main(arguments: list[str] | None = None) -> int:
             f"--{key}",
             type=Path,
             metavar="CLONE",
-            help=f"clone of {repository.name} at {repository.commit} (default: DIR/{repository.folder})",
+            help=f"clone of {repository.name} at {repository.commit} "
+            f"(default: {'without it' if repository.optional else f'DIR/{repository.folder}'})",
         )
     parser.add_argument(
         "--all", action="store_true", help="convert all clips of the clones, not only those of the corpus"
     )
     options = parser.parse_args(arguments)
     escape_unprintable()
-    clones = {key: getattr(options, key) or options.dir / REPOSITORIES[key].folder for key in REPOSITORIES}
+    clones = {
+        key: getattr(options, key) or options.dir / repository.folder
+        for key, repository in REPOSITORIES.items()
+        if getattr(options, key) or not repository.optional
+    }
     try:
         return 0 if prepare(options.dir, clones, options.all) else 1
     except VocoderError as error:
@@ -152,7 +173,7 @@ def prepare(folder: Path, clones: dict[str, Path], everything: bool) -> bool:
 
     Args:
         folder: folder of the corpus.
-        clones: folder of each clone, by key of REPOSITORIES.
+        clones: folder of each clone, by key of REPOSITORIES; speakers of others are left out.
         everything: whether to convert all clips of the clones, not only those of the corpus.
 
     Returns:
@@ -165,6 +186,7 @@ def prepare(folder: Path, clones: dict[str, Path], everything: bool) -> bool:
     jobs = [
         (source, folder / speaker.name / f"{source.stem}.flac", speaker.gain_db)
         for speaker in SPEAKERS
+        if speaker.source in clones
         for source in choose(speaker, clones[speaker.source], everything)
     ]
     for parent in sorted({target.parent for _, target, _ in jobs}):
@@ -196,7 +218,7 @@ def check_clones(clones: dict[str, Path]) -> None:
     Raises:
         VocoderError: when a clone is missing.
     """
-    missing = [key for key in REPOSITORIES if not clones[key].is_dir()]
+    missing = [key for key in clones if not clones[key].is_dir()]
     if missing:
         sources = (
             f"{clones[key]} (https://github.com/{REPOSITORIES[key].name} at {REPOSITORIES[key].commit})"
@@ -206,11 +228,11 @@ def check_clones(clones: dict[str, Path]) -> None:
         raise VocoderError(
             f"there is no {', no '.join(sources)}: clone it, or name its folder with {', '.join(options)}"
         )
-    for key, repository in REPOSITORIES.items():
-        at = head(clones[key])
-        if at is None or not at.startswith(repository.commit):
+    for key, clone in clones.items():
+        at, commit = head(clone), REPOSITORIES[key].commit
+        if at is None or not at.startswith(commit):
             where = f"is at {at[:7]}" if at else "does not say at which commit it is"
-            print(f"note: {clones[key]} {where}; the corpus was made from {repository.commit}", file=sys.stderr)
+            print(f"note: {clone} {where}; the corpus was made from {commit}", file=sys.stderr)
 
 
 def head(clone: Path) -> str | None:

@@ -119,6 +119,21 @@ def test_how_a_clip_is_processed(corpus: Corpus, tmp_path: Path) -> None:
             assert (audio**2).sum() / RATE == pytest.approx(energy * gain**2, rel=0.01)
 
 
+def test_optional_speakers(corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Their clips train, and none of them validates; without the option the lists are what they were."""
+    source = tmp_path / "martin" / "data/voices/martin/notes/exports/mono/A#3-2.wav"
+    source.parent.mkdir(parents=True)
+    soundfile.write(source, signals.voice(44100, SECONDS), 44100)
+    assert corpus("--all", "--vocobox", tmp_path / "martin") == 0
+    added = "vocobox-martin-fr-sing/A#3-2.flac"
+    assert lists(tmp_path) == {"train": sorted([*TRAINED.values(), added]), "valid": sorted(VALIDATED.values())}
+    assert corpus("--all") == 0
+    assert lists(tmp_path)["train"] == sorted(TRAINED.values())
+    assert corpus("--all", "--kerstin", tmp_path / "none") == 2
+    text = capsys.readouterr().err.splitlines()[-1]
+    assert f"there is no {tmp_path / 'none'} (https://github.com/rhasspy/dataset-voice-kerstin at f731271)" in text
+
+
 def test_silence() -> None:
     loud, click = signals.noise(RATE, 0.5), np.zeros(FRAME)
     click[0] = 1
@@ -251,14 +266,15 @@ def test_the_corpus_has_as_many_clips_as_its_lists() -> None:
         else speaker.count
         for speaker in SPEAKERS
     ]
-    assert counts == [786, 906, 757, 12, 29, 17]
-    assert sum(counts) == 2465 + len(VALID)
+    assert counts == [786, 906, 757, 12, 29, 17, 519, 104]
+    assert sum(counts[:6]) == 2465 + len(VALID)
 
 
 def test_the_list_of_the_validation_clips() -> None:
     assert len(set(VALID)) == len(VALID) == 42
     assert sorted(VALID) == VALID
-    assert {Path(name).parent.name for name in VALID} == set(GAINS)
+    corpus = {speaker.name for speaker in SPEAKERS if not prepare.REPOSITORIES[speaker.source].optional}
+    assert {Path(name).parent.name for name in VALID} == corpus
     assert all(name.endswith(".flac") for name in VALID)
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from recipes.evaluation.metrics.f0 import f0_metrics, periodicity_error
 from recipes.evaluation.metrics.level import level_difference, silence_level, treble_difference
-from recipes.evaluation.metrics.noise import noise_texture
+from recipes.evaluation.metrics.noise import texture
 from recipes.evaluation.metrics.perceptual import pesq_wide_band, stoi
+from recipes.evaluation.metrics.periodicity import band_periodicity
 from recipes.evaluation.metrics.signal import NAN, Signal
 from recipes.evaluation.metrics.spectral import log_mel_distance, mel_cepstral_distortion, stft_distance
 from vocoders.dsp.mel import MelConfig
@@ -17,17 +18,18 @@ from vocoders.dsp.mel import MelConfig
 __all__ = [
     "NAN",
     "Signal",
+    "band_periodicity",
     "compare",
     "f0_metrics",
     "level_difference",
     "log_mel_distance",
     "mel_cepstral_distortion",
-    "noise_texture",
     "periodicity_error",
     "pesq_wide_band",
     "silence_level",
     "stft_distance",
     "stoi",
+    "texture",
     "treble_difference",
 ]
 
@@ -51,7 +53,9 @@ def compare(reference: Signal, estimate: Signal, mel_config: MelConfig) -> dict[
         "mcd_db": mel_cepstral_distortion(reference.cepstrum, estimate.cepstrum, reference.loud),
         **f0_metrics(reference.f0, estimate.f0),
         "periodicity_error": periodicity_error(reference, estimate),
-        "noise_texture": noise_texture(reference, estimate),
+        **band_periodicity(reference, estimate),
+        "noise_texture": texture(reference, estimate, voiced=False),
+        "voiced_texture": texture(reference, estimate, voiced=True),
         "level_db": level_difference(reference, estimate),
         "above_mel_db": treble_difference(reference, estimate, mel_config.fmax),
         "silence_dbfs": silence_level(reference, estimate),

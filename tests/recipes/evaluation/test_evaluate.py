@@ -12,6 +12,7 @@ from recipes.data.clips import Clip, choose, find_clips
 from recipes.evaluate import main
 from recipes.evaluation.copy_synthesis import synthesize
 from recipes.evaluation.griffin_lim import griffin_lim, linear_magnitude
+from recipes.evaluation.metrics import log_mel_distance
 from recipes.evaluation.systems import System
 from tests.support import corpus, models, signals
 from vocoders import LogMelSpectrogram, load
@@ -69,7 +70,7 @@ def test_copies_lie_where_the_recording_lies(name: str, baseline: bool, tmp_path
     audio = 1e-4 * np.random.default_rng(0).standard_normal(samples)
     audio[9000:9400] += 0.3 * np.random.default_rng(1).standard_normal(400)
     soundfile.write(tmp_path / "click.wav", audio, 22050)
-    [(_, real, fake, seconds)] = synthesize(find_clips(tmp_path)[0], [System(voc, baseline)])
+    [(_, real, [fake], seconds)] = synthesize(find_clips(tmp_path)[0], [System(voc, baseline)])
     assert len(real.audio) == len(fake.audio) == samples
     assert 0 < seconds < 60
     centres = [(x.audio**2 @ np.arange(samples)) / (x.audio**2).sum() for x in (real, fake)]
@@ -165,6 +166,35 @@ def test_models_by_names_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixt
         assert f"two rows of the table would be called '{name}'" in capsys.readouterr().err
 
 
+def test_smoothed_mels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each level is a row below the exact mels, and a worse one."""
+    data, out = corpus.make(tmp_path / "corpus"), tmp_path / "out.json"
+    assert (
+        main(["--data", str(data), "--clips", "1", "--smooth", "strong", "--smooth", "mild", "--json", str(out)]) == 0
+    )
+    mean = json.loads(out.read_text())["mean"]
+    systems = [f"openvoices-22k{smoothing}" for smoothing in ("", ", mild smoothing", ", strong smoothing")]
+    estimators = [f"{system}: F0 from the mel" for system in systems]
+    assert list(mean) == ["recording", *systems, "griffin-lim", *estimators]
+    distances = [mean[system]["log_mel_l1"] for system in systems]
+    assert distances == sorted(distances)
+    assert distances[2] > distances[0] + 0.1
+    assert mean[estimators[2]] != mean[estimators[0]]
+    assert capsys.readouterr().err == ""
+
+
+def test_metrics_are_means_over_the_draws(tmp_path: Path) -> None:
+    data = corpus.make(tmp_path / "corpus")
+    [clip] = choose(find_clips(data), 1)
+    voc = load(backend="torch")
+    [(_, reference, estimates, _)] = synthesize(clip, [System(voc)], draws=2)
+    levels = [log_mel_distance(reference, estimate, voc.mel_config) for estimate in estimates]
+    assert levels[0] != levels[1]
+    assert main(["--data", str(data), "--clips", "1", "--draws", "2", "--json", str(tmp_path / "out.json")]) == 0
+    mean = json.loads((tmp_path / "out.json").read_text())["mean"]["openvoices-22k"]
+    assert mean["log_mel_l1"] == pytest.approx(np.mean(levels), rel=1e-4)
+
+
 def test_one_bad_recording_does_not_end_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = corpus.make(tmp_path / "corpus")
     soundfile.write(data / "9.wav", np.zeros(100), 22050)
@@ -192,6 +222,7 @@ def test_bad_input_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture
         (["--data", str(short)], f"{short / 'short.wav'} is shorter than a frame"),
         (["--data", str(data), "--clips", "0"], "--clips must be at least 1"),
         (["--data", str(data), "--workers", "0"], "--workers must be at least 1"),
+        (["--data", str(data), "--draws", "0"], "--draws must be at least 1"),
         (["none", "--data", str(data)], "unknown model"),
         (["mine=", "--data", str(data)], "unknown model 'mine='"),
         (["mine=none", "--data", str(data)], "unknown model 'none'"),

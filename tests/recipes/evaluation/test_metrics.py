@@ -9,16 +9,18 @@ from recipes.data.f0_labels import F0_PERIOD
 from recipes.evaluation.griffin_lim import griffin_lim
 from recipes.evaluation.metrics import (
     Signal,
+    band_periodicity,
     compare,
     f0_metrics,
     log_mel_distance,
     mel_cepstral_distortion,
-    noise_texture,
     periodicity_error,
     stft_distance,
+    texture,
     treble_difference,
 )
-from recipes.evaluation.metrics.noise import noise_spread, noisy_frames
+from recipes.evaluation.metrics.noise import inner_frames, spread
+from recipes.evaluation.metrics.periodicity import BANDS
 from recipes.evaluation.metrics.signal import levels, measure_f0, mel_cepstrum, periodicity
 from tests.support import signals
 from vocoders import LogMelSpectrogram, MelConfig
@@ -36,15 +38,15 @@ def against_itself(change: np.ndarray | float = 0.0) -> dict[str, float]:
 def test_a_recording_against_itself() -> None:
     output = against_itself()
     assert output["pesq"] > 4.6
-    perfect = {"stoi": 1, "voicing_f1": 1, "noise_texture": 1}
+    perfect = {"stoi": 1, "voicing_f1": 1, "noise_texture": 1, "voiced_texture": 1}
     for name, value in output.items():
-        if name not in ("pesq", "silence_dbfs"):
+        if name not in ("pesq", "silence_dbfs", *BANDS):
             assert value == pytest.approx(perfect.get(name, 0), abs=1e-6), name
 
 
 def test_noise_makes_all_worse() -> None:
     clean, noisy, noisier = (against_itself(level * signals.noise(RATE, 2.4, seed=9)) for level in (0.0, 0.02, 0.2))
-    for name in ("pesq", "stoi"):
+    for name in ("pesq", "stoi", "voiced_texture", *BANDS):
         assert clean[name] > noisy[name] > noisier[name], name
     for name in ("log_mel_l1", "stft_distance", "mcd_db", "periodicity_error", "silence_dbfs"):
         assert clean[name] < noisy[name] < noisier[name], name
@@ -63,7 +65,7 @@ def test_silence_and_what_is_too_short() -> None:
     silent = Signal(np.zeros(RATE, np.float32), RATE)
     output = compare(silent, silent, MEL_CONFIG)
     undefined = {"pesq", "stoi", "mcd_db", "periodicity_error", "noise_texture", "level_db", "voicing_f1"}
-    undefined |= {"gross_error", "f0_rmse_cents", "above_mel_db"}
+    undefined |= {"gross_error", "f0_rmse_cents", "above_mel_db", "voiced_texture", *BANDS}
     assert {name for name, value in output.items() if np.isnan(value)} == undefined
     assert output["silence_dbfs"] == -120
     for samples in (256, 1024, 4096):
@@ -196,26 +198,82 @@ def test_periodicity_error_of_a_voice_half_drowned() -> None:
 
 def test_another_noise_has_the_same_texture_and_a_smooth_one_less() -> None:
     real, other = Signal(signals.speech(RATE, 0), RATE), Signal(signals.speech(RATE, 1), RATE)
-    assert noise_texture(real, other) == pytest.approx(1, abs=0.05)
+    assert texture(real, other, voiced=False) == pytest.approx(1, abs=0.05)
     smooth = griffin_lim(LogMelSpectrogram(MEL_CONFIG)(torch.from_numpy(real.audio)), MEL_CONFIG).numpy()
     shortened = Signal(real.audio[: len(smooth)], RATE)
-    assert noise_texture(shortened, Signal(smooth, RATE)) < 0.85
+    assert texture(shortened, Signal(smooth, RATE), voiced=False) < 0.85
 
 
 def test_gaussian_noise_has_rayleigh_spread() -> None:
     audio = signals.noise(RATE, 2.0).astype(np.float32)
-    noisy = noisy_frames(audio, np.zeros(401), RATE)
+    noisy = inner_frames(audio, np.zeros(401), RATE, voiced=False)
     assert noisy.mean() > 0.95
-    assert noise_spread(audio, RATE, noisy) == pytest.approx(5.57, abs=0.35)
+    assert spread(audio, RATE, noisy) == pytest.approx(5.57, abs=0.35)
 
 
-def test_noisy_frames_avoid_voiced_and_silent_ones() -> None:
+def test_frames_lie_inside_voiced_or_unvoiced_stretches() -> None:
+    """The speech is voiced from 0 to 0.8 s and from 1.4 to 2.2 s, then silent."""
     audio = signals.speech(RATE)
-    noisy = noisy_frames(audio, measure_f0(audio, RATE), RATE)
-    times = np.flatnonzero(noisy) * 256 / RATE
-    assert len(times) > 20
-    assert times.min() > 0.78
-    assert times.max() < 1.42
+    voiced, unvoiced = (
+        np.flatnonzero(inner_frames(audio, measure_f0(audio, RATE), RATE, voiced)) * 256 / RATE
+        for voiced in (True, False)
+    )
+    assert len(unvoiced) > 20
+    assert unvoiced.min() > 0.78
+    assert unvoiced.max() < 1.42
+    assert len(voiced) > 80
+    assert not ((voiced > 0.79) & (voiced < 1.41)).any()
+    assert voiced.max() < 2.21
+
+
+def harmonics(share: float, hz: float = 170.0) -> Signal:
+    """Make equal harmonics up to the half of the rate, and white noise: ``share`` of the power at every frequency."""
+    t = np.arange(2 * RATE) / RATE
+    tone = np.sum([np.cos(2 * np.pi * hz * k * t + k * k) for k in range(1, int(RATE / 2 / hz))], axis=0)
+    white = np.random.default_rng(0).standard_normal(len(t))
+    mixed = share**0.5 * tone / tone.std() + (1 - share) ** 0.5 * white
+    signal = Signal((0.1 * mixed).astype(np.float32), RATE)
+    signal.f0 = np.full(401, hz)
+    return signal
+
+
+@pytest.mark.parametrize(("share", "tolerance"), [(1.0, 0.01), (0.8, 0.03), (0.5, 0.05)])
+def test_the_periodicity_of_each_band_is_the_share_of_its_harmonics(share: float, tolerance: float) -> None:
+    mixed = harmonics(share)
+    for shown in (mixed, Signal(mixed.audio / 100, RATE)):  # of any level
+        assert list(band_periodicity(mixed, shown).values()) == pytest.approx([share] * 3, abs=tolerance)
+
+
+def test_noise_in_one_band_takes_the_periodicity_of_that_band_alone() -> None:
+    clean, noisy = harmonics(1.0), harmonics(0.0)
+    hz = np.fft.rfftfreq(2 * RATE, 1 / RATE)
+    mixed = np.where((hz > 4150) & (hz < 8100), *(np.fft.rfft(x.audio) for x in (noisy, clean)))
+    output = band_periodicity(clean, Signal(np.fft.irfft(mixed).astype(np.float32), RATE))
+    assert output["periodicity_1k"] == pytest.approx(1, abs=0.01)
+    assert output["periodicity_2k"] == pytest.approx(1, abs=0.03)
+    assert output["periodicity_4k"] < 0.1
+
+
+def test_a_slightly_detuned_copy_is_as_periodic() -> None:
+    """1 % is a third of a cycle at 6 kHz."""
+    assert min(band_periodicity(harmonics(1.0), harmonics(1.0, hz=170 * 1.01)).values()) > 0.98
+
+
+def test_bands_above_half_the_rate_have_no_periodicity() -> None:
+    low = Signal(signals.voice(12000, 1.0, glide=0).astype(np.float32), 12000)
+    output = band_periodicity(low, low)
+    assert output["periodicity_2k"] > 0.8
+    assert np.isnan(output["periodicity_4k"])
+
+
+def test_noise_between_the_harmonics_lowers_the_voiced_texture() -> None:
+    """Towards that of Gaussian noise, about 5.6 dB."""
+    clean, noise = harmonics(1.0), harmonics(0.0)
+    frames = inner_frames(clean.audio, clean.f0, RATE, voiced=True)
+    expected = 5.57 / spread(clean.audio, RATE, frames)
+    assert expected < 0.9
+    assert texture(clean, noise, voiced=True) == pytest.approx(expected, abs=0.05)
+    assert expected < texture(clean, harmonics(0.9), voiced=True) < 1
 
 
 def test_log_mel_distance_is_the_same_unit_for_every_mel_config() -> None:

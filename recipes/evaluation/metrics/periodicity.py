@@ -1,0 +1,48 @@
+"""Periodicity of voiced speech by band: how much of it repeats from one pitch period to the next."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from recipes.data.f0_labels import F0_PERIOD
+from recipes.evaluation.metrics.signal import NAN, Signal
+
+BANDS = {"periodicity_1k": (1000, 2000), "periodicity_2k": (2000, 4000), "periodicity_4k": (4000, 8000)}  # Hz
+WINDOW = 0.02  # seconds
+SEARCH = 0.03 * np.linspace(-1, 1, 25)  # the lags tried, relative to the period
+
+
+def band_periodicity(reference: Signal, estimate: Signal) -> dict[str, float]:
+    """Measure the normalised correlation of neighbouring periods in each of BANDS, where the reference is voiced.
+
+    Windows of 20 ms that lie one period apart are correlated at each loud, voiced instant of the reference, and the
+    correlations are averaged. The period is that of the reference, refined for each signal: within 3 % of it, the lag
+    with the highest mean over the bands is taken, because 1 % is already a third of a cycle at 6 kHz. For harmonics in
+    noise the correlation is their share of the power of the band; noise alone reaches 0.1 to 0.2 by the choice of the
+    lag. Less than in the recording is heard as hoarseness, more as buzz.
+
+    Returns:
+        name of the band -> at most 1; NaN without a voiced instant, and for a band that reaches above half the rate.
+    """
+    rate, instants = estimate.sample_rate, np.flatnonzero((reference.f0 > 0) & reference.loud)
+    bands = {name: edges for name, edges in BANDS.items() if edges[1] <= rate / 2}
+    if not len(instants) or not bands:
+        return dict.fromkeys(BANDS, NAN)
+    period = rate / reference.f0[instants]
+    lag, size = np.round(period).astype(int), round(WINDOW * rate)
+    begin = np.round(instants * F0_PERIOD * rate - (size + period) / 2).astype(int)
+    margin = size + int(period.max())
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(estimate.audio.astype(np.float64), margin), size)
+    first, second = (np.fft.rfft(windows[margin + at] * np.hanning(size)) for at in (begin, begin + lag))
+    hz = np.fft.rfftfreq(size, 1 / rate)
+    rest = (np.outer(1 + SEARCH, period) - lag) / rate  # seconds of each lag beyond the whole samples
+    correlations = {}
+    for name, (low, high) in bands.items():
+        band = (hz >= low) & (hz < high)
+        a, b = first[:, band], second[:, band]
+        energy = np.sqrt((np.abs(a) ** 2).sum(1) * (np.abs(b) ** 2).sum(1)) + 1e-12
+        turns = (np.exp(2j * np.pi * np.outer(seconds, hz[band])) for seconds in rest)
+        correlations[name] = np.array([np.sum(a.conj() * b * turn, axis=1).real / energy for turn in turns])
+    best = np.mean(list(correlations.values()), axis=0).argmax(0)
+    found = {name: float(values[best, np.arange(len(best))].mean()) for name, values in correlations.items()}
+    return dict.fromkeys(BANDS, NAN) | found
