@@ -93,7 +93,7 @@ def samples(metrics: Metrics) -> dict[tuple[str, str, str], float]:
     """The counted requests, by metric, route and status."""
     return {
         (sample.name, sample.labels["route"], sample.labels.get("status", "")): sample.value
-        for family in text_string_to_metric_families(metrics.text().decode())
+        for family in metrics.collect()
         for sample in family.samples
         if "route" in sample.labels and "le" not in sample.labels and not sample.name.endswith("_created")
     }
