@@ -6,6 +6,7 @@ import hashlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -33,6 +34,11 @@ class Clip:
     path: Path
     sample_rate: int
     samples: int
+
+    @property
+    def file(self) -> Path | BinaryIO:
+        """The sound file, to be read from its beginning."""
+        return self.path
 
 
 def list_clips(root: Path, list_file: Path) -> list[Clip]:
@@ -153,7 +159,7 @@ def read_clip(clip: Clip, mel_config: MelConfig) -> Tensor:
         VocoderError: when it cannot be decoded, is not finite, or is shorter than a frame.
     """
     try:
-        source = read_mono(clip.path)
+        source = read_mono(clip.file)
     except soundfile.LibsndfileError as error:
         raise VocoderError(f"{clip.path} cannot be decoded: {error}") from None
     audio = torch.from_numpy(resample(source, clip.sample_rate, mel_config.sample_rate))
