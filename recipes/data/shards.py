@@ -98,7 +98,9 @@ def read_shard(url: str) -> list[Clip]:
         raise VocoderError(f"cannot read the shard {url}: {reason.splitlines()[0]}") from None
     clips = [clip for clip in clips if clip.samples]
     if not clips:
-        raise VocoderError(f"the shard {url} holds no recording that can be read" + (f": {'; '.join(bad)}" if bad else ""))
+        raise VocoderError(
+            f"the shard {url} holds no recording that can be read" + (f": {'; '.join(bad)}" if bad else "")
+        )
     if bad:
         print(f"left out {len(bad)} recordings of {url} that cannot be read: {'; '.join(bad)}", file=sys.stderr)
     return clips

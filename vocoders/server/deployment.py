@@ -71,9 +71,9 @@ class Settings(Config):
         return Limits(self.max_body * 2**20, self.max_seconds, self.timeout)
 
     @property
-    def resources(self) -> dict[str, int]:
-        """What a replica takes of a node, in the words of Ray."""
-        return {"num_cpus": self.threads, "num_gpus": int(self.device.startswith("cuda"))}
+    def gpus(self) -> int:
+        """The number of GPUs of a replica."""
+        return int(self.device.startswith("cuda"))
 
     @property
     def scaling(self) -> dict[str, Any]:
@@ -81,7 +81,7 @@ class Settings(Config):
         low, _, high = self.replicas.partition("-")
         if not high:
             return {"num_replicas": int(low)}
-        at_once = self.max_batch or (DEFAULT_BATCH if self.resources["num_gpus"] else 1)
+        at_once = self.max_batch or (DEFAULT_BATCH if self.gpus else 1)
         target = 2 * at_once  # one batch is computed and the next one waits
         return {
             "autoscaling_config": {
@@ -129,6 +129,10 @@ class Replica:
     def __serve_build_asgi_app__(self) -> FastAPI:
         return self._app
 
+    def model_names(self) -> list[str]:
+        """Return the names of the models, the default first."""
+        return list(self._app.state.server.models)
+
     async def collect(self) -> tuple[str, list[Metric]]:
         """Return the name of this replica and its metrics."""
         return serve.get_replica_context().replica_id.unique_id, self._metrics.collect()
@@ -155,7 +159,7 @@ def build(settings: Settings) -> serve.Application:
     token = read_token(settings.token_file) if settings.token_file else None
     return Replica.options(
         **settings.scaling,
-        ray_actor_options=settings.resources,
+        ray_actor_options={"num_cpus": settings.threads, "num_gpus": settings.gpus},
         # The scheduler of the replica refuses what is too much, in its own words: it must see it.
         max_ongoing_requests=2 * settings.max_requests,
         max_queued_requests=settings.max_requests,

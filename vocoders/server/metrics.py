@@ -82,7 +82,9 @@ def merge(replicas: Mapping[str, Iterable[Metric]]) -> bytes:
     for replica, metrics in replicas.items():
         for metric in metrics:
             joined = merged.setdefault(metric.name, Metric(metric.name, metric.documentation, metric.type))
-            joined.samples += [sample._replace(labels=sample.labels | {"replica": replica}) for sample in metric.samples]
+            joined.samples += [
+                sample._replace(labels=sample.labels | {"replica": replica}) for sample in metric.samples
+            ]
     return generate_latest(_Collected(list(merged.values())))
 
 

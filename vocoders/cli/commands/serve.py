@@ -47,7 +47,7 @@ def add_parser(commands: Any) -> None:
         nargs="?",
         const="local",
         metavar="ADDRESS",
-        help="serve by Ray Serve, on a new cluster on this machine or on that at HOST:PORT; see docs/scaling.md",
+        help="serve by Ray Serve, on this machine or on the cluster at HOST:PORT; see docs/scaling.md",
     )
     add("--replicas", metavar="N", help="with --ray: number of replicas, or MIN-MAX by load (default: 1)")
     parser.set_defaults(run=_run)
@@ -84,5 +84,7 @@ def _run_on_ray(options: argparse.Namespace) -> int:
     from vocoders.server.cluster import serve_on_cluster
     from vocoders.server.deployment import Settings
 
-    given = {name: value for name, value in vars(options).items() if name in Settings.model_fields and value is not None}
+    given = {
+        name: value for name, value in vars(options).items() if name in Settings.model_fields and value is not None
+    }
     return serve_on_cluster(options.ray, bind(Settings, given, "serve --ray"), options.host, options.port)
