@@ -5,7 +5,8 @@ are read from the beginning to the end, which object stores do fast, one after t
 from epoch to epoch; while segments are drawn from one, the next is read. Segment number i depends on the seed and i
 alone, as in a folder (segments.py), so training that resumes begins with the shard that it had reached.
 
-``shards_at_once`` shards are open at a time, each for its own part of every batch. A rank reads those of its part alone.
+``shards_at_once`` shards are open at a time, each for its own part of every batch. A rank reads only those of its
+parts.
 """
 
 from __future__ import annotations

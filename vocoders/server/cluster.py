@@ -8,6 +8,7 @@ import sys
 import threading
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import ray
 from ray import serve
@@ -43,6 +44,8 @@ def serve_on_cluster(address: str, settings: Settings, host: str, port: int) -> 
     if address == LOCAL:
         with bind(host, port) as listener:  # Ray would say in a traceback that the port is taken
             port = listener.getsockname()[1]
+    elif not port:
+        raise VocoderError("--port 0 finds a free port on this machine alone; name one that is free on the cluster")
     with connected(address):
         check_machines(models or [None], [])
         check_room(settings)
@@ -71,7 +74,7 @@ def check_room(settings: Settings) -> None:
             )
 
 
-def _start(application: serve.Application, settings: Settings, host: str, port: int) -> DeploymentHandle:
+def _start(application: serve.Application, settings: Settings, host: str, port: int) -> DeploymentHandle[Any]:
     """Start the proxies and the replicas, and wait until they are ready.
 
     Raises:

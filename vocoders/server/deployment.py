@@ -103,7 +103,6 @@ class ReplicaMetrics(Metrics):
         return merge(families)
 
 
-@serve.deployment(name=NAME)
 @serve.ingress()
 class Replica:
     """A replica: the ASGI application with models of its own.
@@ -157,11 +156,13 @@ def build(settings: Settings) -> serve.Application:
         VocoderError: when the token cannot be read.
     """
     token = read_token(settings.token_file) if settings.token_file else None
-    return Replica.options(
+    deployment = serve.deployment(
+        name=NAME,
         **settings.scaling,
         ray_actor_options={"num_cpus": settings.threads, "num_gpus": settings.gpus},
         # The scheduler of the replica refuses what is too much, in its own words: it must see it.
         max_ongoing_requests=2 * settings.max_requests,
         max_queued_requests=settings.max_requests,
         graceful_shutdown_timeout_s=settings.timeout,
-    ).bind(settings, token)
+    )
+    return deployment(Replica).bind(settings, token)

@@ -20,8 +20,7 @@ from vocoders.server.app import create_app
 from vocoders.server.registry import load_models
 from vocoders.server.requests import Limits
 from vocoders.server.scheduler import Scheduler
-
-_MAX_MESSAGE = 2**20  # bytes of one WebSocket message
+from vocoders.server.websocket import MAX_MESSAGE
 
 
 def serve(
@@ -66,13 +65,14 @@ def serve(
     warnings.simplefilter("ignore", MelWarning)  # the client gets it as a header
     limits = Limits(max_body * 2**20, max_seconds, timeout)
     app = create_app(served, max_requests=max_requests, max_batch=max_batch, limits=limits, token=token)
-    announce(list(served), *listener.getsockname()[:2], public=token is None)
+    host, port = listener.getsockname()[:2]
+    announce(list(served), host, port, public=token is None)
     # uvicorn logs this for every handshake that the server refuses with a status and a reason.
     logging.getLogger("uvicorn.error").addFilter(
         lambda record: "without completing handshake" not in record.getMessage()
     )
     config = uvicorn.Config(
-        app, access_log=False, log_level="warning", ws_max_size=_MAX_MESSAGE, timeout_graceful_shutdown=5
+        app, access_log=False, log_level="warning", ws_max_size=MAX_MESSAGE, timeout_graceful_shutdown=5
     )
     Server(config, app.state.server.scheduler, timeout).run([listener])
     return 0

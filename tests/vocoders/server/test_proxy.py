@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from vocoders.server.proxy import ReplicaErrorsMiddleware, middlewares
+from vocoders.server.proxy import middlewares
 
 PLAIN, JSON = [(b"content-type", b"text/plain; charset=utf-8")], [(b"content-type", b"application/json")]
 ACCEPT: Message = {"type": "websocket.accept"}
@@ -36,8 +36,8 @@ def proxied(*messages: Message, type: str = "http", path: str = "/synthesize") -
     async def run(app: ASGIApp) -> None:
         await app({"type": type, "path": path}, None, send)  # type: ignore[arg-type]
 
-    assert middlewares()[0].cls is ReplicaErrorsMiddleware
-    asyncio.run(run(ReplicaErrorsMiddleware(proxy)))
+    (middleware,) = middlewares()
+    asyncio.run(run(middleware.cls(proxy, *middleware.args, **middleware.kwargs)))
     return got
 
 
