@@ -1,8 +1,8 @@
 """Replicas on Ray beside the plain server, and one of them killed: python -m recipes.benchmarks.replicas
 
 Clients request some seconds of audio each, again as soon as a response is complete: from ``vocoders serve``, from
-``vocoders serve --ray``, and from that again while a replica is killed in the middle. Every response is compared with
-the library's audio. Requests on the replica that is killed may get 503 and a sentence; all else counts as wrong.
+``vocoders serve --ray`` in turns, and from the latter again while a replica is killed in the middle. Every response is
+compared with the library's audio. Requests on the replica that is killed may get 503 and a sentence; all else counts as wrong.
 """
 
 from __future__ import annotations
@@ -79,6 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--audio", type=float, default=3.0, metavar="S", help="seconds of audio in a request")
     parser.add_argument("--seconds", type=float, default=60.0, help="duration of each part (default: 60)")
+    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args(arguments)
 
     def benchmark() -> None:
@@ -86,15 +87,14 @@ def main(arguments: list[str] | None = None) -> int:
         work = make_work(voc, round(options.audio * voc.sample_rate / voc.mel_config.hop_length), options.clients)
         model, wrong = [options.model] if options.model else [], 0
         common.header("system", "requests", "per s", "p50, s", "p95, s", "p99, s", "503", "wrong")
-        with server(*model) as port:
-            run_clients(port, work, 1.0, Load())  # warms up
-            run_clients(port, work, options.seconds, plain := Load())
+        plain, replicas = Load(), Load()
+        with server(*model) as one, server(*model, "--ray", "--replicas", options.replicas) as many:
+            for _ in range(options.rounds):
+                for port, measured in ((one, plain), (many, replicas)):
+                    run_clients(port, work, options.seconds / options.rounds, measured)
+            killed, before = run_and_kill(many, work, options.seconds)
         wrong += report("server", plain)
-        with server(*model, "--ray", "--replicas", options.replicas) as port:
-            run_clients(port, work, 1.0, Load())
-            run_clients(port, work, options.seconds, replicas := Load())
-            wrong += report(f"{options.replicas} replicas", replicas)
-            killed, before = run_and_kill(port, work, options.seconds)
+        wrong += report(f"{options.replicas} replicas", replicas)
         wrong += report(f"{options.replicas} replicas, one of them killed", killed)
         print(f"requests of the replicas when one was killed: {', '.join(map(str, before))}")
         if wrong:

@@ -1,5 +1,6 @@
 """The server on a Ray cluster: it answers as the plain one, and outlives a replica."""
 
+import contextlib
 import os
 import re
 import signal
@@ -129,9 +130,9 @@ def test_audio_streams_before_it_is_complete(servers: Servers) -> None:
     assert pieces[0] < sum(pieces) / 4
 
 
-def begin(servers: Servers) -> ClientConnection:
-    """A session that has sent its first half."""
-    session = connect(servers.stream, additional_headers=HEADERS)
+def begin(servers: Servers, stack: contextlib.ExitStack) -> ClientConnection:
+    """A session that has sent its first half; it ends with the stack."""
+    session = stack.enter_context(connect(servers.stream, additional_headers=HEADERS))
     session.recv()
     session.send(mel(100).T.astype("<f4").tobytes())
     return session
@@ -154,20 +155,21 @@ def finish(session: ClientConnection) -> bytes | str:
 
 def test_sessions_stay_on_their_replica_up_to_the_limit(servers: Servers) -> None:
     expected = servers.plain.post("/synthesize?format=raw", content=npy(np.tile(mel(100), 2))).content
-    sessions = [begin(servers) for _ in range(MAX_REQUESTS)]
-    refused = None
-    while refused is None and len(sessions) <= 2 * MAX_REQUESTS:
-        try:
-            sessions.append(begin(servers))
-        except InvalidStatus as error:
-            refused = error.response
-    assert refused is not None
-    assert refused.status_code == 503
-    assert f"the server has {MAX_REQUESTS} requests, its limit" in (refused.body or b"").decode()
-    for session in sessions:
-        audio = finish(session)
-        assert isinstance(audio, bytes)
-        np.testing.assert_allclose(np.frombuffer(audio, "<i2"), np.frombuffer(expected, "<i2"), atol=1)
+    with contextlib.ExitStack() as stack:
+        sessions = [begin(servers, stack) for _ in range(MAX_REQUESTS)]
+        refused = None
+        while refused is None and len(sessions) <= 2 * MAX_REQUESTS:
+            try:
+                sessions.append(begin(servers, stack))
+            except InvalidStatus as error:
+                refused = error.response
+        assert refused is not None
+        assert refused.status_code == 503
+        assert f"the server has {MAX_REQUESTS} requests, its limit" in (refused.body or b"").decode()
+        for session in sessions:
+            audio = finish(session)
+            assert isinstance(audio, bytes)
+            np.testing.assert_allclose(np.frombuffer(audio, "<i2"), np.frombuffer(expected, "<i2"), atol=1)
 
 
 def test_messages_have_the_limit_of_the_plain_server(servers: Servers) -> None:
@@ -193,16 +195,16 @@ def test_a_replica_is_killed(servers: Servers) -> None:
     """Requests on it get 503 with a sentence; all others, and those that come then, their own audio."""
     content = npy(np.tile(mel(1000), 30))
     expected = servers.plain.post("/synthesize?format=raw", content=content).content
-    sessions = [begin(servers) for _ in range(4)]
-    with ThreadPoolExecutor(6) as pool:
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor(6) as pool:
+        sessions = [begin(servers, stack) for _ in range(4)]
         whole = [pool.submit(servers.cluster.post, "/synthesize?format=raw", content=content) for _ in range(6)]
         eventually(lambda: _active(servers) >= 10)
         os.kill(replicas()[0], signal.SIGKILL)
         answers = [request.result() for request in whole]
+        ends = [finish(session) for session in sessions]
     assert {answer.status_code for answer in answers} == {200, 503}
     for answer in answers:
         assert answer.content == expected or answer.json() == {"detail": GONE}
-    ends = [finish(session) for session in sessions]
     codes = {session.protocol.close_code for session in sessions}
     assert codes == {1000, 1011}
     assert all(GONE in end if isinstance(end, str) else len(end) == 2 * 200 * 32 for end in ends)
