@@ -2,7 +2,8 @@
 
 Clients request some seconds of audio each, again as soon as a response is complete: from ``vocoders serve``, from
 ``vocoders serve --ray`` in turns, and from the latter again while a replica is killed in the middle. Every response is
-compared with the library's audio. Requests on the replica that is killed may get 503 and a sentence; all else counts as wrong.
+compared with the library's audio. Requests on the replica that is killed may get 503 and a sentence; all else counts as
+wrong.
 """
 
 from __future__ import annotations

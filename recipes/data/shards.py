@@ -59,9 +59,9 @@ def expand_shards(data: DataRecipe) -> tuple[list[str], list[str]]:
         VocoderError: when nothing is left to train on, or a package is missing.
     """
     require("data.shards", "ray", "webdataset", "fsspec")
-    from webdataset.shardlists import expand_urls
+    from braceexpand import braceexpand
 
-    urls = [url for pattern in data.shards for url in expand_urls(pattern)]
+    urls = [url for pattern in data.shards for url in braceexpand(pattern)]
     if data.valid:
         return urls, []
     if len(urls) < 2:
@@ -147,9 +147,10 @@ class ShardDataset(Dataset[dict[str, Tensor]]):
     ) -> None:
         self.urls, self.data, self.mel_config, self.frames = urls, data, mel_config, frames
         self.seed, self.batch_size, self.cache = seed, batch_size, cache
-        self._forget()
+        self.close()
 
-    def _forget(self) -> None:
+    def close(self) -> None:
+        """Forget the shards that are open; the next segment opens what it needs."""
         self._process = os.getpid()
         self._reading: dict[tuple[int, int], Future[SegmentDataset]] = {}
         self._threads: ThreadPoolExecutor | None = None
@@ -180,7 +181,7 @@ class ShardDataset(Dataset[dict[str, Tensor]]):
     def _segments(self, part: int, visit: int) -> SegmentDataset:
         """Return the segments of a shard, and begin to read the next one."""
         if self._process != os.getpid():  # a worker: the threads of the process it was forked from are not in it
-            self._forget()
+            self.close()
         if self._threads is None:
             self._threads = ThreadPoolExecutor(2, "shards")
         wanted = [(part, visit), (part, visit + 1)]

@@ -122,6 +122,8 @@ def load_batches(run: Run, dataset: Dataset[dict[str, Tensor]]) -> Iterator[list
     recipe, items = run.recipe, run.microbatches
     size, steps = recipe.train.batch_size, range(run.step, recipe.train.steps)
     indices = (list(range(step * size + part.start, step * size + part.stop)) for step in steps for part in items)
+    if isinstance(dataset, ShardDataset):
+        dataset.close()  # what the statistics were taken from; the workers open their own
     # A generator for the seeds of the workers, so that the global one is used for the initial weights alone.
     loader = iter(
         DataLoader(
