@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import pickle
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from vocoders.cluster.connection import machines, sentence_of
@@ -28,11 +31,13 @@ class Pool(Generic[Item, Result]):
         make: called once in each worker; makes the function that works on groups of items.
         threads: CPU cores of a worker.
         gpus: GPUs of a worker.
+        folder: working folder of the workers, whose modules they can import; None for that of Ray.
     """
 
     make: Callable[[], Work[Item, Result]]
     threads: int = 1
     gpus: int = 0
+    folder: Path | None = None
 
     def size(self) -> int:
         """Return the number of workers that the cluster has room for.
@@ -84,7 +89,7 @@ class Pool(Generic[Item, Result]):
             warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
             results = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
                 _Actor,
-                fn_constructor_args=(self.make,),
+                fn_constructor_args=(pickle.dumps(self.make), self.folder),
                 # Idle workers may go, else one whose machine is lost would wait for its place to the end.
                 compute=ActorPoolStrategy(
                     min_size=1, max_size=size, initial_size=size, max_tasks_in_flight_per_actor=2
@@ -110,8 +115,11 @@ class Pool(Generic[Item, Result]):
 class _Actor:
     """A worker as Ray Data calls it."""
 
-    def __init__(self, make: Callable[[], Work[Any, Any]]) -> None:
-        self.work = make()
+    def __init__(self, make: bytes, folder: Path | None) -> None:
+        if folder is not None:
+            os.chdir(folder)
+            sys.path.insert(0, str(folder))
+        self.work: Work[Any, Any] = pickle.loads(make)()
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         return {"number": row["number"], "results": pickle.dumps(self.work(pickle.loads(row["group"])))}
