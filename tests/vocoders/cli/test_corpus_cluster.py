@@ -54,7 +54,7 @@ def kill_when(there: int, folder: Path, node: Any) -> None:
 
 def test_machines_that_lack_something(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refusal(*models: str | None, path: Path = tmp_path) -> str:
-        with pytest.raises(VocoderError, match="the machine .* of the cluster ") as error:
+        with pytest.raises(VocoderError, match=r"the machine .* of the cluster ") as error:
             check_machines(models, [str(path)])
         return str(error.value)
 
