@@ -5,8 +5,9 @@ does the same mels with one thread, in turns, so that other work on the machine 
 compared. A rate is that from the first file to the last, without the start, which is given by itself. CPU time is that
 of all processes of the cluster and the driver.
 
-Then, on the largest cluster: one node is killed in the middle of a run, a driver is killed and started again, and a
-corpus larger than the object store of the cluster is analysed. Linux only: it reads /proc.
+Then, on the largest cluster: one node is killed in the middle of a run, a driver is killed and started again, a corpus
+larger than the object store is analysed; and the driver lists files and hands out empty groups. Linux only: it reads
+/proc.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,9 @@ import numpy as np
 import soundfile
 
 from recipes.benchmarks import common
+from vocoders.cli.corpus.items import find_items
+from vocoders.cluster.connection import connected
+from vocoders.cluster.pool import Pool
 from vocoders.errors import VocoderError
 from vocoders.extras import require
 from vocoders.io.mels import read_mel
@@ -102,7 +107,7 @@ def cluster(nodes: int) -> Iterator[tuple[str, Any]]:
     """Run a cluster of nodes with a core each; yields its address and its last node."""
     from ray.cluster_utils import Cluster
 
-    options = {"num_cpus": 1, "object_store_memory": _STORE}
+    options: dict[str, Any] = {"num_cpus": 1, "object_store_memory": _STORE}
     running = Cluster(initialize_head=True, head_node_args={**options, "include_dashboard": False})
     try:
         last = [running.add_node(**options) for _ in range(nodes - 1)]
@@ -245,6 +250,24 @@ def small_store(work: Path, nodes: int) -> None:
     )
 
 
+def measure_driver(work: Path) -> None:
+    """Print what the driver alone takes: to list a corpus, and to hand out groups on which there is no work."""
+    folder, count, groups = work / "many", 100_000, 500
+    folder.mkdir()
+    for number in range(count):
+        (folder / f"{number}.npy").touch()
+    begin = time.process_time()
+    find_items([str(folder)], str(work / "none"), "wav", ())
+    listing = time.process_time() - begin
+    shutil.rmtree(folder)
+    with connected("local"):
+        pool = Pool(partial(partial, list))
+        list(pool.run([[0]] * groups))  # the first time Ray imports what it needs
+        times = [time.perf_counter() for _ in pool.run([[0]] * groups)]
+    rate = (groups - 1) / (times[-1] - times[0])
+    print(f"the driver takes {listing:.1f} CPU s to list {count} files, and hands out {rate:.0f} empty groups a second")
+
+
 def _wait_for(folder: Path, count: int, running: subprocess.Popen[bytes]) -> int:
     """Wait until a folder holds so many sound files, and return how many it holds."""
     while running.poll() is None and len(list(folder.glob("[0-9]*.wav"))) < count:
@@ -287,6 +310,7 @@ def main(arguments: list[str] | None = None) -> int:
                 kill_node(work, most)
             kill_driver(work, most)
             small_store(work, min(most, 2))
+            measure_driver(work)
 
     return common.status("corpus", benchmark)
 

@@ -160,11 +160,12 @@ def _quiet() -> Iterator[None]:
     descriptor 2.
     """
     with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing):
-        if sys.stderr is None or sys.stderr is not sys.__stderr__:
+        stderr = sys.__stderr__
+        if stderr is None or sys.stderr is not stderr:
             yield
             return
         kept = os.dup(2)
-        with open(kept, "w", buffering=1, encoding=sys.stderr.encoding, errors=sys.stderr.errors) as terminal:
+        with open(kept, "w", buffering=1, encoding=stderr.encoding, errors=stderr.errors) as terminal:
             os.dup2(nothing.fileno(), 2)
             try:
                 with contextlib.redirect_stderr(terminal):

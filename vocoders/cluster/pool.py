@@ -7,7 +7,7 @@ import os
 import pickle
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -59,7 +59,7 @@ class Pool(Generic[Item, Result]):
             )
         return sum(rooms)
 
-    def run(self, groups: Sequence[list[Item]]) -> Iterator[tuple[list[Item], list[Result]]]:
+    def run(self, groups: Sequence[list[Item]]) -> Generator[tuple[list[Item], list[Result]], None, None]:
         """Work on groups of items, wherever a worker is free; a group whose worker is lost is done again.
 
         Only the items and the results travel, so the workers themselves should read and write what is large.
@@ -88,7 +88,7 @@ class Pool(Generic[Item, Result]):
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         attempts = ray.remote(num_cpus=0)(_Attempts).options(scheduling_strategy=here).remote()
         results = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-            _Actor,
+            _Actor,  # type: ignore[arg-type]  # a class: Ray Data makes one in each worker
             fn_constructor_args=(pickle.dumps(self.make), self.folder, attempts),
             # Idle workers may go, else one whose machine is lost would wait for its place to the end.
             compute=ActorPoolStrategy(min_size=1, max_size=size, initial_size=size, max_tasks_in_flight_per_actor=2),

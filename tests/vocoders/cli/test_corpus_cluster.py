@@ -29,7 +29,7 @@ def cluster() -> Iterator[Any]:
     """A cluster of two nodes with a core each, which this process has joined; its second node."""
     from ray.cluster_utils import Cluster
 
-    options = {"num_cpus": 1, "object_store_memory": 80 << 20}
+    options: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 << 20}
     cluster = Cluster(
         initialize_head=True, head_node_args={**options, "include_dashboard": False, "_system_config": _HEALTH}
     )
