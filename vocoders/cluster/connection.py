@@ -14,7 +14,7 @@ from typing import Any
 
 from vocoders.errors import VocoderError
 from vocoders.extras import require
-from vocoders.pretrained import find_pretrained
+from vocoders.pretrained import DEFAULT_VOICE, find_pretrained
 
 LOCAL = "local"
 
@@ -120,7 +120,7 @@ def check_machines(models: Sequence[str | None], paths: Sequence[str]) -> None:
             except VocoderError as error:
                 return f"does not have the model: {error}"
             if found != known:
-                return f"has another file under the name of the model {model or 'that is built in'}"
+                return f"has another file of the model {model or DEFAULT_VOICE}; copy the same one to all machines"
         return None
 
     remote = ray.remote(num_cpus=0, max_retries=1)(probe)
@@ -160,11 +160,12 @@ def _quiet() -> Iterator[None]:
     descriptor 2.
     """
     with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing):
-        if sys.stderr is None or sys.stderr is not sys.__stderr__:
+        stderr = sys.__stderr__
+        if stderr is None or sys.stderr is not stderr:
             yield
             return
         kept = os.dup(2)
-        with open(kept, "w", buffering=1, encoding=sys.stderr.encoding, errors=sys.stderr.errors) as terminal:
+        with open(kept, "w", buffering=1, encoding=stderr.encoding, errors=stderr.errors) as terminal:
             os.dup2(nothing.fileno(), 2)
             try:
                 with contextlib.redirect_stderr(terminal):

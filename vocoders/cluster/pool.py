@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import pickle
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from vocoders.cluster.connection import machines, sentence_of
@@ -28,11 +31,13 @@ class Pool(Generic[Item, Result]):
         make: called once in each worker; makes the function that works on groups of items.
         threads: CPU cores of a worker.
         gpus: GPUs of a worker.
+        folder: working folder of the workers, whose modules they can import; None for that of Ray.
     """
 
     make: Callable[[], Work[Item, Result]]
     threads: int = 1
     gpus: int = 0
+    folder: Path | None = None
 
     def size(self) -> int:
         """Return the number of workers that the cluster has room for.
@@ -54,7 +59,7 @@ class Pool(Generic[Item, Result]):
             )
         return sum(rooms)
 
-    def run(self, groups: Sequence[list[Item]]) -> Iterator[tuple[list[Item], list[Result]]]:
+    def run(self, groups: Sequence[list[Item]]) -> Generator[tuple[list[Item], list[Result]], None, None]:
         """Work on groups of items, wherever a worker is free; a group whose worker is lost is done again.
 
         Only the items and the results travel, so the workers themselves should read and write what is large.
@@ -71,6 +76,7 @@ class Pool(Generic[Item, Result]):
         """
         import ray
         from ray.data import ActorPoolStrategy, DataContext
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         context = DataContext.get_current()
@@ -79,25 +85,22 @@ class Pool(Generic[Item, Result]):
         context.max_errored_blocks = -1
         rows = [{"number": number, "group": pickle.dumps(group)} for number, group in enumerate(groups)]
         size = min(self.size(), len(groups))
-        with warnings.catch_warnings():
-            # It wants max_task_retries under a name of its own, for which there is none yet (Ray 2.60).
-            warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
-            results = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-                _Actor,
-                fn_constructor_args=(self.make,),
-                # Idle workers may go, else one whose machine is lost would wait for its place to the end.
-                compute=ActorPoolStrategy(
-                    min_size=1, max_size=size, initial_size=size, max_tasks_in_flight_per_actor=2
-                ),
-                num_cpus=self.threads,
-                num_gpus=self.gpus,
-                max_task_retries=_ATTEMPTS - 1,
-            )
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        attempts = ray.remote(num_cpus=0)(_Attempts).options(scheduling_strategy=here).remote()
+        results = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+            _Actor,  # type: ignore[arg-type]  # a class: Ray Data makes one in each worker
+            fn_constructor_args=(pickle.dumps(self.make), self.folder, attempts),
+            # Idle workers may go, else one whose machine is lost would wait for its place to the end.
+            compute=ActorPoolStrategy(min_size=1, max_size=size, initial_size=size, max_tasks_in_flight_per_actor=2),
+            num_cpus=self.threads,
+            num_gpus=self.gpus,
+        )
         blocks = iter(results.iter_batches(batch_size=None, prefetch_batches=0))
         try:
             for block in blocks:
                 for number, done in zip(block["number"], block["results"], strict=True):
-                    yield groups[number], pickle.loads(done)
+                    if done:
+                        yield groups[number], pickle.loads(done)
         except ray.exceptions.RayError as error:
             sentence = sentence_of(error)
             if sentence is None:
@@ -107,11 +110,35 @@ class Pool(Generic[Item, Result]):
             blocks.close()  # type: ignore[attr-defined]  # else Ray Data works on while the connection ends
 
 
+class _Attempts:
+    """Counts how often work on each group began, beside the driver.
+
+    Ray counts as well, but an attempt to reach a machine that is gone is one to it.
+    """
+
+    def __init__(self) -> None:
+        self.begun: Counter[int] = Counter()
+
+    def begin(self, number: int) -> bool:
+        """Note that work on a group begins; returns whether it may."""
+        self.begun[number] += 1
+        return self.begun[number] <= _ATTEMPTS
+
+
 class _Actor:
     """A worker as Ray Data calls it."""
 
-    def __init__(self, make: Callable[[], Work[Any, Any]]) -> None:
-        self.work = make()
+    def __init__(self, make: bytes, folder: Path | None, attempts: Any) -> None:
+        if folder is not None:
+            os.chdir(folder)
+            sys.path.insert(0, str(folder))
+        self.work: Work[Any, Any] = pickle.loads(make)()
+        self.attempts = attempts
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {"number": row["number"], "results": pickle.dumps(self.work(pickle.loads(row["group"])))}
+        import ray
+
+        results = b""
+        if ray.get(self.attempts.begin.remote(row["number"])):
+            results = pickle.dumps(self.work(pickle.loads(row["group"])))
+        return {"number": row["number"], "results": results}

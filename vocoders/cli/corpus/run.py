@@ -103,10 +103,13 @@ def _known(items: Sequence[Item], there: Collection[str], output: str) -> dict[s
     text = storage.read(manifest).decode() if storage.is_url(manifest) else Path(manifest).read_text("utf-8")
     shards = {item.source for item in items if item.is_shard}
     former: dict[str, list[Entry]] = {}
-    for entry in map(json.loads, text.splitlines()):
-        source: str = entry["input"]
-        shard = source[: source.find(f"{SHARD_SUFFIX}/") + len(SHARD_SUFFIX)]
-        former.setdefault(shard if shard in shards else source, []).append(entry)
+    try:
+        for entry in map(json.loads, text.splitlines()):
+            source: str = entry["input"]
+            shard = source[: source.find(f"{SHARD_SUFFIX}/") + len(SHARD_SUFFIX)]
+            former.setdefault(shard if shard in shards else source, []).append(entry)
+    except (ValueError, KeyError, TypeError):
+        raise VocoderError(f"{manifest} is no manifest that --ray wrote; move it away") from None
     return {
         item.source: former[item.source]
         for item in items
