@@ -19,6 +19,8 @@ _RETRY_AFTER = 5  # seconds, in which another replica takes over
 _GONE = f"the replica that worked on this request has ended; try again in {_RETRY_AFTER} s"
 _ABSENT = f"nothing is served here now; try again in {_RETRY_AFTER} s"
 _INTERNAL_ERROR = 1011  # close code of RFC 6455, section 7.4.1
+# With these, a client could set the limits of the proxy for its own request.
+_OVERRIDES = (b"x-request-timeout-seconds", b"x-request-disconnect-disabled")
 # A replica cannot see how fast the client takes its audio: the proxy takes it all. The default of --timeout.
 _SEND_TIMEOUT = 120.0  # seconds
 
@@ -46,7 +48,8 @@ class ReplicaErrorsMiddleware:
             await self.app(scope, receive, send)
             return
         answer = _Answer(send)
-        await self.app(scope, receive, answer.send)
+        headers = [header for header in scope["headers"] if header[0].lower() not in _OVERRIDES]
+        await self.app({**scope, "headers": headers}, receive, answer.send)
         if answer.refused or not answer.begun:
             prefix = "websocket.http" if scope["type"] == "websocket" else "http"
             await _refuse(send, prefix, answer.reason or _GONE)

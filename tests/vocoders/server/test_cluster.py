@@ -11,14 +11,17 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+import yaml
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from tests.support import ROOT
 from tests.support.server import SMALL, ServerClient, eventually, mel, npy, process, serving
 from vocoders import VocoderError
 from vocoders.cli.vocoders import vocoders
@@ -26,8 +29,11 @@ from vocoders.config import bind
 from vocoders.onnx.vocoder import OnnxVocoder
 from vocoders.server.registry import ServedModel
 
-ray = pytest.importorskip("ray")
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_spec("ray") is None, reason="no Ray here"),
+    pytest.mark.skipif(sys.platform == "win32", reason="no ps and no SIGKILL"),
+]
 
 TOKEN = "a-secret"
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
@@ -51,6 +57,8 @@ class Servers:
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """The address of a cluster of two CPUs."""
+    import ray
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("OMP_NUM_THREADS", "1")
@@ -244,6 +252,19 @@ def test_sigterm_ends_the_application(servers: Servers) -> None:
     assert (answers[0].status_code, len(answers[0].content)) == (200, 2 * 30_000 * 32)
     assert servers.running.wait(60) == 0
     assert not serve.status().applications
+
+
+def test_the_config_of_the_documentation() -> None:
+    from ray.serve.schema import ServeDeploySchema
+
+    from vocoders.server.deployment import Settings
+
+    (block,) = re.findall(r"^```yaml\n(.*?)^```$", (ROOT / "docs" / "scaling.md").read_text(), re.DOTALL | re.MULTILINE)
+    config = ServeDeploySchema.model_validate(yaml.safe_load(yaml.safe_load(block)["spec"]["serveConfigV2"]))
+    (application,) = config.applications
+    assert application.import_path == "vocoders.server.deployment:app"
+    settings = bind(Settings, application.args, "args")
+    assert config.http_options.request_timeout_s == settings.limits.session_timeout
 
 
 def test_arguments_of_the_application() -> None:

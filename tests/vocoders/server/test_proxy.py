@@ -22,11 +22,16 @@ def body(content: bytes, kind: str = "http") -> Message:
     return {"type": f"{kind}.response.body", "body": content}
 
 
-def proxied(*messages: Message, type: str = "http", path: str = "/synthesize") -> list[Message]:
-    """What the client gets when a proxy sends these messages."""
+def proxied(
+    *messages: Message, type: str = "http", path: str = "/synthesize", seen: list[Scope] | None = None
+) -> list[Message]:
+    """What the client gets when a proxy sends these messages; ``seen`` takes what the proxy gets."""
     got: list[Message] = []
+    headers = [(b"host", b"here"), (b"X-Request-Disconnect-Disabled", b"?1")]
 
     async def proxy(scope: Scope, receive: Receive, send: Send) -> None:
+        if seen is not None:
+            seen.append(scope)
         for message in messages:
             await send(message)
 
@@ -34,7 +39,7 @@ def proxied(*messages: Message, type: str = "http", path: str = "/synthesize") -
         got.append(message)
 
     async def run(app: ASGIApp) -> None:
-        await app({"type": type, "path": path}, None, send)  # type: ignore[arg-type]
+        await app({"type": type, "path": path, "headers": headers}, None, send)  # type: ignore[arg-type]
 
     (middleware,) = middlewares()
     asyncio.run(run(middleware.cls(proxy, *middleware.args, **middleware.kwargs)))
@@ -79,6 +84,12 @@ def test_a_replica_that_dies_is_a_503_with_a_sentence() -> None:
 def test_words_of_ray_serve_become_a_503_with_a_sentence(status: int) -> None:
     detail = refusal(proxied(start(status, PLAIN), body(b"no replica is free")))
     assert detail == ("nothing is served here now; try again in 5 s" if status == 404 else "no replica is free")
+
+
+def test_clients_set_no_limits_of_the_proxy() -> None:
+    seen: list[Scope] = []
+    proxied(start(200, []), seen=seen)
+    assert seen[0]["headers"] == [(b"host", b"here")]
 
 
 def test_routes_of_the_proxy_stay_its_own() -> None:
