@@ -7,6 +7,7 @@ environment of the cluster says so: ``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 
 from starlette.middleware import Middleware
@@ -53,9 +54,10 @@ class ReplicaErrorsMiddleware:
         if answer.refused or not answer.begun:
             prefix = "websocket.http" if scope["type"] == "websocket" else "http"
             await _refuse(send, prefix, answer.reason or _GONE)
-        elif scope["type"] == "websocket" and answer.open:
-            await send({"type": "websocket.send", "text": json.dumps({"detail": _GONE})})
-            await send({"type": "websocket.close", "code": _INTERNAL_ERROR})
+        elif answer.open:
+            with contextlib.suppress(OSError, RuntimeError):  # the client may have closed it
+                await send({"type": "websocket.send", "text": json.dumps({"detail": _GONE})})
+                await send({"type": "websocket.close", "code": _INTERNAL_ERROR})
 
 
 class _Answer:

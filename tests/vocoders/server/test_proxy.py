@@ -36,6 +36,8 @@ def proxied(
             await send(message)
 
     async def send(message: Message) -> None:
+        if message.get("text") == "lost":
+            raise OSError("the client has closed the connection")
         got.append(message)
 
     async def run(app: ASGIApp) -> None:
@@ -84,6 +86,11 @@ def test_a_replica_that_dies_is_a_503_with_a_sentence() -> None:
 def test_words_of_ray_serve_become_a_503_with_a_sentence(status: int) -> None:
     detail = refusal(proxied(start(status, PLAIN), body(b"no replica is free")))
     assert detail == ("nothing is served here now; try again in 5 s" if status == 404 else "no replica is free")
+
+
+def test_a_client_that_has_closed_its_session_gets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vocoders.server.proxy.json.dumps", lambda _: "lost")
+    assert proxied(ACCEPT, type="websocket") == [ACCEPT]
 
 
 def test_clients_set_no_limits_of_the_proxy() -> None:
