@@ -72,6 +72,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--workers", type=int, default=1, metavar="N", help="processes (default: 1; more make the speeds too low)"
     )
+    parser.add_argument(
+        "--ray",
+        nargs="?",
+        const="local",
+        metavar="ADDRESS",
+        help="measure on a Ray cluster: on all cores of this machine, on the cluster at HOST:PORT, or auto for the one "
+        "that runs here; all machines see this folder, the data and the models under the same paths",
+    )
     return parser
 
 
@@ -119,7 +127,9 @@ def _evaluate(options: argparse.Namespace) -> tuple[list[Outcome], list[str]]:
         draw_clip(clips[0], comparison, options.picture)
     title = ", ".join([root.absolute().name, *([Path(options.list).name] if options.list else [])])
     page = Page(options.report, title, options.format, options.credits) if options.report else None
-    outcomes, failed = evaluate(clips, comparison, root, page=page, with_nisqa=options.nisqa, workers=options.workers)
+    outcomes, failed = evaluate(
+        clips, comparison, root, page=page, with_nisqa=options.nisqa, workers=options.workers, ray=options.ray
+    )
     if options.json:
         write_file(options.json, as_json(outcomes).encode())
     return outcomes, failed

@@ -126,7 +126,7 @@ def ask(connection: HTTPConnection, body: bytes, expected: np.ndarray) -> str | 
     answer = connection.getresponse()
     data = answer.read()
     if answer.status != 200:
-        return f"status {answer.status}"
+        return f"status {answer.status}: {data[:200].decode(errors='replace')}"
     audio = np.frombuffer(data, "<i2")
     if len(audio) != len(expected):
         return f"{len(audio)} samples instead of {len(expected)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 import soundfile
@@ -11,12 +11,12 @@ import torch
 
 
 def read_mono(
-    path: Path, start: int = 0, samples: int = -1, dtype: Literal["float32", "float64"] = "float32"
+    file: Path | BinaryIO, start: int = 0, samples: int = -1, dtype: Literal["float32", "float64"] = "float32"
 ) -> np.ndarray:
     """Read a sound file, or a part of it, as the mean of its channels.
 
     Args:
-        path: a file of any format that libsndfile reads.
+        file: the path of a file of any format that libsndfile reads, or the open file.
         start: first sample to read.
         samples: most samples to read; -1 reads to the end.
         dtype: type of the result.
@@ -27,7 +27,7 @@ def read_mono(
     Raises:
         soundfile.LibsndfileError: when the file cannot be decoded.
     """
-    return soundfile.read(path, samples, start, dtype=dtype, always_2d=True)[0].mean(1)
+    return soundfile.read(file, samples, start, dtype=dtype, always_2d=True)[0].mean(1)
 
 
 def resample(audio: np.ndarray, source: int, target: int) -> np.ndarray:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -34,6 +35,11 @@ class Clip:
     path: Path
     sample_rate: int
     samples: int
+
+    @property
+    def file(self) -> Path | BinaryIO:
+        """The sound file, to be read from its beginning."""
+        return self.path
 
 
 def list_clips(root: Path, list_file: Path) -> list[Clip]:
@@ -171,7 +177,7 @@ def read_clip(clip: Clip, mel_config: MelConfig) -> Tensor:
         VocoderError: when it cannot be decoded, is not finite, or is shorter than a frame.
     """
     try:
-        source = read_mono(clip.path)
+        source = read_mono(clip.file)
     except soundfile.LibsndfileError as error:
         raise VocoderError(f"{clip.path} cannot be decoded: {error}") from None
     audio = torch.from_numpy(resample(source, clip.sample_rate, mel_config.sample_rate))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field, PositiveFloat, field_validator, model_validator
 
 from vocoders.config import Config
@@ -13,8 +15,15 @@ class DataRecipe(Config):
     dir: str = Field(description="folder of recordings; the lists are in it, and their paths relative to it")
     train: str | None = Field(None, description="list of sound files, one path a line; default: all not in valid")
     valid: str | None = Field(
-        None, description="list to validate on; default: one file in a hundred, at most valid_clips"
+        None, description="list to validate on; default: one file in a hundred, at most valid_clips; or the last shard"
     )
+    shards: list[str] = Field(
+        [], description="instead of train: tar files of recordings, paths or URLs, such as s3://bucket/{000..127}.tar"
+    )
+    shards_at_once: int = Field(
+        1, gt=0, description="shards that a batch is drawn from, a multiple of all ranks' microbatches"
+    )
+    segments_per_shard: int = Field(4096, gt=0, description="segments drawn from a shard before the next one")
     valid_clips: int = Field(16, gt=0, description="most recordings that a validation synthesises")
     speed: tuple[PositiveFloat, PositiveFloat] = Field(
         (1.0, 1.0), description="pitch and tempo are scaled by a factor of this range"
@@ -32,6 +41,17 @@ class DataRecipe(Config):
         if value[0] > value[1]:
             raise ValueError("a range starts with its smaller end")
         return value
+
+    @field_validator("shards", mode="before")
+    @classmethod
+    def _one_pattern(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _shards_alone(self) -> DataRecipe:
+        if self.shards and (self.train or self.mels):
+            raise ValueError("'shards' take the place of 'train' and have no 'mels': set both to null")
+        return self
 
     @model_validator(mode="after")
     def _mels_as_they_are(self) -> DataRecipe:

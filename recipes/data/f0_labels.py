@@ -47,7 +47,7 @@ def label_f0(audio: np.ndarray, sample_rate: int, f0_range: tuple[float, float] 
 def label_clip(clip: Clip, f0_range: tuple[float, float]) -> np.ndarray:
     """Label a clip; one that cannot be decoded is unvoiced, and no segment is drawn from it either."""
     try:
-        audio = read_mono(clip.path, dtype="float64")
+        audio = read_mono(clip.file, dtype="float64")
     except soundfile.LibsndfileError:
         audio = np.zeros(clip.samples)
     return label_f0(audio, clip.sample_rate, f0_range)

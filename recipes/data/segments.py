@@ -96,7 +96,7 @@ class SegmentDataset(Dataset[dict[str, Tensor]]):
             start = int(draw.integers(0, max(clip.samples - samples, 0) + 1))
         else:
             start, item["mel"] = self._predicted(self.mels, clip, draw)
-        source = read_mono(clip.path, start, samples)
+        source = read_mono(clip.file, start, samples)
         if not np.isfinite(source).all():
             raise ValueError(f"{clip.path} holds values that are not finite")
         audio = torch.from_numpy(resample(source, rate, target))[:length]

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from recipes.data.clips import Clip, read_clip
 from recipes.evaluation.artifacts import clicks, stationary_lines
+from recipes.evaluation.cluster import run_on_cluster
 from recipes.evaluation.metrics import Signal, band_periodicity, compare, f0_metrics, silence_level
 from recipes.evaluation.nisqa import nisqa
 from recipes.evaluation.report import write_page, write_sounds
@@ -60,6 +61,7 @@ def evaluate(
     page: Page | None = None,
     with_nisqa: bool = False,
     workers: int = 1,
+    ray: str | None = None,
 ) -> tuple[list[Outcome], list[str]]:
     """Measure the copy synthesis of recordings.
 
@@ -70,6 +72,7 @@ def evaluate(
         page: the listening page to write; None for none.
         with_nisqa: whether NISQA is measured too.
         workers: number of processes.
+        ray: address of the Ray cluster whose workers measure, as for ``connected``; None for these processes.
 
     Returns:
         The outcome of each clip, and a sentence for each clip that failed.
@@ -80,7 +83,9 @@ def evaluate(
     with atomic_folder(page.folder) if page else nullcontext() as folder:
         save = partial(write_sounds, folder, sound_format=page.sound_format) if page and folder else None
         task = partial(measure, comparison=comparison, root=root, save=save, with_nisqa=with_nisqa)
-        results = list(tqdm(_run(task, list(enumerate(clips)), workers), total=len(clips), unit="clip", disable=None))
+        results = list(
+            tqdm(_run(task, list(enumerate(clips)), workers, ray), total=len(clips), unit="clip", disable=None)
+        )
         outcomes = [result for result in results if isinstance(result, Outcome)]
         failed = [result for result in results if isinstance(result, str)]
         if not outcomes:
@@ -200,8 +205,13 @@ def draw_clip(clip: Clip, comparison: Comparison, path: Path) -> None:
     draw_comparison(signals | {system.name: estimates[0] for system, _, estimates, _ in copies}, path)
 
 
-def _run(task: Callable[[Any], Outcome | str], items: Sequence[Any], workers: int) -> Iterator[Outcome | str]:
-    """Run ``task`` on each item, in order, in ``workers`` processes."""
+def _run(
+    task: Callable[[Any], Outcome | str], items: Sequence[Any], workers: int, ray: str | None
+) -> Iterator[Outcome | str]:
+    """Run ``task`` on each item, in order, in ``workers`` processes or on a cluster."""
+    if ray is not None:
+        yield from run_on_cluster(task, items, ray)
+        return
     if workers == 1:
         yield from map(task, items)
         return

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch.utils.data import DataLoader
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
-from recipes.data.clips import Clip, readable, split_clips
+from recipes.data.clips import Clip, choose, list_clips, readable, split_clips
+from recipes.data.config import DataRecipe
 from recipes.data.f0_labels import F0Labels
 from recipes.data.predicted_mels import PredictedMels
 from recipes.data.segments import SegmentDataset
+from recipes.data.shards import ShardDataset, expand_shards, read_valid
 from recipes.training.distributed import DistributedContext
 from recipes.training.recipe import Recipe
 from recipes.training.run import Run
@@ -35,6 +38,8 @@ def find_recordings(recipe: Recipe, distributed: DistributedContext) -> Recordin
     Raises:
         VocoderError: when a list cannot be read, or nothing is left to train or validate on.
     """
+    if recipe.data.shards:
+        return Recordings([], readable(_valid_of_shards(recipe.data), recipe.mel), None)
     train, valid = split_clips(recipe.data)
     rate = recipe.mel.sample_rate
     lower = [clip for clip in train if clip.sample_rate < rate]
@@ -54,16 +59,33 @@ def find_recordings(recipe: Recipe, distributed: DistributedContext) -> Recordin
     return Recordings(train, readable(valid, recipe.mel), mels)
 
 
-def build_dataset(run: Run, recordings: Recordings, cache: Path) -> SegmentDataset:
-    """Build the training segments; F0 labels are computed once, by the main rank, and kept in ``cache``."""
+def _valid_of_shards(data: DataRecipe) -> list[Clip]:
+    if data.valid:
+        root = Path(data.dir)
+        return choose(list_clips(root, root / data.valid), data.valid_clips)
+    return read_valid(expand_shards(data)[1], data.valid_clips)
+
+
+def build_dataset(run: Run, recordings: Recordings, cache: Path) -> Dataset[dict[str, Tensor]]:
+    """Build the training segments; F0 labels are computed once, by the main rank, and kept in ``cache``.
+
+    Raises:
+        VocoderError: when a shard cannot be read, or the shards cannot be shared among the ranks.
+    """
     recipe, distributed = run.recipe, run.distributed
+    shards = _build_shards(run, cache) if recipe.data.shards else None
     labels = None
     if run.task.uses_f0:
         if not distributed.is_main:
             distributed.barrier()
-        labels = F0Labels(recordings.train, cache, recipe.data.f0_range)
+        if shards is None:
+            labels = F0Labels(recordings.train, cache, recipe.data.f0_range)
+        elif distributed.is_main:
+            shards.label()
         if distributed.is_main:
             distributed.barrier()
+    if shards is not None:
+        return shards
     return SegmentDataset(
         recordings.train,
         labels,
@@ -75,11 +97,33 @@ def build_dataset(run: Run, recordings: Recordings, cache: Path) -> SegmentDatas
     )
 
 
-def load_batches(run: Run, dataset: SegmentDataset) -> Iterator[list[Batch]]:
+def _build_shards(run: Run, cache: Path) -> ShardDataset:
+    recipe = run.recipe
+    at_once, size = recipe.data.shards_at_once, recipe.train.batch_size
+    parts = run.distributed.world_size * recipe.train.accumulate
+    if at_once % parts or size % at_once:
+        raise VocoderError(
+            f"data.shards_at_once = {at_once} must be a multiple of the {run.distributed.world_size} ranks times "
+            f"train.accumulate = {recipe.train.accumulate}, and train.batch_size = {size} a multiple of it"
+        )
+    return ShardDataset(
+        expand_shards(recipe.data)[0],
+        recipe.data,
+        recipe.analysis_config,
+        recipe.train.segment_frames,
+        recipe.train.seed,
+        size,
+        cache if run.task.uses_f0 else None,
+    )
+
+
+def load_batches(run: Run, dataset: Dataset[dict[str, Tensor]]) -> Iterator[list[Batch]]:
     """Load the batches of the remaining steps, each as the microbatches of this rank; batch n is always the same."""
     recipe, items = run.recipe, run.microbatches
     size, steps = recipe.train.batch_size, range(run.step, recipe.train.steps)
     indices = (list(range(step * size + part.start, step * size + part.stop)) for step in steps for part in items)
+    if isinstance(dataset, ShardDataset):
+        dataset.close()  # what the statistics were taken from; the workers open their own
     # A generator for the seeds of the workers, so that the global one is used for the initial weights alone.
     loader = iter(
         DataLoader(
@@ -91,4 +135,7 @@ def load_batches(run: Run, dataset: SegmentDataset) -> Iterator[list[Batch]]:
         )
     )
     for _ in steps:
-        yield [next(loader) for _ in items]
+        try:
+            yield [next(loader) for _ in items]
+        except VocoderError as error:  # a worker adds its traceback
+            raise VocoderError(str(error).strip().splitlines()[-1].rpartition("VocoderError: ")[2]) from None

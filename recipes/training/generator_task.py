@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.parametrize import is_parametrized
+from torch.utils.data import Dataset
 
 from losses import LOSSES, SpectralLoss, energy_distance
 from recipes.data.clips import Clip, read_clip
 from recipes.data.predicted_mels import PredictedMels
-from recipes.data.segments import SegmentDataset
 from recipes.evaluation.metrics import Signal, pesq_wide_band
 from recipes.training.distributed import Draws
 from recipes.training.recipe import GeneratorRecipe, Recipe
@@ -61,7 +61,7 @@ class GeneratorTask(Task):
         if recipe.generator.f0_estimator:
             self.f0_estimator = load_f0_estimator(recipe.generator.f0_estimator, recipe.mel)
 
-    def prepare(self, segments: SegmentDataset) -> None:
+    def prepare(self, segments: Dataset[dict[str, Tensor]]) -> None:
         """Set the statistics of a new generator from 64 segments; one that starts from a checkpoint keeps its own."""
         assert self.recipe.generator is not None
         if not self.recipe.generator.init:

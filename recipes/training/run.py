@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import Dataset
 
 from recipes.data.predicted_mels import PredictedMels
-from recipes.data.segments import SegmentDataset
 from recipes.training.discriminators import Discriminators
 from recipes.training.distributed import DistributedContext, microbatches
 from recipes.training.f0_estimator_task import F0EstimatorTask
@@ -85,7 +85,7 @@ class Run:
                 stack.enter_context(module.no_sync())
         return stack
 
-    def prepare(self, segments: SegmentDataset) -> None:
+    def prepare(self, segments: Dataset[dict[str, Tensor]]) -> None:
         """Take statistics of the data before the first step; a run that resumes has them."""
         if self.step == 0:
             self.task.prepare(segments)

@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from recipes.data.clips import Clip
 from recipes.data.f0_labels import f0_at, label_f0
-from recipes.data.segments import SegmentDataset, frame_times
+from recipes.data.segments import frame_times
 from recipes.training.distributed import Draws
 from recipes.training.recipe import Recipe
 from vocoders.checkpoint import Checkpoint
@@ -69,7 +70,7 @@ class Task(nn.Module, ABC):
         self.recipe = recipe
         self.log_mel = LogMelSpectrogram(recipe.analysis_config)
 
-    def prepare(self, segments: SegmentDataset) -> None:
+    def prepare(self, segments: Dataset[dict[str, Tensor]]) -> None:
         """Set statistics of the data in the model, before the first step of a new run."""
 
     @abstractmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,12 +93,13 @@ class Worker:
         if self.f0 is not None and self.f0.ndim != 1:
             raise VocoderError(f"{options.f0} must hold one F0 per frame, 1-D; it has shape {self.f0.shape}")
 
-    def do(self, job: Job, bar: bool = False) -> str:
+    def do(self, job: Job, bar: bool = False, data: Bytes | None = None) -> str:
         """Do one job.
 
         Args:
             job: its input and output.
             bar: whether a long synthesis shows a progress bar.
+            data: the bytes of the input, where they have been read already.
 
         Returns:
             What was done, in a sentence.
@@ -106,25 +107,36 @@ class Worker:
         Raises:
             VocoderError: when it cannot be done; the message names the input.
         """
-        try:
+        with naming(job):
             if self.options.raw_mel:
-                return self._write_audio(job, self._stream(job.name), None, bar)
+                return self.write_audio(job, self._stream(job.name), None, bar)
+            mel, f0 = self.read(job, data)
+            if job.makes_mel:
+                return self._write_mel(job, mel)
+            return self.write_audio(job, self.voc.synthesize(mel, f0, self.options.seed), mel.shape[1], bar)
+
+    def read(self, job: Job, data: Bytes | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+        """Read the mel of a job's input; that of a sound file is computed.
+
+        Args:
+            job: as for ``do``.
+            data: as for ``do``.
+
+        Returns:
+            The mel, float32 (n_mels, frames), as the model takes it or as the job's output has it, and the F0 that
+            comes with it, (frames,) or None.
+
+        Raises:
+            VocoderError: when it cannot be read.
+        """
+        if data is None:
             data = map_file(job.source) if job.source else _read_standard_input()
-            f0 = self.f0
-            if not _is_mel(job, data):
-                mel = self._analyze(data, job)
-                if job.makes_mel:
-                    return self._write_mel(job, mel)
-            elif job.makes_mel:
-                raise VocoderError("it is a mel already; its output must be a sound file")
-            else:
-                mel = self._read_mel(data, job.name)
-                f0 = read_f0(data, job.name) if f0 is None else f0
-            audio = self.voc.synthesize(mel, f0, self.options.seed)
-            return self._write_audio(job, audio, mel.shape[1], bar)
-        except VocoderError as error:
-            text = str(error)
-            raise VocoderError(text if str(job.source or "standard ") in text else f"{job.name}: {text}") from None
+        if not _is_mel(job, data):
+            return self._analyze(data, job), self.f0
+        if job.makes_mel:
+            raise VocoderError("it is a mel already; its output must be a sound file")
+        mel = self._read_mel(data, job.name)
+        return mel, read_f0(data, job.name) if self.f0 is None else self.f0
 
     def _read_mel(self, data: Bytes, name: str) -> np.ndarray:
         """Read the mel of a file, (n_mels, frames), as the model takes it."""
@@ -202,8 +214,21 @@ class Worker:
                 file.write(encoded)
         return f"wrote {_target(job)}: {mel.shape[0]} bands x {mel.shape[1]} frames, {mel_config.name}"
 
-    def _write_audio(self, job: Job, pieces: Iterator[np.ndarray], frames: int | None, bar: bool) -> str:
-        """Write audio of ``frames`` frames, None where that is not known yet, as it is synthesised."""
+    def write_audio(self, job: Job, pieces: Iterable[np.ndarray], frames: int | None, bar: bool = False) -> str:
+        """Write audio as it is synthesised.
+
+        Args:
+            job: as for ``do``.
+            pieces: float32 (samples,) each.
+            frames: frames that the audio is made of; None where that is not known yet.
+            bar: as for ``do``.
+
+        Returns:
+            What was written, in a sentence.
+
+        Raises:
+            VocoderError: when it cannot be written.
+        """
         mel_config, begin = self.voc.mel_config, time.perf_counter()
         long = frames is None or frames > (self.voc.frames_at_once or frames)
         with ExitStack() as stack:
@@ -240,15 +265,30 @@ def do_all(worker: Worker, jobs: Sequence[Job]) -> int:
             assert job.target is not None
             job.target.parent.mkdir(parents=True, exist_ok=True)
             worker.do(job)
-        except VocoderError as error:
-            failed.append(str(error))
         except Exception as error:  # a bug that one file triggers must not stop the others
-            failed.append(f"{job.name}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+            failed.append(describe_failure(job, error))
     if failed:
         print(f"vocode: {len(failed)} of {len(jobs)} files could not be done:", file=sys.stderr)
         for line in failed:
             print(f"  {line}", file=sys.stderr)
     return 1 if failed else 0
+
+
+@contextmanager
+def naming(job: Job) -> Iterator[None]:
+    """Name the job's input in a ``VocoderError`` of the block that does not."""
+    try:
+        yield
+    except VocoderError as error:
+        known = job.name if job.source else "standard "
+        raise VocoderError(str(error) if known in str(error) else f"{job.name}: {error}") from None
+
+
+def describe_failure(job: Job, error: Exception) -> str:
+    """Say in a sentence why a job of a batch could not be done, whether it is the input's fault or a bug of ours."""
+    if isinstance(error, VocoderError):
+        return str(error)
+    return f"{job.name}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
 
 
 def _target(job: Job) -> str:

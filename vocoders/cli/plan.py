@@ -21,16 +21,18 @@ class Job:
         source: the input file; None for standard input.
         target: the output file; None for standard output.
         format: format of the output: a file ending without its dot, or "raw".
+        title: name of the input in messages, where it is not that of its file.
     """
 
     source: Path | None
     target: Path | None
     format: str
+    title: str | None = None
 
     @property
     def name(self) -> str:
         """Name of the input in messages."""
-        return str(self.source) if self.source else "standard input"
+        return self.title or (str(self.source) if self.source else "standard input")
 
     @property
     def makes_mel(self) -> bool:
@@ -53,7 +55,7 @@ def plan(inputs: Sequence[str], output: str, format: str | None) -> tuple[list[J
         VocoderError: for an input that is missing, and for an output that is ambiguous, is made twice, is an input, or
             has another ending than ``format``.
     """
-    sources = list(_expand(inputs, Path(output), format or "wav"))
+    sources = list(expand(inputs, Path(output), format or "wav"))
     ends_in_separator = output.endswith(("/", os.sep))  # Windows takes both
     many = len(sources) > 1 or Path(inputs[0]).is_dir()
     ending = Path(output).suffix.lower()
@@ -79,14 +81,29 @@ def plan(inputs: Sequence[str], output: str, format: str | None) -> tuple[list[J
     return jobs, folder
 
 
-def _expand(inputs: Sequence[str], output: Path, format: str) -> Iterator[tuple[Path | None, Path]]:
-    """Yield every input file and its relative path in an output folder that takes files of ``format``."""
+def expand(
+    inputs: Sequence[str], output: Path, format: str, suffixes: Sequence[str] = AUDIO_SUFFIXES + MEL_SUFFIXES
+) -> Iterator[tuple[Path | None, Path]]:
+    """Find the input files.
+
+    Args:
+        inputs: as for ``plan``.
+        output: folder of the outputs.
+        format: their format.
+        suffixes: endings of the files of a folder that are inputs.
+
+    Yields:
+        An input file, or None for standard input, and its place below a folder of outputs, still with its own ending.
+
+    Raises:
+        VocoderError: for an input that is missing.
+    """
     for text in inputs:
         path = Path(text)
         if text == "-":
             yield None, Path("stdin")
         elif path.is_dir():
-            yield from ((p, p.relative_to(path)) for p in _files_below(path, output, format))
+            yield from ((p, p.relative_to(path)) for p in _files_below(path, output, format, suffixes))
         elif path.exists():
             yield path, Path(path.name)
         elif glob.has_magic(text):
@@ -98,9 +115,9 @@ def _expand(inputs: Sequence[str], output: Path, format: str) -> Iterator[tuple[
             raise VocoderError(f"there is no file {path}")
 
 
-def _files_below(folder: Path, output: Path, format: str) -> list[Path]:
-    """Return the mels and sound files of a folder, without those that an earlier call made."""
-    files = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in AUDIO_SUFFIXES + MEL_SUFFIXES]
+def _files_below(folder: Path, output: Path, format: str, suffixes: Sequence[str]) -> list[Path]:
+    """Return the inputs in a folder, without the files that an earlier call made."""
+    files = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in suffixes]
     files = [p for p in files if not p.name.startswith(".")]
     # What an earlier call made is no input: all of an output folder inside the input folder; the files of the
     # output's format where the input folder is the output itself.

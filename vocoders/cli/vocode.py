@@ -6,10 +6,15 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vocoders.cli.common import Parser, add_device, add_precision, add_version, limit_threads, run, seed
 from vocoders.errors import VocoderError
+from vocoders.extras import require
 from vocoders.pretrained import start_loading
+
+if TYPE_CHECKING:
+    from vocoders.cli.execution import Options
 
 _FORMATS = ("wav", "flac", "ogg", "mp3", "raw", "npy", "npz")
 
@@ -19,6 +24,7 @@ the file endings decide what it does:
   vocode voice.flac -o copy.wav          copy synthesis: audio in, audio out
   vocode voice.flac -o mel.npz           analysis: audio in, mel out (.npz carries its mel config, .npy does not)
   vocode mels/ -o audio/                 a folder, a quoted glob or many files in: a folder out; resumes
+  vocode s3://mels -o s3://audio --ray   a corpus, on all cores or on a cluster; resumes
   cat mel.npy | vocode - -o - > out.wav  - is standard input or output
   tts | vocode - -o - --raw-mel --format raw | player
                                          audio while the frames arrive
@@ -80,6 +86,15 @@ def _parser() -> argparse.ArgumentParser:
         "together; audio is written as it becomes final (at once with --format raw)",
     )
     add("--overwrite", action="store_true", help="in a batch, redo outputs that are already there")
+    add(
+        "--ray",
+        nargs="?",
+        const="local",
+        metavar="ADDRESS",
+        help="a corpus by Ray: on all cores of this machine, on the cluster at HOST:PORT, or auto for the one that "
+        "runs here; takes URLs such as s3:// and shards (.tar), too, and writes manifest.jsonl; --threads and --device "
+        "are those of each worker",
+    )
     add_device(parser)
     add_precision(parser)
     add("-q", "--quiet", action="store_true", help="print errors only")
@@ -88,6 +103,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _vocode(options: argparse.Namespace) -> int:
+    if options.ray is not None:
+        return _vocode_corpus(options)
     limit_threads(options.threads)
     start_loading(options.model, options.device, options.precision, options.backend)
     from vocoders.cli.plan import plan  # numpy and more, which --help does not wait for
@@ -105,25 +122,47 @@ def _vocode(options: argparse.Namespace) -> int:
         print(f"vocode: {there} (see --overwrite)", file=sys.stderr)
     if not todo:
         return 0
-    from vocoders.cli.execution import Options, Worker, do_all
+    from vocoders.cli.execution import Worker, do_all
 
-    worker = Worker(
-        Options(
-            model=options.model,
-            device=options.device,
-            precision=options.precision,
-            backend=options.backend,
-            mel_config=options.mel_config,
-            f0=options.f0,
-            seed=options.seed,
-            raw_mel=options.raw_mel,
-            quiet=options.quiet,
-        )
-    )
+    worker = Worker(_worker_options(options))
     if batch:
         return do_all(worker, todo)
     worker.notes.say(worker.do(todo[0], bar=not options.quiet))
     return 0
+
+
+def _vocode_corpus(options: argparse.Namespace) -> int:
+    """Do a corpus on a Ray cluster."""
+    if options.f0 or options.raw_mel:
+        raise VocoderError(f"{'--f0' if options.f0 else '--raw-mel'} is for a single input, --ray for a corpus")
+    require("--ray", "ray", "ray", "ray.data", "fsspec")
+    from vocoders.cli.corpus.run import vocode_corpus
+
+    return vocode_corpus(
+        options.inputs,
+        options.output,
+        options.format or "wav",
+        address=options.ray,
+        options=_worker_options(options),
+        overwrite=options.overwrite,
+        threads=options.threads or 1,
+    )
+
+
+def _worker_options(options: argparse.Namespace) -> Options:
+    from vocoders.cli.execution import Options
+
+    return Options(
+        model=options.model,
+        device=options.device,
+        precision=options.precision,
+        backend=options.backend,
+        mel_config=options.mel_config,
+        f0=options.f0,
+        seed=options.seed,
+        raw_mel=options.raw_mel,
+        quiet=options.quiet,
+    )
 
 
 if __name__ == "__main__":

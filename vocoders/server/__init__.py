@@ -2,6 +2,9 @@
 
 From the connection to the model, a request passes through these files:
 
+    cluster.py     the process of a server on a Ray cluster
+    deployment.py  its replicas: the application of Ray Serve
+    proxy.py       what the proxies of Ray Serve answer for them
     process.py     the process: port, signals, shutting down
     app.py         the ASGI application
     middleware.py  metrics of requests; unread bodies

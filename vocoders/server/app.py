@@ -39,6 +39,7 @@ def create_app(
     max_batch: int | None = None,
     limits: Limits | None = None,
     token: str | None = None,
+    metrics: Metrics | None = None,
 ) -> FastAPI:
     """Create the ASGI application that serves models.
 
@@ -49,8 +50,9 @@ def create_app(
             as on a GPU, else 1.
         limits: the limits of one request.
         token: the bearer token that clients must send; None where they need none.
+        metrics: the metrics, new ones by default.
     """
-    metrics = Metrics()
+    metrics = metrics or Metrics()
     scheduler = Scheduler(max_requests, max_batch, metrics)
 
     @contextlib.asynccontextmanager

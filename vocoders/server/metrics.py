@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from collections.abc import Iterable, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, ProcessCollector, generate_latest
+from prometheus_client.registry import Collector
 
 _SECONDS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120)
 _SIZES = (1, 2, 4, 8, 16, 32)
@@ -60,6 +63,36 @@ class Metrics:
         self._synthesis.inc(seconds)
         self._audio.inc(audio_seconds)
 
-    def text(self) -> bytes:
+    def collect(self) -> list[Metric]:
+        """Return all metrics."""
+        return list(self._registry.collect())
+
+    async def text(self) -> bytes:
         """Return all metrics in the text format of Prometheus."""
         return generate_latest(self._registry)
+
+
+def merge(replicas: Mapping[str, Iterable[Metric]]) -> bytes:
+    """Join the metrics of replicas, each with the label ``replica``, in the text format of Prometheus.
+
+    Args:
+        replicas: what ``Metrics.collect`` returned in each replica, by its name.
+    """
+    merged: dict[str, Metric] = {}
+    for replica, metrics in replicas.items():
+        for metric in metrics:
+            joined = merged.setdefault(metric.name, Metric(metric.name, metric.documentation, metric.type))
+            joined.samples += [
+                sample._replace(labels=sample.labels | {"replica": replica}) for sample in metric.samples
+            ]
+    return generate_latest(_Collected(list(merged.values())))
+
+
+class _Collected(Collector):
+    """Metrics that were collected before."""
+
+    def __init__(self, metrics: list[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> list[Metric]:
+        return self._metrics

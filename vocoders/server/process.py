@@ -20,8 +20,7 @@ from vocoders.server.app import create_app
 from vocoders.server.registry import load_models
 from vocoders.server.requests import Limits
 from vocoders.server.scheduler import Scheduler
-
-_MAX_MESSAGE = 2**20  # bytes of one WebSocket message
+from vocoders.server.websocket import MAX_MESSAGE
 
 
 def serve(
@@ -60,23 +59,20 @@ def serve(
     Raises:
         VocoderError: when the models cannot be served, the token cannot be read or the port is taken.
     """
-    token = _read_token(token_file) if token_file else None
-    listener = _bind(host, port)
+    token = read_token(token_file) if token_file else None
+    listener = bind(host, port)
     served = load_models(models, device, backend)
     warnings.simplefilter("ignore", MelWarning)  # the client gets it as a header
     limits = Limits(max_body * 2**20, max_seconds, timeout)
     app = create_app(served, max_requests=max_requests, max_batch=max_batch, limits=limits, token=token)
     host, port = listener.getsockname()[:2]
-    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    print(f"vocoders: serving {', '.join(served)} on {address}; Ctrl+C ends", file=sys.stderr, flush=True)
-    if token is None and not ipaddress.ip_address(host).is_loopback:
-        print("vocoders: anyone who reaches this address is served; --token-file asks for a token", file=sys.stderr)
+    announce(list(served), host, port, public=token is None)
     # uvicorn logs this for every handshake that the server refuses with a status and a reason.
     logging.getLogger("uvicorn.error").addFilter(
         lambda record: "without completing handshake" not in record.getMessage()
     )
     config = uvicorn.Config(
-        app, access_log=False, log_level="warning", ws_max_size=_MAX_MESSAGE, timeout_graceful_shutdown=5
+        app, access_log=False, log_level="warning", ws_max_size=MAX_MESSAGE, timeout_graceful_shutdown=5
     )
     Server(config, app.state.server.scheduler, timeout).run([listener])
     return 0
@@ -113,7 +109,20 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def announce(models: list[str], host: str, port: int, public: bool) -> None:
+    """Say on standard error what is served and where, and warn when anyone may use it."""
+    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    print(f"vocoders: serving {', '.join(models)} on {address}; Ctrl+C ends", file=sys.stderr, flush=True)
+    if public and not ipaddress.ip_address(host).is_loopback:
+        print("vocoders: anyone who reaches this address is served; --token-file asks for a token", file=sys.stderr)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Listen on a port.
+
+    Raises:
+        VocoderError: when it cannot be listened on.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=1024)
@@ -122,7 +131,12 @@ def _bind(host: str, port: int) -> socket.socket:
         raise VocoderError(f"cannot listen on {host}, port {port}: {reason}") from None
 
 
-def _read_token(path: Path) -> str:
+def read_token(path: Path) -> str:
+    """Read a bearer token from a file.
+
+    Raises:
+        VocoderError: when there is none in it.
+    """
     token = read_file(path).decode("ascii", "replace").strip()
     if len(token.split()) != 1 or "\ufffd" in token:
         raise VocoderError(f"{path} must hold one token: letters, digits and signs without spaces")

@@ -279,7 +279,7 @@ async def models(request: Request) -> list[ModelInfo]:
 @router.get("/metrics", response_class=Response)
 async def metrics(request: Request) -> Response:
     """Return metrics in the text format of Prometheus."""
-    return Response(server_state(request).metrics.text(), media_type="text/plain; version=0.0.4")
+    return Response(await server_state(request).metrics.text(), media_type="text/plain; version=0.0.4")
 
 
 @public.get("/healthz", responses={503: {"model": Health}})

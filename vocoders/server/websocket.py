@@ -16,6 +16,9 @@ from vocoders.io.audio import to_pcm
 from vocoders.server.requests import Limits
 from vocoders.server.utterance import Utterance
 
+MAX_MESSAGE = 2**20
+"""Bytes of one WebSocket message."""
+
 log = logging.getLogger("uvicorn.error")
 
 # Close codes of RFC 6455, section 7.4.1
@@ -112,6 +115,8 @@ class StreamSession:
 
     def _decode(self, text: str | None, data: bytes) -> np.ndarray:
         """Decode the frames of a message, (frames, values)."""
+        if len(data) > MAX_MESSAGE:  # uvicorn refuses it before, but for that of Ray Serve
+            raise _Close(_TOO_BIG, f"the message has more than {MAX_MESSAGE} bytes; send fewer frames at once")
         count = self._utterance.model.mel_config.n_mels + self._given_f0
         if text is not None or len(data) % (4 * count):
             got = f"{len(data)} bytes" if text is None else f"the text {text[:40]!r}"

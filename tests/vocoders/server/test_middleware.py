@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Iterable
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vocoders.server import middleware
@@ -93,7 +92,7 @@ def samples(metrics: Metrics) -> dict[tuple[str, str, str], float]:
     """The counted requests, by metric, route and status."""
     return {
         (sample.name, sample.labels["route"], sample.labels.get("status", "")): sample.value
-        for family in text_string_to_metric_families(metrics.text().decode())
+        for family in metrics.collect()
         for sample in family.samples
         if "route" in sample.labels and "le" not in sample.labels and not sample.name.endswith("_created")
     }

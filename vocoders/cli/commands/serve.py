@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from vocoders.cli.common import add_device, count, limit_threads, port, seconds
+from vocoders.config import bind
+from vocoders.errors import VocoderError
 from vocoders.extras import require
 
 
@@ -40,12 +42,24 @@ def add_parser(commands: Any) -> None:
         metavar="S",
         help="seconds to wait for audio or a client (default: 120)",
     )
+    add(
+        "--ray",
+        nargs="?",
+        const="local",
+        metavar="ADDRESS",
+        help="serve by Ray Serve, on this machine or on the cluster at HOST:PORT; see docs/scaling.md",
+    )
+    add("--replicas", metavar="N", help="with --ray: number of replicas, or MIN-MAX by load (default: 1)")
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
-    limit_threads(options.threads)
     require("serving", "serve", "fastapi", "uvicorn", "websockets", "prometheus_client")
+    if options.ray is not None:
+        return _run_on_ray(options)
+    if options.replicas is not None:
+        raise VocoderError("--replicas needs --ray: one process serves alone")
+    limit_threads(options.threads)
 
     from vocoders.server.process import serve
 
@@ -62,3 +76,15 @@ def _run(options: argparse.Namespace) -> int:
         max_seconds=options.max_seconds,
         timeout=options.timeout,
     )
+
+
+def _run_on_ray(options: argparse.Namespace) -> int:
+    require("serve --ray", "ray", "ray", "ray.serve")
+
+    from vocoders.server.cluster import serve_on_cluster
+    from vocoders.server.deployment import Settings
+
+    given = {
+        name: value for name, value in vars(options).items() if name in Settings.model_fields and value is not None
+    }
+    return serve_on_cluster(options.ray, bind(Settings, given, "serve --ray"), options.host, options.port)

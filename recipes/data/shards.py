@@ -1,0 +1,197 @@
+"""Random segments of recordings in tar shards, read by URL.
+
+A shard is a tar of sound files, KEY.flac or KEY.wav as webdataset packs them; what else it holds is passed over. Shards
+are read from the beginning to the end, which object stores do fast, one after the other in a random order that changes
+from epoch to epoch; while segments are drawn from one, the next is read. Segment number i depends on the seed and i
+alone, as in a folder (segments.py), so training that resumes begins with the shard that it had reached.
+
+``shards_at_once`` shards are open at a time, each for its own part of every batch. A rank reads only those of its
+parts.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import soundfile
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from recipes.data.clips import Clip, choose
+from recipes.data.config import DataRecipe
+from recipes.data.f0_labels import F0Labels
+from recipes.data.segments import SegmentDataset
+from vocoders.dsp.mel import MelConfig
+from vocoders.errors import VocoderError
+from vocoders.extras import require
+from vocoders.io.audio import AUDIO_SUFFIXES
+
+
+@dataclass(frozen=True)
+class Member(Clip):
+    """A recording in a shard; its path is that of the shard and its name in it.
+
+    Attributes:
+        content: the bytes of the sound file.
+    """
+
+    content: bytes = field(repr=False, compare=False)
+
+    @property
+    def file(self) -> BinaryIO:
+        """The sound file."""
+        return io.BytesIO(self.content)
+
+
+def expand_shards(data: DataRecipe) -> tuple[list[str], list[str]]:
+    """List the shards of a recipe to train on and to validate on.
+
+    Without a validation list, the last shard is kept for validation.
+
+    Raises:
+        VocoderError: when nothing is left to train on, or a package is missing.
+    """
+    require("data.shards", "ray", "webdataset", "fsspec")
+    from braceexpand import braceexpand
+
+    urls = [url for pattern in data.shards for url in braceexpand(pattern)]
+    if data.valid:
+        return urls, []
+    if len(urls) < 2:
+        raise VocoderError(
+            f"data.shards names one shard, {urls[0]}, and the last one is kept for validation: name more, or a "
+            f"validation list in data.valid"
+        )
+    return urls[:-1], urls[-1:]
+
+
+def read_shard(url: str) -> list[Clip]:
+    """Read all recordings of a shard; those that cannot be read are listed on standard error and left out.
+
+    Raises:
+        VocoderError: when the shard cannot be read, or no recording in it.
+    """
+    import fsspec
+    from webdataset.tariterators import group_by_keys, tar_file_expander
+
+    clips: list[Clip] = []
+    bad: list[str] = []
+    try:
+        with fsspec.open(url, "rb").open() as stream:
+            for sample in group_by_keys(tar_file_expander([{"url": url, "stream": stream}])):
+                for name, content in _sounds(sample).items():
+                    try:
+                        info = soundfile.info(io.BytesIO(content))
+                        clips.append(Member(Path(url) / name, info.samplerate, info.frames, content))
+                    except soundfile.LibsndfileError as error:
+                        bad.append(f"{name} ({error.error_string.strip().rstrip('.')})")
+    except FileNotFoundError:
+        raise VocoderError(f"there is no shard {url}") from None
+    except Exception as error:  # of the store, of tar, of webdataset: each has errors of its own
+        reason = str(error.args[0] if error.args else "") or type(error).__name__
+        raise VocoderError(f"cannot read the shard {url}: {reason.splitlines()[0]}") from None
+    clips = [clip for clip in clips if clip.samples]
+    if not clips:
+        raise VocoderError(
+            f"the shard {url} holds no recording that can be read" + (f": {'; '.join(bad)}" if bad else "")
+        )
+    if bad:
+        print(f"left out {len(bad)} recordings of {url} that cannot be read: {'; '.join(bad)}", file=sys.stderr)
+    return clips
+
+
+def _sounds(sample: dict[str, Any]) -> dict[str, bytes]:
+    """Return the sound files of a sample of webdataset by their names in the shard."""
+    endings = {suffix.removeprefix(".") for suffix in AUDIO_SUFFIXES}
+    return {
+        f"{sample['__key__']}.{suffix}": content
+        for suffix, content in sample.items()
+        if suffix.rpartition(".")[2] in endings and isinstance(content, bytes)
+    }
+
+
+def read_valid(urls: list[str], count: int) -> list[Clip]:
+    """Read ``count`` recordings to validate on, evenly spaced."""
+    return choose([clip for url in urls for clip in read_shard(url)], count)
+
+
+class ShardDataset(Dataset[dict[str, Tensor]]):
+    """Random segments of recordings in shards, as ``SegmentDataset`` makes them of the recordings of one shard.
+
+    Args:
+        urls: the shards.
+        data: the settings of the data.
+        mel_config: mel config that gives the rate and hop of segments.
+        frames: length of a segment.
+        seed: seed of the random numbers.
+        batch_size: items of a whole batch, a multiple of ``data.shards_at_once``.
+        cache: folder of the F0 labels; None where f0 is 0.
+    """
+
+    def __init__(
+        self,
+        urls: list[str],
+        data: DataRecipe,
+        mel_config: MelConfig,
+        frames: int,
+        seed: int,
+        batch_size: int,
+        cache: Path | None,
+    ) -> None:
+        self.urls, self.data, self.mel_config, self.frames = urls, data, mel_config, frames
+        self.seed, self.batch_size, self.cache = seed, batch_size, cache
+        self.close()
+
+    def close(self) -> None:
+        """Forget the shards that are open; the next segment opens what it needs."""
+        self._process = os.getpid()
+        self._reading: dict[tuple[int, int], Future[SegmentDataset]] = {}
+        self._threads: ThreadPoolExecutor | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_process": 0, "_reading": {}, "_threads": None}  # threads stay in their process
+
+    def label(self) -> None:
+        """Compute the F0 labels of all shards that have none yet."""
+        for url in self.urls if self.cache is not None else []:
+            self._read(url)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return self._segments(*self.place(index))[index]
+
+    def place(self, index: int) -> tuple[int, int]:
+        """Return the part of the batch that a segment is in, and how many shards that part has read before."""
+        step, item = divmod(index, self.batch_size)
+        each = self.batch_size // self.data.shards_at_once  # segments of a part
+        part, item = divmod(item, each)
+        return part, (step * each + item) // self.data.segments_per_shard
+
+    def url(self, part: int, visit: int) -> str:
+        """Return the shard that a part of the batch reads after ``visit`` others."""
+        epoch, position = divmod(visit * self.data.shards_at_once + part, len(self.urls))
+        return self.urls[np.random.default_rng([self.seed, epoch]).permutation(len(self.urls))[position]]
+
+    def _segments(self, part: int, visit: int) -> SegmentDataset:
+        """Return the segments of a shard, and begin to read the next one."""
+        if self._process != os.getpid():  # a worker: the threads of the process it was forked from are not in it
+            self.close()
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(2, "shards")
+        wanted = [(part, visit), (part, visit + 1)]
+        for place in wanted:
+            if place not in self._reading:
+                self._reading[place] = self._threads.submit(self._read, self.url(*place))
+        self._reading = {place: read for place, read in self._reading.items() if place[0] != part or place in wanted}
+        return self._reading[part, visit].result()
+
+    def _read(self, url: str) -> SegmentDataset:
+        clips = read_shard(url)
+        labels = F0Labels(clips, self.cache, self.data.f0_range) if self.cache is not None else None
+        return SegmentDataset(clips, labels, self.data, self.mel_config, self.frames, self.seed)

@@ -1,0 +1,54 @@
+"""Evaluation on a Ray cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from vocoders.cluster.connection import check_machines, connected
+from vocoders.cluster.pool import Pool, Work
+from vocoders.errors import VocoderError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def run_on_cluster(task: Callable[[Item], Result], items: Sequence[Item], address: str) -> Iterator[Result]:
+    """Run ``task`` on each item by the workers of a cluster, whose machines all see this folder under its path.
+
+    Args:
+        task: a function that can be pickled; its module and its files are found from the working folder.
+        items: what it is called with.
+        address: of the cluster, as for ``connected``.
+
+    Yields:
+        The results, in the order of the items.
+
+    Raises:
+        VocoderError: when the cluster is not as it must be, or the workers died over an item.
+    """
+    results: dict[int, Result] = {}
+    first = 0
+    with connected(address):
+        check_machines([], [str(Path.cwd())])
+        pool = Pool(partial(_make, task), folder=Path.cwd())
+        with closing(pool.run([[numbered] for numbered in enumerate(items)])) as done:
+            for _, [(number, result)] in done:
+                results[number] = result
+                while first in results:
+                    yield results.pop(first)
+                    first += 1
+    if first < len(items):
+        raise VocoderError(f"the workers of the cluster died over {items[first]}")
+
+
+def _make(task: Callable[[Item], Result]) -> Work[tuple[int, Item], tuple[int, Result]]:
+    """Make the function that a worker calls."""
+    return partial(_run, task)
+
+
+def _run(task: Callable[[Item], Result], numbered: list[tuple[int, Item]]) -> list[tuple[int, Result]]:
+    return [(number, task(item)) for number, item in numbered]

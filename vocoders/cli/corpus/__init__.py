@@ -1,0 +1,1 @@
+"""``vocode --ray``: a corpus on the machines of a Ray cluster."""

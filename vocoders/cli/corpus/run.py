@@ -1,0 +1,177 @@
+"""``vocode --ray`` from its inputs to the manifest."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from vocoders.cli.corpus.items import (
+    SHARD_SUFFIX,
+    Item,
+    find_items,
+    group_by_size,
+    list_outputs,
+    resolve_output,
+)
+from vocoders.cli.corpus.worker import CorpusWorker, Result
+from vocoders.cli.execution import Notes, Options
+from vocoders.cluster import storage
+from vocoders.cluster.connection import check_machines, connected, machines
+from vocoders.cluster.pool import Pool
+from vocoders.errors import VocoderError
+from vocoders.files import write_file
+
+MANIFEST = "manifest.jsonl"
+
+# Bytes of input of a group: some seconds of work. A group is what is lost with a worker, and what keeps it busy.
+_GROUP_BYTES = {"cpu": 1 << 20, "cuda": 32 << 20}
+_GROUPS_EACH = 16  # groups for each worker at least, so that all end at about the same time
+_MOST_LINES = 10  # notes, or failed files, that are printed
+
+Entry = dict[str, Any]
+
+
+def vocode_corpus(
+    inputs: Sequence[str],
+    output: str,
+    format: str,
+    *,
+    address: str,
+    options: Options,
+    overwrite: bool = False,
+    threads: int = 1,
+) -> int:
+    """Do a corpus on a Ray cluster: synthesis, copy synthesis or analysis, by the endings of the files.
+
+    Args:
+        inputs: as for ``find_items``.
+        output: as for ``find_items``; a folder that is made.
+        format: as for ``find_items``.
+        address: of the cluster, as for ``connected``.
+        options: as for ``Worker``; ``device`` is "cpu", or "cuda" for a GPU for each worker.
+        overwrite: whether outputs that are there are made again.
+        threads: CPU threads of a worker.
+
+    Returns:
+        The exit status: 0, or 1 when some inputs could not be done.
+
+    Raises:
+        VocoderError: when the inputs, the cluster or a machine of it are not as they must be.
+    """
+    if options.device not in _GROUP_BYTES:
+        raise VocoderError(f"--ray takes --device cpu, or cuda and gives each worker a GPU; got '{options.device}'")
+    if options.model and Path(options.model).exists():
+        options = replace(options, model=str(Path(options.model).absolute()))
+    output = resolve_output(output)
+    there = set() if overwrite else list_outputs(output)
+    items = find_items(inputs, output, format, there)
+    manifest = storage.join(output, MANIFEST)
+    known = _known(items, there, output) if manifest in there else {}
+    todo = [item for item in items if item.source not in known]
+    entries = {entry["input"]: entry for done in known.values() for entry in done}
+    if todo:
+        with connected(address):
+            _make_folder(output)
+            local = [todo[0].source, output]
+            check_machines([options.model], [path for path in local if not storage.is_url(path)])
+            pool = Pool(
+                partial(CorpusWorker, options, format, overwrite, threads), threads, int(options.device == "cuda")
+            )
+            share = sum(item.size for item in todo) // (_GROUPS_EACH * pool.size())
+            groups = group_by_size(todo, min(_GROUP_BYTES[options.device], share))
+            with closing(pool.run(groups)) as done:
+                for entry in _show(done, groups, options.quiet):
+                    entries[entry["input"]] = entry
+    lines = [entries[source] for source in sorted(entries)]
+    _write_manifest(lines, manifest)
+    return _report([entry for entry in lines if "error" in entry], len(lines), manifest)
+
+
+def _known(items: Sequence[Item], there: Collection[str], output: str) -> dict[str, list[Entry]]:
+    """Return what an earlier manifest says of the items that are done: source -> entries, several for a shard."""
+    manifest = storage.join(output, MANIFEST)
+    text = storage.read(manifest).decode() if storage.is_url(manifest) else Path(manifest).read_text("utf-8")
+    shards = {item.source for item in items if item.is_shard}
+    former: dict[str, list[Entry]] = {}
+    try:
+        for entry in map(json.loads, text.splitlines()):
+            source: str = entry["input"]
+            shard = source[: source.find(f"{SHARD_SUFFIX}/") + len(SHARD_SUFFIX)]
+            former.setdefault(shard if shard in shards else source, []).append(entry)
+    except (ValueError, KeyError, TypeError):
+        raise VocoderError(f"{manifest} is no manifest that --ray wrote; move it away") from None
+    return {
+        item.source: former[item.source]
+        for item in items
+        if item.source in former
+        and all(entry["output"] and storage.join(output, entry["output"]) in there for entry in former[item.source])
+    }
+
+
+def _show(done: Iterable[tuple[list[Item], list[Result]]], groups: list[list[Item]], quiet: bool) -> Iterator[Entry]:
+    """Yield the entries of groups that are done, then of those that never were; shows the progress."""
+    notes, seconds, begin = Notes(quiet), 0.0, time.perf_counter()
+    lost = {group[0].source: group for group in groups}
+    total = sum(item.size for group in groups for item in group)
+    form = "{percentage:3.0f}%|{bar}| {desc} [{elapsed}<{remaining}]"
+    with tqdm(total=total, disable=True if quiet else None, bar_format=form) as bar:
+        for group, results in done:
+            del lost[group[0].source]
+            for result in results:
+                seconds += result.seconds
+                for text, once in result.notes:
+                    if len(notes.said) < _MOST_LINES:
+                        notes.say(text, once)
+                yield result.entry
+            bar.set_description_str(_speed(seconds, begin), refresh=False)
+            bar.update(sum(item.size for item in group))
+    reason = "the worker died, over this input or one beside it; start again to try once more"
+    for item in (item for group in lost.values() for item in group):
+        yield {"input": item.source, "output": None, "error": f"{item.source}: {reason}"}
+    if not quiet:
+        print(f"vocode: {_speed(seconds, begin)}, {len(machines())} machine(s)", file=sys.stderr)
+
+
+def _speed(seconds: float, begin: float) -> str:
+    rate = seconds / (time.perf_counter() - begin)
+    return f"{seconds / 3600:.3g} h of audio, {rate:.0f} x real time"
+
+
+def _make_folder(output: str) -> None:
+    if not storage.is_url(output):
+        try:
+            Path(output).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise VocoderError(f"cannot write to {output}: {error.strerror}") from None
+
+
+def _write_manifest(entries: Sequence[Entry], manifest: str) -> None:
+    data = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries).encode()
+    if not storage.is_url(manifest):
+        write_file(Path(manifest), data)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        (path := Path(folder) / MANIFEST).write_bytes(data)
+        storage.upload(path, manifest)
+
+
+def _report(failed: Sequence[Entry], count: int, manifest: str) -> int:
+    """Print what could not be done, and return the exit status."""
+    if not failed:
+        return 0
+    print(f"vocode: {len(failed)} of {count} files could not be done, see {manifest}:", file=sys.stderr)
+    for entry in failed[:_MOST_LINES]:
+        print(f"  {entry['error']}", file=sys.stderr)
+    if len(failed) > _MOST_LINES:
+        print("  ...", file=sys.stderr)
+    return 1

@@ -1,0 +1,256 @@
+"""Worker of a corpus: reads, synthesises or analyses, and writes the items that it is given. Does not import Ray."""
+
+from __future__ import annotations
+
+import itertools
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from vocoders.cli.common import limit_threads
+from vocoders.cli.corpus.items import Item, list_outputs
+from vocoders.cli.execution import Notes, Options, Worker, describe_failure, naming
+from vocoders.cli.plan import Job
+from vocoders.cluster import storage
+from vocoders.errors import VocoderError
+from vocoders.files import Bytes, map_file
+from vocoders.io.audio import AUDIO_SUFFIXES
+from vocoders.io.mels import MEL_SUFFIXES, read_mel
+
+_TRANSFERS = 8  # files that a worker reads and uploads at a time
+_BATCH_FRAMES = 1 << 15  # frames of the mels that wait to be synthesised as a batch
+
+Note = tuple[str, str | None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of an input.
+
+    Attributes:
+        entry: its line in the manifest.
+        seconds: seconds of audio that were made, or analysed; 0 where the output was there.
+        notes: notes for the user, as ``Notes.say`` takes them.
+    """
+
+    entry: dict[str, Any]
+    seconds: float = 0.0
+    notes: tuple[Note, ...] = ()
+
+
+class CorpusWorker:
+    """Does items with one model, as ``Worker`` does jobs."""
+
+    def __init__(self, options: Options, format: str, overwrite: bool, threads: int) -> None:
+        """Load the model.
+
+        Args:
+            options: as for ``Worker``.
+            format: format of the outputs.
+            overwrite: whether outputs of a shard that are there are made again.
+            threads: CPU threads to compute with.
+
+        Raises:
+            VocoderError: when it cannot be loaded.
+        """
+        limit_threads(threads)
+        self.worker = Worker(options)
+        self.format = format
+        self.overwrite = overwrite
+
+    def __call__(self, items: list[Item]) -> list[Result]:
+        """Do items. One that cannot be done costs nothing but its own line."""
+        with tempfile.TemporaryDirectory(prefix="vocoders-") as folder, ThreadPoolExecutor(_TRANSFERS) as transfers:
+            group = _Group(self.worker, self.format, Path(folder), transfers)
+            files = [item for item in items if not item.is_shard]
+            # All are read ahead of the computation: a group is small, and a store takes its time for each file.
+            reads = [transfers.submit(_read, item) for item in files]
+            for item, read in zip(files, reads, strict=True):
+                group.do(item, read.result)
+            for shard in items:
+                if shard.is_shard:
+                    self._do_shard(shard, group)
+            return group.finish()
+
+    def _do_shard(self, shard: Item, group: _Group) -> None:
+        """Do the members of a shard that are mels or sound files."""
+        try:
+            there = set() if self.overwrite else list_outputs(shard.target)
+            made: set[str] = set()
+            for name, size, read in _members(shard.source):
+                place = PurePosixPath(name).with_suffix(f".{self.format}")
+                target = storage.join(shard.target, str(place))
+                item = Item(f"{shard.source}/{name}", f"{shard.place}/{place}", target, size, target in there)
+                if place.is_absolute() or ".." in place.parts:
+                    group.fail(item, VocoderError(f"{item.source} has a name that leads out of its folder"))
+                elif target in made:
+                    group.fail(item, VocoderError(f"{item.source} would become {target}, as one before it does"))
+                else:
+                    made.add(target)
+                    group.do(item, read)
+        except (VocoderError, tarfile.TarError, OSError, EOFError) as error:
+            group.fail(shard, VocoderError(f"{shard.source} is not a readable tar: {error}"))
+
+
+class _Group:
+    """Items in the works; their outputs are described and uploaded while the next ones are computed."""
+
+    def __init__(self, worker: Worker, format: str, folder: Path, transfers: ThreadPoolExecutor) -> None:
+        self.worker = worker
+        self.format = format
+        self.folder = folder
+        self.transfers = transfers
+        self.numbers = itertools.count()
+        self.results: list[tuple[Item, Future[Result]]] = []
+        self.waiting: list[tuple[Item, Job, np.ndarray, np.ndarray | None]] = []
+        self.notes = worker.notes = _KeptNotes()
+
+    def do(self, item: Item, read: Callable[[], Bytes]) -> None:
+        """Do an item, or keep its mel for a batch.
+
+        Args:
+            item: the item, not a shard.
+            read: returns the bytes of the input.
+        """
+        with self._catching(item):
+            job = Job(Path(item.source), self._place(item), self.format, title=item.source)
+            if item.exists:
+                self._settle(item, job)
+            elif job.makes_mel or not self.worker.voc.batching_pays:
+                self.worker.do(job, data=read())
+                self._settle(item, job)
+            else:
+                with naming(job):
+                    self.waiting.append((item, job, *self.worker.read(job, read())))
+        if sum(mel.shape[1] for _, _, mel, _ in self.waiting) > _BATCH_FRAMES:
+            self._synthesize_waiting()
+
+    def fail(self, item: Item, error: Exception) -> None:
+        """Note that an item cannot be done."""
+        failed: Future[Result] = Future()
+        failed.set_exception(error)
+        self.results.append((item, failed))
+
+    def finish(self) -> list[Result]:
+        """Do what waits, and return the results of all items."""
+        self._synthesize_waiting()
+        return [self._result(item, future) for item, future in self.results]
+
+    def _result(self, item: Item, future: Future[Result]) -> Result:
+        try:
+            return future.result()
+        except Exception as error:  # a bug that one file triggers must not stop the others
+            reason = describe_failure(Job(None, None, self.format, title=item.source), error)
+            return Result({"input": item.source, "output": None, "error": reason})
+
+    def _synthesize_waiting(self) -> None:
+        """Synthesise the mels that wait, in few passes of the network."""
+        waiting, self.waiting = self.waiting, []
+        voc, seed = self.worker.voc, self.worker.options.seed
+        short = [one for one in waiting if one[2].shape[1] <= (voc.frames_at_once or _BATCH_FRAMES)]
+        ready: dict[str, np.ndarray] = {}
+        try:
+            audio = voc.synthesize_batch([one[2] for one in short], [one[3] for one in short], [seed] * len(short))
+            ready = {item.target: samples for (item, *_), samples in zip(short, audio, strict=True)}
+        except Exception:  # one by one, below, where it is seen whose fault it is
+            ready = {}
+        for item, job, mel, f0 in waiting:
+            with self._catching(item), naming(job):
+                pieces = [ready[item.target]] if item.target in ready else voc.synthesize(mel, f0, seed)
+                self.worker.write_audio(job, pieces, mel.shape[1])
+                self._settle(item, job)
+
+    def _place(self, item: Item) -> Path:
+        """Return the local file of an item's output; one that belongs to a URL is uploaded from here."""
+        if storage.is_url(item.target):
+            return self.folder / f"{next(self.numbers)}.{self.format}"
+        path = Path(item.target)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def _settle(self, item: Item, job: Job) -> None:
+        """Describe the output of an item and upload it where it belongs, beside the computation of the next."""
+        self.results.append((item, self.transfers.submit(self._describe, item, job, self.notes.take())))
+
+    def _describe(self, item: Item, job: Job, notes: tuple[Note, ...]) -> Result:
+        assert job.target is not None
+        if item.exists and storage.is_url(item.target):
+            job.target.write_bytes(storage.read(item.target))
+        voc, given = self.worker.voc, self.worker.mel_config
+        mel_config = given if given and job.makes_mel else voc.mel_config
+        samples, rate = _measure(job.target, mel_config.sample_rate, mel_config.hop_length)
+        if storage.is_url(item.target):
+            if not item.exists:
+                storage.upload(job.target, item.target)
+            job.target.unlink()
+        entry = {"input": item.source, "output": item.place, "samples": samples, "sample_rate": rate}
+        return Result(entry, 0.0 if item.exists else samples / rate, notes)
+
+    @contextmanager
+    def _catching(self, item: Item) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self.fail(item, error)
+
+
+class _KeptNotes(Notes):
+    """Notes that are kept, to be said by the process that the user sees."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=False)
+        self.kept: list[Note] = []
+
+    def say(self, text: str, once: str | None = None) -> None:
+        if (once or text) not in self.said:
+            self.said.add(once or text)
+            self.kept.append((text, once))
+
+    def take(self) -> tuple[Note, ...]:
+        """Return the notes since the last call."""
+        kept, self.kept = tuple(self.kept), []
+        return kept
+
+
+def _read(item: Item) -> Bytes:
+    """Return the bytes of an input; none where the output is there."""
+    if item.exists:
+        return b""
+    return storage.read(item.source) if storage.is_url(item.source) else map_file(Path(item.source))
+
+
+def _members(source: str) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
+    """Yield name, size and a function that returns the bytes of each mel and sound file of a shard, in its order."""
+    with (
+        storage.open_file(source) if storage.is_url(source) else Path(source).open("rb") as file,
+        tarfile.open(fileobj=file, mode="r|*") as shard,
+    ):
+        for member in shard:
+            name = member.name.removeprefix("./")
+            if member.isfile() and PurePosixPath(name).suffix.lower() in AUDIO_SUFFIXES + MEL_SUFFIXES:
+                content = shard.extractfile(member)
+                assert content is not None
+                yield name, member.size, content.read
+
+
+def _measure(path: Path, sample_rate: int, hop_length: int) -> tuple[int, int]:
+    """Return samples and sample rate of an output; of a mel, those of the audio that it stands for."""
+    if path.suffix in MEL_SUFFIXES:
+        mel, _ = read_mel(map_file(path), str(path))
+        return mel.shape[-1] * hop_length, sample_rate
+    if path.suffix == ".raw":
+        return path.stat().st_size // 2, sample_rate
+    import soundfile
+
+    try:
+        info = soundfile.info(str(path))
+    except soundfile.LibsndfileError as error:
+        raise VocoderError(f"{path} is there, but is no readable sound file ({error}); --overwrite redoes it") from None
+    return info.frames, info.samplerate

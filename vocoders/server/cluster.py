@@ -1,0 +1,109 @@
+"""``vocoders serve --ray``: the application of ``deployment.py``, from its start on a Ray cluster to its end."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import ray
+from ray import serve
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
+
+from vocoders.cluster.connection import LOCAL, check_machines, connected, first_line, sentence_of
+from vocoders.errors import VocoderError
+from vocoders.server.deployment import NAME, Settings, build
+from vocoders.server.process import announce, bind
+from vocoders.server.proxy import CALLBACK
+
+
+def serve_on_cluster(address: str, settings: Settings, host: str, port: int) -> int:
+    """Serve models on a Ray cluster until a signal ends the process, and with it the application.
+
+    Args:
+        address: the address of the cluster, as ``connected`` takes it.
+        settings: what to serve.
+        host: the address that the HTTP proxy of each machine listens on.
+        port: their port; 0 for a free one, on a new cluster.
+
+    Returns:
+        The exit status, 0.
+
+    Raises:
+        VocoderError: when the cluster cannot be joined, has no room, or lacks the package or a model on a machine.
+    """
+    models = [str(Path(model).resolve()) if Path(model).exists() else model for model in settings.models]
+    settings = settings.model_copy(update={"models": models})
+    application = build(settings)
+    if address == LOCAL:
+        with bind(host, port) as listener:  # Ray would say in a traceback that the port is taken
+            port = listener.getsockname()[1]
+    elif not port:
+        raise VocoderError("--port 0 finds a free port on this machine alone; name one that is free on the cluster")
+    with connected(address):
+        check_machines(models or [None], [])
+        check_room(settings)
+        try:
+            handle = _start(application, settings, host, port)
+            announce(handle.model_names.remote().result(), host, port, public=settings.token_file is None)
+            _wait_for_signal()
+        finally:
+            serve.delete(NAME)  # waits for the requests that are admitted
+    return 0
+
+
+def check_room(settings: Settings) -> None:
+    """Check that the replicas find room; Ray Serve would wait for it without a word.
+
+    Raises:
+        VocoderError: when they do not.
+    """
+    free = ray.available_resources()
+    for name, each in (("CPU", settings.threads), ("GPU", settings.gpus)):
+        needed, there = settings.fewest * each, free.get(name, 0.0)
+        if needed > there:
+            raise VocoderError(
+                f"--replicas {settings.replicas} with {each} {name}s each need {needed}, and {there:g} are free on the "
+                f"cluster"
+            )
+
+
+def _start(application: serve.Application, settings: Settings, host: str, port: int) -> DeploymentHandle[Any]:
+    """Start the proxies and the replicas, and wait until they are ready.
+
+    Raises:
+        VocoderError: when they do not become ready.
+    """
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    if serve.status().proxies:
+        print("vocoders: Ray Serve runs on this cluster already, and its own address and port count", file=sys.stderr)
+    http = {"host": host, "port": port, "request_timeout_s": settings.limits.session_timeout}
+    try:
+        serve.start(http_options=http, controller_options={"runtime_env": {"env_vars": CALLBACK}})
+        return serve.run(application, name=NAME, route_prefix="/")
+    except (RayError, RayServeException, RuntimeError) as error:
+        status = serve.status().applications.get(NAME)
+        reasons = [RuntimeError(part.message) for part in status.deployments.values()] if status else []
+        sentences = [sentence_of(reason) or first_line(reason) for reason in [*reasons, error] if str(reason)]
+        raise VocoderError(f"the replicas do not start: {sentences[0]}") from None
+
+
+def _wait_for_signal() -> None:
+    """Wait for SIGINT or SIGTERM; a second one ends the process at once."""
+    ended = threading.Event()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        ended.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    while not ended.wait(1.0):  # on some systems a wait without end keeps signals away
+        pass

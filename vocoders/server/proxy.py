@@ -1,0 +1,95 @@
+"""What Ray Serve's HTTP proxies answer when no replica does: 503 and one sentence, as everything here.
+
+A proxy passes each request to a replica and the replica's answer to the client. It loads ``middlewares`` when the
+environment of the cluster says so: ``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=vocoders.server.proxy:middlewares``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+CALLBACK = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "vocoders.server.proxy:middlewares"}
+"""The environment with which a proxy loads ``middlewares``."""
+
+_RETRY_AFTER = 5  # seconds, in which another replica takes over
+_GONE = f"the replica that worked on this request has ended; try again in {_RETRY_AFTER} s"
+_ABSENT = f"nothing is served here now; try again in {_RETRY_AFTER} s"
+_INTERNAL_ERROR = 1011  # close code of RFC 6455, section 7.4.1
+# With these, a client could set the limits of the proxy for its own request.
+_OVERRIDES = (b"x-request-timeout-seconds", b"x-request-disconnect-disabled")
+# A replica cannot see how fast the client takes its audio: the proxy takes it all. The default of --timeout.
+_SEND_TIMEOUT = 120.0  # seconds
+
+
+def middlewares() -> list[Middleware]:
+    """Return the middlewares of a proxy; Ray Serve calls it in each."""
+    return [Middleware(ReplicaErrorsMiddleware)]
+
+
+class ReplicaErrorsMiddleware:
+    """Middleware that answers for a replica that died, or that Ray Serve could not find.
+
+    Ray Serve alone answers with status 500, or with words of its own as plain text, and breaks a WebSocket off. A
+    response that has begun is broken off here too, which the client can tell.
+
+    Args:
+        app: the proxy.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket") or scope["path"].startswith("/-/"):  # routes of the proxy
+            await self.app(scope, receive, send)
+            return
+        answer = _Answer(send)
+        headers = [header for header in scope["headers"] if header[0].lower() not in _OVERRIDES]
+        await self.app({**scope, "headers": headers}, receive, answer.send)
+        if answer.refused or not answer.begun:
+            prefix = "websocket.http" if scope["type"] == "websocket" else "http"
+            await _refuse(send, prefix, answer.reason or _GONE)
+        elif answer.open:
+            with contextlib.suppress(OSError, RuntimeError):  # the client may have closed it
+                await send({"type": "websocket.send", "text": json.dumps({"detail": _GONE})})
+                await send({"type": "websocket.close", "code": _INTERNAL_ERROR})
+
+
+class _Answer:
+    """What the proxy has sent for one request.
+
+    Attributes:
+        begun: whether the client has got anything.
+        open: whether a WebSocket was accepted and not closed.
+        refused: whether Ray Serve has refused the request in its own words.
+        reason: these words.
+    """
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.begun = self.open = self.refused = False
+        self.reason = ""
+
+    async def send(self, message: Message) -> None:
+        """Pass a message to the client, unless it is a refusal by Ray Serve."""
+        kind = message["type"]
+        if kind == "http.response.start" and message["status"] >= 400:
+            self.refused = dict(message["headers"]).get(b"content-type", b"").startswith(b"text/plain")
+            self.reason = _ABSENT if message["status"] == 404 else ""
+        if self.refused:
+            self.reason = self.reason or message.get("body", b"").decode()
+            return
+        self.begun = True
+        self.open = kind == "websocket.accept" or (self.open and kind != "websocket.close")
+        await asyncio.wait_for(self._send(message), _SEND_TIMEOUT)
+
+
+async def _refuse(send: Send, prefix: str, detail: str) -> None:
+    headers = [(b"content-type", b"application/json"), (b"retry-after", str(_RETRY_AFTER).encode())]
+    await send({"type": f"{prefix}.response.start", "status": 503, "headers": headers})
+    await send({"type": f"{prefix}.response.body", "body": json.dumps({"detail": detail}).encode()})
