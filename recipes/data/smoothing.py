@@ -1,0 +1,47 @@
+"""Smoothed mels, such as acoustic models predict, made from the mels of recordings.
+
+A model trained with a squared or absolute error predicts the mean of what could follow, in which details of the
+spectrum and of its course over time are lost. Few cepstral coefficients and a blur over time stand for that loss, while
+each frame still belongs to its place in the recording.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.fft import dct, idct
+from scipy.ndimage import gaussian_filter1d
+
+
+class Smoothing(NamedTuple):
+    """Arguments of ``smooth_mel``.
+
+    Attributes:
+        coefficients: share of the cepstral coefficients of each frame that is kept, above 0 to 1.
+        blur: standard deviation of the blur over time, in frames.
+    """
+
+    coefficients: float
+    blur: float
+
+
+LEVELS = {"mild": Smoothing(0.5, 0.8), "strong": Smoothing(0.3125, 1.5)}
+
+
+def smooth_mel(mel: np.ndarray, coefficients: float, blur: float) -> np.ndarray:
+    """Smooth a log-mel over bands and over time.
+
+    Args:
+        mel: log-mel, (..., n_mels, frames).
+        coefficients: share of the cepstral coefficients (cosine transform over the bands) of each frame that is kept,
+            above 0 to 1; at least the mean over the bands is.
+        blur: standard deviation of the Gaussian over time, in frames; 0 for none.
+
+    Returns:
+        The smoothed mel, of the same shape and type.
+    """
+    cepstrum = dct(mel, axis=-2, norm="ortho")
+    cepstrum[..., max(1, round(coefficients * mel.shape[-2])) :, :] = 0
+    smooth = idct(cepstrum, axis=-2, norm="ortho")
+    return gaussian_filter1d(smooth, blur, axis=-1, mode="nearest") if blur else smooth
