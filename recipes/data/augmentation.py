@@ -37,7 +37,7 @@ def degrade(audio: Tensor, shares: Augmentation, sample_rate: int, draw: np.rand
     """
     values = audio[0].double().numpy()
     if chance(shares.reverb, draw):
-        values = reverberate(values, sample_rate, draw.uniform(*shares.reverb_seconds), draw)
+        values = reverberate(values, sample_rate, draw.uniform(*shares.reverb_seconds), -draw.uniform(0, 20), draw)
     if chance(shares.noise, draw):
         noise = shape(draw.standard_normal(len(values)), draw.uniform(-2, 0), sample_rate)
         values = values + at_level(noise, level(values) - draw.uniform(*shares.noise_snr_db))
@@ -60,19 +60,22 @@ def at_level(audio: np.ndarray, db: float) -> np.ndarray:
     return audio * 10 ** ((db - level(audio)) / 20)
 
 
-def reverberate(audio: np.ndarray, sample_rate: int, seconds: float, draw: np.random.Generator) -> np.ndarray:
-    """Add the reverberation of a room: noise that decays by 60 dB in ``seconds``, 0 to 20 dB below the direct sound.
+def reverberate(
+    audio: np.ndarray, sample_rate: int, seconds: float, db: float, draw: np.random.Generator
+) -> np.ndarray:
+    """Add the reverberation of a room: noise that decays by 60 dB in ``seconds``.
 
     Args:
         audio: (samples,).
         sample_rate: in Hz.
         seconds: time of the decay.
-        draw: source of the noise and of its level.
+        db: level of the reverberation above that of ``audio``.
+        draw: source of the noise and of the time of the first reflection, up to 20 ms.
     """
     time = np.arange(1, int(seconds * sample_rate) + 1) / sample_rate
     tail = draw.standard_normal(len(time)) * 10 ** (-3 * time / seconds)
-    tail[: int(draw.uniform(0, 0.02) * sample_rate)] = 0  # before the first reflection
-    return audio + at_level(fftconvolve(audio, tail)[: len(audio)], level(audio) - draw.uniform(0, 20))
+    tail[: int(draw.uniform(0, 0.02) * sample_rate)] = 0
+    return audio + at_level(fftconvolve(audio, tail)[: len(audio)], level(audio) + db)
 
 
 def shape(

@@ -73,7 +73,7 @@ def test_noise_is_at_the_snr_drawn() -> None:
 def test_reverberation_decays_by_60_db_in_its_time() -> None:
     impulse = np.zeros(RATE)
     impulse[0] = 1.0
-    tail = reverberate(impulse, RATE, 0.5, draws())[1:]
+    tail = reverberate(impulse, RATE, 0.5, 0.0, draws())[1:]
     early, late = (level(tail[int(t * RATE) : int((t + 0.05) * RATE)]) for t in (0.05, 0.3))
     assert early - late == pytest.approx(60 * 0.25 / 0.5, abs=1.5)
     assert not tail[RATE // 2 + 1 :].round(12).any()
