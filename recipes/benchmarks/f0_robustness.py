@@ -1,8 +1,8 @@
 """F0 and voicing from disturbed mels: python -m recipes.benchmarks.f0_robustness [MODEL] --data DIR [--list FILE]
 
-The F0 estimator of a model on the mels of recordings, exact, smoothed as an acoustic model would, and of the same
-recordings with noise, quiet or in a room. The reference is WORLD's F0 of the undisturbed recording. MODEL may hold an
-F0 estimator alone, as a run of its recipe writes it.
+The F0 estimator of a model on the mels of recordings: exact, smoothed as by an acoustic model, and of the recordings
+with noise, in a room, with a second voice, quiet. The reference is WORLD's F0 of the undisturbed recording. MODEL may
+hold an F0 estimator alone, as a run of its recipe writes it.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ DISTURBANCES: dict[str, Disturbance] = {
     "white noise, 10 dB below": noisy(0.0),
     "pink noise, 10 dB below": noisy(-0.5),
     "room of 0.5 s, 3 dB below": lambda audio, rate, draw: reverberate(audio, rate, 0.5, -3.0, draw),
+    # The recording backwards is another voice that speaks at the same time.
+    "second voice, 10 dB below": lambda audio, rate, draw: audio + at_level(audio[::-1], level(audio) - 10),
     "40 dB quieter": lambda audio, rate, draw: 0.01 * audio,
 }
 
