@@ -1,6 +1,6 @@
 """The pitch range of a model: python -m recipes.benchmarks.pitch_range [MODEL]
 
-Copy synthesis of synthetic vowels from 60 to 1100 Hz, from the mel alone: the F0 that the model estimates from the mel,
+Copy synthesis of synthetic vowels from 55 to 1400 Hz, from the mel alone: the F0 that the model estimates from the mel,
 if it estimates any, and the F0 and level of its synthesis. The F0 of the synthesis is WORLD's Harvest, from 45 to 1500
 Hz. The last row is digital silence.
 """
@@ -17,7 +17,7 @@ from recipes.benchmarks import common
 from recipes.evaluation.systems import System, load_named
 from vocoders.errors import MelWarning
 
-PITCHES = (60, 70, 80, 100, 150, 200, 300, 400, 500, 600, 700, 800, 900, 1000, 1100)
+PITCHES = (55, 60, 70, 80, 100, 150, 200, 300, 400, 500, 600, 700, 800, 900, 1000, 1100, 1200, 1300, 1400)
 
 
 def vowel(hz: float, sample_rate: int, seconds: float = 1.5) -> np.ndarray:

@@ -2,11 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, PositiveFloat, field_validator, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, field_validator, model_validator
 
 from vocoders.config import Config
+
+
+def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
+    if limits[0] > limits[1]:
+        raise ValueError("a range starts with its smaller end")
+    return limits
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
+PositiveRange = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_ordered)]
+
+
+class Augmentation(Config):
+    """Degradations of the input, each of a share of the segments, while labels stay those of the clean recordings."""
+
+    tones: Share = Field(0.0, description="synthetic tones instead of recordings, for pitches that these lack")
+    tones_hz: PositiveRange = Field((48.0, 1500.0), description="Hz, their F0")
+    voices: Share = Field(0.0, description="a second, softer voice is added")
+    voices_db: Range = Field((-25.0, -6.0), description="dB, its level above that of the first voice")
+    reverb: Share = Field(0.0, description="reverberation is added, 0 to 20 dB below the recording")
+    reverb_seconds: PositiveRange = Field((0.1, 0.8), description="time of a decay by 60 dB")
+    noise: Share = Field(0.0, description="noise is added, from white to -12 dB an octave")
+    noise_snr_db: Range = Field((10.0, 40.0), description="dB, level of the recording above the noise")
+    smooth: Share = Field(0.0, description="the mel is smoothed as an acoustic model would; for an F0 estimator")
+    coefficients: PositiveRange = Field((0.2, 0.7), description="share of its cepstral coefficients that is kept")
+    blur: Range = Field((0.0, 2.0), description="frames, standard deviation of its blur over time")
 
 
 class DataRecipe(Config):
@@ -25,22 +52,14 @@ class DataRecipe(Config):
     )
     segments_per_shard: int = Field(4096, gt=0, description="segments drawn from a shard before the next one")
     valid_clips: int = Field(16, gt=0, description="most recordings that a validation synthesises")
-    speed: tuple[PositiveFloat, PositiveFloat] = Field(
-        (1.0, 1.0), description="pitch and tempo are scaled by a factor of this range"
-    )
-    gain_db: tuple[float, float] = Field((0.0, 0.0), description="the level is changed by a gain of this range")
-    f0_range: tuple[PositiveFloat, PositiveFloat] = Field(
+    speed: PositiveRange = Field((1.0, 1.0), description="pitch and tempo are scaled by a factor of this range")
+    gain_db: Range = Field((0.0, 0.0), description="the level is changed by a gain of this range")
+    f0_range: PositiveRange = Field(
         (71.0, 800.0), description="Hz, range of the F0 labels; a wider one, for singers, makes more errors"
     )
+    augmentation: Augmentation = Field(Augmentation(), description="default: none")
     mels: str | None = Field(None, description="folder of predicted mels named like the recordings, to fine-tune on")
     workers: int = Field(1, ge=0, description="processes that load segments; 0: the training process itself")
-
-    @field_validator("speed", "gain_db", "f0_range")
-    @classmethod
-    def _ordered(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if value[0] > value[1]:
-            raise ValueError("a range starts with its smaller end")
-        return value
 
     @field_validator("shards", mode="before")
     @classmethod
@@ -55,6 +74,8 @@ class DataRecipe(Config):
 
     @model_validator(mode="after")
     def _mels_as_they_are(self) -> DataRecipe:
+        if self.mels and self.augmentation != Augmentation():
+            raise ValueError("with 'mels' the recordings cannot be changed: leave augmentation out")
         if self.mels and (self.speed != (1.0, 1.0) or self.gain_db != (0.0, 0.0)):
             raise ValueError(
                 f"with 'mels' the recordings cannot be changed: speed must be [1, 1] and gain_db [0, 0], got "

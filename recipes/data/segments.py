@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
+from recipes.data import augmentation
 from recipes.data.audio import read_mono, resample
 from recipes.data.clips import Clip
 from recipes.data.config import DataRecipe
@@ -44,7 +45,8 @@ class SegmentDataset(Dataset[dict[str, Tensor]]):
     """Random segments: ``audio`` (1, frames * hop_length) in [-1, 1] and ``f0`` (1, frames) in Hz, 0 = unvoiced.
 
     Clips are drawn in proportion to their length. Speed (pitch and tempo together, by resampling) and gain are drawn
-    from the recipe's ranges; a clip shorter than the segment is padded with zeros.
+    from the recipe's ranges; a clip shorter than the segment is padded with zeros. Then come the augmentations that the
+    recipe names.
 
     Args:
         clips: recordings to draw from.
@@ -73,6 +75,25 @@ class SegmentDataset(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         draw = np.random.default_rng([self.seed, index])
+        shares = self.data.augmentation
+        if augmentation.chance(shares.tones, draw):
+            audio, f0 = augmentation.tone(self.frames, self.mel_config, shares.tones_hz, draw)
+            audio = audio * 10 ** (draw.uniform(*self.data.gain_db) / 20)
+            item = {"audio": torch.from_numpy(audio).float()[None], "f0": torch.from_numpy(f0).float()[None]}
+        else:
+            item = self.recording(draw)
+            if augmentation.chance(shares.voices, draw):
+                other = self.recording(draw)["audio"]
+                item["audio"] = augmentation.add_voice(item["audio"], other, draw.uniform(*shares.voices_db))
+        item["audio"] = augmentation.degrade(item["audio"], shares, self.mel_config.sample_rate, draw).clamp(-1, 1)
+        return item
+
+    def recording(self, draw: np.random.Generator) -> dict[str, Tensor]:
+        """Draw a segment of a recording that can be decoded.
+
+        Raises:
+            VocoderError: when twenty in a row cannot.
+        """
         for _ in range(20):
             try:
                 return self.segment(draw)
@@ -103,7 +124,7 @@ class SegmentDataset(Dataset[dict[str, Tensor]]):
         audio = F.pad(audio, (0, length - len(audio)))
         audio = audio * 10 ** (draw.uniform(*self.data.gain_db) / 20)
         f0 = torch.from_numpy(self._f0(chosen, start, rate / clip.sample_rate))
-        return item | {"audio": audio.clamp(-1, 1)[None], "f0": f0.float()[None]}
+        return item | {"audio": audio[None], "f0": f0.float()[None]}
 
     def _playback_rate(self, clip: Clip, draw: np.random.Generator) -> int:
         """Draw a speed, and return the rate of the clip times that speed, in Hz."""

@@ -7,11 +7,17 @@ each frame still belongs to its place in the recording.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from scipy.fft import dct, idct
 from scipy.ndimage import gaussian_filter1d
+from torch import Tensor
+from torch.nn import functional as F
+
+from vocoders.dsp.stft import full_precision
 
 
 class Smoothing(NamedTuple):
@@ -45,3 +51,23 @@ def smooth_mel(mel: np.ndarray, coefficients: float, blur: float) -> np.ndarray:
     cepstrum[..., max(1, round(coefficients * mel.shape[-2])) :, :] = 0
     smooth = idct(cepstrum, axis=-2, norm="ortho")
     return gaussian_filter1d(smooth, blur, axis=-1, mode="nearest") if blur else smooth
+
+
+def smooth_batch(mel: Tensor, coefficients: Tensor, blur: Tensor) -> Tensor:
+    """Smooth each log-mel of a batch as ``smooth_mel`` does, with values of its own.
+
+    Args:
+        mel: (batch, n_mels, frames).
+        coefficients: share of the cepstral coefficients kept, (batch,).
+        blur: standard deviation of the Gaussian over time in frames, (batch,).
+    """
+    bands = mel.shape[1]
+    basis = torch.from_numpy(dct(np.eye(bands), axis=0, norm="ortho")).to(mel)
+    kept = torch.arange(bands, device=mel.device) < (coefficients * bands).round().clamp_min(1)[:, None]
+    reach = math.ceil(4 * float(blur.max()))
+    offsets = torch.arange(-reach, reach + 1, device=mel.device)
+    kernel = (-0.5 * (offsets / blur.clamp_min(0.1)[:, None]).square()).softmax(1)
+    with full_precision(mel):
+        smooth = (basis.T @ (kept[:, :, None] * basis)) @ mel
+        windows = F.pad(smooth, (reach, reach), mode="replicate").unfold(2, 2 * reach + 1, 1)
+        return torch.einsum("bmtk,bk->bmt", windows, kernel.to(mel))

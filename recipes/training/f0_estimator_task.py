@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recipes.data.clips import Clip, read_clip
+from recipes.data.smoothing import smooth_batch
 from recipes.evaluation.metrics import f0_metrics
 from recipes.training.distributed import Draws
 from recipes.training.recipe import Recipe
-from recipes.training.tasks import Batch, Task, TaskOutput, Validation
+from recipes.training.tasks import Batch, Task, TaskOutput, Validation, load_f0_estimator
 from vocoders.checkpoint import Checkpoint
+from vocoders.errors import VocoderError
 from vocoders.f0_estimator import F0Estimator
+
+_BINS = {"bins", "bins_per_octave", "fmin", "voicing_threshold"}  # what may differ from the model started from
 
 
 class F0EstimatorTask(Task):
@@ -25,18 +29,14 @@ class F0EstimatorTask(Task):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
         assert recipe.f0_estimator is not None
-        self.model: F0Estimator = F0Estimator(recipe.f0_estimator, recipe.mel)
+        self.model: F0Estimator = F0Estimator(recipe.f0_estimator.config, recipe.mel)
+        if recipe.f0_estimator.init:
+            start_from(self.model, recipe.f0_estimator.init)
 
     def forward(self, batch: Batch, draws: Draws) -> TaskOutput:
         """Compute the losses of a batch; see ``Task.forward``."""
         audio, f0 = batch["audio"], batch["f0"]
-        # Rooms, microphones and over-smoothed mels differ most in tilt and noise, so both are varied.
-        mel = self.log_mel(audio.squeeze(1))
-        tilt = torch.linspace(-1, 1, mel.shape[1], device=mel.device)[:, None] * draws.randn(1, 1) * 0.7
-        ripple = F.interpolate(draws.randn(1, 8), mel.shape[1], mode="linear").transpose(1, 2) * 0.4
-        floor = self.recipe.mel.log_floor
-        noise_floor = floor + (-5.0 - floor) * draws.rand(1, 1)
-        mel = torch.logaddexp(mel + tilt + ripple, noise_floor + 0.3 * draws.randn(*mel.shape[1:]))
+        mel = self.degrade(self.log_mel(audio.squeeze(1)), draws)
         logits, voicing = self.model(mel)
         voiced = f0 > 0
         octaves = self.model.frequencies.log2()[None, :, None] - f0.clamp_min(1.0).log2()
@@ -49,6 +49,21 @@ class F0EstimatorTask(Task):
                 "voicing": F.binary_cross_entropy_with_logits(voicing, voiced.float()),
             }
         )
+
+    def degrade(self, mel: Tensor, draws: Draws) -> Tensor:
+        """Vary mels (batch, n_mels, frames): tilt, ripple, noise floor and, for a share of them, smoothing."""
+        # Rooms, microphones and acoustic models differ most in tilt and noise, so both are varied in all mels.
+        tilt = torch.linspace(-1, 1, mel.shape[1], device=mel.device)[:, None] * draws.randn(1, 1) * 0.7
+        ripple = F.interpolate(draws.randn(1, 8), mel.shape[1], mode="linear").transpose(1, 2) * 0.4
+        floor = self.recipe.mel.log_floor
+        noise_floor = floor + (-5.0 - floor) * draws.rand(1, 1)
+        mel = torch.logaddexp(mel + tilt + ripple, noise_floor + 0.3 * draws.randn(*mel.shape[1:]))
+        shares = self.recipe.data.augmentation
+        if not shares.smooth:
+            return mel
+        smoothed, coefficients, blur = draws.rand(3).unbind(1)
+        smooth = smooth_batch(mel, _within(shares.coefficients, coefficients), _within(shares.blur, blur))
+        return torch.where((smoothed < shares.smooth)[:, None, None], smooth, mel)
 
     def validate(self, clips: list[Clip], model: nn.Module) -> Validation:
         """Compare the estimates of ``model`` with the labels of whole recordings."""
@@ -65,3 +80,29 @@ class F0EstimatorTask(Task):
         """Build a checkpoint that holds the F0 estimator alone."""
         assert isinstance(model, F0Estimator)
         return Checkpoint(self.recipe.mel, f0_estimator=model)
+
+
+def start_from(estimator: F0Estimator, init: str) -> None:
+    """Take the weights of the F0 estimator in the model ``init``; bins of new frequencies keep their own.
+
+    Raises:
+        VocoderError: when the model holds no F0 estimator of this mel config, or one of another kind or size.
+    """
+    source = load_f0_estimator(init, estimator.mel_config)
+    own, weights = estimator.state_dict(), source.state_dict()
+    if not isinstance(source, F0Estimator) or source.config.model_dump(exclude=_BINS) != estimator.config.model_dump(
+        exclude=_BINS
+    ):
+        raise VocoderError(f"the F0 estimator of {init} has another kind or size than the recipe's")
+    octaves = (estimator.frequencies[:, None] / source.frequencies).log2().abs()
+    distance, nearest = octaves.min(1)
+    known = distance < 0.5 / source.config.bins_per_octave
+    for name in ("output.weight", "output.bias"):  # of all bins, and of voicing
+        bins = torch.where(known.view(-1, *[1] * (own[name].ndim - 1)), weights[name][nearest], own[name][:-1])
+        weights[name] = torch.cat([bins, weights[name][-1:]])
+    estimator.load_state_dict(weights)
+
+
+def _within(limits: tuple[float, float], share: Tensor) -> Tensor:
+    """Return the values that lie at ``share``, 0 to 1, between two limits."""
+    return limits[0] + (limits[1] - limits[0]) * share

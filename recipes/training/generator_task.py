@@ -15,7 +15,7 @@ from recipes.data.predicted_mels import PredictedMels
 from recipes.evaluation.metrics import Signal, pesq_wide_band
 from recipes.training.distributed import Draws
 from recipes.training.recipe import GeneratorRecipe, Recipe
-from recipes.training.tasks import Batch, Example, Task, TaskOutput, Validation
+from recipes.training.tasks import Batch, Example, Task, TaskOutput, Validation, load_f0_estimator
 from vocoders.checkpoint import Checkpoint, load_checkpoint
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
@@ -192,15 +192,3 @@ def build_model(settings: GeneratorRecipe, mel_config: MelConfig) -> Generator:
     if settings.config and build_generator(settings.name, settings.config, mel_config).config != source.config:
         raise VocoderError(f"{settings.init} has another configuration than the recipe; leave generator.config out")
     return source.requires_grad_(True)
-
-
-def load_f0_estimator(model: str, mel_config: MelConfig) -> BaseF0Estimator:
-    """Load the F0 estimator of a model, named as for ``vocoders.load``.
-
-    Raises:
-        VocoderError: when it holds none for ``mel_config``.
-    """
-    source = load_checkpoint(find_pretrained(model)[1])
-    if source.f0_estimator is None or source.mel_config != mel_config:
-        raise VocoderError(f"{model} holds no F0 estimator for the mel config of the recipe")
-    return source.f0_estimator

@@ -25,6 +25,19 @@ class GeneratorRecipe(Config):
     init: str | None = Field(None, description="model whose generator training starts from, as for vocoders.load")
 
 
+class F0EstimatorRecipe(F0EstimatorConfig):
+    """The F0 estimator to train."""
+
+    init: str | None = Field(
+        None, description="model whose F0 estimator training starts from, as for vocoders.load; bins may differ"
+    )
+
+    @property
+    def config(self) -> F0EstimatorConfig:
+        """The configuration of the network."""
+        return F0EstimatorConfig(**self.model_dump(exclude={"init"}))
+
+
 class OptimizerRecipe(Config):
     """An optimiser and the schedule of its learning rate."""
 
@@ -94,7 +107,7 @@ class Recipe(Config):
     name: str
     mel: MelConfig
     generator: GeneratorRecipe | None = None
-    f0_estimator: F0EstimatorConfig | None = None
+    f0_estimator: F0EstimatorRecipe | None = None
     data: DataRecipe
     losses: dict[str, float] = Field(
         {}, description="weights; with discriminators, adversarial: 1 and feature_matching: 2"
@@ -115,6 +128,8 @@ class Recipe(Config):
             raise ValueError("exactly one of 'generator' and 'f0_estimator' must be given")
         if self.f0_estimator is not None and self.data.mels:
             raise ValueError("an F0 estimator is trained on the recordings' own mels; leave data.mels out")
+        if self.generator is not None and self.data.augmentation.smooth:
+            raise ValueError("data.augmentation.smooth is for an F0 estimator; leave it out for a generator")
         if self.f0_estimator is not None and self.discriminators:
             raise ValueError("discriminators score the audio of a generator; an F0 estimator makes none")
         return self

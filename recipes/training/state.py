@@ -145,8 +145,9 @@ def _release(version: Any) -> str:
 
 
 def _initial_weights(folder: Path, recipe: Recipe) -> str:
-    """Return the option by which a new run starts from the generator in ``folder``; "" for an F0 estimator."""
-    return f" --set generator.init={folder / 'model.safetensors'}" if recipe.generator is not None else ""
+    """Return the option by which a new run starts from the model in ``folder``."""
+    part = "generator" if recipe.generator is not None else "f0_estimator"
+    return f" --set {part}.init={folder / 'model.safetensors'}"
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -14,8 +14,12 @@ from recipes.data.f0_labels import f0_at, label_f0
 from recipes.data.segments import frame_times
 from recipes.training.distributed import Draws
 from recipes.training.recipe import Recipe
-from vocoders.checkpoint import Checkpoint
+from vocoders.checkpoint import Checkpoint, load_checkpoint
 from vocoders.dsp.log_mel import LogMelSpectrogram
+from vocoders.dsp.mel import MelConfig
+from vocoders.errors import VocoderError
+from vocoders.f0_estimator import BaseF0Estimator
+from vocoders.pretrained import find_pretrained
 
 Batch = dict[str, Tensor]
 
@@ -95,3 +99,15 @@ class Task(nn.Module, ABC):
         """Label each mel frame of ``audio`` (1, samples) with its F0: (frames,), Hz, 0 = unvoiced."""
         labels = label_f0(audio[0].numpy(), self.recipe.mel.sample_rate, self.recipe.data.f0_range)
         return f0_at(labels, frame_times(frames, self.recipe.analysis_config))
+
+
+def load_f0_estimator(model: str, mel_config: MelConfig) -> BaseF0Estimator:
+    """Load the F0 estimator of a model, named as for ``vocoders.load``.
+
+    Raises:
+        VocoderError: when it holds none for ``mel_config``.
+    """
+    source = load_checkpoint(find_pretrained(model)[1])
+    if source.f0_estimator is None or source.mel_config != mel_config:
+        raise VocoderError(f"{model} holds no F0 estimator for the mel config of the recipe")
+    return source.f0_estimator

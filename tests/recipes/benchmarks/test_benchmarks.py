@@ -14,6 +14,7 @@ from recipes.benchmarks import (
     common,
     cqt,
     exported,
+    f0_robustness,
     inference,
     install,
     length,
@@ -307,3 +308,16 @@ def test_streaming_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "wavehax v1, framewise" in lookaheads
     assert len(lookaheads) == len(common.published())
     assert None not in lookaheads.values()
+
+
+def test_f0_from_disturbed_mels(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A table with a row for each kind of mel; the built-in voice knows the F0 of the undisturbed ones."""
+    assert f0_robustness.main(["--data", str(data), "--clips", "1"]) == 0
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in capsys.readouterr().out.splitlines()[2:]]
+    assert [row[0] for row in rows[:3]] == ["exact", "mild smoothing", "strong smoothing"]
+    assert len(rows) == 3 + len(f0_robustness.DISTURBANCES)
+    assert float(rows[0][2]) == 0
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(Checkpoint(models.MEL_CONFIG, models.generator("hifigan")), path)
+    assert f0_robustness.main([str(path), "--data", str(data)]) == 2
+    assert "the model holds no F0 estimator" in capsys.readouterr().err

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
-from recipes.data.smoothing import LEVELS, smooth_mel
+from recipes.data.smoothing import LEVELS, smooth_batch, smooth_mel
 
 RANDOM = np.random.default_rng(0).standard_normal((2, 80, 30)).astype(np.float32)
 
@@ -44,3 +45,13 @@ def test_shape_and_type_stay_and_the_given_mel_is_not_changed() -> None:
     np.testing.assert_array_equal(RANDOM, before)
     np.testing.assert_allclose(smooth[1], smooth_mel(RANDOM[1], *LEVELS["strong"]), atol=1e-6)  # any leading axes
     np.testing.assert_allclose(smooth_mel(RANDOM, 1.0, 0), RANDOM, atol=1e-5)
+
+
+def test_a_batch_is_smoothed_as_each_of_its_mels() -> None:
+    mel = np.concatenate([RANDOM, RANDOM[:1]])
+    values = [(0.5, 0.8), (0.3125, 1.5), (1.0, 0.0)]
+    smooth = smooth_batch(torch.from_numpy(mel), *torch.tensor(values).unbind(1))
+    for one, expected, arguments in zip(smooth.numpy(), mel, values, strict=True):
+        np.testing.assert_allclose(one, smooth_mel(expected, *arguments), atol=1e-4)
+    still = smooth_batch(torch.from_numpy(mel), torch.ones(3), torch.zeros(3))
+    np.testing.assert_allclose(still, mel, atol=1e-5)

@@ -67,6 +67,9 @@ def test_a_base_is_changed_only_where_said(tmp_path: Path) -> None:
         ("train.steps=[1", r"--set train\.steps=\[1 is not valid YAML"),
         ("data.speed=[0, 1]", r"'data\.speed\.0' = 0"),
         ("data.speed=[2, 1]", "a range starts with its smaller end"),
+        ("data.augmentation={noise: 2}", r"'data\.augmentation\.noise' = 2: Input should be less than or equal to 1"),
+        ("data.augmentation={blur: [2, 1]}", "a range starts with its smaller end"),
+        ("data={dir: x, mels: y, augmentation: {noise: 1}}", "cannot be changed: leave augmentation out"),
     ],
 )
 def test_what_does_not_fit_is_named(tmp_path: Path, override: str, message: str) -> None:

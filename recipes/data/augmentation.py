@@ -1,0 +1,126 @@
+"""Degradations of training segments, whose F0 labels stay those of the clean recordings.
+
+Behind a text-to-speech system, a microphone or a separated mix, mels are not those of clean recordings. Every function
+takes the random generator of its segment, so that a segment still follows from the seed and its number alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from scipy.signal import fftconvolve
+from torch import Tensor
+
+from recipes.data.config import Augmentation
+from vocoders.dsp.harmonics import harmonic_prior
+from vocoders.dsp.mel import MelConfig
+
+
+def chance(share: float, draw: np.random.Generator) -> bool:
+    """Return True for ``share`` of the draws; without a share nothing is drawn, and other numbers stay as they are."""
+    return share > 0 and draw.random() < share
+
+
+def degrade(audio: Tensor, shares: Augmentation, sample_rate: int, draw: np.random.Generator) -> Tensor:
+    """Add reverberation and noise to the shares of segments that a recipe names.
+
+    Args:
+        audio: (1, samples).
+        shares: the augmentation of the recipe.
+        sample_rate: in Hz.
+        draw: source of all random numbers.
+
+    Returns:
+        float32 (1, samples).
+    """
+    values = audio[0].double().numpy()
+    if chance(shares.reverb, draw):
+        values = reverberate(values, sample_rate, draw.uniform(*shares.reverb_seconds), -draw.uniform(0, 20), draw)
+    if chance(shares.noise, draw):
+        noise = shape(draw.standard_normal(len(values)), draw.uniform(-2, 0), sample_rate)
+        values = values + at_level(noise, level(values) - draw.uniform(*shares.noise_snr_db))
+    return torch.from_numpy(values).float()[None]
+
+
+def add_voice(audio: Tensor, other: Tensor, db: float) -> Tensor:
+    """Add another voice at ``db`` above the level of ``audio``; both are (1, samples)."""
+    values = at_level(other.double().numpy(), level(audio.double().numpy()) + db)
+    return audio + torch.from_numpy(values).float()
+
+
+def level(audio: np.ndarray) -> float:
+    """Return the level in dB of full scale, at least -100."""
+    return float(10 * np.log10(max(np.mean(audio**2), 1e-10)))
+
+
+def at_level(audio: np.ndarray, db: float) -> np.ndarray:
+    """Scale ``audio`` to a level in dB; silence stays silence."""
+    return audio * 10 ** ((db - level(audio)) / 20)
+
+
+def reverberate(
+    audio: np.ndarray, sample_rate: int, seconds: float, db: float, draw: np.random.Generator
+) -> np.ndarray:
+    """Add the reverberation of a room: noise that decays by 60 dB in ``seconds``.
+
+    Args:
+        audio: (samples,).
+        sample_rate: in Hz.
+        seconds: time of the decay.
+        db: level of the reverberation above that of ``audio``.
+        draw: source of the noise and of the time of the first reflection, up to 20 ms.
+    """
+    time = np.arange(1, int(seconds * sample_rate) + 1) / sample_rate
+    tail = draw.standard_normal(len(time)) * 10 ** (-3 * time / seconds)
+    tail[: int(draw.uniform(0, 0.02) * sample_rate)] = 0
+    return audio + at_level(fftconvolve(audio, tail)[: len(audio)], level(audio) + db)
+
+
+def shape(
+    audio: np.ndarray, slope: float, sample_rate: int, resonances: Iterable[tuple[float, float, float]] = ()
+) -> np.ndarray:
+    """Filter audio, without a delay, by a spectral slope and resonances.
+
+    Args:
+        audio: (samples,).
+        slope: exponent of the amplitude over frequency above 100 Hz: -1 is 6 dB an octave.
+        sample_rate: in Hz.
+        resonances: frequency in Hz, width in Hz and gain in dB of each.
+    """
+    frequency = np.fft.rfftfreq(len(audio), 1 / sample_rate)
+    db = 20 * slope * np.log10(np.maximum(frequency, 100) / 100)
+    for center, width, gain in resonances:
+        db = db + gain / (1 + ((frequency - center) / width) ** 2)
+    return np.fft.irfft(np.fft.rfft(audio) * 10 ** (db / 20), len(audio))
+
+
+def tone(
+    frames: int, mel_config: MelConfig, hz: tuple[float, float], draw: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Synthesise a sung or played tone: harmonics with vibrato and glide, drawn resonances and slope, over noise.
+
+    Args:
+        frames: its length.
+        mel_config: sample rate and hop of the audio.
+        hz: range that the pitch is drawn from, evenly in octaves.
+        draw: source of all random numbers.
+
+    Returns:
+        Audio (frames * hop_length,), and F0 (frames,) in Hz, 0 where the tone pauses.
+    """
+    rate, hop = mel_config.sample_rate, mel_config.hop_length
+    time = np.arange(frames) * hop / rate
+    vibrato = draw.uniform(0, 0.5) * np.sin(2 * np.pi * (draw.uniform(4, 7) * time + draw.random()))
+    glide = np.interp(time, time[-1] * np.linspace(0, 1, 4), draw.normal(0, 1.5, 4))
+    f0 = np.exp(draw.uniform(*np.log(hz)) + np.log(2) / 12 * (vibrato + glide)).clip(*hz)
+    pause = int(draw.integers(0, 2 * frames))  # half of the tones have one, which may begin or end them
+    f0[pause : pause + int(draw.integers(5, 40))] = 0
+    harmonics = harmonic_prior(torch.from_numpy(f0)[None, None], mel_config)[0, 0].numpy().astype(float)
+    resonances = [(draw.uniform(200, 4000), draw.uniform(80, 400), draw.uniform(0, 25)) for _ in range(4)]
+    audio = shape(harmonics, draw.uniform(-2.5, -0.3), rate, resonances)
+    loudness = np.interp(np.arange(len(audio)), np.linspace(0, len(audio), 6), draw.uniform(-12, 0, 6))
+    audio = at_level(audio * 10 ** (loudness / 20), -20)
+    noise = shape(draw.standard_normal(len(audio)), draw.uniform(-1, 0), rate, resonances)
+    return audio + at_level(noise, draw.uniform(-70, -40)), f0
