@@ -1,7 +1,6 @@
 """A run that is stopped, killed or meets a full disk resumes: it computes what it would have computed unbroken."""
 
 import json
-import multiprocessing
 import signal
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from recipes.training.run import Run, start_run
 from recipes.training.state import load_state, save_state
 from recipes.training.step import Losses, train_step
 from recipes.training.tasks import Batch, Validation
-from tests.support import ROOT, corpus, models
+from tests.support import ROOT, corpus, models, ranks
 from vocoders import VocoderError
 from vocoders.checkpoint import load_checkpoint
 
@@ -69,8 +68,6 @@ def one_thread() -> Iterator[None]:
 @pytest.mark.slow
 def test_a_run_killed_at_any_moment_ends_as_the_unbroken_one(data: Path, tmp_path: Path) -> None:
     """Killed three times, also while saving, which it does at each step: the end is the unbroken run's, to the bit."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["recipes.train"])  # what takes seconds to import is imported once
     path = corpus.recipe(
         tmp_path, data, discriminators={"multi-scale-stft": models.SMALL_DISCRIMINATORS["multi-scale-stft"]}
     )
@@ -79,8 +76,7 @@ def test_a_run_killed_at_any_moment_ends_as_the_unbroken_one(data: Path, tmp_pat
     folder = tmp_path / "run"
     arguments = [str(path), "--out", str(folder), *(part for setting in settings for part in ("--set", setting))]
     for delay in (0.05, 0.13, 0.31):
-        process = context.Process(target=main, args=(arguments,))
-        process.start()
+        process = ranks.start(arguments)
         begun, deadline = set(folder.glob("state/step-*[0-9]")), time.monotonic() + 120
         while set(folder.glob("state/step-*[0-9]")) == begun and time.monotonic() < deadline and process.is_alive():
             time.sleep(0.005)
