@@ -150,6 +150,6 @@ class Draws:
 
     def _move(self, drawn: Tensor) -> Tensor:
         part = drawn[self.items]
-        if self.device.type == "cuda":
-            part = part.pin_memory()  # from other memory the processor would wait for the copy
-        return part.to(self.device, non_blocking=True)
+        if self.device.type == "cuda":  # from memory that is not pinned, the processor would wait for the copy
+            return part.pin_memory().to(self.device, non_blocking=True)
+        return part.to(self.device)

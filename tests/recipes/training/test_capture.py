@@ -1,6 +1,6 @@
 """The training step works on a GPU without the processor, and captured it computes the same.
 
-The device "meta" stands for a GPU: it computes nothing, and refuses to tell a value.
+tests/support/device.py says what stands for a GPU.
 """
 
 from pathlib import Path
@@ -9,9 +9,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from recipes.training.capture import CapturedStep, Update, make_step
 from recipes.training.distributed import DistributedContext, Draws
@@ -21,11 +18,11 @@ from recipes.training.run import start_run
 from recipes.training.step import History, Losses, begin_step, end_step, train_step, update_weights
 from recipes.training.tasks import Batch, TaskOutput
 from tests.support import corpus, models
+from tests.support.device import META, nothing_copied
 from vocoders import MelConfig, VocoderError
 from vocoders.checkpoint import Checkpoint, save_checkpoint
 from vocoders.generators import GENERATORS
 
-META = torch.device("meta")
 EVERY_LOSS = "losses={mel: 1, full_band_mel: 1, multi_scale_mel: 1, log_magnitude: 1, spectral_convergence: 1}"
 
 
@@ -37,27 +34,6 @@ def batch(frames: int, device: torch.device | str = "cpu", seed: int = 0) -> Bat
     source = torch.Generator().manual_seed(seed)
     audio = 0.1 * torch.randn(2, 1, frames * 64, generator=source)
     return {"audio": audio.to(device), "f0": torch.full((2, 1, frames), 120.0, device=device)}
-
-
-class NoCopies(TorchDispatchMode):
-    """Refuses operations that take values from the memory of the processor to the device "meta"."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        if any(isinstance(tensor, Tensor) and tensor.is_meta for tensor in tree_leaves(out)):
-            given = [tensor for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)]
-            assert all(tensor.is_meta for tensor in given), f"{func} copies to the device"
-        return out
-
-
-class NoNewTensors(TorchFunctionMode):
-    """Refuses to make a tensor on the device "meta" of numbers, which ``NoCopies`` does not see."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        made = func in (torch.tensor, torch.as_tensor, torch.asarray) and "device" in kwargs
-        assert not (made and torch.device(kwargs["device"]).type == "meta"), f"{func} copies to the device"
-        return func(*args, **kwargs)
 
 
 class MetaDraws(Draws):
@@ -73,7 +49,7 @@ def take_alone(recipe: Recipe, folder: Path) -> Losses:
     given, train = batch(recipe.train.segment_frames, META), recipe.train
     draws = MetaDraws(train.seed, 0, train.batch_size, run.microbatches[0], META)
     begin_step(run)
-    with NoCopies(), NoNewTensors():
+    with nothing_copied():
         losses = update_weights(run, [given], [draws])
     end_step(run)
     return losses
@@ -106,9 +82,9 @@ def test_the_device_meta_shows_what_needs_the_processor() -> None:
         bool(x.sum() > 0)
     with pytest.raises((RuntimeError, NotImplementedError)):
         x[x > 0]
-    with NoCopies(), pytest.raises(AssertionError, match="copies to the device"):
+    with nothing_copied(), pytest.raises(AssertionError, match="copies to the device"):
         torch.ones(3).to(META)
-    with NoNewTensors(), pytest.raises(AssertionError, match="copies to the device"):
+    with nothing_copied(), pytest.raises(AssertionError, match="copies to the device"):
         torch.tensor([1.0, 2.0], device=META)
 
 
