@@ -1,4 +1,5 @@
 import os
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -10,7 +11,26 @@ from tests.support.exported import Exported
 
 
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """Return the path of a file, which the first process of a session that asks for it makes."""
+    from filelock import FileLock  # comes with torch
+
+    base = tmp_path_factory.getbasetemp()
+    folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # one for all workers
+
+    def path(name: str, make: Callable[[Path], None]) -> Path:
+        file = folder / "made" / name
+        file.parent.mkdir(exist_ok=True)
+        with FileLock(f"{file}.lock"):
+            if not file.exists():
+                make(file)
+        return file
+
+    return path
+
+
+@pytest.fixture(scope="session")
+def exported(made_once: Callable[[str, Callable[[Path], None]], Path]) -> Exported:
     """The small model of a generator's name, exported. Each once in a session: it takes seconds."""
     from tests.support import models
     from vocoders.onnx.export import export_onnx
@@ -18,21 +38,20 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 
     @cache
     def make(name: str) -> OnnxVocoder:
-        path = tmp_path_factory.mktemp("exported") / f"{name}.onnx"
-        export_onnx(models.checkpoint(name), path)
-        return OnnxVocoder(path)
+        return OnnxVocoder(made_once(f"{name}.onnx", lambda path: export_onnx(models.checkpoint(name), path)))
 
     return make
 
 
 @pytest.fixture(scope="session")
-def voice_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def voice_onnx(made_once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
     """The built-in voice, exported as the README does it."""
     from vocoders.cli.vocoders import vocoders
 
-    path = tmp_path_factory.mktemp("voice") / "voice.onnx"
-    assert vocoders(["export", "-o", str(path)]) == 0
-    return path
+    def export(path: Path) -> None:
+        assert vocoders(["export", "-o", str(path)]) == 0
+
+    return made_once("voice.onnx", export)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

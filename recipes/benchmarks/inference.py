@@ -7,6 +7,10 @@ weight norm, as in their inference code. The weights are the random ones of the 
 importers, so the equality of both outputs (signal-to-noise ratio) is measured too. Memory is the peak of a process,
 minus what it had with the model loaded.
 
+On a GPU that work.py knows, two more columns say what share of the time ours would take at the peak of the memory's
+bandwidth, did every operation read and write it, and at the peak of the matrix units. --latency adds a table of the
+time to the first audio of a stream, as ``vocoders bench`` measures it.
+
 DIR holds clones that the user made, see recipes/benchmarks/public.py.
 """
 
@@ -28,12 +32,15 @@ import numpy as np
 import torch
 
 from recipes.benchmarks import common
-from recipes.benchmarks.pairs import PAIRS, make
+from recipes.benchmarks.pairs import FUSED, PAIRS, make
+from recipes.benchmarks.work import Peak, count_work, peak_of
 from vocoders.checkpoint import save_checkpoint
+from vocoders.cli.bench import latency
 from vocoders.dsp.mel import MelConfig
 from vocoders.dsp.noise import white_noise
 from vocoders.errors import MelWarning, VocoderError
 from vocoders.inference.synthesis import Precision
+from vocoders.inference.vocoder import Vocoder
 from vocoders.pretrained import load
 
 
@@ -55,12 +62,14 @@ class Setup(NamedTuple):
         device: the device to run on.
         precision: precision of our side.
         threads: number of CPU threads.
+        tf32: whether a GPU convolves float32 in TF32, as PyTorch does by default.
     """
 
     clones: Path
     device: str
     precision: Precision
     threads: int
+    tf32: bool = True
 
 
 class Case(NamedTuple):
@@ -120,6 +129,7 @@ def our_side(setup: Setup, case: Case, folder: Path) -> Iterator[Any]:
 def serve(side: Side, setup: Setup, case: Case, folder: Path, pipe: Connection) -> None:
     """Run a side in this process: one run for each message, answered with its seconds, audio and memory."""
     torch.set_num_threads(setup.threads)
+    torch.backends.cudnn.allow_tf32 = setup.tf32
     results = side(setup, case, folder)
     before = next(results)
     pipe.send("ready")
@@ -181,6 +191,31 @@ def cells(case: Case, public_one: Measurement, ours: Measurement) -> tuple[str, 
     )
 
 
+def shares(setup: Setup, case: Case, seconds: float, peak: Peak) -> tuple[str, str]:
+    """Format the shares of bandwidth and matrix peak that ours has reached, in percent."""
+    with tempfile.TemporaryDirectory() as name:
+        checkpoint = make(case.label, setup.clones, Path(name))[2]
+    assert checkpoint.generator is not None
+    frames = inputs(checkpoint.mel_config, case.seconds, 1)[0].shape[-1]
+    work, half = count_work(checkpoint.generator, case.batch, frames), setup.precision == "bfloat16"
+    moving = work.bytes / (2 if half else 1) / peak.bandwidth
+    computing = work.operations / (peak.bfloat16 if half else peak.tf32)
+    return f"{100 * moving / seconds:.0f}", f"{100 * computing / seconds:.1f}"
+
+
+def print_latencies(setup: Setup, labels: list[str], runs: int) -> None:
+    """Print the table of the time to the first audio."""
+    print()
+    common.header("generator", "lookahead, ms", "first audio, ms")
+    for label in labels:
+        with tempfile.TemporaryDirectory() as name:
+            checkpoint = make(label, setup.clones, Path(name))[2]
+        vocoder = Vocoder(checkpoint, label, setup.precision).to(setup.device)
+        values = latency(vocoder, common.noise_mel(vocoder.mel_config, 1.0), vocoder.uses_f0, max(runs, 1)).values()
+        first, lookahead = ("" if value is None else f"{value:.1f}" for value in values)
+        common.row(label, lookahead, first)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     parser = common.parser("inference", "Synthesis beside the public implementations.")
@@ -192,20 +227,29 @@ def main(arguments: list[str] | None = None) -> int:
     common.add_threads(parser)
     parser.add_argument("--device", default="cpu")
     common.add_precision(parser)
+    parser.add_argument("--no-tf32", dest="tf32", action="store_false", help="convolve in float32 on a GPU")
+    parser.add_argument("--latency", action="store_true", help="measure also the first audio of a stream")
     options = parser.parse_args(arguments)
     if unknown := set(options.generators) - set(PAIRS):
         parser.error(f"no such generator: {', '.join(sorted(unknown))}; there are {', '.join(PAIRS)}")
-    setup = Setup(options.clones, options.device, options.precision, options.threads)
+    setup = Setup(options.clones, options.device, options.precision, options.threads, options.tf32)
+    labels, peak = options.generators or [label for label in PAIRS if label != FUSED], peak_of(options.device)
 
     def benchmark() -> None:
-        print(f"{setup.device}, {setup.threads} threads, {setup.precision}, torch {torch.__version__}\n")
+        tf32 = "" if setup.tf32 else ", no TF32"
+        print(f"{setup.device}, {setup.threads} threads, {setup.precision}{tf32}, torch {torch.__version__}\n")
         speeds = ("public, x real time", "ours", "ratio")
-        common.header("generator", "input", *speeds, "SNR, dB", "public, MiB", "ours", "ratio")
-        for case in itertools.product(options.generators or PAIRS, options.batch, options.seconds):
+        more = ("bandwidth, %", "matrix peak, %") if peak else ()
+        common.header("generator", "input", *speeds, "SNR, dB", "public, MiB", "ours", "ratio", *more)
+        for case in itertools.starmap(Case, itertools.product(labels, options.batch, options.seconds)):
             try:
-                common.row(*cells(Case(*case), *measure(setup, Case(*case), options.runs)))
+                public_one, ours = measure(setup, case, options.runs)
+                reached = shares(setup, case, ours.seconds, peak) if peak else ()
+                common.row(*cells(case, public_one, ours), *reached)
             except FileNotFoundError as error:
                 raise VocoderError(f"{error}; clones are yours to make, see recipes/benchmarks/public.py") from None
+        if options.latency:
+            print_latencies(setup, labels, options.runs)
 
     return common.status("inference", benchmark)
 

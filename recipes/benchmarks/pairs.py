@@ -132,11 +132,12 @@ def nsf_hifigan(mini_nsf: bool, clones: Path, folder: Path) -> Pair:
     return generator, generate, ours
 
 
-def bigvgan(clones: Path, folder: Path) -> Pair:
-    """Build the base model of BigVGAN for 24 kHz."""
+def bigvgan(clones: Path, folder: Path, fused: bool = False) -> Pair:
+    """Build the base model of BigVGAN for 24 kHz; ``fused`` takes its own CUDA kernel, which nvcc compiles."""
     config = clones / "BigVGAN" / "configs" / "bigvgan_base_24khz_100band.json"
     (module,) = public.load_modules(clones / "BigVGAN", "bigvgan")
-    generator = module.BigVGAN(public.Settings(json.loads(config.read_text(encoding="utf-8"))))
+    more = {"use_cuda_kernel": True} if fused else {}
+    generator = module.BigVGAN(public.Settings(json.loads(config.read_text(encoding="utf-8"))), **more)
     torch.save({"generator": generator.state_dict()}, folder / "b.pt")
     ours = import_checkpoint("bigvgan", folder / "b.pt", config)
     _fold(generator)
@@ -188,6 +189,9 @@ def _fold(generator: Any) -> None:
         generator.remove_weight_norm()
 
 
+FUSED = "BigVGAN base, 24 kHz, fused"
+"""Its public side runs on a GPU alone, and only where CUDA can be compiled: measured where it is named."""
+
 PAIRS: dict[str, Callable[[Path, Path], Pair]] = {
     "HiFi-GAN V1": lambda clones, folder: hifigan("v1", clones, folder),
     "HiFi-GAN V2": lambda clones, folder: hifigan("v2", clones, folder),
@@ -197,6 +201,7 @@ PAIRS: dict[str, Callable[[Path, Path], Pair]] = {
     "NSF-HiFiGAN": lambda clones, folder: nsf_hifigan(False, clones, folder),
     "NSF-HiFiGAN mini": lambda clones, folder: nsf_hifigan(True, clones, folder),
     "BigVGAN base, 24 kHz": bigvgan,
+    FUSED: lambda clones, folder: bigvgan(clones, folder, fused=True),
     "HiFT, CosyVoice 2": hift,
     "Wavehax v1": lambda clones, folder: wavehax("wavehax.v1", clones, folder),
     "Complex Wavehax v1": lambda clones, folder: wavehax("cwavehax.v1", clones, folder),

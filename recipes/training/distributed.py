@@ -128,17 +128,28 @@ class Draws:
     """
 
     def __init__(self, seed: int, step: int, batch_size: int, items: slice, device: torch.device) -> None:
-        self.source = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        self.source, self.seed = torch.Generator(), seed
         self.batch_size, self.items, self.device = batch_size, items, device
+        self.seed_with(step)
+
+    def seed_with(self, step: int) -> None:
+        """Begin with the numbers of a step."""
+        self.source.manual_seed(self.seed * 1_000_003 + step)
 
     def randn(self, *shape: int) -> Tensor:
         """Draw from a standard normal distribution: (items of the microbatch, *shape)."""
-        return torch.randn(self.batch_size, *shape, generator=self.source)[self.items].to(self.device)
+        return self._move(torch.randn(self.batch_size, *shape, generator=self.source))
 
     def rand(self, *shape: int) -> Tensor:
         """Draw uniformly from [0, 1): (items of the microbatch, *shape)."""
-        return torch.rand(self.batch_size, *shape, generator=self.source)[self.items].to(self.device)
+        return self._move(torch.rand(self.batch_size, *shape, generator=self.source))
 
     def chance(self, probability: float) -> bool:
         """Return True with ``probability``, the same for the whole batch."""
         return float(torch.rand((), generator=self.source)) < probability
+
+    def _move(self, drawn: Tensor) -> Tensor:
+        part = drawn[self.items]
+        if self.device.type == "cuda":  # from memory that is not pinned, the processor would wait for the copy
+            return part.pin_memory().to(self.device, non_blocking=True)
+        return part.to(self.device)

@@ -45,13 +45,17 @@ class Logger:
         yield
         self.seconds[part] += time.perf_counter() - begin
 
-    def log_step(self, losses: dict[str, float]) -> None:
-        """Advance the progress bar; write losses, learning rate and speed every ``log_every`` steps."""
+    def log_step(self, losses: dict[str, float] | None) -> None:
+        """Advance the progress bar; write losses, learning rate and speed every ``log_every`` steps.
+
+        Args:
+            losses: of the step; None where they are not read.
+        """
         self.progress.update()
-        if self.writer is None or self.run.step % self.run.recipe.train.log_every:
+        if losses is None or self.writer is None or self.run.step % self.run.recipe.train.log_every:
             return
         step, seconds = self.run.step, sum(self.seconds.values())
-        learning_rate = self.run.optimizers["model"].param_groups[0]["lr"]
+        learning_rate = float(self.run.optimizers["model"].param_groups[0]["lr"])
         scalars = {f"train/{name}": value for name, value in losses.items()} | {
             "train/learning_rate": learning_rate,
             "speed/steps_per_second": (step - self.logged_step) / seconds,

@@ -16,12 +16,13 @@ import torch
 
 from recipes.data.clips import Clip
 from recipes.training.batches import build_dataset, find_recordings, load_batches
+from recipes.training.capture import make_step
 from recipes.training.distributed import DistributedContext
 from recipes.training.logger import Logger
 from recipes.training.recipe import Recipe
 from recipes.training.run import Run, start_run
 from recipes.training.saver import Saver
-from recipes.training.step import train_step
+from recipes.training.step import History
 from recipes.training.tasks import Validation
 
 
@@ -49,6 +50,7 @@ def run_training(
     run.prepare(dataset)
     batches = load_batches(run, dataset)
     logger, saver = Logger(run, folder / "log"), Saver(run, folder)
+    take_step, history = make_step(run), History()
     end = math.inf if minutes is None else time.perf_counter() + 60 * minutes
 
     finished = run.step >= recipe.train.steps
@@ -56,12 +58,13 @@ def run_training(
         with logger.measure("load"):
             batch = next(batches)
         with logger.measure("step"):
-            losses = train_step(run, batch)
+            history.add(run.step, take_step(batch))
+            finished = run.step == recipe.train.steps
+            if minutes is not None:
+                finished = distributed.broadcast(finished or time.perf_counter() > end)
+            losses = history.read() if finished or reads_losses(run) else None
         logger.log_step(losses)
 
-        finished = run.step == recipe.train.steps
-        if minutes is not None:
-            finished = distributed.broadcast(finished or time.perf_counter() > end)
         if distributed.is_main and (finished or run.step % recipe.train.validate_every == 0):
             validation = validate(run, recordings.valid)
             logger.log_validation(validation)
@@ -72,6 +75,12 @@ def run_training(
     saver.save_networks()  # again: the run may have been killed between a state and its networks
     distributed.barrier()
     return saver.model_path
+
+
+def reads_losses(run: Run) -> bool:
+    """Whether the losses are read after this step: to be logged, or checked before something is made of the weights."""
+    train = run.recipe.train
+    return any(run.step % every == 0 for every in (train.log_every, train.save_every, train.validate_every))
 
 
 @torch.no_grad()

@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import Dataset
 
 from recipes.data.predicted_mels import PredictedMels
@@ -18,7 +17,7 @@ from recipes.training.discriminators import Discriminators
 from recipes.training.distributed import DistributedContext, microbatches
 from recipes.training.f0_estimator_task import F0EstimatorTask
 from recipes.training.generator_task import GeneratorTask
-from recipes.training.optimization import average_weights, build_optimizer
+from recipes.training.optimization import WeightAverage, build_optimizer
 from recipes.training.recipe import Recipe
 from recipes.training.state import Optimizers, load_state
 from recipes.training.tasks import Task
@@ -42,7 +41,7 @@ class Run:
 
     recipe: Recipe
     task: Task
-    ema: AveragedModel
+    ema: WeightAverage
     discriminators: Discriminators | None
     optimizers: Optimizers
     distributed: DistributedContext
@@ -120,7 +119,7 @@ def start_run(
     )  # refuses a batch size that does not fit
     discriminators = Discriminators(recipe).to(distributed.device) if recipe.discriminators else None
     task.to(distributed.device)
-    ema = average_weights(task.model, recipe.train.ema)
+    ema = WeightAverage(task.model, recipe.train.ema)
     trained: dict[str, nn.Module | None] = {"model": task.model, "discriminators": discriminators}
     optimizers = {
         name: build_optimizer(module, recipe.optimizers[name]) for name, module in trained.items() if module is not None

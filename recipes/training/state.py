@@ -1,7 +1,7 @@
 """The resumable state of a training run: a folder for each saved step, written whole or not at all.
 
 state/step-00002000/tensors.safetensors   weights, their moving average, the optimisers' moments
-state/step-00002000/state.json            version of the layout, step, the optimisers' settings, the recipe
+state/step-00002000/state.json            version of the layout, step, the recipe
 """
 
 from __future__ import annotations
@@ -61,11 +61,8 @@ def save_state(
         VocoderError: when it cannot be written; the older states are then untouched.
     """
     tensors = {f"{name}.{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
-    groups: dict[str, Any] = {}
     for name, optimizer in optimizers.items():
-        stored = optimizer.state_dict()
-        groups[name] = stored["param_groups"]
-        for index, slots in stored["state"].items():
+        for index, slots in optimizer.state_dict()["state"].items():
             for slot, value in slots.items():
                 tensors[f"{name} optimizer.{index}.{slot}"] = value
     final = folder / f"step-{step:08d}"
@@ -76,7 +73,7 @@ def save_state(
         # Copies on the CPU: tensors may share memory, which safetensors refuses, and a GPU may be full.
         copies = {key: value.detach().to("cpu", copy=True).contiguous() for key, value in tensors.items()}
         save_file(copies, partial / "tensors.safetensors")
-        description = {"version": VERSION, "step": step, "best": best, "optimizers": groups}
+        description = {"version": VERSION, "step": step, "best": best}
         description["recipe"] = recipe.model_dump(mode="json")
         (partial / "state.json").write_text(json.dumps(description), encoding="utf-8")
         for path in [*partial.iterdir(), partial]:
@@ -136,7 +133,8 @@ def load_state(
             index, slot = key.split(".", 1)
             # A copy: the file is mapped, and Windows could not delete it once it is an old one.
             slots.setdefault(int(index), {})[slot] = value.clone()
-        optimizer.load_state_dict({"state": slots, "param_groups": description["optimizers"][name]})
+        # Its settings are those of the recipe, and of the device.
+        optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
     return int(description["step"]), float(description["best"])
 
 

@@ -116,7 +116,7 @@ def harmonic_prior(f0: Tensor, mel_config: MelConfig, phase: Tensor | None = Non
     amplitude = torch.where(voiced, torch.sqrt(2.0 * f0 / nyquist), torch.zeros_like(f0))
 
     cycles = sample_phase(torch.where(voiced, f0, torch.zeros_like(f0)), mel_config, phase)
-    pi = torch.tensor(math.pi, dtype=torch.float64, device=f0.device)
+    pi = torch.full((), math.pi, dtype=torch.float64, device=f0.device)
     half = pi * (cycles - cycles.round())  # t / 2 in [-pi / 2, pi / 2], where the sum is well conditioned
     count = count.unsqueeze(-1)
     denominator = torch.sin(half)

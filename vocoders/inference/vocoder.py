@@ -199,14 +199,14 @@ class TorchSynthesis(Synthesis):
     @torch.inference_mode()
     def _advance(self, mel: np.ndarray, f0: np.ndarray | None, last: bool) -> np.ndarray:
         device, frames = self._vocoder.device, mel.shape[-1]
-        mels = torch.from_numpy(mel).to(device)
-        track = None if f0 is None else torch.from_numpy(f0).to(device)
+        mels = to_device(mel, device)
+        track = None if f0 is None else to_device(f0, device)
         audio = []
         for piece in self._vocoder.pieces(frames):
             noise = None
             if self._vocoder.uses_noise:
                 drawn = self.noise(self.frames + piece.start, self.frames + piece.stop)
-                noise = torch.from_numpy(drawn).to(device).expand(len(mel), 1, -1)
+                noise = to_device(drawn, device).expand(len(mel), 1, -1)
             piece_f0 = None if track is None else track[..., piece]
             audio.append(self._network(mels[..., piece], piece_f0, noise, last=last and piece.stop == frames))
         # Only now is the audio fetched: a GPU does not wait for the processor between the pieces.
@@ -219,16 +219,16 @@ class _Utterance:
     def __init__(self, vocoder: Vocoder, mel: np.ndarray, f0: np.ndarray | None, seed: int) -> None:
         vocoder.check_f0(given=f0 is not None)
         device, self.hop_length = vocoder.device, vocoder.mel_config.hop_length
-        self.mel = torch.from_numpy(mel)[None].to(device)
+        self.mel = to_device(mel, device)[None]
         self.f0: Tensor | None = None
         self.phase: Tensor | None = None
         self.noise: Tensor | None = None
         if vocoder.uses_f0:
-            self.f0 = vocoder.estimate_f0(self.mel) if f0 is None else torch.from_numpy(f0).to(device)
+            self.f0 = vocoder.estimate_f0(self.mel) if f0 is None else to_device(f0, device)
             self.phase = frame_phase(self.f0, vocoder.mel_config, vocoder.generator.next_f0_share)
         if vocoder.uses_noise:
             noise = white_noise(0, self.mel.shape[-1] * self.hop_length, seed)
-            self.noise = torch.from_numpy(noise).to(device)[None, None]
+            self.noise = to_device(noise, device)[None, None]
 
     def window(self, first: int, end: int) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
         """Return mel, F0, noise and phase for the frames ``first`` to ``end``."""
@@ -238,3 +238,11 @@ class _Utterance:
             None if self.noise is None else self.noise[..., first * self.hop_length : end * self.hop_length],
             None if self.phase is None else self.phase[..., first : first + 1],
         )
+
+
+def to_device(array: np.ndarray, device: torch.device) -> Tensor:
+    """Return the values of an array on a device."""
+    values = torch.from_numpy(array)
+    if device.type == "cuda":  # from memory that is not pinned, the processor would wait for the copy
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -105,6 +106,8 @@ class HarmonicSource(nn.Module):
     the weighted sum of such draws is distributed as one draw times the norm of the weights, which is what is added.
     """
 
+    initial_phases: Tensor
+
     def __init__(
         self,
         initial_phases: Sequence[float],
@@ -121,11 +124,13 @@ class HarmonicSource(nn.Module):
             as_uniform: give the noise mean and deviation of draws that are uniform in (0, 1), times those above.
         """
         super().__init__()
-        self.initial_phases = list(initial_phases)
+        # A buffer, because a tensor that is made in every pass would be copied to a GPU in every pass.
+        phases = torch.from_numpy(np.array(initial_phases, np.float32))
+        self.register_buffer("initial_phases", phases, persistent=False)
         self.amplitude = amplitude
         self.noise_deviation = noise_deviation
         self.as_uniform = as_uniform
-        self.linear = nn.Linear(len(self.initial_phases), 1)
+        self.linear = nn.Linear(len(initial_phases), 1)
 
     def forward(self, cycles: Tensor, voiced: Tensor, noise: Tensor) -> Tensor:
         """Compute the source.
@@ -142,7 +147,7 @@ class HarmonicSource(nn.Module):
             weight, bias = self.linear.weight[0].float(), self.linear.bias.float()
             turns = (cycles - cycles.round()).float().to(noise.device)
             number = torch.arange(1, len(weight) + 1, device=turns.device)
-            angles = turns.unsqueeze(-1) * number + torch.tensor(self.initial_phases, device=turns.device)
+            angles = turns.unsqueeze(-1) * number + self.initial_phases
             sines = torch.sin(2 * math.pi * angles)  # (batch, 1, frames, samples of a frame, sines)
             voiced = voiced.unsqueeze(-1)
             harmonics = torch.where(voiced, self.amplitude, 0.0) * (sines * weight).sum(-1)

@@ -24,8 +24,10 @@ from recipes.benchmarks import (
     streaming,
     vocode,
 )
+from recipes.benchmarks.work import Peak, Traffic, count_work, peak_of
 from tests.support import ROOT, corpus, models
 from vocoders.checkpoint import Checkpoint, save_checkpoint
+from vocoders.complexity import macs_per_second
 from vocoders.dsp.log_mel import LogMelSpectrogram
 from vocoders.dsp.mel import MEL_CONFIGS
 from vocoders.generators import GENERATORS
@@ -226,16 +228,44 @@ def test_inference_compares_both_sides(
     mel |= {"fmin": 0, "fmax": 4000}
     (clone / "config_v3.json").write_text(json.dumps(sizes | mel))
     given = ["HiFi-GAN V3", "--clones", str(tmp_path), "--seconds", "0.4", "--threads", "1", "--batch", "2"]
-    assert inference.main([*given, "--runs", "0"]) == 0
-    cells = [cell.strip() for cell in capsys.readouterr().out.splitlines()[-1].split("|")[1:-1]]
+    peak = Peak(1e12, 1e14, 2e14)
+    monkeypatch.setattr(inference, "peak_of", lambda device: peak)  # as on a GPU
+    assert inference.main([*given, "--runs", "0", "--latency"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    cells, latencies = ([cell.strip() for cell in lines[index].split("|")[1:-1]] for index in (4, -1))
     assert cells[:2] == ["HiFi-GAN V3", "2 x 0.4 s"]
     assert min(float(cell) for cell in cells[2:5]) > 0
     assert float(cells[5]) > 100
+    assert all(0 <= float(cell) < 100 for cell in cells[9:])
+    assert len(cells) == 11
+    assert latencies[0] == "HiFi-GAN V3"
+    assert min(float(cell) for cell in latencies[1:]) > 0
+    case = inference.Case("HiFi-GAN V3", 2, 0.4)
+    shares = [
+        inference.shares(inference.Setup(tmp_path, "cuda", precision, 1), case, 1e-6, peak)
+        for precision in ("float32", "bfloat16")
+    ]
+    for in_float32, in_bfloat16 in zip(*shares, strict=True):  # half the bytes, at twice the rate
+        assert float(in_float32) == pytest.approx(2 * float(in_bfloat16), rel=0.02)
     with pytest.raises(SystemExit, match="2"):
         inference.main(["HiFi-GAN V4", *given[1:]])
     assert "no such generator: HiFi-GAN V4; there are HiFi-GAN V1, " in capsys.readouterr().err
     assert inference.main(["Wavehax v1", *given[1:]]) == 2
     assert f"no clone at {tmp_path / 'wavehax'}; clones are yours to make" in capsys.readouterr().err
+
+
+def test_work_is_counted_by_hand() -> None:
+    x = torch.empty(2, 3, 4, device="meta")
+    with Traffic() as traffic:
+        (x.transpose(1, 2) + 1).add_(1)
+    assert traffic.bytes == 4 * 24 * 4  # each sum reads its argument and writes its result; the view moves nothing
+    hifigan = models.generator("hifigan")
+    one, two = (count_work(hifigan, items, 64) for items in (1, 2))
+    seconds = 64 * 32 / 8000
+    assert one.operations == pytest.approx(2 * macs_per_second(hifigan) * seconds)
+    assert two.operations == pytest.approx(2 * one.operations)
+    assert 1.5 * one.bytes < two.bytes < 2 * one.bytes  # the weights are read once
+    assert peak_of("cpu") is None
 
 
 def test_length_runs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from recipes.training.distributed import DistributedContext, Draws, microbatches
 from recipes.training.loop import run_training
 from recipes.training.recipe import load_recipe
-from tests.support import ROOT, corpus
+from tests.support import ROOT, corpus, ranks
 from vocoders import VocoderError
 
 CPU = torch.device("cpu")
@@ -63,32 +63,39 @@ def test_accumulated_gradients_give_the_same_weights(data: Path, tmp_path: Path)
     same(whole, cut)
 
 
-def torchrun(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Two processes over gloo, one thread each."""
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node=2",
-        *map(str, arguments),
-    ]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+def options(settings: list[str]) -> list[str]:
+    return [argument for setting in settings for argument in ("--set", setting)]
 
 
-@pytest.mark.parametrize("more", [[], ["train.accumulate=2", "adversarial.start=2", "losses={mel: 1.0}"]], ids=len)
+def check_as_one_rank(path: Path, settings: list[str], folder: Path) -> None:
+    """The run of two ranks in ``folder / "two"`` gave the weights of a single one."""
+    one = run_training(load_recipe(path, [s for s in settings if "accumulate" not in s]), folder / "one")
+    same(one, folder / "two" / "model.safetensors")
+    same(folder / "one" / "discriminators.safetensors", folder / "two" / "discriminators.safetensors")
+
+
 @pytest.mark.slow
-def test_two_ranks_give_the_same_weights_as_one(more: list[str], data: Path, tmp_path: Path) -> None:
-    """The weights are the same also with microbatches and discriminators that start late; only the main rank writes."""
+def test_two_ranks_of_torchrun_give_the_same_weights_as_one(data: Path, tmp_path: Path) -> None:
+    """Two processes over gloo, one thread each; only the main rank writes."""
     path = recipe(tmp_path, data)
-    settings = SET + more
-    options = [argument for setting in settings for argument in ("--set", setting)]
-    done = torchrun("-m", "recipes.train", path, "--out", tmp_path / "two", "--device", "cpu", *options)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [*torchrun, "-m", "recipes.train", str(path), "--out", str(tmp_path / "two"), "--device", "cpu"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*command, *options(SET)], cwd=ROOT, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("wrote ") == 1
-    one = run_training(load_recipe(path, [s for s in settings if "accumulate" not in s]), tmp_path / "one")
-    same(one, tmp_path / "two" / "model.safetensors")
-    same(tmp_path / "one" / "discriminators.safetensors", tmp_path / "two" / "discriminators.safetensors")
+    check_as_one_rank(path, SET, tmp_path)
+
+
+@pytest.mark.slow
+def test_so_do_ranks_with_microbatches_and_discriminators_that_start_late(data: Path, tmp_path: Path) -> None:
+    path = recipe(tmp_path, data)
+    settings = [*SET, "train.accumulate=2", "adversarial.start=2", "losses={mel: 1.0}"]
+    arguments = [str(path), "--out", str(tmp_path / "two"), "--device", "cpu", *options(settings)]
+    statuses, printed = ranks.train_on_two(arguments, arguments, tmp_path)
+    assert statuses == [0, 0], printed
+    assert printed.count("wrote ") == 1
+    check_as_one_rank(path, settings, tmp_path)
 
 
 @pytest.mark.slow
@@ -96,14 +103,9 @@ def test_ranks_that_find_different_states_stop(data: Path, tmp_path: Path) -> No
     """As on two machines without a common disk, where the second finds no state."""
     path = recipe(tmp_path, data)
     run_training(load_recipe(path, [*SET, "train.steps=2"]), tmp_path / "rank0")
-    script = tmp_path / "script.py"
-    script.write_text(
-        f"import os, sys; sys.path.insert(0, {str(ROOT)!r}); from recipes.train import main\n"
-        "sys.exit(main([*sys.argv[2:], '--out', sys.argv[1] + '/rank' + os.environ['RANK']]))"
+    one, other = (
+        [str(path), "--out", str(tmp_path / name), "--device", "cpu", *options(SET)] for name in ("rank0", "rank1")
     )
-    options = [argument for setting in SET for argument in ("--set", setting)]
-    done = torchrun(script, tmp_path, path, "--device", "cpu", *options)
-    assert done.returncode != 0
-    assert (
-        "the ranks found the states of different steps, [2, 0]; the folder of a run must lie on a disk" in done.stderr
-    )
+    statuses, printed = ranks.train_on_two(one, other, tmp_path)
+    assert 0 not in statuses
+    assert "the ranks found the states of different steps, [2, 0]; the folder of a run must lie on a disk" in printed

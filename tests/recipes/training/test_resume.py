@@ -1,7 +1,6 @@
 """A run that is stopped, killed or meets a full disk resumes: it computes what it would have computed unbroken."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -19,9 +18,9 @@ from recipes.training.loop import run_training
 from recipes.training.recipe import load_recipe
 from recipes.training.run import Run, start_run
 from recipes.training.state import load_state, save_state
-from recipes.training.step import train_step
+from recipes.training.step import Losses, train_step
 from recipes.training.tasks import Batch, Validation
-from tests.support import ROOT, corpus, models
+from tests.support import ROOT, corpus, models, ranks
 from vocoders import VocoderError
 from vocoders.checkpoint import load_checkpoint
 
@@ -38,13 +37,13 @@ def test_a_resumed_run_is_the_unbroken_one_to_the_bit(
     class Killed(Exception):
         pass
 
-    def dies_at_step_5(run: Run, batches: list[Batch]) -> dict[str, float]:
+    def dies_at_step_5(run: Run, batches: list[Batch]) -> Losses:
         if run.step == 5:
             raise Killed
         return train_step(run, batches)
 
     with monkeypatch.context() as patch:
-        patch.setattr("recipes.training.loop.train_step", dies_at_step_5)
+        patch.setattr("recipes.training.capture.train_step", dies_at_step_5)
         with pytest.raises(Killed):
             run_training(recipe, tmp_path / "broken")
     torch.manual_seed(12345)
@@ -72,20 +71,20 @@ def test_a_run_killed_at_any_moment_ends_as_the_unbroken_one(data: Path, tmp_pat
     path = corpus.recipe(
         tmp_path, data, discriminators={"multi-scale-stft": models.SMALL_DISCRIMINATORS["multi-scale-stft"]}
     )
-    settings = ["train.save_every=1", "train.steps=60", "train.validate_every=1000", "train.threads=1"]
+    settings = ["train.save_every=1", "train.steps=24", "train.validate_every=1000", "train.threads=1"]
     run_training(load_recipe(path, settings), tmp_path / "whole")
     folder = tmp_path / "run"
-    command = [sys.executable, "-m", "recipes.train", str(path), "--out", str(folder)]
-    command += [argument for setting in settings for argument in ("--set", setting)]
+    arguments = [str(path), "--out", str(folder), *(part for setting in settings for part in ("--set", setting))]
     for delay in (0.05, 0.13, 0.31):
-        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE)
+        process = ranks.start(arguments)
         begun, deadline = set(folder.glob("state/step-*[0-9]")), time.monotonic() + 120
-        while set(folder.glob("state/step-*[0-9]")) == begun and time.monotonic() < deadline and process.poll() is None:
+        while set(folder.glob("state/step-*[0-9]")) == begun and time.monotonic() < deadline and process.is_alive():
             time.sleep(0.005)
         time.sleep(delay)
-        os.kill(process.pid, signal.SIGKILL)
-        _, error = process.communicate()
-        assert list(folder.glob("state/step-*[0-9]")), error
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL  # it was at work
+        assert list(folder.glob("state/step-*[0-9]"))
         if (folder / "model.safetensors").exists():  # a kill may come between the first state and the first model
             assert load_checkpoint(folder / "model.safetensors").generator is not None
     run_training(load_recipe(path, settings), folder)
