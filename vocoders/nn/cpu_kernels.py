@@ -292,8 +292,11 @@ def _folded(block: Block) -> tuple[Affine, Affine]:
 
 def _mix(block: Block, x: Tensor, y: Tensor, first: Affine, second: Affine, out: Tensor | None = None) -> Tensor:
     """Return x plus the norm, both pointwise layers and the activation of y."""
-    y = _pointwise(block.activation(_pointwise(block.norm.standardize(y), *first)), *second)
-    return torch.add(x, y, out=out)
+    y = block.norm.standardize(y)
+    if torch.compiler.is_exporting():  # of two axes ONNX Runtime does product, bias and activation in one
+        y = F.linear(block.activation(F.linear(y.flatten(0, 2), *first)), *second)
+        return x + y.unflatten(0, x.shape[:3])
+    return torch.add(x, _pointwise(block.activation(_pointwise(y, *first)), *second), out=out)
 
 
 def _convnext_in_tiles(block: Block, x: Tensor, out: Tensor) -> Tensor:

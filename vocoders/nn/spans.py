@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard, cast
 
 import torch
 from torch import Tensor
@@ -45,15 +45,25 @@ class Span(Tensor):
 
 def make_span(x: Tensor, axis: int, network: Network) -> Span:
     """Return ``x`` as a piece of a signal, without a copy."""
-    span = x.as_subclass(Span)
+    span = cast(Span, x) if torch.compiler.is_exporting() else x.as_subclass(Span)
     span.axis, span.network = axis, network
     return span
+
+
+def as_plain(span: Tensor) -> Tensor:
+    """Return a piece of a signal, or what it was made of, as a tensor whose operations are executed."""
+    return span if torch.compiler.is_exporting() else span.as_subclass(Tensor)
+
+
+def is_span(x: Any) -> TypeGuard[Span]:
+    """Whether x is a piece of a signal. In an export, whose tensors have types of their own, its attributes tell."""
+    return isinstance(x, Span) or (isinstance(x, Tensor) and hasattr(x, "network"))
 
 
 def collect_spans(arguments: Any, spans: list[Span]) -> None:
     """Append all spans in nested tuples, lists and dicts to ``spans``."""
     for item in arguments.values() if isinstance(arguments, dict) else arguments:
-        if isinstance(item, Span):
+        if is_span(item):
             spans.append(item)
         elif isinstance(item, (tuple, list, dict)):
             collect_spans(item, spans)
@@ -61,7 +71,7 @@ def collect_spans(arguments: Any, spans: list[Span]) -> None:
 
 def map_tensors(arguments: Any, span: Callable[[Span], Any], tensor: Callable[[Tensor], Any] = lambda x: x) -> Any:
     """Return nested arguments with ``span(x)`` in the place of each span, and ``tensor(x)`` of any other tensor."""
-    if isinstance(arguments, Span):
+    if is_span(arguments):
         return span(arguments)
     if isinstance(arguments, Tensor):
         return tensor(arguments)

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from vocoders.errors import VocoderError
 from vocoders.nn.columnwise import equal_values, random_columns
-from vocoders.nn.spans import Arguments, Span, like, make_span, map_tensors, name_of, refuse
+from vocoders.nn.spans import Arguments, Span, as_plain, is_span, like, make_span, map_tensors, name_of, refuse
 from vocoders.nn.streaming_rules import Operation
 
 
@@ -114,11 +114,11 @@ class Incremental:
         """Call the function once."""
         self._position, self._last = 0, last
         result = self.function(*(piece if piece is None else make_span(piece, -1, self) for piece in pieces))
-        if not isinstance(result, Span):
+        if not is_span(result):
             raise refuse("the result", "it is no signal, but made of shapes or of values taken out of one")
         if result.axis != -1:
             raise refuse("the result", f"time must be the last axis, it is axis {result.axis}")
-        return result.as_subclass(Tensor)
+        return as_plain(result)
 
     def _axis(self, position: int, function: Callable[..., Any], arguments: Arguments) -> int | None:
         """Return what is known of an operation that occurs for the first time; fail when another one was verified."""
@@ -207,7 +207,7 @@ def _other(name: str, before: str) -> VocoderError:
 
 def constants_of(arguments: Any) -> Any:
     """Return nested arguments with kinds in the place of tensors and of objects, to be compared and kept."""
-    if isinstance(arguments, Span):
+    if is_span(arguments):
         return Span, arguments.axis
     if isinstance(arguments, Tensor):
         return Tensor, arguments.dtype, arguments.shape

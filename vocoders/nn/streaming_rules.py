@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.overrides import wrap_torch_function
 
 from vocoders.dsp.stft import overlap_add, reflect_pad
 from vocoders.nn import cpu_kernels
 from vocoders.nn.alias_free import REACH, alias_free_snake
 from vocoders.nn.columnwise import columnwise_axis
 from vocoders.nn.layers import reflect_pad_2d, trim
-from vocoders.nn.spans import Arguments, Span, like, map_tensors, name_of, refuse
+from vocoders.nn.spans import Arguments, Span, as_plain, like, map_tensors, name_of, refuse
 
 
 class Operation:
@@ -39,7 +40,7 @@ class Operation:
 
     def __call__(self, arguments: Arguments, spans: list[Span]) -> tuple[Any, int | None]:
         """Return the result, and the axis of time in it; None for what is no signal, such as a dtype."""
-        if self.function in _DESCRIPTIONS:
+        if self.function in DESCRIPTIONS:
             return self.function(*arguments[0], **arguments[1]), None
         rule = _RULES.get(self.function)
         if rule is None:
@@ -103,6 +104,10 @@ class Operation:
         self.split(x, axis, count * stride)
         return (x.narrow(axis, 0, (count - 1) * stride + size) if count else _zeros(x, axis, size)), count
 
+    def results(self, x: Tensor, axis: int, count: int) -> Tensor:
+        """Return the results ``x`` of ``count`` windows."""
+        return x.narrow(axis, 0, count)
+
     def overlap(self, x: Tensor, stride: int, count: int, left: int, right: int) -> Tensor:
         """Add ``x``, the sum of ``count`` windows that start ``stride`` apart, to earlier ones; return what is final.
 
@@ -121,10 +126,11 @@ class Operation:
         return x[..., cut:]
 
     def pad(
-        self, x: Tensor, axis: int, left: int, right: int, needed: int, pad: Callable[[Tensor, int, int], Tensor]
+        self, x: Tensor, axis: int, left: int, right: int, mode: str, pad: Callable[[Tensor, int, int], Tensor]
     ) -> Tensor:
-        """Pad by ``pad(x, left, right)``, which at the left needs as many columns of x as ``needed``."""
+        """Pad by ``pad(x, left, right)``, which does it by the ``mode`` "constant", "replicate" or "reflect"."""
         if self.count is None:
+            needed = {"constant": 0, "replicate": 1, "reflect": left + 1}[mode]  # columns of x, at the left
             x = self.join(x, axis)
             if x.shape[axis] < needed and not self.last:
                 return self.split(x, axis, 0)
@@ -136,13 +142,43 @@ class Operation:
         self.split(seen, axis, max(0, seen.shape[axis] - self.count))
         return out
 
+    def within(self, x: Tensor, reach: int, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """Apply ``function``, each column of whose result depends on ``reach`` columns on each side."""
+        piece, before = self.join(x, -1), self.count or 0  # columns whose results are out already
+        count = piece.shape[-1] - before - (0 if self.last else reach)
+        if count <= 0:
+            return self.split(piece, -1, 0)
+        # The first and the last columns of a piece take its ends for those of the whole.
+        out = function(piece).narrow(-1, before, count)
+        self.count = min(before + count, reach)
+        self.split(piece, -1, before + count - self.count)
+        return out
+
+    def trim(self, x: Tensor, left: int, right: int) -> Tensor:
+        """Cut off both ends of the whole; the last piece has all of its end where the layers before have padded it."""
+        length = x.shape[-1] - (right if self.last else 0)
+        cut = left if self.count is None else self.count
+        if length < (cut if self.last else 0):
+            raise refuse("trim", "more is cut off at the end than the last piece has")
+        self.count = max(0, cut - length)
+        return x[..., min(cut, length) : length]
+
+    def running_sum(self, x: Tensor, axis: int, dtype: torch.dtype | None) -> Tensor:
+        """Add up all columns until each one."""
+        out = x.cumsum(axis, dtype=dtype)
+        if (before := self.kept.get(0)) is not None:
+            out += before
+        if length := x.shape[axis]:
+            self.kept[0] = out.narrow(axis, length - 1, 1).clone()
+        return out
+
 
 # What tells how a signal is laid out, and nothing of its values.
 _PROPERTIES = (
     *("shape", "dtype", "device", "ndim", "layout", "itemsize", "requires_grad", "is_leaf"),
     *("is_cpu", "is_cuda", "is_mps", "is_meta"),
 )
-_DESCRIPTIONS = {
+DESCRIPTIONS = {
     *(getattr(Tensor, name).__get__ for name in _PROPERTIES),
     *(Tensor.dim, Tensor.size, Tensor.ndimension, Tensor.numel, Tensor.nelement, Tensor.stride, Tensor.__len__),
     *(Tensor.element_size, Tensor.is_contiguous, Tensor.get_device, Tensor.__repr__),
@@ -192,7 +228,14 @@ def _convolution(
         left = right = padding[axis]
     windows, count = op.windows(x, axis, size, stride[axis], left, right)
     padding[axis] = 0
-    return op.function(windows, weight, bias, stride, padding, dilation, groups).narrow(axis, 0, count), axis
+    return op.results(op.function(windows, weight, bias, stride, padding, dilation, groups), axis, count), axis
+
+
+def as_convolution(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Hand over ``function``, which takes the arguments of ``torch.conv1d`` and does the same, as one operation."""
+    handed_over = wrap_torch_function(lambda x, *_: (x,))(function)
+    _RULES[handed_over] = _convolution
+    return handed_over
 
 
 @_rule(torch.conv_transpose1d, torch.conv_transpose2d, cpu_kernels.conv_transpose1d)
@@ -235,7 +278,7 @@ def _unfold(op: Operation, x: Span, dimension: int, size: int, step: int) -> tup
     if axis != x.axis:
         return op.columnwise(((x, dimension, size, step), {}), [x])
     windows, count = op.windows(x, axis, size, step)
-    return windows.unfold(axis, size, step).narrow(axis - 1, 0, count), axis - 1
+    return op.results(windows.unfold(axis, size, step), axis - 1, count), axis - 1
 
 
 @_rule(F.pad)
@@ -249,8 +292,7 @@ def _pad(op: Operation, x: Span, pad: Any, mode: str = "constant", value: float 
     if mode not in ("constant", "replicate", "reflect"):
         raise refuse("pad", f"the mode '{mode}' needs the other end of the signal")
     others = [0] * before
-    needed = {"constant": 0, "replicate": 1, "reflect": left + 1}[mode]
-    return op.pad(x, axis, left, right, needed, lambda x, a, b: F.pad(x, (*others, a, b), mode, value)), axis
+    return op.pad(x, axis, left, right, mode, lambda x, a, b: F.pad(x, (*others, a, b), mode, value)), axis
 
 
 @_rule(reflect_pad)
@@ -258,7 +300,7 @@ def _reflect_pad(op: Operation, x: Span, left: int, right: int, dim: int = -1) -
     axis = _from_the_end(dim, x)
     if axis != x.axis:
         return op.columnwise(((x, left, right, dim), {}), [x])
-    return op.pad(x, axis, left, right, left + 1, lambda x, a, b: reflect_pad(x, a, b, axis)), axis
+    return op.pad(x, axis, left, right, "reflect", lambda x, a, b: reflect_pad(x, a, b, axis)), axis
 
 
 @_rule(reflect_pad_2d)
@@ -271,35 +313,21 @@ def _reflect_pad_2d(op: Operation, x: Span, frames: int, bins: int) -> tuple[Ten
             return F.pad(x, (0, 0, left, right), mode="reflect")
         return reflect_pad(x, left, right, -2)
 
-    return op.pad(reflect_pad_2d(x, 0, bins), -2, frames, frames, frames + 1, pad), -2
+    return op.pad(reflect_pad_2d(x, 0, bins), -2, frames, frames, "reflect", pad), -2
 
 
 @_rule(alias_free_snake)
 def _alias_free_snake(op: Operation, x: Span, *parameters: Tensor) -> tuple[Tensor, int]:
     if x.axis != -1:
         return op.columnwise(((x, *parameters), {}), [x])
-    piece, before = op.join(x, -1).as_subclass(Tensor), op.count or 0  # columns whose results are out already
-    count = piece.shape[-1] - before - (0 if op.last else REACH)
-    if count <= 0:
-        return op.split(piece, -1, 0), -1
-    # The first and the last columns of a piece take its ends for those of the whole.
-    out = alias_free_snake(piece, *parameters).narrow(-1, before, count)
-    op.count = min(before + count, REACH)
-    op.split(piece, -1, before + count - op.count)
-    return out, -1
+    return op.within(as_plain(x), REACH, lambda piece: alias_free_snake(piece, *parameters)), -1
 
 
 @_rule(trim)
 def _trim(op: Operation, x: Span, left: int, right: int) -> tuple[Tensor, int]:
-    """Cut off the end from the last piece, which has it all where the layers before have padded it there."""
     if x.axis != -1:
         return op.columnwise(((x, left, right), {}), [x])
-    length = x.shape[-1] - (right if op.last else 0)
-    cut = left if op.count is None else op.count
-    if length < (cut if op.last else 0):
-        raise refuse("trim", "more is cut off at the end than the last piece has")
-    op.count = max(0, cut - length)
-    return x[..., min(cut, length) : length], -1
+    return op.trim(x, left, right), -1
 
 
 @_rule(Tensor.cumsum, torch.cumsum)
@@ -307,12 +335,7 @@ def _cumsum(op: Operation, x: Span, dim: int, *, dtype: torch.dtype | None = Non
     axis = _from_the_end(dim, x)
     if axis != x.axis:
         return op.columnwise(((x, dim), {"dtype": dtype}), [x])
-    out = x.cumsum(axis, dtype=dtype)
-    if (before := op.kept.get(0)) is not None:
-        out += before
-    if length := x.shape[axis]:
-        op.kept[0] = out.narrow(axis, length - 1, 1).clone()
-    return out, axis
+    return op.running_sum(x, axis, dtype), axis
 
 
 def _per_axis(value: Any, axes: int) -> list[int]:

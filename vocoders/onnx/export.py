@@ -24,7 +24,8 @@ from vocoders.f0_estimator import describe_f0_estimator
 from vocoders.files import write_file
 from vocoders.generators import generator_name
 from vocoders.generators.base import Generator
-from vocoders.onnx.graph import Graph, MelGraph
+from vocoders.onnx.graph import Graph, MelGraph, StatefulGraph
+from vocoders.onnx.state import add_state
 from vocoders.onnx.storage import Weights, store_weights
 from vocoders.onnx.vocoder import VERSION
 
@@ -67,14 +68,18 @@ def export_onnx(checkpoint: Checkpoint, path: Path, target: Target = "vocoders",
     require("export", "export", "onnx", "onnxscript")  # torch.onnx imports onnxscript
     import onnx
 
-    graph = Graph(checkpoint) if target == "vocoders" else MelGraph(checkpoint)
+    graph = _graph(checkpoint, target)
     model = _to_onnx(graph)
+    if isinstance(graph, StatefulGraph):
+        add_state(model)
     store_weights(model, "float32")
     if target == "sherpa-onnx":
         model.ir_version = 9  # that of opset 20; the ONNX Runtime 1.17 of sherpa-onnx before 1.12.21 refuses later ones
     onnx.helper.set_model_props(model, metadata(checkpoint, target))
     onnx.checker.check_model(model, full_check=True)
     difference = _difference(graph, checkpoint.generator, model)
+    if isinstance(graph, StatefulGraph):
+        difference = max(difference, _difference_of_pieces(graph, model))
     if not difference <= LARGEST_DIFFERENCE:
         raise VocoderError(
             f"the exported model's audio differs from torch's by {difference:.1e} of its peak, more than "
@@ -85,6 +90,14 @@ def export_onnx(checkpoint: Checkpoint, path: Path, target: Target = "vocoders",
         difference = _difference(graph, checkpoint.generator, model)
     write_file(path, model.SerializeToString())
     return difference
+
+
+def _graph(checkpoint: Checkpoint, target: Target) -> Graph | MelGraph:
+    """Return the module to export: with state for all generators that stream."""
+    assert checkpoint.generator is not None
+    if target != "vocoders":
+        return MelGraph(checkpoint)
+    return Graph(checkpoint) if checkpoint.generator.receptive_field is None else StatefulGraph(checkpoint)
 
 
 def _to_onnx(graph: Graph | MelGraph) -> Any:
@@ -164,14 +177,42 @@ def _silence() -> Iterator[None]:
             logging.disable(logging.NOTSET)
 
 
+def _session(model: Any) -> Any:
+    """Open a session of an onnx.ModelProto."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # it warns of inputs that have defaults
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def _difference_of_pieces(graph: StatefulGraph, model: Any) -> float:
+    """Return the largest difference of a stream's audio from that of the whole, as a fraction of its peak."""
+    session = _session(model)
+    names = [value.name for value in session.get_outputs() if value.name != "used_f0"]
+    hop, first, audio = graph.generator.mel_config.hop_length, graph.lookahead + 1, []
+    inputs = {name: value.numpy() for name, value in graph.example(2, first + 5).items()}
+    if "f0" in inputs and graph.f0_estimator is not None:
+        inputs["f0"][:] = -1
+    whole = session.run(["audio"], inputs)[0]
+    state: dict[str, np.ndarray] = {}
+    for begin, end in ((0, first), (first, first + 1), (first + 1, first + 4), (first + 4, first + 5)):
+        rates = {"mel": 1, "f0": 1, "noise": hop}
+        piece = {name: x[..., begin * rates[name] : end * rates[name]] for name, x in inputs.items() if name in rates}
+        piece |= {name: x for name, x in inputs.items() if name not in rates}
+        last = np.array([int(end == first + 5)])
+        out, *following = session.run(names, piece | state | {"last": last})
+        state = {name.removeprefix("next_"): value for name, value in zip(names[1:], following, strict=True)}
+        audio.append(out)
+    return float(np.abs(np.concatenate(audio, 2) - whole).max() / np.abs(whole).max())
+
+
 def _difference(graph: Graph | MelGraph, generator: Generator, model: Any) -> float:
     """Return the largest difference of ONNX Runtime's audio from torch's, as a fraction of its peak.
 
     Torch runs the generator, or, where the graph makes the generator's inputs, the module that is exported.
     """
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = _session(model)
     differences = []
     for size in ((1, 1), (2, 40)):
         inputs = graph.example(*size)

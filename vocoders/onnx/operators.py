@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vocoders.dsp.stft import STFT
-from vocoders.nn.layers import LayerNorm2d, PaddedConv1d
+from vocoders.nn.layers import LayerNorm2d, PaddedConv1d, trim
+from vocoders.nn.streaming_rules import as_convolution
 
 
 class RealSTFT(STFT):
@@ -32,24 +34,24 @@ class RealSTFT(STFT):
 
     def forward(self, audio: Tensor) -> Tensor:
         audio = self.pad_ends(audio)
-        signals, shape = audio.reshape(-1, 1, audio.shape[-1]), audio.shape[:-1]
+        shape = audio.shape[:-1]
+        signals = audio.reshape(math.prod(shape), 1, -1)
         kernel = self._waves() * self.window
         parts = F.conv1d(signals, kernel[:, None], stride=self.hop_length).unflatten(1, (2, -1))
         spectrum = torch.view_as_complex(parts.permute(0, 2, 3, 1).contiguous())
-        return spectrum.reshape(*shape, *spectrum.shape[1:])
+        return spectrum.reshape(*shape, spectrum.shape[1], -1)
 
     def inverse(self, spectrum: Tensor) -> Tensor:
         shape = spectrum.shape[:-2]
-        parts = torch.view_as_real(spectrum.reshape(-1, *spectrum.shape[-2:])).permute(0, 3, 1, 2).flatten(1, 2)
+        spectrum = spectrum.reshape(math.prod(shape), spectrum.shape[-2], -1)
+        parts = torch.view_as_real(spectrum).permute(0, 3, 1, 2).flatten(1, 2)
         # A bin counts together with its mirror image; the first and the last one have none.
         once = torch.tensor([1.0, *[2.0] * (self.n_fft // 2 - 1), 1.0]).repeat(2) / self.n_fft
         kernel = self._waves() * self.window * once[:, None]
         audio = F.conv_transpose1d(parts, kernel[:, None], stride=self.hop_length)
         power = self.window.square()[None, None]
         envelope = F.conv_transpose1d(torch.ones_like(parts[:1, :1]), power, stride=self.hop_length)
-        left, right = self.pad
-        inside = slice(left, audio.shape[-1] - right)
-        return (audio[..., inside] / envelope[..., inside].clamp_min(1e-8)).reshape(*shape, -1)
+        return (trim(audio, *self.pad) / trim(envelope, *self.pad).clamp_min(1e-8)).reshape(*shape, -1)
 
     def _waves(self) -> Tensor:
         """Return the cosines and the negative sines of all bins, (n_fft + 2, n_fft)."""
@@ -82,16 +84,26 @@ class MatrixConv1d(nn.Module):
         self.pads = conv.pads if isinstance(conv, PaddedConv1d) else (conv.kernel_size[0] // 2,) * 2
 
     def forward(self, x: Tensor) -> Tensor:
-        weight, frames, taps = self.conv.weight, x.shape[-1], self.conv.kernel_size[0]
-        x = F.pad(x, self.pads)
-        parts = [x[..., k : k + frames] for k in range(taps)]
-        if self.conv.groups == 1:
-            products = [weight[..., k] @ part for k, part in enumerate(parts)]
-        else:
-            products = [weight[..., k] * part for k, part in enumerate(parts)]
-        bias = self.conv.bias
-        assert bias is not None
-        return sum(products, bias[:, None])
+        left, right = self.pads
+        if left != right:
+            x, left = F.pad(x, self.pads), 0
+        settings = (self.conv.stride, left, self.conv.dilation, self.conv.groups)
+        return matrix_conv1d(x, self.conv.weight, self.conv.bias, *settings)
+
+
+@as_convolution
+def matrix_conv1d(
+    x: Tensor, weight: Tensor, bias: Tensor, stride: Any, padding: Any, dilation: Any, groups: int
+) -> Tensor:
+    """Do what ``F.conv1d`` does for a stride and a dilation of 1, with one matrix product per tap."""
+    taps, (padding,) = weight.shape[-1], padding if isinstance(padding, list) else (padding,)
+    x = F.pad(x, (padding, padding)) if padding else x
+    parts = [x[..., k : k + 1 - taps or None] for k in range(taps)]
+    if groups == 1:
+        products = [weight[..., k] @ part for k, part in enumerate(parts)]
+    else:
+        products = [weight[..., k] * part for k, part in enumerate(parts)]
+    return sum(products, bias[:, None])
 
 
 class TabulatedGELU(nn.Module):

@@ -78,6 +78,7 @@ class OnnxVocoder(BaseVocoder):
             raise CheckpointError(f"the metadata of {path} is damaged ({type(error).__name__}: {error})") from None
         self._inputs = {value.name for value in self._session.get_inputs()}
         self._outputs = [value.name for value in self._session.get_outputs()]
+        self._states = [name.removeprefix("next_") for name in self._outputs if name.startswith("next_")]
 
     @property
     def architecture(self) -> tuple[str, dict[str, Any]]:
@@ -109,24 +110,81 @@ class OnnxVocoder(BaseVocoder):
 
     @property
     def chunk_frames(self) -> int | None:
-        return None if self.receptive_field is None else _CHUNK_FRAMES
+        if self.receptive_field is None:
+            return None
+        return max(_CHUNK_FRAMES, self.lookahead + 1) if self._states else _CHUNK_FRAMES
 
     def start(self, seeds: Sequence[int], given_f0: bool = False) -> Synthesis:
-        return OnnxSynthesis(self, seeds, given_f0)
+        kind = OnnxSynthesis if self._states else RecomputingSynthesis
+        return kind(self, seeds, given_f0)
 
     def run(
         self, mel: np.ndarray, f0: np.ndarray, noise: np.ndarray | None, phase: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         inputs = {"mel": mel, "f0": f0, "noise": noise, "phase": phase}
-        outputs = self._session.run(None, {name: value for name, value in inputs.items() if name in self._inputs})
+        outputs = self._run(inputs, ["audio", "used_f0"] if self.estimates_f0 else ["audio"])
         return outputs[0], outputs[1] if self.estimates_f0 else f0
+
+    def advance(
+        self, mel: np.ndarray, f0: np.ndarray, noise: np.ndarray | None, state: dict[str, np.ndarray], last: bool
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Run a graph with state.
+
+        Args:
+            mel: the next frames, as for ``run``.
+            f0: as for ``run``.
+            noise: as for ``run``.
+            state: of the previous run; empty before the first one.
+            last: whether the utterances end here.
+
+        Returns:
+            The audio that is final now, (batch, 1, samples), and the state for the next run.
+        """
+        inputs = {"mel": mel, "f0": f0, "noise": noise, "phase": np.zeros((len(mel), 1, 1))}
+        inputs |= state | {"last": np.array([int(last)])}
+        audio, *following = self._run(inputs, ["audio", *(f"next_{name}" for name in self._states)])
+        return audio, dict(zip(self._states, following, strict=True))
+
+    def _run(self, inputs: dict[str, np.ndarray | None], outputs: list[str]) -> list[np.ndarray]:
+        known = self._inputs | {*self._states, "last"}
+        return self._session.run(outputs, {name: value for name, value in inputs.items() if name in known})
 
 
 class OnnxSynthesis(Synthesis):
-    """Synthesis of a batch of utterances by ONNX Runtime.
+    """Synthesis of a batch of utterances by ONNX Runtime, which keeps a state from run to run (state.py)."""
 
-    A graph keeps no state between runs. So each run gets the context of the new frames again, with the F0 that is known
-    for it already and the phase that follows from that F0.
+    def __init__(self, vocoder: OnnxVocoder, seeds: Sequence[int], given_f0: bool) -> None:
+        super().__init__(vocoder, seeds, given_f0)
+        self._vocoder = vocoder
+        self._lookahead = (vocoder.receptive_field or 0) + (0 if given_f0 else vocoder.f0_receptive_field)
+        self._state: dict[str, np.ndarray] = {}
+        self._waiting: list[tuple[np.ndarray, np.ndarray]] = []  # mel and F0 of frames before the first run
+
+    def _advance(self, mel: np.ndarray, f0: np.ndarray | None, last: bool) -> np.ndarray:
+        self._waiting.append((mel, np.full_like(mel[:, :1], -1) if f0 is None else f0))
+        end = self.frames + mel.shape[2]
+        if not self._state and end <= self._lookahead and not last:
+            return np.empty((len(mel), 0), np.float32)  # no audio is final yet
+        mel, f0 = (np.concatenate(parts, 2) for parts in zip(*self._waiting, strict=True))
+        self._waiting = []
+        first, audio = end - mel.shape[2], []
+        pieces = self._vocoder.pieces(mel.shape[2])
+        for piece in pieces:
+            noise = None
+            if self._vocoder.uses_noise:
+                drawn = self.noise(first + piece.start, first + piece.stop)
+                noise = np.ascontiguousarray(np.broadcast_to(drawn, (len(mel), 1, drawn.shape[2])))
+            ends = last and piece is pieces[-1]
+            out, self._state = self._vocoder.advance(mel[..., piece], f0[..., piece], noise, self._state, ends)
+            audio.append(out[:, 0])
+        return audio[0] if len(audio) == 1 else np.concatenate(audio, 1)
+
+
+class RecomputingSynthesis(Synthesis):
+    """Synthesis of a batch of utterances by a graph without state.
+
+    Each run gets the context of the new frames again, with the F0 that is known for it already and the phase that
+    follows from that F0.
     """
 
     def __init__(self, vocoder: OnnxVocoder, seeds: Sequence[int], given_f0: bool) -> None:
