@@ -38,7 +38,10 @@ def exported(made_once: Callable[[str, Callable[[Path], None]], Path]) -> Export
 
     @cache
     def make(name: str) -> OnnxVocoder:
-        return OnnxVocoder(made_once(f"{name}.onnx", lambda path: export_onnx(models.checkpoint(name), path)))
+        def export(path: Path) -> None:
+            export_onnx(models.checkpoint(name), path)
+
+        return OnnxVocoder(made_once(f"{name}.onnx", export))
 
     return make
 
