@@ -7,11 +7,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: tests
 
 import pytest
 
-from tests.support.exported import Exported
+from tests.support.exported import Exported, MadeOnce
 
 
 @pytest.fixture(scope="session")
-def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Path]:
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
     """Return the path of a file, which the first process of a session that asks for it makes."""
     from filelock import FileLock  # comes with torch
 
@@ -30,7 +30,7 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callab
 
 
 @pytest.fixture(scope="session")
-def exported(made_once: Callable[[str, Callable[[Path], None]], Path]) -> Exported:
+def exported(made_once: MadeOnce) -> Exported:
     """The small model of a generator's name, exported. Each once in a session: it takes seconds."""
     from tests.support import models
     from vocoders.onnx.export import export_onnx
@@ -38,13 +38,16 @@ def exported(made_once: Callable[[str, Callable[[Path], None]], Path]) -> Export
 
     @cache
     def make(name: str) -> OnnxVocoder:
-        return OnnxVocoder(made_once(f"{name}.onnx", lambda path: export_onnx(models.checkpoint(name), path)))
+        def export(path: Path) -> None:
+            export_onnx(models.checkpoint(name), path)
+
+        return OnnxVocoder(made_once(f"{name}.onnx", export))
 
     return make
 
 
 @pytest.fixture(scope="session")
-def voice_onnx(made_once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
+def voice_onnx(made_once: MadeOnce) -> Path:
     """The built-in voice, exported as the README does it."""
     from vocoders.cli.vocoders import vocoders
 
@@ -54,10 +57,21 @@ def voice_onnx(made_once: Callable[[str, Callable[[Path], None]], Path]) -> Path
     return made_once("voice.onnx", export)
 
 
+@pytest.fixture(scope="session")
+def voice_for_sherpa(made_once: MadeOnce) -> Path:
+    """The built-in voice, exported for sherpa-onnx as docs/export.md does it."""
+    from vocoders.cli.vocoders import vocoders
+
+    def export(path: Path) -> None:
+        assert vocoders(["export", "--target", "sherpa-onnx", "-o", str(path)]) == 0
+
+    return made_once("sherpa.onnx", export)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests of exported models as slow: exporting takes seconds."""
     for item in items:
-        if not {"exported", "voice_onnx"}.isdisjoint(getattr(item, "fixturenames", ())):
+        if not {"exported", "voice_onnx", "voice_for_sherpa"}.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
 
 

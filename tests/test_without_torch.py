@@ -32,8 +32,10 @@ def vocode(cwd: Path, *arguments: str, stdin: bytes = b"") -> bytes:
     return done.stdout
 
 
-def command(cwd: Path, *arguments: str) -> str:
-    done = run(f"from vocoders.cli.vocoders import vocoders; sys.exit(vocoders({arguments}))", cwd)
+def one_after_another(program: str, cwd: Path, *commands: tuple[str, ...]) -> str:
+    """Run commands of ``vocode`` or ``vocoders`` in one process; returns what they print."""
+    code = f"from vocoders.cli.{program} import {program}\n"
+    done = run(code + f"sys.exit(any([{program}(arguments) for arguments in {commands}]))", cwd)
     assert done.returncode == 0, done.stderr
     return done.stdout.decode()
 
@@ -53,9 +55,8 @@ def test_from_mel_to_audio(tmp_path: Path) -> None:
 def test_from_audio_to_mel_and_back(tmp_path: Path, model: str) -> None:
     """Audio of another rate, whose F0 is still there after analysis and synthesis."""
     soundfile.write(tmp_path / "voice.wav", signals.voice(16000, 1.0, f0=200.0, glide=0.0), 16000)
-    vocode(tmp_path, "voice.wav", "-o", "mel.npz", "-m", model)
-    vocode(tmp_path, "mel.npz", "-o", "copy.wav", "-m", model)
-    vocode(tmp_path, "voice.wav", "-o", "direct.wav", "-m", model)
+    ways = (("voice.wav", "mel.npz"), ("mel.npz", "copy.wav"), ("voice.wav", "direct.wav"))
+    one_after_another("vocode", tmp_path, *((source, "-o", target, "-m", model) for source, target in ways))
     np.testing.assert_array_equal(audio(tmp_path / "copy.wav"), audio(tmp_path / "direct.wav"))
     rate = soundfile.info(tmp_path / "copy.wav").samplerate
     spectrum = np.abs(np.fft.rfft(audio(tmp_path / "copy.wav")[rate // 4 : rate * 3 // 4]))
@@ -83,13 +84,13 @@ def test_the_server(tmp_path: Path) -> None:
 
 
 def test_facts(tmp_path: Path) -> None:
-    assert re.search(r"generator +hnmask", command(tmp_path, "info"))
-    assert re.search(r"parameters +\d{6}", command(tmp_path, "info", "openvoices-24k"))
-    listed = command(tmp_path, "list")
-    assert "openvoices-22k (default)" in listed
-    assert "hifigan-22k" in listed
-    figures = command(tmp_path, "bench", "--seconds", "0.2", "--runs", "1")
-    assert re.search(r"backend +onnx", figures)
+    commands = (("info",), ("info", "openvoices-24k"), ("list",), ("bench", "--seconds", "0.2", "--runs", "1"))
+    printed = one_after_another("vocoders", tmp_path, *commands)
+    assert re.search(r"generator +hnmask", printed)
+    assert len(re.findall(r"^parameters +\d{6}$", printed, re.MULTILINE)) == 2
+    assert "openvoices-22k (default)" in printed
+    assert "hifigan-22k" in printed
+    assert re.search(r"backend +onnx", printed)
 
 
 NEED_TORCH = {  # command: what it says needs torch, and the extra that brings it

@@ -65,7 +65,8 @@ class WeightAverage(AveragedModel):
     def update_parameters(self, model: nn.Module) -> None:
         """Take in the weights of ``model``. Unlike that of AveragedModel, this makes no processor wait for a GPU."""
         count = int(self.n_averaged)  # which stays on the CPU
-        averages, weights = list(self.module.parameters()), list(model.parameters())
+        averages: list[Tensor] = list(self.module.parameters())
+        weights: list[Tensor] = list(model.parameters())
         if count:
             torch._foreach_lerp_(averages, weights, 1 - min(self.decay, (1 + count) / (10 + count)))
         else:

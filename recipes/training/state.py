@@ -73,7 +73,7 @@ def save_state(
         # Copies on the CPU: tensors may share memory, which safetensors refuses, and a GPU may be full.
         copies = {key: value.detach().to("cpu", copy=True).contiguous() for key, value in tensors.items()}
         save_file(copies, partial / "tensors.safetensors")
-        description = {"version": VERSION, "step": step, "best": best}
+        description: dict[str, Any] = {"version": VERSION, "step": step, "best": best}
         description["recipe"] = recipe.model_dump(mode="json")
         (partial / "state.json").write_text(json.dumps(description), encoding="utf-8")
         for path in [*partial.iterdir(), partial]:

@@ -1,7 +1,10 @@
 """Exported models for the tests, each made once: exporting takes seconds."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from vocoders.onnx.vocoder import OnnxVocoder
 
 Exported = Callable[[str], OnnxVocoder]
+MadeOnce = Callable[[str, Callable[[Path], None]], Path]
+"""From a name and what makes the file to its path."""

@@ -36,22 +36,14 @@ def hello() -> np.ndarray:
         return np.ascontiguousarray(file["mel"], np.float32)
 
 
-@pytest.fixture(scope="module")
-def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built-in voice, exported for sherpa-onnx by the command."""
-    path = tmp_path_factory.mktemp("voice") / "sherpa.onnx"
-    assert vocoders_command(["export", "openvoices-22k", "--target", "sherpa-onnx", "-o", str(path)]) == 0
-    return path
+def test_the_built_in_voice_in_sherpa_onnx(voice_for_sherpa: Path, tmp_path: Path) -> None:
+    assert difference(speak(tmp_path, voice_for_sherpa, hello(), 22050), load(backend="torch")(hello())) < 1e-3
 
 
-def test_the_built_in_voice_in_sherpa_onnx(voice: Path, tmp_path: Path) -> None:
-    assert difference(speak(tmp_path, voice, hello(), 22050), load(backend="torch")(hello())) < 1e-3
-
-
-def test_a_mel_longer_than_the_noise_in_sherpa_onnx(voice: Path, tmp_path: Path) -> None:
+def test_a_mel_longer_than_the_noise_in_sherpa_onnx(voice_for_sherpa: Path, tmp_path: Path) -> None:
     """Until the noise repeats the audio is that of this package; after that, speech of another noise and as loud."""
     voc, mel = load(), np.tile(hello(), (1, 3))
-    audio, expected = speak(tmp_path, voice, mel, 22050), voc(mel)
+    audio, expected = speak(tmp_path, voice_for_sherpa, mel, 22050), voc(mel)
     assert audio.size > NOISE_SAMPLES * 5 // 4
     assert voc.receptive_field is not None
     same = NOISE_SAMPLES - voc.receptive_field * voc.mel_config.hop_length
@@ -83,8 +75,8 @@ def test_the_noise_repeats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert difference(session.run(None, {"mel": mel.numpy()})[0], expected) < 1e-5
 
 
-def test_what_sherpa_onnx_reads_of_the_file(voice: Path) -> None:
-    model = onnx.load(voice)
+def test_what_sherpa_onnx_reads_of_the_file(voice_for_sherpa: Path) -> None:
+    model = onnx.load(voice_for_sherpa)
     assert [value.name for value in model.graph.input] == ["mel"]
     assert [value.name for value in model.graph.output] == ["audio"]
     properties = {entry.key: entry.value for entry in model.metadata_props}
@@ -93,12 +85,15 @@ def test_what_sherpa_onnx_reads_of_the_file(voice: Path) -> None:
     assert model.ir_version <= 9  # as ONNX Runtime 1.17 asks for, which sherpa-onnx had before 1.12.21
 
 
-def test_weights_in_float16_in_sherpa_onnx(voice: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rounded = tmp_path / "float16.onnx"
-    options = ["--target", "sherpa-onnx", "--weights", "float16", "-o", str(rounded)]
-    assert vocoders_command(["export", *options]) == 0
-    assert rounded.stat().st_size < 0.75 * voice.stat().st_size
-    audio, expected = speak(tmp_path, rounded, hello(), 22050), load()(hello())
+def test_weights_in_float16_in_sherpa_onnx(tmp_path: Path) -> None:
+    checkpoint, mel = Checkpoint(models.MEL_CONFIG, models.generator("hifigan")), models.mel(131)[0].numpy()
+    whole, rounded = tmp_path / "float32.onnx", tmp_path / "float16.onnx"
+    export_onnx(checkpoint, whole, "sherpa-onnx")
+    export_onnx(checkpoint, rounded, "sherpa-onnx", "float16")
+    weights = sum(parameter.numel() for parameter in models.generator_of(checkpoint).parameters())
+    saved = whole.stat().st_size - rounded.stat().st_size
+    assert 0.75 * 2 * weights < saved < 2 * weights  # two bytes each, but for small tensors
+    audio, expected = speak(tmp_path, rounded, mel, models.MEL_CONFIG.sample_rate), Vocoder(checkpoint)(mel)
     assert 1e-4 < difference(audio, expected) < 1e-2  # rounded they are
     assert 10 * np.log10(np.square(expected).sum() / np.square(audio - expected).sum()) > 50
 
