@@ -107,6 +107,8 @@ def cluster(nodes: int) -> Iterator[tuple[str, Any]]:
     """Run a cluster of nodes with a core each; yields its address and its last node."""
     from ray.cluster_utils import Cluster
 
+    # Ray's workers are of low priority by itself, which only matters on a busy machine, and there to the comparison.
+    os.environ.setdefault("RAY_worker_niceness", str(os.nice(0)))
     options: dict[str, Any] = {"num_cpus": 1, "object_store_memory": _STORE}
     running = Cluster(initialize_head=True, head_node_args={**options, "include_dashboard": False})
     try:
