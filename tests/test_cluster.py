@@ -73,9 +73,9 @@ def test_machines_that_lack_something(cluster: Any, tmp_path: Path, monkeypatch:
 def test_any_function_on_a_pool(cluster: Any) -> None:
     """The results come in the order of the items."""
     assert list(run_on_cluster(abs, [-3, 2, -1], "auto")) == [3, 2, 1]
-    assert Pool(list).size() == 2
+    assert Pool[int, int](lambda: list).size() == 2
     with pytest.raises(VocoderError, match=r"64 CPU cores and 0 GPUs fits no machine .* the largest has 1 cores"):
-        Pool(list, threads=64).size()
+        Pool[int, int](lambda: list, threads=64).size()
 
 
 def test_a_node_dies_and_the_run_resumes(cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

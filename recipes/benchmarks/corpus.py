@@ -303,6 +303,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = common.parser("corpus", "A corpus on a Ray cluster.")
     parser.add_argument("--mels", type=int, default=2000, help="number of mels (default: 2000)")
     parser.add_argument("--rounds", type=int, default=2, help="rounds that they are done in (default: 2)")
+    parser.add_argument("--speed-only", action="store_true", help="kill nothing")
     parser.add_argument(
         "--nodes", type=int, nargs="+", default=[1, 2, 4], help="sizes of the clusters (default: 1 2 4)"
     )
