@@ -226,10 +226,15 @@ def _active(servers: Servers) -> float:
 
 
 def test_clusters_that_cannot_serve(address: str, servers: Servers, capsys: pytest.CaptureFixture[str]) -> None:
+    from vocoders.server.cluster import check_room
+    from vocoders.server.deployment import Settings
+
+    with pytest.raises(VocoderError, match=r"^--replicas 9-12 with 2 CPUs each need 18, and \d are free"):
+        check_room(Settings(replicas="9-12", threads=2))
     for arguments, sentence in {
         ("none.safetensors",): r"there is no file none\.safetensors",
         ("--port", "0"): "--port 0 finds a free port on this machine alone; name one that is free on the cluster",
-        ("--replicas", "9-12"): r"--replicas 9-12 with 1 CPUs each need 9, and \d are free on the cluster",
+        ("--port", "8001"): "this cluster serves already; end its application first, or take another cluster",
     }.items():
         assert vocoders(["serve", "--ray", address, *arguments]) == 2
         assert re.fullmatch(f"vocoders: {sentence}\n", capsys.readouterr().err)
