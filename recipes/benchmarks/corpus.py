@@ -2,8 +2,8 @@
 
 Clusters of one core for each node run on this machine; ``vocode --ray`` does many short mels on them, ``vocode`` alone
 does the same mels with one thread, in turns, so that other work on the machine affects both alike. All files are
-compared. A rate is that from the first file to the last, without the start, which is given by itself. CPU time is that
-of all processes of the cluster and the driver.
+compared. Rates and CPU time are those from the first file to the last, without the start, which is given by itself. CPU
+time is that of all processes of the cluster and the driver; other work on the machine changes it little.
 
 Then, on the largest cluster: one node is killed in the middle of a run, a driver is killed and started again, a corpus
 larger than the object store is analysed; and the driver lists files and hands out empty groups. Linux only: it reads
@@ -26,7 +26,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile
@@ -49,28 +49,34 @@ class Watch:
 
     Attributes:
         cpu: CPU seconds of each process.
+        total: time of each sample, and the CPU seconds of all processes until then.
         workers: resident MiB of each worker of a cluster, one value a sample.
     """
 
     def __init__(self) -> None:
         self.cpu: dict[int, float] = {}
+        self.total: list[tuple[float, float]] = []
         self.workers: dict[int, list[float]] = {}
-        self._before = self._sample(first=True)
+        self._sample()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
 
-    def stop(self) -> float:
-        """Stop, and return the CPU seconds that all processes took."""
+    def stop(self) -> None:
+        """Stop the thread."""
         self._stopped.set()
         self._thread.join()
-        return sum(seconds - self._before.get(pid, 0.0) for pid, seconds in self.cpu.items())
+
+    def between(self, begin: float, end: float) -> float:
+        """Return the CPU seconds that all processes took between two times."""
+        until = np.interp([begin, end], *np.array(self.total).T)
+        return float(until[1] - until[0])
 
     def _watch(self) -> None:
         while not self._stopped.wait(0.25):
             self._sample()
 
-    def _sample(self, first: bool = False) -> dict[int, float]:
+    def _sample(self) -> None:
         parents, stats = {}, {}
         for folder in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
@@ -85,10 +91,10 @@ class Watch:
                 continue
             self.cpu[pid] = stats[pid]
             with contextlib.suppress(OSError):
-                if not first and b"MapWorker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                if b"MapWorker" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
                     self.workers.setdefault(pid, []).append(pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
-        return dict(self.cpu)
+        self.total.append((time.time(), sum(self.cpu.values())))
 
 
 def make_mels(folder: Path, count: int, rng: np.random.Generator) -> Path:
@@ -107,6 +113,8 @@ def cluster(nodes: int) -> Iterator[tuple[str, Any]]:
     """Run a cluster of nodes with a core each; yields its address and its last node."""
     from ray.cluster_utils import Cluster
 
+    # Ray's workers are of low priority by itself, which only matters on a busy machine, and there to the comparison.
+    os.environ.setdefault("RAY_worker_niceness", str(os.nice(0)))
     options: dict[str, Any] = {"num_cpus": 1, "object_store_memory": _STORE}
     running = Cluster(initialize_head=True, head_node_args={**options, "include_dashboard": False})
     try:
@@ -127,17 +135,40 @@ def vocode(*arguments: object, expected: int = 0) -> None:
         raise VocoderError(f"vocode {' '.join(map(str, arguments))} failed: {done.stderr}")
 
 
-def seconds_of(folder: Path) -> float:
-    """Return the seconds of audio in a folder."""
-    return sum(soundfile.info(str(path)).duration for path in folder.glob("[0-9]*.wav"))
+class Run(NamedTuple):
+    """A run of ``vocode`` on many mels.
+
+    Attributes:
+        start: seconds to the first file.
+        rate: x real time, from the first file to the last.
+        start_cpu: CPU seconds of all processes to the first file.
+        cpu: CPU seconds for an hour of audio, from the first file to the last.
+        growth: memory of a worker at the end, relative to that at half of the run.
+    """
+
+    start: float
+    rate: float
+    start_cpu: float
+    cpu: float
+    growth: float
 
 
-def rate_of(folder: Path, begin: float) -> tuple[float, float]:
-    """Return x real time from the first file to the last, and the seconds from ``begin`` to the first."""
-    times = sorted((path.stat().st_mtime, path) for path in folder.glob("[0-9]*.wav"))
-    first = times[0][0]
-    audio = sum(soundfile.info(str(path)).duration for _, path in times[1:])
-    return audio / (times[-1][0] - first), first - begin
+def run(*arguments: object) -> Run:
+    """Run ``vocode`` into the folder that follows "-o", and measure it."""
+    watch, begin = Watch(), time.time()
+    vocode(*arguments, "-q")
+    watch.stop()
+    files = sorted(Path(str(arguments[2])).glob("[0-9]*.wav"), key=lambda path: path.stat().st_mtime)
+    first, last = files[0].stat().st_mtime, files[-1].stat().st_mtime
+    audio = sum(soundfile.info(str(path)).duration for path in files[1:])
+    growth = [sizes[-1] / sizes[len(sizes) // 2] for sizes in watch.workers.values() if len(sizes) > 8]
+    return Run(
+        start=first - begin,
+        rate=audio / (last - first),
+        start_cpu=watch.between(begin, first),
+        cpu=watch.between(first, last) / audio * 3600,
+        growth=max(growth, default=np.nan),
+    )
 
 
 def compare(one: Path, other: Path) -> int:
@@ -151,33 +182,25 @@ def compare(one: Path, other: Path) -> int:
 
 def measure_speed(work: Path, nodes: int, rounds: int) -> None:
     """Print a row: a cluster of so many nodes beside one process, in turns."""
-    rates: list[list[float]] = []
-    memory: list[float] = []
-    wrong = 0
+    singles, clusters, wrong = [], [], 0
     with cluster(nodes) as (address, _):
         for number in range(rounds):
             mels, alone, out = (work / kind / str(number) for kind in ("mels", "alone", f"nodes-{nodes}"))
-            watch, begin = Watch(), time.time()
             shutil.rmtree(alone, ignore_errors=True)
-            vocode(mels, "-o", alone, "-q", "--threads", 1)
-            single, cpu_single = rate_of(alone, begin), watch.stop()
-            watch, begin = Watch(), time.time()
-            vocode(mels, "-o", out, "-q", "--ray", address)
-            many, cpu_many = rate_of(out, begin), watch.stop()
-            hours = seconds_of(alone) / 3600
-            rates.append([single[0], many[0], many[0] / single[0], many[1], cpu_single / hours, cpu_many / hours])
+            singles.append(run(mels, "-o", alone, "--threads", 1))
+            clusters.append(run(mels, "-o", out, "--ray", address))
             wrong += compare(alone, out)
-            memory += [sizes[-1] / sizes[len(sizes) // 2] for sizes in watch.workers.values() if len(sizes) > 8]
-    single_rate, many_rate, ratio, start, cpu_single, cpu_many = np.median(rates, axis=0)
+    one, many = (Run(*np.median(runs, axis=0)) for runs in (singles, clusters))
     common.row(
         nodes,
-        f"{single_rate:.1f}",
-        f"{many_rate:.1f}",
-        f"{ratio:.2f}",
-        f"{start:.0f}",
-        f"{cpu_single:.0f}",
-        f"{cpu_many:.0f}",
-        f"{max(memory, default=np.nan):.2f}",
+        f"{one.rate:.1f}",
+        f"{many.rate:.1f}",
+        f"{np.median([b.rate / a.rate for a, b in zip(singles, clusters, strict=True)]):.2f}",
+        f"{one.cpu:.0f}",
+        f"{many.cpu:.0f}",
+        f"{many.start:.0f}",
+        f"{many.start_cpu:.0f}",
+        f"{many.growth:.2f}",
         wrong,
     )
 
@@ -280,6 +303,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = common.parser("corpus", "A corpus on a Ray cluster.")
     parser.add_argument("--mels", type=int, default=2000, help="number of mels (default: 2000)")
     parser.add_argument("--rounds", type=int, default=2, help="rounds that they are done in (default: 2)")
+    parser.add_argument("--speed-only", action="store_true", help="kill nothing")
     parser.add_argument(
         "--nodes", type=int, nargs="+", default=[1, 2, 4], help="sizes of the clusters (default: 1 2 4)"
     )
@@ -297,14 +321,17 @@ def main(arguments: list[str] | None = None) -> int:
                 "one process, x real time",
                 "cluster",
                 "ratio",
-                "first file, s",
                 "CPU s for an hour, one process",
                 "cluster",
+                "first file, s",
+                "CPU s until then",
                 "memory, end / half",
                 "files that differ",
             )
             for nodes in options.nodes:
                 measure_speed(work, nodes, options.rounds)
+            if options.speed_only:
+                return
             most = max(options.nodes)
             if most > 1:
                 kill_node(work, most)

@@ -23,15 +23,16 @@ from recipes.benchmarks.serving import Load, Work, make_work, run_clients, serve
 from vocoders.errors import VocoderError
 from vocoders.pretrained import load
 
+_CPU = "process_cpu_seconds_total"  # of the processes that synthesise, not of the proxy
 _GONE = "the replica that worked on this request has ended"
 
 
-def active_requests(port: int) -> list[int]:
-    """Return the requests that each replica has."""
+def metric(port: int, name: str) -> list[float]:
+    """Return a metric of the server, or of each replica."""
     connection = HTTPConnection("127.0.0.1", port, timeout=30)
     connection.request("GET", "/metrics")
     text = connection.getresponse().read().decode()
-    return [round(float(value)) for value in re.findall(r"^vocoders_active_requests\S* (\S+)", text, re.M)]
+    return [float(value) for value in re.findall(rf"^{name}(?:{{\S*}})? (\S+)", text, re.M)]
 
 
 def kill_replica() -> None:
@@ -46,12 +47,12 @@ def kill_replica() -> None:
     os.kill(int(found[0]), signal.SIGKILL)
 
 
-def run_and_kill(port: int, work: Work, seconds: float) -> tuple[Load, list[int]]:
+def run_and_kill(port: int, work: Work, seconds: float) -> tuple[Load, list[float]]:
     """Run the clients, and kill a replica in the middle; also returns what the replicas had to do then."""
     measured, before = Load(), []
 
     def kill() -> None:
-        before.extend(active_requests(port))
+        before.extend(metric(port, "vocoders_active_requests"))
         kill_replica()
 
     timer = threading.Timer(seconds / 2, kill)
@@ -61,12 +62,13 @@ def run_and_kill(port: int, work: Work, seconds: float) -> tuple[Load, list[int]
     return measured, before
 
 
-def report(name: str, measured: Load) -> int:
+def report(name: str, measured: Load, cpu_seconds: float | None = None) -> int:
     """Print a row; returns the number of wrong answers."""
     refused = sum(_GONE in text for text in measured.errors)
     wrong = [text for text in measured.errors if _GONE not in text]
     quantiles = (f"{value:.2f}" for value in np.percentile(measured.latencies, [50, 95, 99]))
-    common.row(name, len(measured.latencies), f"{measured.rate:.2f}", *quantiles, refused, len(wrong))
+    each = "" if cpu_seconds is None else f"{cpu_seconds / len(measured.latencies):.2f}"
+    common.row(name, len(measured.latencies), f"{measured.rate:.2f}", *quantiles, each, refused, len(wrong))
     for text in sorted(set(wrong)):
         print(f"wrong: {text} ({wrong.count(text)} x)", file=sys.stderr)
     return len(wrong)
@@ -87,17 +89,19 @@ def main(arguments: list[str] | None = None) -> int:
         voc = load(options.model) if options.model else load()
         work = make_work(voc, round(options.audio * voc.sample_rate / voc.mel_config.hop_length), options.clients)
         model, wrong = [options.model] if options.model else [], 0
-        common.header("system", "requests", "per s", "p50, s", "p95, s", "p99, s", "503", "wrong")
-        plain, replicas = Load(), Load()
+        common.header("system", "requests", "per s", "p50, s", "p95, s", "p99, s", "CPU s each", "503", "wrong")
+        plain, replicas, cpu = Load(), Load(), {"plain": 0.0, "replicas": 0.0}
         with server(*model) as one, server(*model, "--ray", "--replicas", options.replicas) as many:
             for _ in range(options.rounds):
-                for port, measured in ((one, plain), (many, replicas)):
+                for name, port, measured in (("plain", one, plain), ("replicas", many, replicas)):
+                    before = sum(metric(port, _CPU))
                     run_clients(port, work, options.seconds / options.rounds, measured)
-            killed, before = run_and_kill(many, work, options.seconds)
-        wrong += report("server", plain)
-        wrong += report(f"{options.replicas} replicas", replicas)
+                    cpu[name] += sum(metric(port, _CPU)) - before
+            killed, active = run_and_kill(many, work, options.seconds)
+        wrong += report("server", plain, cpu["plain"])
+        wrong += report(f"{options.replicas} replicas", replicas, cpu["replicas"])
         wrong += report(f"{options.replicas} replicas, one of them killed", killed)
-        print(f"requests of the replicas when one was killed: {', '.join(map(str, before))}")
+        print(f"requests of the replicas when one was killed: {', '.join(f'{count:g}' for count in active)}")
         if wrong:
             raise VocoderError(f"{wrong} answers were wrong")
 

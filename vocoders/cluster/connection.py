@@ -29,9 +29,9 @@ def connected(address: str) -> Iterator[None]:
     A process that has joined a cluster already stays in it.
 
     Args:
-        address: HOST:PORT of the cluster; "auto" for the one that runs on this machine; "local" to start one. A
-            cluster that is started lets in whoever has the token that Ray keeps in ~/.ray; to join one that asks for a
-            token, Ray finds it there or in RAY_AUTH_TOKEN.
+        address: HOST:PORT of the cluster; "auto" for the one that runs on this machine; "local" to start one. One that
+            is started lets in whoever has the token that Ray keeps in ~/.ray. To an address Ray sends the token only
+            where RAY_AUTH_MODE is "token".
 
     Raises:
         VocoderError: when Ray is not installed or the cluster cannot be joined.
@@ -53,7 +53,8 @@ def connected(address: str) -> Iterator[None]:
         try:
             ray.init(**options)
         except (ray.exceptions.RayError, OSError, RuntimeError, ValueError) as error:
-            raise VocoderError(f"cannot join the Ray cluster at {address}: {first_line(error)}") from None
+            token = "" if address == LOCAL else "; if it asks for a token, set RAY_AUTH_MODE=token"
+            raise VocoderError(f"cannot join the Ray cluster at {address}: {first_line(error)}{token}") from None
         stack.callback(ray.shutdown)
         yield
 

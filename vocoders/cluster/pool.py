@@ -59,6 +59,13 @@ class Pool(Generic[Item, Result]):
             )
         return sum(rooms)
 
+    def waits(self) -> bool:
+        """Whether other work takes the whole cluster now."""
+        import ray
+
+        free = ray.available_resources()
+        return free.get("CPU", 0) < self.threads or free.get("GPU", 0) < self.gpus
+
     def run(self, groups: Sequence[list[Item]]) -> Generator[tuple[list[Item], list[Result]], None, None]:
         """Work on groups of items, wherever a worker is free; a group whose worker is lost is done again.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import sys
@@ -36,7 +37,8 @@ def serve_on_cluster(address: str, settings: Settings, host: str, port: int) -> 
         The exit status, 0.
 
     Raises:
-        VocoderError: when the cluster cannot be joined, has no room, or lacks the package or a model on a machine.
+        VocoderError: when the cluster cannot be joined, has no room, serves already, or lacks the package or a model on
+            a machine.
     """
     models = [str(Path(model).resolve()) if Path(model).exists() else model for model in settings.models]
     settings = settings.model_copy(update={"models": models})
@@ -48,13 +50,16 @@ def serve_on_cluster(address: str, settings: Settings, host: str, port: int) -> 
         raise VocoderError("--port 0 finds a free port on this machine alone; name one that is free on the cluster")
     with connected(address):
         check_machines(models or [None], [])
+        if NAME in serve.status().applications:
+            raise VocoderError("this cluster serves already; end its application first, or take another cluster")
         check_room(settings)
         try:
             handle = _start(application, settings, host, port)
             announce(handle.model_names.remote().result(), host, port, public=settings.token_file is None)
             _wait_for_signal()
         finally:
-            serve.delete(NAME)  # waits for the requests that are admitted
+            with contextlib.suppress(RayServeException):  # Ray Serve did not start
+                serve.delete(NAME)  # waits for the requests that are admitted
     return 0
 
 

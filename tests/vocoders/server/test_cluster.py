@@ -1,6 +1,7 @@
 """The server on a Ray cluster: it answers as the plain one, and outlives a replica."""
 
 import contextlib
+import logging
 import os
 import re
 import signal
@@ -62,7 +63,7 @@ def address() -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("OMP_NUM_THREADS", "1")
-        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         yield ray.get_runtime_context().gcs_address
         ray.shutdown()
 
@@ -225,13 +226,18 @@ def _active(servers: Servers) -> float:
 
 
 def test_clusters_that_cannot_serve(address: str, servers: Servers, capsys: pytest.CaptureFixture[str]) -> None:
+    from vocoders.server.cluster import check_room
+    from vocoders.server.deployment import Settings
+
+    with pytest.raises(VocoderError, match=r"^--replicas 9-12 with 2 CPUs each need 18, and \d are free"):
+        check_room(Settings(replicas="9-12", threads=2))
     for arguments, sentence in {
-        ("none.safetensors",): "there is no file none.safetensors",
+        ("none.safetensors",): r"there is no file none\.safetensors",
         ("--port", "0"): "--port 0 finds a free port on this machine alone; name one that is free on the cluster",
-        ("--replicas", "9-12"): "--replicas 9-12 with 1 CPUs each need 9, and 0 are free on the cluster",
+        ("--port", "8001"): "this cluster serves already; end its application first, or take another cluster",
     }.items():
         assert vocoders(["serve", "--ray", address, *arguments]) == 2
-        assert capsys.readouterr().err == f"vocoders: {sentence}\n"
+        assert re.fullmatch(f"vocoders: {sentence}\n", capsys.readouterr().err)
 
 
 def test_sigterm_ends_the_application(servers: Servers) -> None:

@@ -89,6 +89,8 @@ def vocode_corpus(
             )
             share = sum(item.size for item in todo) // (_GROUPS_EACH * pool.size())
             groups = group_by_size(todo, min(_GROUP_BYTES[options.device], share))
+            if pool.waits() and not options.quiet:
+                print("vocode: other work takes the whole cluster; waiting for its end", file=sys.stderr)
             with closing(pool.run(groups)) as done:
                 for entry in _show(done, groups, options.quiet):
                     entries[entry["input"]] = entry

@@ -1,4 +1,4 @@
-"""``vocode --ray`` on a real cluster of two nodes, one of which is killed."""
+"""Work on a real Ray cluster of two nodes, one of which is killed."""
 
 import os
 import signal
@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from recipes.evaluation.cluster import run_on_cluster
 from tests.support.commands import HELLO, files
 from vocoders.cli.vocode import vocode
 from vocoders.cluster import connection
 from vocoders.cluster.connection import check_machines
+from vocoders.cluster.pool import Pool
 from vocoders.errors import VocoderError
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")]
@@ -66,6 +68,14 @@ def test_machines_that_lack_something(cluster: Any, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(connection, "fingerprint", lambda model: "other")
     assert "has another file of the model openvoices-22k" in refusal(None)
     assert "does not have the model: there is no file /no.onnx" in refusal("/no.onnx")
+
+
+def test_any_function_on_a_pool(cluster: Any) -> None:
+    """The results come in the order of the items."""
+    assert list(run_on_cluster(abs, [-3, 2, -1], "auto")) == [3, 2, 1]
+    assert Pool[int, int](lambda: list).size() == 2
+    with pytest.raises(VocoderError, match=r"64 CPU cores and 0 GPUs fits no machine .* the largest has 1 cores"):
+        Pool[int, int](lambda: list, threads=64).size()
 
 
 def test_a_node_dies_and_the_run_resumes(cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
