@@ -47,7 +47,7 @@ def cluster() -> Iterator[Any]:
 def kill_when(there: int, folder: Path, node: Any) -> None:
     """Kill the processes of a node as soon as a folder holds so many files."""
     end = time.monotonic() + 60
-    while len(list(folder.glob("*.wav"))) < there and time.monotonic() < end:
+    while len(list(folder.glob("[!.]*.wav"))) < there and time.monotonic() < end:
         time.sleep(0.01)
     for kind in node.all_processes.values():
         for started in kind:
@@ -99,7 +99,7 @@ def test_a_node_dies_and_the_run_resumes(cluster: Any, tmp_path: Path, capsys: p
     assert "bad.npy is not a readable .npy file" in said
     manifest = (out / "manifest.jsonl").read_text()
     assert len(manifest.splitlines()) == 41
-    made = {path: path.read_bytes() for path in out.glob("*.wav")}
+    made = {path: path.read_bytes() for path in out.glob("[!.]*.wav")}
     assert {path.name: data for path, data in made.items()} == {p.name: p.read_bytes() for p in alone.iterdir()}
 
     times = {path: path.stat().st_mtime_ns for path in made}

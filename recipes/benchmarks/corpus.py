@@ -6,8 +6,8 @@ compared. Rates and CPU time are those from the first file to the last, without 
 time is that of all processes of the cluster and the driver; other work on the machine changes it little.
 
 Then, on the largest cluster: one node is killed in the middle of a run, a driver is killed and started again, a corpus
-larger than the object store is analysed; and the driver lists files and hands out empty groups. Linux only: it reads
-/proc.
+larger than the object store is analysed; the driver lists files and hands out empty groups; and sound is encoded. Linux
+only: it reads /proc.
 """
 
 from __future__ import annotations
@@ -37,9 +37,11 @@ from vocoders.cluster.connection import connected
 from vocoders.cluster.pool import Pool
 from vocoders.errors import VocoderError
 from vocoders.extras import require
+from vocoders.io.audio import encode_audio
 from vocoders.io.mels import read_mel
 
 _MEL = Path(__file__).parents[2] / "tests" / "data" / "hello.npz"
+_RECORDINGS = Path(__file__).parents[2] / "docs" / "listen"
 _STORE = 80 << 20  # bytes of the object store of a node, about the least that Ray takes
 _VOCODE = (sys.executable, "-m", "vocoders.cli.vocode")
 
@@ -273,6 +275,19 @@ def small_store(work: Path, nodes: int) -> None:
     )
 
 
+def measure_encoding() -> None:
+    """Print what a recording costs to encode."""
+    sounds = [soundfile.read(str(path), dtype="float32") for path in sorted(_RECORDINGS.glob("*-recording.flac"))]
+    audio, rate = np.concatenate([samples for samples, _ in sounds]), sounds[0][1]
+    hours = len(audio) / rate / 3600
+    for format in ("wav", "flac", "ogg", "mp3"):
+        begin = time.process_time()
+        size = len(encode_audio(audio, rate, format))
+        print(
+            f"{format}: {(time.process_time() - begin) / hours:.1f} CPU s and {size / hours / 1e6:.0f} MB for an hour"
+        )
+
+
 def measure_driver(work: Path) -> None:
     """Print what the driver alone takes: to list a corpus, and to hand out groups on which there is no work."""
     folder, count, groups = work / "many", 100_000, 500
@@ -338,6 +353,7 @@ def main(arguments: list[str] | None = None) -> int:
             kill_driver(work, most)
             small_store(work, min(most, 2))
             measure_driver(work)
+            measure_encoding()
 
     return common.status("corpus", benchmark)
 
