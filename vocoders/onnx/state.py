@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import onnx
 
 LAST = "last"
+_ARITHMETIC = ("Add", "Cast", "Concat", "Div", "Max", "Min", "Mul", "Reshape", "Squeeze", "Sub", "Unsqueeze")
 _STATES = {1: "state", 11: "state_f64"}  # by the type of the elements: float32, float64
 _END = np.iinfo(np.int64).max  # as the end of a slice
 
@@ -314,10 +315,8 @@ def add_state(model: onnx.ModelProto) -> None:
             value.type.tensor_type.shape.dim[2].dim_param = length
     del graph.value_info[:]  # lengths in it are those of whole utterances
     _prune(graph, [*build.first_nodes, *build.nodes])
-    for node in graph.node:
-        lengths = {attribute.name: attribute.i for attribute in node.attribute}
-        if node.op_type == "Shape" and node.input[0] in ("mel", "f0", "noise") and lengths.get("end") != 1:
-            raise VocoderError("its graph computes with the length of the whole utterance")
+    if any(_is_length(node) for node in graph.node):
+        raise VocoderError("its graph computes with the length of the whole utterance")
 
 
 def _marks(graph: onnx.GraphProto) -> dict[str, _Mark]:
@@ -367,21 +366,26 @@ def _localize(build: _Builder) -> None:
 
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in build.graph.initializer}
     made = {output: node for node in build.nodes for output in node.output}
+    lengths: set[str] = set()  # names of whatever depends on the length of an input, other than signals
+    nodes, build.nodes = build.nodes, []
+    for node in nodes:
+        values = node.input[:1] if node.op_type == "Reshape" else node.input
+        if _is_length(node) or (node.op_type in _ARITHMETIC and lengths.intersection(values)):
+            lengths.update(node.output)
+        elif node.op_type == "Reshape" and node.input[1] in lengths and made[node.input[1]].op_type == "Concat":
+            sizes = made[node.input[1]].input
+            if sum(name in lengths for name in sizes) == 1:
+                free = [build.batch if name in constants and constants[name].tolist() == [-1] else name for name in sizes]
+                free = [build.constant([-1]) if name in lengths else name for name in free]
+                node.input[1] = build.node("Concat", *free, output=f"{node.output[0]}_sizes", axis=0)
+        build.nodes.append(node)
 
-    def is_batch(name: str) -> bool:
-        node = made.get(name)
-        return node is not None and node.op_type == "Shape" and any(a.name == "end" and a.i == 1 for a in node.attribute)
 
-    for node in build.nodes:
-        sizes = made.get(node.input[1]) if node.op_type == "Reshape" else None
-        if sizes is None or sizes.op_type != "Concat":
-            continue
-        lengths = [i for i, name in enumerate(sizes.input) if name not in constants and not is_batch(name)]
-        if len(lengths) == 1:
-            free = [build.batch if name in constants and constants[name].tolist() == [-1] else name for name in sizes.input]
-            free = [build.batch if is_batch(name) else name for name in free]
-            free[lengths[0]] = build.constant([-1])
-            node.input[1] = build.once("Concat", *free, axis=0)
+def _is_length(node: onnx.NodeProto) -> bool:
+    """Whether a node returns the length of an input."""
+    if node.op_type != "Shape" or node.input[0] not in ("mel", "f0", "noise"):
+        return False
+    return not any(attribute.name == "end" and attribute.i == 1 for attribute in node.attribute)
 
 
 def _prune(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
