@@ -18,8 +18,8 @@ from vocoders.onnx.session import open_session
 
 VERSION = "1"  # of the graph's inputs, outputs and metadata, see graph.py and export.py
 
-# Frames synthesised at once. They, not the length of the utterance, set the memory that synthesis needs. A graph without
-# state computes the context of each chunk again, so it takes more of them.
+# Frames synthesised at once. They, not the length of the utterance, set the memory that synthesis needs. A graph
+# without state computes the context of each chunk again, so it takes more of them.
 _CHUNK_FRAMES = 128
 _CHUNK_FRAMES_WITHOUT_STATE = 512
 

@@ -20,13 +20,13 @@ from tests.support import models
 from tests.support.commands import HELLO, refused
 from tests.support.exported import Exported
 from vocoders import MelMismatch, Vocoder, VocoderError, load
+from vocoders.checkpoint import Checkpoint
 from vocoders.cli.vocode import vocode
 from vocoders.cli.vocoders import vocoders as vocoders_command
 from vocoders.errors import CheckpointError, MelWarning
 from vocoders.generators import GENERATORS
 from vocoders.inference.stream import Stream
 from vocoders.onnx.export import export_onnx
-from vocoders.onnx.graph import Graph
 from vocoders.onnx.vocoder import OnnxVocoder
 
 
@@ -125,10 +125,14 @@ def test_chunked_equals_whole(name: str, exported: Exported, data: st.DataObject
 
 @pytest.fixture(scope="module")
 def without_state(tmp_path_factory: pytest.TempPathFactory) -> OnnxVocoder:
-    """A model as releases before 1.1 wrote it."""
+    """A model as earlier releases wrote it, and as is written where a graph cannot keep state."""
+
+    def refuse(checkpoint: Checkpoint) -> None:
+        raise VocoderError("no state")
+
     path = tmp_path_factory.mktemp("without-state") / "model.onnx"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vocoders.onnx.export, "_graph", lambda checkpoint, target: Graph(checkpoint))
+        patch.setattr(vocoders.onnx.export, "StatefulGraph", refuse)
         export_onnx(models.checkpoint("hnmask"), path)
     return OnnxVocoder(path)
 
