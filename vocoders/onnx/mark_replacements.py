@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -215,11 +215,11 @@ def _constant(build: Builder, mark: Mark, out: str, x: str) -> None:
 
 def _mirrored(build: Builder, mark: Mark, out: str, x: str) -> None:
     """Gather the columns of both ends of the whole from those that are kept and the new ones."""
-    axis = {"start": mark.rank + mark.axis, "end": mark.rank + mark.axis + 1}
+    axis = mark.rank + mark.axis
     seen = build.node("Concat", build.read(mark, build.old), x, axis=mark.axis)
     build.keep(mark, seen)
-    size = build.node("Shape", seen, **axis)
-    begin = build.node("Sub", size, build.node("Shape", x, **axis))
+    size = build.node("Shape", seen, start=axis, end=axis + 1)
+    begin = build.node("Sub", size, build.node("Shape", x, start=axis, end=axis + 1))
     begin = build.node("Sub", begin, build.times(build.first, mark.left))
     end = build.node("Add", size, build.times(LAST, mark.right))
     index = build.node("Range", build.node("Squeeze", begin), build.node("Squeeze", end), build.constant(1))
@@ -251,7 +251,7 @@ def _fit(build: Builder, mark: Mark, out: str, x: str, like: str) -> None:
     build.slice(x, mark.axis, 0, build.node("Shape", like, start=axis, end=axis + 1), out)
 
 
-REPLACEMENTS = {
+REPLACEMENTS: dict[str, Callable[..., None]] = {
     "window": _window,
     "delay": _delay,
     "part": _part,

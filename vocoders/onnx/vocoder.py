@@ -109,9 +109,9 @@ class OnnxVocoder(BaseVocoder):
 
     @property
     def chunk_frames(self) -> int | None:
-        if self.receptive_field is None:
-            return None
-        return max(_CHUNK_FRAMES, self.lookahead + 1) if self._states else _CHUNK_FRAMES_WITHOUT_STATE
+        if self.receptive_field is None or not self._states:
+            return None if self.receptive_field is None else _CHUNK_FRAMES_WITHOUT_STATE
+        return max(_CHUNK_FRAMES, self.receptive_field + self.f0_receptive_field + 1)
 
     def start(self, seeds: Sequence[int], given_f0: bool = False) -> Synthesis:
         kind = OnnxSynthesis if self._states else RecomputingSynthesis

@@ -181,7 +181,7 @@ def test_no_run_of_the_graph_grows_with_the_length(
     runs.clear()
     without_state(models.mel(3000).numpy())
     assert len(runs) == 6
-    context = without_state.receptive_field + without_state.f0_receptive_field
+    context = (without_state.receptive_field or 0) + without_state.f0_receptive_field
     assert max(frames for frames, _ in runs) <= vocoders.onnx.vocoder._CHUNK_FRAMES_WITHOUT_STATE + 2 * context
 
 
@@ -219,7 +219,7 @@ def test_a_stream(voc: OnnxVocoder) -> None:
     mel = models.mel(stream.lookahead + 2)[0].numpy()
     assert len(stream.push(mel[:, : stream.lookahead])) == 0
     first = stream.push(mel[:, stream.lookahead : -1])
-    assert len(first) == 32
+    assert 32 <= len(first) < 64
     with pytest.raises(VocoderError, match="expects 20 bands"):
         stream.push(np.zeros((21, 4), np.float32))
     with pytest.raises(VocoderError, match="a stream takes mels of"):
