@@ -61,6 +61,9 @@ def add_state(model: onnx.ModelProto) -> None:
             value.type.tensor_type.shape.dim[2].dim_param = length
     del graph.value_info[:]  # lengths in it are those of whole utterances
     _prune(graph, [*build.first_nodes, *build.nodes])
+    standard = [entry for entry in model.opset_import if not entry.domain]
+    del model.opset_import[:]
+    model.opset_import.extend(standard)  # without the domain of the marks
     if any(_is_length(node) for node in graph.node):
         raise VocoderError("its graph computes with the length of the whole utterance")
 
