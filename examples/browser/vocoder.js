@@ -43,7 +43,7 @@ async function* synthesize(ort, session, facts, mel, noise = normalNoise, chunkF
       f0: new ort.Tensor("float32", f0.slice(start, stop), [1, 1, stop - start]),
       noise: new ort.Tensor("float32", noise(start * hop, stop * hop), [1, 1, (stop - start) * hop]),
       phase: new ort.Tensor("float64", Float64Array.of(phase), [1, 1, 1]),
-    });
+    }, ["audio", "used_f0"]);
     f0.set(used_f0.data.subarray(0, known - start), start);
     const piece = audio.data.slice((begin - start) * hop, (end - start) * hop);
     if (!piece.every(Number.isFinite)) throw new Error("the audio is not finite: the mel is out of all range");

@@ -1,4 +1,4 @@
-"""Cost and latency of streaming: python -m recipes.benchmarks.streaming [MODEL ...] [--recomputed]
+"""Cost and latency of streaming: python -m recipes.benchmarks.streaming [MODEL ...] [--recomputed | --backends]
 
 Measures the given models, or every published size, untrained, with an F0 estimator where they need F0, and with
 framewise norms where the published ones normalise over the utterance, which cannot stream.
@@ -10,6 +10,9 @@ framewise norms where the published ones normalise over the utterance, which can
                  whole utterance; with --recomputed also when each push is given its context again, the simplest exact
                  method
 
+With --backends it times a stream of 192 frames of each model, by default of the built-in voice, by ONNX Runtime and by
+torch instead; a MODEL that is a file is run by the backend that its ending tells.
+
 Times are medians of processor time on one core, which other work on the machine hardly changes. The whole utterance is
 timed between the streams.
 """
@@ -17,11 +20,13 @@ timed between the streams.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -31,7 +36,9 @@ from vocoders.errors import MelWarning
 from vocoders.f0_estimator import F0Estimator, F0EstimatorConfig
 from vocoders.inference.base import BaseVocoder
 from vocoders.inference.stream import Stream
-from vocoders.pretrained import load
+from vocoders.pretrained import DEFAULT_VOICE, load
+
+_COMPARED_FRAMES = 192
 
 
 def vocoders(names: list[str]) -> Iterator[tuple[str, BaseVocoder]]:
@@ -112,6 +119,30 @@ def measure(label: str, voc: BaseVocoder, sizes: list[int], length: float, runs:
     return [*cells, multiples(recomputing)] if recomputed else cells
 
 
+def stream_seconds(voc: BaseVocoder, mel: np.ndarray, size: int, runs: int) -> float:
+    """Measure the processor time of a whole stream in pushes of ``size`` frames."""
+
+    def stream() -> None:
+        for _ in voc.stream(split(mel, size)):
+            pass
+
+    stream()
+    return statistics.median(seconds(stream) for _ in range(runs))
+
+
+def compare_backends(names: list[str], sizes: Sequence[int], runs: int) -> None:
+    """Print a row for each model and backend."""
+    common.header(f"seconds for {_COMPARED_FRAMES} frames", *(f"pushes of {size}" for size in sizes))
+    for name in names or [DEFAULT_VOICE]:
+        for backend in ("onnx", "torch"):
+            if Path(name).suffix in (".onnx", ".safetensors") and (Path(name).suffix == ".onnx") != (backend == "onnx"):
+                continue
+            voc = load(name, backend=backend)
+            mel = common.noise_mel(voc.mel_config, 3.0)[:, :_COMPARED_FRAMES]
+            times = (f"{stream_seconds(voc, mel, size, runs):.2f}" for size in sizes)
+            common.row(f"{name}, {backend}", *times)
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this benchmark."""
     parser.add_argument(
@@ -123,6 +154,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recomputed", action="store_true", help="measure also pushes that are given their context again"
     )
+    parser.add_argument("--backends", action="store_true", help="compare ONNX Runtime and torch instead")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -133,7 +165,11 @@ def main(arguments: list[str] | None = None) -> int:
 
     def benchmark() -> None:
         torch.set_num_threads(1)
+        os.environ["OMP_NUM_THREADS"] = "1"  # OnnxVocoder reads it
         warnings.simplefilter("ignore", MelWarning)  # the mels are noise
+        if options.backends:
+            compare_backends(options.models, options.frames, options.runs)
+            return
         sizes = " / ".join(map(str, options.frames))
         titles = ["", "lookahead", "ms", f"first audio, ms, pushes of {sizes}", f"cost, pushes of {sizes}"]
         common.header(*titles, *([f"recomputed, {sizes}"] if options.recomputed else []))

@@ -24,8 +24,8 @@ class Stream:
     Memory does not grow with the length. A stream belongs to one thread at a time; different streams of a vocoder may
     run in different threads.
 
-    With an exported model (``OnnxVocoder``), each push that returns audio computes the ``lookahead`` frames before and
-    after it again, so pushes of fewer frames than that waste time.
+    An exported model of an earlier release, or one whose graph keeps no state, computes the ``lookahead`` frames before
+    and after a push again; pushes of fewer frames than that waste time.
 
     Attributes:
         lookahead: frames that must follow a frame, at most, before all of its audio is final.

@@ -343,7 +343,8 @@ def reflect_pad_2d(x: Tensor, frames: int, bins: int) -> Tensor:
     if not torch.compiler.is_exporting() and x.shape[2] > frames and x.shape[3] > bins:
         return F.pad(x, (bins, bins, frames, frames), mode="reflect")
     x = x.permute(0, 2, 3, 1)  # where channels come last, what is copied lies together
-    return reflect_pad(reflect_pad(x, frames, frames, 1), bins, bins, 2).permute(0, 3, 1, 2)
+    x = reflect_pad(x, frames, frames, 1) if frames else x  # where a stream has mirrored the frames already
+    return reflect_pad(x, bins, bins, 2).permute(0, 3, 1, 2)
 
 
 @wrap_torch_function(lambda x, *_: (x,))

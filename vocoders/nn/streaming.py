@@ -50,7 +50,11 @@ _VERIFIED: WeakKeyDictionary[Any, dict[Hashable, list[Step]]] = WeakKeyDictionar
 
 
 class Incremental:
-    """A function from signals to a signal, all with time as their last axis, evaluated piece by piece."""
+    """A function from signals to a signal, all with time as their last axis, evaluated piece by piece.
+
+    Attributes:
+        operations: those of a pass, in their order, each with what it keeps.
+    """
 
     def __init__(self, function: Callable[..., Tensor], owner: object | None = None) -> None:
         """Prepare the evaluation of one utterance.
@@ -62,7 +66,7 @@ class Incremental:
         """
         self.function = function
         self.owner = owner
-        self._operations: list[Operation] = []
+        self.operations: list[Operation] = []
         self._position = 0  # of the next operation in the pass
         self._last = False
         self._steps: list[Step] | None = None  # once verified
@@ -80,7 +84,7 @@ class Incremental:
         Raises:
             VocoderError: when ``function`` uses an operation that cannot be evaluated piece by piece.
         """
-        if last and not self._operations:  # the first piece as well: the whole
+        if last and not self.operations:  # the first piece as well: the whole
             return self.function(*pieces)
         if self._steps is None and all(piece is None or piece.shape[-1] for piece in pieces):
             known = _VERIFIED.get(self.owner, {}) if self.owner is not None else {}
@@ -89,16 +93,16 @@ class Incremental:
                 try:
                     return self._pass(pieces, last)
                 except _OtherOperationsError:  # the owner has been changed, or has another function
-                    self._operations.clear()
+                    self.operations.clear()
             self._verify(pieces)
         return self._pass(pieces, last)
 
     def execute(self, function: Callable[..., Any], arguments: Arguments, spans: list[Span]) -> Any:
         """Execute the next operation of a pass, with the spans among its arguments."""
         position = self._position
-        if position == len(self._operations):
-            self._operations.append(Operation(function, self._axis(position, function, arguments)))
-        operation = self._operations[position]
+        if position == len(self.operations):
+            self.operations.append(Operation(function, self._axis(position, function, arguments)))
+        operation = self.operations[position]
         if operation.function != function:
             raise _other(name_of(function), name_of(operation.function))
         self._position += 1
@@ -174,7 +178,7 @@ class Trial(Incremental):
             self._pass(drawn, last=length == self.LENGTHS[-1])
         return [
             Step(operation.function, constants_of(arguments), operation.axis)
-            for operation, arguments in zip(self._operations, self._arguments, strict=True)
+            for operation, arguments in zip(self.operations, self._arguments, strict=True)
         ]
 
     def execute(self, function: Callable[..., Any], arguments: Arguments, spans: list[Span]) -> Any:

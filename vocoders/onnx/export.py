@@ -25,6 +25,7 @@ from vocoders.files import write_file
 from vocoders.generators import generator_name
 from vocoders.generators.base import Generator
 from vocoders.onnx.graph import Graph, MelGraph, StatefulGraph
+from vocoders.onnx.mark_replacements import LAST
 from vocoders.onnx.state import add_state
 from vocoders.onnx.storage import Weights, store_weights
 from vocoders.onnx.vocoder import VERSION
@@ -68,17 +69,14 @@ def export_onnx(checkpoint: Checkpoint, path: Path, target: Target = "vocoders",
     require("export", "export", "onnx", "onnxscript")  # torch.onnx imports onnxscript
     import onnx
 
-    graph = _graph(checkpoint, target)
-    model = _to_onnx(graph)
-    if isinstance(graph, StatefulGraph):
-        add_state(model)
+    graph, model = _export(checkpoint, target)
     store_weights(model, "float32")
     if target == "sherpa-onnx":
         model.ir_version = 9  # that of opset 20; the ONNX Runtime 1.17 of sherpa-onnx before 1.12.21 refuses later ones
     onnx.helper.set_model_props(model, metadata(checkpoint, target))
     onnx.checker.check_model(model, full_check=True)
     difference = _difference(graph, checkpoint.generator, model)
-    if isinstance(graph, StatefulGraph):
+    if any(value.name == LAST for value in model.graph.input):
         difference = max(difference, _difference_of_pieces(graph, model))
     if not difference <= LARGEST_DIFFERENCE:
         raise VocoderError(
@@ -92,12 +90,19 @@ def export_onnx(checkpoint: Checkpoint, path: Path, target: Target = "vocoders",
     return difference
 
 
-def _graph(checkpoint: Checkpoint, target: Target) -> Graph | MelGraph:
-    """Return the module to export: with state for all generators that stream."""
+def _export(checkpoint: Checkpoint, target: Target) -> tuple[Graph | MelGraph, Any]:
+    """Export a model, with state where its generator streams by operations for which that is possible."""
     assert checkpoint.generator is not None
-    if target != "vocoders":
-        return MelGraph(checkpoint)
-    return Graph(checkpoint) if checkpoint.generator.receptive_field is None else StatefulGraph(checkpoint)
+    if target == "vocoders" and checkpoint.generator.receptive_field is not None:
+        try:
+            graph = StatefulGraph(checkpoint)
+            model = _to_onnx(graph)
+            add_state(model)
+            return graph, model
+        except (VocoderError, torch.onnx.OnnxExporterError):
+            pass  # it streams nevertheless: each push computes its context again
+    plain = Graph(checkpoint) if target == "vocoders" else MelGraph(checkpoint)
+    return plain, _to_onnx(plain)
 
 
 def _to_onnx(graph: Graph | MelGraph) -> Any:
@@ -186,7 +191,7 @@ def _session(model: Any) -> Any:
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def _difference_of_pieces(graph: StatefulGraph, model: Any) -> float:
+def _difference_of_pieces(graph: Any, model: Any) -> float:
     """Return the largest difference of a stream's audio from that of the whole, as a fraction of its peak."""
     session = _session(model)
     names = [value.name for value in session.get_outputs() if value.name != "used_f0"]

@@ -131,7 +131,9 @@ class StatefulGraph(Graph):
             return (synthesize(mel, f0, noise),)
         assert f0 is not None
         wait = self.f0_estimator.receptive_field
-        estimate = Marked(self.f0_estimator.estimate, self._estimation)(mark(mel, "extend", kept=Kept((1, mel.shape[1], wait), 0)))
+        estimate = Marked(self.f0_estimator.estimate, self._estimation)(
+            mark(mel, "extend", kept=Kept((1, mel.shape[1], wait), 0))
+        )
         mel, f0 = self._late(mel, wait), self._late(f0, wait)
         if noise is not None:
             noise = self._late(noise, wait * self.generator.mel_config.hop_length)

@@ -1,24 +1,21 @@
 """Marks in an exported graph: where an operation of a stream keeps columns from one piece to the next.
 
-``Incremental`` evaluates a network piece by piece in torch; its operations know what they keep. Here the same operations
-and rules run once more while torch.export traces the network, and put a mark in the place where they would keep
-something. A mark computes what is computed for the whole utterance. ``state.py`` replaces it by ONNX operators that take
-a state and return the next one.
+``Incremental`` evaluates a network piece by piece in torch; its operations know what they keep. Here the same
+operations and rules run once more while torch.export traces the network, and put a mark in the place where they would
+keep something. ``state.py`` replaces the marks by ONNX operators that take a state and return the next one. So there is
+one definition of each network, and one of what a stream does with it.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from vocoders.dsp.stft import reflect_pad
-from vocoders.nn.spans import Arguments, Span, collect_spans, make_span, refuse
+from vocoders.nn.spans import Arguments, Span, collect_spans, name_of, refuse
 from vocoders.nn.streaming import Incremental
 from vocoders.nn.streaming_rules import DESCRIPTIONS, Operation
 
@@ -130,7 +127,7 @@ class Marked(Incremental):
 
     def __init__(self, function: Callable[..., Tensor], operations: Sequence[Marking]) -> None:
         super().__init__(function)
-        self._operations = list(operations)
+        self.operations = list(operations)
 
     def __call__(self, *pieces: Tensor | None, last: bool = True) -> Tensor:
         with _HandOver(self):
@@ -142,7 +139,9 @@ class Marked(Incremental):
         return super().execute(function, arguments, spans)
 
 
-def what_is_kept(function: Callable[..., Tensor], draw: Callable[[int, int], list[Tensor | None]], frames: int) -> list[Marking]:
+def what_is_kept(
+    function: Callable[..., Tensor], draw: Callable[[int, int], list[Tensor | None]], frames: int
+) -> list[Marking]:
     """Evaluate a function piece by piece and return its operations, which know what they keep.
 
     Args:
@@ -153,21 +152,25 @@ def what_is_kept(function: Callable[..., Tensor], draw: Callable[[int, int], lis
     Raises:
         VocoderError: when it cannot be evaluated piece by piece, or does not keep the same number of columns always.
     """
-    networks = [Incremental(function) for _ in range(2)]
-    shapes = []
-    with torch.inference_mode():
-        for batch, network in enumerate(networks, 1):
-            for count in (frames, 1, 2):
-                network(*draw(batch, count))
-                shapes.append([{key: x.shape for key, x in operation.kept.items()} for operation in network._operations])
-    if shapes[0] != shapes[1] or shapes[1] != shapes[2]:
-        raise refuse("the network", "it does not keep the same number of columns after each piece")
+    one, two = (_shapes_kept(function, [draw(batch, count) for count in (frames, 1, 2)]) for batch in (1, 2))
     markings = []
-    for operation, one, two in zip(networks[0]._operations, shapes[0], shapes[3], strict=True):
+    for (operation, *shapes), (_, *of_two) in zip(one, two, strict=True):
+        if any(others != shapes[0] for others in shapes):
+            raise refuse(name_of(operation.function), "it does not keep the same number of columns after each piece")
         kept = {}
-        for key, shape in one.items():
-            grown = [i for i, size in enumerate(shape) if size != two[key][i]]
+        for key, shape in shapes[0].items():
+            grown = [axis for axis, size in enumerate(shape) if size != of_two[0][key][axis]]
             kept[key] = Kept(tuple(shape), grown[0] if grown else None)
         if operation.function not in DESCRIPTIONS:
             markings.append(Marking(operation, kept))
     return markings
+
+
+@torch.inference_mode()
+def _shapes_kept(function: Callable[..., Tensor], pieces: list[list[Tensor | None]]) -> list[tuple[Any, ...]]:
+    """Return each operation of a function, and the shapes of what it keeps after each piece."""
+    network, shapes = Incremental(function), []
+    for piece in pieces:
+        network(*piece)
+        shapes.append([{key: x.shape for key, x in operation.kept.items()} for operation in network.operations])
+    return list(zip(network.operations, *shapes, strict=True))

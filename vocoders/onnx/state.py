@@ -1,7 +1,8 @@
 """State of an exported graph: what one run keeps for the next, so that a stream computes nothing twice.
 
-``marks.py`` marks in the graph where an operation keeps columns. Here each mark becomes plain ONNX operators, which join
-what was kept with the new columns. All that is kept goes from run to run in one tensor for each type:
+``marks.py`` marks in the graph where an operation keeps columns. Here each mark becomes plain ONNX operators
+(mark_replacements.py), which join what was kept with the new columns. All that is kept goes from run to run in one
+tensor for each type:
 
     state, state_f64            (batch, values); nothing, (1, 0), at the start of an utterance, which is the default
     last                        int64 (1,): 1, the default, when the utterance ends with this run, else 0
@@ -13,273 +14,17 @@ one more than the lookahead; then no signal in the graph is empty, and what is k
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vocoders.errors import VocoderError
+from vocoders.onnx.mark_replacements import LAST, REPLACEMENTS, STATES, Builder, Mark
 
 if TYPE_CHECKING:
     import onnx
 
-LAST = "last"
-_STATES = {1: "state", 11: "state_f64"}  # by the type of the elements: float32, float64
-_END = np.iinfo(np.int64).max  # as the end of a slice
-
-
-class _Mark(NamedTuple):
-    """What a mark says; see ``marks.mark``."""
-
-    kind: str
-    axis: int
-    rank: int
-    left: int
-    right: int
-    shape: list[int]
-    batch: int
-    dtype: int
-
-    @property
-    def kept(self) -> int:
-        """Number of columns that are kept."""
-        return self.shape[self.axis] if self.shape else 0
-
-    @property
-    def values(self) -> int:
-        """Number of values that are kept for each item of a batch."""
-        return math.prod(self.shape) if self.shape else 0
-
-
-    def transposed(self, perm: Sequence[int]) -> _Mark:
-        """Return the mark for the signal before it was transposed."""
-        axis = perm[self.axis] - self.rank
-        shape = [self.shape[perm.index(i)] for i in range(self.rank)]
-        return self._replace(axis=axis, shape=shape, batch=perm[self.batch] if self.batch >= 0 else -1)
-
-
-class _Builder:
-    """Replaces the marks of a graph. Nodes that depend on inputs and constants only are made once, before the others."""
-
-    def __init__(self, graph: onnx.GraphProto, marks: Iterable[_Mark]) -> None:
-        self.graph = graph
-        self.first_nodes: list[onnx.NodeProto] = []
-        self.nodes: list[onnx.NodeProto] = []
-        self.made: dict[Any, str] = {}
-        self.kept: dict[int, list[str]] = {dtype: [] for dtype in _STATES}  # what is to be kept, as (batch, values)
-        self.waited: dict[int, list[str]] = {dtype: [] for dtype in _STATES}  # the same, what only some streams keep
-        self.read_until = dict.fromkeys(_STATES, 0)
-        self.always = sum(mark.values for mark in marks if mark.dtype == 1 and mark.kind not in ("wait", "extend"))
-        self.wait_read_until = self.always
-        self.one = self.constant([1])
-        self.batch = self.once("Shape", "mel", start=0, end=1)
-        self.old = self.once("Min", self.one, self.once("Shape", "state", start=1, end=2))  # 0 in the first run, else 1
-        self.first = self.once("Sub", self.one, self.old)
-        self.is_last = self.once("Cast", LAST, to=9)
-
-    def constant(self, values: Any) -> str:
-        """Return the name of a constant of whole numbers."""
-        import onnx
-
-        key = repr(values)
-        if key not in self.made:
-            self.made[key] = f"c{len(self.made)}"
-            self.graph.initializer.append(onnx.numpy_helper.from_array(np.array(values, np.int64), self.made[key]))
-        return self.made[key]
-
-    def once(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """Return the output of a node that depends on inputs and constants only."""
-        import onnx
-
-        key = kind, inputs, tuple(sorted((name, str(value)) for name, value in attributes.items()))
-        if key not in self.made:
-            self.made[key] = f"o{len(self.made)}"
-            self.first_nodes.append(onnx.helper.make_node(kind, inputs, [self.made[key]], **attributes))
-        return self.made[key]
-
-    def node(self, kind: str, *inputs: str, output: str = "", **attributes: Any) -> str:
-        """Add a node and return its output."""
-        import onnx
-
-        output = output or f"n{len(self.nodes)}"
-        self.nodes.append(onnx.helper.make_node(kind, inputs, [output], **attributes))
-        return output
-
-    def slice(self, x: str, axis: int, begin: int | str, end: int | str, output: str = "") -> str:
-        """Cut columns out of x; names of ends are those of tensors (1,)."""
-        begin, end = (value if isinstance(value, str) else self.constant([value]) for value in (begin, end))
-        return self.node("Slice", x, begin, end, self.constant([axis]), output=output)
-
-    def times(self, flag: str, count: int) -> str:
-        """Return ``count`` where a flag is 1, else 0."""
-        return self.once("Mul", flag, self.constant([count])) if count else self.constant([0])
-
-    def end_without(self, count: int | str, at_last: int = 0) -> str:
-        """Return the end of a slice that leaves out ``count`` columns, or ``at_last`` in the last run."""
-        count = count if isinstance(count, str) else self.constant([-count or _END])
-        return self.once("Where", self.is_last, self.constant([-at_last or _END]), count)
-
-    def shape(self, mark: _Mark, columns: str) -> str:
-        """Return the shape of what is kept, for a number of columns."""
-        sizes = [self.constant([size]) for size in mark.shape]
-        sizes[mark.axis] = columns
-        if mark.batch >= 0:
-            sizes[mark.batch] = self.times(self.batch, mark.shape[mark.batch])
-        return self.once("Concat", *sizes, axis=0)
-
-    def zeros(self, mark: _Mark, columns: str) -> str:
-        """Return zeros in the place of what is kept."""
-        import onnx
-
-        zero = onnx.helper.make_tensor("zero", mark.dtype, [1], [0])
-        return self.once("ConstantOfShape", self.shape(mark, columns), value=zero)
-
-    def read(self, mark: _Mark, present: str) -> str:
-        """Return what the run before has kept; nothing where ``present`` is 0."""
-        if mark.kind == "wait":
-            begin = self.wait_read_until
-            self.wait_read_until += mark.values
-        else:
-            begin = self.read_until[mark.dtype]
-            self.read_until[mark.dtype] += mark.values
-        flat = self.slice(_STATES[mark.dtype], 1, begin, begin + mark.values)
-        if mark.batch < 0:
-            flat = self.slice(flat, 0, 0, 1)
-        return self.node("Reshape", flat, self.shape(mark, self.times(present, mark.kept)), allowzero=1)
-
-    def keep(self, mark: _Mark, x: str, begin: int | str | None = None) -> None:
-        """Keep the columns of ``x`` from ``begin`` on, by default as many as the mark says, for the next run."""
-        x = self.slice(x, mark.axis, -mark.kept if begin is None else begin, _END)
-        if mark.batch < 0:
-            x = self.node("Reshape", x, self.constant([1, -1]))
-            x = self.node("Expand", x, self.once("Concat", self.batch, self.one, axis=0))
-        else:
-            x = self.node("Reshape", x, self.once("Concat", self.batch, self.constant([-1]), axis=0))
-        (self.waited if mark.kind == "wait" else self.kept)[mark.dtype].append(x)
-
-    @property
-    def waits(self) -> str:
-        """1 where F0 is estimated, for which the rest waits, else 0. The first run of a stream decides."""
-        zero = self.once("CastLike", self.constant([0]), "f0")
-        negative = self.once("Cast", self.once("Less", "f0", zero), to=7)
-        some = self.once("Min", self.one, self.once("ReduceSum", self.once("Reshape", negative, self.constant([-1]))))
-        more = self.once("Greater", self.once("Shape", "state", start=1, end=2), self.constant([self.always]))
-        return self.once("Where", self.once("Cast", self.first, to=9), some, self.once("Cast", more, to=7))
-
-    def waiting(self, count: int) -> str:
-        """Return ``count`` as an end of a slice, or no end where nothing waits."""
-        condition = self.once("Cast", self.waits, to=9)
-        return self.once("Where", condition, self.constant([count]), self.constant([_END]))
-
-
-def _window(build: _Builder, mark: _Mark, out: str, x: str) -> None:
-    parts = [build.read(mark, build.old)] if mark.kept else []
-    if mark.left:
-        parts.append(build.zeros(mark, build.times(build.first, mark.left)))
-    parts.append(x)
-    if mark.right:
-        parts.append(build.zeros(mark, build.times(LAST, mark.right)))
-    build.node("Concat", *parts, axis=mark.axis, output=out)
-    build.keep(mark, out)
-
-
-def _delay(build: _Builder, mark: _Mark, out: str, x: str) -> None:
-    whole = build.node("Concat", build.read(mark, build.old), x, axis=mark.axis)
-    build.slice(whole, mark.axis, 0, build.end_without(mark.kept), out)
-    build.keep(mark, whole)
-
-
-def _part(build: _Builder, mark: _Mark, out: str, x: str) -> None:
-    """Cut a signal, as many columns late as its window has zeros at the end, out of that window."""
-    build.slice(x, mark.axis, mark.left, -mark.right or _END, out)
-
-
-def _overlap(build: _Builder, mark: _Mark, out: str, x: str) -> None:
-    if mark.kept:
-        parts = build.read(mark, build.old), build.zeros(mark, build.times(build.first, mark.kept))
-        before = build.node("Concat", *parts, axis=mark.axis)
-        head = build.node("Add", build.slice(x, mark.axis, 0, mark.kept), before)
-        x = build.node("Concat", head, build.slice(x, mark.axis, mark.kept, _END), axis=mark.axis)
-        build.keep(mark, x)
-    build.slice(x, mark.axis, build.times(build.first, mark.left), build.end_without(mark.kept, mark.right), out)
-
-
-def _trim(build: _Builder, mark: _Mark, out: str, x: str) -> None:
-    build.slice(x, mark.axis, build.times(build.first, mark.left), build.end_without(0, mark.right), out)
-
-
-def _inner(build: _Builder, mark: _Mark, out: str, x: str) -> None:
-    build.slice(x, mark.axis, build.times(build.old, mark.left), build.end_without(mark.right), out)
-
-
-def _sum(build: _Builder, mark: _Mark, out: str, x: str) -> None:
-    before = build.read(mark, build.old), build.zeros(mark, build.first)
-    total = build.node("CumSum", x, build.constant(mark.axis))
-    build.node("Add", total, build.node("Concat", *before, axis=mark.axis), output=out)
-    build.keep(mark, out)
-
-
-def _constant(build: _Builder, mark: _Mark, out: str, x: str) -> None:
-    pads = [build.constant([0])] * (2 * mark.rank)
-    pads[mark.rank + mark.axis] = build.times(build.first, mark.left)
-    pads[mark.axis] = build.times(LAST, mark.right)
-    build.node("Pad", x, build.once("Concat", *pads, axis=0), output=out)
-
-
-def _mirrored(build: _Builder, mark: _Mark, out: str, x: str) -> None:
-    """Gather the columns of both ends of the whole from those that are kept and the new ones."""
-    axis = {"start": mark.rank + mark.axis, "end": mark.rank + mark.axis + 1}
-    seen = build.node("Concat", build.read(mark, build.old), x, axis=mark.axis)
-    build.keep(mark, seen)
-    size = build.node("Shape", seen, **axis)
-    begin = build.node("Sub", size, build.node("Shape", x, **axis))
-    begin = build.node("Sub", begin, build.times(build.first, mark.left))
-    end = build.node("Add", size, build.times(LAST, mark.right))
-    index = build.node("Range", build.node("Squeeze", begin), build.node("Squeeze", end), build.constant(1))
-    top = build.node("Sub", size, build.one)
-    if mark.kind == "reflect":
-        period = build.node("Max", build.node("Mul", top, build.constant([2])), build.one)
-        index = build.node("Mod", index, period)
-        index = build.node("Min", index, build.node("Sub", period, index))
-    else:
-        index = build.node("Min", build.node("Max", index, build.constant([0])), top)
-    build.node("Gather", seen, index, axis=mark.axis, output=out)
-
-
-def _wait(build: _Builder, mark: _Mark, out: str, x: str) -> None:
-    whole = build.node("Concat", build.read(mark, build.once("Mul", build.old, build.waits)), x, axis=mark.axis)
-    build.slice(whole, mark.axis, 0, build.end_without(build.waiting(-mark.kept)), out)
-    build.keep(mark, whole, build.waiting(-mark.kept))
-
-
-def _extend(build: _Builder, mark: _Mark, out: str, x: str) -> None:
-    """Add as many columns as are missing because others would wait for them, in the first run of several."""
-    several = build.once("Mul", build.first, build.once("Sub", build.one, LAST))
-    here = build.once("Mul", several, build.once("Sub", build.one, build.waits))
-    build.node("Concat", x, build.zeros(mark, build.times(here, mark.kept)), axis=mark.axis, output=out)
-
-
-def _fit(build: _Builder, mark: _Mark, out: str, x: str, like: str) -> None:
-    axis = mark.rank + mark.axis
-    build.slice(x, mark.axis, 0, build.node("Shape", like, start=axis, end=axis + 1), out)
-
-
-_REPLACEMENTS = {
-    "window": _window,
-    "delay": _delay,
-    "part": _part,
-    "overlap": _overlap,
-    "trim": _trim,
-    "inner": _inner,
-    "sum": _sum,
-    "constant": _constant,
-    "reflect": _mirrored,
-    "replicate": _mirrored,
-    "wait": _wait,
-    "extend": _extend,
-    "fit": _fit,
-}
+_ARITHMETIC = ("Add", "Cast", "Concat", "Div", "Max", "Min", "Mul", "Reshape", "Squeeze", "Sub", "Unsqueeze")
 
 
 def add_state(model: onnx.ModelProto) -> None:
@@ -292,19 +37,21 @@ def add_state(model: onnx.ModelProto) -> None:
 
     graph = model.graph
     marks = _marks(graph)
-    build = _Builder(graph, marks.values())
+    build = Builder(graph, marks.values())
     for node in graph.node:
         mark = marks.get(node.output[0])
         if mark is None:
             build.nodes.append(node)
         else:
-            _REPLACEMENTS[mark.kind](build, mark, node.output[0], *node.input)
+            REPLACEMENTS[mark.kind](build, mark, node.output[0], *node.input)
     _localize(build)
-    for dtype, name in _STATES.items():
+    for dtype, name in STATES.items():
         if build.kept[dtype]:
             build.node("Concat", *build.kept[dtype], *build.waited[dtype], axis=1, output=f"next_{name}")
             graph.input.append(onnx.helper.make_tensor_value_info(name, dtype, ["state_batch", f"{name}_values"]))
-            graph.output.append(onnx.helper.make_tensor_value_info(f"next_{name}", dtype, ["batch", f"next_{name}_values"]))
+            graph.output.append(
+                onnx.helper.make_tensor_value_info(f"next_{name}", dtype, ["batch", f"next_{name}_values"])
+            )
             empty = np.zeros((1, 0), onnx.helper.tensor_dtype_to_np_dtype(dtype))
             graph.initializer.append(onnx.numpy_helper.from_array(empty, name))
     graph.input.append(onnx.helper.make_tensor_value_info(LAST, onnx.TensorProto.INT64, [1]))
@@ -314,13 +61,14 @@ def add_state(model: onnx.ModelProto) -> None:
             value.type.tensor_type.shape.dim[2].dim_param = length
     del graph.value_info[:]  # lengths in it are those of whole utterances
     _prune(graph, [*build.first_nodes, *build.nodes])
-    for node in graph.node:
-        lengths = {attribute.name: attribute.i for attribute in node.attribute}
-        if node.op_type == "Shape" and node.input[0] in ("mel", "f0", "noise") and lengths.get("end") != 1:
-            raise VocoderError("its graph computes with the length of the whole utterance")
+    standard = [entry for entry in model.opset_import if not entry.domain]
+    del model.opset_import[:]
+    model.opset_import.extend(standard)  # without the domain of the marks
+    if any(_is_length(node) for node in graph.node):
+        raise VocoderError("its graph computes with the length of the whole utterance")
 
 
-def _marks(graph: onnx.GraphProto) -> dict[str, _Mark]:
+def _marks(graph: onnx.GraphProto) -> dict[str, Mark]:
     """Read the marks of a graph, by their outputs, and save copies of long signals.
 
     A window after a Transpose moves before it, because ONNX Runtime does a Transpose and a Conv in one. A delay of a
@@ -329,7 +77,7 @@ def _marks(graph: onnx.GraphProto) -> dict[str, _Mark]:
     import onnx
 
     types = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.input)}
-    marks: dict[str, _Mark] = {}
+    marks: dict[str, Mark] = {}
     transposed: dict[str, onnx.NodeProto] = {}
     windows: dict[tuple[str, int], str] = {}
     nodes = list(graph.node)
@@ -343,13 +91,15 @@ def _marks(graph: onnx.GraphProto) -> dict[str, _Mark]:
         node = graph.node[-1]
         values: dict[str, Any] = {"shape": [], "batch": -1, "dtype": types[node.output[0]]}
         values |= {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
-        mark = _Mark(**values | {"kind": values["kind"].decode()})
+        mark = Mark(**values | {"kind": values["kind"].decode()})
         before = transposed.get(node.input[0])
         if mark.kind == "window" and before is not None:
             mark = mark.transposed(list(before.attribute[0].ints))
             source, out = before.input[0], node.output[0]
             node.input[0], node.output[0] = source, f"{out}_before"
-            graph.node.append(onnx.helper.make_node("Transpose", [f"{out}_before"], [out], perm=before.attribute[0].ints))
+            graph.node.append(
+                onnx.helper.make_node("Transpose", [f"{out}_before"], [out], perm=before.attribute[0].ints)
+            )
         place = node.input[0], mark.axis
         if mark.kind == "window":
             windows[place] = node.output[0]
@@ -361,27 +111,34 @@ def _marks(graph: onnx.GraphProto) -> dict[str, _Mark]:
     return marks
 
 
-def _localize(build: _Builder) -> None:
+def _localize(build: Builder) -> None:
     """Let each Reshape take the length of what it is given, where it takes that of the mel."""
     import onnx
 
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in build.graph.initializer}
     made = {output: node for node in build.nodes for output in node.output}
+    lengths: set[str] = set()  # names of whatever depends on the length of an input, other than signals
+    nodes, build.nodes = build.nodes, []
+    for node in nodes:
+        values = node.input[:1] if node.op_type == "Reshape" else node.input
+        if _is_length(node) or (node.op_type in _ARITHMETIC and lengths.intersection(values)):
+            lengths.update(node.output)
+        elif node.op_type == "Reshape" and node.input[1] in lengths and made[node.input[1]].op_type == "Concat":
+            sizes = made[node.input[1]].input
+            if sum(name in lengths for name in sizes) == 1:
+                free = [
+                    build.batch if name in constants and constants[name].tolist() == [-1] else name for name in sizes
+                ]
+                free = [build.constant([-1]) if name in lengths else name for name in free]
+                node.input[1] = build.node("Concat", *free, output=f"{node.output[0]}_sizes", axis=0)
+        build.nodes.append(node)
 
-    def is_batch(name: str) -> bool:
-        node = made.get(name)
-        return node is not None and node.op_type == "Shape" and any(a.name == "end" and a.i == 1 for a in node.attribute)
 
-    for node in build.nodes:
-        sizes = made.get(node.input[1]) if node.op_type == "Reshape" else None
-        if sizes is None or sizes.op_type != "Concat":
-            continue
-        lengths = [i for i, name in enumerate(sizes.input) if name not in constants and not is_batch(name)]
-        if len(lengths) == 1:
-            free = [build.batch if name in constants and constants[name].tolist() == [-1] else name for name in sizes.input]
-            free = [build.batch if is_batch(name) else name for name in free]
-            free[lengths[0]] = build.constant([-1])
-            node.input[1] = build.once("Concat", *free, axis=0)
+def _is_length(node: onnx.NodeProto) -> bool:
+    """Whether a node returns the length of an input."""
+    if node.op_type != "Shape" or node.input[0] not in ("mel", "f0", "noise"):
+        return False
+    return not any(attribute.name == "end" and attribute.i == 1 for attribute in node.attribute)
 
 
 def _prune(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,8 +18,10 @@ from vocoders.onnx.session import open_session
 
 VERSION = "1"  # of the graph's inputs, outputs and metadata, see graph.py and export.py
 
-# Frames synthesised at once. They, not the length of the utterance, set the memory that synthesis needs.
-_CHUNK_FRAMES = 512
+# Frames synthesised at once. They, not the length of the utterance, set the memory that synthesis needs. A graph
+# without state computes the context of each chunk again, so it takes more of them.
+_CHUNK_FRAMES = 128
+_CHUNK_FRAMES_WITHOUT_STATE = 512
 
 
 class OnnxVocoder(BaseVocoder):
@@ -110,9 +112,9 @@ class OnnxVocoder(BaseVocoder):
 
     @property
     def chunk_frames(self) -> int | None:
-        if self.receptive_field is None:
-            return None
-        return max(_CHUNK_FRAMES, self.lookahead + 1) if self._states else _CHUNK_FRAMES
+        if self.receptive_field is None or not self._states:
+            return None if self.receptive_field is None else _CHUNK_FRAMES_WITHOUT_STATE
+        return max(_CHUNK_FRAMES, self.receptive_field + self.f0_receptive_field + 1)
 
     def start(self, seeds: Sequence[int], given_f0: bool = False) -> Synthesis:
         kind = OnnxSynthesis if self._states else RecomputingSynthesis
@@ -157,27 +159,54 @@ class OnnxSynthesis(Synthesis):
         super().__init__(vocoder, seeds, given_f0)
         self._vocoder = vocoder
         self._lookahead = (vocoder.receptive_field or 0) + (0 if given_f0 else vocoder.f0_receptive_field)
-        self._state: dict[str, np.ndarray] = {}
-        self._waiting: list[tuple[np.ndarray, np.ndarray]] = []  # mel and F0 of frames before the first run
+        self._runs: list[_Run] = []  # the last one
+        self._mel = np.empty((len(self.seeds), vocoder.mel_config.n_mels, 0), np.float32)  # before the first run
+        self._f0 = np.empty((len(self.seeds), 1, 0), np.float32)
 
     def _advance(self, mel: np.ndarray, f0: np.ndarray | None, last: bool) -> np.ndarray:
-        self._waiting.append((mel, np.full_like(mel[:, :1], -1) if f0 is None else f0))
+        f0 = np.full_like(mel[:, :1], -1) if f0 is None else f0
         end = self.frames + mel.shape[2]
-        if not self._state and end <= self._lookahead and not last:
-            return np.empty((len(mel), 0), np.float32)  # no audio is final yet
-        mel, f0 = (np.concatenate(parts, 2) for parts in zip(*self._waiting, strict=True))
-        self._waiting = []
-        first, audio = end - mel.shape[2], []
+        if not self._runs:
+            mel, f0 = np.concatenate([self._mel, mel], 2), np.concatenate([self._f0, f0], 2)
+            if not last and end <= self._lookahead:  # no audio is final yet
+                self._mel, self._f0 = mel, f0
+                return np.empty((len(mel), 0), np.float32)
+        elif mel.shape[2] == 0:
+            return self._finish() if last else np.empty((len(mel), 0), np.float32)
         pieces = self._vocoder.pieces(mel.shape[2])
-        for piece in pieces:
-            noise = None
-            if self._vocoder.uses_noise:
-                drawn = self.noise(first + piece.start, first + piece.stop)
-                noise = np.ascontiguousarray(np.broadcast_to(drawn, (len(mel), 1, drawn.shape[2])))
-            ends = last and piece is pieces[-1]
-            out, self._state = self._vocoder.advance(mel[..., piece], f0[..., piece], noise, self._state, ends)
-            audio.append(out[:, 0])
+        first = end - mel.shape[2]
+        audio = [self._run(mel[..., p], f0[..., p], first + p.start, last and p is pieces[-1]) for p in pieces]
         return audio[0] if len(audio) == 1 else np.concatenate(audio, 1)
+
+    def _run(self, mel: np.ndarray, f0: np.ndarray, first: int, last: bool) -> np.ndarray:
+        """Run the graph for the frames from ``first`` on and return the audio that is final now."""
+        noise = None
+        if self._vocoder.uses_noise:
+            drawn = self.noise(first, first + mel.shape[2])
+            noise = np.ascontiguousarray(np.broadcast_to(drawn, (len(mel), 1, drawn.shape[2])))
+        state = self._runs[0].following if self._runs else {}
+        audio, following = self._vocoder.advance(mel, f0, noise, state, last)
+        self._runs = [_Run(mel, f0, noise, state, following, audio.shape[2])]
+        return audio[:, 0]
+
+    def _finish(self) -> np.ndarray:
+        """End without new frames: operators of ONNX Runtime take no empty signals, so the last run is made again."""
+        run = self._runs[0]
+        audio, _ = self._vocoder.advance(run.mel, run.f0, run.noise, run.state, last=True)
+        return audio[:, 0, run.samples :]
+
+
+class _Run(NamedTuple):
+    """A run of a graph with state: its inputs, and what came of it."""
+
+    mel: np.ndarray
+    f0: np.ndarray
+    noise: np.ndarray | None
+    state: dict[str, np.ndarray]
+    following: dict[str, np.ndarray]
+    """The state for the next run."""
+    samples: int
+    """Length of the audio."""
 
 
 class RecomputingSynthesis(Synthesis):

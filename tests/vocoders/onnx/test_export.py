@@ -112,7 +112,11 @@ def test_the_file_is_plain_onnx_in_real_numbers(name: str, exported: Exported) -
     inputs = {value.name: value.type.tensor_type.shape.dim for value in model.graph.input}
     assert [axis.dim_param or axis.dim_value for axis in inputs["mel"]] == ["batch", 20, "frames"]
     needed = {"mel": True, "f0": kind.uses_f0, "noise": kind.uses_noise, "phase": kind.uses_f0}
-    assert set(inputs) == {name for name, is_needed in needed.items() if is_needed}
+    state = {"state", "last"} | ({"state_f64"} if kind.uses_f0 else set())
+    assert set(inputs) == {name for name, is_needed in needed.items() if is_needed} | state
+    defaults = {tensor.name: tensor for tensor in model.graph.initializer if tensor.name in inputs}
+    assert set(defaults) == state  # so a program that wants whole utterances gives the others only
+    assert all(onnx.numpy_helper.to_array(defaults[name]).shape == (1, 0) for name in state - {"last"})
     assert str(Path.home()) not in str(model.graph.node)  # nothing of the machine it was made on
     assert str(Path(vocoders.onnx.export.__file__).parent) not in str(model)
 
