@@ -131,13 +131,13 @@ def test_a_resumed_run_is_the_unbroken_one_to_the_bit(
     settings = recipe(tmp_path, f"{folder}/{{0..4}}.tar", "data.workers=1")
     run_training(settings, tmp_path / "whole")
 
-    def dies_at_step_5(run: Run, batches: list[Batch]) -> dict[str, float]:
+    def dies_at_step_5(run: Run, batches: list[Batch]) -> dict[str, torch.Tensor]:
         if run.step == 5:
             raise KeyboardInterrupt
         return train_step(run, batches)
 
     with monkeypatch.context() as patch:
-        patch.setattr("recipes.training.loop.train_step", dies_at_step_5)
+        patch.setattr("recipes.training.capture.train_step", dies_at_step_5)
         with pytest.raises(KeyboardInterrupt):
             run_training(settings, tmp_path / "broken")
     run_training(settings, tmp_path / "broken")

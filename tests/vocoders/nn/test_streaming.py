@@ -145,7 +145,7 @@ def test_what_is_kept_is_bounded_and_no_view_of_something_large() -> None:
     with torch.no_grad():
         for _ in range(3):
             network(signal(10_000))
-            kept.append(sum(x.untyped_storage().nbytes() for op in network._operations for x in op.kept.values()))
+            kept.append(sum(x.untyped_storage().nbytes() for op in network.operations for x in op.kept.values()))
     assert kept[0] == kept[1] == kept[2] < 5000
 
 
