@@ -44,7 +44,7 @@ _FADE = 0.001  # seconds; audio that is cut off in mid-sound would begin and end
 
 
 class HNMaskConfig(Config):
-    """Sizes of HNMask; the defaults are those of the built-in voices."""
+    """Sizes of HNMask; ``recipes/openvoices`` has those of the built-in voices."""
 
     n_fft: FFTSize = Field(512, description="samples, of the spectrograms it shapes")
     backbone_channels: Channels = 128

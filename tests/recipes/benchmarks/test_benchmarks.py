@@ -18,6 +18,7 @@ from recipes.benchmarks import (
     inference,
     install,
     length,
+    lookahead,
     minutes,
     pitch_range,
     separation,
@@ -338,6 +339,16 @@ def test_streaming_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "wavehax v1, framewise" in lookaheads
     assert len(lookaheads) == len(common.published())
     assert None not in lookaheads.values()
+
+
+def test_what_less_lookahead_costs(
+    data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookahead, "LOOKAHEADS", (None, 30))
+    assert lookahead.main(["--data", str(data), "--clips", "1"]) == 0
+    own, less = [[cell.strip() for cell in row.split("|")[1:-1]] for row in capsys.readouterr().out.splitlines()[2:]]
+    assert int(own[0]) > int(less[0]) == 30
+    assert lookahead.main(["--data", str(data / "none")]) == 2
 
 
 def test_f0_from_disturbed_mels(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
