@@ -57,9 +57,6 @@ class HNMaskConfig(Config):
     expansion: Count = 2
     kernel_size: tuple[OddSize, OddSize] = Field((7, 5), description="(bins, frames)")
     projections: int = Field(1, ge=0, le=16, description="passes of the mel projection, one of them in training")
-    relaxation: float = Field(
-        1.0, ge=1, lt=2, description="exponent of the gain of a pass; above 1, several passes come nearer to the mel"
-    )
 
 
 class EnvelopeInterpolation(nn.Module):
@@ -237,8 +234,8 @@ class HNMask(Generator):
     def finish(self, draft: Tensor, mel: Tensor) -> Tensor:
         """The audio of a draft, both (batch, 1, samples). Training: one pass; ends of segments are no ends of audio."""
         if self.training:
-            return self.project(draft, mel, min(1, self.config.projections), 1.0)
-        return self.fade_ends(self.project(draft, mel, self.config.projections, self.config.relaxation))
+            return self.project(draft, mel, min(1, self.config.projections))
+        return self.fade_ends(self.project(draft, mel, self.config.projections))
 
     def fade_ends(self, audio: Tensor) -> Tensor:
         """Fade audio (batch, 1, samples) in and out."""
@@ -252,7 +249,7 @@ class HNMask(Generator):
         """The root-mean-square of a bin of unit white noise."""
         return self.stft.window.square().sum().sqrt()
 
-    def project(self, audio: Tensor, mel: Tensor, passes: int, exponent: float) -> Tensor:
+    def project(self, audio: Tensor, mel: Tensor, passes: int) -> Tensor:
         """Pull the mel of ``audio`` (batch, 1, samples) towards ``mel``: scale its spectrogram by what is missing."""
         audio = audio.squeeze(1)
         with full_precision(mel):
@@ -260,6 +257,6 @@ class HNMask(Generator):
             for _ in range(passes):
                 spectrum = self.projection_stft(audio)
                 missing = mel - self.mel.from_spectrum(spectrum)
-                gain = (exponent * self.projection_envelope(missing)).clamp(-3.0, 3.0).exp()
+                gain = self.projection_envelope(missing).clamp(-3.0, 3.0).exp()
                 audio = self.projection_stft.inverse(spectrum * gain)
         return audio.unsqueeze(1)
