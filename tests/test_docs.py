@@ -208,7 +208,7 @@ def test_the_tables_of_the_exported_graph(export_page: Path) -> None:
     outputs = [value for value in session.get_outputs() if not value.name.startswith("next_")]
     values = [*session.get_inputs(), *outputs]
     assert [row[:2] for row in rows] == [(value.name, types[value.type]) for value in values]
-    states = re.findall(r"^\| `(\w+)` \| (?:`\w+`)? \| \w+ \|", page, re.MULTILINE)
+    states = re.findall(r"^\| `(\w+)` \|(?: `\w+`)? \| \w+ \|", page, re.MULTILINE)
     assert states == [value.name for value in session.get_overridable_initializers()]
     sizes = {"batch": 2, "frames": 4, "256 * frames": 1024}
     inputs = {name: np.zeros(shape_of(shape, sizes), kind) for name, kind, shape in rows[:4]}

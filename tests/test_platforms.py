@@ -41,7 +41,9 @@ for package in (losses, recipes, vocoders):
             importlib.import_module(module.name)
             print(module.name)
 """
-    printed = platforms.run_on(platform, code, tmp_path, (*platforms.SERVER, *platforms.TRAIN)).split()
+    printed = platforms.run_on(
+        platform, code, tmp_path, (*platforms.SERVER, *platforms.TRAIN, *platforms.CLUSTER)
+    ).split()
     assert {"vocoders.server.process", "recipes.training.loop", "losses.cqt"} <= set(printed)
 
 

@@ -82,7 +82,7 @@ class Watch:
         parents, stats = {}, {}
         for folder in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                fields = (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
                 parents[int(folder.name)] = int(fields[1])
                 stats[int(folder.name)] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
         for pid in stats:
@@ -94,7 +94,7 @@ class Watch:
             self.cpu[pid] = stats[pid]
             with contextlib.suppress(OSError):
                 if b"MapWorker" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+                    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1])
                     self.workers.setdefault(pid, []).append(pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
         self.total.append((time.time(), sum(self.cpu.values())))
 
@@ -132,7 +132,7 @@ def vocode(*arguments: object, expected: int = 0) -> None:
     Raises:
         VocoderError: when it fails.
     """
-    done = subprocess.run([*_VOCODE, *map(str, arguments)], capture_output=True, text=True)
+    done = subprocess.run([*_VOCODE, *map(str, arguments)], capture_output=True, encoding="utf-8")
     if done.returncode != expected:
         raise VocoderError(f"vocode {' '.join(map(str, arguments))} failed: {done.stderr}")
 
@@ -217,7 +217,7 @@ def kill_node(work: Path, nodes: int) -> None:
             for started in kind:
                 os.kill(started.process.pid, signal.SIGKILL)
         status = running.wait()
-    lines = [json.loads(line)["input"] for line in (out / "manifest.jsonl").read_text().splitlines()]
+    lines = [json.loads(line)["input"] for line in (out / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
     print(
         f"a node of {nodes} killed after {there} files: status {status}, {len(lines)} lines of {len(set(lines))} "
         f"inputs, {compare(alone, out)} files differ"
@@ -237,7 +237,7 @@ def kill_driver(work: Path, nodes: int) -> None:
         before = {path: path.stat().st_mtime_ns for path in out.glob("[0-9]*.wav")}
         vocode(*command, address)
     again = sum(path.stat().st_mtime_ns != stamp for path, stamp in before.items())
-    lines = len((out / "manifest.jsonl").read_text().splitlines())
+    lines = len((out / "manifest.jsonl").read_text(encoding="utf-8").splitlines())
     print(
         f"the driver killed after {len(before)} files: the next start made the others, {again} of those again; "
         f"{lines} lines, {compare(alone, out)} files differ"
@@ -263,7 +263,7 @@ def small_store(work: Path, nodes: int) -> None:
             said = subprocess.run(
                 [str(Path(sys.executable).parent / "ray"), "memory", "--address", address, "--stats-only"],
                 capture_output=True,
-                text=True,
+                encoding="utf-8",
             ).stdout
             used = re.findall(r"Plasma memory usage (\d+) MiB", said)
             most = max([most, *map(float, used)])

@@ -41,7 +41,7 @@ def kill_replica() -> None:
     Raises:
         VocoderError: when there is none.
     """
-    found = subprocess.run(["pgrep", "-f", "ray::ServeReplica"], capture_output=True, text=True).stdout.split()
+    found = subprocess.run(["pgrep", "-f", "ray::ServeReplica"], capture_output=True, encoding="utf-8").stdout.split()
     if not found:
         raise VocoderError("there is no process of a replica on this machine")
     os.kill(int(found[0]), signal.SIGKILL)

@@ -102,6 +102,7 @@ TRAIN = (
     "matplotlib.figure",
     "torchaudio",
 )
+CLUSTER = ("ray", "ray.exceptions", "ray.serve", "ray.serve.exceptions", "ray.serve.handle")
 
 
 def prelude(platform: str, libraries: tuple[str, ...]) -> str:

@@ -10,6 +10,7 @@ import re
 import socket
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from vocoders.errors import VocoderError
@@ -160,13 +161,13 @@ def _quiet() -> Iterator[None]:
     Ray prints the log of each process that dies to standard output, and its native code logs every retry to file
     descriptor 2.
     """
-    with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing):
+    with Path(os.devnull).open("w", encoding="utf-8") as nothing, contextlib.redirect_stdout(nothing):
         stderr = sys.__stderr__
         if stderr is None or sys.stderr is not stderr:
             yield
             return
         kept = os.dup(2)
-        with open(kept, "w", buffering=1, encoding=stderr.encoding, errors=stderr.errors) as terminal:
+        with os.fdopen(kept, "w", buffering=1, encoding=stderr.encoding, errors=stderr.errors) as terminal:
             os.dup2(nothing.fileno(), 2)
             try:
                 with contextlib.redirect_stderr(terminal):

@@ -164,7 +164,17 @@ def test_the_draft_is_what_the_projection_starts_from() -> None:
     outputs = model.outputs(mel, f0=f0)
     assert not torch.equal(outputs["draft"][0], outputs["audio"][0])
     unprojected = models.generator("hnmask", projections=0)
-    assert torch.equal(outputs["draft"][0], unprojected(mel, f0=f0))
+    assert torch.equal(unprojected.fade_ends(outputs["draft"][0]), unprojected(mel, f0=f0))
+
+
+def test_audio_is_faded_at_its_ends_alone() -> None:
+    model, samples = models.generator("hnmask"), 9 * models.MEL_CONFIG.hop_length
+    faded = model.fade_ends(torch.ones(1, 1, samples))[0, 0]
+    edge = round(0.001 * models.MEL_CONFIG.sample_rate)
+    assert torch.all(faded[: edge + 1].diff() > 0)
+    torch.testing.assert_close(faded[edge:-edge], torch.ones(samples - 2 * edge))
+    torch.testing.assert_close(faded, faded.flip(0))
+    assert float(faded[0]) < 2 / edge
 
 
 def test_unknown_names_and_values_are_refused() -> None:

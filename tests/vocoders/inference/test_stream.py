@@ -130,7 +130,7 @@ def test_memory_does_not_grow(variant: str) -> None:
     stream: Any = Stream(vocoder(variant))
 
     def kept() -> int:
-        operations = stream._synthesis._network._operations
+        operations = stream._synthesis._network.operations
         return sum(x.untyped_storage().nbytes() for operation in operations for x in operation.kept.values())
 
     sizes = set()

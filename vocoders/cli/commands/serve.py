@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from vocoders.cli.common import add_device, count, limit_threads, port, seconds
-from vocoders.config import bind
 from vocoders.errors import VocoderError
 from vocoders.extras import require
 
@@ -81,6 +80,7 @@ def _run(options: argparse.Namespace) -> int:
 def _run_on_ray(options: argparse.Namespace) -> int:
     require("serve --ray", "ray", "ray", "ray.serve")
 
+    from vocoders.config import bind
     from vocoders.server.cluster import serve_on_cluster
     from vocoders.server.deployment import Settings
 

@@ -102,7 +102,7 @@ def vocode_corpus(
 def _known(items: Sequence[Item], there: Collection[str], output: str) -> dict[str, list[Entry]]:
     """Return what an earlier manifest says of the items that are done: source -> entries, several for a shard."""
     manifest = storage.join(output, MANIFEST)
-    text = storage.read(manifest).decode() if storage.is_url(manifest) else Path(manifest).read_text("utf-8")
+    text = storage.read(manifest).decode() if storage.is_url(manifest) else Path(manifest).read_text(encoding="utf-8")
     shards = {item.source for item in items if item.is_shard}
     former: dict[str, list[Entry]] = {}
     try:
