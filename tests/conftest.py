@@ -47,17 +47,6 @@ def exported(made_once: MadeOnce) -> Exported:
 
 
 @pytest.fixture(scope="session")
-def voice_onnx(made_once: MadeOnce) -> Path:
-    """The built-in voice, exported as the README does it."""
-    from vocoders.cli.vocoders import vocoders
-
-    def export(path: Path) -> None:
-        assert vocoders(["export", "-o", str(path)]) == 0
-
-    return made_once("voice.onnx", export)
-
-
-@pytest.fixture(scope="session")
 def voice_for_sherpa(made_once: MadeOnce) -> Path:
     """The built-in voice, exported for sherpa-onnx as docs/export.md does it."""
     from vocoders.cli.vocoders import vocoders
@@ -71,7 +60,7 @@ def voice_for_sherpa(made_once: MadeOnce) -> Path:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests of exported models as slow: exporting takes seconds."""
     for item in items:
-        if not {"exported", "voice_onnx", "voice_for_sherpa"}.isdisjoint(getattr(item, "fixturenames", ())):
+        if not {"exported", "voice_for_sherpa"}.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
 
 

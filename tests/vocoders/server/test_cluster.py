@@ -204,11 +204,13 @@ def test_a_replica_is_killed(servers: Servers) -> None:
     """Requests on it get 503 with a sentence; all others, and those that come then, their own audio."""
     content = npy(np.tile(mel(1000), 30))
     expected = servers.plain.post("/synthesize?format=raw", content=content).content
+    eventually(replicas)
+    victim = replicas()[0]  # found while it is idle: Ray names a process after what it does
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(6) as pool:
         sessions = [begin(servers, stack) for _ in range(4)]
         whole = [pool.submit(servers.cluster.post, "/synthesize?format=raw", content=content) for _ in range(6)]
         eventually(lambda: _active(servers) >= 10)
-        os.kill(replicas()[0], signal.SIGKILL)
+        os.kill(victim, signal.SIGKILL)
         answers = [request.result() for request in whole]
         ends = [finish(session) for session in sessions]
     assert {answer.status_code for answer in answers} == {200, 503}
