@@ -10,6 +10,7 @@ from vocoders.dsp.mel import MEL_CONFIGS
 from vocoders.dsp.noise import white_noise
 from vocoders.generators import GENERATORS, build_generator
 from vocoders.generators.hifigan import HiFiGAN
+from vocoders.generators.hnmask import HNMask
 
 every_generator = pytest.mark.parametrize("name", GENERATORS)
 
@@ -164,11 +165,13 @@ def test_the_draft_is_what_the_projection_starts_from() -> None:
     outputs = model.outputs(mel, f0=f0)
     assert not torch.equal(outputs["draft"][0], outputs["audio"][0])
     unprojected = models.generator("hnmask", projections=0)
+    assert isinstance(unprojected, HNMask)
     assert torch.equal(unprojected.fade_ends(outputs["draft"][0]), unprojected(mel, f0=f0))
 
 
 def test_audio_is_faded_at_its_ends_alone() -> None:
     model, samples = models.generator("hnmask"), 9 * models.MEL_CONFIG.hop_length
+    assert isinstance(model, HNMask)
     faded = model.fade_ends(torch.ones(1, 1, samples))[0, 0]
     edge = round(0.001 * models.MEL_CONFIG.sample_rate)
     assert torch.all(faded[: edge + 1].diff() > 0)
