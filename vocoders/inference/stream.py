@@ -20,9 +20,9 @@ _END = object()
 class Stream:
     """One utterance, synthesised while its frames arrive.
 
-    What ``push`` and ``finish`` return, joined, is what ``voc(mel, f0, seed)`` returns for the whole mel, to rounding.
-    Memory does not grow with the length. A stream belongs to one thread at a time; different streams of a vocoder may
-    run in different threads.
+    What ``push`` and ``finish`` return, joined, is what ``voc(mel, f0, seed)`` returns for the whole mel, to rounding,
+    unless the stream is to look less far ahead than the model needs. Memory does not grow with the length. A stream
+    belongs to one thread at a time; different streams of a vocoder may run in different threads.
 
     An exported model of an earlier release, or one whose graph keeps no state, computes the ``lookahead`` frames before
     and after a push again; pushes of fewer frames than that waste time.

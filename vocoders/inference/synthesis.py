@@ -195,6 +195,11 @@ class Synthesis(ABC):
         start, stop = first * self.hop_length, end * self.hop_length
         return np.stack([white_noise(start, stop, seed)[None] for seed in seeds])
 
+    def noise_of_items(self, first: int, end: int) -> np.ndarray:
+        """Return the noise for the frames ``first`` to ``end`` of each item, float32 (batch, 1, samples)."""
+        noise = self.noise(first, end)
+        return np.array(np.broadcast_to(noise, (len(self.seeds), *noise.shape[1:])))
+
 
 def check_precision(precision: str) -> None:
     """Raise VocoderError for anything that is no ``Precision``."""

@@ -14,6 +14,7 @@ from vocoders.dsp.mel import MelConfig
 from vocoders.errors import CheckpointError
 from vocoders.inference.base import BaseVocoder
 from vocoders.inference.synthesis import Precision, Synthesis
+from vocoders.inference.windows import WindowedSynthesis
 from vocoders.onnx.session import open_session
 
 VERSION = "1"  # of the graph's inputs, outputs and metadata, see graph.py and export.py
@@ -112,8 +113,10 @@ class OnnxVocoder(BaseVocoder):
 
     @property
     def chunk_frames(self) -> int | None:
-        if self.receptive_field is None or not self._states:
-            return None if self.receptive_field is None else _CHUNK_FRAMES_WITHOUT_STATE
+        if self.receptive_field is None:
+            return None
+        if not self._states:
+            return _CHUNK_FRAMES_WITHOUT_STATE
         return max(_CHUNK_FRAMES, self.receptive_field + self.f0_receptive_field + 1)
 
     def start(self, seeds: Sequence[int], given_f0: bool = False) -> Synthesis:
@@ -180,10 +183,7 @@ class OnnxSynthesis(Synthesis):
 
     def _run(self, mel: np.ndarray, f0: np.ndarray, first: int, last: bool) -> np.ndarray:
         """Run the graph for the frames from ``first`` on and return the audio that is final now."""
-        noise = None
-        if self._vocoder.uses_noise:
-            drawn = self.noise(first, first + mel.shape[2])
-            noise = np.ascontiguousarray(np.broadcast_to(drawn, (len(mel), 1, drawn.shape[2])))
+        noise = self.noise_of_items(first, first + mel.shape[2]) if self._vocoder.uses_noise else None
         state = self._runs[0].following if self._runs else {}
         audio, following = self._vocoder.advance(mel, f0, noise, state, last)
         self._runs = [_Run(mel, f0, noise, state, following, audio.shape[2])]
@@ -209,52 +209,31 @@ class _Run(NamedTuple):
     """Length of the audio."""
 
 
-class RecomputingSynthesis(Synthesis):
-    """Synthesis of a batch of utterances by a graph without state.
-
-    Each run gets the context of the new frames again, with the F0 that is known for it already and the phase that
-    follows from that F0.
-    """
+class RecomputingSynthesis(WindowedSynthesis):
+    """Synthesis of a batch of utterances by a graph without state: each run gets all of its context again."""
 
     def __init__(self, vocoder: OnnxVocoder, seeds: Sequence[int], given_f0: bool) -> None:
         super().__init__(vocoder, seeds, given_f0)
-        self._vocoder = vocoder
         self._context = vocoder.receptive_field or 0  # None: the whole utterance comes at once
         self._f0_context = 0 if given_f0 else vocoder.f0_receptive_field
-        items = len(self.seeds)
-        self._mel = np.empty((items, vocoder.mel_config.n_mels, 0), np.float32)  # of the frames that are still needed
-        self._f0 = np.empty((items, 1, 0), np.float32)  # of these frames; negative where the estimate is not final
-        self._phase = np.zeros((items, 1, 1))  # at the first of these frames, in cycles
-        self._done = 0  # frames whose audio is final
 
     def _advance(self, mel: np.ndarray, f0: np.ndarray | None, last: bool) -> np.ndarray:
-        f0 = np.full_like(mel[:, :1], -1) if f0 is None else f0
-        pieces = self._vocoder.pieces(mel.shape[2])
-        audio = [self._run(mel[..., p], f0[..., p], self.frames + p.stop, last and p is pieces[-1]) for p in pieces]
+        audio, pieces = [], self._backend.pieces(mel.shape[2])
+        for piece in pieces:
+            self._take(mel[..., piece], None if f0 is None else f0[..., piece])
+            audio.append(self._synthesize(self.frames + piece.stop, last and piece is pieces[-1]))
         return audio[0] if len(audio) == 1 else np.concatenate(audio, 1)
 
-    def _run(self, mel: np.ndarray, f0: np.ndarray, frames: int, last: bool) -> np.ndarray:
-        """Take the next frames, with which ``frames`` have come, and return the audio that is final now."""
-        self._mel = np.concatenate([self._mel, mel], 2)
-        self._f0 = np.concatenate([self._f0, f0], 2)
-        known = frames - self._f0_context  # frames whose F0 is final
-        ready = frames if last else known - self._context
+    def _synthesize(self, come: int, last: bool) -> np.ndarray:
+        """Return the audio that is final when ``come`` frames have come."""
+        known = come - self._f0_context  # frames whose F0 is final
+        ready = come if last else known - self._context
         if ready <= self._done:
-            return np.empty((len(mel), 0), np.float32)
-        first = frames - self._mel.shape[2]
-        noise = None
-        if self._vocoder.uses_noise:
-            drawn = self.noise(first, frames)
-            noise = np.ascontiguousarray(np.broadcast_to(drawn, (len(mel), 1, drawn.shape[2])))
-        audio, used = self._vocoder.run(self._mel, self._f0, noise, self._phase)
-        audio = audio[:, 0, (self._done - first) * self.hop_length : (ready - first) * self.hop_length]
+            return np.empty((len(self._mel), 0), np.float32)
+        audio, used = self._run_window(come)
+        start, stop = self._done - self._first, ready - self._first
         self._done = ready
         if not last:
-            self._f0[..., : known - first] = used[..., : known - first]
-            self._drop(max(0, min(ready - self._context, known - self._f0_context) - first))
-        return audio
-
-    def _drop(self, count: int) -> None:
-        """Drop the first frames, on which no later audio depends, and keep the phase after them."""
-        self._phase = self._vocoder.phase_after(self._f0, self._phase, count)
-        self._mel, self._f0 = self._mel[..., count:], self._f0[..., count:]
+            self._f0[..., : known - self._first] = used[..., : known - self._first]
+            self._drop_before(min(ready - self._context, known - self._f0_context))
+        return audio[:, start * self.hop_length : stop * self.hop_length]

@@ -23,10 +23,9 @@ from recipes.training.batches import build_dataset, find_recordings, load_batche
 from recipes.training.distributed import DistributedContext
 from recipes.training.loop import run_training
 from recipes.training.recipe import Recipe, load_recipe
-from recipes.training.run import Run, start_run
-from recipes.training.step import train_step
-from recipes.training.tasks import Batch
+from recipes.training.run import start_run
 from tests.support import corpus, signals
+from tests.support.interrupted import run_and_die
 from vocoders import MelConfig, VocoderError
 
 pytest.importorskip("webdataset")
@@ -125,21 +124,11 @@ def recipe(folder: Path, shards: str, *settings: str) -> Recipe:
     return load_recipe(corpus.recipe(folder, folder), [*data, f"data.shards={shards}", *settings])
 
 
-def test_a_resumed_run_is_the_unbroken_one_to_the_bit(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_resumed_run_is_the_unbroken_one_to_the_bit(folder: Path, tmp_path: Path) -> None:
     settings = recipe(tmp_path, f"{folder}/{{0..4}}.tar", "data.workers=1")
     run_training(settings, tmp_path / "whole")
 
-    def dies_at_step_5(run: Run, batches: list[Batch]) -> dict[str, torch.Tensor]:
-        if run.step == 5:
-            raise KeyboardInterrupt
-        return train_step(run, batches)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("recipes.training.capture.train_step", dies_at_step_5)
-        with pytest.raises(KeyboardInterrupt):
-            run_training(settings, tmp_path / "broken")
+    run_and_die(settings, tmp_path / "broken", step=5)
     run_training(settings, tmp_path / "broken")
     whole, broken = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "broken"))
     assert all(torch.equal(whole[key], broken[key]) for key in whole)

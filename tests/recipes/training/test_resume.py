@@ -16,11 +16,11 @@ from recipes.train import main
 from recipes.training.generator_task import GeneratorTask
 from recipes.training.loop import run_training
 from recipes.training.recipe import load_recipe
-from recipes.training.run import Run, start_run
+from recipes.training.run import start_run
 from recipes.training.state import load_state, save_state
-from recipes.training.step import Losses, train_step
-from recipes.training.tasks import Batch, Validation
+from recipes.training.tasks import Validation
 from tests.support import ROOT, corpus, models, ranks
+from tests.support.interrupted import run_and_die
 from vocoders import VocoderError
 from vocoders.checkpoint import load_checkpoint
 
@@ -28,24 +28,13 @@ from vocoders.checkpoint import load_checkpoint
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("discriminators", [{}, models.SOME_DISCRIMINATORS], ids=["alone", "adversarial"])
 def test_a_resumed_run_is_the_unbroken_one_to_the_bit(
-    precision: str, discriminators: dict[str, object], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    precision: str, discriminators: dict[str, object], data: Path, tmp_path: Path
 ) -> None:
     path = corpus.recipe(tmp_path, data, discriminators=discriminators)
     recipe = load_recipe(path, [f"train.precision={precision}"])
     run_training(recipe, tmp_path / "whole")
 
-    class Killed(Exception):
-        pass
-
-    def dies_at_step_5(run: Run, batches: list[Batch]) -> Losses:
-        if run.step == 5:
-            raise Killed
-        return train_step(run, batches)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("recipes.training.capture.train_step", dies_at_step_5)
-        with pytest.raises(Killed):
-            run_training(recipe, tmp_path / "broken")
+    run_and_die(recipe, tmp_path / "broken", step=5)
     torch.manual_seed(12345)
     run_training(recipe, tmp_path / "broken")
     for file in ("model.safetensors", "state/step-00000006/tensors.safetensors"):

@@ -7,7 +7,7 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -156,11 +156,9 @@ class _Group:
         voc, seed = self.worker.voc, self.worker.options.seed
         short = [one for one in waiting if one[2].shape[1] <= (voc.frames_at_once or _BATCH_FRAMES)]
         ready: dict[str, np.ndarray] = {}
-        try:
+        with suppress(Exception):  # one by one, below, where it is seen whose fault it is
             audio = voc.synthesize_batch([one[2] for one in short], [one[3] for one in short], [seed] * len(short))
             ready = {item.target: samples for (item, *_), samples in zip(short, audio, strict=True)}
-        except Exception:  # one by one, below, where it is seen whose fault it is
-            ready = {}
         for item, job, mel, f0 in waiting:
             with self._catching(item), naming(job):
                 pieces = [ready[item.target]] if item.target in ready else voc.synthesize(mel, f0, seed)

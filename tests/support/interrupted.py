@@ -1,0 +1,28 @@
+"""A training run that dies at a step, as a kill would end it."""
+
+from pathlib import Path
+
+import pytest
+
+from recipes.training.loop import run_training
+from recipes.training.recipe import Recipe
+from recipes.training.run import Run
+from recipes.training.step import Losses, train_step
+from recipes.training.tasks import Batch
+
+
+def run_and_die(recipe: Recipe, folder: Path, step: int) -> None:
+    """Train until ``step``, which it does not take."""
+
+    class Killed(Exception):
+        pass
+
+    def dies(run: Run, batches: list[Batch]) -> Losses:
+        if run.step == step:
+            raise Killed
+        return train_step(run, batches)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("recipes.training.capture.train_step", dies)
+        with pytest.raises(Killed):
+            run_training(recipe, folder)
