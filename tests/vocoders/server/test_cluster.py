@@ -87,11 +87,12 @@ def servers(address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def replicas() -> list[int]:
-    """The processes of the replicas of this test's cluster."""
-    lines = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
-    rows = [line.split(None, 2) for line in lines.splitlines()[1:]]
-    raylets = {pid for pid, parent, args in rows if int(parent) == os.getpid() and "raylet" in args}
-    return [int(pid) for pid, parent, args in rows if parent in raylets and args.startswith("ray::ServeReplica")]
+    """The processes of the replicas of this test's cluster, as they say themselves."""
+    import ray
+
+    names = [actor["name"] for actor in ray.util.list_named_actors(all_namespaces=True)]
+    actors = [ray.get_actor(name, "serve") for name in names if name.startswith("SERVE_REPLICA")]
+    return [ray.get(actor.__ray_call__.remote(lambda _: os.getpid())) for actor in actors]
 
 
 def test_what_keeps_it_from_starting(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,8 +205,7 @@ def test_a_replica_is_killed(servers: Servers) -> None:
     """Requests on it get 503 with a sentence; all others, and those that come then, their own audio."""
     content = npy(np.tile(mel(1000), 30))
     expected = servers.plain.post("/synthesize?format=raw", content=content).content
-    eventually(replicas)
-    victim = replicas()[0]  # found while it is idle: Ray names a process after what it does
+    victim = replicas()[0]
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(6) as pool:
         sessions = [begin(servers, stack) for _ in range(4)]
         whole = [pool.submit(servers.cluster.post, "/synthesize?format=raw", content=content) for _ in range(6)]
