@@ -31,7 +31,7 @@ class Augmentation(Config):
     reverb_seconds: PositiveRange = Field((0.1, 0.8), description="time of a decay by 60 dB")
     noise: Share = Field(0.0, description="noise is added, from white to -12 dB an octave")
     noise_snr_db: Range = Field((10.0, 40.0), description="dB, level of the recording above the noise")
-    smooth: Share = Field(0.0, description="the mel is smoothed as an acoustic model would; for an F0 estimator")
+    smooth: Share = Field(0.0, description="the mel is smoothed as an acoustic model would")
     coefficients: PositiveRange = Field((0.2, 0.7), description="share of its cepstral coefficients that is kept")
     blur: Range = Field((0.0, 2.0), description="frames, standard deviation of its blur over time")
 

@@ -17,6 +17,7 @@ from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 from torch.nn import functional as F
 
+from recipes.data.config import Augmentation
 from vocoders.dsp.stft import full_precision
 
 
@@ -53,18 +54,37 @@ def smooth_mel(mel: np.ndarray, coefficients: float, blur: float) -> np.ndarray:
     return gaussian_filter1d(smooth, blur, axis=-1, mode="nearest") if blur else smooth
 
 
-def smooth_batch(mel: Tensor, coefficients: Tensor, blur: Tensor) -> Tensor:
+def smooth_share(mel: Tensor, shares: Augmentation, uniform: Tensor) -> Tensor:
+    """Smooth the share of the mels of a batch that a recipe names, each by values within its ranges.
+
+    Args:
+        mel: log-mels, (batch, n_mels, frames).
+        shares: the augmentation of the recipe.
+        uniform: random numbers from 0 to 1, (batch, 3).
+    """
+    smoothed, coefficients, blur = uniform.unbind(1)
+    smooth = smooth_batch(mel, _within(shares.coefficients, coefficients), _within(shares.blur, blur), shares.blur[1])
+    return torch.where((smoothed < shares.smooth)[:, None, None], smooth, mel)
+
+
+def _within(limits: tuple[float, float], share: Tensor) -> Tensor:
+    """Return the values that lie at ``share``, 0 to 1, between two limits."""
+    return limits[0] + (limits[1] - limits[0]) * share
+
+
+def smooth_batch(mel: Tensor, coefficients: Tensor, blur: Tensor, widest: float) -> Tensor:
     """Smooth each log-mel of a batch as ``smooth_mel`` does, with values of its own.
 
     Args:
         mel: (batch, n_mels, frames).
         coefficients: share of the cepstral coefficients kept, (batch,).
         blur: standard deviation of the Gaussian over time in frames, (batch,).
+        widest: the largest possible ``blur``, which a GPU need not be asked for.
     """
     bands = mel.shape[1]
     basis = torch.from_numpy(dct(np.eye(bands), axis=0, norm="ortho")).to(mel)
     kept = torch.arange(bands, device=mel.device) < (coefficients * bands).round().clamp_min(1)[:, None]
-    reach = math.ceil(4 * float(blur.max()))
+    reach = math.ceil(4 * widest)
     offsets = torch.arange(-reach, reach + 1, device=mel.device)
     kernel = (-0.5 * (offsets / blur.clamp_min(0.1)[:, None]).square()).softmax(1)
     with full_precision(mel):

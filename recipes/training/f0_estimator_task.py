@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recipes.data.clips import Clip, read_clip
-from recipes.data.smoothing import smooth_batch
+from recipes.data.smoothing import smooth_share
 from recipes.evaluation.metrics import f0_metrics
 from recipes.training.distributed import Draws
 from recipes.training.recipe import Recipe
@@ -59,11 +59,7 @@ class F0EstimatorTask(Task):
         noise_floor = floor + (-5.0 - floor) * draws.rand(1, 1)
         mel = torch.logaddexp(mel + tilt + ripple, noise_floor + 0.3 * draws.randn(*mel.shape[1:]))
         shares = self.recipe.data.augmentation
-        if not shares.smooth:
-            return mel
-        smoothed, coefficients, blur = draws.rand(3).unbind(1)
-        smooth = smooth_batch(mel, _within(shares.coefficients, coefficients), _within(shares.blur, blur))
-        return torch.where((smoothed < shares.smooth)[:, None, None], smooth, mel)
+        return smooth_share(mel, shares, draws.rand(3)) if shares.smooth else mel
 
     def validate(self, clips: list[Clip], model: nn.Module) -> Validation:
         """Compare the estimates of ``model`` with the labels of whole recordings."""
@@ -101,8 +97,3 @@ def start_from(estimator: F0Estimator, init: str) -> None:
         bins = torch.where(known.view(-1, *[1] * (own[name].ndim - 1)), weights[name][nearest], own[name][:-1])
         weights[name] = torch.cat([bins, weights[name][-1:]])
     estimator.load_state_dict(weights)
-
-
-def _within(limits: tuple[float, float], share: Tensor) -> Tensor:
-    """Return the values that lie at ``share``, 0 to 1, between two limits."""
-    return limits[0] + (limits[1] - limits[0]) * share

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from losses import LOSSES, SpectralLoss, energy_distance
 from recipes.data.clips import Clip, read_clip
 from recipes.data.predicted_mels import PredictedMels
+from recipes.data.smoothing import smooth_share
 from recipes.evaluation.metrics import Signal, pesq_wide_band
 from recipes.training.distributed import Draws
 from recipes.training.recipe import GeneratorRecipe, Recipe
@@ -75,6 +76,9 @@ class GeneratorTask(Task):
         audio, f0 = batch["audio"], batch["f0"]
         with torch.no_grad():
             mel = batch["mel"] if "mel" in batch else self.log_mel(audio.squeeze(1))
+            shares = self.recipe.data.augmentation
+            if shares.smooth:
+                mel = smooth_share(mel, shares, draws.rand(3))
             if self.f0_estimator is not None and draws.chance(self.recipe.train.estimated_f0):
                 f0 = self.f0_estimator.estimate(mel)
             phase = draws.rand(1, 1)

@@ -128,8 +128,6 @@ class Recipe(Config):
             raise ValueError("exactly one of 'generator' and 'f0_estimator' must be given")
         if self.f0_estimator is not None and self.data.mels:
             raise ValueError("an F0 estimator is trained on the recordings' own mels; leave data.mels out")
-        if self.generator is not None and self.data.augmentation.smooth:
-            raise ValueError("data.augmentation.smooth is for an F0 estimator; leave it out for a generator")
         if self.f0_estimator is not None and self.discriminators:
             raise ValueError("discriminators score the audio of a generator; an F0 estimator makes none")
         return self

@@ -50,8 +50,9 @@ def test_shape_and_type_stay_and_the_given_mel_is_not_changed() -> None:
 def test_a_batch_is_smoothed_as_each_of_its_mels() -> None:
     mel = np.concatenate([RANDOM, RANDOM[:1]])
     values = [(0.5, 0.8), (0.3125, 1.5), (1.0, 0.0)]
-    smooth = smooth_batch(torch.from_numpy(mel), *torch.tensor(values).unbind(1))
+    coefficients, blur = torch.tensor(values).unbind(1)
+    smooth = smooth_batch(torch.from_numpy(mel), coefficients, blur, 2.0)
     for one, expected, arguments in zip(smooth.numpy(), mel, values, strict=True):
         np.testing.assert_allclose(one, smooth_mel(expected, *arguments), atol=1e-4)
-    still = smooth_batch(torch.from_numpy(mel), torch.ones(3), torch.zeros(3))
+    still = smooth_batch(torch.from_numpy(mel), torch.ones(3), torch.zeros(3), 0.0)
     np.testing.assert_allclose(still, mel, atol=1e-5)
