@@ -120,6 +120,7 @@ class HNMask(Generator):
             channels=6,
             blocks=2,
             kernel_size=(5, 3),
+            adaptive_projection=True,
         )
 
     def __init__(self, config: HNMaskConfig, mel_config: MelConfig) -> None:

@@ -1,5 +1,7 @@
 """The contract, for every generator: shapes, determinism, independence within a batch, bounded context, gradients."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -167,6 +169,23 @@ def test_the_draft_is_what_the_projection_starts_from() -> None:
     unprojected = models.generator("hnmask", projections=0)
     assert isinstance(unprojected, HNMask)
     assert torch.equal(unprojected.fade_ends(outputs["draft"][0]), unprojected(mel, f0=f0))
+
+
+@torch.no_grad()
+def test_the_projection_goes_as_far_as_it_is_told() -> None:
+    model, mel, f0 = models.generator("hnmask"), models.mel(9), models.f0(9)
+    assert isinstance(model, HNMask)
+    draft = model.outputs(mel, f0=f0)["draft"][0]
+    louder = model.mel(draft[:, 0]) + 1
+    for share in (0.0, 0.5, 1.0):
+        for passes in (1, 3):  # more of them go no further
+            audio = model.project(draft, louder, torch.full_like(mel, share), passes)
+            torch.testing.assert_close(audio, draft * math.exp(share), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(audio, model.project(draft, louder, None, 3))
+    shaped = model.shape(mel, f0, None)
+    assert shaped.strength is not None
+    assert shaped.strength.shape == mel.shape
+    assert 0 < float(shaped.strength.min()) < float(shaped.strength.max()) < 1
 
 
 def test_audio_is_faded_at_its_ends_alone() -> None:
