@@ -20,6 +20,7 @@ from recipes.benchmarks import (
     length,
     lookahead,
     minutes,
+    mixtures,
     pitch_range,
     separation,
     streaming,
@@ -320,6 +321,23 @@ def test_the_pitch_range(tmp_path: Path, capsys: pytest.CaptureFixture[str], mon
     out, error = capsys.readouterr()
     assert out == ""
     assert "this model needs f0" in error
+
+
+def test_mixtures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two voices hold both; a chord has no less than three tones; the files are as long as the recordings."""
+    first, second = (np.sin(2 * np.pi * hz * np.arange(samples) / 24000) for hz, samples in ((500, 24000), (900, 9000)))
+    both, chords, over = mixtures.mix(0.3 * first, 0.1 * second, np.random.default_rng(0))
+    spectrum = np.abs(np.fft.rfft(both))
+    assert spectrum[900] > 0.5 * spectrum[500] > 0
+    assert len(both) == len(chords) == len(over) == 24000
+    assert np.corrcoef(over, first)[0, 1] > 0.8
+    assert not np.corrcoef(chords, first)[0, 1] > 0.5
+    data = corpus.make(tmp_path / "data")
+    assert mixtures.main([str(tmp_path / "out"), "--data", str(data), "--clips", "2"]) == 0
+    assert [len(list((tmp_path / "out" / kind).iterdir())) for kind in mixtures.KINDS] == [2, 2, 2]
+    (tmp_path / "file").touch()
+    assert mixtures.main([str(tmp_path / "file"), "--data", str(data)]) == 2
+    assert "cannot make the folder" in capsys.readouterr().err
 
 
 def test_streaming_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
