@@ -31,7 +31,8 @@ _EXAMPLES = 3  # recordings of a validation that TensorBoard shows
 class GeneratorTask(Task):
     """The task of a generator: spectral losses on its audio, and a mel loss on each of its other outputs.
 
-    The loss names are the terms of ``LOSSES``, and "<output>_mel" for each of ``output_names`` except "audio".
+    The loss names are the terms of ``LOSSES``, "<output>_mel" for each of ``output_names`` except "audio", and those
+    that the generator itself defines.
 
     Args:
         recipe: the recipe of the run.
@@ -57,7 +58,7 @@ class GeneratorTask(Task):
         self.loss_modules = nn.ModuleList(x for x in self.spectral_losses.values() if isinstance(x, nn.Module))
         self.output_losses = {f"{name}_mel": name for name in self.model.output_names if name != "audio"}
         terms = [term for loss in self.spectral_losses.values() for term in loss.terms]
-        self.loss_names = (*terms, *self.output_losses)
+        self.loss_names = (*terms, *self.output_losses, *self.model.own_loss_names)
         self.f0_estimator: BaseF0Estimator | None = None
         if recipe.generator.f0_estimator:
             self.f0_estimator = load_f0_estimator(recipe.generator.f0_estimator, recipe.mel)
@@ -75,10 +76,10 @@ class GeneratorTask(Task):
         """Compute those losses of a batch that have a weight; see ``Task.forward``."""
         audio, f0 = batch["audio"], batch["f0"]
         with torch.no_grad():
-            mel = batch["mel"] if "mel" in batch else self.log_mel(audio.squeeze(1))
+            mel = exact = batch["mel"] if "mel" in batch else self.log_mel(audio.squeeze(1))
             shares = self.recipe.data.augmentation
             if shares.smooth:
-                mel = smooth_share(mel, shares, draws.rand(3))
+                mel = smooth_share(exact, shares, draws.rand(3))
             if self.f0_estimator is not None and draws.chance(self.recipe.train.estimated_f0):
                 f0 = self.f0_estimator.estimate(mel)
             phase = draws.rand(1, 1)
@@ -86,6 +87,8 @@ class GeneratorTask(Task):
         outputs = self.model.outputs(mel, f0=f0, noises=noises, phase=phase)
         weights = self.recipe.weights
         losses: dict[str, Tensor] = {}
+        if any(map(weights.get, self.model.own_loss_names)):
+            losses |= self.model.own_losses(mel, exact)
         for term, name in self.output_losses.items():
             if weights.get(term):
                 losses[term] = self.compare(self.spectral_losses["mel"], outputs[name], audio)["mel"]

@@ -29,6 +29,7 @@ class Generator(nn.Module, ABC):
         config_type: the class of its configuration.
         configs: its published sizes by name; the first one is the default.
         output_names: the keys of what ``outputs`` returns.
+        own_loss_names: the keys of what ``own_losses`` returns.
         uses_f0: whether it needs F0 beside the mel.
         uses_noise: whether it needs noise beside the mel.
         next_f0_share: share of the next frame's F0 in the mean F0 of a frame, from which the phase in the next frame
@@ -41,6 +42,7 @@ class Generator(nn.Module, ABC):
     config_type: ClassVar[type[Config]]
     configs: ClassVar[dict[str, Config]]
     output_names: ClassVar[tuple[str, ...]] = ("audio",)
+    own_loss_names: ClassVar[tuple[str, ...]] = ()
     uses_f0: ClassVar[bool] = False
     uses_noise: bool = False
     next_f0_share: float = 0.0
@@ -156,6 +158,15 @@ class Generator(nn.Module, ABC):
             ValueError: when the shapes do not fit.
         """
         return {"audio": [self(mel, f0=f0, noise=noise, phase=phase) for noise in noises]}
+
+    def own_losses(self, mel: Tensor, exact: Tensor) -> dict[str, Tensor]:
+        """Return the losses that only this architecture has, float32 scalars by names of ``own_loss_names``.
+
+        Args:
+            mel: what the generator is given, (batch, n_mels, frames); smoothed, where the recipe says so.
+            exact: the mel of the recordings, of the same shape.
+        """
+        return {}
 
     def complete(
         self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None, seed: int = 0

@@ -17,15 +17,18 @@ sounds like speech, and minutes suffice for what takes the parent days.
 The trunk does not see N: losses on spectra would otherwise teach it to replace noise by something smoother, which
 is what gives many vocoders their buzz. The mel projection measures the mel of the result and multiplies its
 spectrogram by what it lacks of the given mel, in several passes. In training there is one: more take time there, and
-the weights do not gain by them. A mel that an acoustic model has smoothed lacks what speech has, so the network may
-choose how much of the difference to make up for.
+the weights do not gain by them.
+
+A mel that an acoustic model has smoothed lacks harmonics and noise that speech has, and the projection would take them
+out of the audio again. So a second, small network may estimate how wrong the mel is in each frame, and the projection
+goes the less far there (``adaptive_projection``). It learns from mels that training has smoothed itself.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -42,6 +45,7 @@ from vocoders.generators.base import Generator
 from vocoders.nn.layers import ConvNeXtBlock1d, ConvNeXtBlock2d, ConvNeXtBlocks2d
 
 _FADE = 0.001  # seconds; audio that is cut off in mid-sound would begin and end with a click
+_TOLERANCE = 0.25  # nepers; mels of "mild" smoothing are wrong by as much
 
 
 class HNMaskConfig(Config):
@@ -58,21 +62,7 @@ class HNMaskConfig(Config):
     expansion: Count = 2
     kernel_size: tuple[OddSize, OddSize] = Field((7, 5), description="(bins, frames)")
     projections: int = Field(1, ge=0, le=16, description="passes of the mel projection, one of them in training")
-    adaptive_projection: bool = Field(False, description="the network says how far to trust each value of the mel")
-
-
-class Shaped(NamedTuple):
-    """What the network makes of a mel and F0; the noise plays no part in it, so that it serves many draws.
-
-    Attributes:
-        harmonic: the masked harmonics a H, complex (batch, frames, bins).
-        mask: the mask b of the noise, complex (batch, frames, bins).
-        strength: how far the mel projection shall go, 0 to 1, (batch, n_mels, frames); None for all the way.
-    """
-
-    harmonic: Tensor
-    mask: Tensor
-    strength: Tensor | None
+    adaptive_projection: bool = Field(False, description="the projection goes less far where the mel seems smoothed")
 
 
 class EnvelopeInterpolation(nn.Module):
@@ -103,6 +93,7 @@ class HNMask(Generator):
     config_type = HNMaskConfig
     configs: ClassVar[dict[str, Config]] = {"v1": HNMaskConfig()}
     output_names = ("audio", "draft")
+    own_loss_names = ("strength",)
     config: HNMaskConfig
     uses_f0 = True
     uses_noise = True
@@ -141,10 +132,6 @@ class HNMask(Generator):
         )
         self.backbone_norm = nn.LayerNorm(width)
         self.backbone_output = nn.Linear(width, config.maps * bins)
-        if config.adaptive_projection:
-            self.strength = nn.Linear(width, mel_config.n_mels)
-            nn.init.zeros_(self.strength.weight)
-            nn.init.constant_(self.strength.bias, 2.0)
 
         self.trunk_input = nn.Linear(2 + config.maps, config.channels)
         self.trunk = ConvNeXtBlocks2d(
@@ -173,6 +160,14 @@ class HNMask(Generator):
         # The projection needs a window of at least two hops on the mel config's own grid; "same" keeps the length.
         self.projection_stft = STFT(mel_config.n_fft, hop, mel_config.win_length, "same", window=mel_config.window)
         self.projection_envelope = EnvelopeInterpolation(mel_config, mel_config.n_fft)
+        if config.adaptive_projection:
+            self.strength = nn.Sequential(
+                nn.Conv1d(mel_config.n_mels, 32, 5, padding=2),
+                nn.ReLU(),
+                nn.Conv1d(32, 32, 5, padding=2),
+                nn.ReLU(),
+                nn.Conv1d(32, 1, 1),
+            )
         self.register_buffer("fade", self._fade(), persistent=False)
 
     def _initial_offset(self) -> Tensor:
@@ -206,8 +201,7 @@ class HNMask(Generator):
     def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
         assert f0 is not None
         assert noise is not None
-        shaped = self.shape(mel, f0, phase)
-        return self.finish(self.mix(mel, shaped, noise), mel, shaped.strength)
+        return self.finish(self.mix(mel, *self.shape(mel, f0, phase), noise), mel)
 
     def outputs(
         self,
@@ -225,39 +219,51 @@ class HNMask(Generator):
             draws.append(noise)
         assert f0 is not None
         shaped = self.shape(mel, f0, phase)
-        drafts = [self.mix(mel, shaped, noise) for noise in draws]
-        return {"audio": [self.finish(draft, mel, shaped.strength) for draft in drafts], "draft": drafts}
+        drafts = [self.mix(mel, *shaped, noise) for noise in draws]
+        return {"audio": [self.finish(draft, mel) for draft in drafts], "draft": drafts}
 
-    def shape(self, mel: Tensor, f0: Tensor, phase: Tensor | None) -> Shaped:
-        """Run the network: all that is learned but the envelope."""
+    def own_losses(self, mel: Tensor, exact: Tensor) -> dict[str, Tensor]:
+        """Return "strength": cross-entropy of how far the projection goes against what the error of the mel suggests.
+
+        All the way where ``mel`` is exact, less than half where it is wrong by 0.25 nepers, the mean over the bands.
+        """
+        if not self.config.adaptive_projection:
+            return {}
+        natural = self.mel_config.natural_log_magnitude
+        error = (natural(mel) - natural(exact)).abs().mean(1, keepdim=True)
+        target = torch.exp(-(error / _TOLERANCE).square())
+        return {"strength": F.binary_cross_entropy_with_logits(self.strength(mel / 4 + 1).float(), target)}
+
+    def shape(self, mel: Tensor, f0: Tensor, phase: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The masked harmonics a H and the mask b of the noise, both complex (batch, frames, bins).
+
+        The noise plays no part in it, so that one call serves many draws.
+        """
         bins = self.stft.n_fft // 2 + 1
         harmonic = self.stft(harmonic_prior(f0, self.mel_config, phase).squeeze(1)).transpose(1, 2) / self._unit
         voiced = (f0 > 0).to(mel.dtype)
         octave = torch.log2(f0.clamp_min(1.0) / 220.0) * voiced
         x = self.backbone_input(torch.cat([mel / 4 + 1, octave, voiced], dim=1))
-        x = self.backbone_norm(self.backbone(x).transpose(1, 2))
-        strength = self.strength(x).float().sigmoid().transpose(1, 2) if self.config.adaptive_projection else None
-        maps = self.backbone_output(x).unflatten(-1, (bins, self.config.maps))  # (batch, frames, bins, maps)
+        x = self.backbone_output(self.backbone_norm(self.backbone(x).transpose(1, 2)))
+        maps = x.unflatten(-1, (bins, self.config.maps))  # (batch, frames, bins, maps)
         x = self.trunk_input(torch.cat([torch.view_as_real(harmonic).to(maps.dtype), maps], dim=-1))
         masks = self.trunk_output(self.trunk(x)).float().contiguous().unflatten(-1, (2, 2))
         a, b = (torch.view_as_complex(mask) for mask in masks.unbind(-2))
-        return Shaped(a * harmonic, b, strength)
+        return a * harmonic, b
 
-    def mix(self, mel: Tensor, shaped: Shaped, noise: Tensor) -> Tensor:
+    def mix(self, mel: Tensor, harmonic: Tensor, mask: Tensor, noise: Tensor) -> Tensor:
         """E (a H + b N) as audio (batch, 1, samples), from what ``shape`` gives and noise (batch, 1, samples)."""
         noise_spectrum = self.stft(noise.squeeze(1)).transpose(1, 2) / self._unit
         with full_precision(mel):
             log_envelope = self.envelope(mel.float()) + self.envelope_offset[:, None]
-            spectrum = log_envelope.clamp_max(10.0).exp().transpose(1, 2) * (
-                shaped.harmonic + shaped.mask * noise_spectrum
-            )
+            spectrum = log_envelope.clamp_max(10.0).exp().transpose(1, 2) * (harmonic + mask * noise_spectrum)
             return self.stft.inverse(spectrum.transpose(1, 2)).unsqueeze(1)
 
-    def finish(self, draft: Tensor, mel: Tensor, strength: Tensor | None) -> Tensor:
+    def finish(self, draft: Tensor, mel: Tensor) -> Tensor:
         """The audio of a draft, both (batch, 1, samples). Training: one pass; ends of segments are no ends of audio."""
         if self.training:
-            return self.project(draft, mel, strength, min(1, self.config.projections))
-        return self.fade_ends(self.project(draft, mel, strength, self.config.projections))
+            return self.project(draft, mel, min(1, self.config.projections))
+        return self.fade_ends(self.project(draft, mel, self.config.projections))
 
     def fade_ends(self, audio: Tensor) -> Tensor:
         """Fade audio (batch, 1, samples) in and out."""
@@ -271,19 +277,16 @@ class HNMask(Generator):
         """The root-mean-square of a bin of unit white noise."""
         return self.stft.window.square().sum().sqrt()
 
-    def project(self, audio: Tensor, mel: Tensor, strength: Tensor | None, passes: int) -> Tensor:
-        """Pull the mel of ``audio`` (batch, 1, samples) towards ``mel``: scale its spectrogram by what is missing.
-
-        With ``strength`` all passes aim at what lies at that share of the way from the mel of ``audio`` to ``mel``.
-        """
+    def project(self, audio: Tensor, mel: Tensor, passes: int) -> Tensor:
+        """Pull the mel of ``audio`` (batch, 1, samples) towards ``mel``: scale its spectrogram by what is missing."""
         audio = audio.squeeze(1)
         with full_precision(mel):
             target = mel.float()
             for n in range(passes):
                 spectrum = self.projection_stft(audio)
                 own = self.mel.from_spectrum(spectrum)
-                if n == 0 and strength is not None:
-                    target = own + strength * (target - own)
+                if n == 0 and self.config.adaptive_projection:  # all passes aim at the same target
+                    target = own + self.strength(mel / 4 + 1).float().sigmoid().detach() * (target - own)
                 gain = self.projection_envelope(target - own).clamp(-3.0, 3.0).exp()
                 audio = self.projection_stft.inverse(spectrum * gain)
         return audio.unsqueeze(1)

@@ -87,6 +87,8 @@ def test_gradients_reach_every_parameter_and_the_mel(name: str) -> None:
     model = models.generator(name).train()
     mel = models.mel(12).requires_grad_()
     model(mel, f0=models.f0(12)).square().mean().backward()
+    for loss in model.own_losses(mel.detach(), models.mel(12, seed=1)).values():
+        loss.backward()
     assert mel.grad is not None
     assert (mel.grad != 0).any()
     dead = [
@@ -172,20 +174,32 @@ def test_the_draft_is_what_the_projection_starts_from() -> None:
 
 
 @torch.no_grad()
-def test_the_projection_goes_as_far_as_it_is_told() -> None:
-    model, mel, f0 = models.generator("hnmask"), models.mel(9), models.f0(9)
+def test_the_projection_goes_less_far_where_the_mel_seems_wrong() -> None:
+    model, mel = models.generator("hnmask"), models.mel(9)
     assert isinstance(model, HNMask)
-    draft = model.outputs(mel, f0=f0)["draft"][0]
+    draft = model.outputs(mel, f0=models.f0(9))["draft"][0]
+    last = model.strength[-1]
+    assert isinstance(last, torch.nn.Conv1d)
+    last.weight.zero_()
     louder = model.mel(draft[:, 0]) + 1
-    for share in (0.0, 0.5, 1.0):
+    for share, expected in ((1e-6, 0.0), (0.5, 0.5), (1 - 1e-6, 1.0)):
+        last.bias.fill_(math.log(share / (1 - share)))
         for passes in (1, 3):  # more of them go no further
-            audio = model.project(draft, louder, torch.full_like(mel, share), passes)
-            torch.testing.assert_close(audio, draft * math.exp(share), atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(audio, model.project(draft, louder, None, 3))
-    shaped = model.shape(mel, f0, None)
-    assert shaped.strength is not None
-    assert shaped.strength.shape == mel.shape
-    assert 0 < float(shaped.strength.min()) < float(shaped.strength.max()) < 1
+            audio = model.project(draft, louder, passes)
+            torch.testing.assert_close(audio, draft * math.exp(expected), atol=1e-5, rtol=1e-4)
+
+
+def test_the_strength_is_learned_from_the_error_of_the_mel() -> None:
+    model, exact = models.generator("hnmask"), models.mel(9)
+    losses = []
+    for sign in (1, -1):
+        last = model.get_parameter("strength.4.bias")
+        last.data.fill_(sign * 3.0)
+        losses.append([float(model.own_losses(exact + error, exact)["strength"].detach()) for error in (0.0, 0.1, 2.0)])
+    trusting, doubting = losses
+    assert trusting[0] < trusting[1] < trusting[2]
+    assert doubting[0] > doubting[1] > doubting[2]
+    assert models.generator("hnmask", adaptive_projection=False).own_losses(exact, exact) == {}
 
 
 def test_audio_is_faded_at_its_ends_alone() -> None:
