@@ -85,6 +85,26 @@ class EnvelopeInterpolation(nn.Module):
         return self.weight @ self.mel_config.natural_log_magnitude(mel)
 
 
+class ProjectionStrength(nn.Module):
+    """How far the mel projection shall go: log-mel (batch, n_mels, frames) -> logit (batch, 1, frames).
+
+    It looks for the detail that smoothing takes away, at any level of the mel: its first kernels sum to zero.
+    """
+
+    def __init__(self, channels: int = 8) -> None:
+        super().__init__()
+        self.detail = nn.Conv2d(1, channels, 3)
+        self.local = nn.Conv2d(channels, channels, 3, padding=1)
+        self.output = nn.Conv1d(channels, 1, 5, padding=2)
+
+    def forward(self, mel: Tensor) -> Tensor:
+        mel = 4 * mel  # details are small
+        mel = F.pad(F.pad(mel, (1, 1), mode="replicate")[:, None], (0, 0, 1, 1), mode="replicate")
+        kernels = self.detail.weight - self.detail.weight.mean((2, 3), keepdim=True)
+        detail = F.conv2d(mel, kernels, self.detail.bias).relu()
+        return self.output(self.local(detail).relu().mean(2))
+
+
 class HNMask(Generator):
     """Harmonic-plus-noise masking generator. See the head of this file."""
 
@@ -161,13 +181,7 @@ class HNMask(Generator):
         self.projection_stft = STFT(mel_config.n_fft, hop, mel_config.win_length, "same", window=mel_config.window)
         self.projection_envelope = EnvelopeInterpolation(mel_config, mel_config.n_fft)
         if config.adaptive_projection:
-            self.strength = nn.Sequential(
-                nn.Conv1d(mel_config.n_mels, 32, 5, padding=2),
-                nn.ReLU(),
-                nn.Conv1d(32, 32, 5, padding=2),
-                nn.ReLU(),
-                nn.Conv1d(32, 1, 1),
-            )
+            self.strength = ProjectionStrength()
         self.register_buffer("fade", self._fade(), persistent=False)
 
     def _initial_offset(self) -> Tensor:
@@ -232,7 +246,7 @@ class HNMask(Generator):
         natural = self.mel_config.natural_log_magnitude
         error = (natural(mel) - natural(exact)).abs().mean(1, keepdim=True)
         target = torch.exp(-(error / _TOLERANCE).square())
-        return {"strength": F.binary_cross_entropy_with_logits(self.strength(mel / 4 + 1).float(), target)}
+        return {"strength": F.binary_cross_entropy_with_logits(self.strength(natural(mel)).float(), target)}
 
     def shape(self, mel: Tensor, f0: Tensor, phase: Tensor | None) -> tuple[Tensor, Tensor]:
         """The masked harmonics a H and the mask b of the noise, both complex (batch, frames, bins).
@@ -286,7 +300,8 @@ class HNMask(Generator):
                 spectrum = self.projection_stft(audio)
                 own = self.mel.from_spectrum(spectrum)
                 if n == 0 and self.config.adaptive_projection:  # all passes aim at the same target
-                    target = own + self.strength(mel / 4 + 1).float().sigmoid().detach() * (target - own)
+                    strength = self.strength(self.mel_config.natural_log_magnitude(target)).sigmoid().detach()
+                    target = own + strength * (target - own)
                 gain = self.projection_envelope(target - own).clamp(-3.0, 3.0).exp()
                 audio = self.projection_stft.inverse(spectrum * gain)
         return audio.unsqueeze(1)

@@ -178,8 +178,7 @@ def test_the_projection_goes_less_far_where_the_mel_seems_wrong() -> None:
     model, mel = models.generator("hnmask"), models.mel(9)
     assert isinstance(model, HNMask)
     draft = model.outputs(mel, f0=models.f0(9))["draft"][0]
-    last = model.strength[-1]
-    assert isinstance(last, torch.nn.Conv1d)
+    last = model.strength.output
     last.weight.zero_()
     louder = model.mel(draft[:, 0]) + 1
     for share, expected in ((1e-6, 0.0), (0.5, 0.5), (1 - 1e-6, 1.0)):
@@ -193,7 +192,7 @@ def test_the_strength_is_learned_from_the_error_of_the_mel() -> None:
     model, exact = models.generator("hnmask"), models.mel(9)
     losses = []
     for sign in (1, -1):
-        last = model.get_parameter("strength.4.bias")
+        last = model.get_parameter("strength.output.bias")
         last.data.fill_(sign * 3.0)
         losses.append([float(model.own_losses(exact + error, exact)["strength"].detach()) for error in (0.0, 0.1, 2.0)])
     trusting, doubting = losses
