@@ -199,6 +199,13 @@ def _inner(build: Builder, mark: Mark, out: str, x: str) -> None:
     build.slice(x, mark.axis, build.times(build.old, mark.left), build.end_without(mark.right), out)
 
 
+def _steps(build: Builder, mark: Mark, out: str, x: str) -> None:
+    axis = mark.rank + mark.axis
+    size = build.node("Shape", x, start=axis, end=axis + 1)
+    rest = build.node("Mod", build.node("Sub", size, build.constant([mark.left])), build.constant([mark.right]))
+    build.slice(x, mark.axis, 0, build.node("Sub", size, rest), out)
+
+
 def _sum(build: Builder, mark: Mark, out: str, x: str) -> None:
     before = build.read(mark, build.old), build.zeros(mark, build.first)
     total = build.node("CumSum", x, build.constant(mark.axis))
@@ -258,6 +265,7 @@ REPLACEMENTS: dict[str, Callable[..., None]] = {
     "overlap": _overlap,
     "trim": _trim,
     "inner": _inner,
+    "steps": _steps,
     "sum": _sum,
     "constant": _constant,
     "reflect": _mirrored,

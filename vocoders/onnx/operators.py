@@ -9,55 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vocoders.dsp.stft import STFT
-from vocoders.nn.layers import LayerNorm2d, PaddedConv1d, trim
+from vocoders.nn.layers import LayerNorm2d, PaddedConv1d
 from vocoders.nn.streaming_rules import as_convolution
-
-
-class RealSTFT(STFT):
-    """STFT by convolutions with sines and cosines, which gives the same numbers as a Fourier transform.
-
-    ONNX has no complex numbers. The exporter replaces them by pairs of real numbers, except in the transform. The graph
-    makes its kernels of one turn of the sine and the cosine, because they would be more than half of the file; ONNX
-    Runtime does so once, when it opens the model.
-    """
-
-    cos: Tensor
-    negative_sin: Tensor
-
-    def __init__(self, stft: STFT) -> None:
-        super().__init__(stft.n_fft, stft.hop_length, padding=stft.padding)
-        self.window = stft.window
-        circle = torch.arange(self.n_fft, dtype=torch.float64) * (2 * math.pi / self.n_fft)
-        self.register_buffer("cos", circle.cos().float(), persistent=False)
-        self.register_buffer("negative_sin", -circle.sin().float(), persistent=False)
-
-    def forward(self, audio: Tensor) -> Tensor:
-        audio = self.pad_ends(audio)
-        shape = audio.shape[:-1]
-        signals = audio.reshape(math.prod(shape), 1, -1)
-        kernel = self._waves() * self.window
-        parts = F.conv1d(signals, kernel[:, None], stride=self.hop_length).unflatten(1, (2, -1))
-        spectrum = torch.view_as_complex(parts.permute(0, 2, 3, 1).contiguous())
-        return spectrum.reshape(*shape, spectrum.shape[1], -1)
-
-    def inverse(self, spectrum: Tensor) -> Tensor:
-        shape = spectrum.shape[:-2]
-        spectrum = spectrum.reshape(math.prod(shape), spectrum.shape[-2], -1)
-        parts = torch.view_as_real(spectrum).permute(0, 3, 1, 2).flatten(1, 2)
-        # A bin counts together with its mirror image; the first and the last one have none.
-        once = torch.tensor([1.0, *[2.0] * (self.n_fft // 2 - 1), 1.0]).repeat(2) / self.n_fft
-        kernel = self._waves() * self.window * once[:, None]
-        audio = F.conv_transpose1d(parts, kernel[:, None], stride=self.hop_length)
-        power = self.window.square()[None, None]
-        envelope = F.conv_transpose1d(torch.ones_like(parts[:1, :1]), power, stride=self.hop_length)
-        return (trim(audio, *self.pad) / trim(envelope, *self.pad).clamp_min(1e-8)).reshape(*shape, -1)
-
-    def _waves(self) -> Tensor:
-        """Return the cosines and the negative sines of all bins, (n_fft + 2, n_fft)."""
-        n = torch.arange(self.n_fft)
-        turns = (n[: self.n_fft // 2 + 1, None] * n).remainder(self.n_fft)
-        return torch.cat([self.cos[turns], self.negative_sin[turns]])
 
 
 class UtteranceNorm(LayerNorm2d):
