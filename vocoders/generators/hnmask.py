@@ -238,9 +238,8 @@ class HNMask(Generator):
         strength = self.strength(x).float().sigmoid().transpose(1, 2) if self.config.adaptive_projection else None
         maps = self.backbone_output(x).unflatten(-1, (bins, self.config.maps))  # (batch, frames, bins, maps)
         x = self.trunk_input(torch.cat([torch.view_as_real(harmonic).to(maps.dtype), maps], dim=-1))
-        masks = self.trunk_output(self.trunk(x)).float().contiguous().unflatten(-1, (2, 2))
-        a, b = (torch.view_as_complex(mask) for mask in masks.unbind(-2))
-        return Shaped(a * harmonic, b, strength)
+        masks = self.trunk_output(self.trunk(x)).float().movedim(-1, 0).unbind(0)
+        return Shaped(torch.complex(masks[0], masks[1]) * harmonic, torch.complex(masks[2], masks[3]), strength)
 
     def mix(self, mel: Tensor, shaped: Shaped, noise: Tensor) -> Tensor:
         """E (a H + b N) as audio (batch, 1, samples), from what ``shape`` gives and noise (batch, 1, samples)."""

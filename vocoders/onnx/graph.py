@@ -32,7 +32,7 @@ from vocoders.errors import VocoderError
 from vocoders.f0_estimator import BaseF0Estimator
 from vocoders.nn.layers import LayerNorm2d
 from vocoders.onnx.marks import Kept, Marked, mark, what_is_kept
-from vocoders.onnx.operators import MatrixConv1d, PlainELU, TabulatedGELU, UtteranceNorm
+from vocoders.onnx.operators import MatrixConv1d, MatrixLinear, PlainELU, TabulatedGELU, UtteranceNorm
 from vocoders.onnx.pairs import PairArithmetic
 from vocoders.onnx.real_stft import RealSTFT
 
@@ -64,6 +64,8 @@ class Graph(nn.Module):
             for name, child in list(module.named_children()):
                 if isinstance(child, STFT):
                     setattr(module, name, RealSTFT(child))
+                elif type(child) is nn.Linear:
+                    setattr(module, name, MatrixLinear(child))
                 elif isinstance(child, LayerNorm2d) and not child.framewise:
                     setattr(module, name, UtteranceNorm(child))
         self.f0_estimator = None

@@ -221,14 +221,20 @@ def _constant(build: Builder, mark: Mark, out: str, x: str) -> None:
 
 
 def _mirrored(build: Builder, mark: Mark, out: str, x: str) -> None:
-    """Gather the columns of both ends of the whole from those that are kept and the new ones."""
+    """Put before and after the new columns what lies there of the whole, gathered from them and from what is kept."""
     axis = mark.rank + mark.axis
     seen = build.node("Concat", build.read(mark, build.old), x, axis=mark.axis)
     build.keep(mark, seen)
     size = build.node("Shape", seen, start=axis, end=axis + 1)
     begin = build.node("Sub", size, build.node("Shape", x, start=axis, end=axis + 1))
-    begin = build.node("Sub", begin, build.times(build.first, mark.left))
-    end = build.node("Add", size, build.times(LAST, mark.right))
+    left = build.once("Neg", build.times(build.first, mark.left))
+    right = build.node("Add", size, build.times(LAST, mark.right))
+    ends = [_columns_beyond(build, mark, seen, size, *range) for range in ((left, build.constant([0])), (size, right))]
+    build.node("Concat", ends[0], build.slice(seen, mark.axis, begin, _END), ends[1], axis=mark.axis, output=out)
+
+
+def _columns_beyond(build: Builder, mark: Mark, x: str, size: str, begin: str, end: str) -> str:
+    """Return the columns from ``begin`` to ``end``, before the first or after the last one of x, which are mirrored."""
     index = build.node("Range", build.node("Squeeze", begin), build.node("Squeeze", end), build.constant(1))
     top = build.node("Sub", size, build.one)
     if mark.kind == "reflect":
@@ -237,7 +243,7 @@ def _mirrored(build: Builder, mark: Mark, out: str, x: str) -> None:
         index = build.node("Min", index, build.node("Sub", period, index))
     else:
         index = build.node("Min", build.node("Max", index, build.constant([0])), top)
-    build.node("Gather", seen, index, axis=mark.axis, output=out)
+    return build.node("Gather", x, index, axis=mark.axis)
 
 
 def _wait(build: Builder, mark: Mark, out: str, x: str) -> None:

@@ -8,9 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import wrap_torch_function
 
 from vocoders.nn.layers import LayerNorm2d, PaddedConv1d
 from vocoders.nn.streaming_rules import as_convolution
+
+_GELU_REACH = 7  # beyond it x P(x) is 0 or x, to 1e-12 of x
 
 
 class UtteranceNorm(LayerNorm2d):
@@ -23,6 +26,23 @@ class UtteranceNorm(LayerNorm2d):
     def standardize(self, x: Tensor) -> Tensor:
         x = x - x.mean((2, 3), keepdim=True).mean(1, keepdim=True)
         return x * (x.square().mean((2, 3), keepdim=True).mean(1, keepdim=True) + self.eps).rsqrt()
+
+
+class MatrixLinear(nn.Linear):
+    """Linear layer as a product of two axes, for which ONNX Runtime does product and bias in one; of three it does so."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__(linear.in_features, linear.out_features, linear.bias is not None)
+        self.weight, self.bias = linear.weight, linear.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) if x.dim() <= 3 else linear_of_rows(x, self.weight, self.bias)
+
+
+@wrap_torch_function(lambda x, *_: (x,))
+def linear_of_rows(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Do what ``F.linear`` does. One operation for streams: time is not an axis of the rows."""
+    return F.linear(x.flatten(0, -2), weight, bias).unflatten(0, x.shape[:-1])
 
 
 class MatrixConv1d(nn.Module):
@@ -60,27 +80,26 @@ def matrix_conv1d(
 
 
 class TabulatedGELU(nn.Module):
-    """GELU in float64 to 1e-10, from a table of the error function and its slope: ONNX Runtime has none in float64.
+    """GELU, x P(x), in float64 to 1e-10, from a table of the normal distribution P and its density p at i / 1024.
 
-    erf(z + d) = erf(z) + erf'(z) (d - z d^2 + ...), erf'(z) = 2 / sqrt(pi) exp(-z^2), for z = i / 1024 in [-6, 6].
+    P(z + d) = P(z) + p(z) (d - z d^2 / 2 + ...). ONNX Runtime has no error function in float64.
     """
 
     table: Tensor
-    root: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        z = torch.arange(-6 * 1024, 6 * 1024 + 1, dtype=torch.float64) / 1024
-        self.register_buffer("table", torch.stack([torch.erf(z), 2 / math.sqrt(math.pi) * torch.exp(-z * z)], 1))
-        self.register_buffer("root", torch.tensor(2.0, dtype=torch.float64).sqrt())
+        z = torch.arange(-_GELU_REACH * 1024, _GELU_REACH * 1024 + 1, dtype=torch.float64) / 1024
+        density = torch.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+        self.register_buffer("table", torch.stack([torch.special.ndtr(z), density], 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        z = (x / self.root).clamp(-6, 6)
+        z = x.clamp(-_GELU_REACH, _GELU_REACH)
         entry = (z * 1024).round()
-        near = entry / 1024
+        near = entry * (1 / 1024)
         d = z - near
-        erf, slope = F.embedding(entry.long() + 6 * 1024, self.table).unbind(-1)
-        return x / 2 * (1 + erf + slope * (d - near * d * d))
+        probability, density = F.embedding(entry.long() + _GELU_REACH * 1024, self.table).unbind(-1)
+        return x * (probability + density * (d - near * (d * d * 0.5)))
 
 
 class PlainELU(nn.Module):
