@@ -237,9 +237,11 @@ class HNMask(Generator):
         x = self.backbone_norm(self.backbone(x).transpose(1, 2))
         strength = self.strength(x).float().sigmoid().transpose(1, 2) if self.config.adaptive_projection else None
         maps = self.backbone_output(x).unflatten(-1, (bins, self.config.maps))  # (batch, frames, bins, maps)
-        x = self.trunk_input(torch.cat([torch.view_as_real(harmonic).to(maps.dtype), maps], dim=-1))
-        masks = self.trunk_output(self.trunk(x)).float().movedim(-1, 0).unbind(0)
-        return Shaped(torch.complex(masks[0], masks[1]) * harmonic, torch.complex(masks[2], masks[3]), strength)
+        parts = [part.unsqueeze(-1).to(maps.dtype) for part in (harmonic.real, harmonic.imag)]
+        x = self.trunk_input(torch.cat([*parts, maps], dim=-1))
+        masks = self.trunk_output(self.trunk(x)).float().movedim(-1, 0).unflatten(0, (2, 2))
+        a, b = (torch.complex(*mask.unbind(0)) for mask in masks.unbind(0))
+        return Shaped(a * harmonic, b, strength)
 
     def mix(self, mel: Tensor, shaped: Shaped, noise: Tensor) -> Tensor:
         """E (a H + b N) as audio (batch, 1, samples), from what ``shape`` gives and noise (batch, 1, samples)."""

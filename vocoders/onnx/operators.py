@@ -29,7 +29,7 @@ class UtteranceNorm(LayerNorm2d):
 
 
 class MatrixLinear(nn.Linear):
-    """Linear layer as a product of two axes, for which ONNX Runtime does product and bias in one; of three it does so."""
+    """Linear layer as a product of two axes: ONNX Runtime adds the bias to one of two or three axes, not of more."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__(linear.in_features, linear.out_features, linear.bias is not None)

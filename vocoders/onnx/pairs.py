@@ -13,9 +13,16 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from vocoders.nn.spans import name_of
+
+_LAYOUT = {"contiguous", "flatten", "movedim", "permute", "reshape", "squeeze", "transpose", "unflatten", "unsqueeze"}
+
 
 class Pair:
-    """A complex tensor as its real and its imaginary part; it has what generators use of a complex tensor."""
+    """A complex tensor as its real and its imaginary part; it has what generators use of a complex tensor.
+
+    That is sums, products, quotients by real numbers, magnitudes, and the methods in ``_LAYOUT``.
+    """
 
     def __init__(self, real: Tensor, imag: Tensor) -> None:
         self.real = real
@@ -37,21 +44,18 @@ class Pair:
         """Return the magnitude."""
         return (self.real.square() + self.imag.square()).sqrt()
 
-    def transpose(self, *axes: int) -> Pair:
-        """Exchange two axes."""
-        return self.map(lambda part: part.transpose(*axes))
-
-    def permute(self, *axes: int) -> Pair:
-        """Put the axes in another order."""
-        return self.map(lambda part: part.permute(*axes))
-
     def map(self, function: Callable[[Tensor], Tensor]) -> Pair:
         """Apply a function to both parts."""
         return Pair(function(self.real), function(self.imag))
 
+    def __getattr__(self, name: str) -> Any:
+        if name in _LAYOUT:
+            return lambda *args, **kwargs: self.map(lambda part: getattr(part, name)(*args, **kwargs))
+        raise AttributeError(_refusal(name))
+
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return NotImplemented  # PairArithmetic comes first
+        raise TypeError(_refusal(name_of(func)))  # PairArithmetic comes first
 
 
 class PairArithmetic(TorchFunctionMode):
@@ -59,6 +63,10 @@ class PairArithmetic(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return _FUNCTIONS.get(func, func)(*args, **(kwargs or {}))
+
+
+def _refusal(name: str) -> str:
+    return f"'{name}' of a complex tensor cannot be exported; compute with its real and imaginary part"
 
 
 def _view_as_real(x: Pair) -> Tensor:

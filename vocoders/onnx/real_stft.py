@@ -66,7 +66,7 @@ class RealSTFT(STFT):
         return torch.ones_like(frames[:, :1]) * self.window.square()  # a stream has no place for a length to expand to
 
     def _waves(self) -> Tensor:
-        """Return cosines and negative sines, (2, step, size, size): for each bin a row, and for each sample a column."""
+        """Return cosines and negative sines, (2, step, size, size): a row for each bin, a column for each sample."""
         n = torch.arange(self.size)
         bins = (self.step * n + torch.arange(self.step)[:, None])[..., None]
         turns = (bins * n).remainder(self.n_fft)
@@ -92,5 +92,5 @@ def fold(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def unfold(even: Tensor, odd: Tensor) -> Tensor:
-    """Return the sum of an even and an odd signal (..., 2 m + 1, frames), of each of which the first m + 1 are given."""
+    """Return even + odd, two signals (..., 2 m + 1, frames) of each of which the first m + 1 rows are given."""
     return torch.cat([even + odd, (even - odd)[..., :-1, :].flip(-2)], -2)
