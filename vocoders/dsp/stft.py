@@ -58,8 +58,8 @@ def overlap_add(frames: Tensor, hop_length: int, left: int, right: int) -> Tenso
     frames = F.pad(frames, (0, pieces * hop_length - size)).unflatten(-1, (pieces, hop_length))
     right += pieces * hop_length - size
     if torch.compiler.is_exporting():  # ONNX adds nothing in place
-        audio = sum(F.pad(frames[..., i, :], (0, 0, i, pieces - 1 - i)) for i in range(pieces))
-        return audio.flatten(-2)[..., left : -right or None]
+        first, *others = (F.pad(frames[..., i, :], (0, 0, i, pieces - 1 - i)) for i in range(pieces))
+        return sum(others, first).flatten(-2)[..., left : -right or None]
     audio = torch.zeros(*frames.shape[:-3], count + pieces - 1, hop_length, dtype=frames.dtype, device=frames.device)
     for i in range(pieces):
         audio[..., i : i + count, :] += frames[..., i, :]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,10 +39,10 @@ class RealSTFT(STFT):
         self.step = 2 if self.n_fft % 4 == 0 else 1  # from one bin of a matrix to the next
         self.size = self.n_fft // 2 // self.step + 1  # of a matrix
 
-    def forward(self, audio: Tensor) -> Pair:
-        """Transform audio (..., samples), whole hops -> (..., n_fft // 2 + 1, frames)."""
+    def forward(self, audio: Tensor) -> Any:
+        """Transform audio (..., samples), whole hops -> a ``Pair`` (..., n_fft // 2 + 1, frames)."""
         frames = frame(self.pad_ends(audio), self.n_fft, self.hop_length) * self.window[:, None]
-        seen = fold(torch.cat([frames, frames[..., :1, :]], -2))  # a period from end to end
+        seen: tuple[Tensor, ...] = fold(torch.cat([frames, frames[..., :1, :]], -2))  # a period from end to end
         if self.step == 2:
             even, odd = seen
             seen = *fold(even), *reversed(fold(odd))
@@ -50,7 +51,8 @@ class RealSTFT(STFT):
         bins = bins.transpose(-3, -2).flatten(-3, -2)[..., : self.n_fft // 2 + 1, :]
         return Pair(*bins.unbind(-3))
 
-    def inverse(self, spectrum: Pair) -> Tensor:
+    def inverse(self, spectrum: Any) -> Tensor:
+        """Return the audio (..., samples) of a ``Pair`` (..., n_fft // 2 + 1, frames)."""
         bins = F.pad(torch.stack([spectrum.real, spectrum.imag], -3), (0, 0, 0, self.step - 1))
         bins = bins.unflatten(-2, (self.size, self.step)).transpose(-3, -2)
         # A bin counts together with its mirror image; the first and the last one have none.
