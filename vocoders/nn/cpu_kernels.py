@@ -301,8 +301,8 @@ def _mix(block: Block, x: Tensor, y: Tensor, first: Affine, second: Affine, out:
 def _mix_for_export(y: Tensor, activation: nn.Module, first: Affine, second: Affine) -> Tensor:
     """Apply both pointwise layers and the activation by what ONNX Runtime has fast (recipes.benchmarks.exported).
 
-    A convolution and a ReLU are one operation there, which does both while its values are in the cache. With other
-    activations matrix products are faster, of two axes, for which product and bias are one operation.
+    A convolution and a ReLU are one operation there, which does both while its values are in the cache. Other
+    activations are operations of their own: with them matrix products, of two axes, which are one with their bias.
     """
     if isinstance(activation, nn.ReLU):
         y = activation(F.conv2d(y.permute(0, 3, 1, 2), first.weight[:, :, None, None], first.bias))

@@ -229,8 +229,9 @@ def _mirrored(build: Builder, mark: Mark, out: str, x: str) -> None:
     begin = build.node("Sub", size, build.node("Shape", x, start=axis, end=axis + 1))
     left = build.once("Neg", build.times(build.first, mark.left))
     right = build.node("Add", size, build.times(LAST, mark.right))
-    ends = [_columns_beyond(build, mark, seen, size, *range) for range in ((left, build.constant([0])), (size, right))]
-    build.node("Concat", ends[0], build.slice(seen, mark.axis, begin, _END), ends[1], axis=mark.axis, output=out)
+    before = _columns_beyond(build, mark, seen, size, left, build.constant([0]))
+    after = _columns_beyond(build, mark, seen, size, size, right)
+    build.node("Concat", before, build.slice(seen, mark.axis, begin, _END), after, axis=mark.axis, output=out)
 
 
 def _columns_beyond(build: Builder, mark: Mark, x: str, size: str, begin: str, end: str) -> str:
