@@ -56,10 +56,14 @@ def overlap_add(frames: Tensor, hop_length: int, left: int, right: int) -> Tenso
     # Each frame is cut into pieces of hop_length; the pieces of one index are a shifted copy of the whole signal.
     pieces = -(-size // hop_length)
     frames = F.pad(frames, (0, pieces * hop_length - size)).unflatten(-1, (pieces, hop_length))
+    right += pieces * hop_length - size
+    if torch.compiler.is_exporting():  # ONNX adds nothing in place
+        first, *others = (F.pad(frames[..., i, :], (0, 0, i, pieces - 1 - i)) for i in range(pieces))
+        return sum(others, first).flatten(-2)[..., left : -right or None]
     audio = torch.zeros(*frames.shape[:-3], count + pieces - 1, hop_length, dtype=frames.dtype, device=frames.device)
     for i in range(pieces):
         audio[..., i : i + count, :] += frames[..., i, :]
-    return audio.flatten(-2)[..., left : (count - 1) * hop_length + size - right]
+    return audio.flatten(-2)[..., left : -right or None]
 
 
 class STFT(nn.Module):
@@ -134,7 +138,15 @@ class STFT(nn.Module):
         Returns:
             (..., samples): frames * hop_length, or (frames - 1) * hop_length with "center" padding.
         """
-        frames = torch.fft.irfft(spectrum.transpose(-1, -2), n=self.n_fft) * self.window
+        return self.join(torch.fft.irfft(spectrum.transpose(-1, -2), n=self.n_fft))
+
+    def join(self, frames: Tensor) -> Tensor:
+        """Join frames (..., frames, n_fft), which are what the spectra were made of, to audio (..., samples)."""
+        frames = frames * self.window
         one = frames[(0,) * (frames.dim() - 2)]  # the squared windows add up to the same in all signals
-        envelope = overlap_add(self.window.square().expand_as(one), self.hop_length, *self.pad)
+        envelope = overlap_add(self.squares(one), self.hop_length, *self.pad)
         return overlap_add(frames, self.hop_length, *self.pad) / envelope.clamp_min(1e-8)
+
+    def squares(self, frames: Tensor) -> Tensor:
+        """Return the squared window for each of some frames (frames, n_fft)."""
+        return self.window.square().expand_as(frames)

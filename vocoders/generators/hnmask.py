@@ -45,6 +45,7 @@ from vocoders.generators.base import Generator
 from vocoders.nn.layers import ConvNeXtBlock1d, ConvNeXtBlock2d, ConvNeXtBlocks2d
 
 _FADE = 0.001  # seconds; audio that is cut off in mid-sound would begin and end with a click
+_OVERSHOOT = 1.4  # of the mel projection: a gain acts on windows that overlap, and falls short of what it aims at
 _TOLERANCE = 0.25  # nepers; mels of "mild" smoothing are wrong by as much
 
 
@@ -260,9 +261,10 @@ class HNMask(Generator):
         x = self.backbone_input(torch.cat([mel / 4 + 1, octave, voiced], dim=1))
         x = self.backbone_output(self.backbone_norm(self.backbone(x).transpose(1, 2)))
         maps = x.unflatten(-1, (bins, self.config.maps))  # (batch, frames, bins, maps)
-        x = self.trunk_input(torch.cat([torch.view_as_real(harmonic).to(maps.dtype), maps], dim=-1))
-        masks = self.trunk_output(self.trunk(x)).float().contiguous().unflatten(-1, (2, 2))
-        a, b = (torch.view_as_complex(mask) for mask in masks.unbind(-2))
+        parts = [part.unsqueeze(-1).to(maps.dtype) for part in (harmonic.real, harmonic.imag)]
+        x = self.trunk_input(torch.cat([*parts, maps], dim=-1))
+        masks = self.trunk_output(self.trunk(x)).float().movedim(-1, 0).unflatten(0, (2, 2))
+        a, b = (torch.complex(*mask.unbind(0)) for mask in masks.unbind(0))
         return a * harmonic, b
 
     def mix(self, mel: Tensor, harmonic: Tensor, mask: Tensor, noise: Tensor) -> Tensor:
@@ -302,6 +304,7 @@ class HNMask(Generator):
                 if n == 0 and self.config.adaptive_projection:  # all passes aim at the same target
                     strength = self.strength(self.mel_config.natural_log_magnitude(target)).sigmoid().detach()
                     target = own + strength * (target - own)
-                gain = self.projection_envelope(target - own).clamp(-3.0, 3.0).exp()
+                missing = self.projection_envelope(target - own)
+                gain = (missing if self.training else _OVERSHOOT * missing).clamp(-3.0, 3.0).exp()
                 audio = self.projection_stft.inverse(spectrum * gain)
         return audio.unsqueeze(1)

@@ -104,6 +104,10 @@ class Operation:
         self.split(x, axis, count * stride)
         return (x.narrow(axis, 0, (count - 1) * stride + size) if count else _zeros(x, axis, size)), count
 
+    def whole_steps(self, x: Tensor, size: int, step: int) -> Tensor:
+        """Return the columns of windows that start ``step`` apart, without those of one that is not complete."""
+        return x  # ``windows`` returns no others
+
     def results(self, x: Tensor, axis: int, count: int) -> Tensor:
         """Return the results ``x`` of ``count`` windows."""
         return x.narrow(axis, 0, count)
@@ -279,6 +283,20 @@ def _unfold(op: Operation, x: Span, dimension: int, size: int, step: int) -> tup
         return op.columnwise(((x, dimension, size, step), {}), [x])
     windows, count = op.windows(x, axis, size, step)
     return op.results(windows.unfold(axis, size, step), axis - 1, count), axis - 1
+
+
+def _framing(op: Operation, x: Span, size: int, step: int) -> tuple[Tensor, int]:
+    if x.axis != -1:
+        return op.columnwise(((x, size, step), {}), [x])
+    windows, count = op.windows(x, -1, size, step)
+    return op.results(op.function(op.whole_steps(windows, size, step), size, step), -1, count), -1
+
+
+def as_framing(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Hand over ``function(x, size, step)``, (..., time) -> (..., size, windows) as of ``unfold``, as one operation."""
+    handed_over = wrap_torch_function(lambda x, *_: (x,))(function)
+    _RULES[handed_over] = _framing
+    return handed_over
 
 
 @_rule(F.pad)

@@ -32,7 +32,9 @@ from vocoders.errors import VocoderError
 from vocoders.f0_estimator import BaseF0Estimator
 from vocoders.nn.layers import LayerNorm2d
 from vocoders.onnx.marks import Kept, Marked, mark, what_is_kept
-from vocoders.onnx.operators import MatrixConv1d, PlainELU, RealSTFT, TabulatedGELU, UtteranceNorm
+from vocoders.onnx.operators import MatrixConv1d, MatrixLinear, PlainELU, TabulatedGELU, UtteranceNorm
+from vocoders.onnx.pairs import PairArithmetic
+from vocoders.onnx.real_stft import RealSTFT
 
 NOISE_SAMPLES = 1 << 18
 
@@ -62,6 +64,8 @@ class Graph(nn.Module):
             for name, child in list(module.named_children()):
                 if isinstance(child, STFT):
                     setattr(module, name, RealSTFT(child))
+                elif type(child) is nn.Linear:
+                    setattr(module, name, MatrixLinear(child))
                 elif isinstance(child, LayerNorm2d) and not child.framewise:
                     setattr(module, name, UtteranceNorm(child))
         self.f0_estimator = None
@@ -74,8 +78,13 @@ class Graph(nn.Module):
         if self.f0_estimator is not None:
             assert f0 is not None
             f0 = torch.where(f0 < 0, self.f0_estimator.estimate(mel), f0)
-        audio = self.generator.synthesize(mel, f0, noise, phase)
+        audio = self.synthesize(mel, f0, noise, phase)
         return (audio,) if self.f0_estimator is None or f0 is None else (audio, f0)
+
+    def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
+        """Do what the generator's method does, in real arithmetic."""
+        with PairArithmetic():
+            return self.generator.synthesize(mel, f0, noise, phase)
 
     @property
     def output_names(self) -> list[str]:
@@ -148,7 +157,7 @@ class StatefulGraph(Graph):
 
     def _from(self, phase: Tensor | None) -> Callable[..., Tensor]:
         """Return the synthesis from a phase on, as a function of mel, F0 and noise."""
-        return lambda mel, f0, noise: self.generator.synthesize(mel, f0, noise, phase)
+        return lambda mel, f0, noise: self.synthesize(mel, f0, noise, phase)
 
     def _late(self, x: Tensor, columns: int) -> Tensor:
         return mark(x, "wait", kept=Kept((1, x.shape[1], columns), 0))
@@ -185,7 +194,7 @@ class MelGraph(nn.Module):
         if generator.uses_noise:
             samples = torch.arange(mel.shape[-1] * generator.mel_config.hop_length) % NOISE_SAMPLES
             noise = self.noise[samples].float().expand(mel.shape[0], 1, -1)
-        return (generator.synthesize(mel, f0, noise, None),)
+        return (self.model.synthesize(mel, f0, noise, None),)
 
     def example(self, batch: int, frames: int) -> dict[str, Tensor]:
         """Draw values for the input."""

@@ -199,6 +199,13 @@ def _inner(build: Builder, mark: Mark, out: str, x: str) -> None:
     build.slice(x, mark.axis, build.times(build.old, mark.left), build.end_without(mark.right), out)
 
 
+def _steps(build: Builder, mark: Mark, out: str, x: str) -> None:
+    axis = mark.rank + mark.axis
+    size = build.node("Shape", x, start=axis, end=axis + 1)
+    rest = build.node("Mod", build.node("Sub", size, build.constant([mark.left])), build.constant([mark.right]))
+    build.slice(x, mark.axis, 0, build.node("Sub", size, rest), out)
+
+
 def _sum(build: Builder, mark: Mark, out: str, x: str) -> None:
     before = build.read(mark, build.old), build.zeros(mark, build.first)
     total = build.node("CumSum", x, build.constant(mark.axis))
@@ -214,14 +221,21 @@ def _constant(build: Builder, mark: Mark, out: str, x: str) -> None:
 
 
 def _mirrored(build: Builder, mark: Mark, out: str, x: str) -> None:
-    """Gather the columns of both ends of the whole from those that are kept and the new ones."""
+    """Put before and after the new columns what lies there of the whole, gathered from them and from what is kept."""
     axis = mark.rank + mark.axis
     seen = build.node("Concat", build.read(mark, build.old), x, axis=mark.axis)
     build.keep(mark, seen)
     size = build.node("Shape", seen, start=axis, end=axis + 1)
     begin = build.node("Sub", size, build.node("Shape", x, start=axis, end=axis + 1))
-    begin = build.node("Sub", begin, build.times(build.first, mark.left))
-    end = build.node("Add", size, build.times(LAST, mark.right))
+    left = build.once("Neg", build.times(build.first, mark.left))
+    right = build.node("Add", size, build.times(LAST, mark.right))
+    before = _columns_beyond(build, mark, seen, size, left, build.constant([0]))
+    after = _columns_beyond(build, mark, seen, size, size, right)
+    build.node("Concat", before, build.slice(seen, mark.axis, begin, _END), after, axis=mark.axis, output=out)
+
+
+def _columns_beyond(build: Builder, mark: Mark, x: str, size: str, begin: str, end: str) -> str:
+    """Return the columns from ``begin`` to ``end``, before the first or after the last one of x, which are mirrored."""
     index = build.node("Range", build.node("Squeeze", begin), build.node("Squeeze", end), build.constant(1))
     top = build.node("Sub", size, build.one)
     if mark.kind == "reflect":
@@ -230,7 +244,7 @@ def _mirrored(build: Builder, mark: Mark, out: str, x: str) -> None:
         index = build.node("Min", index, build.node("Sub", period, index))
     else:
         index = build.node("Min", build.node("Max", index, build.constant([0])), top)
-    build.node("Gather", seen, index, axis=mark.axis, output=out)
+    return build.node("Gather", x, index, axis=mark.axis)
 
 
 def _wait(build: Builder, mark: Mark, out: str, x: str) -> None:
@@ -258,6 +272,7 @@ REPLACEMENTS: dict[str, Callable[..., None]] = {
     "overlap": _overlap,
     "trim": _trim,
     "inner": _inner,
+    "steps": _steps,
     "sum": _sum,
     "constant": _constant,
     "reflect": _mirrored,

@@ -47,23 +47,25 @@ def mark(
         kind: "window": what is kept before it, and zeros at both ends. "delay": as many columns late as are kept.
             "overlap": with what is kept added to its first columns, and without its ends. "sum": its running sum.
             "constant", "reflect", "replicate": padded. "trim": without its ends.
-            "inner": without the columns next to what was kept and next to what is to come. "wait", "extend", "fit": see
-            ``StatefulGraph``.
+            "inner": without the columns next to what was kept and next to what is to come. "steps": ``left`` columns
+            and whole steps of ``right``, without the rest. "wait", "extend", "fit": see ``StatefulGraph``.
         axis: of time, counted from the last one.
         kept: what is kept for the next run.
         left: columns that the whole gets, or loses, at its start.
         right: at its end.
         like: signal whose length ``x`` gets.
     """
-    if x.is_complex():  # ONNX has no complex numbers
-        kept = kept and kept._replace(shape=(*kept.shape, 2))
-        return torch.view_as_complex(mark(torch.view_as_real(x), kind, axis - 1, kept, left, right))
     size = list(x.shape)
-    size[axis] = size[axis] + (-1 if kind in ("overlap", "trim") else kind != "inner") * (left + right)
+    size[axis] = size[axis] + _growth(kind) * (left + right)
     attributes: dict[str, Any] = {"kind": kind, "axis": axis, "rank": x.dim(), "left": left, "right": right}
     if kept is not None:
         attributes |= {"shape": list(kept.shape), "batch": -1 if kept.batch is None else kept.batch}
     return torch.onnx.ops.symbolic(MARK, [x] if like is None else [x, like], attributes, dtype=x.dtype, shape=size)
+
+
+def _growth(kind: str) -> int:
+    """Return what ``left`` and ``right`` mean for the length of the whole: it grows by them, stays or shrinks."""
+    return {"overlap": -1, "trim": -1, "inner": 0, "steps": 0}.get(kind, 1)
 
 
 class Marking(Operation):
@@ -85,6 +87,9 @@ class Marking(Operation):
         if self.keeps or left or right:
             x = mark(x, "window", axis, self.keeps.get(0), left, right)
         return x, 1
+
+    def whole_steps(self, x: Tensor, size: int, step: int) -> Tensor:
+        return mark(x, "steps", left=size, right=step)
 
     def results(self, x: Tensor, axis: int, count: int) -> Tensor:
         return x

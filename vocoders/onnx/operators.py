@@ -8,56 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import wrap_torch_function
 
-from vocoders.dsp.stft import STFT
-from vocoders.nn.layers import LayerNorm2d, PaddedConv1d, trim
+from vocoders.nn.layers import LayerNorm2d, PaddedConv1d
 from vocoders.nn.streaming_rules import as_convolution
 
-
-class RealSTFT(STFT):
-    """STFT by convolutions with sines and cosines, which gives the same numbers as a Fourier transform.
-
-    ONNX has no complex numbers. The exporter replaces them by pairs of real numbers, except in the transform. The graph
-    makes its kernels of one turn of the sine and the cosine, because they would be more than half of the file; ONNX
-    Runtime does so once, when it opens the model.
-    """
-
-    cos: Tensor
-    negative_sin: Tensor
-
-    def __init__(self, stft: STFT) -> None:
-        super().__init__(stft.n_fft, stft.hop_length, padding=stft.padding)
-        self.window = stft.window
-        circle = torch.arange(self.n_fft, dtype=torch.float64) * (2 * math.pi / self.n_fft)
-        self.register_buffer("cos", circle.cos().float(), persistent=False)
-        self.register_buffer("negative_sin", -circle.sin().float(), persistent=False)
-
-    def forward(self, audio: Tensor) -> Tensor:
-        audio = self.pad_ends(audio)
-        shape = audio.shape[:-1]
-        signals = audio.reshape(math.prod(shape), 1, -1)
-        kernel = self._waves() * self.window
-        parts = F.conv1d(signals, kernel[:, None], stride=self.hop_length).unflatten(1, (2, -1))
-        spectrum = torch.view_as_complex(parts.permute(0, 2, 3, 1).contiguous())
-        return spectrum.reshape(*shape, spectrum.shape[1], -1)
-
-    def inverse(self, spectrum: Tensor) -> Tensor:
-        shape = spectrum.shape[:-2]
-        spectrum = spectrum.reshape(math.prod(shape), spectrum.shape[-2], -1)
-        parts = torch.view_as_real(spectrum).permute(0, 3, 1, 2).flatten(1, 2)
-        # A bin counts together with its mirror image; the first and the last one have none.
-        once = torch.tensor([1.0, *[2.0] * (self.n_fft // 2 - 1), 1.0]).repeat(2) / self.n_fft
-        kernel = self._waves() * self.window * once[:, None]
-        audio = F.conv_transpose1d(parts, kernel[:, None], stride=self.hop_length)
-        power = self.window.square()[None, None]
-        envelope = F.conv_transpose1d(torch.ones_like(parts[:1, :1]), power, stride=self.hop_length)
-        return (trim(audio, *self.pad) / trim(envelope, *self.pad).clamp_min(1e-8)).reshape(*shape, -1)
-
-    def _waves(self) -> Tensor:
-        """Return the cosines and the negative sines of all bins, (n_fft + 2, n_fft)."""
-        n = torch.arange(self.n_fft)
-        turns = (n[: self.n_fft // 2 + 1, None] * n).remainder(self.n_fft)
-        return torch.cat([self.cos[turns], self.negative_sin[turns]])
+_GELU_REACH = 7  # beyond it x P(x) is 0 or x, to 1e-12 of x
 
 
 class UtteranceNorm(LayerNorm2d):
@@ -70,6 +26,23 @@ class UtteranceNorm(LayerNorm2d):
     def standardize(self, x: Tensor) -> Tensor:
         x = x - x.mean((2, 3), keepdim=True).mean(1, keepdim=True)
         return x * (x.square().mean((2, 3), keepdim=True).mean(1, keepdim=True) + self.eps).rsqrt()
+
+
+class MatrixLinear(nn.Linear):
+    """Linear layer as a product of two axes: ONNX Runtime adds the bias to one of two or three axes, not of more."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__(linear.in_features, linear.out_features, linear.bias is not None)
+        self.weight, self.bias = linear.weight, linear.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) if x.dim() <= 3 else linear_of_rows(x, self.weight, self.bias)
+
+
+@wrap_torch_function(lambda x, *_: (x,))
+def linear_of_rows(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Do what ``F.linear`` does. One operation for streams: time is not an axis of the rows."""
+    return F.linear(x.flatten(0, -2), weight, bias).unflatten(0, x.shape[:-1])
 
 
 class MatrixConv1d(nn.Module):
@@ -107,27 +80,26 @@ def matrix_conv1d(
 
 
 class TabulatedGELU(nn.Module):
-    """GELU in float64 to 1e-10, from a table of the error function and its slope: ONNX Runtime has none in float64.
+    """GELU, x P(x), in float64 to 1e-10, from a table of the normal distribution P and its density p at i / 1024.
 
-    erf(z + d) = erf(z) + erf'(z) (d - z d^2 + ...), erf'(z) = 2 / sqrt(pi) exp(-z^2), for z = i / 1024 in [-6, 6].
+    P(z + d) = P(z) + p(z) (d - z d^2 / 2 + ...). ONNX Runtime has no error function in float64.
     """
 
     table: Tensor
-    root: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        z = torch.arange(-6 * 1024, 6 * 1024 + 1, dtype=torch.float64) / 1024
-        self.register_buffer("table", torch.stack([torch.erf(z), 2 / math.sqrt(math.pi) * torch.exp(-z * z)], 1))
-        self.register_buffer("root", torch.tensor(2.0, dtype=torch.float64).sqrt())
+        z = torch.arange(-_GELU_REACH * 1024, _GELU_REACH * 1024 + 1, dtype=torch.float64) / 1024
+        density = torch.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+        self.register_buffer("table", torch.stack([torch.special.ndtr(z), density], 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        z = (x / self.root).clamp(-6, 6)
+        z = x.clamp(-_GELU_REACH, _GELU_REACH)
         entry = (z * 1024).round()
-        near = entry / 1024
+        near = entry * (1 / 1024)
         d = z - near
-        erf, slope = F.embedding(entry.long() + 6 * 1024, self.table).unbind(-1)
-        return x / 2 * (1 + erf + slope * (d - near * d * d))
+        probability, density = F.embedding(entry.long() + _GELU_REACH * 1024, self.table).unbind(-1)
+        return x * (probability + density * (d - near * (d * d * 0.5)))
 
 
 class PlainELU(nn.Module):
