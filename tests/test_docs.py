@@ -131,7 +131,7 @@ def test_streaming(mel: np.ndarray) -> None:
         names = run("streaming.md", number, voc=voc, chunks=np.array_split(mel, 9, axis=1), play=played.append)
         assert len(played) > 5
         np.testing.assert_allclose(np.concatenate(played), voc(mel), atol=1e-5)
-    assert names["stream"].lookahead == 43
+    assert names["stream"].lookahead == 49
 
 
 @pytest.fixture(scope="module")
