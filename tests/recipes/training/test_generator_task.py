@@ -1,0 +1,39 @@
+"""The generator in training: what its mels go through, and the losses that it defines itself."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from recipes.training.distributed import Draws
+from recipes.training.generator_task import GeneratorTask
+from recipes.training.recipe import load_recipe
+from tests.support import corpus
+
+SMOOTH = "data.augmentation={smooth: %s, coefficients: [0.05, 0.05], blur: [0, 0]}"
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_smoothed_mels_belong_to_the_recordings_as_they_are(tmp_path: Path, share: float) -> None:
+    """A smoothed mel is what the generator gets; the losses compare its audio with the recording."""
+    config = {"n_fft": 128, "backbone_channels": 16, "backbone_blocks": 1, "channels": 6, "blocks": 1}
+    generator = {"name": "hnmask", "config": config | {"adaptive_projection": True}}
+    path = corpus.recipe(tmp_path, tmp_path, generator=generator, losses={"mel": 1.0, "strength": 1.0})
+    task = GeneratorTask(load_recipe(path, [SMOOTH % share]))
+    audio = 0.1 * torch.randn(2, 1, 20 * task.recipe.mel.hop_length, generator=torch.Generator().manual_seed(0))
+    batch = {"audio": audio, "f0": torch.zeros(2, 1, 20)}
+    given = []
+    outputs = task.model.outputs
+
+    def keep(mel: torch.Tensor, **arguments: object) -> object:
+        given.append(mel)
+        return outputs(mel, **arguments)  # type: ignore[arg-type]
+
+    task.model.outputs = keep  # type: ignore[method-assign, assignment]
+    losses = task(batch, Draws(0, 0, 2, slice(0, 2), torch.device("cpu"))).losses
+    exact = task.log_mel(audio.squeeze(1))
+    detail = [float(mel.diff(n=2, dim=1).abs().mean()) for mel in (given[0], exact)]
+    assert (detail[0] < 0.1 * detail[1]) if share else torch.equal(given[0], exact)
+    assert set(losses) == {"mel", "strength"}
+    trusting = task.model.own_losses(exact, exact)["strength"]
+    assert (float(losses["strength"].detach()) == float(trusting.detach())) is not bool(share)
