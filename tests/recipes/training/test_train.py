@@ -261,7 +261,7 @@ def test_the_moving_average_of_the_weights() -> None:
     assert not any(parameter.requires_grad for parameter in averaged.parameters())
 
 
-def test_every_output_beside_the_audio_has_a_mel_loss(data: Path, tmp_path: Path) -> None:
+def test_outputs_beside_the_audio_have_a_mel_loss_and_generators_their_own(data: Path, tmp_path: Path) -> None:
     path = corpus.recipe(tmp_path, data)
     assert start_run(load_recipe(path), tmp_path / "run").task.loss_names == (
         "mel",
@@ -270,6 +270,7 @@ def test_every_output_beside_the_audio_has_a_mel_loss(data: Path, tmp_path: Path
         "spectral_convergence",
         "log_magnitude",
         "draft_mel",
+        "strength",
     )
 
 
