@@ -59,7 +59,7 @@ def test_the_built_in_voice_equals_torch() -> None:
     mel = np.load(HELLO)["mel"]
     assert difference(result(mel, seed=3), expected(mel, seed=3)) < 1e-4
     minute = np.tile(mel, 12)  # the projection can raise what was rounded where a draft is nearly silent
-    assert difference(result(minute), expected(minute)) < 3e-4
+    assert difference(result(minute), expected(minute)) < 2e-4
 
 
 def test_f0_is_estimated_where_it_is_negative_and_taken_where_it_is_given(exported: Exported) -> None:
