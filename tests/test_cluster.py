@@ -31,6 +31,8 @@ def cluster() -> Iterator[Any]:
     """A cluster of two nodes with a core each, which this process has joined; its second node."""
     from ray.cluster_utils import Cluster
 
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # else workers starve beside other tests
     options: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 << 20}
     cluster = Cluster(
         initialize_head=True, head_node_args={**options, "include_dashboard": False, "_system_config": _HEALTH}
@@ -42,6 +44,7 @@ def cluster() -> Iterator[Any]:
     finally:
         ray.shutdown()
         cluster.shutdown()
+        monkeypatch.undo()
 
 
 def kill_when(there: int, folder: Path, node: Any) -> None:
