@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import gc
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from vocoders.errors import VocoderError
@@ -86,6 +88,21 @@ def limit_threads(threads: int | None) -> None:
     os.environ["OMP_NUM_THREADS"] = str(threads)
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(threads)
+
+
+@contextlib.contextmanager
+def lasting() -> Iterator[None]:
+    """Spare the garbage collector what is made in the block, such as modules and a model: it lasts until the end.
+
+    The collector would go through all of it again and again while modules are imported, and once more at the end of the
+    process. For programs only: what is garbage already is never collected.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def run(command: Callable[[], int], name: str) -> int:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vocoders.cli.common import Parser, add_device, add_precision, add_version, limit_threads, run, seed
+from vocoders.cli.common import Parser, add_device, add_precision, add_version, lasting, limit_threads, run, seed
 from vocoders.errors import VocoderError
 from vocoders.extras import require
 from vocoders.pretrained import start_loading
 
 if TYPE_CHECKING:
     from vocoders.cli.execution import Options
+    from vocoders.cli.plan import Job
 
 _FORMATS = ("wav", "flac", "ogg", "mp3", "raw", "npy", "npz")
 
@@ -42,7 +44,8 @@ def vocode(arguments: list[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")  # it would look for them in every installed package
-    return run(lambda: _vocode(options), "vocode")
+    start = lasting() if arguments is None else nullcontext()
+    return run(lambda: _vocode(options, start), "vocode")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -102,11 +105,26 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _vocode(options: argparse.Namespace) -> int:
+def _vocode(options: argparse.Namespace, start: AbstractContextManager[None]) -> int:
     if options.ray is not None:
         return _vocode_corpus(options)
-    limit_threads(options.threads)
-    start_loading(options.model, options.device, options.precision, options.backend)
+    with start:
+        limit_threads(options.threads)
+        start_loading(options.model, options.device, options.precision, options.backend)
+        todo, batch = _todo(options)
+        if not todo:
+            return 0
+        from vocoders.cli.execution import Worker, do_all
+
+        worker = Worker(_worker_options(options))
+    if batch:
+        return do_all(worker, todo)
+    worker.notes.say(worker.do(todo[0], bar=not options.quiet))
+    return 0
+
+
+def _todo(options: argparse.Namespace) -> tuple[list[Job], bool]:
+    """Return the jobs whose outputs are not there yet, and whether they are a batch."""
     from vocoders.cli.plan import plan  # numpy and more, which --help does not wait for
 
     jobs, batch = plan(options.inputs, options.output, options.format)
@@ -120,15 +138,7 @@ def _vocode(options: argparse.Namespace) -> int:
     if len(todo) < len(jobs) and not options.quiet:
         there = f"{len(jobs) - len(todo)} of {len(jobs)} outputs are there already and left as they are"
         print(f"vocode: {there} (see --overwrite)", file=sys.stderr)
-    if not todo:
-        return 0
-    from vocoders.cli.execution import Worker, do_all
-
-    worker = Worker(_worker_options(options))
-    if batch:
-        return do_all(worker, todo)
-    worker.notes.say(worker.do(todo[0], bar=not options.quiet))
-    return 0
+    return todo, batch
 
 
 def _vocode_corpus(options: argparse.Namespace) -> int:

@@ -10,6 +10,22 @@ from typing import Any
 
 from vocoders.errors import CheckpointError, VocoderError
 
+# Optimisations of ONNX Runtime that gain nothing on these graphs and take half of the time to open one: each goes
+# through all nodes, most for what transformers and quantised models have. What is left folds constants and activations
+# and gives convolutions the layout that they like. A release that has no optimisation of a name ignores it.
+_IDLE_OPTIMISATIONS = """
+    AttentionFusion BiasDropoutFusion BiasGeluFusion BiasSkipLayerNormFusion BiasSoftmaxFusion
+    CommonSubexpressionElimination ConstantSharing ConvAddActivationFusion DoubleQDQPairsRemover
+    DynamicQuantizeMatMulFusion EmbedLayerNormFusion EnsureUniqueDQForNodeUnit FastGeluFusion
+    FreeDimensionOverrideTransformer FuseFp16InitializerToFp32NodeTransformer GatherToSliceFusion GeluFusionL1
+    GeluFusionL2 GemmActivationFusion GroupQueryAttentionFusion GroupQueryAttentionPreNormFusion LayerNormFusionL1
+    LayerNormFusionL2 Level1_RuleBasedTransformer Level2_RuleBasedTransformer MatMulActivationFusion MatMulAddFusion
+    MatMulIntegerToFloatFusion MatMulNBitsFusion MatMulScaleFusion MatmulTransposeFusion NhwcTransformer
+    QDQFinalCleanupTransformer QDQPropagationTransformer QDQS8ToU8Transformer QDQSelectorActionTransformer
+    QuickGeluFusion ReshapeFusion SimplifiedLayerNormFusion SkipLayerNormFusion SliceConcatToSpaceToDepthFusion
+    SwiGluFusion TransposeOptimizer TransposeOptimizer_CPUExecutionProvider WeightBiasQuantization WhereDummyDq
+"""
+
 _started: dict[tuple[Path, str], Future[Any]] = {}  # one at most
 
 
@@ -78,8 +94,9 @@ def _open(path: Path, device: str) -> Any:
     options.enable_mem_pattern = False  # one plan for each length of a piece would take half of all memory
     options.intra_op_num_threads = stated_threads()
     choice = (provider, {"device_id": number or "0"}) if kind == "cuda" else provider
+    idle = _IDLE_OPTIMISATIONS.split() if kind == "cpu" else None
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=[choice])
+        session = onnxruntime.InferenceSession(str(path), options, providers=[choice], disabled_optimizers=idle)
     except Exception as error:  # onnxruntime raises a class of its own for each status
         reason = str(error).split("\n")[0]
         raise CheckpointError(f"{path} is not a readable ONNX model, or cannot be run here ({reason})") from None

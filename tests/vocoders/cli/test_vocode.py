@@ -283,6 +283,21 @@ def test_a_reader_that_goes_away_is_no_traceback(work: Path) -> None:
     assert process.returncode == 1
 
 
+def test_the_garbage_collector_passes_over_what_lasts_in_the_program_alone(work: Path) -> None:
+    code = (
+        "import gc, sys\n"
+        "from vocoders.cli.vocode import vocode\n"
+        "arguments = ['mel12.npy', '-o', 'out.wav', '-m', 'model.safetensors', '-q']\n"
+        "assert (vocode(arguments), gc.isenabled(), gc.get_freeze_count()) == (0, True, 0)\n"
+        "for arguments[0], status in (('mel12.npy', 0), ('none.npy', 2)):\n"
+        "    sys.argv[1:] = arguments\n"
+        "    assert (vocode(), gc.isenabled(), gc.get_freeze_count() > 0) == (status, True, True)\n"
+        "    gc.unfreeze()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
 def test_threads(work: Path) -> None:
     code = (
         "from vocoders.cli.vocode import vocode\n"
