@@ -1,9 +1,10 @@
 """A corpus on a Ray cluster, beside one process: python -m recipes.benchmarks.corpus
 
 Clusters of one core for each node run on this machine; ``vocode --ray`` does many short mels on them, ``vocode`` alone
-does the same mels with one thread, in turns, so that other work on the machine affects both alike. All files are
-compared. Rates and CPU time are those from the first file to the last, without the start, which is given by itself. CPU
-time is that of all processes of the cluster and the driver; other work on the machine changes it little.
+does the same mels with one thread, and then as many processes of it as there are nodes do them side by side without
+Ray, in turns, so that other work on the machine affects all alike. All files are compared. Rates and CPU time are those
+from the first file to the last, without the start, which is given by itself. CPU time is that of all processes of the
+cluster and the driver; other work on the machine changes it little.
 
 Then, on the largest cluster: one node is killed in the middle of a run, a driver is killed and started again, a corpus
 larger than the object store is analysed; the driver lists files and hands out empty groups; and sound is encoded. Linux
@@ -24,6 +25,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -173,6 +175,16 @@ def run(*arguments: object) -> Run:
     )
 
 
+def side_by_side(mels: Path, folder: Path, processes: int) -> float:
+    """Run several processes at the same time, each on all the mels; returns their speeds together, x real time."""
+
+    def alone(number: int) -> float:
+        return run(mels, "-o", folder / str(number), "--threads", 1).rate
+
+    with ThreadPoolExecutor(processes) as pool:
+        return sum(pool.map(alone, range(processes)))
+
+
 def compare(one: Path, other: Path) -> int:
     """Count the files that differ, or are in one folder only."""
     names = {path.name for folder in (one, other) for path in folder.glob("[0-9]*.wav")}
@@ -184,13 +196,14 @@ def compare(one: Path, other: Path) -> int:
 
 def measure_speed(work: Path, nodes: int, rounds: int) -> None:
     """Print a row: a cluster of so many nodes beside one process, in turns."""
-    singles, clusters, wrong = [], [], 0
+    singles, clusters, together, wrong = [], [], [], 0
     with cluster(nodes) as (address, _):
         for number in range(rounds):
             mels, alone, out = (work / kind / str(number) for kind in ("mels", "alone", f"nodes-{nodes}"))
             shutil.rmtree(alone, ignore_errors=True)
             singles.append(run(mels, "-o", alone, "--threads", 1))
             clusters.append(run(mels, "-o", out, "--ray", address))
+            together.append(side_by_side(mels, work / f"side-by-side-{nodes}" / str(number), nodes))
             wrong += compare(alone, out)
     one, many = (Run(*np.median(runs, axis=0)) for runs in (singles, clusters))
     common.row(
@@ -198,6 +211,7 @@ def measure_speed(work: Path, nodes: int, rounds: int) -> None:
         f"{one.rate:.1f}",
         f"{many.rate:.1f}",
         f"{np.median([b.rate / a.rate for a, b in zip(singles, clusters, strict=True)]):.2f}",
+        f"{np.median([rate / a.rate for a, rate in zip(singles, together, strict=True)]):.2f}",
         f"{one.cpu:.0f}",
         f"{many.cpu:.0f}",
         f"{many.start:.0f}",
@@ -336,6 +350,7 @@ def main(arguments: list[str] | None = None) -> int:
                 "one process, x real time",
                 "cluster",
                 "ratio",
+                "ratio of as many processes",
                 "CPU s for an hour, one process",
                 "cluster",
                 "first file, s",
