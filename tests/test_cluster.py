@@ -49,7 +49,7 @@ def cluster() -> Iterator[Any]:
 
 def kill_when(there: int, folder: Path, node: Any) -> None:
     """Kill the processes of a node as soon as a folder holds so many files."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     while len(list(folder.glob("[!.]*.wav"))) < there and time.monotonic() < end:
         time.sleep(0.01)
     for kind in node.all_processes.values():

@@ -21,16 +21,18 @@ def start(arguments: list[str], log: Path | None = None, **environment: str) -> 
 
 def train_on_two(first: list[str], second: list[str], logs: Path) -> tuple[list[int | None], str]:
     """Train on two ranks, as torchrun starts them -> their exit statuses, and what they print."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    environment = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     files = [logs / "rank0.log", logs / "rank1.log"]
-    ranks = [
-        start(arguments, files[rank], RANK=str(rank), LOCAL_RANK=str(rank), **environment)
-        for rank, arguments in enumerate((first, second))
-    ]
-    for rank in ranks:
-        rank.join()
+    with socket.socket() as reserved:  # bound, not listening: rank 0 can listen, and nobody else is given the port
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.bind(("127.0.0.1", 0))
+        port = str(reserved.getsockname()[1])
+        environment = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        ranks = [
+            start(arguments, files[rank], RANK=str(rank), LOCAL_RANK=str(rank), **environment)
+            for rank, arguments in enumerate((first, second))
+        ]
+        for rank in ranks:
+            rank.join()
     return [rank.exitcode for rank in ranks], "".join(file.read_text() for file in files)
 
 

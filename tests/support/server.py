@@ -24,6 +24,7 @@ from fastapi import FastAPI
 
 from tests.support import DATA
 from vocoders.inference.base import BaseVocoder
+from vocoders.inference.stream import Stream
 from vocoders.onnx.vocoder import OnnxVocoder
 from vocoders.server.app import create_app
 from vocoders.server.process import Server
@@ -70,6 +71,32 @@ def slow(vocoder: BaseVocoder, seconds: float) -> BaseVocoder:
     return changed(vocoder, synthesize_batch=synthesize_batch)
 
 
+def held(vocoder: BaseVocoder, go: threading.Event) -> BaseVocoder:
+    """A copy of a vocoder that synthesises utterances, and streams beyond their first step, once ``go`` is set."""
+
+    def synthesize_batch(*args: Any, **kwargs: Any) -> list[np.ndarray]:
+        assert go.wait(300)
+        return vocoder.synthesize_batch(*args, **kwargs)
+
+    def open_stream(*args: Any, **kwargs: Any) -> Stream:
+        stream = vocoder.open_stream(*args, **kwargs)
+        first, push = iter([True]), stream.push
+
+        def held_push(*frames: Any) -> Any:
+            assert next(first, False) or go.wait(300)
+            return push(*frames)
+
+        vars(stream)["push"] = held_push
+        return stream
+
+    return changed(vocoder, synthesize_batch=synthesize_batch, open_stream=open_stream)
+
+
+def waiting(client: ServerClient) -> int:
+    """How many whole utterances wait for the synthesis."""
+    return len(client.scheduler._whole)
+
+
 def calls(vocoder: BaseVocoder) -> int:
     """How often a ``slow`` vocoder was called."""
     assert isinstance(vocoder.synthesize_batch, Mock)
@@ -104,7 +131,7 @@ def serving(*served: ServedModel, **options: Any) -> Iterator[ServerClient]:
         assert thread.is_alive()
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        with ServerClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+        with ServerClient(base_url=f"http://127.0.0.1:{port}", timeout=600) as client:
             client.app, client.port, client.scheduler = app, port, app.state.server.scheduler
             yield client
     finally:
@@ -154,7 +181,7 @@ def metric(client: httpx.Client, name: str) -> float:
     return float(match[1]) if match else 0.0
 
 
-def eventually(condition: Callable[[], object], seconds: float = 30.0) -> None:
+def eventually(condition: Callable[[], object], seconds: float = 300.0) -> None:
     """Wait until something is so; fail when it never is."""
     end = time.monotonic() + seconds
     while not condition():

@@ -114,7 +114,7 @@ def test_a_rank_reads_no_shard_of_another(folder: Path, monkeypatch: pytest.Monk
                 one[4 * step + item]
         assert one._threads is not None
         one._threads.shutdown()
-        assert opened == [one.url(rank, visit) for visit in range(3)]
+        assert sorted(opened) == sorted(one.url(rank, visit) for visit in range(3))  # two threads read
 
 
 def recipe(folder: Path, shards: str, *settings: str) -> Recipe:

@@ -64,7 +64,7 @@ def test_a_run_killed_at_any_moment_ends_as_the_unbroken_one(data: Path, tmp_pat
     run_training(load_recipe(path, settings), tmp_path / "whole")
     folder = tmp_path / "run"
     arguments = [str(path), "--out", str(folder), *(part for setting in settings for part in ("--set", setting))]
-    for delay in (0.05, 0.13, 0.31):
+    for delay in (0.03, 0.07, 0.16):
         process = ranks.start(arguments)
         begun, deadline = set(folder.glob("state/step-*[0-9]")), time.monotonic() + 120
         while set(folder.glob("state/step-*[0-9]")) == begun and time.monotonic() < deadline and process.is_alive():

@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import struct
+import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from websockets.sync.client import connect
 from tests.support.commands import HELLO
 from tests.support.server import ServerClient, eventually, mel, npy, serving
 from vocoders.io.audio import encode_audio
+from vocoders.server import scheduler
 from vocoders.server.registry import ServedModel
 
 pytestmark = pytest.mark.filterwarnings("ignore::vocoders.errors.MelWarning")
@@ -204,7 +206,13 @@ def test_bodies_without_a_content_length(client: ServerClient) -> None:
         ([bytes(2**20 + 80)], 1009, ""),
     ],
 )
-def test_bad_streams(messages: list[str | bytes], code: int, sentence: str, client: ServerClient) -> None:
+def test_bad_streams(
+    messages: list[str | bytes], code: int, sentence: str, client: ServerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, genuine = threading.Event(), scheduler._synthesize
+    if "end" not in messages[:-1]:  # else the audio would be ready, and the stream over, before the next message comes
+        go.set()
+    monkeypatch.setattr(scheduler, "_synthesize", lambda steps: genuine(steps) if go.wait(300) else [])
     with connect(f"ws://127.0.0.1:{client.port}/stream") as stream:
         stream.recv()
         output = ""
@@ -216,6 +224,7 @@ def test_bad_streams(messages: list[str | bytes], code: int, sentence: str, clie
                     output = json.loads(answer)["detail"]
         except ConnectionClosed:
             pass
+    go.set()
     assert stream.protocol.close_code == code
     assert sentence in output
     eventually(lambda: client.scheduler.active_requests == 0)

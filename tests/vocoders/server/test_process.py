@@ -22,11 +22,11 @@ GOOD = npy(mel(12))
 def test_sigterm_finishes_what_runs(work: Path) -> None:
     (work / "token").write_text("a-secret\n")
     before = files(work)
-    arguments = ("model.safetensors", "--port", "0", "--max-requests", "8", "--token-file", "token")
+    arguments = ("model.safetensors", "--port", "0", "--max-requests", "8", "--timeout", "600", "--token-file", "token")
     headers = {"Authorization": "Bearer a-secret"}
     with process(*arguments, cwd=work) as (running, address):
-        with httpx.Client(base_url=address, timeout=60, headers=headers) as client, ThreadPoolExecutor(4) as pool:
-            assert httpx.get(f"{address}/models").status_code == 401
+        with httpx.Client(base_url=address, timeout=600, headers=headers) as client, ThreadPoolExecutor(4) as pool:
+            assert httpx.get(f"{address}/models", timeout=60).status_code == 401
             assert client.get("/models").json()[0]["name"] == "model"
             body = npy(np.tile(mel(1000), 30))
             expected = 2 * 30_000 * 32
@@ -46,7 +46,7 @@ def test_sigterm_finishes_what_runs(work: Path) -> None:
                 assert sum(len(piece) for piece in stream) == 2 * 200 * 32
             for request in whole:
                 assert len(request.result().content) == expected
-        assert running.wait(20) == 0
+        assert running.wait(300) == 0
         assert running.stderr is not None
         assert running.stderr.read() == ""
     assert files(work) == before

@@ -3,6 +3,7 @@
 import io
 import json
 import random
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +16,19 @@ from websockets.sync.client import connect
 
 from tests.support import models, signals
 from tests.support.exported import Exported
-from tests.support.server import ServerClient, calls, eventually, mel, metric, npy, process, serving, slow, small_model
+from tests.support.server import (
+    ServerClient,
+    calls,
+    eventually,
+    held,
+    mel,
+    metric,
+    npy,
+    process,
+    serving,
+    small_model,
+    waiting,
+)
 from vocoders.dsp.mel import MelConfig
 from vocoders.inference.vocoder import Vocoder
 from vocoders.io.audio import encode_audio, to_pcm
@@ -70,12 +83,14 @@ def test_every_kind_of_audio(client: ServerClient, model: ServedModel, stream: s
 
 
 def test_audio_that_is_sent_while_it_is_computed_comes_in_pieces(model: ServedModel) -> None:
-    with serving(model) as client:
+    go = threading.Event()
+    with serving(ServedModel("held", held(model.vocoder, go))) as client:
         with client.stream("POST", "/synthesize?stream=true&format=raw", content=npy(mel(4000))) as answer:
             pieces = answer.iter_raw()
             first = next(pieces)
             assert len(first) <= 2 * 32 * 64  # of the first step
             assert metric(client, "vocoders_audio_seconds_total") < 4000 * 32 / 8000  # not all of it yet
+            go.set()
             rest = b"".join(pieces)
         assert len(first) + len(rest) == 2 * 32 * 4000
 
@@ -133,7 +148,8 @@ def test_a_mel_that_looks_like_another_mel_config_gets_a_warning(client: ServerC
 
 def test_a_batch_equals_its_utterances_alone(model: ServedModel) -> None:
     lengths = [100, 100, 117, 130, 3, 1, 160, 90, 400, 120]
-    vocoder = slow(model.vocoder, 0.5)
+    go = threading.Event()
+    vocoder = held(model.vocoder, go)
     with (
         serving(model, ServedModel("slow", vocoder), max_batch=4, max_requests=20) as client,
         ThreadPoolExecutor(20) as pool,
@@ -145,7 +161,10 @@ def test_a_batch_equals_its_utterances_alone(model: ServedModel) -> None:
 
         first = pool.submit(client.post, "/synthesize?model=slow", content=npy(mel(5)))
         eventually(lambda: calls(vocoder))  # the thread is busy: the others wait
-        answers = list(pool.map(ask, range(len(lengths))))
+        asked = [pool.submit(ask, index) for index in range(len(lengths))]
+        eventually(lambda: waiting(client) == len(lengths))
+        go.set()
+        answers = [request.result() for request in asked]
         assert first.result().status_code == 200
         for index, answer in enumerate(answers):
             same(pcm(answer), to_pcm(model.vocoder(mel(lengths[index], index), seed=index)))
@@ -155,8 +174,8 @@ def test_a_batch_equals_its_utterances_alone(model: ServedModel) -> None:
 
 
 def test_a_batch_keeps_the_precision_of_the_model(model: ServedModel) -> None:
-    checkpoint = models.checkpoint()
-    half, vocoder = ServedModel("half", Vocoder(checkpoint, precision="bfloat16")), slow(model.vocoder, 0.5)
+    checkpoint, go = models.checkpoint(), threading.Event()
+    half, vocoder = ServedModel("half", Vocoder(checkpoint, precision="bfloat16")), held(model.vocoder, go)
     with serving(ServedModel("slow", vocoder), half, max_batch=4) as client, ThreadPoolExecutor(5) as pool:
 
         def ask(index: int) -> np.ndarray:
@@ -164,7 +183,10 @@ def test_a_batch_keeps_the_precision_of_the_model(model: ServedModel) -> None:
 
         first = pool.submit(client.post, "/synthesize", content=npy(mel(5)))
         eventually(lambda: calls(vocoder))  # the thread is busy: the others wait
-        answers = list(pool.map(ask, range(4)))
+        asked = [pool.submit(ask, index) for index in range(4)]
+        eventually(lambda: waiting(client) == 4)
+        go.set()
+        answers = [request.result() for request in asked]
         assert first.result().status_code == 200
         assert metric(client, "vocoders_batch_size_count") == 2
     for index, answer in enumerate(answers):
