@@ -73,6 +73,20 @@ def test_machines_that_lack_something(cluster: Any, tmp_path: Path, monkeypatch:
     assert "does not have the model: there is no file /no.onnx" in refusal("/no.onnx")
 
 
+def test_a_cluster_of_its_own_has_the_priority_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray reads it in the environment when it starts; one that runs already keeps its own."""
+    name, begun = "RAY_worker_niceness", list[str | None]()
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **_: begun.append(os.environ.get(name)))
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    for address in ("local", "auto"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+        with connection.connected(address):
+            pass
+    assert begun == [str(os.nice(0)), None]
+
+
 def test_any_function_on_a_pool(cluster: Any) -> None:
     """The results come in the order of the items."""
     assert list(run_on_cluster(abs, [-3, 2, -1], "auto")) == [3, 2, 1]

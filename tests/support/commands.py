@@ -1,5 +1,6 @@
 """Running the programs in tests."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +11,13 @@ from vocoders.cli.vocode import vocode
 
 VOCODE = [sys.executable, "-m", "vocoders.cli.vocode"]  # in a process of its own
 HELLO = DATA / "hello.npz"
+
+
+def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a process of its own; it must not fail."""
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done
 
 
 def files(folder: Path) -> set[str]:

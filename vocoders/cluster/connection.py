@@ -49,7 +49,7 @@ def connected(address: str) -> Iterator[None]:
     options: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": logging.ERROR}
     if address == LOCAL:
         options["include_dashboard"] = False
-        if hasattr(os, "nice"):  # Ray's own default of 15 leaves them little beside other work
+        if hasattr(os, "nice"):  # Ray's default of 15 leaves its workers little beside other work
             os.environ.setdefault("RAY_worker_niceness", str(os.nice(0)))
     with contextlib.ExitStack() as stack:
         stack.enter_context(_quiet())

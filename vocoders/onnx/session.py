@@ -10,9 +10,10 @@ from typing import Any
 
 from vocoders.errors import CheckpointError, VocoderError
 
-# Optimisations of ONNX Runtime that gain nothing on these graphs and take half of the time to open one: each goes
-# through all nodes, most for what transformers and quantised models have. What is left folds constants and activations
-# and gives convolutions the layout that they like. A release that has no optimisation of a name ignores it.
+# Optimisations of ONNX Runtime that gain nothing on the graphs of this package, and take up to half of the time to open
+# one: each goes through all nodes, most of them for what transformers and quantised models have. What is left folds
+# constants and activations and gives convolutions the layout that they like. A release that has no optimisation of a
+# name ignores it.
 _IDLE_OPTIMISATIONS = """
     AttentionFusion BiasDropoutFusion BiasGeluFusion BiasSkipLayerNormFusion BiasSoftmaxFusion
     CommonSubexpressionElimination ConstantSharing ConvAddActivationFusion DoubleQDQPairsRemover

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from tests.support import models
-from tests.support.commands import VOCODE, refused
+from tests.support.commands import VOCODE, refused, run_python
 from vocoders import load
 from vocoders.checkpoint import Checkpoint, save_checkpoint
 from vocoders.cli.vocode import vocode
@@ -181,9 +181,7 @@ def test_a_full_disk_is_a_sentence(work: Path) -> None:
         "for ending in ('wav', 'flac', 'raw'):\n"
         "    assert vocode(['long.npy', '-o', f'out.{ending}', '-m', 'model.safetensors', '-q']) == 2\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    lines = done.stderr.splitlines()
+    lines = run_python(code).stderr.splitlines()
     assert len(lines) == 3
     for line in lines:
         assert line.startswith("vocode: ")
@@ -219,8 +217,7 @@ def test_memory_does_not_grow_with_the_mel(work: Path) -> None:
         "    assert vocode([f'{frames}.npy', '-o', 'out.wav', '-q', '-m', 'small.safetensors']) == 0\n"
         "    print(re.search(r'VmHWM:\\s*(\\d+)', open('/proc/self/status').read())[1])\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
-    short, long = (int(line) * 1024 for line in done.stdout.split())
+    short, long = (int(line) * 1024 for line in run_python(code).stdout.split())
     # 12 MB are the pages of the mapped mel; its audio alone, held once as float32, would be 19 MB.
     assert long - short < 25e6
     assert soundfile.info("out.wav").frames == 150_000 * 32

@@ -4,7 +4,6 @@ import io
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 import soundfile
 
 from tests.support import models, signals
-from tests.support.commands import HELLO, VOCODE, files, refused
+from tests.support.commands import HELLO, VOCODE, files, refused, run_python
 from tests.support.exported import Exported
 from vocoders.cli.execution import Worker
 from vocoders.cli.plan import Job
@@ -264,8 +263,7 @@ def test_memory_for_a_minute_of_mel(work: Path) -> None:
         "import re; from vocoders.cli.vocode import vocode; assert vocode(['minute.npy', '-o', 'out.wav', '-q']) == 0; "
         "print(re.search(r'VmHWM:\\s*(\\d+)', open('/proc/self/status').read())[1])"
     )  # not ru_maxrss, which a process takes over from its parent
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
-    assert int(done.stdout) * 1024 < 1.5e9
+    assert int(run_python(code).stdout) * 1024 < 1.5e9
     assert soundfile.info("out.wav").duration == pytest.approx(60, abs=0.1)
 
 
@@ -294,8 +292,7 @@ def test_the_garbage_collector_passes_over_what_lasts_in_the_program_alone(work:
         "    assert (vocode(), gc.isenabled(), gc.get_freeze_count() > 0) == (status, True, True)\n"
         "    gc.unfreeze()\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    run_python(code)
 
 
 def test_threads(work: Path) -> None:
@@ -307,8 +304,7 @@ def test_threads(work: Path) -> None:
         "    import torch\n"
         "    assert torch.get_num_threads() == threads\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    run_python(code)
     for bad in ("0", "-1", "x"):
         with pytest.raises(SystemExit) as stopped:
             vocode(["mel12.npy", "-o", "out.wav", "--threads", bad])
@@ -330,7 +326,5 @@ def test_threads_of_an_exported_model(work: Path, exported: Exported) -> None:
     more = []
     for threads in ("1", "4"):
         arguments = ["mel12.npy", "-o", "out.wav", "-m", exported("hifigan").name, "-q", "--threads", threads]
-        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr
-        more.append(int(done.stdout))
+        more.append(int(run_python(code, *arguments).stdout))
     assert more[1] - more[0] == 3  # the main thread computes as well
