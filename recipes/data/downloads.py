@@ -217,7 +217,7 @@ def _extract(path: Path, target: Path) -> None:
                 zipped.extract(member, target)
         return
     with _open_with_progress(path, path.name) as file, tarfile.open(fileobj=file, mode="r|*") as archive:
-        # Python before 3.10.12 and 3.11.4 has no filter; it keeps files from being written outside of the target.
+        # Python before 3.11.4 has no filter; it keeps files from being written outside of the target.
         safe: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
         archive.extractall(target, **safe)
 

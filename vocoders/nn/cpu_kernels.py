@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -64,15 +64,6 @@ class Block(NamedTuple):
     activation: nn.Module
     pwconv2: Affine
     gamma: Tensor
-
-
-@runtime_checkable
-class HasParts(Protocol):
-    """A ``ConvNeXtBlock2d``."""
-
-    gamma: nn.Parameter
-
-    def parts(self) -> Block: ...
 
 
 def folds(parameter: Tensor) -> bool:

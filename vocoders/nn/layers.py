@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -327,11 +327,11 @@ class ConvNeXtBlock2d(nn.Module):
 
 
 class ConvNeXtBlocks2d(nn.Sequential):
-    """Several ``ConvNeXtBlock2d``, or blocks with the same parts, one after the other."""
+    """Blocks in sequence. Each has ``gamma`` and ``parts()``, as ``ConvNeXtBlock2d`` does."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, frames, bins, channels) -> the same shape."""
-        blocks = [block for block in self if isinstance(block, cpu_kernels.HasParts)]
+        blocks: list[Any] = list(self)
         if cpu_kernels.folds(blocks[0].gamma):
             return cpu_kernels.convnext_blocks_2d(x, [block.parts() for block in blocks])
         return super().forward(x)

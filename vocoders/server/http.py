@@ -64,7 +64,7 @@ async def read_body(request: Request, limits: Limits, reserve: Callable[[int], N
 
     try:
         return await asyncio.wait_for(collect(), limits.timeout)
-    except asyncio.TimeoutError:
+    except TimeoutError:
         raise RequestError(408, f"the body did not arrive within {limits.timeout:g} s") from None
 
 

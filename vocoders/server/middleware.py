@@ -83,7 +83,7 @@ class DrainBodyMiddleware:
             while not complete and drained < _MAX_DRAINED and time.perf_counter() < deadline:
                 try:
                     message = await asyncio.wait_for(receive_and_note_end(), _CHUNK_TIMEOUT)
-                except asyncio.TimeoutError:
+                except TimeoutError:
                     return
                 drained += len(message.get("body", b""))
 

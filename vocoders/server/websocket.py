@@ -91,7 +91,7 @@ class StreamSession:
         while True:
             try:
                 message = await asyncio.wait_for(self._websocket.receive(), None if ended else limits.timeout)
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 raise _Close(_POLICY_VIOLATION, f"no frames came for {limits.timeout:g} s") from None
             if message["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(message.get("code", 1006))
@@ -149,7 +149,7 @@ class StreamSession:
             await asyncio.wait_for(self._websocket.send_json(hello), timeout)
             async for audio in self._utterance.audio():
                 await asyncio.wait_for(self._websocket.send_bytes(to_pcm(audio).tobytes()), timeout)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             raise _Close(_POLICY_VIOLATION, f"the client took no audio for {timeout:g} s") from None
 
     async def _close(self, code: int, detail: str) -> None:
