@@ -11,6 +11,7 @@ from recipes.data.clips import choose, find_clips, list_clips
 from recipes.data.smoothing import LEVELS
 from recipes.evaluation.copy_synthesis import Page, draw_clip, evaluate
 from recipes.evaluation.finished import open_finished
+from recipes.evaluation.metrics import HAS_PESQ
 from recipes.evaluation.nisqa import require_nisqa
 from recipes.evaluation.summary import Outcome, as_json, summarize, table
 from recipes.evaluation.systems import Comparison, load_systems
@@ -101,6 +102,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"recipes.evaluate: {error}", file=sys.stderr)
         return 2
     print(table(summarize(outcomes)))
+    if not HAS_PESQ:
+        print("recipes.evaluate: left out PESQ, which a C compiler installs: pip install '.[pesq]'", file=sys.stderr)
     for reason in failed:
         print(f"recipes.evaluate: left out {reason}", file=sys.stderr)
     return 1 if failed else 0

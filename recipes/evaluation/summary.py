@@ -135,7 +135,8 @@ def shown(name: str, value: float, half_width: float = NAN) -> str:
 
 def measured_columns(summary: Summary) -> dict[str, Column]:
     """Select the columns in which a system has a figure."""
-    return {name: column for name, column in COLUMNS.items() if any(name in figures for figures in summary.values())}
+    measured = {name for figures in summary.values() for name, mean in figures.items() if mean.clips}
+    return {name: column for name, column in COLUMNS.items() if name in measured}
 
 
 def table(summary: Summary) -> str:

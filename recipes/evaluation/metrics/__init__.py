@@ -9,13 +9,14 @@ from __future__ import annotations
 from recipes.evaluation.metrics.f0 import f0_metrics, periodicity_error
 from recipes.evaluation.metrics.level import level_difference, silence_level, treble_difference
 from recipes.evaluation.metrics.noise import texture
-from recipes.evaluation.metrics.perceptual import pesq_wide_band, stoi
+from recipes.evaluation.metrics.perceptual import HAS_PESQ, pesq_wide_band, stoi
 from recipes.evaluation.metrics.periodicity import band_periodicity
 from recipes.evaluation.metrics.signal import NAN, Signal
 from recipes.evaluation.metrics.spectral import log_mel_distance, mel_cepstral_distortion, stft_distance
 from vocoders.dsp.mel import MelConfig
 
 __all__ = [
+    "HAS_PESQ",
     "NAN",
     "Signal",
     "band_periodicity",

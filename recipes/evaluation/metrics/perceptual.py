@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import warnings
+from importlib.util import find_spec
 
 from recipes.data.audio import resample
 from recipes.evaluation.metrics.signal import NAN, Signal
 
+HAS_PESQ = find_spec("pesq") is not None  # it has no wheels, so only the extra pesq installs it
+
 
 def pesq_wide_band(reference: Signal, estimate: Signal) -> float:
-    """Measure perceptual quality, 1.04 to 4.64: ITU-T P.862.2 at 16 kHz. NaN where the reference holds no speech."""
+    """Measure perceptual quality, 1.04 to 4.64: ITU-T P.862.2 at 16 kHz.
+
+    NaN where the reference holds no speech, and where the package pesq is not installed.
+    """
+    if not HAS_PESQ or not reference.audio.any():
+        return NAN
     import pesq
 
-    if not reference.audio.any():
-        return NAN
     if not estimate.audio.any():
         return 1.04  # the package fails
     try:
