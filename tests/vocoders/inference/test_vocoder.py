@@ -169,7 +169,8 @@ def test_bad_seeds(voc: Vocoder, seed: Any) -> None:
 
 def test_seeds_of_every_kind_of_whole_number(voc: Vocoder) -> None:
     mel = models.mel(4)
-    assert torch.equal(voc(mel, seed=np.int64(7)), voc(mel, seed=7))
+    number: Any = np.int64(7)
+    assert torch.equal(voc(mel, seed=number), voc(mel, seed=7))
     assert torch.equal(voc(mel, seed=None), voc(mel, seed=0))
     assert torch.isfinite(voc(mel, seed=2**63 - 1)).all()
 
@@ -212,6 +213,7 @@ def test_long_audio_is_analysed_in_blocks(voc: Vocoder, monkeypatch: pytest.Monk
 
 
 def test_analysis_refuses_what_is_no_audio(voc: Vocoder) -> None:
+    audio: Any
     for audio, message in (
         (np.zeros(960, np.int16), "must hold floats in .* holds int16"),
         (np.zeros(31, np.float32), "shorter than one frame: 31 samples at 8000 Hz, a frame has 32"),

@@ -93,7 +93,9 @@ def replicas() -> dict[str, int]:
 
     names = [actor["name"] for actor in ray.util.list_named_actors(all_namespaces=True)]
     actors = {name: ray.get_actor(name, "serve") for name in names if name.startswith("SERVE_REPLICA")}
-    processes = {name: actor.__ray_call__.remote(lambda _: os.getpid()) for name, actor in actors.items()}
+    processes: dict[str, Any] = {
+        name: actor.__ray_call__.remote(lambda _: os.getpid()) for name, actor in actors.items()
+    }
     return {name.rpartition("#")[2]: ray.get(number) for name, number in processes.items()}
 
 
