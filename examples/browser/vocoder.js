@@ -19,7 +19,8 @@ export async function openVocoder(folder, progress) {
   ort.env.wasm.proxy = true; // in a worker, so that the page stays responsive
   ort.env.wasm.wasmPaths = `${folder}/`;
   ort.env.wasm.wasmBinary = wasm.buffer;
-  const session = await ort.InferenceSession.create(model, { executionProviders: ["wasm"] });
+  // 3: errors. It would warn of the inputs with defaults, which a stream sets and this page does not.
+  const session = await ort.InferenceSession.create(model, { executionProviders: ["wasm"], logSeverityLevel: 3 });
   return { facts, synthesize: (...inputs) => synthesize(ort, session, facts, ...inputs) };
 }
 
