@@ -15,3 +15,9 @@ class CheckpointError(VocoderError):
 
 class MelWarning(UserWarning):
     """The values of a mel look like those of another mel config than it is taken for."""
+
+
+def shorten(value: object, length: int = 80) -> str:
+    """Return a value that a message quotes as one line of at most ``length`` characters."""
+    line = " ".join(str(value)[: 2 * length].split())
+    return line if len(line) <= length else line[: length - 3] + "..."
