@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError, WebSocketRequestValidatio
 from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect, HTTPConnection
 
-from vocoders.errors import VocoderError, shorten
+from vocoders.errors import VocoderError, printable, shorten
 from vocoders.server import routes
 from vocoders.server.metrics import Metrics
 from vocoders.server.middleware import DrainBodyMiddleware, RequestMetricsMiddleware
@@ -81,7 +81,7 @@ async def _handle(connection: HTTPConnection, error: Exception) -> Response | No
         return Response(status_code=499)  # only the metrics see it
     refusal = _refusal(error, routes.server_state(connection).limits.timeout)
     # What a message quotes of a request may be long, or Unicode that cannot be encoded.
-    detail = shorten(refusal.content["detail"], _LONGEST_DETAIL).encode(errors="replace").decode()
+    detail = printable(shorten(refusal.content["detail"], _LONGEST_DETAIL))
     response = JSONResponse({**refusal.content, "detail": detail}, refusal.status, refusal.headers)
     if isinstance(connection, WebSocket):
         await connection.send_denial_response(response)

@@ -108,7 +108,7 @@ BAD = {
     "bytes of bytes": (array("|S80", "(20,)", bytes(1600)), 400, "the body holds |S80"),
     "dates": (array("<M8[s]", "(20,)", bytes(160)), 400, "the body holds datetime64[s]"),
     "long doubles": (array("<f16", "(20, 4)", bytes(1280)), 400, "expected an array of floats"),
-    "half surrogates": (b'{"mel": [[1.0]], "mel_config": "\\ud800"}', 422, "unknown mel config '?'; known: "),
+    "half surrogates": (b'{"mel": [[1.0]], "mel_config": "\\ud800"}', 422, "unknown mel config '\\ud800'; known: "),
     "a half surrogate key": (b'{"mel": [[1.0]], "\\udfff": 1}', 400, "unable to parse raw data as a unicode string"),
     "a JSON of long text": (b'{"mel": [["' + b"a" * 2**21 + b'"' + b', "b"' * 2000 + b"]]}", 400, "must be a list of"),
     "lists and numbers": (b'{"mel": [[1.0], 1.0]}', 400, "must be a list of n_mels lists of numbers"),
