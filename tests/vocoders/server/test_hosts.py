@@ -30,8 +30,8 @@ def status(client: ServerClient, **headers: str) -> int:
         client.get("/", headers=headers).status_code,
     }
     try:
-        connect(f"ws://127.0.0.1:{client.port}/stream", additional_headers=headers).close()
-        statuses.add(200)
+        with connect(f"ws://127.0.0.1:{client.port}/stream", additional_headers=headers):
+            statuses.add(200)
     except InvalidStatus as refused:
         statuses.add(refused.response.status_code)
     (only,) = statuses
