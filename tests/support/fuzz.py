@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
 import resource
 import signal
@@ -224,6 +225,8 @@ def run(kind: str, number: int, seeds: list[bytes], folder: Path) -> None:
 
 def main(total: int, begin: list[str]) -> None:
     """Run all inputs, from the input ``begin`` on."""
+    report = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # libraries in C print to standard output too
     with tempfile.TemporaryDirectory() as name:
         folder, limited = Path(name), False
         for kind, (share, _, seeds_of, _) in KINDS.items():
@@ -233,12 +236,16 @@ def main(total: int, begin: list[str]) -> None:
             first = int(begin[1]) if begin else 0
             begin = []
             for number in range(first, max(2, round(share * total))):
-                print(json.dumps({"input": f"{kind} {number}"}), flush=True)
+                print(json.dumps({"input": f"{kind} {number}"}), file=report, flush=True)
                 signal.alarm(SECONDS)  # ends the process
                 try:
                     run(kind, number, seeds, folder)
                 except BaseException as error:
-                    print(json.dumps({"fault": f"{kind} {number}: {type(error).__name__}: {error}"[:300]}), flush=True)
+                    print(
+                        json.dumps({"fault": f"{kind} {number}: {type(error).__name__}: {error}"[:300]}),
+                        file=report,
+                        flush=True,
+                    )
                 if not limited:
                     limited = True
                     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
