@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from vocoders.errors import VocoderError
+from vocoders.errors import VocoderError, shorten
 
 T = TypeVar("T", bound=BaseModel)
+
+_MOST_FAULTS = 5  # that a message lists
+_quoted = reprlib.Repr()  # of a value of any size and depth
+_quoted.maxstring = _quoted.maxother = 80
 
 
 class Config(BaseModel):
@@ -52,7 +57,10 @@ def bind(model: type[T], values: Any, what: str) -> T:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise VocoderError(f"{what}: {'; '.join(_explain(e, model) for e in error.errors())}") from None
+        faults = error.errors()
+        listed = [_explain(fault, model) for fault in faults[:_MOST_FAULTS]]
+        more = f"; and {len(faults) - _MOST_FAULTS} more" if len(faults) > _MOST_FAULTS else ""
+        raise VocoderError(f"{what}: {'; '.join(listed)}{more}") from None
 
 
 def build(kinds: Mapping[str, Any], what: str, name: str, values: dict[str, Any] | Config, *rest: Any) -> Any:
@@ -80,7 +88,7 @@ def build(kinds: Mapping[str, Any], what: str, name: str, values: dict[str, Any]
 
 
 def _explain(error: Any, model: type[BaseModel]) -> str:
-    path = [str(part) for part in error["loc"]]
+    path = [shorten(part) for part in error["loc"]]
     if error["type"] == "extra_forbidden":
         known = _fields_at(model, path[:-1])
         near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
@@ -91,7 +99,7 @@ def _explain(error: Any, model: type[BaseModel]) -> str:
         return f"key '{'.'.join(path)}' is missing"
     if not path:
         return message
-    return f"'{'.'.join(path)}' = {error['input']!r}: {message}"
+    return f"'{'.'.join(path)}' = {_quoted.repr(error['input'])}: {message}"
 
 
 def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:

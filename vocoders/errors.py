@@ -1,8 +1,16 @@
 """Errors and warnings for users: each message is one sentence that says what is wrong and what to do."""
 
 
+def printable(text: str) -> str:
+    """Escape what is no visible character: names of files and of models may hold codes that control a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class VocoderError(ValueError):
-    """Base class of all errors that this package raises about its input."""
+    """Base class of all errors that this package raises about its input; its message can be printed as it is."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message))
 
 
 class MelMismatch(VocoderError):
@@ -15,3 +23,9 @@ class CheckpointError(VocoderError):
 
 class MelWarning(UserWarning):
     """The values of a mel look like those of another mel config than it is taken for."""
+
+
+def shorten(value: object, length: int = 80) -> str:
+    """Return a value that a message quotes as one line of at most ``length`` characters."""
+    line = " ".join(str(value)[: 2 * length].split())
+    return line if len(line) <= length else line[: length - 3] + "..."

@@ -19,7 +19,6 @@ from unittest.mock import Mock
 
 import httpx
 import numpy as np
-import uvicorn
 from fastapi import FastAPI
 
 from tests.support import DATA
@@ -27,7 +26,7 @@ from vocoders.inference.base import BaseVocoder
 from vocoders.inference.stream import Stream
 from vocoders.onnx.vocoder import OnnxVocoder
 from vocoders.server.app import create_app
-from vocoders.server.process import Server
+from vocoders.server.process import Server, configure
 from vocoders.server.registry import ServedModel
 from vocoders.server.requests import Limits
 from vocoders.server.scheduler import Scheduler
@@ -122,7 +121,7 @@ def serving(*served: ServedModel, **options: Any) -> Iterator[ServerClient]:
     """A server in a thread, and a client of it."""
     limits = Limits(**options.pop("limits", {}))
     app = create_app({model.name: model for model in served}, limits=limits, **options)
-    config = uvicorn.Config(app, port=0, log_level="critical", ws_max_size=2**20, timeout_graceful_shutdown=2)
+    config = configure(app, port=0, log_level="critical", timeout_graceful_shutdown=2)
     server = Server(config, app.state.server.scheduler, timeout=5)
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -140,9 +139,11 @@ def serving(*served: ServedModel, **options: Any) -> Iterator[ServerClient]:
 
 
 @contextlib.contextmanager
-def process(*arguments: str, cwd: Path, forbidden: Sequence[str] = ()) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """``vocoders serve`` and its address; ``forbidden`` modules cannot be imported."""
-    code = f"import runpy, sys; sys.modules |= dict.fromkeys({list(forbidden)}); "
+def process(
+    *arguments: str, cwd: Path, forbidden: Sequence[str] = (), first: str = ""
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """``vocoders serve`` and its address; ``forbidden`` modules cannot be imported, and ``first`` is run before it."""
+    code = f"import runpy, sys; sys.modules |= dict.fromkeys({list(forbidden)}); {first}; "
     code += "runpy.run_module('vocoders', run_name='__main__')"
     with subprocess.Popen(
         [sys.executable, "-c", code, "serve", *arguments], stderr=subprocess.PIPE, text=True, cwd=cwd

@@ -15,9 +15,10 @@ from pydantic import Field, model_validator
 
 from vocoders.config import Config, FFTSize, Padding, Window, bind
 from vocoders.dsp.arrays import Array
-from vocoders.errors import MelMismatch, VocoderError
+from vocoders.errors import MelMismatch, VocoderError, shorten
 
 _CONVERTIBLE = ("log", "floor")  # fields in which two mel configs may differ and still convert
+_LONGEST_NAME = 1000  # characters, with all changes
 _NATURAL_LOGS_PER_UNIT = {"ln": 1.0, "log10": math.log(10.0)}
 
 
@@ -122,8 +123,8 @@ class MelConfig(Config):
             VocoderError: for an unknown name, field or value.
         """
         name, _, changes = text.partition(":")
-        if name not in MEL_CONFIGS:
-            raise VocoderError(f"unknown mel config '{name}'; known: {', '.join(MEL_CONFIGS)}")
+        if name not in MEL_CONFIGS or len(text) > _LONGEST_NAME:
+            raise VocoderError(f"unknown mel config '{shorten(name)}'; known: {', '.join(MEL_CONFIGS)}")
         values = MEL_CONFIGS[name].model_dump()
         for change in filter(None, changes.split(",")):
             field, _, value = change.partition("=")

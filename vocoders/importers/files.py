@@ -144,8 +144,9 @@ def _load_tensors(source: Path | io.BytesIO, name: str, mapped: bool, start: byt
         raise VocoderError(
             f"{name} holds more than tensors; unpickling it could run code, so it is refused: save its state_dict alone"
         ) from None
-    except (RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
-        raise VocoderError(f"{name} is not a readable checkpoint ({str(error).splitlines()[0]})") from None
+    except Exception as error:  # of the many that torch.load raises for damaged files
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise VocoderError(f"{name} is not a readable checkpoint ({reason})") from None
 
 
 def read_archive(path: Path, config: str, weights: str) -> tuple[Settings, Any]:

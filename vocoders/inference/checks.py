@@ -44,10 +44,10 @@ def prepare_mel(mel: np.ndarray, target: MelConfig, source: MelConfig | None = N
     """
     if source is not None:
         source.check_convertible(target)
-    values = as_float_array(mel)
     if mel.dtype.kind != "f":
         raise VocoderError(f"a mel must hold floats, this one holds {mel.dtype}")
-    _check_shape(values.shape, target)
+    _check_shape(mel.shape, target)
+    values = as_float_array(mel)
     frames = values.shape[-1]
     blocks = (values[..., begin : begin + _BLOCK] for begin in range(0, frames, _BLOCK))
     if damaged := sum(int((~np.isfinite(block)).sum()) for block in blocks):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import time
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -15,6 +16,7 @@ from vocoders.files import Bytes
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au", ".w64", ".caf")
 
 _BLOCK = 1 << 16  # samples handed to libsndfile at once: it keeps a whole block of Ogg on its stack
+_LARGEST_SOUND = 2**32  # bytes; six hours at 48 kHz
 
 
 class Sound(NamedTuple):
@@ -31,40 +33,65 @@ class Sound(NamedTuple):
     channels: int
 
 
-def read_audio(data: Bytes, name: str, max_seconds: float = math.inf) -> Sound:
+class SoundTooLong(VocoderError):
+    """A sound file holds more than is accepted."""
+
+
+def read_audio(
+    data: Bytes, name: str, max_seconds: float = math.inf, max_bytes: int = _LARGEST_SOUND, timeout: float = math.inf
+) -> Sound:
     """Decode a sound file of any format that libsndfile reads; channels are averaged.
 
     Args:
         data: the bytes of the file.
         name: name of the file in error messages.
         max_seconds: length of the longest audio that is accepted.
+        max_bytes: most bytes of audio, whatever sample rate the file claims.
+        timeout: seconds that decoding may take.
 
     Raises:
-        VocoderError: when it is no sound file, is damaged, empty or too long, or holds NaN or infinite samples.
+        SoundTooLong: when it holds more than ``max_seconds`` or ``max_bytes``.
+        VocoderError: when it is no sound file, is damaged or empty, takes too long, or holds NaN or infinite samples.
     """
     import soundfile
 
-    blocks, samples = [], 0
+    blocks, samples, deadline = [], 0, time.monotonic() + timeout
     try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
+        with soundfile.SoundFile(_UntilDeadline(data, deadline)) as file:
             rate, channels = file.samplerate, file.channels
+            most = min(max_seconds * rate, max_bytes / 4)
             # Block by block to the end: the header of a damaged file may claim another length.
-            while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
+            while len(block := file.read(max(1, _BLOCK // channels), dtype="float32", always_2d=True)):
                 blocks.append(block.mean(1))
                 samples += len(block)
-                if samples > max_seconds * rate:
-                    raise VocoderError(f"{name} is longer than {max_seconds:g} s")
-    except VocoderError:
-        raise
+                if samples > most or time.monotonic() > deadline:
+                    break
     except (soundfile.LibsndfileError, RuntimeError, TypeError, ValueError) as error:
         reason = str(error).split(": ")[-1].rstrip(".")
         raise VocoderError(f"{name} is not a readable sound file ({reason})") from None
+    if time.monotonic() > deadline:
+        raise VocoderError(f"{name} could not be decoded within {timeout:g} s")
+    if samples > max_seconds * rate:
+        raise SoundTooLong(f"{name} is longer than {max_seconds:g} s")
+    if samples > most:
+        raise SoundTooLong(f"{name} holds more than {max_bytes // 4} samples, as many as are accepted")
     if not blocks:
         raise VocoderError(f"{name} holds no audio: 0 samples")
     audio = np.concatenate(blocks)
     if not np.isfinite(audio).all():
         raise VocoderError(f"{name} holds NaN or infinite samples")
     return Sound(audio, rate, channels)
+
+
+class _UntilDeadline(io.BytesIO):
+    """A file in memory that ends at a deadline: libsndfile, which cannot be interrupted, then ends as well."""
+
+    def __init__(self, data: Bytes, deadline: float) -> None:
+        super().__init__(data)
+        self._deadline = deadline
+
+    def readinto(self, buffer: Any) -> int:
+        return 0 if time.monotonic() > self._deadline else super().readinto(buffer)
 
 
 def resample(audio: np.ndarray, source: int, target: int) -> np.ndarray:

@@ -7,26 +7,29 @@ import json
 import math
 import zipfile
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from vocoders.config import bind
 from vocoders.dsp.mel import MelConfig
-from vocoders.errors import VocoderError
+from vocoders.errors import VocoderError, shorten
 from vocoders.files import Bytes
 
 MEL_SUFFIXES = (".npy", ".npz")
 
 _LARGEST_ARRAY = 2**30  # bytes; the mel of ten hours of speech
+_LARGEST_MEL_CONFIG = 2**16  # bytes of a mel config in an .npz file: UTF-32, as numpy writes text
 _BLOCK = 1 << 16  # bytes, the most that is read from a stream at once
 _LONGEST_HEADER = 1 << 16  # bytes; numpy itself refuses far shorter headers of a .npy file
+_MOST_DIMENSIONS = 8
 
 
 def read_array(data: Bytes, name: str) -> np.ndarray:
-    """Decode a .npy file without unpickling.
+    """Decode a .npy file of real numbers, without unpickling.
 
-    No memory is allocated for a size that the header claims and the file does not hold.
+    The header is checked before numpy makes an array of it: no memory is allocated for a size that it claims and the
+    file does not hold.
 
     Args:
         data: the bytes of the file. A mapped file is not copied: the array is a view of it, and changes to the array do
@@ -34,8 +37,28 @@ def read_array(data: Bytes, name: str) -> np.ndarray:
         name: name of the file in error messages.
 
     Raises:
-        VocoderError: when it is no .npy file, is cut off, or holds Python objects.
+        VocoderError: when it is no .npy file, is cut off, or holds anything but floats or integers of up to 64 bits.
     """
+    shape, fortran, dtype, begin = _read_header(data, name)
+    if dtype.kind not in "fiu" or dtype.itemsize > 8:
+        raise VocoderError(f"{name} holds {shorten(dtype)}; expected an array of floats, as numpy.save writes a mel")
+    array: np.ndarray = np.ndarray(shape, dtype, data, begin, order="F" if fortran else "C")
+    return array if array.flags.writeable else array.copy()
+
+
+def _read_text(data: Bytes, name: str) -> str:
+    """Decode a .npy file of one string."""
+    shape, _, dtype, begin = _read_header(data, name)
+    if dtype.kind != "U" or shape != ():
+        raise VocoderError(f"{name} holds {shorten(dtype)} of shape {shape}, not one string")
+    try:
+        return data[begin:].decode("utf-32-be" if dtype.byteorder == ">" else "utf-32-le").rstrip("\0")
+    except UnicodeDecodeError:
+        raise VocoderError(f"{name} holds no valid Unicode") from None
+
+
+def _read_header(data: Bytes, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    """Read the shape, the order (True: Fortran) and the dtype of a .npy file, and where its numbers begin."""
     buffer = io.BytesIO(data[:_LONGEST_HEADER])
     try:
         version = np.lib.format.read_magic(buffer)
@@ -44,14 +67,17 @@ def read_array(data: Bytes, name: str) -> np.ndarray:
     except Exception as error:  # numpy's parser raises all kinds for a hostile header
         if data[:1] == b"\x80":  # a pickle
             raise _pickled(name) from None
-        raise VocoderError(f"{name} is not a readable .npy file ({' '.join(str(error).split())})") from None
+        raise VocoderError(f"{name} is not a readable .npy file ({shorten(error)})") from None
     if dtype.hasobject:
         raise _pickled(name)
+    # numpy itself takes negative numbers and booleans, and fails later. A size beside a 0 may be of any size.
+    sizes_fit = all(type(size) is int and size >= 0 for size in shape) and math.prod(n or 1 for n in shape) < 2**60
+    if len(shape) > _MOST_DIMENSIONS or not sizes_fit:
+        raise VocoderError(f"{name} is not a readable .npy file (its header claims the shape {shorten(shape)})")
     claimed, held = math.prod(shape) * dtype.itemsize, len(data) - buffer.tell()
     if claimed != held:
         raise VocoderError(f"{name} is not whole: its header claims {claimed} bytes of data, it holds {held}")
-    array: np.ndarray = np.ndarray(shape, dtype, data, buffer.tell(), order="F" if fortran else "C")
-    return array if array.flags.writeable else array.copy()
+    return shape, fortran, dtype, buffer.tell()
 
 
 def read_mel(data: Bytes, name: str, max_bytes: int = _LARGEST_ARRAY) -> tuple[np.ndarray, MelConfig | None]:
@@ -70,15 +96,15 @@ def read_mel(data: Bytes, name: str, max_bytes: int = _LARGEST_ARRAY) -> tuple[n
     """
     if data[:2] != b"PK":
         return read_array(data, name), None
-    parts = _unpack(data, name, {"mel", "mel_spec"}, max_bytes)
+    parts = _unpack(data, name, {"mel": max_bytes, "mel_spec": _LARGEST_MEL_CONFIG})
     mel = read_array(parts["mel"], f"{name} (array 'mel')")
     if "mel_spec" not in parts:
         return mel, None
-    text = str(read_array(parts["mel_spec"], f"{name} (array 'mel_spec')"))
+    text = _read_text(parts["mel_spec"], f"{name} (array 'mel_spec')")
     try:
         values = json.loads(text)
     except (ValueError, RecursionError):
-        raise VocoderError(f"the mel config stored in {name} is not JSON: {text[:40]!r}") from None
+        raise VocoderError(f"the mel config stored in {name} is not JSON: {shorten(text)!r}") from None
     return mel, bind(MelConfig, values, f"the mel config stored in {name}")
 
 
@@ -98,24 +124,38 @@ def read_f0(data: Bytes, name: str, max_bytes: int = _LARGEST_ARRAY) -> np.ndarr
     """
     if data[:2] != b"PK":
         return None
-    parts = _unpack(data, name, {"f0"}, max_bytes)
+    parts = _unpack(data, name, {"f0": max_bytes})
     return read_array(parts["f0"], f"{name} (array 'f0')") if "f0" in parts else None
 
 
-def _unpack(data: Bytes, name: str, keys: set[str], max_bytes: int) -> dict[str, bytes]:
-    """Read the arrays named in ``keys`` from an .npz file, where it holds them, each as the bytes of a .npy file."""
+def unpacked_bytes(data: Bytes, max_bytes: int = _LARGEST_ARRAY) -> int:
+    """Return the bytes that the arrays "mel" and "f0" of an .npz file claim to take; 0 when it cannot be read.
+
+    Args:
+        data: as for ``read_mel``.
+        max_bytes: as for ``read_mel``; an array that claims more is refused, and counts as nothing.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            sizes = [info.file_size for info in archive.infolist() if info.filename in ("mel.npy", "f0.npy")]
+    except Exception:  # as in _unpack, which says what is wrong
+        return 0
+    return sum(size for size in sizes if size <= max_bytes)
+
+
+def _unpack(data: Bytes, name: str, limits: dict[str, int]) -> dict[str, bytes]:
+    """Read the arrays named in ``limits`` from an .npz file, where it holds them, each as the bytes of a .npy file."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             if "mel" not in members:
-                raise VocoderError(f"{name} holds no array named 'mel', only: {', '.join(members) or 'nothing'}")
+                found = shorten(", ".join(members)) or "nothing"
+                raise VocoderError(f"{name} holds no array named 'mel', only: {found}")
             parts = {}
-            for key in members.keys() & keys:
-                if members[key].file_size > max_bytes:
-                    raise VocoderError(
-                        f"{name} claims {members[key].file_size} bytes for '{key}'; more than "
-                        f"{max_bytes / 2**30:.3g} GiB is refused"
-                    )
+            for key in members.keys() & limits.keys():
+                size, limit = members[key].file_size, limits[key]
+                if size > limit:
+                    raise VocoderError(f"{name} claims {size} bytes for '{key}'; more than {limit} are refused")
                 if members[key].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     raise VocoderError(f"{name} is no .npz of numpy: '{key}' is neither stored nor deflated")
                 parts[key] = archive.read(members[key])
@@ -123,7 +163,7 @@ def _unpack(data: Bytes, name: str, keys: set[str], max_bytes: int) -> dict[str,
     except VocoderError:
         raise
     except Exception as error:  # zipfile raises all kinds for a damaged archive
-        raise VocoderError(f"{name} is not a readable .npz file ({' '.join(str(error).split())})") from None
+        raise VocoderError(f"{name} is not a readable .npz file ({shorten(error)})") from None
 
 
 def encode_mel(mel: np.ndarray, mel_config: MelConfig, format: str) -> bytes:

@@ -53,7 +53,10 @@ class OnnxVocoder(BaseVocoder):
         self.device = device
         self.precision: Precision = "float32"
         self._session = open_session(path, device)
-        header = self._session.get_modelmeta().custom_metadata_map
+        try:
+            header = self._session.get_modelmeta().custom_metadata_map
+        except UnicodeDecodeError as error:
+            raise CheckpointError(f"the metadata of {path} is damaged ({error})") from None
         if header.get("format") != "vocoders":
             raise CheckpointError(
                 f"{path} is an ONNX model, but none that 'vocoders export' wrote: its metadata lacks format 'vocoders'"

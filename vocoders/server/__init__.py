@@ -6,6 +6,7 @@ From the connection to the model, a request passes through these files:
     deployment.py  its replicas: the application of Ray Serve
     proxy.py       what the proxies of Ray Serve answer for them
     process.py     the process: port, signals, shutting down
+    protocol.py    connections: idle ones, size of headers
     app.py         the ASGI application
     middleware.py  metrics of requests; unread bodies
     routes.py      the routes

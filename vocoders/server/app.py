@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
-import anyio
 from fastapi import FastAPI, Response, WebSocket
 from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect, HTTPConnection
 
-from vocoders.errors import VocoderError
+from vocoders.errors import VocoderError, printable, shorten
 from vocoders.server import routes
 from vocoders.server.metrics import Metrics
 from vocoders.server.middleware import DrainBodyMiddleware, RequestMetricsMiddleware
@@ -30,6 +29,7 @@ _HANDLED = (
     TimeoutError,
     Exception,
 )
+_LONGEST_DETAIL = 2000  # characters
 
 
 def create_app(
@@ -39,6 +39,7 @@ def create_app(
     max_batch: int | None = None,
     limits: Limits | None = None,
     token: str | None = None,
+    allow_hosts: Sequence[str] = (),
     metrics: Metrics | None = None,
 ) -> FastAPI:
     """Create the ASGI application that serves models.
@@ -50,6 +51,8 @@ def create_app(
             as on a GPU, else 1.
         limits: the limits of one request.
         token: the bearer token that clients must send; None where they need none.
+        allow_hosts: names, such as "tts.example.org" or "localhost:3000", that requests may be sent to and that pages
+            may be of, beside addresses, "localhost" and pages of the server itself; "*" allows all.
         metrics: the metrics, new ones by default.
     """
     metrics = metrics or Metrics()
@@ -62,8 +65,7 @@ def create_app(
         synthesis.cancel()
 
     app = FastAPI(title="vocoders", lifespan=lifespan, docs_url=None, redoc_url=None)
-    decoding = anyio.CapacityLimiter(1)
-    app.state.server = routes.ServerState(models, limits or Limits(), token, scheduler, metrics, decoding)
+    app.state.server = routes.ServerState(models, limits or Limits(), token, frozenset(allow_hosts), scheduler, metrics)
     app.include_router(routes.router)
     app.include_router(routes.public)
     for kind in _HANDLED:
@@ -78,7 +80,9 @@ async def _handle(connection: HTTPConnection, error: Exception) -> Response | No
     if isinstance(error, ClientDisconnect):
         return Response(status_code=499)  # only the metrics see it
     refusal = _refusal(error, routes.server_state(connection).limits.timeout)
-    response = JSONResponse(refusal.content, refusal.status, refusal.headers)
+    # What a message quotes of a request may be long, or Unicode that cannot be encoded.
+    detail = printable(shorten(refusal.content["detail"], _LONGEST_DETAIL))
+    response = JSONResponse({**refusal.content, "detail": detail}, refusal.status, refusal.headers)
     if isinstance(connection, WebSocket):
         await connection.send_denial_response(response)
         return None
@@ -91,7 +95,7 @@ def _refusal(error: Exception, timeout: float) -> RequestError:
     if isinstance(error, Busy):
         return RequestError(503, str(error), {"Retry-After": str(error.retry_after)})
     if isinstance(error, TimeoutError):
-        detail = f"the audio was not ready within {timeout:g} s"
+        detail = f"the result was not ready within {timeout:g} s"
         return RequestError(503, detail, {"Retry-After": str(round(timeout))})
     if isinstance(error, (RequestValidationError, WebSocketRequestValidationError)):
         faults = [f"{fault['loc'][0]} parameter '{fault['loc'][-1]}': {fault['msg']}" for fault in error.errors()]

@@ -40,15 +40,16 @@ class Settings(Config):
     device: str = Field("cpu", description="the device of the models; a replica on cuda takes one GPU")
     backend: BackendName | None = Field(None, description="what runs a built-in voice: onnx or torch")
     token_file: Path | None = Field(None, description="holds the bearer token that clients must send")
+    allow_hosts: list[str] = Field([], description="names that requests may be sent to and pages may be of")
     max_requests: int = Field(64, gt=0, description="requests at a time of a replica")
     max_batch: int | None = Field(None, gt=0, description="waiting requests in one batch")
     max_body: int = Field(64, gt=0, description="MiB of a request's body")
     max_seconds: float = Field(600.0, gt=0, description="seconds of audio of a request")
     timeout: float = Field(120.0, gt=0, description="seconds to wait for audio or a client")
 
-    @field_validator("models", mode="before")
+    @field_validator("models", "allow_hosts", mode="before")
     @classmethod
-    def _one_model(cls, value: Any) -> Any:
+    def _one(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
 
     @field_validator("replicas", mode="before")
@@ -122,6 +123,7 @@ class Replica:
             max_batch=settings.max_batch,
             limits=settings.limits,
             token=token,
+            allow_hosts=settings.allow_hosts,
             metrics=self._metrics,
         )
 

@@ -19,20 +19,7 @@ T = TypeVar("T")
 log = logging.getLogger("uvicorn.error")
 
 _PART = 1 << 16  # bytes of one message to the client
-_RESERVED_AT_ONCE = 2**20  # bytes, for a body of unknown length
-
-
-def content_length(request: Request, limits: Limits) -> int:
-    """Return the size of the body in bytes that its header states, 0 when it states none.
-
-    Raises:
-        RequestError: 413 when it is more than the limit.
-    """
-    text = request.headers.get("content-length", "")
-    size = int(text) if text.isdecimal() else 0
-    if size > limits.max_body:
-        raise _too_large(limits)
-    return size
+_RESERVED_AT_ONCE = 2**20  # bytes of a body
 
 
 async def read_body(request: Request, limits: Limits, reserve: Callable[[int], None]) -> bytes:
@@ -41,8 +28,8 @@ async def read_body(request: Request, limits: Limits, reserve: Callable[[int], N
     Args:
         request: the request.
         limits: the limits of a request.
-        reserve: called with the bytes that the body needs, before they are kept, when there are more than its header
-            says. It may raise.
+        reserve: called with the bytes that the body takes, before they are kept, as they come: what the header
+            announces may never come. It may raise.
 
     Raises:
         RequestError: 413 when it is larger than the limit, 408 when it does not arrive in time.
@@ -50,14 +37,16 @@ async def read_body(request: Request, limits: Limits, reserve: Callable[[int], N
     """
 
     async def collect() -> bytes:
-        body = bytearray()
-        reserved = content_length(request, limits)
+        body, reserved, announced = bytearray(), 0, request.headers.get("content-length", "")
+        most = int(announced) if announced.isdecimal() else limits.max_body
+        if most > limits.max_body:
+            raise _too_large(limits)
         async for chunk in request.stream():
             size = len(body) + len(chunk)
             if size > limits.max_body:
                 raise _too_large(limits)
             if size > reserved:
-                reserved = min(limits.max_body, -(-size // _RESERVED_AT_ONCE) * _RESERVED_AT_ONCE)
+                reserved = min(most, -(-size // _RESERVED_AT_ONCE) * _RESERVED_AT_ONCE)
                 reserve(reserved)
             body += chunk
         return bytes(body)
@@ -115,7 +104,7 @@ class AudioResponse(Response):
     the client can tell.
 
     Args:
-        pieces: the bytes of the body.
+        pieces: the bytes of the body: audio, or a mel.
         size: the size of the body in bytes; None where it is not known.
         utterance: the utterance, closed when all is sent.
         listener: listens for the disconnect of the client; stopped when all is sent.

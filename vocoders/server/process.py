@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import os
 import socket
 import sys
+import threading
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
 
 from vocoders.errors import MelWarning, VocoderError
 from vocoders.files import read_file
 from vocoders.inference.synthesis import BackendName
 from vocoders.server.app import create_app
+from vocoders.server.protocol import MAX_HEAD, BoundedProtocol
 from vocoders.server.registry import load_models
 from vocoders.server.requests import Limits
 from vocoders.server.scheduler import Scheduler
 from vocoders.server.websocket import MAX_MESSAGE
+
+_THREAD_TIMEOUT = 1.0  # seconds that a thread may take to end
 
 
 def serve(
@@ -31,6 +39,7 @@ def serve(
     device: str = "cpu",
     backend: BackendName | None = None,
     token_file: Path | None = None,
+    allow_hosts: Sequence[str] = (),
     max_requests: int = 64,
     max_batch: int | None = None,
     max_body: int = 64,
@@ -46,6 +55,7 @@ def serve(
         device: the device of the models, such as "cpu" or "cuda".
         backend: what runs a built-in voice, as for ``vocoders.load``.
         token_file: a file with the bearer token that clients must send; None where they need none.
+        allow_hosts: as for ``create_app``.
         max_requests: most requests at a time, waiting ones included.
         max_batch: most waiting requests that are synthesised as one batch; None for 8 where a batch is faster,
             as on a GPU, else 1.
@@ -64,18 +74,40 @@ def serve(
     served = load_models(models, device, backend)
     warnings.simplefilter("ignore", MelWarning)  # the client gets it as a header
     limits = Limits(max_body * 2**20, max_seconds, timeout)
-    app = create_app(served, max_requests=max_requests, max_batch=max_batch, limits=limits, token=token)
+    app = create_app(
+        served, max_requests=max_requests, max_batch=max_batch, limits=limits, token=token, allow_hosts=allow_hosts
+    )
     host, port = listener.getsockname()[:2]
     announce(list(served), host, port, public=token is None)
     # uvicorn logs this for every handshake that the server refuses with a status and a reason.
     logging.getLogger("uvicorn.error").addFilter(
         lambda record: "without completing handshake" not in record.getMessage()
     )
-    config = uvicorn.Config(
-        app, access_log=False, log_level="warning", ws_max_size=MAX_MESSAGE, timeout_graceful_shutdown=5
-    )
-    Server(config, app.state.server.scheduler, timeout).run([listener])
+    Server(configure(app), app.state.server.scheduler, timeout).run([listener])
+    end_threads()
     return 0
+
+
+def configure(app: FastAPI, **options: Any) -> uvicorn.Config:
+    """Return the configuration of uvicorn for an application; ``options`` are further ones."""
+    return uvicorn.Config(
+        app,
+        **{"log_level": "warning", "timeout_graceful_shutdown": 5, **options},
+        access_log=False,
+        http=BoundedProtocol,
+        h11_max_incomplete_event_size=MAX_HEAD,
+        ws_max_size=MAX_MESSAGE,
+    )
+
+
+def end_threads() -> None:
+    """End the process, with status 0, when a thread works for a request that is over: Python would wait for it."""
+    sys.stderr.flush()
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread() and not thread.daemon:
+            thread.join(_THREAD_TIMEOUT)
+            if thread.is_alive():
+                os._exit(0)
 
 
 class Server(uvicorn.Server):

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 
+import uvicorn.config
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -27,7 +28,8 @@ _SEND_TIMEOUT = 120.0  # seconds
 
 
 def middlewares() -> list[Middleware]:
-    """Return the middlewares of a proxy; Ray Serve calls it in each."""
+    """Return the middlewares of a proxy; Ray Serve calls it in each, before uvicorn is configured."""
+    uvicorn.config.HTTP_PROTOCOLS["auto"] = "vocoders.server.protocol:BoundedProtocol"  # Ray Serve has no option for it
     return [Middleware(ReplicaErrorsMiddleware)]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,15 +12,19 @@ from vocoders.config import Config, bind
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import MelMismatch, VocoderError
 from vocoders.inference.checks import prepare_f0, prepare_mel
-from vocoders.io.audio import Sound, read_audio
-from vocoders.io.mels import encode_mel, read_f0, read_mel
+from vocoders.io.audio import Sound, SoundTooLong, read_audio
+from vocoders.io.mels import encode_mel, read_f0, read_mel, unpacked_bytes
 from vocoders.server.registry import ServedModel
 
+_NPY = b"\x93NUMPY"
 # The JSON decoder blocks all other requests, and its objects take many times the memory of the text.
 _MAX_JSON = 4 * 2**20  # bytes
 _MAX_JSON_TOKENS = 4096  # lists, objects and strings
+_MAX_JSON_DEPTH = 3  # of lists of numbers
 _MAX_MEMBERS = 64  # of an archive
 _MAX_SECONDS_AT_ONCE = 120.0  # of audio that can only be processed as a whole
+_MAX_SOUND = 64 * 2**20  # bytes of decoded sound: 120 s at 139 kHz
+_MAX_DECODING = 10.0  # seconds for a sound file; 120 s take far less than one
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,25 @@ def check_mel_config(mel_config: MelConfig, model: ServedModel) -> None:
         raise RequestError(409, str(error), differences=differences) from None
 
 
+def decoded_bytes(data: bytes, max_size: int) -> int:
+    """Return the bytes that decoding a body takes at most, beside the body.
+
+    Args:
+        data: the body.
+        max_size: most bytes that an array of an archive may take.
+
+    Raises:
+        RequestError: 400 for an archive of many members, which would take long to list.
+    """
+    if _is_json(data):
+        return 10 * min(len(data), _MAX_JSON)  # "0.1," becomes a float in a list, then one in an array
+    if data.startswith(b"PK"):
+        if data.count(b"PK\x01\x02") > _MAX_MEMBERS:
+            raise RequestError(400, f"the body is an archive of more than {_MAX_MEMBERS} members")
+        return 2 * unpacked_bytes(data, max_size)  # in two types
+    return 2 * (len(data) if data.startswith(_NPY) else _MAX_SOUND)
+
+
 def decode_body(data: bytes, model: ServedModel, mel_config: MelConfig | None, limits: Limits) -> SynthesisInput:
     """Decode the body of a request, and validate and convert it for a model.
 
@@ -152,11 +174,15 @@ def _check_length(frames: int, model: ServedModel, limits: Limits) -> None:
         raise RequestError(413, f"the mel has {frames} frames, {seconds:.0f} s of audio; the limit is {limit:g} s")
 
 
+def _is_json(data: bytes) -> bool:
+    return data[:64].lstrip().startswith(b"{")
+
+
 def _read_body(data: bytes, max_size: int) -> _Body:
     if not data:
         raise RequestError(400, "the body is empty; it must hold a mel: .npy, .npz or JSON")
     try:
-        if not data[:64].lstrip().startswith(b"{"):
+        if not _is_json(data):
             return _read_arrays(data, max_size)
         fields = _read_json(data)
         mel = _numbers(fields.mel, "'mel' must be a list of n_mels lists of numbers, all of one length")
@@ -167,9 +193,7 @@ def _read_body(data: bytes, max_size: int) -> _Body:
 
 
 def _read_arrays(data: bytes, max_size: int) -> _Body:
-    if data.count(b"PK\x01\x02") > _MAX_MEMBERS:
-        raise VocoderError(f"the body is an archive of more than {_MAX_MEMBERS} members")
-    if not data.startswith((b"PK", b"\x93NUMPY")):
+    if not data.startswith((b"PK", _NPY)):
         raise VocoderError(
             "the body is neither .npy nor .npz nor a JSON object; send the file itself, not a form; sound files go to "
             "/mel"
@@ -204,12 +228,19 @@ def _read_mel_config(value: Any) -> MelConfig | None:
 def _numbers(values: Any, requirement: str) -> np.ndarray:
     """Convert nested lists of numbers to float64, or raise VocoderError with ``requirement`` as its message."""
     try:
-        array = np.array(values)
-    except (ValueError, RecursionError):
-        raise VocoderError(requirement) from None
-    if array.dtype.kind not in "fiu":
-        raise VocoderError(requirement)
-    return array.astype(np.float64)
+        if isinstance(values, list) and _holds_numbers(values, _MAX_JSON_DEPTH):
+            return np.array(values, np.float64)
+    except (ValueError, OverflowError):  # lists of different lengths, a number of 400 digits
+        pass
+    raise VocoderError(requirement)
+
+
+def _holds_numbers(values: list[Any], depth: int) -> bool:
+    """Tell whether all values are numbers, or lists of numbers: of a text numpy would make an array of any size."""
+    kinds = set(map(type, values))
+    return kinds <= {int, float} or (
+        kinds == {list} and depth > 1 and all(_holds_numbers(part, depth - 1) for part in values)
+    )
 
 
 def analyze_body(data: bytes, model: ServedModel, mel_config: MelConfig | None, limits: Limits) -> bytes:
@@ -231,29 +262,21 @@ def analyze_body(data: bytes, model: ServedModel, mel_config: MelConfig | None, 
     """
     if not data:
         raise RequestError(400, "the body is empty; it must hold a mel (.npy, .npz or JSON) or a sound file")
-    if data[:64].lstrip().startswith((b"{", b"PK", b"\x93NUMPY")):
+    if _is_json(data) or data.startswith((b"PK", _NPY)):
         mel = np.ascontiguousarray(decode_body(data, model, mel_config, limits).mel)
     else:
-        sound = _read_sound(data, min(limits.max_seconds, _MAX_SECONDS_AT_ONCE))
+        sound = _read_sound(data, limits)
         if mel_config is not None:
             raise RequestError(422, "'mel_config' is for a mel; the mel of a sound file has the model's mel config")
         mel = model.vocoder.analyze(sound.audio, sound.sample_rate)
     return encode_mel(mel, model.mel_config, "npy")
 
 
-def _read_sound(data: bytes, max_seconds: float) -> Sound:
+def _read_sound(data: bytes, limits: Limits) -> Sound:
     try:
-        return read_audio(data, "the body", max_seconds)
+        timeout = min(limits.timeout, _MAX_DECODING)
+        return read_audio(data, "the body", min(limits.max_seconds, _MAX_SECONDS_AT_ONCE), _MAX_SOUND, timeout)
+    except SoundTooLong as error:
+        raise RequestError(413, str(error)) from None
     except VocoderError as error:
-        raise RequestError(413 if _claimed_seconds(data) > max_seconds else 400, str(error)) from None
-
-
-def _claimed_seconds(data: bytes) -> float:
-    """The duration of a sound file according to its header; 0 when that cannot be read."""
-    import soundfile
-
-    try:
-        duration: float = soundfile.info(io.BytesIO(data)).duration
-        return duration
-    except Exception:  # libsndfile raises all kinds for a damaged file
-        return 0.0
+        raise RequestError(400, str(error)) from None

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import difflib
 import hmac
+import ipaddress
+import re
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.resources import files
 from typing import Annotated, Any, TypeVar
@@ -16,8 +21,9 @@ from fastapi.responses import HTMLResponse
 from starlette.requests import HTTPConnection
 
 from vocoders.dsp.mel import MelConfig
+from vocoders.errors import shorten
 from vocoders.server.encoding import MEDIA_TYPES, Encoder, Format
-from vocoders.server.http import AudioResponse, DisconnectListener, content_length, read_body
+from vocoders.server.http import AudioResponse, DisconnectListener, read_body
 from vocoders.server.metrics import Metrics
 from vocoders.server.registry import ServedModel
 from vocoders.server.requests import (
@@ -26,6 +32,7 @@ from vocoders.server.requests import (
     analyze_body,
     check_mel_config,
     decode_body,
+    decoded_bytes,
 )
 from vocoders.server.scheduler import Scheduler
 from vocoders.server.schemas import BODY_SCHEMA, Health, ModelInfo, problems
@@ -48,17 +55,19 @@ class ServerState:
         models: the models by name, the default first.
         limits: the limits of a request.
         token: the bearer token that clients must send; None where they need none.
+        allow_hosts: names that requests may be sent to, and pages may be of; see ``create_app``.
         scheduler: the scheduler.
         metrics: the metrics.
-        decoding: limiter of the bodies that are decoded at a time.
+        turns: held while a body is decoded, one at a time by each function: a mel does not wait for sounds.
     """
 
     models: dict[str, ServedModel]
     limits: Limits
     token: str | None
+    allow_hosts: frozenset[str]
     scheduler: Scheduler
     metrics: Metrics
-    decoding: anyio.CapacityLimiter
+    turns: defaultdict[Callable[..., Any], asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
 
     def model(self, name: str | None) -> ServedModel:
         """Return the model of a name, or the default model for None.
@@ -71,7 +80,7 @@ class ServerState:
             raise RequestError(404, f"there is no model {name!r} here; there are: {', '.join(self.models)}")
         return self.models[name]
 
-    def admit(self, model: ServedModel, seed: int, stream: bool, size: int = 0) -> Utterance:
+    def admit(self, model: ServedModel, seed: int, stream: bool) -> Utterance:
         """Admit an utterance; see ``Scheduler.admit``.
 
         Raises:
@@ -80,11 +89,25 @@ class ServerState:
         """
         if stream and model.vocoder.lookahead is None:
             raise RequestError(422, f"the model '{model.name}' cannot stream: its audio depends on the whole mel")
-        return self.scheduler.admit(model, seed, stream, size)
+        return self.scheduler.admit(model, seed, stream)
 
-    async def decode(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Call a function that decodes a body in a thread, so that other requests need not wait for it."""
-        return await anyio.to_thread.run_sync(function, *arguments, limiter=self.decoding)
+    async def decode(
+        self, function: Callable[..., T], body: bytes, utterance: Utterance, mel_config: MelConfig | None
+    ) -> T:
+        """Call ``decode_body`` or ``analyze_body`` in a thread, so that other requests need not wait for it.
+
+        A thread cannot be interrupted: when the request ends first, this still waits for it, with its turn and its
+        memory.
+        """
+        async with self.turns[function]:
+            size = await anyio.to_thread.run_sync(decoded_bytes, body, self.limits.max_body)
+            with self.scheduler.decoding(utterance, size):
+                call = anyio.to_thread.run_sync(function, body, utterance.model, mel_config, self.limits)
+                work = asyncio.ensure_future(call)
+                try:
+                    return await asyncio.shield(work)
+                finally:
+                    await asyncio.wait({work})
 
 
 def server_state(connection: HTTPConnection) -> ServerState:
@@ -108,19 +131,55 @@ async def authorize(connection: HTTPConnection) -> None:
         raise RequestError(401, "this server needs a token: Authorization: Bearer TOKEN", headers)
 
 
-async def check_query(connection: HTTPConnection) -> None:
-    """Check that the route of a connection knows all of its query parameters, where it has any.
+async def check_host(connection: HTTPConnection) -> None:
+    """Check to what name a browser sends a request, and from a page of which site.
+
+    Pages of any site may send requests to this machine, also under a name of their own; a page cannot have the name
+    of an address or of localhost.
 
     Raises:
-        RequestError: 422 for an unknown one.
+        RequestError: 403 for other names than ``allow_hosts`` has.
+    """
+    allowed = server_state(connection).allow_hosts
+    host = connection.headers.get("host", "").lower()
+    if not allowed & {"*", host, _name(host)} and not _is_local(_name(host)):
+        detail = f"this server does not answer to the name '{shorten(host)}'"
+        raise RequestError(403, f"{detail}: vocoders serve --allow-host {shorten(_name(host)) or 'NAME'}")
+    if "origin" in connection.headers:
+        origin = connection.headers["origin"].lower().partition("://")[2]
+        if origin != host and not allowed & {"*", origin, _name(origin)}:
+            detail = f"pages of '{shorten(connection.headers['origin'])}' may not use this server"
+            raise RequestError(403, f"{detail}: vocoders serve --allow-host {shorten(origin) or 'NAME'}")
+
+
+def _name(host: str) -> str:
+    """Return a host without its port."""
+    return re.sub(r":\d*$", "", host)
+
+
+def _is_local(name: str) -> bool:
+    """Tell whether a name is localhost or the address of a machine, in brackets where it is IPv6."""
+    with contextlib.suppress(ValueError):
+        return name == "localhost" or bool(ipaddress.ip_address(name.strip("[]")))
+    return False
+
+
+async def check_query(connection: HTTPConnection) -> None:
+    """Check that the route of a connection knows all of its query parameters, where it has any, and each comes once.
+
+    Raises:
+        RequestError: 422 for an unknown one, or one that comes again.
     """
     known = [parameter.alias for parameter in connection.scope["route"].dependant.query_params]
-    unknown = next((name for name in connection.query_params if name not in known), None)
-    if not known or unknown is None:
+    given = [name for name, _ in connection.query_params.multi_items()]
+    if not known:
         return
-    near = difflib.get_close_matches(unknown, known, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
-    raise RequestError(422, f"unknown query parameter '{unknown}' ({hint})")
+    if unknown := next((name for name in given if name not in known), None):
+        near = difflib.get_close_matches(unknown, known, n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
+        raise RequestError(422, f"unknown query parameter '{unknown}' ({hint})")
+    if twice := next((name for name in given if given.count(name) > 1), None):
+        raise RequestError(422, f"query parameter '{twice}' is given more than once")
 
 
 def _parse_mel_config(text: str | None) -> MelConfig | None:
@@ -137,8 +196,10 @@ MelConfigName = Annotated[
     ),
 ]
 
-router = APIRouter(dependencies=[Depends(authorize), Depends(check_query)], responses=problems(401))
-public = APIRouter()
+router = APIRouter(
+    dependencies=[Depends(check_host), Depends(authorize), Depends(check_query)], responses=problems(401, 403)
+)
+public = APIRouter(dependencies=[Depends(check_host)], responses=problems(403))
 
 
 @router.post(
@@ -164,14 +225,13 @@ async def synthesize(
     """Turn a mel into audio. The body is an .npy, an .npz or JSON."""
     state = server_state(request)
     limits, chosen, source = state.limits, state.model(model), _parse_mel_config(mel_config)
-    utterance = state.admit(chosen, seed, stream, content_length(request, limits))
-    listener = None
-    try:
+    utterance = state.admit(chosen, seed, stream)
+    with contextlib.ExitStack() as stack:
+        stack.callback(utterance.close)
         body = await read_body(request, limits, partial(state.scheduler.reserve, utterance))
         listener = DisconnectListener(request.receive)
-        mel, f0, warning = await listener.wait_for(
-            state.decode(decode_body, body, chosen, source, limits), limits.timeout
-        )
+        stack.callback(listener.stop)
+        mel, f0, warning = await listener.wait_for(state.decode(decode_body, body, utterance, source), limits.timeout)
         del body
         chosen.vocoder.check_f0(given=f0 is not None)
         samples = mel.shape[1] * chosen.mel_config.hop_length
@@ -184,12 +244,8 @@ async def synthesize(
             whole = await listener.wait_for(_join(pieces), limits.timeout)
             size, pieces = len(whole), _single(whole)
         headers = {"Mel-Warning": warning} if warning else None
+        stack.pop_all()  # the response closes the utterance
         return AudioResponse(pieces, size, utterance, listener, limits, media_type=MEDIA_TYPES[format], headers=headers)
-    except BaseException:
-        utterance.close()
-        if listener is not None:
-            listener.stop()
-        raise
 
 
 async def _encode(utterance: Utterance, encoder: Encoder) -> AsyncIterator[bytes]:
@@ -223,14 +279,19 @@ async def _single(piece: bytes) -> AsyncIterator[bytes]:
 async def mel(request: Request, model: ModelName = None, mel_config: MelConfigName = None) -> Response:
     """Compute the mel that a model takes, from a sound file or from a mel as /synthesize takes it."""
     state = server_state(request)
-    chosen, source = state.model(model), _parse_mel_config(mel_config)
-    utterance = state.admit(chosen, 0, stream=False, size=content_length(request, state.limits))  # counts as a request
-    try:
-        body = await read_body(request, state.limits, partial(state.scheduler.reserve, utterance))
-        data = await state.decode(analyze_body, body, chosen, source, state.limits)
-        return Response(data, media_type="application/octet-stream")
-    finally:
-        utterance.close()
+    limits, chosen, source = state.limits, state.model(model), _parse_mel_config(mel_config)
+    utterance = state.admit(chosen, 0, stream=False)  # counts as a request
+    with contextlib.ExitStack() as stack:
+        stack.callback(utterance.close)
+        body = await read_body(request, limits, partial(state.scheduler.reserve, utterance))
+        listener = DisconnectListener(request.receive)
+        stack.callback(listener.stop)
+        data = await listener.wait_for(state.decode(analyze_body, body, utterance, source), limits.timeout)
+        state.scheduler.reserve(utterance, len(data))
+        stack.pop_all()  # the response closes the utterance
+        return AudioResponse(
+            _single(data), len(data), utterance, listener, limits, media_type="application/octet-stream"
+        )
 
 
 @router.websocket("/stream")

@@ -17,10 +17,12 @@ All of it but ``_synthesize`` runs on the event loop, so that nothing needs a lo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import time
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -70,6 +72,7 @@ class Scheduler:
         self._metrics = metrics
         self._max_batch = max_batch
         self._utterances: set[Utterance] = set()
+        self._decoding = 0  # bytes
         self._whole: deque[Utterance] = deque()
         self._streams: deque[Utterance] = deque()
         self._work = asyncio.Event()
@@ -83,28 +86,25 @@ class Scheduler:
 
     @property
     def reserved(self) -> int:
-        """Bytes that all utterances hold."""
-        return sum(utterance.reserved for utterance in self._utterances)
+        """Bytes that all utterances hold, and the decoding of their bodies."""
+        return self._decoding + sum(utterance.reserved for utterance in self._utterances)
 
-    def admit(self, model: ServedModel, seed: int, stream: bool, size: int = 0) -> Utterance:
+    def admit(self, model: ServedModel, seed: int, stream: bool) -> Utterance:
         """Admit an utterance, which the caller must close.
 
         Args:
             model: the model.
             seed: the seed of the noise.
             stream: whether the client gets the audio while it is computed.
-            size: bytes of the request's body.
 
         Raises:
-            Busy: when there are ``max_requests`` already, when they hold too many bytes, or when the server is shutting
-                down.
+            Busy: when there are ``max_requests`` already, or when the server is shutting down.
         """
         if self.closing:
             raise Busy("the server is shutting down", retry_after=5)
         if self.active_requests >= self.max_requests:
             raise Busy(f"the server has {self.max_requests} requests, its limit", self._seconds_to_wait())
         utterance = Utterance(model, seed, stream, on_ready=self._enqueue, on_close=self._release)
-        self.reserve(utterance, size)
         self._utterances.add(utterance)
         self._metrics.set_active_requests(self.active_requests)
         return utterance
@@ -115,11 +115,28 @@ class Scheduler:
         Raises:
             Busy: when all utterances would hold more than ``MAX_MEMORY``.
         """
-        others = self.reserved - (utterance.reserved if utterance in self._utterances else 0)
+        self._check_room(utterance, size)
+        utterance.reserved = size
+
+    @contextlib.contextmanager
+    def decoding(self, utterance: Utterance, size: int) -> Iterator[None]:
+        """Reserve ``size`` more bytes for the decoding of a body, which may outlast its request.
+
+        Raises:
+            Busy: as for ``reserve``.
+        """
+        self._check_room(utterance, utterance.reserved + size)
+        self._decoding += size
+        try:
+            yield
+        finally:
+            self._decoding -= size
+
+    def _check_room(self, utterance: Utterance, size: int) -> None:
+        others = self.reserved - utterance.reserved
         if others and others + size > MAX_MEMORY:
             reason = f"requests hold {others / 2**20:.0f} MiB and leave no room for this one"
             raise Busy(reason, self._seconds_to_wait())
-        utterance.reserved = size
 
     def _seconds_to_wait(self) -> int:
         """Estimate the seconds until the frames that wait now are synthesised."""

@@ -50,11 +50,11 @@ def test_sizes_that_only_a_header_claims_take_no_memory(work: Path, capsys: pyte
     with zipfile.ZipFile("bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("mel.npy", "w") as member:
         for _ in range(1100):
             member.write(bytes(2**20))
-    assert "more than 1 GiB is refused" in refused(work, capsys, "bomb.npz", "-o", "out.wav")
+    assert "more than 1073741824 are refused" in refused(work, capsys, "bomb.npz", "-o", "out.wav")
     with zipfile.ZipFile("text.npz", "w") as archive:
         archive.writestr("mel.npy", "hello")
     assert "text.npz (array 'mel') is not a readable .npy" in refused(work, capsys, "text.npz", "-o", "out.wav")
-    for text in ("[" * 100_000, "1" * 5000, "{"):
+    for text in ("[" * 16_000, "1" * 5000, "{"):
         np.savez("deep.npz", mel=np.zeros((20, 4), np.float32), mel_spec=np.array(text))
         assert "mel config stored in deep.npz is not JSON" in refused(work, capsys, "deep.npz", "-o", "out.wav")
 

@@ -11,7 +11,7 @@ from scipy.signal import resample_poly
 
 from tests.support import signals
 from vocoders.errors import VocoderError
-from vocoders.io.audio import AUDIO_SUFFIXES, AudioWriter, encode_audio, read_audio, resample
+from vocoders.io.audio import AUDIO_SUFFIXES, AudioWriter, SoundTooLong, encode_audio, read_audio, resample
 
 RATES = [(48000, 22050), (22050, 48000), (16000, 24000), (44100, 8000), (22051, 8000)]  # the last: no common divisor
 
@@ -102,3 +102,14 @@ def test_formats_and_lengths_that_are_refused() -> None:
         encode_audio(np.zeros(8, np.float32), 8000, "xyz")
     with pytest.raises(VocoderError, match=r"is longer than 0\.1 s"):
         read_audio(encode_audio(np.zeros(8000, np.float32), 8000, "wav"), "a.wav", max_seconds=0.1)
+
+
+def test_decoding_is_bounded_by_what_comes_out_and_by_time() -> None:
+    wav = encode_audio(np.zeros(8000, np.float32), 8000, "wav")
+    fast = wav[:24] + (2 * 10**9).to_bytes(4, "little") + wav[28:]  # claims 2 GHz: any number of samples is short
+    assert len(read_audio(fast, "a.wav", 1.0).audio) == 8000
+    with pytest.raises(SoundTooLong, match=r"^a.wav holds more than 7999 samples, as many as are accepted$"):
+        read_audio(fast, "a.wav", 1.0, max_bytes=4 * 7999)
+    ogg = encode_audio(np.zeros(8000, np.float32), 8000, "ogg") + b"OggS" * 2**22  # libsndfile would take a minute
+    with pytest.raises(VocoderError, match=r"^a.ogg could not be decoded within 0.2 s$"):
+        read_audio(ogg, "a.ogg", timeout=0.2)

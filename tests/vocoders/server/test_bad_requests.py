@@ -31,10 +31,13 @@ def client(model: ServedModel) -> Iterator[ServerClient]:
         yield client
 
 
-def archive(method: int, name: str = "mel.npy", data: bytes | None = None) -> bytes:
+def archive(method: int, name: str = "mel.npy", data: bytes | None = None, more: bytes = b"") -> bytes:
+    """An .npz with an array, and a mel config ``more``."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as file:
         file.writestr(name, npy(mel(5)) if data is None else data)
+        if more:
+            file.writestr("mel_spec.npy", more)
     return buffer.getvalue()
 
 
@@ -56,11 +59,24 @@ def header(text: str) -> bytes:
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
 
 
+def array(descr: str, shape: str, data: bytes = b"") -> bytes:
+    """An .npy of this header."""
+    return header(f"{{'descr': {descr!r}, 'fortran_order': False, 'shape': {shape}}}") + data
+
+
 class Hostile:
     """Makes a folder in the working folder when it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os.mkdir, ("owned",)
+
+
+def packed(mel_config: str) -> bytes:
+    return archive(zipfile.ZIP_DEFLATED, more=npy(np.array(mel_config)))
+
+
+def packed_bytes(descr: str, data: bytes) -> bytes:
+    return archive(0, more=array(descr, "()", data))
 
 
 GOOD = npy(mel(12))
@@ -77,6 +93,40 @@ BAD = {
     "an npy's beginning": (GOOD[:9], 400, "is not a readable .npy file"),
     "a deep header": (header("(" * 150 + "-" * 5000), 400, "is not a readable .npy file"),
     "an odd header": (header("{'descr': (), 'fortran_order': False, 'shape': (1,)}"), 400, "is not a readable .npy"),
+    "nothing for ever": (array("|V0", "(4611686018427387904,)"), 400, "header claims the shape (46116860184273879"),
+    "much nothing": (array("|V0", "(1073741824,)"), 400, "the body holds |V0; expected an array of floats"),
+    "text of no letters": (array("<U0", "(4611686018427387904,)"), 400, "claims the shape (4611686018427387904,)"),
+    "text of few letters": (array("<U0", "(1073741824,)"), 400, "the body holds <U0; expected an array of floats"),
+    "negative sizes": (array("<f4", "(-20, -4)", bytes(320)), 400, "its header claims the shape (-20, -4)"),
+    "a negative size": (array("<f4", "(-1,)"), 400, "its header claims the shape (-1,)"),
+    "sizes of truth": (array("<f4", "(True, 4)", bytes(16)), 400, "its header claims the shape (True, 4)"),
+    "65 dimensions": (array("<f4", f"({'1,' * 65})", bytes(4)), 400, "its header claims the shape (1, 1, 1,"),
+    "9 dimensions": (array("<f4", f"({'1,' * 9})", bytes(4)), 400, "its header claims the shape (1, 1, 1,"),
+    "a large size beside 0": (array("<f4", "(0, 9223372036854775808)"), 400, "the shape (0, 9223372036854775808)"),
+    "large sizes beside 0": (array("<f4", "(0, 4294967296, 4294967296)"), 400, "the shape (0, 4294967296, 4294967296)"),
+    "records": (array("<f4,<f4", "(4,)", bytes(32)), 400, "the body holds [('f0', '<f4'), ('f1', '<f4')]"),
+    "bytes of bytes": (array("|S80", "(20,)", bytes(1600)), 400, "the body holds |S80"),
+    "dates": (array("<M8[s]", "(20,)", bytes(160)), 400, "the body holds datetime64[s]"),
+    "long doubles": (array("<f16", "(20, 4)", bytes(1280)), 400, "expected an array of floats"),
+    "half surrogates": (b'{"mel": [[1.0]], "mel_config": "\\ud800"}', 422, "unknown mel config '\\ud800'; known: "),
+    "a half surrogate key": (b'{"mel": [[1.0]], "\\udfff": 1}', 400, "unable to parse raw data as a unicode string"),
+    "a JSON of long text": (b'{"mel": [["' + b"a" * 2**21 + b'"' + b', "b"' * 2000 + b"]]}", 400, "must be a list of"),
+    "lists and numbers": (b'{"mel": [[1.0], 1.0]}', 400, "must be a list of n_mels lists of numbers"),
+    "a long mel config": (
+        json.dumps({"mel": [[1.0]], "mel_config": "hifigan-22k:" + ",".join(f"k{n}=1" for n in range(10**5))}).encode(),
+        422,
+        "unknown mel config 'hifigan-22k'",
+    ),
+    "a mel config of many keys": (
+        json.dumps({"mel": [[1.0]], "mel_config": {f"k{n}": 1 for n in range(2000)}}).encode(),
+        422,
+        "; and ",
+    ),
+    "an npz of a large mel config": (packed('"' + "a" * 2**15 + '"'), 400, "more than 65536 are refused"),
+    "an npz of a deep mel config": (packed("[" * 16000), 400, "the mel config stored in the body is not JSON"),
+    "an npz of no Unicode": (packed_bytes("<U1", b"\xff\xff\xff\xff"), 400, "holds no valid Unicode"),
+    "an npz of half Unicode": (packed_bytes("<U1", b"\x00\xd8\x00\x00"), 400, "holds no valid Unicode"),
+    "an npz of mel configs": (archive(0, data=npy(mel(5)), more=npy(np.array(["a", "b"]))), 400, "not one string"),
     "half an npz": (HELLO.read_bytes()[:20000], 400, "is not a readable .npz file"),
     "a damaged npz": (claiming(1000)[:50] + b"\xff" * 20 + claiming(1000)[70:], 400, "is not a readable .npz file"),
     "an npz without a mel": (archive(0, "spectrogram.npy"), 400, "holds no array named 'mel', only: spectrogram"),
@@ -110,8 +160,8 @@ BAD = {
     "two": (npy(np.zeros((2, 20, 4), np.float32)), 422, "a request holds one mel"),
     "no frames": (npy(np.zeros((20, 0), np.float32)), 422, "the mel is empty"),
     "whole numbers": (npy(np.zeros((20, 4), np.int32)), 422, "must hold floats"),
-    "complex numbers": (npy(np.zeros((20, 4), np.complex64)), 422, "expected an array of floats"),
-    "text in an npy": (npy(np.array(["a"])), 422, "expected an array of floats"),
+    "complex numbers": (npy(np.zeros((20, 4), np.complex64)), 400, "expected an array of floats"),
+    "text in an npy": (npy(np.array(["a"])), 400, "expected an array of floats"),
     "infinity": (npy(np.full((20, 4), np.inf, np.float32)), 422, "80 NaN or infinite values of 80"),
     "NaN": (json.dumps({"mel": [[float("nan")]] * 20}).encode(), 422, "20 NaN or infinite values of 20"),
     "more than float32": (npy(np.full((20, 4), 1e300)), 422, "80 NaN or infinite values"),
@@ -135,13 +185,19 @@ def test_bad_bodies(name: str, client: ServerClient, tmp_path: Path, monkeypatch
     assert client.post("/synthesize", content=GOOD).status_code == 200
 
 
-def test_bad_sound_files(client: ServerClient) -> None:
+def at_2_ghz(wav: bytes) -> bytes:
+    return wav[:24] + struct.pack("<I", 2 * 10**9) + wav[28:]
+
+
+def test_bad_sound_files(client: ServerClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vocoders.server.requests._MAX_SOUND", 2**22)
     for body, status, sentence in (
         (b"", 400, "the body is empty; it must hold a mel (.npy, .npz or JSON) or a sound file"),
         (b"hello", 400, "not a readable sound file"),
         (encode_audio(np.zeros(61 * 8000, np.float32), 8000, "wav"), 413, "the body is longer than 60 s"),
         (encode_audio(np.zeros(61 * 8000, np.float32), 8000, "flac"), 413, "the body is longer than 60 s"),
         (encode_audio(np.zeros(5, np.float32), 8000, "wav"), 422, "the audio is shorter than one frame"),
+        (at_2_ghz(encode_audio(np.zeros(2**21 + 1, np.float32), 8000, "wav")), 413, "more than 1048576 samples"),
     ):
         answer = client.post("/mel", content=body)
         assert (answer.status_code, answer.headers["content-type"]) == (status, "application/json"), answer.text
@@ -159,6 +215,9 @@ def test_unknown_parameters(client: ServerClient) -> None:
         assert answer.json()["detail"] == f"unknown query parameter '{query.partition('=')[0]}' ({hint})"
     assert client.get("/mel-config?name=hnmask").status_code == 422
     assert client.get("/models?x=1").status_code == 200  # it takes none
+    answer = client.post("/synthesize?seed=1&format=wav&seed=2", content=GOOD)
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == "query parameter 'seed' is given more than once"
     with pytest.raises(InvalidStatus) as refused:
         connect(f"ws://127.0.0.1:{client.port}/stream?sed=1")
     assert refused.value.response.status_code == 422

@@ -72,7 +72,6 @@ BAD = {
     "more than float32": (np.full(20, 1e300), "it holds inf to inf"),
     "negative": (np.full(20, -1.0), "it holds -1 to -1"),
     "too high": (np.full(20, 4001.0), "from 0 (unvoiced) to 4000"),
-    "text": (np.array(["a"] * 20), "expected an array of floats"),
 }
 
 

@@ -24,7 +24,7 @@ GOOD = npy(mel(12))
 
 
 def test_a_body_that_never_ends(model: ServedModel) -> None:
-    head = "POST /synthesize HTTP/1.1\nHost: x\nContent-Length: 1000"
+    head = "POST /synthesize HTTP/1.1\nHost: 127.0.0.1\nContent-Length: 1000"
     with serving(model) as client:
         connection = send_raw(client, head, GOOD[:100])
         eventually(lambda: client.scheduler.active_requests == 1)
@@ -69,7 +69,7 @@ def test_a_slow_client(model: ServedModel) -> None:
     """A client that reads nothing does not hold up others, and is disconnected after the timeout."""
     with serving(model, limits={"timeout": 3.0}) as client:
         body = npy(np.tile(mel(1000), 100))
-        head = f"POST /synthesize?stream=true HTTP/1.1\nHost: x\nContent-Length: {len(body)}"
+        head = f"POST /synthesize?stream=true HTTP/1.1\nHost: 127.0.0.1\nContent-Length: {len(body)}"
         connection = socket.socket()
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect(("127.0.0.1", client.port))
@@ -117,7 +117,7 @@ def test_a_client_that_disconnects_in_mid_stream(model: ServedModel) -> None:
         with client.stream("POST", "/synthesize?stream=true", content=body) as answer:
             next(answer.iter_raw())
         stops()
-        head = f"POST /synthesize HTTP/1.1\nHost: x\nContent-Length: {len(body)}"  # waits for all of it
+        head = f"POST /synthesize HTTP/1.1\nHost: 127.0.0.1\nContent-Length: {len(body)}"  # waits for all of it
         connection = send_raw(client, head, body)
         started = metric(client, "vocoders_audio_seconds_total")
         eventually(lambda: metric(client, "vocoders_audio_seconds_total") > started)
@@ -138,7 +138,7 @@ def test_a_client_that_disconnects_while_it_waits_is_not_served(model: ServedMod
     with serving(ServedModel("slow", vocoder)) as client, ThreadPoolExecutor(1) as pool:
         first = pool.submit(client.post, "/synthesize", content=GOOD)
         eventually(lambda: calls(vocoder) == 1)
-        head = f"POST /synthesize HTTP/1.1\nHost: x\nContent-Length: {len(GOOD)}"
+        head = f"POST /synthesize HTTP/1.1\nHost: 127.0.0.1\nContent-Length: {len(GOOD)}"
         connections = [send_raw(client, head, GOOD) for _ in range(5)]
         eventually(lambda: client.scheduler.active_requests == 6 and waiting(client) == 5)
         for connection in connections:
@@ -179,9 +179,9 @@ def test_a_burst_of_ten_times_the_limit(model: ServedModel) -> None:
 def test_bodies_that_would_take_too_much_memory_together(model: ServedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vocoders.server.scheduler.MAX_MEMORY", 10 * 2**20)
     with serving(model) as client:
-        head = "POST /synthesize HTTP/1.1\nHost: x\nContent-Length: 9000000"
-        with send_raw(client, head):
-            eventually(lambda: client.scheduler.active_requests == 1)
+        head = "POST /synthesize HTTP/1.1\nHost: 127.0.0.1\nContent-Length: 9437185"
+        with send_raw(client, head, bytes(9 * 2**20)):
+            eventually(lambda: client.scheduler.reserved == 9 * 2**20)
             answer = client.post("/synthesize", content=npy(np.tile(mel(1000), 20)))
             assert answer.status_code == 503
             assert "requests hold 9 MiB and leave no room" in answer.json()["detail"]
@@ -190,15 +190,16 @@ def test_bodies_that_would_take_too_much_memory_together(model: ServedModel, mon
         # A small archive that becomes large is counted as what it becomes; alone it may be as large as its limits.
         packed = io.BytesIO()
         np.savez_compressed(packed, mel=np.zeros((20, 75_000), np.float32))
-        with send_raw(client, head.replace("9000000", "1000000")):
-            eventually(lambda: client.scheduler.active_requests == 1)
+        with send_raw(client, head, bytes(2**20)):
+            eventually(lambda: client.scheduler.reserved == 2**20)
             assert client.post("/synthesize", content=packed.getvalue()).status_code == 503
         eventually(lambda: client.scheduler.active_requests == 0)
         assert client.post("/synthesize", content=packed.getvalue()).status_code == 200
 
 
-def test_idle_bodies_of_unknown_length_take_no_memory(model: ServedModel) -> None:
-    head = "POST /synthesize HTTP/1.1\nHost: x\nTransfer-Encoding: chunked"
+@pytest.mark.parametrize("announced", ["Transfer-Encoding: chunked", f"Content-Length: {64 * 2**20}"])
+def test_bodies_that_do_not_come_take_no_memory(model: ServedModel, announced: str) -> None:
+    head = f"POST /synthesize HTTP/1.1\nHost: 127.0.0.1\n{announced}"
     with serving(model) as client, contextlib.ExitStack() as idle:
         for _ in range(10):
             idle.enter_context(send_raw(client, head))
@@ -210,7 +211,7 @@ def test_bodies_of_unknown_length_are_counted_as_they_arrive(
     model: ServedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vocoders.server.scheduler.MAX_MEMORY", 10 * 2**20)
-    head = "POST /synthesize HTTP/1.1\nHost: x\nTransfer-Encoding: chunked"
+    head = "POST /synthesize HTTP/1.1\nHost: 127.0.0.1\nTransfer-Encoding: chunked"
     with serving(model) as client, send_raw(client, head, b"600000\r\n" + bytes(6 * 2**20)):
         eventually(lambda: client.scheduler.reserved == 6 * 2**20)
         answer = client.post("/synthesize", content=iter([bytes(2**20)] * 6))
@@ -224,9 +225,30 @@ def test_audio_that_takes_too_long(model: ServedModel) -> None:
     with serving(delayed, limits={"timeout": 0.3}) as client:
         answer = client.post("/synthesize", content=GOOD)
         assert answer.status_code == 503
-        assert answer.json()["detail"] == "the audio was not ready within 0.3 s"
+        assert answer.json()["detail"] == "the result was not ready within 0.3 s"
         assert "retry-after" in answer.headers
         assert client.scheduler.active_requests == 0
+
+
+def test_decoding_that_takes_too_long(model: ServedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request ends, its memory counts until the thread ends, and mels are decoded meanwhile."""
+    go = threading.Event()
+
+    def read_audio(*args: Any) -> Any:
+        assert go.wait(300)
+
+    monkeypatch.setattr("vocoders.server.requests.read_audio", read_audio)
+    with serving(model, limits={"timeout": 0.5}) as client:
+        answer = client.post("/mel", content=b"RIFF" * 100)
+        assert answer.status_code == 503
+        assert answer.json()["detail"] == "the result was not ready within 0.5 s"
+        assert client.scheduler.active_requests == 0
+        assert client.scheduler.reserved == 2 * 64 * 2**20
+        assert client.post("/mel", content=b"RIFF" * 100).status_code == 503
+        assert client.scheduler.reserved == 2 * 64 * 2**20  # the second waited for its turn, which did not come
+        assert client.post("/synthesize", content=b"hello").status_code == 400
+        go.set()
+        eventually(lambda: client.scheduler.reserved == 0)
 
 
 def test_a_bad_mel_does_not_affect_its_batch(model: ServedModel) -> None:

@@ -53,6 +53,15 @@ def test_sigterm_finishes_what_runs(work: Path) -> None:
 
 
 @pytest.mark.slow
+def test_sigterm_ends_a_server_whose_work_never_ends(work: Path) -> None:
+    never = "import time, vocoders.server.requests as requests; requests.read_audio = lambda *_: time.sleep(10000)"
+    with process("model.safetensors", "--port", "0", "--timeout", "1", cwd=work, first=never) as (running, address):
+        assert httpx.post(f"{address}/mel", content=b"RIFF", timeout=60).status_code == 503
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(120) == 0
+
+
+@pytest.mark.slow
 def test_kill_and_restart(work: Path) -> None:
     before = files(work)
     body = npy(np.tile(mel(1000), 100))

@@ -5,8 +5,10 @@ import json
 from typing import Any
 
 import pytest
+import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from vocoders.server.protocol import BoundedProtocol
 from vocoders.server.proxy import middlewares
 
 PLAIN, JSON = [(b"content-type", b"text/plain; charset=utf-8")], [(b"content-type", b"application/json")]
@@ -102,3 +104,10 @@ def test_clients_set_no_limits_of_the_proxy() -> None:
 def test_routes_of_the_proxy_stay_its_own() -> None:
     messages = [start(503, PLAIN), body(b"draining")]
     assert proxied(*messages, path="/-/healthz") == messages
+
+
+def test_connections_of_proxies_are_bounded_as_those_of_the_plain_server() -> None:
+    middlewares()
+    config = uvicorn.Config(lambda: None, factory=True)  # as Ray Serve makes it
+    config.load()
+    assert config.http_protocol_class is BoundedProtocol

@@ -25,6 +25,15 @@ def add_parser(commands: Any) -> None:
     add("--port", type=port, default=8000, help="port to listen on; 0 takes a free one (default: 8000)")
     add_device(parser)
     add("--token-file", type=Path, metavar="FILE", help="holds the bearer token that clients must send")
+    add(
+        "--allow-host",
+        action="append",
+        default=[],
+        dest="allow_hosts",
+        metavar="NAME",
+        help="a name under which the server is used, such as tts.example.org, or of a site whose pages use it; may be "
+        "repeated, * allows all (default: only addresses and localhost)",
+    )
     add("--max-requests", type=count, default=64, metavar="N", help="requests at a time (default: 64)")
     add(
         "--max-batch",
@@ -69,6 +78,7 @@ def _run(options: argparse.Namespace) -> int:
         device=options.device,
         backend=options.backend,
         token_file=options.token_file,
+        allow_hosts=options.allow_hosts,
         max_requests=options.max_requests,
         max_batch=options.max_batch,
         max_body=options.max_body,
