@@ -13,7 +13,7 @@ from types import FrameType
 
 import uvicorn
 
-from vocoders.errors import MelWarning, VocoderError
+from vocoders.errors import MelWarning, VocoderError, printable
 from vocoders.files import read_file
 from vocoders.inference.synthesis import BackendName
 from vocoders.server.app import create_app
@@ -112,7 +112,7 @@ class Server(uvicorn.Server):
 def announce(models: list[str], host: str, port: int, public: bool) -> None:
     """Say on standard error what is served and where, and warn when anyone may use it."""
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    print(f"vocoders: serving {', '.join(models)} on {address}; Ctrl+C ends", file=sys.stderr, flush=True)
+    print(printable(f"vocoders: serving {', '.join(models)} on {address}; Ctrl+C ends"), file=sys.stderr, flush=True)
     if public and not ipaddress.ip_address(host).is_loopback:
         print("vocoders: anyone who reaches this address is served; --token-file asks for a token", file=sys.stderr)
 
