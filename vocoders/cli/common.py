@@ -21,7 +21,7 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # parse_args and subparsers call it
         for argument in sys.argv[1:] if args is None else args:
             if re.fullmatch(r"(--[\w-]+=)?", argument):  # "" is the path of the current folder
-                self.error(f"the argument '{argument}' is empty; is a variable not set?")
+                self.error(f"the argument '{argument}' is empty, as of a variable that is not set")
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
