@@ -97,6 +97,18 @@ def check_not_input(output: Path, *inputs: Path | None) -> None:
             raise VocoderError(f"{output} is both input and output; name another file to write")
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, unless it is there.
+
+    Raises:
+        VocoderError: when it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise VocoderError(f"cannot make the folder {path}: {error.strerror or error}") from None
+
+
 def write_file(path: Path, data: bytes) -> None:
     """Write a file with ``atomic_write``.
 

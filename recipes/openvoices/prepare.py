@@ -18,7 +18,7 @@ from recipes.data.clips import open_clips
 from recipes.data.corpora import write_list
 from vocoders.cli.common import Parser, prepare_streams, say
 from vocoders.errors import VocoderError
-from vocoders.files import write_file
+from vocoders.files import make_folder, write_file
 from vocoders.io.audio import encode_audio
 
 RATE = 24000
@@ -189,10 +189,7 @@ def prepare(folder: Path, clones: dict[str, Path], everything: bool) -> bool:
         for source in choose(speaker, clones[speaker.source], everything)
     ]
     for parent in sorted({target.parent for _, target, _ in jobs}):
-        try:
-            parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise VocoderError(f"cannot make the folder {parent}: {error.strerror}") from None
+        make_folder(parent)
     bad = []
     todo = [job for job in jobs if not job[1].exists()]
     for source, target, gain_db in tqdm(todo, desc="clips", unit="clip", disable=None):

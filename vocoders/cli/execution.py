@@ -18,7 +18,7 @@ from vocoders.cli.common import explain, say
 from vocoders.cli.plan import Job
 from vocoders.dsp.mel import MelConfig, diagnose, list_differences
 from vocoders.errors import VocoderError, printable
-from vocoders.files import Bytes, atomic_write, map_file, read_file, write_file
+from vocoders.files import Bytes, atomic_write, make_folder, map_file, read_file, write_file
 from vocoders.inference.checks import prepare_mel
 from vocoders.inference.synthesis import BackendName, Precision
 from vocoders.io.audio import AUDIO_SUFFIXES, AudioWriter, read_audio
@@ -264,7 +264,7 @@ def do_all(worker: Worker, jobs: Sequence[Job]) -> int:
     for job in tqdm(jobs, unit="file", disable=True if worker.options.quiet else None):
         try:
             assert job.target is not None
-            job.target.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(job.target.parent)
             worker.do(job)
         except Exception as error:  # a bug that one file triggers must not stop the others
             failed.append(describe_failure(job, error))

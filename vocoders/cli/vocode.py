@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from vocoders.cli.common import Parser, add_device, add_precision, add_version, lasting, limit_threads, run, say, seed
 from vocoders.errors import VocoderError
 from vocoders.extras import require
+from vocoders.files import make_folder
 from vocoders.pretrained import start_loading
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ def _vocode(options: argparse.Namespace, start: AbstractContextManager[None]) ->
 
         worker = Worker(_worker_options(options))
     if batch:
+        make_folder(Path(options.output))
         return do_all(worker, todo)
     worker.notes.say(worker.do(todo[0], bar=not options.quiet))
     return 0

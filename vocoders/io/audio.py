@@ -159,19 +159,23 @@ class AudioWriter:
         import soundfile
 
         container = {"aif": "AIFF"}.get(format, format.upper())
-        with self._checked():
+        try:
             return soundfile.SoundFile(self._sink, "w", sample_rate, 1, format=container)
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise self._problem(error) from None
 
     @contextmanager
     def _checked(self) -> Iterator[None]:
         """Raise what went wrong in a call of libsndfile, which passes over a failure to write in most formats."""
-        problem: Exception | None = None
         try:
             yield
-        except (RuntimeError, AssertionError, ValueError, TypeError) as error:  # AssertionError: less than given
-            problem = VocoderError(f"cannot write {self._what}: {error}")
-        if problem := self._sink.error or problem:
-            raise problem from None
+        except (RuntimeError, AssertionError) as error:  # a LibsndfileError, or less written than given
+            raise self._problem(error) from None
+        if self._sink.error:
+            raise self._sink.error
+
+    def _problem(self, error: Exception) -> Exception:
+        return self._sink.error or VocoderError(f"cannot write {self._what}: {error}")
 
     def __enter__(self) -> AudioWriter:
         return self

@@ -126,7 +126,7 @@ def bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=1024)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, TypeError, UnicodeError) as error:  # the last two: no name of a host
         reason = getattr(error, "strerror", None) or error
         raise VocoderError(f"cannot listen on {host}, port {port}: {reason}") from None
 

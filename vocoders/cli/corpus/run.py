@@ -14,7 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from vocoders.cli.common import explain, say
+from vocoders.cli.common import say
 from vocoders.cli.corpus.items import (
     SHARD_SUFFIX,
     Item,
@@ -29,7 +29,7 @@ from vocoders.cluster import storage
 from vocoders.cluster.connection import check_machines, connected, machines
 from vocoders.cluster.pool import Pool
 from vocoders.errors import VocoderError
-from vocoders.files import write_file
+from vocoders.files import make_folder, write_file
 
 MANIFEST = "manifest.jsonl"
 
@@ -81,7 +81,8 @@ def vocode_corpus(
     entries = {entry["input"]: entry for done in known.values() for entry in done}
     if todo:
         with connected(address):
-            _make_folder(output)
+            if not storage.is_url(output):
+                make_folder(Path(output))
             local = [todo[0].source, output]
             check_machines([options.model], [path for path in local if not storage.is_url(path)])
             pool = Pool(
@@ -147,14 +148,6 @@ def _show(done: Iterable[tuple[list[Item], list[Result]]], groups: list[list[Ite
 def _speed(seconds: float, begin: float) -> str:
     rate = seconds / (time.perf_counter() - begin)
     return f"{seconds / 3600:.3g} h of audio, {rate:.0f} x real time"
-
-
-def _make_folder(output: str) -> None:
-    if not storage.is_url(output):
-        try:
-            Path(output).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise VocoderError(f"cannot write to {explain(error)}") from None
 
 
 def _write_manifest(entries: Sequence[Entry], manifest: str) -> None:
