@@ -66,7 +66,7 @@ def test_names_do_not_control_the_terminal(work: Path, capsys: pytest.CaptureFix
         vocode(["mel12.npy", "-o", "out.wav", f"--{HOSTILE}"])
     shown = capsys.readouterr()
     assert all(line.isprintable() for line in (shown.out + shown.err).splitlines())
-    assert shown.err.count(SHOWN) == 5  # the note on its mel config, what was written, in the batch, once, the option
+    assert shown.err.count(SHOWN) == 4  # its mel config is assumed, the sound written, the text refused, no such option
 
 
 def test_a_name_that_is_no_text(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
