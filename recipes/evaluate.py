@@ -15,14 +15,14 @@ from recipes.evaluation.metrics import HAS_PESQ
 from recipes.evaluation.nisqa import require_nisqa
 from recipes.evaluation.summary import Outcome, as_json, summarize, table
 from recipes.evaluation.systems import Comparison, load_systems
-from vocoders.cli.common import escape_unprintable
+from vocoders.cli.common import Parser, prepare_streams, say
 from vocoders.errors import VocoderError
 from vocoders.files import write_file
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Make the parser of the command line."""
-    parser = argparse.ArgumentParser(prog="python -m recipes.evaluate", description="Measure copy synthesis.")
+    parser = Parser(prog="python -m recipes.evaluate", description="Measure copy synthesis.")
     parser.add_argument(
         "models",
         nargs="*",
@@ -95,17 +95,17 @@ def main(arguments: list[str] | None = None) -> int:
         standard error says why.
     """
     options = build_parser().parse_args(arguments)
-    escape_unprintable()
+    prepare_streams()
     try:
         outcomes, failed = _evaluate(options)
     except VocoderError as error:
-        print(f"recipes.evaluate: {error}", file=sys.stderr)
+        say(f"recipes.evaluate: {error}")
         return 2
     print(table(summarize(outcomes)))
     if not HAS_PESQ:
         print("recipes.evaluate: left out PESQ, which a C compiler installs: pip install '.[pesq]'", file=sys.stderr)
     for reason in failed:
-        print(f"recipes.evaluate: left out {reason}", file=sys.stderr)
+        say(f"recipes.evaluate: left out {reason}")
     return 1 if failed else 0
 
 
@@ -115,7 +115,7 @@ def _evaluate(options: argparse.Namespace) -> tuple[list[Outcome], list[str]]:
         if count is not None and count < 1:
             raise VocoderError(f"{name} must be at least 1, got {count}")
     for path in (options.json, options.picture):  # checked before the work, not after it
-        if path and not path.resolve().parent.is_dir():
+        if path and not Path(os.path.realpath(path)).parent.is_dir():
             raise VocoderError(f"cannot write {path}: there is no folder {path.parent}")
     root = options.data
     clips = choose(list_clips(root, root / options.list) if options.list else find_clips(root), options.clips)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
+import threading
 from pathlib import Path
 
 from torch import distributed as dist
@@ -13,13 +13,13 @@ from recipes.training.distributed import init_distributed
 from recipes.training.loop import run_training
 from recipes.training.recipe import load_recipe
 from recipes.training.step import STATE_KEPT
-from vocoders.cli.common import escape_unprintable
-from vocoders.errors import VocoderError
+from vocoders.cli.common import Parser, prepare_streams, say
+from vocoders.errors import VocoderError, printable
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m recipes.train", description="Train the model of a recipe; resumes a run that was stopped."
     )
     parser.add_argument("recipe", type=Path)
@@ -35,27 +35,34 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, help="stop after this many minutes; the same command resumes")
     parser.add_argument("--device", help="cpu, cuda or cuda:N; default: a GPU where there is one")
     options = parser.parse_args(arguments)
-    escape_unprintable()
+    threading.excepthook = _print_unless_raised_again
+    prepare_streams()
     overrides = options.set + ([f"data.mels={json.dumps(options.mels)}"] if options.mels else [])
     try:
         recipe = load_recipe(options.recipe, overrides)
         distributed = init_distributed(options.device)
         path = run_training(recipe, options.out or Path("runs") / recipe.name, distributed, options.minutes)
     except VocoderError as error:
-        print(f"recipes.train: {error}", file=sys.stderr)
+        say(f"recipes.train: {error}")
         return 2
     except OSError as error:  # such as a full disk while logging
-        print(f"recipes.train: cannot write: {error}; {STATE_KEPT}", file=sys.stderr)
+        say(f"recipes.train: cannot write: {error}; {STATE_KEPT}")
         return 2
     except KeyboardInterrupt:
-        print("stopped; the same command resumes from the last saved state", file=sys.stderr)
+        say("stopped; the same command resumes from the last saved state")
         return 130
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
     if distributed.is_main:
-        print(f"wrote {path}")
+        print(printable(f"wrote {path}"))
     return 0
+
+
+def _print_unless_raised_again(error: threading.ExceptHookArgs) -> None:
+    """Print the traceback of a thread, but not of TensorBoard's over a full disk: its next call raises that again."""
+    if not isinstance(error.exc_value, OSError):
+        threading.__excepthook__(error)
 
 
 if __name__ == "__main__":

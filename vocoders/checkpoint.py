@@ -72,8 +72,20 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path) -> None:
         header["pitch"] = json.dumps(describe_f0_estimator(checkpoint.f0_estimator))
         tensors |= {f"pitch.{key}": value for key, value in checkpoint.f0_estimator.state_dict().items()}
     tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    with atomic_write(Path(path)) as partial:
-        save_file(tensors, partial, header)
+    write_tensors(tensors, Path(path), header)
+
+
+def write_tensors(tensors: dict[str, Tensor], path: Path, header: dict[str, str]) -> None:
+    """Write a .safetensors file of tensors on the CPU, whole or not at all.
+
+    Raises:
+        VocoderError: when it cannot be written.
+    """
+    with atomic_write(path) as partial:
+        try:
+            save_file(tensors, partial, header)
+        except SafetensorError as error:  # what it makes of an OSError, such as that of a full disk
+            raise OSError(str(error)) from None
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:

@@ -119,7 +119,7 @@ def start_loading(
         precision: see ``load``.
         backend: see ``load``.
     """
-    name = model or DEFAULT_VOICE
+    name = DEFAULT_VOICE if model is None else model
     if name in list_voices() and (backend or _default_backend(device, precision)) == "onnx":
         from vocoders.onnx.session import start_session
 
@@ -141,12 +141,12 @@ def find_pretrained(model: str | Path | None = None, backend: BackendName = "tor
         VocoderError: for a name that is neither a file, nor a built-in voice, nor a repository that can be reached, and
             for a folder or a repository that holds no model, or several.
     """
-    name = str(model or DEFAULT_VOICE)
+    name = DEFAULT_VOICE if model is None else str(model)
     if name in list_voices():
         return name, VOICES / f"{name}{'.onnx' if backend == 'onnx' else '.safetensors'}"
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():
         return name, _from_folder(Path(name))
-    if Path(name).exists() or name.endswith((".safetensors", ".onnx")):
+    if (name and Path(name).exists()) or name.endswith((".safetensors", ".onnx")):
         return name, _from_file(Path(name))
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         folder = name.split("/")[0]

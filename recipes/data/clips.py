@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -17,6 +16,7 @@ from tqdm import tqdm
 
 from recipes.data.audio import read_mono, resample
 from recipes.data.config import DataRecipe
+from vocoders.cli.common import say
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
 from vocoders.io.audio import AUDIO_SUFFIXES
@@ -63,14 +63,14 @@ def list_clips(root: Path, list_file: Path) -> list[Clip]:
 
 
 def find_clips(root: Path) -> list[Clip]:
-    """List all sound files of a folder and its subfolders.
+    """List all sound files of a folder and its subfolders; hidden ones, such as half-written ones, are not listed.
 
     Raises:
         VocoderError: when there is no folder, or no readable recording in it.
     """
     if not root.is_dir():
         raise VocoderError(f"there is no folder {root}")
-    paths = [path for path in root.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES]
+    paths = [p for p in root.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and not p.name.startswith(".")]
     paths.sort(key=lambda path: path.parts)  # the same order everywhere; Windows would ignore the case
     if not paths:
         raise VocoderError(f"{root} holds no recordings; known endings: {', '.join(sorted(AUDIO_SUFFIXES))}")
@@ -102,7 +102,7 @@ def open_clips(paths: list[Path], source: str) -> list[Clip]:
     if not clips:
         raise VocoderError(f"none of the {len(bad)} recordings of {source} can be read, such as {bad[0]}")
     if bad:
-        print(f"left out {len(bad)} of {len(paths)} recordings that cannot be read: {'; '.join(bad)}", file=sys.stderr)
+        say(f"left out {len(bad)} of {len(paths)} recordings that cannot be read: {'; '.join(bad)}")
     return clips
 
 
@@ -202,5 +202,5 @@ def readable(clips: list[Clip], mel_config: MelConfig) -> list[Clip]:
     if not kept:
         raise VocoderError(f"none of the recordings to validate on can be read, such as {bad[0]}")
     if bad:
-        print(f"left out {len(bad)} of {len(clips)} recordings to validate on: {'; '.join(bad)}", file=sys.stderr)
+        say(f"left out {len(bad)} of {len(clips)} recordings to validate on: {'; '.join(bad)}")
     return kept

@@ -8,15 +8,14 @@ again.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from recipes.data.clips import open_clips
 from recipes.data.downloads import Archive, find, obtain
-from vocoders.cli.common import escape_unprintable
-from vocoders.errors import VocoderError
+from vocoders.cli.common import Parser, prepare_streams, say
+from vocoders.errors import VocoderError, printable
 from vocoders.files import atomic_write
 
 NAMES = ("train", "valid", "test")
@@ -54,7 +53,7 @@ class Corpus:
         Args:
             description: the docstring of the dataset's prepare.py.
         """
-        parser = argparse.ArgumentParser(
+        parser = Parser(
             prog=f"python -m recipes.{self.name}.prepare",
             description=" ".join((description or "").split()),
             epilog=f"Expected in DIR, or up to two folders further down: {self.layout}. Available from {self.source}.",
@@ -79,14 +78,14 @@ def run(corpus: Corpus, split: Callable[[Path], Split], options: argparse.Namesp
         The exit status. 0: the lists are written; 1: they are, but unreadable recordings are left out; 2: they cannot
         be written, and one sentence on standard error says why.
     """
-    escape_unprintable()
+    prepare_streams()
     try:
         complete = prepare(corpus, split, options.dir, getattr(options, "download", False))
     except (VocoderError, OSError) as error:
-        print(f"recipes.{corpus.name}.prepare: {error}", file=sys.stderr)
+        say(f"recipes.{corpus.name}.prepare: {error}")
         return 2
     except KeyboardInterrupt:
-        print("stopped; run again to resume", file=sys.stderr)
+        say("stopped; run again to resume")
         return 130
     return 0 if complete else 1
 
@@ -120,7 +119,7 @@ def prepare(corpus: Corpus, split: Callable[[Path], Split], folder: Path, downlo
     if not paths:
         raise VocoderError(f"{root} holds no recordings such as {corpus.layout}")
     if corpus.clips is not None and len(paths) != corpus.clips:
-        print(f"note: {len(paths)} recordings are here, the published dataset has {corpus.clips}", file=sys.stderr)
+        say(f"note: {len(paths)} recordings are here, the published dataset has {corpus.clips}")
     seconds = {clip.path: clip.samples / clip.sample_rate for clip in open_clips(paths, str(root))}
     for name in NAMES:
         lists[name] = [path for path in lists[name] if path in seconds]
@@ -162,4 +161,4 @@ def write_list(folder: Path, name: str, paths: Sequence[Path], summary: str) -> 
     if not same:
         with atomic_write(target) as partial:
             partial.write_bytes(content)
-    print(f"{target}: {summary}{' (as before)' if same else ''}")
+    print(printable(f"{target}: {summary}{' (as before)' if same else ''}"))

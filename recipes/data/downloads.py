@@ -24,6 +24,7 @@ from typing import IO, Any, cast
 from tqdm import tqdm
 
 from vocoders.errors import VocoderError
+from vocoders.files import make_folder
 
 _BLOCK = 1 << 20  # bytes
 
@@ -66,10 +67,7 @@ def obtain(archives: Iterable[Archive], folder: Path) -> None:
     Raises:
         VocoderError: when the folder cannot be made, or an archive cannot be fetched or unpacked.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise VocoderError(f"cannot make the folder {folder}: {error.strerror}") from None
+    make_folder(folder)
     for archive in archives:
         if find(folder, archive.marker) is None:
             path = fetch(archive, folder)

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from recipes.data.audio import read_mono
 from recipes.data.clips import Clip
-from vocoders.files import atomic_write
+from vocoders.files import atomic_write, make_folder
 
 F0_PERIOD = 0.005  # seconds between F0 labels
 F0_RANGE = (71.0, 800.0)  # Hz, WORLD's own; a range twice as wide doubles the frames that DIO gets wrong
@@ -87,7 +87,7 @@ class F0Labels:
                 for values in compute(label, block):
                     labels.append(values)
                     progress.update()
-                cache.mkdir(parents=True, exist_ok=True)
+                make_folder(cache)
                 with atomic_write(path) as partial_path:
                     np.savez(partial_path, values=np.concatenate(labels), lengths=[len(values) for values in labels])
         stored = [np.load(path) for path in paths]

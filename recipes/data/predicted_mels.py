@@ -6,7 +6,6 @@ t of the recording. A generator that is trained on misaligned mels learns noise,
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from recipes.data.clips import Clip, find_namesake, read_clip
+from vocoders.cli.common import say
 from vocoders.dsp.log_mel import LogMelSpectrogram
 from vocoders.dsp.mel import MelConfig, convert_mel
 from vocoders.errors import VocoderError
@@ -97,14 +97,14 @@ class PredictedMels:
             else:
                 self.paths[clip.path] = path
         if missing:
-            print(f"left out {missing} of {len(clips)} recordings without a mel in {folder}", file=sys.stderr)
+            say(f"left out {missing} of {len(clips)} recordings without a mel in {folder}")
         if len(bad) > len(self.paths):
             shown = "; ".join(bad[:3])
             raise VocoderError(f"{len(bad)} of {len(bad) + len(self.paths)} mels do not fit their recordings: {shown}")
         if not self.paths:
             raise VocoderError(f"{folder} holds no mel named like one of the {len(clips)} recordings (NAME.npy, .npz)")
         if bad:
-            print(f"left out {len(bad)} mels that do not fit: {'; '.join(bad)}", file=sys.stderr)
+            say(f"left out {len(bad)} mels that do not fit: {'; '.join(bad)}")
 
     def _misfit(self, path: Path, reference: Tensor) -> str | None:
         """Say why a mel does not fit the mel of its recording, (n_mels, frames); None when it does."""

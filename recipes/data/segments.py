@@ -6,8 +6,6 @@ n takes the segments from n * batch_size on.
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import soundfile
 import torch
@@ -21,6 +19,7 @@ from recipes.data.clips import Clip
 from recipes.data.config import DataRecipe
 from recipes.data.f0_labels import F0Labels, f0_at
 from recipes.data.predicted_mels import PredictedMels
+from vocoders.cli.common import say
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
 
@@ -98,7 +97,7 @@ class SegmentDataset(Dataset[dict[str, Tensor]]):
             try:
                 return self.segment(draw)
             except (soundfile.LibsndfileError, ValueError) as error:  # a damaged file whose header is whole
-                print(f"skipping a recording that cannot be decoded: {error}", file=sys.stderr)
+                say(f"skipping a recording that cannot be decoded: {error}")
         raise VocoderError("twenty recordings in a row cannot be decoded")
 
     def segment(self, draw: np.random.Generator) -> dict[str, Tensor]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import io
 import os
-import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +27,7 @@ from recipes.data.clips import Clip, choose
 from recipes.data.config import DataRecipe
 from recipes.data.f0_labels import F0Labels
 from recipes.data.segments import SegmentDataset
+from vocoders.cli.common import say
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
 from vocoders.extras import require
@@ -103,7 +103,7 @@ def read_shard(url: str) -> list[Clip]:
             f"the shard {url} holds no recording that can be read" + (f": {'; '.join(bad)}" if bad else "")
         )
     if bad:
-        print(f"left out {len(bad)} recordings of {url} that cannot be read: {'; '.join(bad)}", file=sys.stderr)
+        say(f"left out {len(bad)} recordings of {url} that cannot be read: {'; '.join(bad)}")
     return clips
 
 

@@ -141,10 +141,10 @@ def measure(
             if estimate is not None:
                 signals[other.name] = estimate
                 _record(outcome, other.name, signals[RECORDING], [estimate], mel_config, with_nisqa)
-        if save:
-            save(number, signals)
     except (VocoderError, soundfile.LibsndfileError) as error:
         return str(error) if str(clip.path) in str(error) else f"{clip.path}: {error}"
+    if save:  # what cannot be written is not the fault of the clip
+        save(number, signals)
     outcome.metrics.update(estimators)
     return outcome
 

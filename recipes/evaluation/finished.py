@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -15,6 +14,7 @@ from recipes.data.audio import read_mono, resample
 from recipes.data.clips import find_namesake
 from recipes.data.predicted_mels import align
 from recipes.evaluation.metrics import Signal
+from vocoders.cli.common import say
 from vocoders.dsp.log_mel import LogMelSpectrogram
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
@@ -104,5 +104,5 @@ def open_finished(option: str, recordings: Sequence[PurePath]) -> FinishedAudio:
         )
     if missing:
         names = ", ".join(recording.as_posix() for recording in missing[:3])
-        print(f"note: {name} has no audio of {len(missing)} of {len(recordings)} recordings: {names}", file=sys.stderr)
+        say(f"note: {name} has no audio of {len(missing)} of {len(recordings)} recordings: {names}")
     return finished

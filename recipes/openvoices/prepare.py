@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import base64
 import re
 import subprocess
@@ -17,9 +16,9 @@ from tqdm import tqdm
 from recipes.data.audio import resample
 from recipes.data.clips import open_clips
 from recipes.data.corpora import write_list
-from vocoders.cli.common import escape_unprintable
+from vocoders.cli.common import Parser, prepare_streams, say
 from vocoders.errors import VocoderError
-from vocoders.files import write_file
+from vocoders.files import make_folder, write_file
 from vocoders.io.audio import encode_audio
 
 RATE = 24000
@@ -134,7 +133,7 @@ def main(arguments: list[str] | None = None) -> int:
         The exit status. 0: the lists are written; 1: they are, but unreadable clips are left out; 2: they cannot be
         written, and one sentence on standard error says why.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m recipes.openvoices.prepare",
         description=" ".join((__doc__ or "").split()),
         epilog="recipes/openvoices/README.md says what is in the repositories.",
@@ -152,7 +151,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--all", action="store_true", help="convert all clips of the clones, not only those of the corpus"
     )
     options = parser.parse_args(arguments)
-    escape_unprintable()
+    prepare_streams()
     clones = {
         key: getattr(options, key) or options.dir / repository.folder
         for key, repository in REPOSITORIES.items()
@@ -161,10 +160,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return 0 if prepare(options.dir, clones, options.all) else 1
     except VocoderError as error:
-        print(f"recipes.openvoices.prepare: {error}", file=sys.stderr)
+        say(f"recipes.openvoices.prepare: {error}")
         return 2
     except KeyboardInterrupt:
-        print("stopped; run again to resume", file=sys.stderr)
+        say("stopped; run again to resume")
         return 130
 
 
@@ -190,10 +189,7 @@ def prepare(folder: Path, clones: dict[str, Path], everything: bool) -> bool:
         for source in choose(speaker, clones[speaker.source], everything)
     ]
     for parent in sorted({target.parent for _, target, _ in jobs}):
-        try:
-            parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise VocoderError(f"cannot make the folder {parent}: {error.strerror}") from None
+        make_folder(parent)
     bad = []
     todo = [job for job in jobs if not job[1].exists()]
     for source, target, gain_db in tqdm(todo, desc="clips", unit="clip", disable=None):
@@ -207,7 +203,7 @@ def prepare(folder: Path, clones: dict[str, Path], everything: bool) -> bool:
             else:
                 bad.append(f"{source} (empty)")
     if bad:
-        print(f"left out {len(bad)} of {len(jobs)} clips that cannot be read: {'; '.join(bad)}", file=sys.stderr)
+        say(f"left out {len(bad)} of {len(jobs)} clips that cannot be read: {'; '.join(bad)}")
     complete = write_lists(folder, sorted(target for _, target, _ in jobs if target.exists()))
     return complete and not bad
 
@@ -232,7 +228,7 @@ def check_clones(clones: dict[str, Path]) -> None:
         at, commit = head(clone), REPOSITORIES[key].commit
         if at is None or not at.startswith(commit):
             where = f"is at {at[:7]}" if at else "does not say at which commit it is"
-            print(f"note: {clone} {where}; the corpus was made from {commit}", file=sys.stderr)
+            say(f"note: {clone} {where}; the corpus was made from {commit}")
 
 
 def head(clone: Path) -> str | None:
@@ -320,7 +316,7 @@ def write_lists(folder: Path, paths: list[Path]) -> bool:
     }
     missing = len(names) - len(lists["valid"])
     if missing:
-        print(f"note: {missing} of {len(names)} validation clips are missing", file=sys.stderr)
+        say(f"note: {missing} of {len(names)} validation clips are missing")
     for name, listed in lists.items():
         if not listed:
             raise VocoderError(f"the clones have nothing for {name}.txt; are they complete?")

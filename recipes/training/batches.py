@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +20,7 @@ from recipes.training.distributed import DistributedContext
 from recipes.training.recipe import Recipe
 from recipes.training.run import Run
 from recipes.training.tasks import Batch
+from vocoders.cli.common import say
 from vocoders.errors import VocoderError
 
 
@@ -45,10 +45,9 @@ def find_recordings(recipe: Recipe, distributed: DistributedContext) -> Recordin
     lower = [clip for clip in train if clip.sample_rate < rate]
     if lower and distributed.is_main:
         highest = max(clip.sample_rate for clip in lower) // 2
-        print(
+        say(
             f"note: {len(lower)} of {len(train)} recordings have a lower rate than the recipe's {rate} Hz: above "
-            f"{highest} Hz they hold nothing to learn",
-            file=sys.stderr,
+            f"{highest} Hz they hold nothing to learn"
         )
     mels = None
     if recipe.data.mels:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from losses import DiscriminatorOutput, build_discriminator, discriminator_loss, feature_matching, generator_loss
 from recipes.training.published_discriminators import load_published
 from recipes.training.recipe import Recipe
+from vocoders.checkpoint import write_tensors
 from vocoders.errors import VocoderError
-from vocoders.files import atomic_write
 
 
 class Discriminators(nn.Module):
@@ -79,8 +79,7 @@ class Discriminators(nn.Module):
         """Write all discriminators to one file, from which another run can start (``adversarial.init``)."""
         metadata = {"discriminators": json.dumps(self.settings), "sample_rate": str(self.sample_rate)}
         copies = {key: v.detach().to("cpu", copy=True).contiguous() for key, v in self.state_dict().items()}
-        with atomic_write(path) as partial:
-            save_file(copies, partial, metadata)
+        write_tensors(copies, path, metadata)
 
     def load(self, path: Path) -> None:
         """Load a file that ``save`` wrote, or that ``load_published`` knows.

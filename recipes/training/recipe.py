@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -189,7 +190,7 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
 
 def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     """Read a file and merge it onto its bases; ``above`` holds the files that include it."""
-    if path.resolve() in above:
+    if Path(os.path.realpath(path)) in above:
         raise VocoderError(f"the recipe {path} is its own base")
     try:
         values = _parse(path.read_text(encoding="utf-8"), str(path))
@@ -205,7 +206,7 @@ def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise VocoderError(f"{path}: 'base' must be the path of another recipe, or a list of paths, got {bases!r}")
     merged: dict[str, Any] = {}
     for base in bases:
-        merged = _merge(merged, _read(path.parent / base, (*above, path.resolve())))
+        merged = _merge(merged, _read(path.parent / base, (*above, Path(os.path.realpath(path)))))
     return _merge(merged, values)
 
 

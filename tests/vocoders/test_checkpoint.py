@@ -1,6 +1,7 @@
 """Checkpoints: what is saved comes back, and nothing damaged or foreign is taken for one."""
 
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.support import models
 from vocoders.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from vocoders.errors import CheckpointError
+from vocoders.errors import CheckpointError, VocoderError
 from vocoders.generators import GENERATORS
 from vocoders.io.mels import encode_mel, read_mel
 
@@ -209,3 +210,15 @@ def test_a_failed_write_leaves_the_old_file(saved: Path, monkeypatch: pytest.Mon
         save_checkpoint(models.checkpoint(), saved)
     assert saved.read_bytes() == before
     assert len(list(saved.parent.iterdir())) == 1
+
+
+def test_a_full_disk_while_saving_is_a_sentence(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        for size in (0, 10_000):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+            with pytest.raises(VocoderError, match=r"cannot write .*model\.safetensors: .*File too large"):
+                save_checkpoint(models.checkpoint(), tmp_path / "model.safetensors")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())

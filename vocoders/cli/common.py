@@ -7,19 +7,26 @@ import contextlib
 import gc
 import io
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
-from vocoders.errors import VocoderError
+from vocoders.errors import VocoderError, printable
 
 
 class Parser(argparse.ArgumentParser):
     """Says in one line what is wrong with the arguments, and where to find help; so do its subparsers."""
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # parse_args and subparsers call it
+        for argument in sys.argv[1:] if args is None else args:
+            if re.fullmatch(r"(--[\w-]+=)?", argument):  # "" is the path of the current folder
+                self.error(f"the argument '{argument}' is empty, as of a variable that is not set")
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
         message = message.removeprefix("argument ").replace(": must be ", " must be ", 1)
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+        self.exit(2, f"{printable(f'{self.prog}: {message}; see {self.prog} --help')}\n")
 
 
 def add_version(parser: argparse.ArgumentParser) -> None:
@@ -105,6 +112,14 @@ def lasting() -> Iterator[None]:
         gc.enable()
 
 
+def say(text: str) -> None:
+    """Print a line on standard error; one that is closed or full changes nothing of what is done."""
+    from tqdm import tqdm  # --help does not wait for it
+
+    with contextlib.suppress(OSError):
+        tqdm.write(printable(text), file=sys.stderr)  # above a progress bar
+
+
 def run(command: Callable[[], int], name: str) -> int:
     """Run a command and turn what a user can act on into one line on standard error.
 
@@ -115,33 +130,61 @@ def run(command: Callable[[], int], name: str) -> int:
     Returns:
         The exit status: the command's, or 2 for bad input, 1 when the reader of the output has gone, 130 for Ctrl+C.
     """
-    escape_unprintable()
+    prepare_streams()
     try:
-        return command()
+        status = command()
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status
     except VocoderError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        say(f"{name}: {error}")
         return 2
     except BrokenPipeError:  # the reader of our output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        print(f"{name}: {error.filename or 'the system'}: {error.strerror or error}", file=sys.stderr)
+        say(f"{name}: {explain(error)}")
         return 2
     except MemoryError:
-        print(f"{name}: out of memory", file=sys.stderr)
+        say(f"{name}: out of memory")
         return 2
     except KeyboardInterrupt:
-        print(f"{name}: interrupted", file=sys.stderr)
+        say(f"{name}: interrupted")
         return 130
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            _drop_unwritable(stream)
 
 
-def escape_unprintable() -> None:
-    """Have characters that standard output cannot encode printed as escapes, as Python does on standard error.
+def explain(error: OSError) -> str:
+    """Say in a sentence what the system refused, and of which file."""
+    return f"{error.filename or 'the system'}: {error.strerror or error}"
 
-    Windows encodes output to a file or a pipe in the code page of the country, which lacks most letters.
+
+def prepare_streams() -> None:
+    """Lead closed standard streams nowhere, and have what standard output cannot encode printed as escapes.
+
+    Else the next file that is opened would be standard error, say, and get what libraries print there. Windows encodes
+    output to a file or a pipe in the code page of the country, which lacks most letters.
     """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False)
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _drop_unwritable(stream: TextIO | None) -> None:
+    """Drop what a stream holds and cannot write, over which Python would fail at its end."""
+    try:
+        if stream is not None:
+            stream.flush()
+    except OSError:
+        assert stream is not None
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _whole_number(text: str, low: int, high: int, range_text: str) -> int:

@@ -14,10 +14,11 @@ from typing import BinaryIO
 import numpy as np
 from tqdm import tqdm
 
+from vocoders.cli.common import explain, say
 from vocoders.cli.plan import Job
 from vocoders.dsp.mel import MelConfig, diagnose, list_differences
-from vocoders.errors import VocoderError
-from vocoders.files import Bytes, atomic_write, map_file, read_file, write_file
+from vocoders.errors import VocoderError, printable
+from vocoders.files import Bytes, atomic_write, make_folder, map_file, read_file, write_file
 from vocoders.inference.checks import prepare_mel
 from vocoders.inference.synthesis import BackendName, Precision
 from vocoders.io.audio import AUDIO_SUFFIXES, AudioWriter, read_audio
@@ -66,7 +67,7 @@ class Notes:
         """Print ``text``, unless it was printed before, or another text of the same kind ``once``."""
         if not self.quiet and (once or text) not in self.said:
             self.said.add(once or text)
-            tqdm.write(f"vocode: {text}", file=sys.stderr)
+            say(f"vocode: {text}")
 
 
 class Worker:
@@ -263,14 +264,14 @@ def do_all(worker: Worker, jobs: Sequence[Job]) -> int:
     for job in tqdm(jobs, unit="file", disable=True if worker.options.quiet else None):
         try:
             assert job.target is not None
-            job.target.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(job.target.parent)
             worker.do(job)
         except Exception as error:  # a bug that one file triggers must not stop the others
             failed.append(describe_failure(job, error))
     if failed:
-        print(f"vocode: {len(failed)} of {len(jobs)} files could not be done:", file=sys.stderr)
+        say(f"vocode: {len(failed)} of {len(jobs)} files could not be done:")
         for line in failed:
-            print(f"  {line}", file=sys.stderr)
+            say(f"  {line}")
     return 1 if failed else 0
 
 
@@ -281,13 +282,16 @@ def naming(job: Job) -> Iterator[None]:
         yield
     except VocoderError as error:
         known = job.name if job.source else "standard "
-        raise VocoderError(str(error) if known in str(error) else f"{job.name}: {error}") from None
+        named = printable(known) in str(error)
+        raise VocoderError(str(error) if named else f"{job.name}: {error}") from None
 
 
 def describe_failure(job: Job, error: Exception) -> str:
     """Say in a sentence why a job of a batch could not be done, whether it is the input's fault or a bug of ours."""
     if isinstance(error, VocoderError):
         return str(error)
+    if isinstance(error, OSError):
+        return explain(error)
     return f"{job.name}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
 
 

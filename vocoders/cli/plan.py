@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vocoders.errors import VocoderError
+from vocoders.files import check_not_input
 from vocoders.io.audio import AUDIO_SUFFIXES
 from vocoders.io.mels import MEL_SUFFIXES
 
@@ -107,10 +108,12 @@ def expand(
         elif path.exists():
             yield path, Path(path.name)
         elif glob.has_magic(text):
-            matches = [Path(p) for p in sorted(glob.glob(text, recursive=True)) if Path(p).is_file()]
-            if not matches:
+            found = [Path(p) for p in sorted(glob.glob(text, recursive=True)) if Path(p).is_file()]
+            if not found:
                 raise VocoderError(f"no file matches '{text}'")
-            yield from ((p, Path(p.name)) for p in matches)
+            # Once each: a link to a folder above leads to the same files again and again.
+            matches = {(os.path.realpath(p.parent), p.name): p for p in reversed(found)}
+            yield from ((p, Path(p.name)) for p in reversed(matches.values()))
         else:
             raise VocoderError(f"there is no file {path}")
 
@@ -121,10 +124,11 @@ def _files_below(folder: Path, output: Path, format: str, suffixes: Sequence[str
     files = [p for p in files if not p.name.startswith(".")]
     # What an earlier call made is no input: all of an output folder inside the input folder; the files of the
     # output's format where the input folder is the output itself.
-    if output.resolve() == folder.resolve():
+    made = os.path.realpath(output)  # unlike Path.resolve, it takes links that lead in a circle
+    if made == os.path.realpath(folder):
         files = [p for p in files if p.suffix.lower() != f".{format}"]
     else:
-        files = [p for p in files if output.resolve() not in p.resolve().parents]
+        files = [p for p in files if Path(made) not in Path(os.path.realpath(p)).parents]
     if not files:
         raise VocoderError(f"the folder {folder} holds no mel (.npy, .npz) and no sound file")
     return files
@@ -138,5 +142,4 @@ def _check(jobs: Sequence[Job]) -> None:
         if job.target in taken:
             raise VocoderError(f"{taken[job.target].name} and {job.name} would both become {job.target}")
         taken[job.target] = job
-        if job.source and job.target.exists() and job.target.samefile(job.source):
-            raise VocoderError(f"{job.target} is both input and output")
+        check_not_input(job.target, job.source)

@@ -9,9 +9,10 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vocoders.cli.common import Parser, add_device, add_precision, add_version, lasting, limit_threads, run, seed
+from vocoders.cli.common import Parser, add_device, add_precision, add_version, lasting, limit_threads, run, say, seed
 from vocoders.errors import VocoderError
 from vocoders.extras import require
+from vocoders.files import make_folder
 from vocoders.pretrained import start_loading
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ def _vocode(options: argparse.Namespace, start: AbstractContextManager[None]) ->
 
         worker = Worker(_worker_options(options))
     if batch:
+        make_folder(Path(options.output))
         return do_all(worker, todo)
     worker.notes.say(worker.do(todo[0], bar=not options.quiet))
     return 0
@@ -137,7 +139,7 @@ def _todo(options: argparse.Namespace) -> tuple[list[Job], bool]:
     todo = [job for job in jobs if not (batch and job.target and job.target.exists() and not options.overwrite)]
     if len(todo) < len(jobs) and not options.quiet:
         there = f"{len(jobs) - len(todo)} of {len(jobs)} outputs are there already and left as they are"
-        print(f"vocode: {there} (see --overwrite)", file=sys.stderr)
+        say(f"vocode: {there} (see --overwrite)")
     return todo, batch
 
 

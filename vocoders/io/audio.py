@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import math
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -128,6 +130,8 @@ def to_pcm(audio: np.ndarray) -> np.ndarray:
 class AudioWriter:
     """Writer of 16-bit mono sound in pieces, for a ``with`` block; samples beyond [-1, 1] are clipped.
 
+    The block raises the ``OSError`` of what could not be written, such as to a full disk, at its end at the latest.
+
     Attributes:
         samples: number of samples written.
         peak: the largest magnitude among them, before clipping.
@@ -150,12 +154,12 @@ class AudioWriter:
         self.peak = 0.0
         self._what = f"audio at {sample_rate} Hz as {format}"
         regular = isinstance(target, Path) and (target.is_file() or not target.exists())
-        self._opened = isinstance(target, Path) and (format == "raw" or not regular)
-        self._stream: Any = target.open("wb") if isinstance(target, Path) and self._opened else target
-        self._buffer = io.BytesIO()  # the encoded file, unless libsndfile writes it itself
-        self._encoder = (
-            None if format == "raw" else self._encode(str(target) if regular else self._buffer, sample_rate, format)
-        )
+        with ExitStack() as opened:
+            self._file: Any = opened.enter_context(target.open("wb")) if isinstance(target, Path) else target
+            self._buffer = None if regular or format == "raw" else io.BytesIO()  # the encoded file, until its end
+            self._sink = _Sink(self._buffer or self._file)
+            self._encoder = None if format == "raw" else self._encode(sample_rate, format)
+            self._opened = opened.pop_all()
 
     def write(self, audio: np.ndarray) -> None:
         """Write the next piece.
@@ -164,40 +168,80 @@ class AudioWriter:
             audio: float32 (samples,).
 
         Raises:
-            VocoderError: when it cannot be written, such as to a full disk.
+            OSError: when it cannot be written, such as to a full disk.
+            VocoderError: when libsndfile cannot encode it.
         """
         self.samples += len(audio)
         self.peak = max(self.peak, float(abs(audio).max(initial=0)))
         pcm = to_pcm(audio)
         if self._encoder is None:
-            self._stream.write(pcm.tobytes())
-            self._stream.flush()
+            self._file.write(pcm.tobytes())
+            self._file.flush()
             return
-        try:
-            for begin in range(0, len(pcm), _BLOCK):
+        for begin in range(0, len(pcm), _BLOCK):
+            with self._checked():
                 self._encoder.write(pcm[begin : begin + _BLOCK])
-        except (RuntimeError, AssertionError) as error:  # a LibsndfileError, or less written than given
-            raise VocoderError(f"cannot write {self._what}: {error}") from None
 
-    def _encode(self, target: Any, sample_rate: int, format: str) -> Any:
+    def _encode(self, sample_rate: int, format: str) -> Any:
         import soundfile
 
         container = {"aif": "AIFF"}.get(format, format.upper())
         try:
-            return soundfile.SoundFile(target, "w", sample_rate, 1, format=container)
-        except (soundfile.LibsndfileError, ValueError, TypeError) as error:
-            raise VocoderError(f"cannot write {self._what}: {error}") from None
+            return soundfile.SoundFile(self._sink, "w", sample_rate, 1, format=container)
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise self._problem(error) from None
+
+    @contextmanager
+    def _checked(self) -> Iterator[None]:
+        """Raise what went wrong in a call of libsndfile, which passes over a failure to write in most formats."""
+        try:
+            yield
+        except (RuntimeError, AssertionError) as error:  # a LibsndfileError, or less written than given
+            raise self._problem(error) from None
+        if self._sink.error:
+            raise self._sink.error
+
+    def _problem(self, error: Exception) -> Exception:
+        return self._sink.error or VocoderError(f"cannot write {self._what}: {error}")
 
     def __enter__(self) -> AudioWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._encoder is not None:
-            self._encoder.close()
-            if kind is None and (encoded := self._buffer.getvalue()):
-                self._stream.write(encoded)
-        if self._opened:
-            self._stream.close()
+        with self._opened, suppress(OSError, VocoderError) if kind else nullcontext():
+            if self._encoder is not None:
+                with self._checked():
+                    self._encoder.close()
+            if kind is None and self._buffer is not None:
+                self._file.write(self._buffer.getvalue())
+
+
+class _Sink:
+    """A file that libsndfile writes to and no exception leaves, since none can pass through libsndfile.
+
+    Attributes:
+        error: the first one; None while there is none.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.error: OSError | None = None
+        self._file = file
+
+    def write(self, data: bytes) -> int:
+        return self._try(self._file.write, data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._try(self._file.seek, offset, whence)  # it writes what is buffered
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def _try(self, function: Callable[..., int], *arguments: Any) -> int:
+        try:
+            return function(*arguments)
+        except OSError as error:
+            self.error = self.error or error
+            return 0
 
 
 def encode_audio(audio: np.ndarray, sample_rate: int, format: str) -> bytes:

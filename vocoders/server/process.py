@@ -18,7 +18,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from vocoders.errors import MelWarning, VocoderError
+from vocoders.errors import MelWarning, VocoderError, printable
 from vocoders.files import read_file
 from vocoders.inference.synthesis import BackendName
 from vocoders.server.app import create_app
@@ -144,7 +144,7 @@ class Server(uvicorn.Server):
 def announce(models: list[str], host: str, port: int, public: bool) -> None:
     """Say on standard error what is served and where, and warn when anyone may use it."""
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    print(f"vocoders: serving {', '.join(models)} on {address}; Ctrl+C ends", file=sys.stderr, flush=True)
+    print(printable(f"vocoders: serving {', '.join(models)} on {address}; Ctrl+C ends"), file=sys.stderr, flush=True)
     if public and not ipaddress.ip_address(host).is_loopback:
         print("vocoders: anyone who reaches this address is served; --token-file asks for a token", file=sys.stderr)
 
@@ -158,7 +158,7 @@ def bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=1024)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, TypeError, UnicodeError) as error:  # the last two: no name of a host
         reason = getattr(error, "strerror", None) or error
         raise VocoderError(f"cannot listen on {host}, port {port}: {reason}") from None
 

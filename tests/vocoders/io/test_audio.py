@@ -1,8 +1,12 @@
 """Resampling against scipy and against the exact result, and every format of sound file."""
 
+import errno
+import io
+import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +15,7 @@ from scipy.signal import resample_poly
 
 from tests.support import signals
 from vocoders.errors import VocoderError
+from vocoders.files import atomic_write
 from vocoders.io.audio import AUDIO_SUFFIXES, AudioWriter, SoundTooLong, encode_audio, read_audio, resample
 
 RATES = [(48000, 22050), (22050, 48000), (16000, 24000), (44100, 8000), (22051, 8000)]  # the last: no common divisor
@@ -113,3 +118,57 @@ def test_decoding_is_bounded_by_what_comes_out_and_by_time() -> None:
     ogg = encode_audio(np.zeros(8000, np.float32), 8000, "ogg") + b"OggS" * 2**22  # libsndfile would take a minute
     with pytest.raises(VocoderError, match=r"^a.ogg could not be decoded within 0.2 s$"):
         read_audio(ogg, "a.ogg", timeout=0.2)
+
+
+FORMATS = pytest.mark.parametrize("format", ["wav", "flac", "ogg", "mp3", "aiff", "au", "w64", "caf", "raw"])
+
+
+def write(folder: Path, audio: np.ndarray, format: str) -> None:
+    with atomic_write(folder / f"a.{format}") as partial, AudioWriter(partial, 22050, format) as writer:
+        for begin in range(0, len(audio), 3000):
+            writer.write(audio[begin : begin + 3000])
+
+
+@FORMATS
+def test_a_disk_that_is_full_at_any_byte_is_an_error(tmp_path: Path, format: str) -> None:
+    """Also at the last one: of ogg, mp3 and flac much is written when they are closed."""
+    audio = signals.voice(22050, 1.0)
+    whole = len(encode_audio(audio, 22050, format))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        for room in (0, 100, whole // 2, whole - 5000, whole - 1):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+            with pytest.raises(VocoderError, match=rf"cannot write .*a\.{format}: File too large"):
+                write(tmp_path, audio, format)
+            assert not list(tmp_path.iterdir())
+        resource.setrlimit(resource.RLIMIT_FSIZE, (whole + 100, hard))
+        write(tmp_path, audio, format)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    sound = soundfile.info(tmp_path / f"a.{format}") if format != "raw" else None
+    assert sound is None or sound.frames >= 22050
+
+
+@FORMATS
+def test_a_file_system_that_is_full(tmp_path: Path, format: str) -> None:
+    audio = signals.voice(22050, 1.0)
+    pages = (len(encode_audio(audio, 22050, format)) - 1) // 4096
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={pages * 4096}", "none", str(tmp_path)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root mounts")
+    try:
+        with pytest.raises(VocoderError, match=rf"cannot write .*a\.{format}: No space left on device"):
+            write(tmp_path, audio, format)
+        assert not list(tmp_path.iterdir())
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+@pytest.mark.parametrize("format", ["wav", "flac", "ogg", "mp3", "raw"])
+def test_a_file_object_that_fails(format: str) -> None:
+    class Failing(io.BytesIO):
+        def write(self, data: Any) -> int:
+            raise OSError(errno.EIO, "Input/output error")
+
+    with pytest.raises(OSError, match="Input/output error"), AudioWriter(Failing(), 22050, format) as writer:
+        writer.write(np.zeros(3000, np.float32))

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from vocoders.cli.common import add_device, add_precision, count, limit_threads, seconds
+from vocoders.errors import printable
 
 
 def add_parser(commands: Any) -> None:
@@ -43,7 +44,7 @@ def _run(options: argparse.Namespace) -> int:
     for facts in measured:
         for key, value in facts.items():
             shown = "-" if value is None else f"{value:.4g}" if isinstance(value, float) else value
-            print(f"{key.replace('_', ' '):<27} {shown}")
+            print(printable(f"{key.replace('_', ' '):<27} {shown}"))
     return 0
 
 

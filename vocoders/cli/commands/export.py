@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vocoders.errors import VocoderError
+from vocoders.errors import VocoderError, printable
 from vocoders.extras import require
+from vocoders.files import check_not_input
 
 
 def add_parser(commands: Any) -> None:
@@ -43,10 +44,10 @@ def _run(options: argparse.Namespace) -> int:
 
     if options.output.suffix.lower() != ".onnx":
         raise VocoderError(f"'{options.output}' must end in .onnx")
-    checkpoint = load_checkpoint(find_pretrained(options.model)[1])
+    path = find_pretrained(options.model)[1]
+    check_not_input(options.output, path)
+    checkpoint = load_checkpoint(path)
     difference = export_onnx(checkpoint, options.output, options.target, options.weights)
-    print(
-        f"wrote {options.output}: {options.output.stat().st_size / 1e6:.1f} MB, opset {OPSET}, "
-        f"audio within {difference:.0e} of torch's, of the peak"
-    )
+    made = f"{options.output.stat().st_size / 1e6:.1f} MB, opset {OPSET}"
+    print(printable(f"wrote {options.output}: {made}, audio within {difference:.0e} of torch's, of the peak"))
     return 0

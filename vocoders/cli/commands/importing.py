@@ -6,7 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from vocoders.errors import VocoderError, printable
 from vocoders.extras import require
+from vocoders.files import check_not_input
 
 
 def add_parser(commands: Any) -> None:
@@ -46,10 +48,14 @@ def _run(options: argparse.Namespace) -> int:
     from vocoders.generators import generator_name
     from vocoders.importers import import_checkpoint
 
+    if options.output.suffix != ".safetensors":  # by which a model is known to be one of this package
+        raise VocoderError(f"'{options.output}' must end in .safetensors")
+    check_not_input(options.output, options.checkpoint, options.stats)
     checkpoint = import_checkpoint(
         options.family, options.checkpoint, options.config, options.stats, options.mel_config
     )
     assert checkpoint.generator is not None
     save_checkpoint(checkpoint, options.output)
-    print(f"wrote {options.output}: {generator_name(checkpoint.generator)}, mel config {checkpoint.mel_config.name}")
+    made = f"{generator_name(checkpoint.generator)}, mel config {checkpoint.mel_config.name}"
+    print(printable(f"wrote {options.output}: {made}"))
     return 0

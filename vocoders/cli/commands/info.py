@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vocoders.errors import printable
+
 if TYPE_CHECKING:
     from vocoders.dsp.mel import MelConfig
 
@@ -40,7 +42,7 @@ def _run(options: argparse.Namespace) -> int:
             value = "the whole utterance"
         if isinstance(value, dict):
             value = ", ".join(f"{field} {item}" for field, item in value.items())
-        print(f"{key.replace('_', ' '):<27} {value}")
+        print(printable(f"{key.replace('_', ' '):<27} {value}"))
     return 0
 
 

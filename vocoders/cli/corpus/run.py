@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from vocoders.cli.common import say
 from vocoders.cli.corpus.items import (
     SHARD_SUFFIX,
     Item,
@@ -29,7 +29,7 @@ from vocoders.cluster import storage
 from vocoders.cluster.connection import check_machines, connected, machines
 from vocoders.cluster.pool import Pool
 from vocoders.errors import VocoderError
-from vocoders.files import write_file
+from vocoders.files import make_folder, write_file
 
 MANIFEST = "manifest.jsonl"
 
@@ -81,7 +81,8 @@ def vocode_corpus(
     entries = {entry["input"]: entry for done in known.values() for entry in done}
     if todo:
         with connected(address):
-            _make_folder(output)
+            if not storage.is_url(output):
+                make_folder(Path(output))
             local = [todo[0].source, output]
             check_machines([options.model], [path for path in local if not storage.is_url(path)])
             pool = Pool(
@@ -90,7 +91,7 @@ def vocode_corpus(
             share = sum(item.size for item in todo) // (_GROUPS_EACH * pool.size())
             groups = group_by_size(todo, min(_GROUP_BYTES[options.device], share))
             if pool.waits() and not options.quiet:
-                print("vocode: other work takes the whole cluster; waiting for its end", file=sys.stderr)
+                say("vocode: other work takes the whole cluster; waiting for its end")
             with closing(pool.run(groups)) as done:
                 for entry in _show(done, groups, options.quiet):
                     entries[entry["input"]] = entry
@@ -141,20 +142,12 @@ def _show(done: Iterable[tuple[list[Item], list[Result]]], groups: list[list[Ite
     for item in (item for group in lost.values() for item in group):
         yield {"input": item.source, "output": None, "error": f"{item.source}: {reason}"}
     if not quiet:
-        print(f"vocode: {_speed(seconds, begin)}, {len(machines())} machine(s)", file=sys.stderr)
+        say(f"vocode: {_speed(seconds, begin)}, {len(machines())} machine(s)")
 
 
 def _speed(seconds: float, begin: float) -> str:
     rate = seconds / (time.perf_counter() - begin)
     return f"{seconds / 3600:.3g} h of audio, {rate:.0f} x real time"
-
-
-def _make_folder(output: str) -> None:
-    if not storage.is_url(output):
-        try:
-            Path(output).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise VocoderError(f"cannot write to {output}: {error.strerror}") from None
 
 
 def _write_manifest(entries: Sequence[Entry], manifest: str) -> None:
@@ -171,9 +164,9 @@ def _report(failed: Sequence[Entry], count: int, manifest: str) -> int:
     """Print what could not be done, and return the exit status."""
     if not failed:
         return 0
-    print(f"vocode: {len(failed)} of {count} files could not be done, see {manifest}:", file=sys.stderr)
+    say(f"vocode: {len(failed)} of {count} files could not be done, see {manifest}:")
     for entry in failed[:_MOST_LINES]:
-        print(f"  {entry['error']}", file=sys.stderr)
+        say(f"  {entry['error']}")
     if len(failed) > _MOST_LINES:
-        print("  ...", file=sys.stderr)
+        say("  ...")
     return 1

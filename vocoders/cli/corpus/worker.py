@@ -20,7 +20,7 @@ from vocoders.cli.execution import Notes, Options, Worker, describe_failure, nam
 from vocoders.cli.plan import Job
 from vocoders.cluster import storage
 from vocoders.errors import VocoderError
-from vocoders.files import Bytes, map_file
+from vocoders.files import Bytes, make_folder, map_file
 from vocoders.io.audio import AUDIO_SUFFIXES
 from vocoders.io.mels import MEL_SUFFIXES, read_mel
 
@@ -170,7 +170,7 @@ class _Group:
         if storage.is_url(item.target):
             return self.folder / f"{next(self.numbers)}.{self.format}"
         path = Path(item.target)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         return path
 
     def _settle(self, item: Item, job: Job) -> None:
