@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import distributed as dist
 
-from recipes.training.distributed import init_distributed
+from recipes.training.distributed import DistributedContext, init_distributed
 from recipes.training.loop import run_training
 from recipes.training.recipe import load_recipe
 from recipes.training.step import STATE_KEPT
@@ -37,6 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     escape_unprintable()
     overrides = options.set + ([f"data.mels={json.dumps(options.mels)}"] if options.mels else [])
+    distributed = DistributedContext()
     try:
         recipe = load_recipe(options.recipe, overrides)
         distributed = init_distributed(options.device)
@@ -47,8 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:  # such as a full disk while logging
         print(f"recipes.train: cannot write: {error}; {STATE_KEPT}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command resumes from the last saved state", file=sys.stderr)
+    except KeyboardInterrupt as stop:  # with a message where the run was saved
+        distributed.note(str(stop) or f"stopped; {STATE_KEPT}, and the same command resumes from there")
         return 130
     finally:
         if dist.is_initialized():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -43,12 +43,11 @@ def find_recordings(recipe: Recipe, distributed: DistributedContext) -> Recordin
     train, valid = split_clips(recipe.data)
     rate = recipe.mel.sample_rate
     lower = [clip for clip in train if clip.sample_rate < rate]
-    if lower and distributed.is_main:
+    if lower:
         highest = max(clip.sample_rate for clip in lower) // 2
-        print(
+        distributed.note(
             f"note: {len(lower)} of {len(train)} recordings have a lower rate than the recipe's {rate} Hz: above "
-            f"{highest} Hz they hold nothing to learn",
-            file=sys.stderr,
+            f"{highest} Hz they hold nothing to learn"
         )
     mels = None
     if recipe.data.mels:
@@ -117,6 +116,11 @@ def _build_shards(run: Run, cache: Path) -> ShardDataset:
     )
 
 
+def _ignore_interrupts(worker: int) -> None:
+    """Leave Ctrl-C, which a terminal sends to all processes, to the training process, which still needs its batch."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def load_batches(run: Run, dataset: Dataset[dict[str, Tensor]]) -> Iterator[list[Batch]]:
     """Load the batches of the remaining steps, each as the microbatches of this rank; batch n is always the same."""
     recipe, items = run.recipe, run.microbatches
@@ -132,6 +136,7 @@ def load_batches(run: Run, dataset: Dataset[dict[str, Tensor]]) -> Iterator[list
             num_workers=recipe.data.workers,
             generator=torch.Generator(),
             pin_memory=run.distributed.device.type == "cuda",
+            worker_init_fn=_ignore_interrupts,
         )
     )
     for _ in steps:

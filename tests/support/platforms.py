@@ -95,6 +95,7 @@ SERVER = (*LIBRARIES, "fastapi", "uvicorn", "uvicorn.loops.asyncio", "websockets
 TRAIN = (
     *TORCH,
     "torch.utils.tensorboard",
+    "filelock",
     "pyworld",
     "pesq",
     "pystoi",
