@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
-from torch import distributed as dist
-
-from recipes.training.distributed import DistributedContext, init_distributed
-from recipes.training.loop import run_training
-from recipes.training.recipe import load_recipe
-from recipes.training.step import STATE_KEPT
 from vocoders.cli.common import escape_unprintable
 from vocoders.errors import VocoderError
 
@@ -35,6 +30,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, help="stop after this many minutes; the same command resumes")
     parser.add_argument("--device", help="cpu, cuda or cuda:N; default: a GPU where there is one")
     options = parser.parse_args(arguments)
+    # Imported here, because torch takes seconds, in which --help and wrong options need not wait.
+    from torch import distributed as dist
+
+    from recipes.training.distributed import DistributedContext, init_distributed
+    from recipes.training.loop import run_training
+    from recipes.training.recipe import load_recipe
+    from recipes.training.step import STATE_KEPT
+
     escape_unprintable()
     overrides = options.set + ([f"data.mels={json.dumps(options.mels)}"] if options.mels else [])
     distributed = DistributedContext()
@@ -60,4 +63,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    if os.environ.get("RANK", "0") == "0":
+        print("loading torch, which takes some seconds", file=sys.stderr, flush=True)
     sys.exit(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,7 +41,7 @@ def find_recordings(recipe: Recipe, distributed: DistributedContext) -> Recordin
     """
     if recipe.data.shards:
         return Recordings([], readable(_valid_of_shards(recipe.data), recipe.mel), None)
-    train, valid = split_clips(recipe.data)
+    train, valid = split_clips(_without_lists(recipe.data, distributed))
     rate = recipe.mel.sample_rate
     lower = [clip for clip in train if clip.sample_rate < rate]
     if lower:
@@ -56,6 +57,18 @@ def find_recordings(recipe: Recipe, distributed: DistributedContext) -> Recordin
         if not train:
             raise VocoderError(f"{recipe.data.mels} holds mels of recordings to validate on alone, none to train on")
     return Recordings(train, readable(valid, recipe.mel), mels)
+
+
+def _without_lists(data: DataRecipe, distributed: DistributedContext) -> DataRecipe:
+    """Take the lists out of ``data`` where its folder has neither: it is one of the user's own."""
+    root = Path(data.dir)
+    if not (data.train and data.valid and root.is_dir()) or any((root / x).exists() for x in (data.train, data.valid)):
+        return data
+    distributed.note(
+        f"note: {root} has no {data.train} and no {data.valid}: training on all sound files below it, except one in a "
+        f"hundred, kept for validation"
+    )
+    return data.model_copy(update={"train": None, "valid": None})
 
 
 def _valid_of_shards(data: DataRecipe) -> list[Clip]:
@@ -116,6 +129,14 @@ def _build_shards(run: Run, cache: Path) -> ShardDataset:
     )
 
 
+def loader_workers(data: DataRecipe) -> int:
+    """Return the number of processes that load segments."""
+    if data.workers is not None:
+        return data.workers
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(4, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+
+
 def _ignore_interrupts(worker: int) -> None:
     """Leave Ctrl-C, which a terminal sends to all processes, to the training process, which still needs its batch."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -133,7 +154,7 @@ def load_batches(run: Run, dataset: Dataset[dict[str, Tensor]]) -> Iterator[list
         DataLoader(
             dataset,
             batch_sampler=indices,
-            num_workers=recipe.data.workers,
+            num_workers=loader_workers(recipe.data),
             generator=torch.Generator(),
             pin_memory=run.distributed.device.type == "cuda",
             worker_init_fn=_ignore_interrupts,

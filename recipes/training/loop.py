@@ -57,11 +57,16 @@ def run_training(
         KeyboardInterrupt: after Ctrl-C or SIGTERM, once the run is saved; the message says at which step.
     """
     distributed = distributed or DistributedContext()
+    distributed.note(f"looking for the recordings in {recipe.data.dir}")
     recordings = find_recordings(recipe, distributed)
     with lock(folder) if distributed.is_main else contextlib.nullcontext():
+        valid = len(recordings.valid)
+        distributed.note(f"{len(recordings.train) or 'shards of'} recordings to train on, {valid} to validate on")
+        distributed.note("building the networks, which takes some seconds")
         run = start_run(recipe, folder, distributed, recordings.mels)
         if run.step:
             distributed.note(f"resuming {folder} from step {run.step} of {recipe.train.steps}")
+        distributed.note("preparing the first batches")
         dataset = build_dataset(run, recordings, folder / "cache")
         run.prepare(dataset)
         logger, saver = Logger(run, folder / "log"), Saver(run, folder)
