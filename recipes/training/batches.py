@@ -160,8 +160,11 @@ def load_batches(run: Run, dataset: Dataset[dict[str, Tensor]]) -> Iterator[list
             worker_init_fn=_ignore_interrupts,
         )
     )
-    for _ in steps:
-        try:
+    try:
+        for _ in steps:
             yield [next(loader) for _ in items]
-        except VocoderError as error:  # a worker adds its traceback
-            raise VocoderError(str(error).strip().splitlines()[-1].rpartition("VocoderError: ")[2]) from None
+    except VocoderError as error:  # a worker adds its traceback
+        raise VocoderError(str(error).strip().splitlines()[-1].rpartition("VocoderError: ")[2]) from None
+    finally:
+        if isinstance(dataset, ShardDataset):
+            dataset.close()  # without workers it read in this process

@@ -72,7 +72,7 @@ def test_copies_lie_where_the_recording_lies(name: str, baseline: bool, tmp_path
     soundfile.write(tmp_path / "click.wav", audio, 22050)
     [(_, real, [fake], seconds)] = synthesize(find_clips(tmp_path)[0], [System(voc, baseline)])
     assert len(real.audio) == len(fake.audio) == samples
-    assert 0 < seconds < 60
+    assert seconds > 0
     centres = [(x.audio**2 @ np.arange(samples)) / (x.audio**2).sum() for x in (real, fake)]
     assert centres[1] == pytest.approx(centres[0], abs=64)
 
