@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from recipes.data.clips import Clip, find_clips, list_clips, read_clip, split_clips
 from recipes.data.config import DataRecipe
@@ -189,7 +189,7 @@ def test_no_more_workers_than_cores(
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(ranks))
     workers = loader_workers(DataRecipe(dir="."))
     assert workers == expected
-    DataLoader([0], num_workers=workers)
+    DataLoader(TensorDataset(torch.zeros(1)), num_workers=workers)
     assert not recwarn.list
     assert loader_workers(DataRecipe(dir=".", workers=7)) == 7
 

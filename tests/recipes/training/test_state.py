@@ -48,6 +48,16 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
+def empty(folder: Path) -> None:
+    for file in folder.iterdir():
+        file.unlink()
+
+
+def folder_instead(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
 def edit(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
@@ -68,11 +78,8 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "checksums empty": lambda state: (state / "SHA256SUMS").write_bytes(b""),
     "checksums missing": lambda state: (state / "SHA256SUMS").unlink(),
     "one checksum": lambda state: os.truncate(state / "SHA256SUMS", 77),
-    "all missing": lambda state: [file.unlink() for file in state.iterdir()],
-    "weights a folder": lambda state: (
-        (state / "tensors.safetensors").unlink(),
-        (state / "tensors.safetensors").mkdir(),
-    ),
+    "all missing": empty,
+    "weights a folder": lambda state: folder_instead(state / "tensors.safetensors"),
 }
 
 
