@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 
 from recipes.data.clips import choose, find_clips, list_clips
 from recipes.data.smoothing import LEVELS
-from recipes.evaluation.copy_synthesis import Page, draw_clip, evaluate
+from recipes.evaluation.copy_synthesis import MANY, Page, draw_clip, evaluate
 from recipes.evaluation.finished import open_finished
 from recipes.evaluation.metrics import HAS_PESQ
 from recipes.evaluation.nisqa import require_nisqa
@@ -103,7 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     print(table(summarize(outcomes)))
     if not HAS_PESQ:
-        print("recipes.evaluate: left out PESQ, which a C compiler installs: pip install '.[pesq]'", file=sys.stderr)
+        say("recipes.evaluate: left out PESQ, which needs a C compiler: pip install '.[pesq]'")
     for reason in failed:
         say(f"recipes.evaluate: left out {reason}")
     return 1 if failed else 0
@@ -119,6 +119,14 @@ def _evaluate(options: argparse.Namespace) -> tuple[list[Outcome], list[str]]:
             raise VocoderError(f"cannot write {path}: there is no folder {path.parent}")
     root = options.data
     clips = choose(list_clips(root, root / options.list) if options.list else find_clips(root), options.clips)
+    if len(clips) >= MANY:
+        seconds = sum(clip.samples / clip.sample_rate for clip in clips)
+        print(
+            f"measuring {len(clips)} recordings, {seconds:.0f} s of audio; --clips N measures fewer, --workers N takes "
+            f"more cores",
+            file=sys.stderr,
+            flush=True,
+        )
     smooth = tuple(level for level in LEVELS if level in options.smooth)
     names = [PurePath(os.path.relpath(clip.path, root)) for clip in clips]
     others = tuple(open_finished(option, names) for option in options.others)

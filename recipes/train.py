@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 from pathlib import Path
 
-from torch import distributed as dist
-
-from recipes.training.distributed import init_distributed
-from recipes.training.loop import run_training
-from recipes.training.recipe import load_recipe
-from recipes.training.step import STATE_KEPT
 from vocoders.cli.common import Parser, prepare_streams, say
 from vocoders.errors import VocoderError, printable
 
@@ -36,8 +31,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", help="cpu, cuda or cuda:N; default: a GPU where there is one")
     options = parser.parse_args(arguments)
     threading.excepthook = _print_unless_raised_again
+    # Imported here, because torch takes seconds, in which --help and wrong options need not wait.
+    from torch import distributed as dist
+
+    from recipes.training.distributed import DistributedContext, init_distributed
+    from recipes.training.loop import run_training
+    from recipes.training.recipe import load_recipe
+    from recipes.training.step import STATE_KEPT
+
     prepare_streams()
     overrides = options.set + ([f"data.mels={json.dumps(options.mels)}"] if options.mels else [])
+    distributed = DistributedContext()
     try:
         recipe = load_recipe(options.recipe, overrides)
         distributed = init_distributed(options.device)
@@ -48,8 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:  # such as a full disk while logging
         say(f"recipes.train: cannot write: {error}; {STATE_KEPT}")
         return 2
-    except KeyboardInterrupt:
-        say("stopped; the same command resumes from the last saved state")
+    except KeyboardInterrupt as stop:  # with a message where the run was saved
+        distributed.note(str(stop) or f"stopped; {STATE_KEPT}, and the same command resumes from there")
         return 130
     finally:
         if dist.is_initialized():
@@ -66,4 +70,6 @@ def _print_unless_raised_again(error: threading.ExceptHookArgs) -> None:
 
 
 if __name__ == "__main__":
+    if os.environ.get("RANK", "0") == "0":
+        print("loading torch, which takes some seconds", file=sys.stderr, flush=True)
     sys.exit(main())

@@ -110,7 +110,7 @@ def test_the_server_answers_and_ends(platform: str, tmp_path: Path) -> None:
             line = running.stderr.readline()
             assert " on http://" in line, line + running.stderr.read()
             address = line.split(" on ")[1].split(";")[0]
-            answer = httpx.post(f"{address}/synthesize", content=HELLO.read_bytes(), timeout=60)
+            answer = httpx.post(f"{address}/synthesize", content=HELLO.read_bytes(), timeout=300)
             assert answer.status_code == 200
             assert httpx.get(f"{address}/metrics").status_code == 200
             running.send_signal(signal.SIGINT)  # Ctrl+C

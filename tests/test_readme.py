@@ -1,10 +1,14 @@
 """The README says what is so; tests/test_docs.py checks its links."""
 
 import re
+import shlex
+from pathlib import Path
 
 import numpy as np
+import pytest
 
-from tests.support import DATA, ROOT
+from recipes.train import main as train
+from tests.support import DATA, ROOT, corpus
 from vocoders import load
 from vocoders.pretrained import VOICES, list_voices
 
@@ -39,6 +43,20 @@ def test_the_lines_that_stream() -> None:
     exec(blocks("python")[1], {"voc": voc, "chunks": np.array_split(mel, 9, axis=1), "play": played.append})
     assert len(played) > 5
     np.testing.assert_allclose(np.concatenate(played), voc(mel), atol=1e-5)
+
+
+def test_the_command_that_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On any folder of sound files; here with a small generator, for one step."""
+    data = corpus.make(tmp_path / "mine")
+    for name in ("train.txt", "valid.txt"):
+        (data / name).unlink()
+    [command] = [block.strip() for block in blocks("sh") if "recipes.train" in block]
+    arguments = shlex.split(command.partition(" -m recipes.train ")[2].replace("DIR", str(data)))
+    small = ["generator.config.channels=32", "discriminators=[parallel-wavegan]", "train.batch_size=1", "train.steps=1"]
+    options = [option for setting in small for option in ("--set", setting)]
+    assert train([str(ROOT / arguments[0]), *arguments[1:], *options, "--out", str(tmp_path / "run")]) == 0
+    assert f"note: {data} has no train.txt and no valid.txt: training on all sound files" in capsys.readouterr().err
+    assert (tmp_path / "run" / "model.safetensors").is_file()
 
 
 def test_the_built_in_models() -> None:

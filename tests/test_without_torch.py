@@ -73,12 +73,12 @@ def test_a_stream_is_the_whole(tmp_path: Path) -> None:
 
 def test_the_server(tmp_path: Path) -> None:
     with process("--port", "0", cwd=tmp_path, forbidden=HIDDEN) as (_, address):
-        answer = httpx.post(f"{address}/synthesize?format=raw", content=HELLO.read_bytes(), timeout=60)
+        answer = httpx.post(f"{address}/synthesize?format=raw", content=HELLO.read_bytes(), timeout=300)
         assert answer.status_code == 200
         assert len(answer.content) == 2 * 256 * np.load(HELLO)["mel"].shape[1]
         sound = tmp_path / "voice.wav"
         soundfile.write(sound, signals.voice(22050, 0.5), 22050)
-        mel = httpx.post(f"{address}/mel", content=sound.read_bytes(), timeout=60)
+        mel = httpx.post(f"{address}/mel", content=sound.read_bytes(), timeout=300)
         assert mel.status_code == 200
         assert httpx.post(f"{address}/synthesize", content=npy(np.zeros((7, 9), np.float32))).status_code == 422
 

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
-from scipy.signal import fftconvolve
 from torch import Tensor
 
 from recipes.data.config import Augmentation
@@ -75,6 +74,8 @@ def reverberate(
     time = np.arange(1, int(seconds * sample_rate) + 1) / sample_rate
     tail = draw.standard_normal(len(time)) * 10 ** (-3 * time / seconds)
     tail[: int(draw.uniform(0, 0.02) * sample_rate)] = 0
+    from scipy.signal import fftconvolve  # takes seconds to import
+
     return audio + at_level(fftconvolve(audio, tail)[: len(audio)], level(audio) + db)
 
 

@@ -52,7 +52,8 @@ def list_clips(root: Path, list_file: Path) -> list[Clip]:
         names = list_file.read_text(encoding="utf-8-sig").split("\n")
     except OSError as error:
         raise VocoderError(
-            f"cannot read the list of recordings {list_file}: {error.strerror}; the prepare.py of a dataset writes it"
+            f"cannot read the list of recordings {list_file}: {error.strerror}; the prepare.py of a dataset writes it, "
+            f"and for any folder of sound files none is needed, with --set data.dir=DIR"
         ) from None
     except UnicodeDecodeError:
         raise VocoderError(f"the list of recordings {list_file} is not text in UTF-8; save it as such") from None

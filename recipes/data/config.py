@@ -59,7 +59,11 @@ class DataRecipe(Config):
     )
     augmentation: Augmentation = Field(Augmentation(), description="default: none")
     mels: str | None = Field(None, description="folder of predicted mels named like the recordings, to fine-tune on")
-    workers: int = Field(1, ge=0, description="processes that load segments; 0: the training process itself")
+    workers: int | None = Field(
+        None,
+        ge=0,
+        description="processes that load segments; default: up to 4, no more than cores; 0: none but training's",
+    )
 
     @field_validator("shards", mode="before")
     @classmethod

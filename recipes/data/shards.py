@@ -147,13 +147,15 @@ class ShardDataset(Dataset[dict[str, Tensor]]):
     ) -> None:
         self.urls, self.data, self.mel_config, self.frames = urls, data, mel_config, frames
         self.seed, self.batch_size, self.cache = seed, batch_size, cache
-        self.close()
-
-    def close(self) -> None:
-        """Forget the shards that are open; the next segment opens what it needs."""
         self._process = os.getpid()
         self._reading: dict[tuple[int, int], Future[SegmentDataset]] = {}
         self._threads: ThreadPoolExecutor | None = None
+
+    def close(self) -> None:
+        """Forget the open shards and end the threads that read ahead; the next segment opens what it needs."""
+        if self._threads is not None and self._process == os.getpid():
+            self._threads.shutdown(cancel_futures=True)
+        self._process, self._reading, self._threads = os.getpid(), {}, None
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_process": 0, "_reading": {}, "_threads": None}  # threads stay in their process

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
@@ -34,6 +35,9 @@ from recipes.evaluation.systems import Comparison, System, load_systems, referen
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
 from vocoders.files import atomic_folder
+
+MANY = 10
+"""Recordings from which on the command says how long it may take."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +87,7 @@ def evaluate(
     with atomic_folder(page.folder) if page else nullcontext() as folder:
         save = partial(write_sounds, folder, sound_format=page.sound_format) if page and folder else None
         task = partial(measure, comparison=comparison, root=root, save=save, with_nisqa=with_nisqa)
-        results = list(
-            tqdm(_run(task, list(enumerate(clips)), workers, ray), total=len(clips), unit="clip", disable=None)
-        )
+        results = list(_shown(_run(task, list(enumerate(clips)), workers, ray), len(clips)))
         outcomes = [result for result in results if isinstance(result, Outcome)]
         failed = [result for result in results if isinstance(result, str)]
         if not outcomes:
@@ -203,6 +205,15 @@ def draw_clip(clip: Clip, comparison: Comparison, path: Path) -> None:
     copies = list(synthesize(clip, load_systems(comparison)))
     signals = {f"{RECORDING} {clip.path.stem}": copies[0][1]}
     draw_comparison(signals | {system.name: estimates[0] for system, _, estimates, _ in copies}, path)
+
+
+def _shown(results: Iterable[Outcome | str], total: int) -> Iterator[Outcome | str]:
+    """Show progress over ``results``: a bar in a terminal; elsewhere, of MANY clips, a line for each tenth of them."""
+    bar = tqdm(results, total=total, unit="clip", disable=None)
+    for number, result in enumerate(bar, 1):
+        yield result
+        if bar.disable and total >= MANY and 10 * number // total > 10 * (number - 1) // total:
+            print(f"measured {number} of {total} recordings", file=sys.stderr, flush=True)
 
 
 def _run(

@@ -25,10 +25,9 @@ def linear_magnitude(mel: Tensor, mel_config: MelConfig, iterations: int = 200) 
     bank = torch.from_numpy(mel_filter_bank(mel_config)).float()
     target = mel.exp() if mel_config.log == "ln" else torch.pow(10.0, mel)
     numerator = bank.T @ target
-    gram = bank.T @ bank
     magnitude = numerator.clamp_min(1e-8)
     for _ in range(iterations):
-        magnitude = magnitude * numerator / (gram @ magnitude).clamp_min(1e-8)
+        magnitude = magnitude * numerator / (bank.T @ (bank @ magnitude)).clamp_min(1e-8)
     return magnitude ** (1 / mel_config.power)
 
 

@@ -1,24 +1,18 @@
-"""Spectrograms: images for TensorBoard, and pictures."""
+"""Pictures of spectrograms."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from recipes.evaluation.metrics.signal import Signal
 from recipes.evaluation.metrics.spectral import spectrogram_db
 from vocoders.files import atomic_write
 
 RANGE = 80.0  # dB that a spectrogram shows
-
-
-def spectrogram_image(audio: Tensor) -> Tensor:
-    """Draw audio (1, samples) -> grey image (1, bins, frames) in [0, 1] of RANGE dB, low frequencies at the bottom."""
-    decibels = spectrogram_db(audio, hop_length=256)
-    return ((decibels - decibels.max()) / RANGE + 1).clamp(0, 1).flip(1)
 
 
 def brightest(signals: dict[str, Signal]) -> float:
@@ -34,11 +28,28 @@ def draw(signals: dict[str, Signal], path: Path, top: float) -> None:
         path: the picture to write (.png or .webp, a tenth of its size).
         top: the level in dB drawn brightest; RANGE dB below it is black.
     """
+    with atomic_write(path) as partial:
+        _figure(signals, top).savefig(partial, dpi=100, transparent=True)
+
+
+def spectrogram_image(signals: dict[str, Signal], seconds: float = 10.0) -> np.ndarray:
+    """Draw the first seconds of signals beside each other, on one scale of levels: uint8 (height, width, 3)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    begin = _cut(signals, seconds)
+    canvas = FigureCanvasAgg(_figure(begin, brightest(begin), beside=True))
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
+
+
+def _figure(signals: dict[str, Signal], top: float, beside: bool = False) -> Any:
+    """Draw spectrograms one below the other, or beside each other."""
     from matplotlib.figure import Figure
 
     grey = "#808080"
-    figure = Figure(figsize=(6, 0.4 + 2.8 * len(signals)), layout="constrained")
-    panels = figure.subplots(len(signals), 1, sharex=True, squeeze=False)[:, 0]
+    rows, columns = (1, len(signals)) if beside else (len(signals), 1)
+    figure = Figure(figsize=(6 * columns, 0.4 + 2.8 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, sharex=True, sharey=beside, squeeze=False).flatten()
     for axes, (name, signal) in zip(panels, signals.items(), strict=True):
         extent = (0, len(signal.audio) / signal.sample_rate, 0, signal.sample_rate / 2000)
         image = {"origin": "lower", "aspect": "auto", "cmap": "magma", "vmin": top - RANGE, "vmax": top}
@@ -47,15 +58,18 @@ def draw(signals: dict[str, Signal], path: Path, top: float) -> None:
         axes.set_ylabel("kHz", color=grey)
         axes.tick_params(colors=grey)
         axes.spines[:].set_visible(False)
-    panels[-1].set_xlabel("s", color=grey)
-    with atomic_write(path) as partial:
-        figure.savefig(partial, dpi=100, transparent=True)
+    for axes in panels if beside else panels[-1:]:
+        axes.set_xlabel("s", color=grey)
+    return figure
 
 
 def draw_comparison(signals: dict[str, Signal], path: Path, seconds: float = 4.0) -> None:
     """Draw the first seconds of signals: a recording, which must come first, and its syntheses."""
-    begin = {name: Signal(x.audio[: int(seconds * x.sample_rate)], x.sample_rate) for name, x in signals.items()}
-    draw(begin, path, brightest(signals))
+    draw(_cut(signals, seconds), path, brightest(signals))
+
+
+def _cut(signals: dict[str, Signal], seconds: float) -> dict[str, Signal]:
+    return {name: Signal(x.audio[: int(seconds * x.sample_rate)], x.sample_rate) for name, x in signals.items()}
 
 
 def _decibels(signal: Signal) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +22,6 @@ from recipes.training.distributed import DistributedContext
 from recipes.training.recipe import Recipe
 from recipes.training.run import Run
 from recipes.training.tasks import Batch
-from vocoders.cli.common import say
 from vocoders.errors import VocoderError
 
 
@@ -40,12 +41,12 @@ def find_recordings(recipe: Recipe, distributed: DistributedContext) -> Recordin
     """
     if recipe.data.shards:
         return Recordings([], readable(_valid_of_shards(recipe.data), recipe.mel), None)
-    train, valid = split_clips(recipe.data)
+    train, valid = split_clips(_without_lists(recipe.data, distributed))
     rate = recipe.mel.sample_rate
     lower = [clip for clip in train if clip.sample_rate < rate]
-    if lower and distributed.is_main:
+    if lower:
         highest = max(clip.sample_rate for clip in lower) // 2
-        say(
+        distributed.note(
             f"note: {len(lower)} of {len(train)} recordings have a lower rate than the recipe's {rate} Hz: above "
             f"{highest} Hz they hold nothing to learn"
         )
@@ -56,6 +57,18 @@ def find_recordings(recipe: Recipe, distributed: DistributedContext) -> Recordin
         if not train:
             raise VocoderError(f"{recipe.data.mels} holds mels of recordings to validate on alone, none to train on")
     return Recordings(train, readable(valid, recipe.mel), mels)
+
+
+def _without_lists(data: DataRecipe, distributed: DistributedContext) -> DataRecipe:
+    """Take the lists out of ``data`` where its folder has neither: it is one of the user's own."""
+    root = Path(data.dir)
+    if not (data.train and data.valid and root.is_dir()) or any((root / x).exists() for x in (data.train, data.valid)):
+        return data
+    distributed.note(
+        f"note: {root} has no {data.train} and no {data.valid}: training on all sound files below it, except one in a "
+        f"hundred, kept for validation"
+    )
+    return data.model_copy(update={"train": None, "valid": None})
 
 
 def _valid_of_shards(data: DataRecipe) -> list[Clip]:
@@ -116,6 +129,19 @@ def _build_shards(run: Run, cache: Path) -> ShardDataset:
     )
 
 
+def loader_workers(data: DataRecipe) -> int:
+    """Return the number of processes that load segments."""
+    if data.workers is not None:
+        return data.workers
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(4, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Leave Ctrl-C, which a terminal sends to all processes, to the training process, which still needs its batch."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def load_batches(run: Run, dataset: Dataset[dict[str, Tensor]]) -> Iterator[list[Batch]]:
     """Load the batches of the remaining steps, each as the microbatches of this rank; batch n is always the same."""
     recipe, items = run.recipe, run.microbatches
@@ -128,13 +154,17 @@ def load_batches(run: Run, dataset: Dataset[dict[str, Tensor]]) -> Iterator[list
         DataLoader(
             dataset,
             batch_sampler=indices,
-            num_workers=recipe.data.workers,
+            num_workers=loader_workers(recipe.data),
             generator=torch.Generator(),
             pin_memory=run.distributed.device.type == "cuda",
+            worker_init_fn=_ignore_interrupts,
         )
     )
-    for _ in steps:
-        try:
+    try:
+        for _ in steps:
             yield [next(loader) for _ in items]
-        except VocoderError as error:  # a worker adds its traceback
-            raise VocoderError(str(error).strip().splitlines()[-1].rpartition("VocoderError: ")[2]) from None
+    except VocoderError as error:  # a worker adds its traceback
+        raise VocoderError(str(error).strip().splitlines()[-1].rpartition("VocoderError: ")[2]) from None
+    finally:
+        if isinstance(dataset, ShardDataset):
+            dataset.close()  # without workers it read in this process

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from vocoders.cli.common import say
 from vocoders.errors import VocoderError
 
 
@@ -32,12 +33,17 @@ class DistributedContext:
         """Whether this is the rank that logs and writes files."""
         return self.rank == 0
 
-    def broadcast(self, decision: bool) -> bool:
-        """Return the decision of the main rank."""
+    def note(self, text: str) -> None:
+        """Print a sentence on standard error, on the main rank alone."""
+        if self.is_main:
+            say(text)
+
+    def any_rank(self, decision: bool) -> bool:
+        """Return whether a rank has decided so; all ranks call this."""
         if self.world_size > 1:
-            received = torch.tensor([float(decision)], device=self.device)
-            dist.broadcast(received, 0)
-            return bool(received)
+            decided = torch.tensor([float(decision)], device=self.device)
+            dist.all_reduce(decided, dist.ReduceOp.MAX)
+            return bool(decided)
         return decision
 
     def check_same_step(self, step: int) -> None:

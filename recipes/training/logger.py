@@ -8,9 +8,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import yaml
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from recipes.evaluation.metrics.signal import Signal
 from recipes.evaluation.spectrograms import spectrogram_image
 from recipes.training.run import Run
 from recipes.training.tasks import Validation
@@ -28,6 +30,9 @@ class Logger:
         self.run = run
         recipe, main = run.recipe, run.distributed.is_main
         self.writer = SummaryWriter(folder, purge_step=run.step + 1 if run.step else None) if main else None
+        if self.writer is not None:
+            text = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+            self.writer.add_text("recipe", f"```yaml\n{text}```", run.step)
         self.progress = tqdm(
             total=recipe.train.steps,
             initial=run.step,
@@ -73,10 +78,14 @@ class Logger:
         step, sample_rate = self.run.step, self.run.recipe.mel.sample_rate
         for name, value in validation.metrics.items():
             self.writer.add_scalar(f"valid/{name}", value, step)
-        for example in validation.examples:
-            for kind, audio in (("fake", example.fake), ("real", example.real)):
-                self.writer.add_audio(f"{example.name}/{kind}", audio.clamp(-1, 1), step, sample_rate)
-                self.writer.add_image(f"{example.name}/{kind}", spectrogram_image(audio), step)
+        for number, example in enumerate(validation.examples, 1):  # recordings of two folders may have one name
+            name = f"{number} {example.name}"
+            sounds = {"recording": example.real, "copy": example.fake}
+            for kind, audio in sounds.items():  # each tag has one kind of data: TensorBoard shows no second one
+                self.writer.add_audio(f"sound/{name}/{kind}", audio.clamp(-1, 1), step, sample_rate)
+            signals = {kind: Signal(audio[0].numpy(), sample_rate) for kind, audio in sounds.items()}
+            picture = spectrogram_image(signals)
+            self.writer.add_image(f"spectrogram/{name}", picture, step, dataformats="HWC")
         listed = ", ".join(f"{name} {value:.4f}" for name, value in validation.metrics.items())
         self.progress.write(f"step {step}: {listed}", file=sys.stderr)
 

@@ -2,17 +2,24 @@
 
 A run writes into its folder: TensorBoard logs, the resumable state, and with each state what ``vocode -m`` takes:
 model.safetensors, the last model, and model-best.safetensors, the one with the best validation. A run that is started
-again resumes; when it is killed, at most the steps since the last state are lost. torchrun starts it on several GPUs or
-machines, where it computes the same.
+again resumes. Ctrl-C and SIGTERM save it first; when it is killed, at most the steps since the last state are lost.
+torchrun starts it on several GPUs or machines, where it computes the same.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
+import signal
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from recipes.data.clips import Clip
 from recipes.training.batches import build_dataset, find_recordings, load_batches
@@ -23,7 +30,11 @@ from recipes.training.recipe import Recipe
 from recipes.training.run import Run, start_run
 from recipes.training.saver import Saver
 from recipes.training.step import History
-from recipes.training.tasks import Validation
+from recipes.training.tasks import Batch, Validation
+from vocoders.errors import VocoderError
+
+WAIT = 10.0
+"""Seconds to wait for the lock of a folder: the data workers of a run that was killed may hold it as long."""
 
 
 def run_training(
@@ -41,18 +52,49 @@ def run_training(
         The path of the last model.
 
     Raises:
-        VocoderError: when the recipe, its data or an older state do not fit, or training diverges.
+        VocoderError: when the recipe, its data or an older state do not fit, another process trains in ``folder``, or
+            training diverges.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, once the run is saved; the message says at which step.
     """
     distributed = distributed or DistributedContext()
+    distributed.note(f"looking for the recordings in {recipe.data.dir}")
     recordings = find_recordings(recipe, distributed)
-    run = start_run(recipe, folder, distributed, recordings.mels)
-    dataset = build_dataset(run, recordings, folder / "cache")
-    run.prepare(dataset)
-    batches = load_batches(run, dataset)
-    logger, saver = Logger(run, folder / "log"), Saver(run, folder)
+    with lock(folder) if distributed.is_main else contextlib.nullcontext():
+        valid = len(recordings.valid)
+        distributed.note(f"{len(recordings.train) or 'shards of'} recordings to train on, {valid} to validate on")
+        distributed.note("building the networks, which takes some seconds")
+        run = start_run(recipe, folder, distributed, recordings.mels)
+        if run.step:
+            distributed.note(f"resuming {folder} from step {run.step} of {recipe.train.steps}")
+        distributed.note("preparing the first batches")
+        dataset = build_dataset(run, recordings, folder / "cache")
+        run.prepare(dataset)
+        logger, saver = Logger(run, folder / "log"), Saver(run, folder)
+        with noted_signals(distributed) as signals:
+            train(run, load_batches(run, dataset), recordings.valid, logger, saver, signals, minutes)
+        logger.close()
+        saver.save_networks()  # again: the run may have been killed between a state and its networks
+        distributed.barrier()
+        if signals and run.step < recipe.train.steps:
+            raise KeyboardInterrupt(
+                f"stopped and saved at step {run.step} of {recipe.train.steps}; the same command resumes"
+            )
+        return saver.model_path
+
+
+def train(
+    run: Run,
+    batches: Iterator[list[Batch]],
+    valid: list[Clip],
+    logger: Logger,
+    saver: Saver,
+    signals: list[int],
+    minutes: float | None,
+) -> None:
+    """Take the steps of a run until its end, until the minutes are over, or until ``signals`` holds one."""
+    recipe, distributed = run.recipe, run.distributed
     take_step, history = make_step(run), History()
     end = math.inf if minutes is None else time.perf_counter() + 60 * minutes
-
     finished = run.step >= recipe.train.steps
     while not finished:
         with logger.measure("load"):
@@ -60,21 +102,63 @@ def run_training(
         with logger.measure("step"):
             history.add(run.step, take_step(batch))
             finished = run.step == recipe.train.steps
-            if minutes is not None:
-                finished = distributed.broadcast(finished or time.perf_counter() > end)
+            if distributed.world_size == 1 or reads_losses(run):  # more often, ranks would wait for each other
+                finished = distributed.any_rank(finished or bool(signals) or time.perf_counter() > end)
             losses = history.read() if finished or reads_losses(run) else None
         logger.log_step(losses)
 
-        if distributed.is_main and (finished or run.step % recipe.train.validate_every == 0):
-            validation = validate(run, recordings.valid)
+        validates = run.step % recipe.train.validate_every == 0 or (finished and not signals)
+        if distributed.is_main and validates:
+            validation = validate(run, valid)
             logger.log_validation(validation)
             saver.save_best(validation.metrics)
         if finished or run.step % recipe.train.save_every == 0:
             saver.save_all()
-    logger.close()
-    saver.save_networks()  # again: the run may have been killed between a state and its networks
-    distributed.barrier()
-    return saver.model_path
+
+
+@contextlib.contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Keep other processes from training in ``folder`` during the block.
+
+    Raises:
+        VocoderError: when one does, or the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = FileLock(folder / "lock").acquire(timeout=WAIT)
+    except Timeout:
+        raise VocoderError(f"another process trains in {folder}; wait for its end, or choose another --out") from None
+    except OSError as error:
+        raise VocoderError(f"cannot write {folder}: {error.strerror or error}") from None
+    with held:
+        yield
+
+
+@contextlib.contextmanager
+def noted_signals(distributed: DistributedContext) -> Iterator[list[int]]:
+    """Collect Ctrl-C and SIGTERM in the list that is returned, so that the step in work can end and be saved.
+
+    On a single rank a second signal acts as usual. torchrun passes Ctrl-C on to ranks that have had it already.
+    """
+    noted: list[int] = []
+    usual: dict[int, Any] = {}
+
+    def note(number: int, frame: object) -> None:
+        noted.append(number)
+        if distributed.world_size == 1:
+            signal.signal(number, usual[number])
+        if distributed.is_main and len(noted) == 1:
+            with contextlib.suppress(OSError):  # not print, which the signal may have come into
+                os.write(2, b"\nstopping after this step, to save it; Ctrl-C again stops at once\n")
+
+    if threading.current_thread() is threading.main_thread():  # no other may set them
+        for number in (signal.SIGINT, signal.SIGTERM):
+            usual[number] = signal.signal(number, note)
+    try:
+        yield noted
+    finally:
+        for changed, handler in usual.items():
+            signal.signal(changed, handler)
 
 
 def reads_losses(run: Run) -> bool:

@@ -13,8 +13,11 @@ from recipes.data.config import DataRecipe
 from recipes.data.segments import centered_on_hops
 from vocoders.config import Config, bind
 from vocoders.dsp.mel import MelConfig
+from vocoders.dsp.stft import STFT
 from vocoders.errors import VocoderError
 from vocoders.f0_estimator import F0EstimatorConfig
+
+CLONE = Path(__file__).parents[2]
 
 
 class GeneratorRecipe(Config):
@@ -44,9 +47,9 @@ class OptimizerRecipe(Config):
 
     kind: Literal["adamw", "radam"] = "adamw"
     lr: float = Field(gt=0)
-    betas: tuple[float, float] = (0.9, 0.98)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.98)
     eps: float = Field(1e-8, gt=0)
-    weight_decay: float = 0.0
+    weight_decay: float = Field(0.0, ge=0)
     warmup: int = Field(200, ge=0, description="steps of linear warm-up")
     schedule: Literal["cosine", "decay"] = Field(
         "cosine", description="cosine: half a cosine down to zero; decay: times `decay` every `decay_every` steps"
@@ -72,8 +75,8 @@ class TrainRecipe(Config):
     repulsion: float = Field(
         1.0, ge=0, le=1, description="factor of the distance between the two draws; below 1 noise varies less"
     )
-    seed: int = Field(0, ge=0)
-    threads: int | None = Field(None, gt=0, description="CPU threads; default: all")
+    seed: int = Field(0, ge=0, lt=2**32)
+    threads: int | None = Field(None, gt=0, le=1024, description="CPU threads; default: all")
     log_every: int = Field(50, gt=0)
     save_every: int = Field(500, gt=0)
     validate_every: int = Field(2000, gt=0)
@@ -110,8 +113,8 @@ class Recipe(Config):
     generator: GeneratorRecipe | None = None
     f0_estimator: F0EstimatorRecipe | None = None
     data: DataRecipe
-    losses: dict[str, float] = Field(
-        {}, description="weights; with discriminators, adversarial: 1 and feature_matching: 2"
+    losses: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        {}, description="weights, 0 for none; with discriminators, adversarial: 1 and feature_matching: 2"
     )
     stft_resolutions: list[tuple[int, int, int]] = Field(
         [(512, 128, 512), (1024, 256, 1024), (2048, 512, 2048)],
@@ -132,6 +135,13 @@ class Recipe(Config):
         if self.f0_estimator is not None and self.discriminators:
             raise ValueError("discriminators score the audio of a generator; an F0 estimator makes none")
         return self
+
+    @field_validator("stft_resolutions")
+    @classmethod
+    def _transforms(cls, value: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+        for resolution in value:
+            STFT(*resolution)  # raises a ValueError for sizes that do not fit
+        return value
 
     @field_validator("discriminators", mode="before")
     @classmethod
@@ -161,8 +171,8 @@ class Recipe(Config):
 def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     """Read a recipe.
 
-    ``base: other.yaml`` includes another file, relative to this one; in a list of them, later ones override earlier
-    ones. ``mel`` may be the name of a mel config.
+    ``base: other.yaml`` includes another file, relative to this one or to the clone; in a list of them, later ones
+    override earlier ones. ``mel`` may be the name of a mel config.
 
     Args:
         path: the YAML file.
@@ -195,7 +205,8 @@ def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     try:
         values = _parse(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
-        raise VocoderError(f"cannot read the recipe {path}: {error.strerror}") from None
+        included = f", a base of {above[-1]}" if above else ""
+        raise VocoderError(f"cannot read the recipe {path}{included}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise VocoderError(f"{path} is not a recipe: it is not text") from None
     if not isinstance(values, dict):
@@ -206,7 +217,10 @@ def _read(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise VocoderError(f"{path}: 'base' must be the path of another recipe, or a list of paths, got {bases!r}")
     merged: dict[str, Any] = {}
     for base in bases:
-        merged = _merge(merged, _read(path.parent / base, (*above, Path(os.path.realpath(path)))))
+        place = path.parent / base
+        if not place.exists() and (CLONE / base).exists():
+            place = CLONE / base
+        merged = _merge(merged, _read(place, (*above, Path(os.path.realpath(path)))))
     return _merge(merged, values)
 
 

@@ -125,7 +125,7 @@ def start_run(
         name: build_optimizer(module, recipe.optimizers[name]) for name, module in trained.items() if module is not None
     }
     run = Run(recipe, task, ema, discriminators, optimizers, distributed)
-    run.step, run.best = load_state(folder / "state", run.modules, optimizers, recipe)
+    run.step, run.best = load_state(folder / "state", run.modules, optimizers, recipe, distributed)
     distributed.check_same_step(run.step)
     return run
 

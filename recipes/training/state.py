@@ -2,10 +2,13 @@
 
 state/step-00002000/tensors.safetensors   weights, their moving average, the optimisers' moments
 state/step-00002000/state.json            version of the layout, step, the recipe
+state/step-00002000/SHA256SUMS            checksums of both, as sha256sum writes them
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import math
 import os
@@ -19,13 +22,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from recipes.training.distributed import DistributedContext
 from recipes.training.recipe import Recipe
 from vocoders.errors import VocoderError
+from vocoders.files import map_file, read_file
 
 Optimizers = dict[str, torch.optim.Optimizer]
 
-VERSION = 2
-"""Version of the layout. The first one has no such entry, and other names of weights."""
+VERSION = 3
+"""Version of the layout. The first one has no such entry, and other names of weights; the second has no checksums."""
+
+_SUMS = "SHA256SUMS"
 
 # Keys that may differ when a run resumes; any other change would make it another run.
 _FREE = {
@@ -47,7 +54,7 @@ _FREE = {
 def save_state(
     folder: Path, step: int, best: float, modules: dict[str, nn.Module], optimizers: Optimizers, recipe: Recipe
 ) -> None:
-    """Write a state, then delete all older ones but the last.
+    """Write a state, then delete all others but the last one before it.
 
     Args:
         folder: folder of all states of the run.
@@ -76,45 +83,58 @@ def save_state(
         description: dict[str, Any] = {"version": VERSION, "step": step, "best": best}
         description["recipe"] = recipe.model_dump(mode="json")
         (partial / "state.json").write_text(json.dumps(description), encoding="utf-8")
+        (partial / _SUMS).write_bytes(_checksums(partial))
         for path in [*partial.iterdir(), partial]:
             _sync(path)
         shutil.rmtree(final, ignore_errors=True)
         partial.rename(final)
         _sync(folder)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, VocoderError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         kept = _complete(folder)
         left = f"the state {kept[-1].name} is kept" if kept else "there is no older one"
         raise VocoderError(f"cannot save the state of step {step} in {folder}: {error}; {left}") from None
-    for old in _complete(folder)[:-2]:
-        shutil.rmtree(old)
+    kept = [path for path in _complete(folder) if path <= final][-2:]
+    for other in set(_complete(folder)) - set(kept):  # a later one is damaged: the run resumed from an older one
+        shutil.rmtree(other)
 
 
 def load_state(
-    folder: Path, modules: dict[str, nn.Module], optimizers: Optimizers, recipe: Recipe
+    folder: Path,
+    modules: dict[str, nn.Module],
+    optimizers: Optimizers,
+    recipe: Recipe,
+    distributed: DistributedContext | None = None,
 ) -> tuple[int, float]:
-    """Restore the newest complete state into ``modules`` and ``optimizers``.
+    """Restore the newest state that is whole into ``modules`` and ``optimizers``.
+
+    A damaged one is left out, and one sentence on standard error says so.
 
     Args:
         folder: as for ``save_state``.
         modules: as for ``save_state``.
         optimizers: as for ``save_state``.
         recipe: as for ``save_state``.
+        distributed: rank of this process. Default: a single process.
 
     Returns:
         The step and the best validation of the state; 0 and infinity when there is none.
 
     Raises:
-        VocoderError: when the state has another layout, or the run was begun with another recipe; the message lists the
-            keys that differ.
+        VocoderError: when all states are damaged, the state has another layout, or the run was begun with another
+            recipe; the message lists the keys that differ.
     """
-    states = _complete(folder)
-    if not states:
-        return 0, math.inf
-    description: dict[str, Any] = json.loads((states[-1] / "state.json").read_text(encoding="utf-8"))
+    path, description, tensors, damaged = _newest(folder)
+    if path is None:
+        if not damaged:
+            return 0, math.inf
+        raise VocoderError(
+            f"every state in {folder} is damaged ({'; '.join(damaged)}); start a new run with another --out"
+            f"{_initial_weights(folder.parent, recipe)}"
+        )
     if description.get("version") != VERSION:
         raise VocoderError(
-            f"the state {states[-1]} has the layout of {_release(description.get('version'))} release; resume the run "
+            f"the state {path} has the layout of {_release(description.get('version'))} release; resume the run "
             f"with that release, or start a new one with another --out{_initial_weights(folder.parent, recipe)}"
         )
     before, now = (_flat(r) for r in (description["recipe"], recipe.model_dump(mode="json")))
@@ -124,7 +144,49 @@ def load_state(
     if changed:
         listed = ", ".join(f"{key} was {before.get(key)}, is {now.get(key)}" for key in changed)
         raise VocoderError(f"the run in {folder.parent} was begun with another recipe: {listed}; choose another --out")
-    tensors = load_file(states[-1] / "tensors.safetensors")
+    if damaged:
+        text = f"note: a damaged state is left out ({'; '.join(damaged)}), and the older {path.name} beside it is taken"
+        (distributed or DistributedContext()).note(text)
+    try:
+        _restore(tensors, modules, optimizers)
+    except (KeyError, RuntimeError, ValueError):
+        raise VocoderError(
+            f"the weights in the state {path} are those of another release; resume the run with that release, or "
+            f"start a new one with another --out{_initial_weights(folder.parent, recipe)}"
+        ) from None
+    return int(description["step"]), float(description["best"])
+
+
+def _newest(folder: Path) -> tuple[Path | None, dict[str, Any], dict[str, Tensor], list[str]]:
+    """Read the newest state that is whole: its path, description and tensors, and what is wrong with later ones."""
+    damaged: list[str] = []
+    for path in reversed(_complete(folder)):
+        try:
+            return path, *_read_state(path), damaged
+        except VocoderError as error:
+            damaged.append(f"{path.name}: {error}")
+    return None, {}, {}, damaged
+
+
+def _read_state(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read the description and the tensors of a state; of an earlier layout, without checksums, the description alone.
+
+    Raises:
+        VocoderError: when a file is missing, or not as it was written.
+    """
+    sums, description = path / _SUMS, path / "state.json"
+    if sums.is_file():
+        if read_file(sums) != _checksums(path):
+            raise VocoderError("its files are not as they were written, their checksums differ")
+        return json.loads(read_file(description)), load_file(path / "tensors.safetensors")
+    with contextlib.suppress(ValueError):  # no JSON, or no such file
+        values = json.loads(read_file(description))
+        if isinstance(values, dict) and values.get("version") != VERSION:
+            return values, {}
+    raise VocoderError(f"there is no file {sums}")
+
+
+def _restore(tensors: dict[str, Tensor], modules: dict[str, nn.Module], optimizers: Optimizers) -> None:
     for name, module in modules.items():
         module.load_state_dict(_below(tensors, f"{name}."))
     for name, optimizer in optimizers.items():
@@ -135,7 +197,12 @@ def load_state(
             slots.setdefault(int(index), {})[slot] = value.clone()
         # Its settings are those of the recipe, and of the device.
         optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
-    return int(description["step"]), float(description["best"])
+
+
+def _checksums(path: Path) -> bytes:
+    """Compute the checksums of a state, in the format of sha256sum."""
+    names = ("state.json", "tensors.safetensors")
+    return "".join(f"{hashlib.sha256(map_file(path / name)).hexdigest()}  {name}\n" for name in names).encode()
 
 
 def _release(version: Any) -> str:
@@ -162,7 +229,7 @@ def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _complete(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("step-*") if path.suffix != ".partial")
+    return sorted(folder.glob("step-" + "[0-9]" * 8))
 
 
 def _sync(path: Path) -> None:

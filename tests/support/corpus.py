@@ -66,18 +66,19 @@ def recipe(folder: Path, data: Path, **changes: object) -> Path:
 
 def scalars(folder: Path) -> dict[str, list[float]]:
     """The numbers a run logged, by tag."""
-    log = _log(folder)
-    return {tag: [event.value for event in log.Scalars(tag)] for tag in log.Tags()["scalars"]}
+    events = log(folder)
+    return {tag: [event.value for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
 def tags(folder: Path, kind: str) -> set[str]:
     """The tags of what else a run logged, "audio" or "images"."""
-    return set(_log(folder).Tags()[kind])
+    return set(log(folder).Tags()[kind])
 
 
-def _log(folder: Path) -> Any:
+def log(folder: Path) -> Any:
+    """What a run logged."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    log = EventAccumulator(str(folder / "log"), size_guidance={"scalars": 0})
-    log.Reload()
-    return log
+    events = EventAccumulator(str(folder / "log"), size_guidance={"scalars": 0})
+    events.Reload()
+    return events

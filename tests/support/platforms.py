@@ -84,6 +84,7 @@ else:
     os.replace = move(os.replace, lambda path: os.path.isdir(path) or in_use(path))
     os.unlink = os.remove = refuse(os.unlink, (in_use, denied))
     shutil._use_fd_functions = False  # which gives os.unlink whole paths
+    shutil._rmtree_impl = shutil._rmtree_unsafe  # Python 3.14 has chosen it on import
 if "soundfile" in sys.modules:  # it asks when it opens a file
     sys.modules["soundfile"]._sys = types.SimpleNamespace(**vars(sys))
 sys.platform = PLATFORM
@@ -95,6 +96,7 @@ SERVER = (*LIBRARIES, "fastapi", "uvicorn", "uvicorn.loops.asyncio", "websockets
 TRAIN = (
     *TORCH,
     "torch.utils.tensorboard",
+    "filelock",
     "pyworld",
     "pesq",
     "pystoi",

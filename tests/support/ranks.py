@@ -13,7 +13,7 @@ from recipes.train import main
 def start(arguments: list[str], log: Path | None = None, **environment: str) -> BaseProcess:
     """Start ``recipes.train``; ``log`` is the file of its standard error."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["recipes.train"])
+    context.set_forkserver_preload(["recipes.training.loop"])
     process = context.Process(target=_train, args=(arguments, log, environment))
     process.start()
     return process

@@ -26,7 +26,7 @@ FORBIDDEN = (
 def modules_after(code: str, cwd: Path) -> set[str]:
     """Top-level modules loaded by ``code`` in a fresh interpreter."""
     code += "\nimport sys; print(' '.join({name.split('.')[0] for name in sys.modules}))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=cwd, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=cwd, timeout=300)
     assert done.returncode == 0, done.stderr
     return set(done.stdout.split())
 

@@ -35,14 +35,18 @@ def band_periodicity(reference: Signal, estimate: Signal) -> dict[str, float]:
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(estimate.audio.astype(np.float64), margin), size)
     first, second = (np.fft.rfft(windows[margin + at] * np.hanning(size)) for at in (begin, begin + lag))
     hz = np.fft.rfftfreq(size, 1 / rate)
-    rest = (np.outer(1 + SEARCH, period) - lag) / rate  # seconds of each lag beyond the whole samples
+    first_rest, step = (1 + SEARCH[0]) * period - lag, (SEARCH[1] - SEARCH[0]) * period  # samples beyond whole ones
     correlations = {}
     for name, (low, high) in bands.items():
         band = (hz >= low) & (hz < high)
         a, b = first[:, band], second[:, band]
         energy = np.sqrt((np.abs(a) ** 2).sum(1) * (np.abs(b) ** 2).sum(1)) + 1e-12
-        turns = (np.exp(2j * np.pi * np.outer(seconds, hz[band])) for seconds in rest)
-        correlations[name] = np.array([np.sum(a.conj() * b * turn, axis=1).real / energy for turn in turns])
+        turn, further = (np.exp(2j * np.pi / rate * np.outer(samples, hz[band])) for samples in (first_rest, step))
+        product = a.conj() * b * turn
+        correlations[name] = np.empty((len(SEARCH), len(a)))
+        for row in correlations[name]:
+            row[:] = product.sum(1).real / energy
+            product *= further
     best = np.mean(list(correlations.values()), axis=0).argmax(0)
     found = {name: float(values[best, np.arange(len(best))].mean()) for name, values in correlations.items()}
     return dict.fromkeys(BANDS, NAN) | found

@@ -7,11 +7,15 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from torch.utils.data import DataLoader, TensorDataset
 
 from recipes.data.clips import Clip, find_clips, list_clips, read_clip, split_clips
 from recipes.data.config import DataRecipe
 from recipes.data.f0_labels import F0_PERIOD, F0Labels, f0_at, label_f0
 from recipes.data.segments import SegmentDataset, frame_times
+from recipes.training.batches import find_recordings, loader_workers
+from recipes.training.distributed import DistributedContext
+from recipes.training.recipe import load_recipe
 from tests.support import corpus, signals
 from vocoders import MelConfig, VocoderError
 from vocoders.dsp.mel import MEL_CONFIGS
@@ -149,6 +153,45 @@ def test_any_folder_works_without_lists(tmp_path: Path) -> None:
     (tmp_path / "valid.txt").write_text("deep/0/0.wav\n")
     train, valid = split_clips(DataRecipe(dir=str(tmp_path), valid="valid.txt"))
     assert len(train) == 300
+
+
+def test_a_folder_without_the_lists_of_the_recipe_is_taken_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that holds only one of the two is refused: a list was forgotten, or its name is wrong."""
+    data = corpus.make(tmp_path / "mine")
+    recipe = load_recipe(corpus.recipe(tmp_path, data))
+    assert [clip.path.name for clip in find_recordings(recipe, DistributedContext()).train] == [
+        "0.flac",
+        "1.flac",
+        "2.flac",
+    ]
+    assert capsys.readouterr().err == ""
+    (data / "train.txt").unlink()
+    with pytest.raises(VocoderError, match=r"cannot read the list of recordings .*train\.txt: .* --set data\.dir=DIR"):
+        find_recordings(recipe, DistributedContext())
+    (data / "valid.txt").unlink()
+    found = find_recordings(recipe, DistributedContext())
+    assert len(found.train) + len(found.valid) == 4
+    assert len(found.valid) == 1
+    assert capsys.readouterr().err == (
+        f"note: {data} has no train.txt and no valid.txt: training on all sound files below it, except one in a "
+        f"hundred, kept for validation\n"
+    )
+
+
+@pytest.mark.parametrize(("cores", "ranks", "expected"), [(1, 1, 1), (2, 1, 2), (64, 1, 4), (6, 2, 3), (2, 8, 1)])
+def test_no_more_workers_than_cores(
+    cores: int, ranks: int, expected: int, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    """PyTorch warns of more."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(cores))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(ranks))
+    workers = loader_workers(DataRecipe(dir="."))
+    assert workers == expected
+    DataLoader(TensorDataset(torch.zeros(1)), num_workers=workers)
+    assert not recwarn.list
+    assert loader_workers(DataRecipe(dir=".", workers=7)) == 7
 
 
 def test_a_folder_of_one_recording_validates_on_it(tmp_path: Path) -> None:

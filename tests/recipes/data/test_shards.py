@@ -2,7 +2,10 @@
 
 import io
 import tarfile
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -59,10 +62,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def dataset(folder: Path, at_once: int = 2, each: int = 6, seed: int = 0, size: int = 4) -> ShardDataset:
+@contextmanager
+def dataset(folder: Path, at_once: int = 2, each: int = 6, seed: int = 0, size: int = 4) -> Iterator[ShardDataset]:
+    """A dataset that is closed at the end: its threads would read on in the tests that follow."""
     urls = [str(folder / f"{number}.tar") for number in range(SHARDS)]
     data = DataRecipe(dir=".", shards=urls, shards_at_once=at_once, segments_per_shard=each)
-    return ShardDataset(urls, data, MEL_CONFIG, 20, seed, size, None)
+    with closing(ShardDataset(urls, data, MEL_CONFIG, 20, seed, size, None)) as opened:
+        yield opened
 
 
 def shard_of(item: dict[str, torch.Tensor]) -> int:
@@ -70,30 +76,53 @@ def shard_of(item: dict[str, torch.Tensor]) -> int:
     return round(float(item["audio"].mean()) / 0.1) - 1
 
 
+def first_of(folder: Path, segments: range, seed: int = 0) -> list[torch.Tensor]:
+    with dataset(folder, seed=seed) as opened:
+        return [opened[i]["audio"] for i in segments]
+
+
 def test_a_segment_follows_from_seed_and_number(folder: Path) -> None:
-    whole = [dataset(folder)[i] for i in range(40)]
+    alone = [first_of(folder, range(i, i + 1))[0] for i in range(40)]
     for start in (0, 7, 29, 39):  # a run that resumes there
-        again = dataset(folder)
-        for i in range(start, 40):
-            assert torch.equal(whole[i]["audio"], again[i]["audio"])
-    other = dataset(folder, seed=1)
-    assert not all(torch.equal(whole[i]["audio"], other[i]["audio"]) for i in range(4))
+        assert torch.equal(torch.stack(alone[start:]), torch.stack(first_of(folder, range(start, 40))))
+    other = first_of(folder, range(4), seed=1)
+    assert not all(torch.equal(alone[i], other[i]) for i in range(4))
 
 
 def test_an_epoch_has_every_shard_once_and_ranks_their_own(folder: Path) -> None:
     size, at_once, each = 4, 2, 6
-    shards = dataset(folder)
     epochs = 2
     segments = epochs * SHARDS * each  # ten visits, five by each half of the batch
     visits: dict[tuple[int, int], list[int]] = {}
-    for i in range(segments):
-        visits.setdefault(shards.place(i), []).append(shard_of(shards[i]))
+    with dataset(folder) as shards:
+        for i in range(segments):
+            visits.setdefault(shards.place(i), []).append(shard_of(shards[i]))
     assert all(len(set(drawn)) == 1 and len(drawn) == each for drawn in visits.values())
     order = [visits[part, visit][0] for visit in range(epochs * SHARDS // at_once) for part in range(at_once)]
     assert sorted(order[:SHARDS]) == sorted(order[SHARDS:]) == list(range(SHARDS))
     assert order[:SHARDS] != order[SHARDS:]
     halves = [{shards.place(i)[0] for i in range(segments) if i % size // 2 == rank} for rank in (0, 1)]
     assert halves == [{0}, {1}]
+
+
+def test_a_closed_dataset_reads_no_further(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither does that of a run that has ended."""
+    from recipes.data import shards as module
+
+    def read(url: str) -> list[Clip]:
+        time.sleep(0.05)
+        return read_shard(url)
+
+    def at_work() -> list[str]:
+        return [thread.name for thread in threading.enumerate() if thread.name.startswith("shards")]
+
+    monkeypatch.setattr(module, "read_shard", read)
+    with dataset(folder) as opened:
+        opened[0]
+        assert at_work()
+    assert not at_work()
+    run_training(recipe(tmp_path, f"{folder}/{{0..4}}.tar"), tmp_path / "run", minutes=0)
+    assert not at_work()
 
 
 def _noting(opened: list[str], url: str) -> list[Clip]:
@@ -108,12 +137,12 @@ def test_a_rank_reads_no_shard_of_another(folder: Path, monkeypatch: pytest.Monk
     for rank in (0, 1):
         opened: list[str] = []
         monkeypatch.setattr(module, "read_shard", partial(_noting, opened))
-        one = dataset(folder)
-        for step in range(6):
-            for item in (2 * rank, 2 * rank + 1):
-                one[4 * step + item]
-        assert one._threads is not None
-        one._threads.shutdown()
+        with dataset(folder) as one:
+            for step in range(6):
+                for item in (2 * rank, 2 * rank + 1):
+                    one[4 * step + item]
+            assert one._threads is not None
+            one._threads.shutdown()  # once it has read ahead
         assert sorted(opened) == sorted(one.url(rank, visit) for visit in range(3))  # two threads read
 
 
@@ -163,7 +192,9 @@ def test_shards_come_by_url_with_their_labels(folder: Path, tmp_path: Path) -> N
         run_training(settings, tmp_path / "run")
         run = start_run(settings, tmp_path / "other")
         data = build_dataset(run, find_recordings(settings, run.distributed), tmp_path / "run" / "cache")
-        f0 = torch.cat([data[i]["f0"].flatten() for i in range(8)])
+        assert isinstance(data, ShardDataset)
+        with closing(data):
+            f0 = torch.cat([data[i]["f0"].flatten() for i in range(8)])
         server.shutdown()
     assert len(list((tmp_path / "run" / "cache").glob("f0-*.npz"))) == 2  # the third is validated on
     assert ((f0 > 90) & (f0 < 190)).float().mean() > 0.5

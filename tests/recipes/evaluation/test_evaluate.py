@@ -13,6 +13,7 @@ from recipes.evaluate import main
 from recipes.evaluation.copy_synthesis import synthesize
 from recipes.evaluation.griffin_lim import griffin_lim, linear_magnitude
 from recipes.evaluation.metrics import HAS_PESQ, log_mel_distance
+from recipes.evaluation.summary import Outcome
 from recipes.evaluation.systems import System
 from tests.support import corpus, models, signals
 from vocoders import LogMelSpectrogram, load
@@ -72,7 +73,7 @@ def test_copies_lie_where_the_recording_lies(name: str, baseline: bool, tmp_path
     soundfile.write(tmp_path / "click.wav", audio, 22050)
     [(_, real, [fake], seconds)] = synthesize(find_clips(tmp_path)[0], [System(voc, baseline)])
     assert len(real.audio) == len(fake.audio) == samples
-    assert 0 < seconds < 60
+    assert seconds > 0
     centres = [(x.audio**2 @ np.arange(samples)) / (x.audio**2).sum() for x in (real, fake)]
     assert centres[1] == pytest.approx(centres[0], abs=64)
 
@@ -206,6 +207,21 @@ def test_one_bad_recording_does_not_end_it(tmp_path: Path, capsys: pytest.Captur
     assert "recipes.evaluate: left out" in error
     assert "9.wav is shorter than a frame" in error
     assert len(json.loads((tmp_path / "out.json").read_text())["clips"]) == 4
+
+
+def test_many_recordings_show_progress(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where standard error is no terminal, a line for each tenth."""
+    for number in range(24):
+        soundfile.write(tmp_path / f"{number}.wav", 0.1 * signals.noise(16000, 0.5), 16000)
+    outcome = Outcome("a", 1.0, {"system": {"pesq": 1.0}}, {}, {})
+    monkeypatch.setattr("recipes.evaluation.copy_synthesis.measure", lambda *given, **options: outcome)
+    monkeypatch.setattr("recipes.evaluate.load_systems", lambda comparison: ())
+    assert main(["--data", str(tmp_path)]) == 0
+    first, *lines = capsys.readouterr().err.splitlines()
+    assert first == ("measuring 24 recordings, 12 s of audio; --clips N measures fewer, --workers N takes more cores")
+    assert lines == [f"measured {done} of 24 recordings" for done in (3, 5, 8, 10, 12, 15, 17, 20, 22, 24)]
 
 
 def test_bad_input_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

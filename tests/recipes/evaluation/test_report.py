@@ -187,7 +187,7 @@ def browse(page: Path, *arguments: str) -> str:
     profile = f"--user-data-dir={page.parent.parent / 'profile'}"
     quiet = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", profile]
     command = [program, *quiet, *arguments, page.as_uri()]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout
 
 
 # Tells what the browser made of the page; media load after the page itself.

@@ -1,8 +1,11 @@
 """Training: models learn, what a run writes can be used, and bad recipes are refused. test_resume.py resumes runs."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import matplotlib.image as plt
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -32,12 +35,36 @@ def test_a_generator_learns_and_can_be_used(data: Path, tmp_path: Path) -> None:
     for metric in ("valid/mel", "valid/log_magnitude", "valid/spectral_convergence"):
         early, *_, late = logged[metric]
         assert late < 0.97 * early
-    assert corpus.tags(tmp_path / "run", "audio") == corpus.tags(tmp_path / "run", "images") == {"3/fake", "3/real"}
     voc = load(path)
     assert voc.training["steps"] == 16
     assert voc.training["recipe"]["name"] == "tiny"
     mel = torch.full((20, 5), -8.0)
     assert voc(mel, f0=torch.full((5,), 120.0)).shape == (5 * 64,)
+
+
+def test_tensorboard_shows_sounds_pictures_and_the_recipe(tmp_path: Path) -> None:
+    """Each under tags of its own: of one tag TensorBoard shows one kind of data. Two recordings have the same name."""
+    data = corpus.make(tmp_path / "data")
+    (data / "other").mkdir()
+    (data / "2.flac").rename(data / "other" / "3.flac")
+    (data / "train.txt").write_text("0.flac\n1.flac\n")
+    (data / "valid.txt").write_text("3.flac\nother/3.flac\n")
+    run_training(load_recipe(corpus.recipe(tmp_path, data), ["train.steps=1"]), tmp_path / "run")
+    sounds = {f"sound/{name}/{kind}" for name in ("1 3", "2 3") for kind in ("recording", "copy")}
+    assert corpus.tags(tmp_path / "run", "audio") == sounds
+    assert corpus.tags(tmp_path / "run", "images") == {"spectrogram/1 3", "spectrogram/2 3"}
+    texts = corpus.log(tmp_path / "run").Tensors("recipe/text_summary")
+    recipe = texts[0].tensor_proto.string_val[0].decode()
+    assert recipe.startswith("```yaml\nname: tiny\n")
+    assert "batch_size: 2\n" in recipe
+    [event, *_] = corpus.log(tmp_path / "run").Images("spectrogram/1 3")
+    picture = plt.imread(BytesIO(event.encoded_image_string))
+    left, right = (picture[60:260, start : start + 480] for start in (80, 660))
+    for panel in (left, right):
+        assert np.ptp(panel, axis=(0, 1)).max() > 0.5  # a spectrogram
+        assert np.abs(panel[..., 0] - panel[..., 2]).max() > 0.3  # in colour
+    assert not np.array_equal(left, right)
+    assert np.ptp(picture[:, :40]) > 0.2  # the axis of the frequencies
 
 
 def test_an_f0_estimator_learns_and_is_saved_with_a_generator(data: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from vocoders.io.mels import encode_mel
 
 
 def run(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run([*VOCODE, *arguments], input=stdin, capture_output=True, timeout=120)
+    return subprocess.run([*VOCODE, *arguments], input=stdin, capture_output=True, timeout=300)
 
 
 def test_mel_to_audio(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -228,11 +228,11 @@ def test_a_terminal_gets_a_progress_bar_and_a_pipe_does_not(work: Path) -> None:
     command = [*VOCODE, "mel1.npy", "mel12.npy", "-o", "out/", "-m", "model.safetensors"]
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    assert subprocess.run(command, stderr=theirs, timeout=120).returncode == 0
+    assert subprocess.run(command, stderr=theirs, timeout=300).returncode == 0
     os.close(theirs)
     assert b"2/2" in os.read(ours, 100_000)
     os.close(ours)
-    done = subprocess.run([*command, "--overwrite"], capture_output=True, timeout=120)
+    done = subprocess.run([*command, "--overwrite"], capture_output=True, timeout=300)
     assert b"2/2" not in done.stderr
     assert b"\r" not in done.stderr
 

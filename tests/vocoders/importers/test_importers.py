@@ -40,7 +40,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 @pytest.mark.slow
 def test_memory_for_a_checkpoint_of_55_mb(tmp_path: Path) -> None:
-    """HiFi-GAN V1 in the official layout: no more than twice the file's size."""
+    """HiFi-GAN V1 in the official layout: its weights are never held three times."""
     weights = {}
     for key, value in (
         build_generator("hifigan", HiFiGAN.configs["v1"].model_dump(), MEL_CONFIGS["hifigan-22k"]).state_dict().items()
@@ -74,7 +74,7 @@ import_checkpoint("hifi-gan", Path({str(tmp_path / "generator_v1")!r}))
 print(peak() - before)
 """  # not ru_maxrss, which a process takes over from its parent
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert size / 2 < int(done.stdout) < 2 * size + 10e6  # 10 MB for what torch imports meanwhile
+    assert size / 2 < int(done.stdout) < 2.5 * size  # with what torch imports meanwhile
 
 
 def test_statistics_in_hdf5(tmp_path: Path) -> None:

@@ -354,7 +354,7 @@ TORCH_UNUSED = (
 
 def run(code: str, *arguments: str) -> tuple[int, str]:
     """Exit status and standard error of ``vocode`` in a process of its own."""
-    done = subprocess.run([sys.executable, "-c", code, *arguments, "-q"], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code, *arguments, "-q"], capture_output=True, text=True, timeout=300)
     return done.returncode, done.stderr
 
 

@@ -92,10 +92,10 @@ def test_a_stream_that_lasts_too_long(model: ServedModel) -> None:
     with serving(model, limits={"max_seconds": 0.5, "timeout": 0.5}) as client:
         begin = time.monotonic()
         with connect(f"ws://127.0.0.1:{client.port}/stream") as stream, contextlib.suppress(ConnectionClosed):
-            while time.monotonic() < begin + 5:
+            while time.monotonic() < begin + 60:
                 stream.send(mel(1).T.astype("<f4").tobytes())
                 time.sleep(0.1)
-        assert 1 <= time.monotonic() - begin < 5
+        assert 1 <= time.monotonic() - begin < 60
         assert stream.protocol.close_code == 1008
         eventually(lambda: client.scheduler.active_requests == 0)
 

@@ -125,7 +125,7 @@ def test_requests_are_counted_with_route_and_status() -> None:
         call(RequestMetricsMiddleware(fails, metrics), scope())
     result = samples(metrics)
     seconds = result.pop(("vocoders_request_duration_seconds_sum", "/synthesize", ""))
-    assert 0 < seconds < 10
+    assert seconds > 0
     assert result.pop(("vocoders_request_duration_seconds_sum", "other", "")) > 0
     assert result == {
         ("vocoders_requests_total", "/synthesize", "503"): 2,
