@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from vocoders.config import Config, Count
 from vocoders.dsp.mel import MelConfig
