@@ -40,6 +40,8 @@ class CQT(nn.Module):
         max_kernel: longest kernel in samples: below the frequency where it is reached, the bandwidth stays the same
             (a variable-Q transform). Default: no limit.
         partial_kernels: whether to accept audio shorter than the longest kernel, which then never lies inside it.
+        nnaudio_phase: whether to delay each octave as nnAudio's CQT2010v2 does, where each of its k halvings of the
+            rate slips by half a sample: X[k, t] is turned by -2 pi f (2^k - 1) / 2 / sample_rate.
         dtype: floating-point type of the computation, also inside autocast.
 
     Attributes:
@@ -61,6 +63,7 @@ class CQT(nn.Module):
         n_octaves: int | None = None,
         max_kernel: int | None = None,
         partial_kernels: bool = False,
+        nnaudio_phase: bool = False,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
@@ -92,7 +95,8 @@ class CQT(nn.Module):
             rate = rate if rate <= hop_length / 2 else hop_length  # longer kernels cost less than transforms
             self._rates.append(rate)
             # irfft divides by its own, shorter length, while rfft was taken over the whole one: hence the factor.
-            kernel = _kernels(frequencies / sample_rate, lengths, hop_length / rate) * (rate / hop_length)
+            delay = (2 ** (n_octaves - 1 - octave) - 1) / 2 if nnaudio_phase else 0.0
+            kernel = _kernels(frequencies / sample_rate, lengths, hop_length / rate, delay) * (rate / hop_length)
             self.register_buffer(f"kernel{octave}", kernel.to(dtype), persistent=False)
 
     @property
@@ -159,13 +163,14 @@ def _octaves(sample_rate: int, fmin: float | None, n_octaves: int | None) -> tup
     return (fmin if fmin is not None else nyquist / 2.0**chosen), chosen
 
 
-def _kernels(frequencies: Tensor, lengths: Tensor, step: float) -> Tensor:
+def _kernels(frequencies: Tensor, lengths: Tensor, step: float, delay: float) -> Tensor:
     """Compute the kernels of one octave, sampled every ``step`` samples.
 
     Args:
         frequencies: centre frequencies in cycles per sample.
         lengths: lengths of the kernels in samples.
         step: samples between taps.
+        delay: of the phase, samples.
 
     Returns:
         (taps, 2 * bins), real and imaginary parts in turn.
@@ -174,7 +179,7 @@ def _kernels(frequencies: Tensor, lengths: Tensor, step: float) -> Tensor:
     time = torch.arange(-half, half + 1, dtype=torch.float64, device=lengths.device)[:, None] * step
     window = torch.where(time.abs() <= lengths / 2, 0.5 + 0.5 * torch.cos(2 * math.pi * time / lengths), 0.0)
     window = window * (lengths.sqrt() / window.sum(0))
-    phase = -2 * math.pi * frequencies * time
+    phase = -2 * math.pi * frequencies * (time - delay)
     return torch.stack([window * phase.cos(), window * phase.sin()], dim=-1).flatten(1)
 
 

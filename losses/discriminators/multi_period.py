@@ -17,6 +17,8 @@ class MultiPeriodConfig(Config):
 
     periods: tuple[Count, ...] = Field((2, 3, 5, 7, 11), min_length=1, description="samples")
     channels: tuple[Channels, ...] = Field((32, 128, 512, 1024, 1024), min_length=1)
+    match_first: bool = Field(True, description="match the features of the first layer; Vocos does not")
+    match_scores: bool = Field(True, description="match the scores as features; Wavehax does not")
 
 
 class PeriodDiscriminator(nn.Module):
@@ -54,5 +56,8 @@ class MultiPeriodDiscriminator(Discriminator):
         super().__init__(config, sample_rate)
         self.discriminators = nn.ModuleList(PeriodDiscriminator(p, config.channels) for p in config.periods)
 
+        self.matched = slice(0 if config.match_first else 1, None if config.match_scores else -1)
+
     def discriminate(self, audio: Tensor) -> list[DiscriminatorOutput]:
-        return [discriminator(audio) for discriminator in self.discriminators]
+        outputs = [discriminator(audio) for discriminator in self.discriminators]
+        return [DiscriminatorOutput(output.scores, output.feature_maps[self.matched]) for output in outputs]

@@ -3,7 +3,7 @@
 The published discriminator resamples to twice the rate and counts nine octaves up from C1. Here the octaves are counted
 down from half the sample rate, so that the highest partials are seen at every rate, and nothing is resampled unless
 asked. The configuration of the published one: {oversampling: 2, hop_lengths: [512, 256, 256], fmin: 32.7, n_octaves: 9,
-max_kernel: null, partial_kernels: true}.
+max_kernel: null, partial_kernels: true}; with it the phase is that of nnAudio, whose transform it has.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ class MultiScaleSubbandCQTConfig(Config):
     )
     partial_kernels: bool = Field(False, description="accept segments shorter than the longest kernel")
     oversampling: Literal[1, 2] = Field(1, description="2: resample to twice the rate first, as published")
+    nnaudio_phase: bool | None = Field(
+        None, description="delay each octave as nnAudio's transform does; default: with oversampling 2, as published"
+    )
     channels: Channels = 32
     dilations: tuple[Count, ...] = (1, 2, 4)
 
@@ -89,6 +92,7 @@ class MultiScaleSubbandCQTDiscriminator(Discriminator):
                 n_octaves=config.n_octaves,
                 max_kernel=config.max_kernel,
                 partial_kernels=config.partial_kernels,
+                nnaudio_phase=config.oversampling == 2 if config.nnaudio_phase is None else config.nnaudio_phase,
             )
             cqts.append(cqt)
         self.discriminators = nn.ModuleList(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 import numpy as np
 import soundfile
 import torch
+
+_FILTER_ZEROS = 7  # of the filter of torchaudio's resampling, on each side of its middle: six, and its roll-off
 
 
 def read_mono(
@@ -35,3 +38,29 @@ def resample(audio: np.ndarray, source: int, target: int) -> np.ndarray:
     from torchaudio.functional import resample as torchaudio_resample
 
     return torchaudio_resample(torch.from_numpy(audio), source, target).numpy()
+
+
+def read_resampled(file: Path | BinaryIO, source: int, target: int, start: int, end: int) -> np.ndarray:
+    """Read the samples ``start`` to ``end`` that a recording has after it was resampled as a whole.
+
+    Args:
+        file: as for ``read_mono``.
+        source: rate at which the recording is played, Hz.
+        target: rate of the samples, Hz.
+        start: first sample, at the target rate.
+        end: the one after the last.
+
+    Returns:
+        float32 (end - start,); shorter where the recording ends.
+
+    Raises:
+        soundfile.LibsndfileError: when the file cannot be decoded.
+    """
+    if source == target:
+        return read_mono(file, start, end - start)
+    block, samples = source // math.gcd(source, target), target // math.gcd(source, target)
+    # Whole blocks, of as many samples after resampling, keep the phase of the filter; around them, what it reaches.
+    reach = math.ceil(_FILTER_ZEROS / min(block, samples))
+    first, last = max(start // samples - reach, 0), math.ceil(end / samples) + reach
+    audio = read_mono(file, first * block, (last - first) * block)
+    return resample(audio, source, target)[start - first * samples : end - first * samples]

@@ -54,6 +54,11 @@ class DataRecipe(Config):
     valid_clips: int = Field(16, gt=0, description="most recordings that a validation synthesises")
     speed: PositiveRange = Field((1.0, 1.0), description="pitch and tempo are scaled by a factor of this range")
     gain_db: Range = Field((0.0, 0.0), description="the level is changed by a gain of this range")
+    context: bool = Field(
+        True,
+        description="cut the mels of segments, at whole frames, from those of whole recordings; false: make them from "
+        "the segment alone, as HiFi-GAN, BigVGAN and Vocos are trained",
+    )
     f0_range: PositiveRange = Field(
         (71.0, 800.0), description="Hz, range of the F0 labels; a wider one, for singers, makes more errors"
     )

@@ -6,6 +6,8 @@ n takes the segments from n * batch_size on.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import soundfile
 import torch
@@ -14,13 +16,14 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from recipes.data import augmentation
-from recipes.data.audio import read_mono, resample
+from recipes.data.audio import read_resampled
 from recipes.data.clips import Clip
 from recipes.data.config import DataRecipe
 from recipes.data.f0_labels import F0Labels, f0_at
 from recipes.data.predicted_mels import PredictedMels
 from vocoders.cli.common import say
 from vocoders.dsp.mel import MelConfig
+from vocoders.dsp.stft import reflect_pad
 from vocoders.errors import VocoderError
 
 
@@ -42,6 +45,9 @@ def frame_times(frames: int, mel_config: MelConfig) -> np.ndarray:
 
 class SegmentDataset(Dataset[dict[str, Tensor]]):
     """Random segments: ``audio`` (1, frames * hop_length) in [-1, 1] and ``f0`` (1, frames) in Hz, 0 = unvoiced.
+
+    With ``data.context``, segments begin at whole frames of their recording, and ``context`` is the audio with so many
+    more frames at both ends that its mel, without these, is a part of the mel of the whole recording.
 
     Clips are drawn in proportion to their length. Speed (pitch and tempo together, by resampling) and gain are drawn
     from the recipe's ranges; a clip shorter than the segment is padded with zeros. Then come the augmentations that the
@@ -71,24 +77,29 @@ class SegmentDataset(Dataset[dict[str, Tensor]]):
         self.mel_config, self.frames, self.seed = mel_config, frames, seed
         seconds = np.array([clip.samples / clip.sample_rate for clip in clips])
         self.odds = np.cumsum(seconds / seconds.sum())
+        # Frames at each end that the windows of a segment's frames reach into; predicted mels need none.
+        window = mel_config.n_fft - mel_config.hop_length
+        self.margin = math.ceil(window / 2 / mel_config.hop_length) if data.context and mels is None else 0
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         draw = np.random.default_rng([self.seed, index])
         shares = self.data.augmentation
         if augmentation.chance(shares.tones, draw):
-            audio, f0 = augmentation.tone(self.frames, self.mel_config, shares.tones_hz, draw)
-            audio = audio * 10 ** (draw.uniform(*self.data.gain_db) / 20)
+            audio, f0 = augmentation.tone(self.frames + 2 * self.margin, self.mel_config, shares.tones_hz, draw)
+            audio, f0 = audio * 10 ** (draw.uniform(*self.data.gain_db) / 20), f0[self.margin :][: self.frames]
             item = {"audio": torch.from_numpy(audio).float()[None], "f0": torch.from_numpy(f0).float()[None]}
         else:
             item = self.recording(draw)
             if augmentation.chance(shares.voices, draw):
                 other = self.recording(draw)["audio"]
                 item["audio"] = augmentation.add_voice(item["audio"], other, draw.uniform(*shares.voices_db))
-        item["audio"] = augmentation.degrade(item["audio"], shares, self.mel_config.sample_rate, draw).clamp(-1, 1)
-        return item
+        audio = augmentation.degrade(item["audio"], shares, self.mel_config.sample_rate, draw).clamp(-1, 1)
+        hop = self.mel_config.hop_length
+        item["audio"] = audio[:, self.margin * hop :][:, : self.frames * hop]
+        return item | ({"context": audio} if self.margin else {})
 
     def recording(self, draw: np.random.Generator) -> dict[str, Tensor]:
-        """Draw a segment of a recording that can be decoded.
+        """Draw a segment of a recording that can be decoded, its audio with ``margin`` frames more at both ends.
 
         Raises:
             VocoderError: when twenty in a row cannot.
@@ -101,29 +112,42 @@ class SegmentDataset(Dataset[dict[str, Tensor]]):
         raise VocoderError("twenty recordings in a row cannot be decoded")
 
     def segment(self, draw: np.random.Generator) -> dict[str, Tensor]:
-        """Draw a segment.
+        """Draw a segment, its audio with ``margin`` frames more at both ends.
 
         Raises:
             soundfile.LibsndfileError: when its recording cannot be decoded.
             ValueError: when its recording holds values that are not finite.
         """
         chosen = min(int(np.searchsorted(self.odds, draw.random())), len(self.clips) - 1)
-        clip, target, length = self.clips[chosen], self.mel_config.sample_rate, self.frames * self.mel_config.hop_length
+        clip, target, hop = self.clips[chosen], self.mel_config.sample_rate, self.mel_config.hop_length
         rate = self._playback_rate(clip, draw)
-        samples = int(np.ceil(length * rate / target))
         item: dict[str, Tensor] = {}
         if self.mels is None:
-            start = int(draw.integers(0, max(clip.samples - samples, 0) + 1))
+            step = hop if self.margin else 1
+            last = max(math.ceil(clip.samples * target / rate) - self.frames * hop, 0)
+            start = step * int(draw.integers(0, last // step + 1))
         else:
             start, item["mel"] = self._predicted(self.mels, clip, draw)
-        source = read_mono(clip.file, start, samples)
+        audio = self._read(clip, rate, start) * 10 ** (draw.uniform(*self.data.gain_db) / 20)
+        f0 = torch.from_numpy(self._f0(chosen, start / target, rate / clip.sample_rate))
+        return item | {"audio": audio[None], "f0": f0.float()[None]}
+
+    def _read(self, clip: Clip, rate: int, start: int) -> Tensor:
+        """Read the segment from sample ``start`` on, and its margins: ((frames + 2 * margin) * hop_length,).
+
+        What lies beyond the ends of the recording is what its mel config adds there.
+        """
+        hop = self.mel_config.hop_length
+        first, end = start - self.margin * hop, start + self.frames * hop
+        source = read_resampled(clip.file, rate, self.mel_config.sample_rate, max(first, 0), end + self.margin * hop)
         if not np.isfinite(source).all():
             raise ValueError(f"{clip.path} holds values that are not finite")
-        audio = torch.from_numpy(resample(source, rate, target))[:length]
-        audio = F.pad(audio, (0, length - len(audio)))
-        audio = audio * 10 ** (draw.uniform(*self.data.gain_db) / 20)
-        f0 = torch.from_numpy(self._f0(chosen, start, rate / clip.sample_rate))
-        return item | {"audio": audio[None], "f0": f0.float()[None]}
+        audio = torch.from_numpy(source)
+        audio = F.pad(audio, (0, max(end - max(first, 0) - len(audio), 0)))  # a recording shorter than the segment
+        left, right = max(-first, 0), end + self.margin * hop - max(first, 0) - len(audio)
+        return (
+            F.pad(audio, (left, right)) if self.mel_config.padding == "same-zeros" else reflect_pad(audio, left, right)
+        )
 
     def _playback_rate(self, clip: Clip, draw: np.random.Generator) -> int:
         """Draw a speed, and return the rate of the clip times that speed, in Hz."""
@@ -137,22 +161,22 @@ class SegmentDataset(Dataset[dict[str, Tensor]]):
         """Draw a part of the clip's predicted mel.
 
         Returns:
-            The sample of the clip at which its audio starts, and the part, (n_mels, self.frames).
+            The sample at which its audio starts, and the part, (n_mels, self.frames).
         """
         mel = mels[clip]
         # A "center" mel config places its frames half a hop earlier: its first one lies before the recording.
         centered = mels.mel_config.padding == "center"
         first = int(draw.integers(int(centered), max(mel.shape[1] - self.frames, int(centered)) + 1))
-        start = (first - centered / 2) * self.mel_config.hop_length * clip.sample_rate / self.mel_config.sample_rate
+        start = (first - centered / 2) * self.mel_config.hop_length
         mel = mel[:, first : first + self.frames]
         return round(start), F.pad(mel, (0, self.frames - mel.shape[1]), value=mels.mel_config.log_floor)
 
-    def _f0(self, chosen: int, start: int, speed: float) -> np.ndarray:
-        """Return F0 in Hz of each frame, (self.frames,), of a segment from sample ``start`` of clip ``chosen`` on."""
+    def _f0(self, chosen: int, start: float, speed: float) -> np.ndarray:
+        """Return F0 in Hz of each frame, (self.frames,), of a segment of clip ``chosen`` from ``start`` seconds on."""
         if self.labels is None:
             return np.zeros(self.frames, np.float32)
         clip = self.clips[chosen]
-        times = start / clip.sample_rate + frame_times(self.frames, self.mel_config) * speed
+        times = (start + frame_times(self.frames, self.mel_config)) * speed
         f0 = f0_at(self.labels[chosen], times) * speed
         f0[times * clip.sample_rate >= clip.samples] = 0
         return f0

@@ -35,8 +35,8 @@ class F0EstimatorTask(Task):
 
     def forward(self, batch: Batch, draws: Draws) -> TaskOutput:
         """Compute the losses of a batch; see ``Task.forward``."""
-        audio, f0 = batch["audio"], batch["f0"]
-        mel = self.degrade(self.log_mel(audio.squeeze(1)), draws)
+        f0 = batch["f0"]
+        mel = self.degrade(self.mel(batch), draws)
         logits, voicing = self.model(mel)
         voiced = f0 > 0
         octaves = self.model.frequencies.log2()[None, :, None] - f0.clamp_min(1.0).log2()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.parametrize import is_parametrized
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from losses import LOSSES, SpectralLoss, energy_distance
 from recipes.data.clips import Clip, read_clip
@@ -51,8 +51,10 @@ class GeneratorTask(Task):
             for layer in list(self.model.modules()):
                 if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d)):
                     weight_norm(layer)
+        own = {"full_band_mel": recipe.full_band_mel_config}
         self.spectral_losses: dict[str, SpectralLoss] = {
-            name: kind.for_mel_config(recipe.analysis_config, recipe.stft_resolutions) for name, kind in LOSSES.items()
+            name: kind.for_mel_config(own.get(name, recipe.analysis_config), recipe.stft_resolutions)
+            for name, kind in LOSSES.items()
         }
         # Registered, so that they follow the task to its device.
         self.loss_modules = nn.ModuleList(x for x in self.spectral_losses.values() if isinstance(x, nn.Module))
@@ -67,16 +69,14 @@ class GeneratorTask(Task):
         """Set the statistics of a new generator from 64 segments; one that starts from a checkpoint keeps its own."""
         assert self.recipe.generator is not None
         if not self.recipe.generator.init:
-            items = [segments[i] for i in range(64)]
-            audio = torch.stack([item["audio"][0] for item in items]).to(self._device)
-            predicted = [item["mel"] for item in items if "mel" in item]
-            self.model.set_statistics(torch.stack(predicted).to(self._device) if predicted else self.log_mel(audio))
+            batch = default_collate([segments[i] for i in range(64)])
+            self.model.set_statistics(self.mel({key: value.to(self._device) for key, value in batch.items()}))
 
     def forward(self, batch: Batch, draws: Draws) -> TaskOutput:
         """Compute those losses of a batch that have a weight; see ``Task.forward``."""
         audio, f0 = batch["audio"], batch["f0"]
         with torch.no_grad():
-            mel = exact = batch["mel"] if "mel" in batch else self.log_mel(audio.squeeze(1))
+            mel = exact = self.mel(batch)
             shares = self.recipe.data.augmentation
             if shares.smooth:
                 mel = smooth_share(exact, shares, draws.rand(3))

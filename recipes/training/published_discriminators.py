@@ -8,16 +8,28 @@ begin anew.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from losses import Discriminator
 from vocoders.errors import VocoderError
 from vocoders.importers.base import Weights
 from vocoders.importers.files import read_weights
+
+_BIGVGAN_CQT: dict[str, Any] = {  # what the weights do not show; with oversampling comes nnAudio's phase
+    "oversampling": 2,
+    "bins_per_octave": (24, 36, 48),
+    "hop_lengths": (512, 256, 256),
+    "fmin": 32.7,
+    "n_octaves": 9,
+    "max_kernel": None,
+}
 
 
 def load_published(path: Path, discriminators: Mapping[str, nn.Module]) -> None:
@@ -28,7 +40,8 @@ def load_published(path: Path, discriminators: Mapping[str, nn.Module]) -> None:
         discriminators: by their names here. What else the file holds is left aside.
 
     Raises:
-        VocoderError: when the file is none of these, lacks one of the discriminators, or holds one of another size.
+        VocoderError: when the file is none of these, lacks one of the discriminators, or holds one of another size or
+            of another transform.
     """
     if not path.is_file():
         raise VocoderError(f"there is no file {path}")
@@ -49,7 +62,22 @@ def load_published(path: Path, discriminators: Mapping[str, nn.Module]) -> None:
             if weights[key].shape != value.shape:
                 shapes = f"{tuple(weights[key].shape)} instead of {tuple(value.shape)}"
                 raise VocoderError(f"{misfit}: {key} has the shape {shapes}")
+        if name == "multi-scale-subband-cqt":
+            _check_transform(path, discriminator)
         discriminator.load_state_dict(weights)
+
+
+def _check_transform(path: Path, discriminator: nn.Module) -> None:
+    """Check that a sub-band constant-Q discriminator has the transform that BigVGAN's was trained on."""
+    assert isinstance(discriminator, Discriminator)
+    config = discriminator.config.model_dump()
+    other = [key for key, value in _BIGVGAN_CQT.items() if config[key] != value]
+    if other:
+        set_to = ", ".join(f"{key}: {json.dumps(_BIGVGAN_CQT[key])}" for key in other)
+        raise VocoderError(
+            f"'multi-scale-subband-cqt' in {path} was trained on another transform than the recipe's; give it in the "
+            f"recipe the settings {{{set_to}}}"
+        )
 
 
 def _listed(keys: list[str], most: int = 3) -> str:

@@ -121,6 +121,9 @@ class Recipe(Config):
         min_length=1,
         description="(n_fft, hop_length, win_length) of the losses spectral_convergence and log_magnitude",
     )
+    full_band_mel: dict[str, Any] = Field(
+        {}, description="what the loss full_band_mel changes in the mel config, beside fmax: {hop_length: 256}"
+    )
     discriminators: dict[str, dict[str, Any]] = Field({}, description="name: configuration")
     adversarial: AdversarialRecipe = AdversarialRecipe()
     optimizer: OptimizerRecipe
@@ -155,6 +158,11 @@ class Recipe(Config):
     def analysis_config(self) -> MelConfig:
         """The mel config with frames placed as generators place them: "same" padding instead of "center"."""
         return centered_on_hops(self.mel)
+
+    @property
+    def full_band_mel_config(self) -> MelConfig:
+        """The mel config of the loss full_band_mel, but for its fmax."""
+        return bind(MelConfig, self.analysis_config.model_dump() | self.full_band_mel, "full_band_mel of the recipe")
 
     @property
     def optimizers(self) -> dict[str, OptimizerRecipe]:

@@ -77,13 +77,23 @@ class Task(nn.Module, ABC):
     def prepare(self, segments: Dataset[dict[str, Tensor]]) -> None:
         """Set statistics of the data in the model, before the first step of a new run."""
 
+    def mel(self, batch: Batch) -> Tensor:
+        """Return the mels of a batch, (batch, n_mels, frames): predicted ones, or those of the recordings."""
+        if "mel" in batch:
+            return batch["mel"]
+        if "context" not in batch:
+            return self.log_mel(batch["audio"].squeeze(1))
+        frames, margin = (batch[key].shape[-1] // self.recipe.mel.hop_length for key in ("audio", "context"))
+        margin = (margin - frames) // 2
+        return self.log_mel(batch["context"].squeeze(1))[..., margin : margin + frames]
+
     @abstractmethod
     def forward(self, batch: Batch, draws: Draws) -> TaskOutput:
         """Compute the losses of a batch.
 
         Args:
             batch: audio (batch, 1, samples), f0 (batch, 1, frames) in Hz and, where predicted mels are trained on, mel
-                (batch, n_mels, frames).
+                (batch, n_mels, frames), or context (batch, 1, more samples), the audio with what is around it.
             draws: source of all random numbers.
         """
 

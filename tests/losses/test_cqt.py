@@ -99,6 +99,15 @@ def test_a_tone_by_hand() -> None:
     assert np.angle(result.numpy() * np.exp(-1j * expected)) == pytest.approx(0, abs=2e-3)
 
 
+@pytest.mark.parametrize(("k", "delay"), [(70, 3.5), (100, 0.5), (140, 0.0)])
+def test_the_phase_of_nnaudio_by_hand(k: int, delay: float) -> None:
+    """Each halving of the rate delays an octave by half a sample of the rate it had: (2^halvings - 1) / 2 in all."""
+    cqt, slipped = (CQT(24000, 300, fmin=100.0, n_octaves=6, nnaudio_phase=on) for on in (False, True))
+    tone = torch.cos(2 * torch.pi * cqt.frequencies[k] * torch.arange(24000, dtype=torch.float64) / 24000)
+    turned = torch.angle(slipped(tone)[k, 30:50] * cqt(tone)[k, 30:50].conj())
+    assert turned.numpy() == pytest.approx(2 * np.pi * float(cqt.frequencies[k]) * delay / 24000, abs=1e-4)
+
+
 def test_octaves_come_from_the_rate() -> None:
     for rate, octaves in ((16000, 7), (22050, 8), (24000, 8), (44100, 9), (48000, 9)):
         cqt = CQT(rate, 256)

@@ -112,7 +112,6 @@ class BigVGAN(Generator):
         self.conv_post = Conv1d(
             self.trunk.channels_out, 1, _OUTER_KERNEL, padding=_OUTER_KERNEL // 2, bias=config.output_bias
         )
-        nn.init.trunc_normal_(self.conv_post.weight, std=0.01)
 
     @property
     def receptive_field(self) -> int:

@@ -1,7 +1,8 @@
 """HiFi-GAN: transposed convolutions and multi-receptive-field fusion (Kong et al. 2020, arXiv 2010.05646).
 
 Follows the authors' implementation, jik876/hifi-gan (MIT), in everything that decides the output, its leaky ReLU of
-slope 0.01 before the last convolution included, where all others have 0.1.
+slope 0.01 before the last convolution included, where all others have 0.1. Initial weights are PyTorch's: the authors
+draw normal(0, 0.01), but behind weight norm, which overwrites it.
 
 Other projects have the same network with other ends, which ``HiFiGANVariantConfig`` describes: SpeechBrain (Apache 2.0)
 mirrors the signal in every convolution, SpeechBrain and Coqui TTS (MPL 2.0) repeat the first and the last frame before
@@ -148,9 +149,6 @@ class HiFiGANTrunk(nn.Module):
                 )
             )
         self.channels_out = channels
-        for module in [*self.ups.modules(), *self.resblocks.modules()]:
-            if isinstance(module, (nn.Conv1d, nn.ConvTranspose1d)):
-                nn.init.trunc_normal_(module.weight, std=0.01)
 
     def block(self, channels: int, kernel_size: int, dilations: tuple[int, ...]) -> nn.Module:
         """Make one of the blocks whose mean follows an upsampling."""
@@ -273,7 +271,6 @@ class HiFiGAN(Generator):
         self.conv_post = Conv1d(
             self.trunk.channels_out, 1, _OUTER_KERNEL, padding=_OUTER_KERNEL // 2, padding_mode=config.padding_mode
         )
-        nn.init.trunc_normal_(self.conv_post.weight, std=0.01)
 
     @property
     def receptive_field(self) -> int:

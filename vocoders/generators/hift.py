@@ -18,7 +18,7 @@ import math
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from vocoders.config import Config
@@ -93,7 +93,6 @@ class HiFT(Generator):
         self.trunk = (CausalHiFTTrunk if config.causal else HiFTTrunk)(config, mel_config.n_mels)
         pads = (_OUTER_KERNEL - 1, 0) if config.causal else (_OUTER_KERNEL // 2,) * 2
         self.conv_post = PaddedConv1d(self.trunk.channels_out, self.stft.n_fft + 2, _OUTER_KERNEL, pads)
-        nn.init.trunc_normal_(self.conv_post.weight, std=0.01)
 
     @property
     def receptive_field(self) -> int:

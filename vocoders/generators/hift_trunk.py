@@ -87,9 +87,6 @@ class HiFTTrunk(HiFiGANTrunk):
             kernel, padding = (2 * rate, rate // 2) if rate > 1 else (1, 0)
             self.source_downs.append(Conv1d(4 * config.istft_hop + 2, channels, kernel, rate, padding))
             self.source_resblocks.append(self.block(channels, size, dilations))
-        for module in self.source_resblocks.modules():
-            if isinstance(module, nn.Conv1d):
-                nn.init.trunc_normal_(module.weight, std=0.01)
 
     def block(self, channels: int, kernel_size: int, dilations: tuple[int, ...]) -> nn.Module:
         return SnakeResBlock(channels, kernel_size, dilations, self.config.resblock)
@@ -149,8 +146,7 @@ class CausalHiFTTrunk(HiFTTrunk):
         self.conv_pre = PaddedConv1d(n_mels, config.channels, _LOOKAHEAD + 1, (0, _LOOKAHEAD))
         for stage, (rate, kernel) in enumerate(zip(config.upsample_rates, config.upsample_kernel_sizes, strict=True)):
             channels, spectra = config.channels // 2**stage, config.source_rate(stage)
-            up = self.ups[stage] = RepeatingConv1d(channels, channels // 2, kernel, rate)
-            nn.init.trunc_normal_(up.weight, std=0.01)
+            self.ups[stage] = RepeatingConv1d(channels, channels // 2, kernel, rate)
             if spectra > 1:
                 self.source_downs[stage] = PaddedConv1d(
                     4 * config.istft_hop + 2, channels // 2, 2 * spectra, (spectra - 1, 0), spectra

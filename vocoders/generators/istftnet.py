@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from vocoders.config import Config, Count
 from vocoders.dsp.mel import MelConfig
@@ -91,7 +91,6 @@ class ISTFTNet(Generator):
         self.trunk = HiFiGANTrunk(config, mel_config.n_mels)
         self.stft = STFT(4 * config.istft_hop, config.istft_hop, padding="center")
         self.conv_post = Conv1d(self.trunk.channels_out, self.stft.n_fft + 2, _OUTER_KERNEL, padding=_OUTER_KERNEL // 2)
-        nn.init.trunc_normal_(self.conv_post.weight, std=0.01)
 
     @property
     def receptive_field(self) -> int:

@@ -74,7 +74,6 @@ class NSFHiFiGAN(Generator):
         check_upsampling(config.upsample_rates, mel_config)
         self.trunk = NSFHiFiGANTrunk(config, mel_config.n_mels)
         self.conv_post = Conv1d(self.trunk.channels_out, 1, _OUTER_KERNEL, padding=_OUTER_KERNEL // 2)
-        nn.init.trunc_normal_(self.conv_post.weight, std=0.01)
         self.source: HarmonicSource | SineSource
         if config.source == "fundamental":
             self.source = SineSource(mel_config, math.prod(config.upsample_rates[: _SINE_STAGE + 1]))

@@ -108,7 +108,7 @@ class ParallelWaveGAN(Generator):
         self.last_conv2 = Conv1d(config.skip_channels, 1, 1)
         for module in self.modules():
             if isinstance(module, nn.Conv1d):
-                nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
             elif isinstance(module, nn.Conv2d):

@@ -9,16 +9,19 @@ import soundfile
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
+from recipes.data.audio import resample
 from recipes.data.clips import Clip, find_clips, list_clips, read_clip, split_clips
 from recipes.data.config import DataRecipe
 from recipes.data.f0_labels import F0_PERIOD, F0Labels, f0_at, label_f0
 from recipes.data.segments import SegmentDataset, frame_times
 from recipes.training.batches import find_recordings, loader_workers
 from recipes.training.distributed import DistributedContext
-from recipes.training.recipe import load_recipe
+from recipes.training.generator_task import GeneratorTask
+from recipes.training.recipe import Recipe, load_recipe
 from tests.support import corpus, signals
 from vocoders import MelConfig, VocoderError
 from vocoders.dsp.mel import MEL_CONFIGS
+from vocoders.generators.vocos import Vocos
 
 MEL_CONFIG = MelConfig(**corpus.MEL_CONFIG)
 
@@ -52,6 +55,69 @@ def test_a_segment_follows_from_seed_and_number(tmp_path: Path) -> None:
         assert np.array_equal(first[i]["audio"], again[i]["audio"])
         assert not np.array_equal(first[i]["audio"], other[i]["audio"])
     assert not np.array_equal(first[0]["audio"], first[1]["audio"])
+
+
+def noise_file(path: Path, rate: int, samples: int) -> Clip:
+    audio = np.random.RandomState(1).uniform(-0.5, 0.5, samples).astype(np.float32)
+    soundfile.write(path, audio, rate, subtype="FLOAT")
+    return Clip(path, rate, samples)
+
+
+def small_task(mel_config: MelConfig) -> GeneratorTask:
+    recipe = {
+        **{"name": "x", "mel": mel_config.model_dump(), "data": {"dir": "x"}, "optimizer": {"lr": 1e-3}},
+        "generator": {"name": "vocos", "config": Vocos.small_config(mel_config).model_dump()},
+        "train": {"steps": 1, "batch_size": 1, "segment_frames": 8},
+    }
+    return GeneratorTask(Recipe.model_validate(recipe))
+
+
+@pytest.mark.parametrize("name", MEL_CONFIGS)
+def test_the_mel_of_a_segment_is_a_part_of_that_of_the_recording(name: str, tmp_path: Path) -> None:
+    """Both ends of the recording included, of which the segment of 8 frames of 12 has one in two of five cases."""
+    mel_config, frames = MEL_CONFIGS[name], 8
+    task, hop = small_task(mel_config), mel_config.hop_length
+    clip = noise_file(tmp_path / "a.wav", mel_config.sample_rate, 12 * hop + 7)
+    whole = torch.from_numpy(soundfile.read(clip.path, dtype="float32")[0])
+    whole_mel, labels = task.log_mel(whole), np.linspace(100, 200, 1000, dtype=np.float32)
+    whole_f0 = f0_at(labels, frame_times(12, task.log_mel.mel_config))
+    segments = SegmentDataset([clip], [labels], DataRecipe(dir="x"), task.log_mel.mel_config, frames, 0)  # type: ignore[arg-type]
+    starts = set()
+    for i in range(24):
+        batch = {key: value[None] for key, value in segments[i].items()}
+        (start,) = np.flatnonzero(whole.numpy() == batch["audio"][0, 0, 0].numpy())
+        assert torch.equal(batch["audio"][0, 0], whole[start : start + frames * hop])
+        first, rest = divmod(int(start), hop)
+        assert rest == 0
+        torch.testing.assert_close(task.mel(batch)[0], whole_mel[:, first : first + frames], atol=1e-6, rtol=0)
+        assert batch["f0"][0, 0].numpy() == pytest.approx(whole_f0[first : first + frames], abs=1e-4)
+        starts.add(first)
+    assert starts == {0, 1, 2, 3, 4}
+
+
+@pytest.mark.parametrize(("rate", "speed"), [(32000, 1.0), (22050, 1.0), (12000, 1.0), (16000, 1.3), (44100, 0.8)])
+def test_a_segment_is_a_part_of_the_resampled_recording(rate: int, speed: float, tmp_path: Path) -> None:
+    clip = noise_file(tmp_path / "a.wav", rate, rate // 4)
+    data = DataRecipe(dir="x", speed=(speed, speed))
+    task = small_task(MEL_CONFIG)
+    segments = SegmentDataset([clip], None, data, MEL_CONFIG, 8, 0)
+    played = round(rate * speed / 320) * 320 if speed != 1 else rate
+    whole = torch.from_numpy(resample(soundfile.read(clip.path, dtype="float32")[0], played, 16000))
+    whole_mel = task.log_mel(whole)
+    for i in range(12):
+        batch = {key: value[None] for key, value in segments[i].items()}
+        windows = whole.unfold(0, 8 * 64, 64)
+        first = int((windows - batch["audio"][0, 0]).abs().amax(1).argmin())
+        torch.testing.assert_close(batch["audio"][0, 0], windows[first], atol=1e-5, rtol=0)
+        torch.testing.assert_close(task.mel(batch)[0], whole_mel[:, first : first + 8], atol=1e-3, rtol=0)
+
+
+def test_without_context_a_segment_stands_for_itself(tmp_path: Path) -> None:
+    clip = noise_file(tmp_path / "a.wav", 16000, 8000)
+    item = SegmentDataset([clip], None, DataRecipe(dir="x", context=False), MEL_CONFIG, 8, 0)[0]
+    assert item.keys() == {"audio", "f0"}
+    task = small_task(MEL_CONFIG)
+    assert torch.equal(task.mel({"audio": item["audio"][None]})[0], task.log_mel(item["audio"][0]))
 
 
 def test_speed_scales_the_pitch_with_the_label(tmp_path: Path) -> None:

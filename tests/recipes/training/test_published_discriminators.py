@@ -96,6 +96,14 @@ def test_scores_equal_those_of_the_public_discriminators(project: str, tmp_path:
         assert f"{project}/{part}/{len(outputs)}/scores" not in GOLDEN.files
 
 
+def test_another_transform_than_that_of_bigvgan_is_refused(tmp_path: Path) -> None:
+    """Its settings do not show in the weights."""
+    torch.save(content("bigvgan"), tmp_path / "do_00000007")
+    cqt = {"channels": 4, "n_octaves": 9, "partial_kernels": True}
+    with pytest.raises(VocoderError, match=r"give it in the recipe the settings \{oversampling: 2, hop_lengths: \["):
+        build(tmp_path / "do_00000007", {"multi-scale-subband-cqt": cqt})
+
+
 def noise(bins: int) -> Any:
     """A transform that returns what the public one was replaced by."""
     values = np.random.RandomState(bins).standard_normal((2, bins, 6, 2)).astype(np.float32)
