@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from vocoders.config import bind
 from vocoders.dsp.mel import MelConfig
-from vocoders.errors import CheckpointError, VocoderError
+from vocoders.errors import CheckpointError, VocoderError, few
 from vocoders.f0_estimator import BaseF0Estimator, build_f0_estimator, describe_f0_estimator
 from vocoders.files import atomic_write
 from vocoders.generators import build_generator, generator_name
@@ -161,8 +161,7 @@ def _check_keys(path: Path, expected: set[str], present: set[str]) -> None:
         (superfluous, "holds tensors that its header does not describe"),
     ):
         if names:
-            shown = ", ".join(sorted(names)[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-            raise CheckpointError(f"{path} {problem}: {shown}")
+            raise CheckpointError(f"{path} {problem}: {few(names)}")
 
 
 def _fill(path: Path, name: str, model: nn.Module, tensors: dict[str, Tensor]) -> None:
