@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,10 +11,12 @@ from pydantic import Field, field_validator, model_validator
 
 from recipes.data.config import DataRecipe
 from recipes.data.segments import centered_on_hops
+from vocoders.checkpoint import load_checkpoint
 from vocoders.config import Config, bind
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
 from vocoders.f0_estimator import F0EstimatorConfig
+from vocoders.pretrained import find_pretrained
 
 
 class GeneratorRecipe(Config):
@@ -142,8 +145,14 @@ class Recipe(Config):
 
     @property
     def analysis_config(self) -> MelConfig:
-        """The mel config with frames placed as generators place them: "same" padding instead of "center"."""
-        return centered_on_hops(self.mel)
+        """The mel config with frames placed as the generator places them: mostly with "same" padding, not "center"."""
+        return self.mel if self.lag == 0 else centered_on_hops(self.mel)
+
+    @cached_property
+    def lag(self) -> int | None:
+        """That of the model that training starts from, see ``Checkpoint``."""
+        init = self.generator and self.generator.init
+        return load_checkpoint(find_pretrained(init)[1]).lag if init else None
 
     @property
     def optimizers(self) -> dict[str, OptimizerRecipe]:

@@ -107,4 +107,5 @@ def import_checkpoint(
     generator = build_imported(imported, statistics, checkpoint)
     f0_estimator = build_imported_f0_estimator(imported, checkpoint)
     training = {"imported from": family, "file": checkpoint.name}
-    return Checkpoint(imported.mel_config, generator, f0_estimator, training)
+    lag = None if imported.lag == imported.mel_config.usual_lag else imported.lag
+    return Checkpoint(imported.mel_config, generator, f0_estimator, training, lag)

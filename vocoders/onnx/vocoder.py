@@ -40,6 +40,7 @@ class _Facts(Config):
     opset: int
     parameters: dict[str, int] = {}
     pitch_receptive_field: int = Field(0, ge=0, le=1 << 20)
+    lag: int | None = Field(None, ge=0, le=1 << 20)
     next_f0_share: float = Field(0.0, ge=0, le=1)
 
 
@@ -95,6 +96,7 @@ class OnnxVocoder(BaseVocoder):
         except (LookupError, TypeError, ValueError, RecursionError) as error:
             raise CheckpointError(f"the metadata of {path} is damaged ({type(error).__name__}: {error})") from None
         self.training = facts.training
+        self.stated_lag = facts.lag
         self._architecture = facts.generator.name, facts.generator.config
         self._receptive_field = facts.receptive_field
         self.opset = facts.opset

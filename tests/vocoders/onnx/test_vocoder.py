@@ -347,8 +347,8 @@ def endless(inside: str) -> onnx.ModelProto:
         functions = [h.make_function("own", "F", [], [], nodes, opsets)]
         nodes = [h.make_node("F", [], [], domain="own")]
     nodes.append(h.make_node("Identity", ["mel"], ["audio"]))
-    ends = [[h.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1])] for name in ("mel", "audio")]
-    return h.make_model(h.make_graph(nodes, "graph", *ends), functions=functions, opset_imports=opsets)
+    mel, audio = ([h.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1])] for name in ("mel", "audio"))
+    return h.make_model(h.make_graph(nodes, "graph", mel, audio), functions=functions, opset_imports=opsets)
 
 
 @pytest.mark.parametrize("inside", ["nothing", "branch", "function"])

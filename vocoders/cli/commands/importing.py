@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from vocoders.errors import VocoderError
 from vocoders.extras import require
 
 
@@ -46,6 +47,9 @@ def _run(options: argparse.Namespace) -> int:
     from vocoders.generators import generator_name
     from vocoders.importers import import_checkpoint
 
+    for source in filter(None, (options.checkpoint, options.config, options.stats)):
+        if source.exists() and options.output.exists() and source.samefile(options.output):
+            raise VocoderError(f"{options.output} is what would be imported; name another file by -o")
     checkpoint = import_checkpoint(
         options.family, options.checkpoint, options.config, options.stats, options.mel_config
     )
