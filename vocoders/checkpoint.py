@@ -3,7 +3,7 @@
 Header keys, each a string: ``format`` = "vocoders", ``version`` = "1", ``mel_spec``, ``generator`` ({"name",
 "config"}), ``pitch`` (configuration of the F0 estimator, with its "kind" where that is no ``F0Estimator``) and
 ``training`` (how the networks were made), the last four in JSON; ``generator`` and ``pitch`` are present when their
-tensors, prefixed with the same word, are. No pickle is written or read.
+tensors, prefixed with the same word, are, and ``lag`` where it is not the usual one. No pickle is written or read.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from vocoders.config import bind
 from vocoders.dsp.mel import MelConfig
-from vocoders.errors import CheckpointError, VocoderError
+from vocoders.errors import CheckpointError, VocoderError, few
 from vocoders.f0_estimator import BaseF0Estimator, build_f0_estimator, describe_f0_estimator
 from vocoders.files import atomic_write
 from vocoders.generators import build_generator, generator_name
@@ -39,12 +39,14 @@ class Checkpoint:
         generator: the network from mel to audio; None in a checkpoint of an F0 estimator alone.
         f0_estimator: the network that estimates F0 from the mel, for generators that need F0; None where there is none.
         training: how the networks were made, any JSON: the recipe, steps, data, figures.
+        lag: samples by which the audio is later than the recording that a mel is of; None for ``MelConfig.usual_lag``.
     """
 
     mel_config: MelConfig
     generator: Generator | None = None
     f0_estimator: BaseF0Estimator | None = None
     training: dict[str, Any] = field(default_factory=dict)
+    lag: int | None = None
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: str | Path) -> None:
@@ -63,6 +65,8 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path) -> None:
         "mel_spec": checkpoint.mel_config.model_dump_json(),
         "training": json.dumps(checkpoint.training),
     }
+    if checkpoint.lag is not None:
+        header["lag"] = str(checkpoint.lag)
     tensors: dict[str, Tensor] = {}
     if checkpoint.generator is not None:
         config = checkpoint.generator.config.model_dump(mode="json")
@@ -148,10 +152,10 @@ def _describe(path: Path, header: dict[str, str]) -> Checkpoint:
             f"install a release of vocoders that matches it"
         )
     try:
-        keys = ("mel_spec", "training", "generator", "pitch")
+        keys = ("mel_spec", "training", "generator", "pitch", "lag")
         parts = {key: json.loads(header[key]) for key in keys if key in header}
         mel_config = bind(MelConfig, parts["mel_spec"], "mel_config")
-        checkpoint = Checkpoint(mel_config, training=dict(parts.get("training", {})))
+        checkpoint = Checkpoint(mel_config, training=dict(parts.get("training", {})), lag=_lag(parts))
         with torch.device("meta"):  # shapes only
             if "generator" in parts:
                 name, config = parts["generator"]["name"], parts["generator"]["config"]
@@ -166,6 +170,13 @@ def _describe(path: Path, header: dict[str, str]) -> Checkpoint:
     return checkpoint
 
 
+def _lag(parts: dict[str, Any]) -> int | None:
+    lag = parts.get("lag")
+    if lag is not None and (type(lag) is not int or lag < 0):
+        raise ValueError(f"lag {lag!r:.20}")
+    return lag
+
+
 def _check_keys(path: Path, expected: set[str], present: set[str]) -> None:
     lacking, superfluous = expected - present, present - expected
     for names, problem in (
@@ -173,8 +184,7 @@ def _check_keys(path: Path, expected: set[str], present: set[str]) -> None:
         (superfluous, "holds tensors that its header does not describe"),
     ):
         if names:
-            shown = ", ".join(sorted(names)[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-            raise CheckpointError(f"{path} {problem}: {shown}")
+            raise CheckpointError(f"{path} {problem}: {few(names)}")
 
 
 def _fill(path: Path, name: str, model: nn.Module, tensors: dict[str, Tensor]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from vocoders.errors import VocoderError
+from vocoders.errors import VocoderError, reason
 
 
 def cached_folder(repository: str) -> Path | None:
@@ -60,6 +60,4 @@ def _explained(repository: str) -> Iterator[None]:
             f"'{repository}' is no local file, not in the local cache, and the Hugging Face hub cannot be reached"
         ) from None
     except (HfHubHTTPError, HFValidationError) as error:
-        raise VocoderError(
-            f"cannot load '{repository}' from the Hugging Face hub: {str(error).strip().splitlines()[0]}"
-        ) from None
+        raise VocoderError(f"cannot load '{repository}' from the Hugging Face hub: {reason(error)}") from None

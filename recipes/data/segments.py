@@ -164,10 +164,12 @@ class SegmentDataset(Dataset[dict[str, Tensor]]):
             The sample at which its audio starts, and the part, (n_mels, self.frames).
         """
         mel = mels[clip]
-        # A "center" mel config places its frames half a hop earlier: its first one lies before the recording.
+        # A "center" mel config places its frames half a hop earlier: its first one lies before the recording. Where
+        # segments have it as well, the generator begins the samples of a frame at its middle.
         centered = mels.mel_config.padding == "center"
+        early = 0.5 * (centered and self.mel_config.padding != "center")
         first = int(draw.integers(int(centered), max(mel.shape[1] - self.frames, int(centered)) + 1))
-        start = (first - centered / 2) * self.mel_config.hop_length
+        start = (first - early) * self.mel_config.hop_length
         mel = mel[:, first : first + self.frames]
         return round(start), F.pad(mel, (0, self.frames - mel.shape[1]), value=mels.mel_config.log_floor)
 

@@ -89,8 +89,7 @@ class System:
         else:
             estimate = self.voc(mel, f0, seed)
         seconds = time.perf_counter() - begin
-        # Generators place frame t in the middle of hop t: with a "center" mel config they are half a hop late.
-        late = mel_config.hop_length // 2 if mel_config.padding == "center" and not self.griffin_lim else 0
+        late = 0 if self.griffin_lim else self.voc.lag
         return estimate[late : late + len(audio)], seconds
 
     def estimated_f0(self, audio: np.ndarray) -> np.ndarray | None:

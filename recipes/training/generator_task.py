@@ -12,6 +12,7 @@ from torch.utils.data import Dataset, default_collate
 from losses import LOSSES, SpectralLoss, energy_distance
 from recipes.data.clips import Clip, read_clip
 from recipes.data.predicted_mels import PredictedMels
+from recipes.data.segments import centered_on_hops
 from recipes.data.smoothing import smooth_share
 from recipes.evaluation.metrics import Signal, pesq_wide_band
 from recipes.training.distributed import Draws
@@ -51,10 +52,10 @@ class GeneratorTask(Task):
             for layer in list(self.model.modules()):
                 if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d)):
                     weight_norm(layer)
+        placed = centered_on_hops(recipe.mel)
         own = {"full_band_mel": recipe.full_band_mel_config}
         self.spectral_losses: dict[str, SpectralLoss] = {
-            name: kind.for_mel_config(own.get(name, recipe.analysis_config), recipe.stft_resolutions)
-            for name, kind in LOSSES.items()
+            name: kind.for_mel_config(own.get(name, placed), recipe.stft_resolutions) for name, kind in LOSSES.items()
         }
         # Registered, so that they follow the task to its device.
         self.loss_modules = nn.ModuleList(x for x in self.spectral_losses.values() if isinstance(x, nn.Module))
@@ -150,12 +151,13 @@ class GeneratorTask(Task):
         """Read a whole recording: audio (1, 1, samples), and mel (1, n_mels, frames), predicted where there is one."""
         audio = read_clip(clip, self.recipe.mel)[None].to(self._device)
         if self.mels is None or clip not in self.mels:
-            return audio, self.log_mel(audio.squeeze(1))
-        # With "center" padding, from the first frame that lies inside the audio: its middle is half a hop from the
-        # start.
+            return audio, self.analyze(audio)
+        # With "center" padding from the second frame, whose middle is a hop from the start: its samples begin there,
+        # or half a hop earlier, see ``Recipe.analysis_config``.
         hop, centred = self.recipe.mel.hop_length, self.recipe.mel.padding == "center"
         mel = self.mels[clip][:, int(centred) :].to(self._device)
-        audio = audio[..., hop // 2 if centred else 0 :]
+        early = hop // 2 if self.recipe.analysis_config.padding != "center" else 0
+        audio = audio[..., hop - early if centred else 0 :]
         frames = min(mel.shape[1], audio.shape[-1] // hop)
         return audio[..., : frames * hop], mel[None, :, :frames]
 
@@ -171,7 +173,7 @@ class GeneratorTask(Task):
         with torch.device("meta"):  # draws no initial weights, which would change the random state of the training
             folded = build_generator(generator_name(model), model.config.model_dump(), self.recipe.mel)
         folded.load_state_dict(weights, assign=True)
-        return Checkpoint(self.recipe.mel, generator=folded, f0_estimator=self.f0_estimator)
+        return Checkpoint(self.recipe.mel, generator=folded, f0_estimator=self.f0_estimator, lag=self.recipe.lag)
 
     @property
     def _device(self) -> torch.device:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,11 +12,13 @@ from pydantic import Field, field_validator, model_validator
 
 from recipes.data.config import DataRecipe
 from recipes.data.segments import centered_on_hops
+from vocoders.checkpoint import load_checkpoint
 from vocoders.config import Config, bind
 from vocoders.dsp.mel import MelConfig
 from vocoders.dsp.stft import STFT
 from vocoders.errors import VocoderError
 from vocoders.f0_estimator import F0EstimatorConfig
+from vocoders.pretrained import find_pretrained
 
 CLONE = Path(__file__).parents[2]
 
@@ -156,13 +159,21 @@ class Recipe(Config):
 
     @property
     def analysis_config(self) -> MelConfig:
-        """The mel config with frames placed as generators place them: "same" padding instead of "center"."""
-        return centered_on_hops(self.mel)
+        """The mel config with frames placed as the generator places them: mostly with "same" padding, not "center"."""
+        return self.mel if self.lag == 0 else centered_on_hops(self.mel)
+
+    @cached_property
+    def lag(self) -> int | None:
+        """That of the model that training starts from, see ``Checkpoint``."""
+        init = self.generator and self.generator.init
+        return load_checkpoint(find_pretrained(init)[1]).lag if init else None
 
     @property
     def full_band_mel_config(self) -> MelConfig:
         """The mel config of the loss full_band_mel, but for its fmax."""
-        return bind(MelConfig, self.analysis_config.model_dump() | self.full_band_mel, "full_band_mel of the recipe")
+        return bind(
+            MelConfig, centered_on_hops(self.mel).model_dump() | self.full_band_mel, "full_band_mel of the recipe"
+        )
 
     @property
     def optimizers(self) -> dict[str, OptimizerRecipe]:

@@ -82,10 +82,14 @@ class Task(nn.Module, ABC):
         if "mel" in batch:
             return batch["mel"]
         if "context" not in batch:
-            return self.log_mel(batch["audio"].squeeze(1))
+            return self.analyze(batch["audio"])
         frames, margin = (batch[key].shape[-1] // self.recipe.mel.hop_length for key in ("audio", "context"))
         margin = (margin - frames) // 2
         return self.log_mel(batch["context"].squeeze(1))[..., margin : margin + frames]
+
+    def analyze(self, audio: Tensor) -> Tensor:
+        """Compute a mel of audio (batch, 1, samples): (batch, n_mels, frames), a frame for each whole hop."""
+        return self.log_mel(audio.squeeze(1))[..., : audio.shape[-1] // self.recipe.mel.hop_length]
 
     @abstractmethod
     def forward(self, batch: Batch, draws: Draws) -> TaskOutput:

@@ -84,6 +84,11 @@ class MelConfig(Config):
         """Smallest value that a mel of this mel config can hold."""
         return math.log(self.floor) if self.log == "ln" else math.log10(self.floor)
 
+    @property
+    def usual_lag(self) -> int:
+        """Samples by which audio is later than the recording where generators place frame t in the middle of hop t."""
+        return self.hop_length // 2 if self.padding == "center" else 0
+
     def natural_log_magnitude(self, mel: Array) -> Array:
         """Convert a log-mel to the natural logarithm of the linear mel's magnitude, whatever ``log`` and ``power``."""
         return mel * (_NATURAL_LOGS_PER_UNIT[self.log] / self.power)

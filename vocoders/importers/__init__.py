@@ -103,8 +103,9 @@ def import_checkpoint(
     if stated and stated != imported.mel_config:
         differing = list_differences(imported.mel_config.differences(stated))
         raise VocoderError(f"the configuration contradicts --mel-config {mel_config}: {differing}")
-    statistics = read_stats(stats, imported.mel_config.n_mels) if stats else {}
+    statistics = read_stats(stats, imported.mel_config.n_mels) if stats else None
     generator = build_imported(imported, statistics, checkpoint)
     f0_estimator = build_imported_f0_estimator(imported, checkpoint)
     training = {"imported from": family, "file": checkpoint.name}
-    return Checkpoint(imported.mel_config, generator, f0_estimator, training)
+    lag = None if imported.lag == imported.mel_config.usual_lag else imported.lag
+    return Checkpoint(imported.mel_config, generator, f0_estimator, training, lag)

@@ -9,19 +9,20 @@ import torch
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
 from vocoders.importers.base import Imported, Importer, Settings, Weights, fold_weight_norm, rename
-from vocoders.importers.hifi_gan import hifi_gan_config, hifi_gan_mel_config, hifi_gan_weights, is_hifi_gan
+from vocoders.importers.hifi_gan import TRAINING, hifi_gan_config, hifi_gan_mel_config, hifi_gan_weights, is_hifi_gan
 from vocoders.nn.alias_free import low_pass_filter
 
 _ACTIVATIONS = ("snakebeta", "snake")
 _FILTER = re.compile(r"\.(upsample|downsample\.lowpass)\.filter$")
 
 
-def _convert(config: Settings, content: Settings, _: MelConfig | None) -> Imported:
+def _convert(config: Settings, weights: Weights, _: MelConfig | None) -> Imported:
     if config["activation"] not in _ACTIVATIONS:
         raise VocoderError(
             f"BigVGAN with the activation {config['activation']} is not supported, only {' and '.join(_ACTIVATIONS)}"
         )
-    own = hifi_gan_config(config) | {
+    weights = _weights(config, weights)
+    own = hifi_gan_config(config, weights) | {
         "activation": config["activation"],
         "log_scale": config["snake_logscale"],
         # bigvgan.py: both are true in version 1, whose configurations do not name them
@@ -29,7 +30,7 @@ def _convert(config: Settings, content: Settings, _: MelConfig | None) -> Import
         "output_bias": config.get("use_bias_at_final", True),
     }
     # meldataset.py is that of jik876/hifi-gan
-    return Imported("bigvgan", own, hifi_gan_mel_config(config), _weights(config, content["generator"]))
+    return Imported("bigvgan", own, hifi_gan_mel_config(config), weights)
 
 
 BIGVGAN = Importer(
@@ -38,6 +39,11 @@ BIGVGAN = Importer(
     _convert,
     recognizes=lambda config: is_hifi_gan(config) and "snake_logscale" in config,
     checkpoints=("bigvgan_generator.pt", "g_*"),
+    harmless=TRAINING
+    + """
+        clip_grad_norm cqtd_* discriminator_channel_mult lambda_melloss mpd_reshapes resolutions use_cqtd_instead_of_mrd
+        use_multiscale_melloss use_spectral_norm
+    """,
 )
 
 

@@ -10,7 +10,7 @@ import torch
 from vocoders.config import bind
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
-from vocoders.importers.base import Imported, Importer, Settings, fold_weight_norm
+from vocoders.importers.base import Imported, Importer, Settings, Weights, check_only, fold_weight_norm, part
 from vocoders.importers.hifi_gan import hifi_gan_config_of_factors, hifi_gan_weights
 
 _EDGE_FRAMES = 5  # the default of inference_padding in vocoder/models/hifigan_generator.py
@@ -39,20 +39,21 @@ _AUDIO: Settings = {
 _FLOOR = 1e-8  # amp_to_db in utils/audio/numpy_transforms.py
 
 
-def _convert(config: Settings, content: Settings, _: MelConfig | None) -> Imported:
+def _convert(config: Settings, weights: Weights, _: MelConfig | None) -> Imported:
     kind = config.get("generator_model")
     if kind != "hifigan_generator":
         raise VocoderError(f"the generator_model {kind} of Coqui TTS is not supported, only hifigan_generator")
-    audio = _AUDIO | config["audio"]
-    params, levels = config["generator_model_params"], _levels(audio)
-    weights = {key.removeprefix("model_g."): value for key, value in content["model"].items() if _is_generator(key)}
+    check_only(config, "Coqui TTS", use_pqmf=False)
+    audio = _AUDIO | part(config, "audio")
+    params, levels = part(config, "generator_model_params"), _levels(audio)
     weights = fold_weight_norm(weights)
     if not params.get("conv_post_bias", True):
         weights["conv_post.bias"] = torch.zeros(1)
     weights = hifi_gan_weights(weights, len(params["resblock_kernel_sizes"]))
     bands = torch.ones(audio["num_mels"], 1)
     weights |= {"standardize.mean": levels.mean * bands, "standardize.scale": levels.scale * bands}
-    return Imported("hifigan", hifi_gan_config_of_factors(params, _EDGE_FRAMES), _mel_config(audio, levels), weights)
+    own = hifi_gan_config_of_factors(params, weights, _EDGE_FRAMES)
+    return Imported("hifigan", own, _mel_config(audio, levels), weights)
 
 
 COQUI = Importer(
@@ -61,12 +62,18 @@ COQUI = Importer(
     _convert,
     recognizes=lambda config: "generator_model" in config,
     checkpoints=("model_file.pth", "best_model*.pth", "checkpoint_*.pth"),
+    harmless="""
+        allow_tf32 batch_* *_batch best_path conv_pad continue_path cudnn_* dashboard_logger data_path datasets
+        diff_samples_for_G_and_D discriminator_* distributed* epochs eval_* *eval feature_path gpu grad_* git* group_id
+        keep_* log* lr* *_loss *_loss_* mixed_precision model model_param_stats num_* optimizer* output_path pad_short
+        plot_step precision print_* project_name rank resample restore_path run_* save_* scheduler_* seq_len
+        skip_train_epoch small_run start_* steps_to_start_discriminator target_loss tb_* test_delay_epochs train*
+        use_*_loss use_accelerate use_cache use_ddp use_grad_scaler use_noise_augment verbose wandb* wd
+        audio.*_level audio.*_level_db audio.*_norm audio.do_amp_to_db_linear audio.do_trim_silence
+        audio.griffin_lim_iters audio.pitch_* audio.power audio.resample audio.stats_path audio.trim_db audio.verbose
+        generator_model_params.in_channels generator_model_params.conv_*_weight_norm
+    """,
 )
-
-
-def _is_generator(key: str) -> bool:
-    """Whether a weight belongs to the generator: a checkpoint of the whole model has it beside the discriminator."""
-    return not key.startswith("model_d.")
 
 
 class _Levels(NamedTuple):
@@ -101,9 +108,8 @@ def _mel_config(audio: Settings, levels: _Levels) -> MelConfig:
     Raises:
         VocoderError: when it is one that this package cannot compute.
     """
-    for key, only in (("stft_pad_mode", "reflect"), ("preemphasis", 0), ("do_amp_to_db_mel", True)):
-        if audio[key] != only:
-            raise VocoderError(f"mels with {key} {audio[key]} are not supported, only {only}")
+    check_only(audio, "a mel", stft_pad_mode="reflect", preemphasis=0, do_amp_to_db_mel=True)
+    check_only(audio, "a mel", frame_shift_ms=None, frame_length_ms=None)  # which replace lengths in samples
     if audio["signal_norm"] and audio["stats_path"]:
         raise VocoderError(
             f"mels normalised by the file {audio['stats_path']} (stats_path), a pickle, are not supported"

@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import pickle
 import re
 import tarfile
+import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from vocoders.errors import VocoderError
+from vocoders.errors import VocoderError, reason
 from vocoders.extras import require
 from vocoders.files import read_file
-from vocoders.importers.base import Importer, Settings, Weights
+from vocoders.importers.base import Importer, Settings
 from vocoders.io.mels import read_array
 
 STATISTICS = ("stats.h5", "stats.npy")  # files beside a checkpoint
 
 _LARGEST_MEMBER = 4 << 30  # bytes: a compressed archive may say little of what it becomes
-# A comma before a closing bracket, which json5 writes; strings, group 1, are passed over
-_LAST_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[\]}])')
+_LARGEST_CONFIG = 1 << 20  # bytes; published ones have less than 20,000
+_MOST_VALUES = 100_000  # in a configuration; an alias of YAML stands for as many as are in what it names
+_MOST_STATISTICS = 1 << 16  # values
+# Comments, and a comma before a closing bracket, which json5 has beyond JSON; strings, group 1, are passed over. What
+# does not end goes to the end of the text: no place is searched from twice.
+_COMMENT = re.compile(r'("(?:[^"\\]|\\.)*+"?)|//[^\n]*|/\*.*?(?:\*/|\Z)', re.DOTALL)
+_LAST_COMMA = re.compile(r'("(?:[^"\\]|\\.)*+"?)|,(?=\s*[\]}])', re.DOTALL)
 _ZIP_START = b"PK\x03\x04"  # of files of torch since 1.6
 # Of those before: MAGIC_NUMBER of torch/serialization.py, pickled
 _LEGACY_START = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
@@ -70,7 +78,7 @@ def find_stats(checkpoint: Path) -> Path:
 
 
 def read_config(path: Path) -> Settings:
-    """Read a configuration file, JSON, perhaps with a comma after a last value, or YAML.
+    """Read a configuration file, YAML or JSON, perhaps with comments and a comma after a last value.
 
     Of YAML for HyperPyYAML and its like, which build objects, plain values are read: of "!new:Class" and other tags of
     an application a mapping has the tag at the key "!", and the text of a scalar begins with it.
@@ -83,16 +91,24 @@ def read_config(path: Path) -> Settings:
 
 def _parse_config(data: bytes, name: str) -> Settings:
     """Parse the content of a configuration file called ``name``, see ``read_config``."""
+    if len(data) > _LARGEST_CONFIG:
+        raise VocoderError(f"{name} is not a readable configuration (it has {len(data)} bytes)")
     text, is_json = data.decode(errors="replace"), name.endswith(".json")
     if not is_json:
         require("reading a YAML configuration", "import", "yaml")
     try:
-        values = json.loads(_LAST_COMMA.sub(lambda m: m[1] or "", text)) if is_json else _load_yaml(text)
+        values = _load_json(text) if is_json else _load_yaml(text)
     except Exception as error:
         raise VocoderError(f"{name} is not a readable configuration ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):
         raise VocoderError(f"{name} is not a configuration: it must hold keys and values")
     return values
+
+
+def _load_json(text: str) -> Any:
+    for pattern in (_COMMENT, _LAST_COMMA):
+        text = pattern.sub(lambda m: m[1] or "", text)
+    return json.loads(text)
 
 
 def _load_yaml(text: str) -> Any:
@@ -108,8 +124,23 @@ def _load_yaml(text: str) -> Any:
     class Loader(yaml.SafeLoader):
         """Builds plain values only, as its base does, which refuses the tags."""
 
+    def count(node: yaml.Node, counts: dict[int, int]) -> int:
+        """Count the values of a node, those behind aliases as often as they are named."""
+        if id(node) not in counts:
+            counts[id(node)] = _MOST_VALUES  # of an alias inside what it names
+            inner: list[yaml.Node] = []
+            if isinstance(node, yaml.CollectionNode):
+                inner = [part for item in node.value for part in (item if isinstance(item, tuple) else (item,))]
+            counts[id(node)] = 1 + sum(count(part, counts) for part in inner)
+        return counts[id(node)]
+
     Loader.add_multi_constructor("!", plain)
-    return yaml.load(text, Loader)
+    root = yaml.compose(text, Loader)
+    if root is None:
+        return None
+    if count(root, {}) > _MOST_VALUES:
+        raise ValueError(f"its aliases stand for more than {_MOST_VALUES} values")
+    return Loader("").construct_document(root)
 
 
 def read_weights(path: Path) -> Any:
@@ -127,7 +158,7 @@ def read_weights(path: Path) -> Any:
 
         try:
             return load_file(path)
-        except SafetensorError as error:
+        except (SafetensorError, OSError) as error:
             raise VocoderError(f"{path} is damaged ({error})") from None
     with path.open("rb") as file:
         start = file.read(len(_LEGACY_START))
@@ -139,14 +170,27 @@ def _load_tensors(source: Path | io.BytesIO, name: str, mapped: bool, start: byt
     if not start.startswith((_ZIP_START, _LEGACY_START)):
         raise VocoderError(f"{name} is not a readable checkpoint (torch has written no such file)")
     try:
+        if start.startswith(_ZIP_START):
+            _check_zip(source)
         return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError:
         raise VocoderError(
-            f"{name} holds more than tensors; unpickling it could run code, so it is refused: save its state_dict alone"
+            f"{name} holds more than tensors; unpickling it could run code, so it is refused: where it was written, "
+            f"save the weights alone by torch.save(generator.state_dict(), 'weights.pt')"
         ) from None
     except Exception as error:  # of the many that torch.load raises for damaged files
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise VocoderError(f"{name} is not a readable checkpoint ({reason})") from None
+        raise VocoderError(f"{name} is not a readable checkpoint ({reason(error)})") from None
+
+
+def _check_zip(source: Path | io.BytesIO) -> None:
+    """Raise ValueError for a zip archive whose members are compressed or overlap: they may say little of their size."""
+    with zipfile.ZipFile(source) as archive:
+        members = archive.infolist()
+        held = archive.start_dir
+    if any(m.compress_type != zipfile.ZIP_STORED for m in members) or sum(m.file_size for m in members) > held:
+        raise ValueError("its members are compressed or overlap, which torch does not write")
+    if isinstance(source, io.BytesIO):
+        source.seek(0)
 
 
 def read_archive(path: Path, config: str, weights: str) -> tuple[Settings, Any]:
@@ -176,8 +220,7 @@ def read_archive(path: Path, config: str, weights: str) -> tuple[Settings, Any]:
                 assert content is not None  # of a file
                 found[name] = content.read()
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        reason = str(error).splitlines()[0].rstrip(":")
-        raise VocoderError(f"{path} is not a readable archive ({reason})") from None
+        raise VocoderError(f"{path} is not a readable archive ({reason(error).rstrip(':')})") from None
     if missing := [name for name in (config, weights) if name not in found]:
         raise VocoderError(f"{path} does not hold {' and '.join(missing)}")
     data = found.pop(weights)
@@ -185,11 +228,11 @@ def read_archive(path: Path, config: str, weights: str) -> tuple[Settings, Any]:
     return _parse_config(found[config], f"{config} in {path}"), tensors
 
 
-def read_stats(path: Path, n_mels: int) -> Weights:
+def read_stats(path: Path, n_mels: int) -> tuple[Tensor, Tensor]:
     """Read mean and scale of the mels from a .npy (2, n_mels) or a .h5 file with "mean" and "scale".
 
     Returns:
-        "standardize.mean" and "standardize.scale", each (n_mels, 1).
+        Mean and scale, each (n_mels, 1).
 
     Raises:
         VocoderError: when it is another kind of file or does not hold them.
@@ -206,7 +249,9 @@ def read_stats(path: Path, n_mels: int) -> Weights:
     if len(flat) != 2 or any(len(row) != n_mels for row in flat):
         raise VocoderError(f"{path} must hold mean and scale of {n_mels} bands")
     mean, scale = (torch.from_numpy(row)[:, None] for row in flat)
-    return {"standardize.mean": mean, "standardize.scale": scale}
+    if not (torch.isfinite(mean).all() and torch.isfinite(scale).all() and (scale > 0).all()):
+        raise VocoderError(f"{path} must hold finite means, and scales above 0")
+    return mean, scale
 
 
 def _read_hdf5(data: bytes, path: Path) -> list[Any]:
@@ -215,6 +260,20 @@ def _read_hdf5(data: bytes, path: Path) -> list[Any]:
 
     try:
         with h5py.File(io.BytesIO(data)) as file:
-            return [file["mean"][()], file["scale"][()]]
-    except (OSError, KeyError) as error:
-        raise VocoderError(f"{path} does not hold mean and scale ({error})") from None
+            return [_read_dataset(file, name) for name in ("mean", "scale")]
+    except Exception as error:  # of the many that h5py raises for damaged files
+        raise VocoderError(f"{path} does not hold mean and scale ({reason(error)})") from None
+
+
+def _read_dataset(file: Any, name: str) -> Any:
+    """Read a small dataset that lies in the file itself: a link, or storage outside, would read any file there is."""
+    import h5py
+
+    dataset = file[name] if isinstance(file.get(name, getlink=True), h5py.HardLink) else None
+    if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
+        raise ValueError(f"'{name}' is not an array in this file")
+    if dataset.dtype.kind not in "fiu":
+        raise ValueError(f"'{name}' holds no numbers")
+    if max(dataset.size, math.prod(dataset.chunks or ())) > _MOST_STATISTICS:
+        raise ValueError(f"'{name}' claims the shape {dataset.shape}")
+    return dataset[()]

@@ -20,8 +20,8 @@ _DILATIONS = [1, 3, 5]  # of every residual block, TTS_infer_pack/TTS.py, init_v
 _GAIN = 1.5  # 48 kHz / 32 kHz
 
 
-def _convert(_: Settings, content: Weights, stated: MelConfig | None) -> Imported:
-    weights = fold_weight_norm(content)
+def _convert(_: Settings, weights: Weights, stated: MelConfig | None) -> Imported:
+    weights = fold_weight_norm(weights)
     sizes = _sizes(weights)
     known = MEL_CONFIGS["gpt-sovits-48k"]
     hop, n_mels = math.prod(sizes["upsample_rates"]), weights["conv_pre.weight"].shape[1]
@@ -31,9 +31,8 @@ def _convert(_: Settings, content: Weights, stated: MelConfig | None) -> Importe
     if "conv_post.bias" not in weights:
         weights["conv_post.bias"] = torch.zeros(1)
     weights = hifi_gan_weights(weights, len(sizes["resblock_kernel_sizes"]))
-    if mel_config == known:
-        weights["standardize.mean"] = torch.full((n_mels, 1), math.log(_GAIN))
-    return Imported("hifigan", hifi_gan_variant_config(sizes), mel_config, weights)
+    levels = (math.log(_GAIN) if mel_config == known else 0.0, 1.0)
+    return Imported("hifigan", hifi_gan_variant_config(sizes, weights), mel_config, weights, levels=levels)
 
 
 GPT_SOVITS = Importer(

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from vocoders.config import bind
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
-from vocoders.importers.base import Imported, Importer, Settings, Weights, fold_weight_norm, rename
+from vocoders.importers.base import Imported, Importer, Settings, Weights, check_only, fold_weight_norm, rename
+
+# What a training alone reads in config.json of jik876/hifi-gan and of those that add keys to it
+TRAINING = """
+    adam_b1 adam_b2 batch_size checkpoint_interval discriminator_periods dist_config fine_tuning fmax_for_loss
+    learning_rate lr_decay num_freq num_gpus num_workers seed segment_size
+"""
 
 
-def _convert(config: Settings, content: Settings, _: MelConfig | None) -> Imported:
-    weights = hifi_gan_weights(fold_weight_norm(content["generator"]), len(config["resblock_kernel_sizes"]))
-    return Imported("hifigan", hifi_gan_variant_config(config), hifi_gan_mel_config(config), weights)
+def _convert(config: Settings, weights: Weights, _: MelConfig | None) -> Imported:
+    weights = hifi_gan_weights(fold_weight_norm(weights), len(config["resblock_kernel_sizes"]))
+    return Imported("hifigan", hifi_gan_variant_config(config, weights), hifi_gan_mel_config(config), weights)
 
 
 HIFI_GAN = Importer(
@@ -23,6 +30,7 @@ HIFI_GAN = Importer(
         is_hifi_gan(config) and not config.keys() & {"snake_logscale", "gen_istft_n_fft", "mini_nsf"}
     ),
     checkpoints=("generator*", "g_*"),
+    harmless=TRAINING,
 )
 
 
@@ -46,57 +54,58 @@ def hifi_gan_mel_config(config: Settings) -> MelConfig:
     return bind(MelConfig, values, "the mel config in the configuration")
 
 
-def hifi_gan_config(config: Settings) -> dict[str, Any]:
-    """Convert config.json to the configuration of ``HiFiGAN``, or of a network on its trunk.
+def hifi_gan_config(config: Settings, weights: Weights) -> dict[str, Any]:
+    """Convert config.json to the configuration of ``HiFiGAN``, or of a network on its trunk, with these ``weights``.
 
     Raises:
         VocoderError: for kernels whose upsampling does not multiply the length exactly.
     """
-    sizes = _sizes(config)
+    sizes = _sizes(config, weights)
     for rate, kernel in _odd_upsamplings(sizes):
         raise VocoderError(f"an upsampling by {rate} with kernel {kernel} gives no whole frames in that implementation")
     return sizes
 
 
-def hifi_gan_variant_config(config: Settings) -> dict[str, Any]:
+def hifi_gan_variant_config(config: Settings, weights: Weights) -> dict[str, Any]:
     """Convert config.json to the configuration of ``HiFiGAN``, whose upsamplings may lengthen the signal."""
-    sizes = _sizes(config)
+    sizes = _sizes(config, weights)
     return sizes | ({"odd_upsampling": "longer"} if _odd_upsamplings(sizes) else {})
 
 
-def hifi_gan_config_of_factors(params: Settings, edge_frames: int) -> dict[str, Any]:
+def hifi_gan_config_of_factors(params: Settings, weights: Weights, edge_frames: int) -> dict[str, Any]:
     """Convert the arguments of HifiganGenerator, which SpeechBrain has from Coqui TTS, to those of ``HiFiGAN``.
 
     Args:
         params: the arguments.
+        weights: those of ``HiFiGAN``.
         edge_frames: of ``HiFiGANVariantConfig``, where the arguments do not state it.
 
     Raises:
         VocoderError: for a network that takes more than a mel, or has several outputs.
     """
-    for key, only in (
-        ("cond_channels", 0),
-        ("out_channels", 1),
-        ("pre_linear", None),
-        ("cond_in_each_up_layer", False),
-    ):
-        if params.get(key, only) != only:
-            raise VocoderError(f"HifiganGenerator with {key} {params[key]} is not supported, only {only}")
+    check_only(
+        params, "HifiganGenerator", cond_channels=0, out_channels=1, pre_linear=None, cond_in_each_up_layer=False
+    )
     same = ("upsample_kernel_sizes", "upsample_initial_channel", "resblock_kernel_sizes", "resblock_dilation_sizes")
-    own = {key: params[key] for key in same} | {"upsample_rates": params["upsample_factors"]}
-    # Whatever is not this text is the other kind there, the number 1 too.
-    own["resblock"] = 1 if params["resblock_type"] == "1" else 2
-    return hifi_gan_variant_config(own) | {"edge_frames": params.get("inference_padding", edge_frames)}
+    own = {key: params[key] for key in same}
+    own |= {"upsample_rates": params["upsample_factors"], "resblock": params["resblock_type"]}
+    return hifi_gan_variant_config(own, weights) | {"edge_frames": params.get("inference_padding", edge_frames)}
 
 
-def _sizes(config: Settings) -> dict[str, Any]:
+def _sizes(config: Settings, weights: Weights) -> dict[str, Any]:
+    # What the number 1 means, and how many of the dilations count, differs between projects: the weights tell.
+    kind, dilations = int(config["resblock"]), config["resblock_dilation_sizes"]
+    if weights and not isinstance(config["resblock"], str):
+        kind = 1 if any(".convs2." in key for key in weights) else 2
+    blocks = [re.compile(rf"trunk\.resblocks\.0\.{block}\.convs1\.\d+\.weight") for block in range(len(dilations))]
+    counts = [sum(map(bool, map(block.fullmatch, weights))) for block in blocks]
     return {
         "channels": config["upsample_initial_channel"],
         "upsample_rates": config["upsample_rates"],
         "upsample_kernel_sizes": config["upsample_kernel_sizes"],
-        "resblock": int(config["resblock"]),
+        "resblock": kind,
         "resblock_kernel_sizes": config["resblock_kernel_sizes"],
-        "resblock_dilations": config["resblock_dilation_sizes"],
+        "resblock_dilations": [sizes[: count or None] for sizes, count in zip(dilations, counts, strict=True)],
     }
 
 

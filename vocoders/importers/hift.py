@@ -13,9 +13,12 @@ from vocoders.importers.base import (
     Importer,
     Settings,
     Weights,
+    check_only,
     fold_weight_norm,
+    part,
     rename,
     require_mel_config,
+    resolved,
 )
 from vocoders.importers.hifi_gan import hifi_gan_weights
 
@@ -49,15 +52,13 @@ _CHATTERBOX = _SIZES | {
 }
 
 
-def _convert(config: Settings, content: Settings, stated: MelConfig | None) -> Imported:
+def _convert(config: Settings, weights: Weights, stated: MelConfig | None) -> Imported:
     mel_config: MelConfig | None
-    if any(key.startswith("mel2wav.") for key in content):
+    if any(key.startswith("mel2wav.") for key in weights):
         sizes, mel_config = _CHATTERBOX, MEL_CONFIGS["cosyvoice2-24k"]
-        weights, causal, source = _part(content, "mel2wav."), False, 1
+        weights, causal, source = _beginning(weights, "mel2wav."), False, 1
     else:
         sizes, mel_config = _sizes(config), _mel_config(config)
-        # In a training the generator stands beside discriminators.
-        weights = _part(content, "generator.") or dict(content)
         causal = _is_causal(sizes)
         source = 1 if sizes["sampling_rate"] == 22050 else 3 if causal else 2
     mel_config = mel_config or require_mel_config(stated)
@@ -67,7 +68,7 @@ def _convert(config: Settings, content: Settings, stated: MelConfig | None) -> I
         )
     weights = fold_weight_norm(weights)
     predictor = rename(
-        _part(weights, "f0_predictor."),
+        _beginning(weights, "f0_predictor."),
         [(r"^condnet\.(\d+)\.", lambda m: f"convs.{int(m[1]) // 2}."), (r"^classifier\.", "output.")],
     )
     generator = hifi_gan_weights(
@@ -89,6 +90,12 @@ HIFT = Importer(
     checkpoints=("hift.pt", "s3gen.safetensors", "s3gen.pt"),
     configs=("cosyvoice.yaml", "cosyvoice2.yaml", "cosyvoice3.yaml", "config.yml", "config.yaml"),
     needs_config=False,
+    harmless="""
+        __set_seed? allowed_special batch chunk_size compute_* data_pipeline* filter flow get_tokenizer hifigan llm
+        llm_*put_size mel_spec_transform1 num_decoding_left_chunks padding parquet_opener parse_embedding
+        qwen_pretrain_path resample sample_rate shuffle sort spk_embed_dim text_encoder_input_size token_* tokenize
+        train_conf* truncate hift.in_channels hift.f0_predictor.in_channels
+    """,
 )
 
 
@@ -100,23 +107,17 @@ def _sizes(config: Settings) -> Settings:
     """
     if "hift" not in config:
         raise VocoderError("the configuration has no 'hift'; give that of CosyVoice, such as cosyvoice2.yaml: --config")
-    given = {key: _resolve(value, config) for key, value in config["hift"].items()}
+    given = resolved(part(config, "hift"), config)
     _check_class("hift", given, "HiFTGenerator", "CausalHiFTGenerator")
     causal = _is_causal(given)
-    known = _SIZES | ({"conv_pre_look_right": 4} if causal else {})
-    if unknown := given.keys() - known.keys() - {"!"}:
-        raise VocoderError(f"HiFTGenerator with {', '.join(sorted(unknown))} is not supported")
-    sizes = known | given
-    _check_class("f0_predictor", sizes["f0_predictor"], "CausalConvRNNF0Predictor" if causal else "ConvRNNF0Predictor")
-    sizes["f0_predictor"] = _SIZES["f0_predictor"] | sizes["f0_predictor"]
-    supported = {"lrelu_slope": (sizes["lrelu_slope"], 0.1), "num_class": (sizes["f0_predictor"]["num_class"], 1)}
-    if causal:
-        supported["conv_pre_look_right"] = (sizes["conv_pre_look_right"], 4)
-    hop, n_fft = sizes["istft_params"]["hop_len"], sizes["istft_params"]["n_fft"]
-    for name, (value, only) in (supported | {"n_fft": (n_fft, 4 * hop)}).items():
-        if value != only:
-            raise VocoderError(f"HiFT with {name} {value} is not supported, only {only}")
-    return sizes
+    sizes = _SIZES | given
+    predictor = _SIZES["f0_predictor"] | resolved(part(sizes, "f0_predictor"), config)
+    _check_class("f0_predictor", predictor, "CausalConvRNNF0Predictor" if causal else "ConvRNNF0Predictor")
+    check_only(sizes, "HiFT", lrelu_slope=0.1, **({"conv_pre_look_right": 4} if causal else {}))
+    check_only(predictor, "HiFT", num_class=1)
+    transform = part(sizes, "istft_params")
+    check_only(transform, "HiFT", n_fft=4 * transform["hop_len"])
+    return sizes | {"f0_predictor": predictor}
 
 
 def _own(sizes: Settings) -> dict[str, Any]:
@@ -145,10 +146,9 @@ def _mel_config(config: Settings) -> MelConfig | None:
     """
     if "feat_extractor" not in config:
         return None
-    given = {key: _resolve(value, config) for key, value in config["feat_extractor"].items()}
+    given = resolved(part(config, "feat_extractor"), config)
     _check_class("feat_extractor", given, "mel_spectrogram")
-    if given.get("center", False):
-        raise VocoderError("a feat_extractor with center is not supported")
+    check_only(given, "a feat_extractor", center=False)
     values = {
         "sample_rate": given["sampling_rate"],
         "n_fft": given["n_fft"],
@@ -178,12 +178,6 @@ def _check_class(name: str, values: Settings, *supported: str) -> None:
         raise VocoderError(f"the {name} {found} is not supported, only {' and '.join(supported)}")
 
 
-def _resolve(value: Any, config: Settings) -> Any:
-    """Return what a value such as "!ref <sample_rate>" refers to."""
-    match = re.fullmatch(r"!ref <(\w+)>", value) if isinstance(value, str) else None
-    return config[match[1]] if match else value
-
-
-def _part(weights: Weights, prefix: str) -> Weights:
+def _beginning(weights: Weights, prefix: str) -> Weights:
     """Return the weights whose keys begin with ``prefix``, without it."""
     return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from vocoders.config import bind
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
-from vocoders.importers.base import Imported, Importer, Settings, Weights, fold_weight_norm
+from vocoders.importers.base import Imported, Importer, Settings, Weights, check_only, fold_weight_norm, part
 from vocoders.importers.hifi_gan import hifi_gan_variant_config, hifi_gan_weights
 
 # The defaults of FilterbankFeatures in collections/asr/parts/preprocessing/features.py, of what decides the numbers
@@ -39,16 +39,13 @@ _SUPPORTED: Settings = {
     "exact_pad": True,
     "use_grads": False,
 }
-_PREFIX = "generator."
 
 
-def _convert(config: Settings, content: Weights, _: MelConfig | None) -> Imported:
-    generator = config["generator"]
-    _check_class("generator", generator, "Generator")
-    weights = {key.removeprefix(_PREFIX): value for key, value in content.items() if key.startswith(_PREFIX)}
-    # Any other number than 1 is the second kind there.
-    own = hifi_gan_variant_config(generator | {"resblock": 1 if generator["resblock"] == 1 else 2})
-    return Imported("hifigan", own, _mel_config(config), hifi_gan_weights(fold_weight_norm(weights), None))
+def _convert(config: Settings, weights: Weights, _: MelConfig | None) -> Imported:
+    generator = part(config, "generator")
+    _check_class("generator", generator, "hifigan_modules.Generator")
+    weights = hifi_gan_weights(fold_weight_norm(weights), None)
+    return Imported("hifigan", hifi_gan_variant_config(generator, weights), _mel_config(config), weights)
 
 
 NEMO = Importer(
@@ -57,6 +54,12 @@ NEMO = Importer(
     _convert,
     recognizes=lambda _: False,
     checkpoints=("*.nemo",),
+    harmless="""
+        _target_ denoise_strength discriminator l1_loss_factor log_config max_epochs max_steps nemo_version optim
+        sample_rate steps_per_epoch target test_ds train_ds validation_ds generator.initial_input_size
+        preprocessor.dither preprocessor.max_duration preprocessor.nb_* preprocessor.pad_* preprocessor.rng
+        preprocessor.stft_*
+    """,
     configs=(),
     needs_config=False,
     archive=("model_config.yaml", "model_weights.ckpt"),
@@ -65,7 +68,7 @@ NEMO = Importer(
 
 def _check_class(name: str, values: Settings, supported: str) -> None:
     """Raise VocoderError where a part of the configuration is of another class than ``supported``."""
-    if (kind := str(values["_target_"]).rpartition(".")[2]) != supported:
+    if (kind := ".".join(str(values["_target_"]).split(".")[-2:])) != supported:
         raise VocoderError(f"the {name} {kind} of NeMo is not supported, only {supported}")
 
 
@@ -75,11 +78,9 @@ def _mel_config(config: Settings) -> MelConfig:
     Raises:
         VocoderError: when it is one that this package cannot compute.
     """
-    _check_class("preprocessor", config["preprocessor"], "FilterbankFeatures")
-    given = _FEATURES | config["preprocessor"]
-    for key, only in _SUPPORTED.items():
-        if given[key] != only:
-            raise VocoderError(f"FilterbankFeatures with {key} {given[key]} is not supported, only {only}")
+    _check_class("preprocessor", part(config, "preprocessor"), "features.FilterbankFeatures")
+    given = _FEATURES | part(config, "preprocessor")
+    check_only(given, "FilterbankFeatures", **_SUPPORTED)
     values = {
         "sample_rate": given["sample_rate"],
         "n_fft": given["n_fft"] or 1 << (given["n_window_size"] - 1).bit_length(),

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
-from vocoders.importers.base import Imported, Importer, Settings, fold_weight_norm, rename
-from vocoders.importers.hifi_gan import hifi_gan_config, hifi_gan_mel_config, hifi_gan_weights, is_hifi_gan
+from vocoders.importers.base import Imported, Importer, Settings, Weights, fold_weight_norm, rename
+from vocoders.importers.hifi_gan import TRAINING, hifi_gan_config, hifi_gan_mel_config, hifi_gan_weights, is_hifi_gan
 
 
-def _convert(config: Settings, content: Settings, _: MelConfig | None) -> Imported:
+def _convert(config: Settings, weights: Weights, _: MelConfig | None) -> Imported:
     if config.get("noise_sigma"):  # absent from the configurations of 2022
         raise VocoderError(
             f"NSF-HiFiGAN with noise_sigma {config['noise_sigma']} is not supported, only with 0: it adds noise to "
             f"every channel after the first convolution"
         )
-    own = hifi_gan_config(config) | {"source": "fundamental" if config.get("mini_nsf") else "harmonics"}
+    weights = hifi_gan_weights(fold_weight_norm(weights), len(config["resblock_kernel_sizes"]))
+    own = hifi_gan_config(config, weights) | {"source": "fundamental" if config.get("mini_nsf") else "harmonics"}
     # utils/wav2mel.py: the mel of jik876/hifi-gan, but nothing added under the root
     mel_config = hifi_gan_mel_config(config).model_copy(update={"epsilon": 0.0})
-    weights = hifi_gan_weights(fold_weight_norm(content["generator"]), len(config["resblock_kernel_sizes"]))
     weights = rename(
         weights,
         [
@@ -35,4 +35,5 @@ NSF_HIFIGAN = Importer(
     _convert,
     recognizes=is_hifi_gan,  # the configurations of 2022 have the keys of jik876's alone
     checkpoints=("model.ckpt", "model"),
+    harmless=TRAINING + "pc_aug",  # mels of shifted pitch in training
 )

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
 from pathlib import Path
 
 from vocoders.config import bind
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
-from vocoders.importers.base import Imported, Importer, Settings, Weights, fold_weight_norm, rename
+from vocoders.generators.hifigan import SLOPE
+from vocoders.importers.base import Imported, Importer, Settings, Weights, check_only, fold_weight_norm, part, rename
 from vocoders.importers.hifi_gan import hifi_gan_weights
 
 
-def _convert(config: Settings, content: Settings, _: MelConfig | None) -> Imported:
-    params, weights = config["generator_params"], fold_weight_norm(content["model"]["generator"])
-    mel_config = _mel_config(config)
+def _convert(config: Settings, weights: Weights, _: MelConfig | None) -> Imported:
     kind = config.get("generator_type", "ParallelWaveGANGenerator")
-    if kind == "HiFiGANGenerator":
-        return _hifi_gan(params, weights, mel_config)
-    upsampling = params.get("upsample_net", "ConvInUpsampleNetwork")
-    if (kind, upsampling) != ("ParallelWaveGANGenerator", "ConvInUpsampleNetwork"):
-        raise VocoderError(
-            f"{kind} with {upsampling} is not supported, only HiFiGANGenerator, and ParallelWaveGANGenerator with "
-            f"ConvInUpsampleNetwork"
-        )
-    return _parallel_wavegan(params, weights, mel_config)
+    if kind not in ("HiFiGANGenerator", "ParallelWaveGANGenerator"):
+        raise VocoderError(f"{kind} is not supported, only HiFiGANGenerator and ParallelWaveGANGenerator")
+    params, weights = part(config, "generator_params"), fold_weight_norm(weights)
+    check_only(params, kind, out_channels=1, bias=True, use_causal_conv=False)
+    check_only(config, kind, use_global_condition=False, use_local_condition=False)
+    own, weights = (_hifi_gan if kind == "HiFiGANGenerator" else _parallel_wavegan)(params, weights)
+    mel_config, levels = _mel_config(config)
+    name = "hifigan" if kind == "HiFiGANGenerator" else "parallel-wavegan"
+    return Imported(name, own, mel_config, weights, levels=levels)
 
 
 def _standardizes(config: Settings) -> bool:
@@ -42,28 +43,56 @@ PARALLEL_WAVEGAN = Importer(
     _convert,
     recognizes=lambda config: {"generator_params", "sampling_rate", "hop_size"} <= config.keys(),
     checkpoints=("checkpoint-*steps.pkl",),
+    harmless="""
+        allow_cache batch_* config dev_* discriminator_* distributed *_loss_params *_interval_steps feats_scp format
+        generator_adv_loss_params generator_grad_norm generator_optimizer_* generator_scheduler_*
+        generator_train_start_steps global_gain_scale lambda_* num_save_intermediate_results num_workers outdir
+        pin_memory pretrain rank remove_short_samples resume rootdir segments train_* trim_* use_*_loss verbose version
+        wav_scp generator_params.*aux_channels generator_params.dropout generator_params.in_channels
+        generator_params.use_weight_norm
+    """,
     standardizes=_standardizes,
 )
 
 
-def _mel_config(config: Settings) -> MelConfig:
-    """Return the mel config of bin/preprocess.py."""
+def _mel_config(config: Settings) -> tuple[MelConfig, tuple[float, float]]:
+    """Return the mel config of bin/preprocess.py, and the levels that the statistics have, see ``Imported``.
+
+    With sampling_rate_for_feats, mels are those of the audio at another rate, with as many frames. Such a mel is also
+    one of the audio at its own rate: the same window holds ``ratio`` times as many samples, so that every magnitude is
+    ``ratio`` times as large.
+    """
+    check_only(config, "a mel", window="hann")
+    base = config.get("log_base", 10.0)
+    if base not in (None, 2.0, 10.0):
+        raise VocoderError(f"a mel with log_base {base} is not supported, only 10.0, 2.0 and null")
+    rate = config.get("sampling_rate_for_feats") or config["sampling_rate"]
+    ratio, n_fft = Fraction(config["sampling_rate"], rate), config["fft_size"]
+    lengths = {"n_fft": n_fft * ratio, "win_length": (config.get("win_length") or n_fft) * ratio}
+    for name, length in lengths.items():
+        if length.denominator != 1:
+            raise VocoderError(f"sampling_rate_for_feats {rate} gives a {name} of {float(length):g} samples")
     values = {
         "sample_rate": config["sampling_rate"],
-        "n_fft": config["fft_size"],
         "hop_length": config["hop_size"],
-        "win_length": config.get("win_length") or config["fft_size"],
+        **{name: int(length) for name, length in lengths.items()},
         "n_mels": config["num_mels"],
         "fmin": config.get("fmin") or 0,
-        "fmax": config.get("fmax") or config["sampling_rate"] / 2,
+        "fmax": config.get("fmax") or rate / 2,
         "padding": "center",
-        "log": "log10",
-        "floor": 1e-10,
+        "log": "log10" if base == 10 else "ln",
+        "floor": 1e-10 * float(ratio),
     }
-    return bind(MelConfig, values, "the mel config in the configuration")
+    unit = math.log(2) if base == 2 else 1.0  # of log2 in natural logarithms
+    offset = math.log10(ratio) if base == 10 else math.log(ratio)
+    return bind(MelConfig, values, "the mel config in the configuration"), (offset, unit)
 
 
-def _hifi_gan(params: Settings, weights: Weights, mel_config: MelConfig) -> Imported:
+def _hifi_gan(params: Settings, weights: Weights) -> tuple[Settings, Weights]:
+    check_only(params, "HiFiGANGenerator", kernel_size=7, nonlinear_activation="LeakyReLU")
+    if "nonlinear_activation_params" in params:  # without negative_slope it is that of torch.nn.LeakyReLU
+        slope = part(params, "nonlinear_activation_params").get("negative_slope", 0.01)
+        check_only({"negative_slope": slope}, "HiFiGANGenerator", negative_slope=SLOPE)
     weights = rename(
         weights,
         [
@@ -81,12 +110,20 @@ def _hifi_gan(params: Settings, weights: Weights, mel_config: MelConfig) -> Impo
         "resblock_kernel_sizes": params["resblock_kernel_sizes"],
         "resblock_dilations": params["resblock_dilations"],
     }
-    return Imported("hifigan", config, mel_config, hifi_gan_weights(weights, len(params["resblock_kernel_sizes"])))
+    return config, hifi_gan_weights(weights, len(params["resblock_kernel_sizes"]))
 
 
-def _parallel_wavegan(params: Settings, weights: Weights, mel_config: MelConfig) -> Imported:
-    if params.get("use_causal_conv"):
-        raise VocoderError("causal Parallel WaveGAN is not supported")
+def _parallel_wavegan(params: Settings, weights: Weights) -> tuple[Settings, Weights]:
+    check_only(
+        params,
+        "ParallelWaveGANGenerator",
+        in_channels=1,
+        upsample_conditional_features=True,
+        upsample_net="ConvInUpsampleNetwork",
+    )
+    upsampling = part(params, "upsample_params")
+    check_only(upsampling, "ConvInUpsampleNetwork", nonlinear_activation=None, interpolate_mode="nearest")
+    check_only(upsampling, "ConvInUpsampleNetwork", freq_axis_kernel_size=1, use_causal_conv=False)
     weights = rename(
         weights,
         [
@@ -99,5 +136,5 @@ def _parallel_wavegan(params: Settings, weights: Weights, mel_config: MelConfig)
     same = ("layers", "stacks", "kernel_size", "residual_channels", "gate_channels", "skip_channels")
     config = {key: params[key] for key in same}
     config["context"] = params["aux_context_window"]
-    config["upsample_rates"] = params["upsample_params"]["upsample_scales"]
-    return Imported("parallel-wavegan", config, mel_config, weights)
+    config["upsample_rates"] = upsampling["upsample_scales"]
+    return config, weights

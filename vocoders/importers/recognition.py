@@ -14,8 +14,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
+from safetensors import SafetensorError, safe_open
+
 from vocoders.checkpoint import save_checkpoint
-from vocoders.errors import VocoderError
+from vocoders.errors import VocoderError, few
 from vocoders.importers import IMPORTERS, import_checkpoint
 from vocoders.importers.base import Importer, Settings
 from vocoders.importers.files import STATISTICS, read_config
@@ -130,8 +132,13 @@ def convert(found: Found, repository: str | None = None) -> Path:
     stamps = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     identity = json.dumps([version("vocoders"), found.importer.name, repository, stamps])
     name = f"{found.importer.name}-{hashlib.sha256(identity.encode()).hexdigest()[:20]}.safetensors"
-    folder = Path(os.environ.get("VOCODERS_CACHE") or Path.home() / ".cache" / "vocoders")
-    if not (folder / name).is_file():
+    try:
+        folder = Path(os.environ.get("VOCODERS_CACHE") or Path.home() / ".cache" / "vocoders")
+    except RuntimeError:  # a user without an entry in the list of users, as in containers
+        raise VocoderError(
+            "there is no home folder to keep the converted model in; name a folder: export VOCODERS_CACHE=/tmp/vocoders"
+        ) from None
+    if not _is_whole(folder / name):
         checkpoint = import_checkpoint(found.importer.name, found.checkpoint, found.config, repository=repository)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -141,6 +148,15 @@ def convert(found: Found, repository: str | None = None) -> Path:
                 f"the converted model cannot be kept in {folder} ({error}); name another folder by VOCODERS_CACHE"
             ) from None
     return folder / name
+
+
+def _is_whole(path: Path) -> bool:
+    """Tell whether a conversion is in the cache, and not cut off."""
+    try:
+        with safe_open(path, framework="pt"):
+            return True
+    except (SafetensorError, OSError):
+        return False
 
 
 def _places(folder: Path) -> list[Path]:
@@ -184,7 +200,7 @@ def _models(place: Path) -> list[Found]:
 
 def _content(folder: Path) -> str:
     """Say what a folder holds that is no model, for messages."""
-    names = sorted(path.name for path in folder.iterdir())
+    names = [path.name for path in folder.iterdir()]
     if not names:
         return "it is empty"
     families = f"the known families, {', '.join(IMPORTERS)}"
@@ -192,5 +208,4 @@ def _content(folder: Path) -> str:
         if (folder / name).is_file():
             read_config(folder / name)  # what cannot be read is said
             return f"{name} is of none of {families}"
-    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return f"it holds {shown}, and no configuration of {families}"
+    return f"it holds {few(names)}, and no configuration of {families}"

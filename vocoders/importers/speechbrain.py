@@ -14,27 +14,29 @@ from vocoders.importers.base import (
     Importer,
     Settings,
     Weights,
+    check_only,
     fold_weight_norm,
+    part,
     rename,
     require_mel_config,
-    resolve,
+    resolved,
 )
 from vocoders.importers.hifi_gan import hifi_gan_config_of_factors, hifi_gan_weights
 
 _EDGE_FRAMES = 5  # the default of inference_padding in lobes/models/HifiGAN.py
 
 
-def _convert(config: Settings, content: Weights, stated: MelConfig | None) -> Imported:
-    params = {key: resolve(value, config) for key, value in config["generator"].items()}
-    kind = str(params.pop("!", "")).rpartition(".")[2]
+def _convert(config: Settings, weights: Weights, stated: MelConfig | None) -> Imported:
+    params = resolved(part(config, "generator"), config)
+    kind = str(params.get("!", "")).rpartition(".")[2]
     if kind != "HifiganGenerator":
         kind = kind or "without a class"
         raise VocoderError(f"the generator {kind} of SpeechBrain is not supported, only HifiganGenerator")
-    own = hifi_gan_config_of_factors(params, _EDGE_FRAMES) | {"padding_mode": "reflect"}  # of nnet/CNN.py, Conv1d
-    weights = rename(fold_weight_norm(content), [(r"\.conv\.", ".")])
+    weights = rename(fold_weight_norm(weights), [(r"\.conv\.", ".")])
     if not params.get("conv_post_bias", True):
         weights["conv_post.bias"] = torch.zeros(1)
     weights = hifi_gan_weights(weights, len(params["resblock_kernel_sizes"]))
+    own = hifi_gan_config_of_factors(params, weights, _EDGE_FRAMES) | {"padding_mode": "reflect"}  # nnet/CNN.py, Conv1d
     mel_config = stated
     if "mel_spectogram" in config:
         mel_config = _mel_config(config)
@@ -52,6 +54,13 @@ SPEECHBRAIN = Importer(
     recognizes=lambda config: "generator" in config,
     checkpoints=("generator.ckpt",),
     configs=("hyperparams.yaml",),
+    harmless="""
+        __set_seed adam_* batch_size *channels checkpoint* compute_cost conv_post_bias discriminator*
+        dynamic_range_compression epoch* *_folder hop_length inference_padding *_json keep_checkpoint_interval
+        learning_rate libritts_subsets *_log *_logger *_loss mel_* modules n_fft norm num_workers opt_class* *_opts
+        power pretrain* progress_* resblock_* sample_rate sch_class* seed segment_size skip_prep split* upsample_*
+        use_tensorboard weight_decay win_length generator.in_channels
+    """,
     mel_configs={  # of recipes/LJSpeech/TTS/vocoder/hifigan and recipes/LibriTTS/vocoder/hifigan
         "tts-hifigan-ljspeech": MEL_CONFIGS["tacotron2-22k"],
         "tts-hifigan-libritts-22050Hz": MEL_CONFIGS["tacotron2-22k"],
@@ -66,10 +75,10 @@ def _mel_config(config: Settings) -> MelConfig:
     Raises:
         VocoderError: when it is one that this package cannot compute.
     """
-    given = {key: resolve(value, config) for key, value in config["mel_spectogram"].items()}
-    for key, only in (("normalized", False), ("compression", True)):
-        if given[key] != only:
-            raise VocoderError(f"a mel_spectogram with {key} {given[key]} is not supported, only {only}")
+    given = resolved(part(config, "mel_spectogram"), config)
+    if (kind := str(given.get("!", "mel_spectogram")).rpartition(".")[2]) != "mel_spectogram":
+        raise VocoderError(f"the mel_spectogram {kind} of SpeechBrain is not supported, only mel_spectogram")
+    check_only(given, "a mel_spectogram", normalized=False, compression=True)
     values = {
         "sample_rate": given["sample_rate"],
         "n_fft": given["n_fft"],

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import re
+
 from vocoders.config import bind
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
-from vocoders.importers.base import Imported, Importer, Settings, Weights, rename, require_mel_config
+from vocoders.importers.base import Imported, Importer, Settings, Weights, part, rename, require_mel_config
 
 # gemelo-ai/vocos feature_extractors.py
 _FEATURES: Settings = {"sample_rate": 24000, "n_fft": 1024, "hop_length": 256, "n_mels": 100, "padding": "center"}
 # Of forks that match other mels: feature_extractors.py of wetdog/wavenext_pytorch and of langtech-bsc/vocos, branch
 # matcha, which have other defaults
 _FORK_FEATURES = {"f_min", "f_max", "norm", "mel_scale"}
+_OTHER_PARTS = re.compile(r"feature_extractor\.|\w*(disc|loss)\w*\.")  # in the checkpoint of a training
 
 
-def _convert(config: Settings, content: Settings, stated: MelConfig | None) -> Imported:
+def _convert(config: Settings, weights: Weights, stated: MelConfig | None) -> Imported:
     config = _model(config)
     features = _part(config, "feature_extractor", ("MelSpectrogramFeatures",))[1]
-    mel_config = _mel_config(features) or require_mel_config(stated)
     backbone = _part(config, "backbone", ("VocosBackbone",))[1]
     head, sizes = _part(config, "head", ("ISTFTHead", "WaveNextHead"))
     if backbone.get("adanorm_num_embeddings") is not None:
         raise VocoderError("Vocos with adanorm_num_embeddings is not supported: it takes a bandwidth beside the mel")
+    mel_config = _mel_config(features) or require_mel_config(stated)
     channels, inner = backbone["dim"], backbone["intermediate_dim"]
     if not channels or inner % channels:
         raise VocoderError(f"intermediate_dim must be a multiple of dim {channels}, got {inner}")
@@ -36,7 +39,9 @@ def _convert(config: Settings, content: Settings, stated: MelConfig | None) -> I
         "n_fft": sizes["n_fft"],
         "head": "istft" if head == "ISTFTHead" else "wavenext",
     }
-    return Imported("vocos", own, mel_config, _weights(content))
+    # With "center" padding theirs cuts off half a hop at both ends, which this package's generator keeps.
+    hops = 0.5 * (sizes.get("padding", "same") == "center")
+    return Imported("vocos", own, mel_config, _weights(weights), lag=round(hops * mel_config.hop_length))
 
 
 VOCOS = Importer(
@@ -46,13 +51,24 @@ VOCOS = Importer(
     _convert,
     recognizes=lambda config: {"backbone", "head"} <= _model(config).keys(),
     checkpoints=("model.safetensors", "pytorch_model.bin", "*.ckpt"),
+    harmless="""
+        backbone.init_args.input_channels backbone.init_args.layer_scale_init_value head.init_args.dim
+        model.init_args.backbone.init_args.input_channels model.init_args.backbone.init_args.layer_scale_init_value
+        model.init_args.head.init_args.dim
+        ckpt_path data lr_scheduler optimizer seed_everything trainer model.class_path model.init_args.decay_mel_coeff
+        model.init_args.enable_discriminator model.init_args.evaluate_* model.init_args.initial_learning_rate
+        model.init_args.mel_loss_coeff model.init_args.mrd_loss_coeff model.init_args.num_warmup_steps
+        model.init_args.pretrain_mel_steps model.init_args.sample_rate
+    """,
 )
 
 
 def _model(config: Settings) -> Settings:
     """Return the three parts of a model, which the configuration of a training has further inside."""
-    model = config.get("model", config)
-    return model.get("init_args", model) if isinstance(model, dict) else config
+    for key in ("model", "init_args"):
+        if isinstance(config.get(key), dict):
+            config = config[key]
+    return config
 
 
 def _part(config: Settings, name: str, supported: tuple[str, ...]) -> tuple[str, Settings]:
@@ -61,21 +77,17 @@ def _part(config: Settings, name: str, supported: tuple[str, ...]) -> tuple[str,
     Raises:
         VocoderError: when it is not of a supported class.
     """
-    part = config[name]
-    kind = part["class_path"].rpartition(".")[2]
+    described = part(config, name)
+    kind = str(described["class_path"]).rpartition(".")[2]
     if kind not in supported:
         raise VocoderError(f"Vocos with the {name} {kind} is not supported, only {' and '.join(supported)}")
-    return kind, part.get("init_args") or {}
+    return kind, part(described, "init_args") if described.get("init_args") else {}
 
 
 def _mel_config(arguments: Settings) -> MelConfig | None:
     """Return the mel config of a ``MelSpectrogramFeatures``; None where a fork's defaults would decide."""
     given = _FEATURES | arguments
-    if unknown := given.keys() - {*_FEATURES, *_FORK_FEATURES, "clip_val"}:
-        raise VocoderError(f"MelSpectrogramFeatures with {', '.join(sorted(unknown))} is not supported")
     matched = given.keys() & _FORK_FEATURES
-    if matched and matched != _FORK_FEATURES:
-        return None
     floor = 1e-5 if matched else 1e-7  # modules.py, safe_log: langtech-bsc/vocos has the former and no clip_val
     f_max = given.get("f_max")
     values = {key: given[key] for key in _FEATURES} | {
@@ -86,15 +98,14 @@ def _mel_config(arguments: Settings) -> MelConfig | None:
         "mel_norm": given.get("norm") or "none",
         "floor": given.get("clip_val", floor),
     }
+    if matched and matched != _FORK_FEATURES:
+        return None
     return bind(MelConfig, values, "the mel config in the configuration")
 
 
-def _weights(content: Settings) -> Weights:
-    """Rename the keys of gemelo-ai/vocos to those of ``Vocos``, without those of its analysis and its constants."""
-    if "state_dict" in content:  # of a training, which also holds discriminators and losses
-        weights = {k: v for k, v in content["state_dict"].items() if k.startswith(("backbone.", "head."))}
-    else:
-        weights = {k: v for k, v in content.items() if not k.startswith("feature_extractor.")}
+def _weights(weights: Weights) -> Weights:
+    """Rename the keys of gemelo-ai/vocos to those of ``Vocos``, without its analysis, constants and discriminators."""
+    weights = {key: value for key, value in weights.items() if not _OTHER_PARTS.match(key)}
     weights.pop("head.istft.window", None)
     return rename(
         weights,

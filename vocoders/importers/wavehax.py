@@ -9,14 +9,15 @@ from torch import Tensor
 
 from vocoders.dsp.mel import MEL_CONFIGS, MelConfig
 from vocoders.errors import VocoderError
-from vocoders.importers.base import Imported, Importer, Settings, Weights, require_mel_config
+from vocoders.importers.base import Imported, Importer, Settings, Weights, check_only, require_mel_config
 
 
-def _convert(config: Settings, content: Settings, mel_config: MelConfig | None) -> Imported:
-    config = config.get("generator", config)
-    for key, only in (("prior_type", "pcph"), ("use_logmag_phase", False), ("use_layer_norm", True)):
-        if config.get(key, only) != only:
-            raise VocoderError(f"Wavehax with {key} {config[key]} is not supported, only {only}")
+def _convert(config: Settings, weights: Weights, mel_config: MelConfig | None) -> Imported:
+    config = _generator(config)
+    kind = str(config.get("_target_", "WavehaxGenerator")).rpartition(".")[2]
+    if not kind.endswith("WavehaxGenerator"):
+        raise VocoderError(f"the generator {kind} is not supported, only those of Wavehax")
+    check_only(config, "Wavehax", prior_type="pcph", use_logmag_phase=False, use_layer_norm=True)
     known = MEL_CONFIGS["wavehax-24k"]
     sizes = (config["sample_rate"], config["hop_length"], config["in_channels"])
     if mel_config is None and sizes == (known.sample_rate, known.hop_length, known.n_mels):
@@ -30,13 +31,11 @@ def _convert(config: Settings, content: Settings, mel_config: MelConfig | None) 
         "kernel_size": [kernel, kernel] if isinstance(kernel, int) else kernel,
         "framewise_norm": config.get("framewise_norm", False),
     }
-    weights = content["model"]["generator"]
     name = "wavehax"
     if "prior_proj.real_conv.weight" in weights:
         name, weights = "complex-wavehax", _joined(weights)
     elif "num_splits" in config:
-        if config["decomposer"] != "MultiStream1d":
-            raise VocoderError(f"multi-stream Wavehax with {config['decomposer']} is not supported, only MultiStream1d")
+        check_only(config, "multi-stream Wavehax", decomposer="MultiStream1d")
         name, own["streams"] = "multi-stream-wavehax", config["num_splits"]
         own["framewise_norm"] = config.get("framewise_norm", True)
     return Imported(name, own, require_mel_config(mel_config), _weights(weights))
@@ -47,10 +46,19 @@ WAVEHAX = Importer(
     'chomeyama/wavehax, also multi-stream and complex: a checkpoint {"model": {"generator": ...}}, its YAML and '
     "stats.npy",
     _convert,
-    recognizes=lambda config: {"mult_channels", "num_blocks", "n_fft"} <= config.get("generator", config).keys(),
+    recognizes=lambda config: {"mult_channels", "num_blocks", "n_fft"} <= _generator(config).keys(),
     checkpoints=("checkpoint-*steps.pkl",),
+    harmless="""
+        data defaults discriminator hydra out_dir seed train drop_prob init_weights generator.drop_prob
+        generator.init_weights
+    """,
     standardizes=lambda _: True,  # datasets/audio_feat_dataset.py normalises whatever it reads
 )
+
+
+def _generator(config: Settings) -> Settings:
+    """Return the configuration of the generator, which that of a training has further inside."""
+    return config["generator"] if isinstance(config.get("generator"), dict) else config
 
 
 def _weights(theirs: Mapping[str, Tensor]) -> Weights:

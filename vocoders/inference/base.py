@@ -26,6 +26,11 @@ class BaseVocoder(Backend):
         return self.mel_config.sample_rate
 
     @property
+    def lag(self) -> int:
+        """Samples by which the audio is later than the recording that a mel is of."""
+        return self.mel_config.usual_lag if self.stated_lag is None else self.stated_lag
+
+    @property
     def lookahead(self) -> int | None:
         """Frames that must follow a frame in a stream before its audio is final; None when the model cannot stream.
 

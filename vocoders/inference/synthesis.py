@@ -27,6 +27,7 @@ class Backend(ABC):
         name: the name given to ``load``.
         mel_config: the mel config of the mels it takes.
         training: how the model was made: the recipe, steps, data, figures.
+        stated_lag: that of the checkpoint, see ``Checkpoint``.
         precision: floating-point type in which the generator multiplies.
         backend: what runs it, "torch" or "onnx".
     """
@@ -34,6 +35,7 @@ class Backend(ABC):
     name: str
     mel_config: MelConfig
     training: dict[str, Any]
+    stated_lag: int | None
     precision: Precision
     backend: ClassVar[BackendName]
 

@@ -57,6 +57,7 @@ class Vocoder(BaseVocoder):
             self.f0_estimator = copy.deepcopy(checkpoint.f0_estimator).eval().double()
         self.mel_config = checkpoint.mel_config
         self.training = checkpoint.training
+        self.stated_lag = checkpoint.lag
 
     @property
     def device(self) -> torch.device:

@@ -138,9 +138,9 @@ def metadata(checkpoint: Checkpoint, target: Target = "vocoders") -> dict[str, s
         ``format``, ``mel_spec``, ``generator``, ``pitch`` and ``training`` as in the header of a checkpoint (see
         checkpoint.py); ``version`` of the inputs, outputs and metadata; ``opset``; ``sample_rate`` in Hz; and, in
         frames on each side, ``receptive_field`` of the generator, "null" for the whole utterance, and
-        ``pitch_receptive_field`` of the F0 estimator; ``next_f0_share`` of the generator where it is not 0; and
-        ``parameters``, the number of weights of ``generator`` and ``f0_estimator``. For sherpa-onnx also ``target``
-        and ``model_type``, "hifigan": its kind of vocoder that takes a mel and gives audio.
+        ``pitch_receptive_field`` of the F0 estimator; ``next_f0_share`` of the generator where it is not 0; ``lag``
+        where a checkpoint has it; and ``parameters``, the number of weights of ``generator`` and ``f0_estimator``. For
+        sherpa-onnx also ``target`` and ``model_type``, "hifigan": its kind of vocoder that takes a mel and gives audio.
     """
     generator = checkpoint.generator
     assert generator is not None
@@ -157,6 +157,8 @@ def metadata(checkpoint: Checkpoint, target: Target = "vocoders") -> dict[str, s
     }
     if generator.next_f0_share:
         properties["next_f0_share"] = str(generator.next_f0_share)
+    if checkpoint.lag is not None:
+        properties["lag"] = str(checkpoint.lag)
     parameters = {"generator": sum(p.numel() for p in generator.parameters())}
     if generator.uses_f0 and checkpoint.f0_estimator is not None:
         properties["pitch"] = json.dumps(describe_f0_estimator(checkpoint.f0_estimator))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vocoders.errors import CheckpointError, VocoderError
+from vocoders.onnx.control_flow import check_control_flow
 
 # Optimisations of ONNX Runtime that gain nothing on the graphs of this package, and take up to half of the time to open
 # one: each goes through all nodes, most of them for what transformers and quantised models have. What is left folds
@@ -31,7 +32,7 @@ _started: dict[tuple[Path, str], Future[Any]] = {}  # one at most
 
 
 def start_session(path: Path, device: str) -> None:
-    """Begin to open a session in a thread of its own, for the next ``open_session`` with the same arguments.
+    """Begin to open a built-in voice in a thread of its own, for the next ``open_session`` with the same arguments.
 
     ONNX Runtime reads and optimises a model without holding Python's lock, so a program can import its other modules
     and read its input meanwhile. Errors are raised by ``open_session``.
@@ -44,7 +45,7 @@ def start_session(path: Path, device: str) -> None:
 
     def work() -> None:
         try:
-            future.set_result(_open(path, device))
+            future.set_result(_open(path, device, trusted=True))
         except BaseException as error:
             future.set_exception(error)
 
@@ -76,7 +77,7 @@ def stated_threads() -> int:
     return int(threads) if threads.isdecimal() else 0
 
 
-def _open(path: Path, device: str) -> Any:
+def _open(path: Path, device: str, trusted: bool = False) -> Any:
     import onnxruntime
 
     if path.is_dir():
@@ -96,6 +97,8 @@ def _open(path: Path, device: str) -> Any:
     options.intra_op_num_threads = stated_threads()
     choice = (provider, {"device_id": number or "0"}) if kind == "cuda" else provider
     idle = _IDLE_OPTIMISATIONS.split() if kind == "cpu" else None
+    if not trusted:
+        check_control_flow(path)
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=[choice], disabled_optimizers=idle)
     except Exception as error:  # onnxruntime raises a class of its own for each status

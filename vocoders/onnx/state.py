@@ -76,7 +76,7 @@ def _marks(graph: onnx.GraphProto) -> dict[str, Mark]:
     """
     import onnx
 
-    types = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.input)}
+    types = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.input, *graph.output)}
     marks: dict[str, Mark] = {}
     transposed: dict[str, onnx.NodeProto] = {}
     windows: dict[tuple[str, int], str] = {}

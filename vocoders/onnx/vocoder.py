@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic import Field
 
-from vocoders.config import bind
+from vocoders.config import Config, bind
 from vocoders.dsp.mel import MelConfig
-from vocoders.errors import CheckpointError
+from vocoders.errors import CheckpointError, reason
 from vocoders.inference.base import BaseVocoder
 from vocoders.inference.synthesis import Precision, Synthesis
 from vocoders.inference.windows import WindowedSynthesis
@@ -23,6 +24,24 @@ VERSION = "1"  # of the graph's inputs, outputs and metadata, see graph.py and e
 # without state computes the context of each chunk again, so it takes more of them.
 _CHUNK_FRAMES = 128
 _CHUNK_FRAMES_WITHOUT_STATE = 512
+
+
+class _Architecture(Config):
+    name: str
+    config: dict[str, Any]
+
+
+class _Facts(Config):
+    """Metadata of an exported model beside its mel config, see ``vocoders.onnx.export``."""
+
+    training: dict[str, Any]
+    generator: _Architecture
+    receptive_field: int | None = Field(ge=0, le=1 << 20)
+    opset: int
+    parameters: dict[str, int] = {}
+    pitch_receptive_field: int = Field(0, ge=0, le=1 << 20)
+    lag: int | None = Field(None, ge=0, le=1 << 20)
+    next_f0_share: float = Field(0.0, ge=0, le=1)
 
 
 class OnnxVocoder(BaseVocoder):
@@ -71,19 +90,23 @@ class OnnxVocoder(BaseVocoder):
                 f"export the checkpoint again with this release"
             )
         try:
-            self.mel_config = bind(MelConfig, json.loads(header["mel_spec"]), "mel_config")
-            self.training = dict(json.loads(header["training"]))
-            described = json.loads(header["generator"])
-            self._architecture = str(described["name"]), dict(described["config"])
-            self._receptive_field: int | None = json.loads(header["receptive_field"])
-            self.opset = int(header["opset"])
-            self.parameters: dict[str, int] = dict(json.loads(header.get("parameters", "{}")))
-            self._f0_receptive_field = int(header.get("pitch_receptive_field", 0))
-            self._next_f0_share = float(header.get("next_f0_share", 0))
+            parsed = {key: json.loads(header[key]) for key in ("mel_spec", *_Facts.model_fields) if key in header}
+            self.mel_config = bind(MelConfig, parsed.pop("mel_spec"), "mel_config")
+            facts = bind(_Facts, parsed, "the rest")
         except (LookupError, TypeError, ValueError, RecursionError) as error:
             raise CheckpointError(f"the metadata of {path} is damaged ({type(error).__name__}: {error})") from None
+        self.training = facts.training
+        self.stated_lag = facts.lag
+        self._architecture = facts.generator.name, facts.generator.config
+        self._receptive_field = facts.receptive_field
+        self.opset = facts.opset
+        self.parameters = facts.parameters
+        self._f0_receptive_field = facts.pitch_receptive_field
+        self._next_f0_share = facts.next_f0_share
         self._inputs = {value.name for value in self._session.get_inputs()}
         self._outputs = [value.name for value in self._session.get_outputs()]
+        if "mel" not in self._inputs or "audio" not in self._outputs:
+            raise CheckpointError(f"{path} is damaged: its graph does not go from 'mel' to 'audio'")
         self._states = [name.removeprefix("next_") for name in self._outputs if name.startswith("next_")]
 
     @property
@@ -155,7 +178,10 @@ class OnnxVocoder(BaseVocoder):
 
     def _run(self, inputs: dict[str, np.ndarray | None], outputs: list[str]) -> list[np.ndarray]:
         known = self._inputs | {*self._states, "last"}
-        return self._session.run(outputs, {name: value for name, value in inputs.items() if name in known})
+        try:
+            return self._session.run(outputs, {name: value for name, value in inputs.items() if name in known})
+        except Exception as error:  # onnxruntime raises a class of its own for each status
+            raise CheckpointError(f"{self.name} cannot be run ({reason(error)})") from None
 
 
 class OnnxSynthesis(Synthesis):

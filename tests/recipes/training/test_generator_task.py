@@ -5,10 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from recipes.data.segments import frame_times
 from recipes.training.distributed import Draws
 from recipes.training.generator_task import GeneratorTask
 from recipes.training.recipe import load_recipe
-from tests.support import corpus
+from tests.support import corpus, models
+from vocoders.checkpoint import save_checkpoint
+from vocoders.dsp.mel import MelConfig
+from vocoders.generators import generator_name
 
 SMOOTH = "data.augmentation={smooth: %s, coefficients: [0.05, 0.05], blur: [0, 0]}"
 
@@ -37,3 +41,25 @@ def test_smoothed_mels_belong_to_the_recordings_as_they_are(tmp_path: Path, shar
     assert set(losses) == {"mel", "strength"}
     trusting = task.model.own_losses(exact, exact)["strength"]
     assert (float(losses["strength"].detach()) == float(trusting.detach())) is not bool(share)
+
+
+@pytest.mark.parametrize("lag", [None, 0])
+def test_fine_tuning_starts_where_the_model_puts_its_frames(tmp_path: Path, lag: int | None) -> None:
+    """The model repeats a mel's loudest frame as a click; its audio must be the recording's click, of center mels."""
+    mel_config = MelConfig.parse("tacotron2-22k:n_fft=256,hop_length=64,win_length=256,n_mels=20")
+    source = models.checkpoint(mel_config=mel_config)
+    source.lag = lag
+    save_checkpoint(source, tmp_path / "start.safetensors")
+    generator = {"name": generator_name(models.generator_of(source)), "init": str(tmp_path / "start.safetensors")}
+    path = corpus.recipe(tmp_path, tmp_path, generator=generator, mel=mel_config.model_dump(), losses={"mel": 1.0})
+    task = GeneratorTask(load_recipe(path))
+    frame, frames = 10, 20
+    audio = torch.zeros(1, 1, frames * 64)
+    audio[..., frame * 64 + (0 if lag == 0 else 32)] = 1.0  # in the middle of the frame, as this model places it
+    mel = task.analyze(audio)
+    assert mel.shape == (1, 20, frames)
+    assert int(mel.mean(1).argmax()) == frame
+    torch.testing.assert_close(mel[..., frame - 3 : frame], mel[..., frame + 1 : frame + 4].flip(-1), atol=1e-3, rtol=0)
+    assert task.checkpoint(task.model).lag == lag
+    times = frame_times(frames, task.recipe.analysis_config)
+    assert times[frame] * 22050 == pytest.approx(frame * 64 + (0 if lag == 0 else 32))

@@ -62,9 +62,9 @@ def test_a_checkpoint_of_a_whole_training(tmp_path: Path) -> None:
     ("part", "changes", "message"),
     [
         (None, {"generator_model": "melgan_generator"}, "generator_model melgan_generator .* only hifigan_generator"),
-        ("audio", {"preemphasis": 0.97}, "mels with preemphasis 0.97 are not supported, only 0"),
-        ("audio", {"do_amp_to_db_mel": False}, "mels with do_amp_to_db_mel False are not supported"),
-        ("audio", {"stft_pad_mode": "constant"}, "mels with stft_pad_mode constant are not supported, only reflect"),
+        ("audio", {"preemphasis": 0.97}, "a mel with preemphasis 0.97 is not supported, only 0"),
+        ("audio", {"do_amp_to_db_mel": False}, "a mel with do_amp_to_db_mel False is not supported"),
+        ("audio", {"stft_pad_mode": "constant"}, "a mel with stft_pad_mode constant is not supported, only reflect"),
         ("audio", {"signal_norm": True, "stats_path": "s.npy"}, r"normalised by the file s\.npy \(stats_path\)"),
         ("audio", {"log_func": "np.log2"}, "np.log2"),
         ("audio", {"hop_length": None}, "hop_length"),

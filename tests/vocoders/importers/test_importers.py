@@ -38,6 +38,22 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "cannot import 'melgan'; supported: hifi-gan, istftnet" in capsys.readouterr().err
 
 
+def test_the_original_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = write(tmp_path, "parallel-wavegan-3")
+    files = {
+        "checkpoint": arguments["checkpoint"],
+        "--config": tmp_path / "config.yml",
+        "--stats": tmp_path / "stats.npy",
+    }
+    options = [text for name, path in files.items() for text in ([name, str(path)] if name[0] == "-" else [str(path)])]
+    (tmp_path / "link.pkl").symlink_to(files["checkpoint"])
+    for output in (*files.values(), tmp_path / "link.pkl"):
+        before = output.read_bytes()
+        assert vocoders_command(["import", "parallel-wavegan", *options, "-o", str(output)]) == 2
+        assert f"{output.name} is what would be imported; name another file by -o" in capsys.readouterr().err
+        assert output.read_bytes() == before
+
+
 @pytest.mark.slow
 def test_memory_for_a_checkpoint_of_55_mb(tmp_path: Path) -> None:
     """HiFi-GAN V1 in the official layout: its weights are never held three times."""

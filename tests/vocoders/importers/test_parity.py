@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from recipes.evaluation.systems import System
 from tests.support import models
 from tests.support.published import LONGER, PARTS, golden, write
+from vocoders import load
+from vocoders.checkpoint import save_checkpoint
 from vocoders.dsp.log_mel import LogMelSpectrogram
 from vocoders.generators.wavehax import wavehax_prior
 from vocoders.importers import import_checkpoint
+from vocoders.onnx.export import export_onnx
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -37,3 +41,20 @@ def test_parity_with_the_public_implementation(part: str, new_style: bool, tmp_p
     if "prior" in arrays:
         prior = wavehax_prior(arrays["f0"], arrays["noise"], None, model.mel_config)
         assert float((prior - arrays["prior"]).abs().max() / arrays["prior"].std()) < 1e-4
+
+
+@pytest.mark.parametrize(("part", "hops"), [("parallel-wavegan-hifigan-1", 0), ("coqui-1", 0), ("vocos-center", 0.5)])
+def test_where_the_audio_of_a_model_of_center_mels_lies(part: str, hops: float, tmp_path: Path) -> None:
+    """In file, export and evaluation. Theirs, which is the recording's, begins there in ours: see the parity above."""
+    checkpoint = import_checkpoint(**write(tmp_path, part))
+    assert checkpoint.mel_config.padding == "center"
+    lag = int(hops * checkpoint.mel_config.hop_length)
+    save_checkpoint(checkpoint, tmp_path / "model.safetensors")
+    export_onnx(checkpoint, tmp_path / "model.onnx")
+    recording = np.random.default_rng(0).normal(0, 0.1, 20 * checkpoint.mel_config.hop_length).astype(np.float32)
+    for name in ("model.safetensors", "model.onnx"):
+        voc = load(tmp_path / name)
+        assert voc.lag == lag
+        copied, _ = System(voc).copy(recording)
+        whole = voc(voc.analyze(recording, voc.sample_rate), seed=0)
+        np.testing.assert_array_equal(copied, whole[lag : lag + len(recording)])

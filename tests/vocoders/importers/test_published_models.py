@@ -118,7 +118,7 @@ def full_size(name: str, mel_config: MelConfig, folder: Path) -> int:
     for key in reversed(model.place):
         content = {key: content}
     imported = importer.read(config if model.config_file else {}, content, mel_config, Path(model.checkpoint))
-    networks = [build_imported(imported, {}, Path()), build_imported_f0_estimator(imported, Path())]
+    networks = [build_imported(imported, None, Path()), build_imported_f0_estimator(imported, Path())]
     return sum(p.numel() for network in networks if network for p in network.parameters())
 
 

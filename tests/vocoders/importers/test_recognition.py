@@ -75,6 +75,33 @@ def test_a_model_is_converted_once_and_again_when_it_changes(tmp_path: Path, cac
     assert len(list(cache.iterdir())) == 2
 
 
+@pytest.mark.parametrize("size", [0, 5, 1000, -1])
+def test_a_conversion_that_was_cut_off_is_made_again(size: int, tmp_path: Path, cache: Path) -> None:
+    folder = published(tmp_path / "model")
+    mel = golden(PART)["mel"]
+    first = load(folder)(mel)
+    (converted,) = cache.iterdir()
+    whole = converted.read_bytes()
+    converted.unlink()  # another file: the weights just read are mapped from the first
+    converted.write_bytes(whole[:size])
+    np.testing.assert_array_equal(load(folder)(mel), first)
+    assert converted.stat().st_size == len(whole)
+
+
+def test_a_user_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    folder = published(tmp_path / "model")
+    monkeypatch.setattr(Path, "home", no_home)
+    assert load(folder).sample_rate == 8000  # VOCODERS_CACHE is enough
+    monkeypatch.delenv("VOCODERS_CACHE")
+    with pytest.raises(
+        VocoderError, match=r"no home folder to keep the converted model in; name a folder: export VOCO"
+    ):
+        load(folder)
+
+
 def test_vocode_takes_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     in_hub_cache(published(tmp_path / "model"), tmp_path / "hub", "some/vocos", monkeypatch)
     np.save("mel.npy", golden(PART)["mel"][0])

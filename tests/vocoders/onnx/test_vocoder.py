@@ -304,10 +304,64 @@ def test_what_is_no_exported_model(voc: OnnxVocoder, tmp_path: Path) -> None:
         load(changed(voc, path, target="sherpa-onnx"))
     with pytest.raises(CheckpointError, match="has format version 9, this release reads version 1"):
         load(changed(voc, path, version="9"))
-    for key, value in (("mel_spec", "{"), ("mel_spec", "{}"), ("mel_spec", None), ("receptive_field", "x")):
+    damaged: tuple[tuple[str, str | None], ...] = (
+        *(("mel_spec", value) for value in ("{", "{}", "[1]", None)),
+        *(("receptive_field", value) for value in ("x", '"many"', "[1]", "-1", "1e9", "1" + "0" * 5000, None)),
+        *(("generator", value) for value in ("3", "{}", '{"name": 3, "config": {}}', '{"name": "x", "config": 3}')),
+        *(("parameters", value) for value in ("3", '{"generator": "many"}')),
+        *(("opset", "[]"), ("training", "3"), ("next_f0_share", "NaN"), ("pitch_receptive_field", "-3")),
+    )
+    for key, value in damaged:
         with pytest.raises(CheckpointError, match=r"the metadata of .* is damaged") as caught:
             load(changed(voc, path, **{key: value}))
         assert "\n" not in str(caught.value)
+
+
+def test_a_graph_of_other_inputs_is_refused(voc: OnnxVocoder, tmp_path: Path) -> None:
+    path, model = tmp_path / "model.onnx", onnx.load(voc.name)
+    model.graph.output[0].name = "sound"
+    for node in model.graph.node:
+        node.output[:] = ["sound" if name == "audio" else name for name in node.output]
+    onnx.save(model, path)
+    with pytest.raises(CheckpointError, match="its graph does not go from 'mel' to 'audio'"):
+        load(path)
+
+
+def endless(inside: str) -> onnx.ModelProto:
+    """A model with a loop that never ends: at the top, in a branch, or in a function."""
+    h = onnx.helper
+    true = h.make_tensor("true", onnx.TensorProto.BOOL, (), [True])
+    flags = [h.make_tensor_value_info(name, onnx.TensorProto.BOOL, []) for name in ("condition", "again")]
+    body = h.make_graph(
+        [h.make_node("Identity", ["condition"], ["again"])],
+        "body",
+        [h.make_tensor_value_info("i", onnx.TensorProto.INT64, []), flags[0]],
+        [flags[1]],
+    )
+    nodes = [h.make_node("Constant", [], ["yes"], value=true), h.make_node("Loop", ["", "yes"], [], body=body)]
+    functions, opsets = [], [h.make_opsetid("", 20), h.make_opsetid("own", 1)]
+    if inside == "branch":
+        branch = h.make_graph(nodes, "branch", [], [])
+        nodes = [nodes[0], h.make_node("If", ["yes"], [], then_branch=branch, else_branch=branch)]
+    elif inside == "function":
+        functions = [h.make_function("own", "F", [], [], nodes, opsets)]
+        nodes = [h.make_node("F", [], [], domain="own")]
+    nodes.append(h.make_node("Identity", ["mel"], ["audio"]))
+    mel, audio = ([h.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1])] for name in ("mel", "audio"))
+    return h.make_model(h.make_graph(nodes, "graph", mel, audio), functions=functions, opset_imports=opsets)
+
+
+@pytest.mark.parametrize("inside", ["nothing", "branch", "function"])
+def test_a_loop_without_end_is_refused_before_it_runs(inside: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save(endless(inside), path)
+    with pytest.raises(CheckpointError, match="holds loops, branches or functions, which no exported model has"):
+        load(path)
+    data = path.read_bytes().replace(b"\x04Loop", b"\x84\x00Loop")  # the same length in two bytes: unread by the search
+    for length in range(1, len(data)):
+        path.write_bytes(data[:length])
+        with pytest.raises(CheckpointError):
+            load(path)
 
 
 def test_devices(voc: OnnxVocoder) -> None:

@@ -50,7 +50,7 @@ def _run(options: argparse.Namespace) -> int:
 
     if options.output.suffix != ".safetensors":  # by which a model is known to be one of this package
         raise VocoderError(f"'{options.output}' must end in .safetensors")
-    check_not_input(options.output, options.checkpoint, options.stats)
+    check_not_input(options.output, options.checkpoint, options.config, options.stats)
     checkpoint = import_checkpoint(
         options.family, options.checkpoint, options.config, options.stats, options.mel_config
     )
