@@ -79,6 +79,13 @@ class MelConfig(Config):
         return next((name for name, mel_config in MEL_CONFIGS.items() if mel_config == self), "custom")
 
     @property
+    def text(self) -> str:
+        """Text from which ``parse`` makes this mel config: the most similar name, and the fields that differ."""
+        name = min(MEL_CONFIGS, key=lambda name: len(self.differences(MEL_CONFIGS[name])))
+        changes = self.differences(MEL_CONFIGS[name]).items()
+        return f"{name}:{','.join(f'{field}={own}' for field, (own, _) in changes)}".removesuffix(":")
+
+    @property
     def log_floor(self) -> float:
         """Smallest value that a mel of this mel config can hold."""
         return math.log(self.floor) if self.log == "ln" else math.log10(self.floor)
@@ -269,38 +276,3 @@ def mel_filter_bank(mel_config: MelConfig) -> np.ndarray:
     if mel_config.mel_norm == "slaney":
         bank *= (2.0 / (corners[2:] - corners[:-2]))[:, None]
     return bank
-
-
-def diagnose(mel: np.ndarray, mel_config: MelConfig) -> str | None:
-    """Guess from their range whether the values of a mel come from another mel config, for a warning.
-
-    Args:
-        mel: log-mel (..., n_mels, frames) of finite floats.
-        mel_config: the mel config it is taken for.
-
-    Returns:
-        One sentence on what the values look like, or None when they may come from ``mel_config``.
-    """
-    low, high, middle = float(mel.min()), float(mel.max()), float(np.median(mel))
-    spread = float(np.subtract(*np.percentile(mel, [95, 5])))
-    # No bin of a signal within [-1, 1] exceeds the sum of the window.
-    loudest = np.log(mel_filter_bank(mel_config).max() * (mel_config.win_length / 2) ** mel_config.power)
-    loudest = loudest if mel_config.log == "ln" else loudest / np.log(10.0)
-    if low >= 0 and high > 0:
-        guess = "a linear mel, not a logarithmic one"
-    elif low < min(mel_config.log_floor, -20) - 0.5:
-        guess = "decibels"
-    elif low < mel_config.log_floor - 0.5:
-        guess = (
-            "a natural logarithm, not log10" if mel_config.log == "log10" else "a lower floor than this mel config's"
-        )
-    elif high > loudest + 1.0:
-        guess = "a normalised mel, or another logarithm"
-    elif mel_config.log == "ln" and high < 1.6 and spread < 4.4 and -5 < middle < -1:
-        guess = "log10, not a natural logarithm"
-    else:
-        return None
-    return (
-        f"values from {low:.2f} to {high:.2f} are unusual for {mel_config.name} ({mel_config.log}, floor "
-        f"{mel_config.log_floor:.2f}): it looks like {guess}"
-    )

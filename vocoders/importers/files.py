@@ -16,7 +16,7 @@ import torch
 
 from vocoders.errors import VocoderError
 from vocoders.extras import require
-from vocoders.files import read_file
+from vocoders.files import map_file, read_file
 from vocoders.importers.base import Importer, Settings, Weights
 from vocoders.io.mels import read_array
 
@@ -121,6 +121,7 @@ def read_weights(path: Path) -> Any:
     Raises:
         VocoderError: when it is refused or cannot be read.
     """
+    map_file(path)  # refuses a Git LFS pointer
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -163,6 +164,7 @@ def read_archive(path: Path, config: str, weights: str) -> tuple[Settings, Any]:
         VocoderError: when it is no such archive, or a file in it is too large, is refused or cannot be read.
     """
     found: dict[str, bytes] = {}
+    map_file(path)  # refuses a Git LFS pointer
     try:
         with tarfile.open(path) as archive:
             for member in archive:
