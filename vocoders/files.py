@@ -14,6 +14,8 @@ from vocoders.errors import VocoderError
 
 Bytes = bytes | mmap.mmap
 
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"  # the first bytes of one
+
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
@@ -126,7 +128,7 @@ def refuse_pointer(data: Bytes, name: str) -> None:
     Raises:
         VocoderError: when the bytes of the file ``name`` are such a pointer.
     """
-    if data[:40] == b"version https://git-lfs.github.com/spec/":
+    if data[: len(LFS_POINTER)] == LFS_POINTER:
         folder = Path(name).parent
         raise VocoderError(f'{name} is a Git LFS pointer, not the file itself; fetch it: git -C "{folder}" lfs pull')
 

@@ -8,6 +8,7 @@ every .npz mel file, and a mel is converted from one to another exactly or not a
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +16,7 @@ from pydantic import Field, model_validator
 
 from vocoders.config import Config, FFTSize, Padding, Window, bind
 from vocoders.dsp.arrays import Array
-from vocoders.errors import MelMismatch, VocoderError
+from vocoders.errors import MelMismatch, MelWarning, VocoderError
 
 _CONVERTIBLE = ("log", "floor")  # fields in which two mel configs may differ and still convert
 _NATURAL_LOGS_PER_UNIT = {"ln": 1.0, "log10": math.log(10.0)}
@@ -268,6 +269,9 @@ def mel_filter_bank(mel_config: MelConfig) -> np.ndarray:
     """Return the triangular filters, float64 (n_mels, n_fft // 2 + 1), equal to those of librosa.filters.mel.
 
     torchaudio's are not used: its import takes longer than the synthesis of a sentence, and it rounds to float32.
+
+    Warns:
+        MelWarning: when a filter is narrower than the distance of the bins, and holds none.
     """
     corners = mel_frequencies(mel_config)
     distance = corners[:, None] - bin_frequencies(mel_config, mel_config.n_fft)
@@ -275,4 +279,12 @@ def mel_filter_bank(mel_config: MelConfig) -> np.ndarray:
     bank = np.maximum(np.minimum(-distance[:-2] / width[:-1], distance[2:] / width[1:]), 0.0)
     if mel_config.mel_norm == "slaney":
         bank *= (2.0 / (corners[2:] - corners[:-2]))[:, None]
+    if empty := int((bank.max(1) == 0).sum()):
+        warnings.warn(
+            f"{empty} of the {mel_config.n_mels} bands hold no bin of an FFT of {mel_config.n_fft} and are silent "
+            f"always; take fewer bands or a larger FFT: "
+            f"{mel_config.model_copy(update={'n_fft': 2 * mel_config.n_fft}).text}",
+            MelWarning,
+            stacklevel=2,
+        )
     return bank
