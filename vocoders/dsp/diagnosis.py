@@ -50,7 +50,6 @@ _SCALES = (
     _Scale("a mel normalised from 100 dB to -1 to 1, as by Coqui TTS", 50 * _DECIBEL, -30 * _DECIBEL, (-1, -0.5), 1),
     _Scale("a mel normalised from 100 dB to 0 to 1, as by Tacotron", 100 * _DECIBEL, -80 * _DECIBEL, (0, 0.25), 1),
     _Scale("a mel normalised from -12 to 2 to -1 to 1, as by GPT-SoVITS", 7.0, -5.0, (-1, -0.5), 1),
-    _Scale("a mel normalised as by Whisper", 2.0 * math.log(10.0), -2.0 * math.log(10.0), (-1.5, 0.3), 1.6),
     _Scale("a mel normalised by mean and deviation, as by Matcha-TTS", 2.116101, -5.536622, (-8, -1)),
 )
 
@@ -139,8 +138,10 @@ def _unusual(bands: np.ndarray, mel_config: MelConfig) -> bool:
     natural = mel_config.natural_log_magnitude(bands)
     levels = natural - full
     lowest, middle, highest = natural.min() - full.mean(), np.median(levels), levels.max()
-    if bands.min() < mel_config.log_floor - 0.5 or highest > 2.0 or lowest > -4.4:
+    if bands.min() < mel_config.log_floor - 0.5 or highest > 2.0:
         return True
+    if lowest > -4.4:
+        return bool(bands.min() < bands.max())  # a constant says nothing
     # A steady noise or tone has a small range itself: its frames are alike.
     if bands.mean(0).var() < 0.03 * bands.var():
         return False
@@ -148,7 +149,17 @@ def _unusual(bands: np.ndarray, mel_config: MelConfig) -> bool:
     cut_off = np.percentile(bands, 5) < mel_config.log_floor + 0.5  # by the floor, which narrows the range
     narrow = high - low < (3.9 if bands.shape[1] >= _LONG else 2.5) and highest > -5.0 and not cut_off
     wide = high - low > 10.5 and middle < -12.5 and not cut_off
-    return bool(lowest > -6.6 or middle > -2.7 or narrow or wide)
+    at_other_floor = abs(bands.min() - _other_log(mel_config).log_floor) < 1e-3 and _clipped(bands)
+    return bool(lowest > -6.6 or middle > -2.7 or narrow or wide or at_other_floor)
+
+
+def _clipped(bands: np.ndarray) -> bool:
+    """Whether the smallest value stands where smaller ones were cut off."""
+    return bool((bands < bands.min() + 1e-3).mean() > 0.01)
+
+
+def _other_log(mel_config: MelConfig) -> MelConfig:
+    return mel_config.model_copy(update={"log": "log10" if mel_config.log == "ln" else "ln"})
 
 
 def _guess(bands: np.ndarray, mel_config: MelConfig) -> tuple[Guess, ...]:
@@ -157,7 +168,10 @@ def _guess(bands: np.ndarray, mel_config: MelConfig) -> tuple[Guess, ...]:
     if (
         above_floor and bands.shape[1] >= _LONG and bands.mean(1).var() < 0.05 * bands.var()
     ):  # speech has less in high bands
-        return (_PCEN if bands.min() >= 0 else _BY_BAND,)
+        if bands.min() >= 0:
+            return (_PCEN,)
+        if abs(bands.mean()) < 0.5 and 0.5 < bands.std() < 1.5:
+            return (_BY_BAND,)
     ranked = sorted(
         ((_distance(natural, mel_config), guess) for guess, natural in _candidates(bands, mel_config)),
         key=lambda pair: pair[0],
@@ -181,11 +195,11 @@ def _distance(natural: np.ndarray, mel_config: MelConfig) -> float:
 def _candidates(bands: np.ndarray, mel_config: MelConfig) -> Iterator[tuple[Guess | None, np.ndarray]]:
     """Yield each scale the values (n_mels, frames) may have, None for that of the mel config, and what undoes it."""
     low, high = float(bands.min()), float(bands.max())
-    yield _floor(bands, mel_config), mel_config.natural_log_magnitude(bands)
-    log = "log10" if mel_config.log == "ln" else "ln"
-    other = mel_config.model_copy(update={"log": log})
-    kind = "log10, not a natural logarithm" if log == "log10" else "a natural logarithm, not log10"
-    yield Guess(kind, other.text), other.natural_log_magnitude(bands)
+    if low < 0:
+        yield _floor(bands, mel_config), mel_config.natural_log_magnitude(bands)
+        other = _other_log(mel_config)
+        kind = "log10, not a natural logarithm" if other.log == "log10" else "a natural logarithm, not log10"
+        yield Guess(kind, other.text), other.natural_log_magnitude(bands)
     unit = float(mel_config.natural_log_magnitude(np.ones(1))[0])
     for kind, factor, shift, (least, most), largest in _SCALES:
         if least - 0.01 <= low <= most and high <= largest + 0.01:
@@ -209,6 +223,6 @@ def _floor(bands: np.ndarray, mel_config: MelConfig) -> Guess | None:
     stated = mel_config.model_copy(update={"floor": float(f"{max(floor, 1e-300):.1g}")}).text
     if low < mel_config.log_floor - 0.5:
         return Guess("a lower floor than this mel config's", stated)
-    if low > mel_config.log_floor + 0.5 and (bands < low + 1e-3).mean() > 0.01:
+    if low > mel_config.log_floor + 0.5 and _clipped(bands):
         return Guess("a higher floor than this mel config's, which cut off what is quiet", stated)
     return None
