@@ -23,7 +23,7 @@ from vocoders.config import bind
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import CheckpointError, VocoderError, few
 from vocoders.f0_estimator import BaseF0Estimator, build_f0_estimator, describe_f0_estimator
-from vocoders.files import atomic_write
+from vocoders.files import atomic_write, refuse_pointer
 from vocoders.generators import build_generator, generator_name
 from vocoders.generators.base import Generator
 
@@ -119,6 +119,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             for name, model in present.items():
                 _fill(path, name, model, {key: file.get_tensor(f"{name}.{key}") for key in model.state_dict()})
     except SafetensorError as error:
+        with path.open("rb") as damaged:
+            refuse_pointer(damaged.read(64), str(path))
         raise CheckpointError(f"{path} is not a checkpoint of this package, or is damaged ({error})") from None
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from None

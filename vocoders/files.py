@@ -20,6 +20,7 @@ if sys.platform != "win32":
 
 Bytes = bytes | mmap.mmap
 
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"  # the first bytes of one
 _PREFIX = ".vocoders-"  # of files and folders that are not finished
 _STREAMS = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/")  # open files, even where they lead to a regular one
 
@@ -123,7 +124,7 @@ def read_file(path: Path) -> bytes:
     """Read a file.
 
     Raises:
-        VocoderError: when it is missing, a folder, unreadable or empty.
+        VocoderError: when it is missing, a folder, unreadable, empty or a Git LFS pointer.
     """
     return map_file(path)[:]
 
@@ -136,8 +137,9 @@ def map_file(path: Path) -> Bytes:
     """
     try:
         with path.open("rb") as file:
+            data: Bytes
             try:
-                return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+                data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
             except (ValueError, OSError):  # empty, or no regular file
                 data = file.read()
     except FileNotFoundError:
@@ -146,7 +148,19 @@ def map_file(path: Path) -> Bytes:
         raise VocoderError(f"cannot read {path}: {error.strerror}") from None
     if not data:
         raise VocoderError(f"{path} is empty (0 bytes)")
+    refuse_pointer(data, str(path))
     return data
+
+
+def refuse_pointer(data: Bytes, name: str) -> None:
+    """Refuse the pointer that a Git repository holds in place of a large file.
+
+    Raises:
+        VocoderError: when the bytes of the file ``name`` are such a pointer.
+    """
+    if data[: len(LFS_POINTER)] == LFS_POINTER:
+        folder = Path(name).parent
+        raise VocoderError(f'{name} is a Git LFS pointer, not the file itself; fetch it: git -C "{folder}" lfs pull')
 
 
 def sync(path: Path) -> None:

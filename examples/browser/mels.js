@@ -20,7 +20,23 @@ export async function readMel(bytes, name, facts) {
   if (transposed) values = Float32Array.from(values, (_, i) => values[(i % frames) * bands + Math.floor(i / frames)]);
   const wrong = values.reduce((count, value) => count + !Number.isFinite(value), 0);
   check(!wrong, `holds ${wrong} NaN or infinite values of ${values.length}: was the logarithm of 0 taken?`);
-  return { bands, frames, values };
+  return { bands, frames, values, warning: warn(values, facts) };
+}
+
+/**
+ * Says that the values are on another scale than natural logarithms of a mel config, by their smallest, which is -5 or
+ * less in any recording, and by the floor; or returns "".
+ */
+function warn(values, { mel_config: { log, floor, mel_norm, power }, mel_config_name: name }) {
+  if (log !== "ln" || mel_norm !== "slaney" || power !== 1) return "";
+  const [low, high] = values.reduce(([a, b], value) => [Math.min(a, value), Math.max(b, value)], [Infinity, -Infinity]);
+  const line = (code) => `; save np.save("mel.npy", ${code})`;
+  let kind = "";
+  if (low < Math.min(Math.log(floor), -20) - 0.5) kind = `decibels${line("mel * 0.1151293")}`;
+  else if (low >= 0 && high > 2) kind = `a linear mel${line(`np.log(np.maximum(mel, ${floor}))`)}`;
+  else if (low > -5 - 1e-3 && low < -4.9) kind = `log10${line("mel * 2.302585")}`;
+  else if (low > -5) kind = `a normalised mel${line("mel * std + mean")}`;
+  return kind && `values from ${low.toFixed(2)} to ${high.toFixed(2)} are unusual for ${name}: it looks like ${kind}`;
 }
 
 function refuse(right, sentence) {

@@ -34,14 +34,14 @@ function encodeWav(pieces, rate) {
   return new Blob([header, ...samples], { type: "audio/wav" });
 }
 
-/** Draws a mel, low frequencies at the bottom, from black over red to white. */
-function drawMel(canvas, { bands, frames, values }) {
+/** Draws a mel, low frequencies at the bottom, from black, 12 nepers below loud speech, over red to white. */
+function drawMel(canvas, { bands, frames, values }, { mel_norm, power, log }) {
   const step = Math.ceil(frames / 4000); // the width of a canvas is limited
-  const [low, high] = values.reduce(([a, b], value) => [Math.min(a, value), Math.max(b, value)], [Infinity, -Infinity]);
+  const unit = power / (log === "log10" ? Math.LN10 : 1), low = (mel_norm === "slaney" ? -10.5 : -7) * unit;
   const image = new ImageData(Math.ceil(frames / step), bands);
   for (let band = 0; band < bands; band++) {
     for (let t = 0; t < image.width; t++) {
-      const x = (values[band * frames + t * step] - low) / Math.max(high - low, 1);
+      const x = (values[band * frames + t * step] - low) / (12 * unit);
       const blue = 0.35 * Math.sin(Math.PI * Math.min(1, 1.6 * x)) + Math.max(0, 3 * x - 2);
       const shade = [1.7 * x, 1.5 * x - 0.45, blue, 1].map((c) => 255 * c); // the array clamps them
       image.data.set(shade, 4 * ((bands - 1 - band) * image.width + t));
@@ -75,7 +75,7 @@ async function show(file, run) {
   const { facts, synthesize } = await opening, { sample_rate, hop_length } = facts.mel_config;
   const mel = await readMel(new Uint8Array(await file.arrayBuffer()), file.name, facts);
   if (run !== runs) return;
-  drawMel($("mel"), mel);
+  drawMel($("mel"), mel, facts.mel_config);
   $("input").querySelector("span").textContent = `${file.name}, ${mel.bands} bands × ${mel.frames} frames`;
   $("input").hidden = false;
   say("synthesising …");
@@ -92,7 +92,8 @@ async function show(file, run) {
   $("save").download = file.name.replace(/\.np[yz]$/i, "") + ".wav";
   drawWave($("wave"), pieces);
   $("output").hidden = false;
-  say(`${length.toFixed(2)} s of audio in ${seconds.toFixed(2)} s: ${(length / seconds).toFixed(1)} x real time`);
+  say(`${length.toFixed(2)} s of audio in ${seconds.toFixed(2)} s: ${(length / seconds).toFixed(1)} x real time` +
+    (mel.warning && `; ${mel.warning}`));
   document.body.dataset.done = run;
 }
 

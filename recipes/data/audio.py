@@ -10,6 +10,8 @@ import numpy as np
 import soundfile
 import torch
 
+from vocoders.io.audio import check_full_scale
+
 _FILTER_ZEROS = 7  # of the filter of torchaudio's resampling, on each side of its middle: six, and its roll-off
 
 
@@ -29,8 +31,11 @@ def read_mono(
 
     Raises:
         soundfile.LibsndfileError: when the file cannot be decoded.
+        VocoderError: when its samples are far beyond full scale.
     """
-    return soundfile.read(file, samples, start, dtype=dtype, always_2d=True)[0].mean(1)
+    audio = soundfile.read(file, samples, start, dtype=dtype, always_2d=True)[0].mean(1)
+    check_full_scale(audio, str(file) if isinstance(file, Path) else "a recording of a shard")
+    return audio
 
 
 def resample(audio: np.ndarray, source: int, target: int) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import BinaryIO
@@ -19,6 +20,7 @@ from recipes.data.config import DataRecipe
 from vocoders.cli.common import say
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
+from vocoders.files import LFS_POINTER
 from vocoders.io.audio import AUDIO_SUFFIXES
 
 
@@ -94,6 +96,9 @@ def open_clips(paths: list[Path], source: str) -> list[Clip]:
             info = soundfile.info(path)
         except soundfile.LibsndfileError as error:
             reason = error.error_string.strip().rstrip(".") if path.exists() else "no such file"
+            with suppress(OSError), path.open("rb") as file:
+                if file.read(40) == LFS_POINTER:
+                    reason = f'a Git LFS pointer; fetch it: git -C "{path.parent}" lfs pull'
             bad.append(f"{path} ({reason})")
             continue
         if info.frames:

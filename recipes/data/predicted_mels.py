@@ -7,7 +7,7 @@ t of the recording. A generator that is trained on misaligned mels learns noise,
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,11 +17,12 @@ from tqdm import tqdm
 from recipes.data.clips import Clip, find_namesake, read_clip
 from vocoders.cli.common import say
 from vocoders.dsp.log_mel import LogMelSpectrogram
-from vocoders.dsp.mel import MelConfig, convert_mel
+from vocoders.dsp.mel import MelConfig, convert_mel, list_differences
 from vocoders.errors import VocoderError
 from vocoders.files import read_file
 from vocoders.io.mels import MEL_SUFFIXES, read_mel
 
+_COMPARED = 8  # mels that are compared with those of other mel configs
 MAX_OFFSET = 12  # frames in each direction that ``align`` tries
 
 
@@ -63,6 +64,37 @@ def align(predicted: Tensor, reference: Tensor, max_offset: int = MAX_OFFSET, ma
     return Alignment(best, correlations[best], correlations[0])
 
 
+def find_mel_config(pairs: list[tuple[Tensor, Tensor]], mel_config: MelConfig) -> MelConfig:
+    """Find the mel config that mels have, by the mean difference of each band from the mels of the recordings.
+
+    An acoustic model smooths, which hardly moves these means.
+
+    Args:
+        pairs: for each recording its predicted mel, (n_mels, frames), and its audio, (1, samples).
+        mel_config: the mel config that the mels should have.
+
+    Returns:
+        ``mel_config``, or one of another band or filter bank that fits at least twice as well.
+    """
+    rate, power = mel_config.sample_rate, mel_config.power
+    bands = [(low, high) for low in (0.0, 80.0) for high in (7600.0, 8000.0, 12000.0, rate / 2) if high <= rate / 2]
+    changes: list[dict[str, Any]] = [{"fmin": low, "fmax": high} for low, high in bands]
+    changes += [{"mel_scale": "htk"}, {"mel_scale": "slaney"}, {"mel_norm": "none"}, {"mel_norm": "slaney"}]
+    changes += [{"power": 3 - power}]
+    biases: dict[MelConfig, float] = {}
+    for known in (mel_config, *(mel_config.model_copy(update=change) for change in changes)):
+        transform = LogMelSpectrogram(known)
+        references = [transform(audio)[0] for _, audio in pairs]
+        frames = [min(mel.shape[1], other.shape[1]) for (mel, _), other in zip(pairs, references, strict=True)]
+        means = [
+            (mel[:, :count] - other[:, :count]).mean(1)
+            for (mel, _), other, count in zip(pairs, references, frames, strict=True)
+        ]
+        biases[known] = float(torch.stack(means).mean(0).abs().mean())
+    best = min(biases, key=lambda known: biases[known])
+    return best if biases[best] < 0.5 * biases[mel_config] and biases[mel_config] > 0.1 else mel_config
+
+
 class PredictedMels:
     """The predicted mel of each recording: NAME.npy or NAME.npz, also in subfolders like the recording's own.
 
@@ -75,7 +107,8 @@ class PredictedMels:
         mel_config: the mel config of the model; an .npz of another that converts exactly is converted.
 
     Raises:
-        VocoderError: when more than half of the mels do not fit their recordings, or there is none.
+        VocoderError: when more than half of the mels do not fit their recordings, there is none, or they are of
+            another mel config.
     """
 
     def __init__(self, folder: Path, root: Path, clips: list[Clip], mel_config: MelConfig) -> None:
@@ -96,6 +129,7 @@ class PredictedMels:
                 bad.append(f"{path.name} ({reason})")
             else:
                 self.paths[clip.path] = path
+        self._check_mel_config(clips)
         if missing:
             say(f"left out {missing} of {len(clips)} recordings without a mel in {folder}")
         if len(bad) > len(self.paths):
@@ -105,6 +139,19 @@ class PredictedMels:
             raise VocoderError(f"{folder} holds no mel named like one of the {len(clips)} recordings (NAME.npy, .npz)")
         if bad:
             say(f"left out {len(bad)} mels that do not fit: {'; '.join(bad)}")
+
+    def _check_mel_config(self, clips: list[Clip]) -> None:
+        """Refuse mels that fit the recordings much better in another mel config, by the first of them."""
+        some = [clip for clip in clips if clip in self][:_COMPARED]
+        if not some:
+            return
+        found = find_mel_config([(self[clip], read_clip(clip, self.mel_config)) for clip in some], self.mel_config)
+        if found != self.mel_config:
+            differences = list_differences(found.differences(self.mel_config))
+            raise VocoderError(
+                f"the mels fit the recordings as {found.text}, not as {self.mel_config.text}: {differences}; compute "
+                f"them again, or train a model for them: --set mel={found.text}"
+            )
 
     def _misfit(self, path: Path, reference: Tensor) -> str | None:
         """Say why a mel does not fit the mel of its recording, (n_mels, frames); None when it does."""

@@ -16,15 +16,17 @@ from tqdm import tqdm
 
 from vocoders.cli.common import explain, say
 from vocoders.cli.plan import Job
-from vocoders.dsp.mel import MelConfig, diagnose, list_differences
+from vocoders.dsp.diagnosis import Diagnosis, diagnose
+from vocoders.dsp.mel import MelConfig, list_differences
 from vocoders.errors import VocoderError, printable
 from vocoders.files import Bytes, atomic_write, make_folder, map_file, read_file, write_file
 from vocoders.inference.checks import prepare_mel
 from vocoders.inference.synthesis import BackendName, Precision
 from vocoders.io.audio import AUDIO_SUFFIXES, AudioWriter, read_audio
 from vocoders.io.mels import MEL_SUFFIXES, encode_mel, read_array, read_f0, read_frames, read_mel
-from vocoders.pretrained import load
+from vocoders.pretrained import list_voices, load
 
+_LOUDEST = 3.0  # peak of audio that no right mel gives
 _DIAGNOSED_FRAMES = 100  # of raw frames, about a second: enough to tell another mel config by
 
 
@@ -154,12 +156,22 @@ class Worker:
                 f"{list_differences(stored.differences(self.mel_config))}"
             )
         stated = stored or self.mel_config
+        self._check_bands(mel)
         values, warning = prepare_mel(mel, self.voc.mel_config, stated)
         if stated is None:
             self._say_assumed(name)
         if warning:
-            self.notes.say(f"{name}: {warning}")
+            self.notes.say(f"{name}: {_remedy(warning, name)}")
         return values
+
+    def _check_bands(self, mel: np.ndarray) -> None:
+        """Refuse a mel (n_mels, frames) of another number of bands that a built-in model takes, and name that model."""
+        bands, own = mel.shape[0], self.voc.mel_config.n_mels
+        if mel.ndim != 2 or own in (bands, mel.shape[1]):
+            return
+        for name in list_voices():
+            if load(name).mel_config.n_mels == bands:
+                raise VocoderError(f"it has {bands} bands, the model expects {own}; a model that takes them: -m {name}")
 
     def _analyze(self, data: Bytes, job: Job) -> np.ndarray:
         """Compute the mel of a sound file."""
@@ -193,7 +205,7 @@ class Worker:
                     first.append(mel)
                     frames += mel.shape[1]
                     if frames >= _DIAGNOSED_FRAMES and (warning := diagnose(np.concatenate(first, axis=1), target)):
-                        self.notes.say(f"{name}: {warning}")
+                        self.notes.say(f"{name}: {_remedy(warning, name)}")
 
         return self.voc.stream(chunks(), seed=self.options.seed)
 
@@ -243,7 +255,12 @@ class Worker:
             for audio in pieces:
                 writer.write(audio)
                 progress.update(len(audio))
-        if writer.peak > 1:
+        if writer.peak > _LOUDEST:
+            self.notes.say(
+                f"{job.name}: peaks reach {writer.peak:.2f}, clipped at 1: the mel is probably of another scale; state "
+                f"its mel config, such as --mel-config {mel_config.text.split(':')[0]}:log=log10"
+            )
+        elif writer.peak > 1:
             self.notes.say(f"{job.name}: peaks reach {writer.peak:.2f} and are clipped at 1")
         length = writer.samples / mel_config.sample_rate
         speed = length / (time.perf_counter() - begin)
@@ -293,6 +310,13 @@ def describe_failure(job: Job, error: Exception) -> str:
     if isinstance(error, OSError):
         return explain(error)
     return f"{job.name}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+
+
+def _remedy(diagnosis: Diagnosis, name: str) -> str:
+    """Say what a mel looks like, and the option or the command that helps."""
+    array = f"np.load({name!r})" + ("['mel']" if name.endswith(".npz") else "")
+    convert = f"import numpy as np; mel = {array}; np.save({str(Path(name).with_suffix('.converted.npy'))!r}, {{}})"
+    return diagnosis.sentence("--mel-config {}", f'python -c "{convert}"')
 
 
 def _target(job: Job) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vocoders.errors import VocoderError
 from vocoders.files import check_not_input
 from vocoders.io.audio import AUDIO_SUFFIXES
+from vocoders.io.foreign import refuse_foreign
 from vocoders.io.mels import MEL_SUFFIXES
 
 
@@ -41,13 +42,16 @@ class Job:
         return f".{self.format}" in MEL_SUFFIXES
 
 
-def plan(inputs: Sequence[str], output: str, format: str | None) -> tuple[list[Job], bool]:
+def plan(
+    inputs: Sequence[str], output: str, format: str | None, note: Callable[[str], None] = lambda _: None
+) -> tuple[list[Job], bool]:
     """Pair each input with its output.
 
     Args:
         inputs: files, folders, globs, or "-" for standard input.
         output: a file, a folder, or "-" for standard output.
         format: format of outputs in a folder or on standard output, "wav" by default; an output file has its ending.
+        note: called with a sentence on the files of a folder that are left out.
 
     Returns:
         The jobs, and whether they are a batch into a folder.
@@ -56,7 +60,7 @@ def plan(inputs: Sequence[str], output: str, format: str | None) -> tuple[list[J
         VocoderError: for an input that is missing, and for an output that is ambiguous, is made twice, is an input, or
             has another ending than ``format``.
     """
-    sources = list(expand(inputs, Path(output), format or "wav"))
+    sources = list(expand(inputs, Path(output), format or "wav", note=note))
     ends_in_separator = output.endswith(("/", os.sep))  # Windows takes both
     many = len(sources) > 1 or Path(inputs[0]).is_dir()
     ending = Path(output).suffix.lower()
@@ -83,7 +87,11 @@ def plan(inputs: Sequence[str], output: str, format: str | None) -> tuple[list[J
 
 
 def expand(
-    inputs: Sequence[str], output: Path, format: str, suffixes: Sequence[str] = AUDIO_SUFFIXES + MEL_SUFFIXES
+    inputs: Sequence[str],
+    output: Path,
+    format: str,
+    suffixes: Sequence[str] = AUDIO_SUFFIXES + MEL_SUFFIXES,
+    note: Callable[[str], None] = lambda _: None,
 ) -> Iterator[tuple[Path | None, Path]]:
     """Find the input files.
 
@@ -92,6 +100,7 @@ def expand(
         output: folder of the outputs.
         format: their format.
         suffixes: endings of the files of a folder that are inputs.
+        note: as for ``plan``.
 
     Yields:
         An input file, or None for standard input, and its place below a folder of outputs, still with its own ending.
@@ -104,7 +113,7 @@ def expand(
         if text == "-":
             yield None, Path("stdin")
         elif path.is_dir():
-            yield from ((p, p.relative_to(path)) for p in _files_below(path, output, format, suffixes))
+            yield from ((p, p.relative_to(path)) for p in _files_below(path, output, format, suffixes, note))
         elif path.exists():
             yield path, Path(path.name)
         elif glob.has_magic(text):
@@ -118,10 +127,11 @@ def expand(
             raise VocoderError(f"there is no file {path}")
 
 
-def _files_below(folder: Path, output: Path, format: str, suffixes: Sequence[str]) -> list[Path]:
-    """Return the inputs in a folder, without the files that an earlier call made."""
-    files = [p for p in sorted(folder.rglob("*")) if p.suffix.lower() in suffixes]
-    files = [p for p in files if not p.name.startswith(".")]
+def _files_below(
+    folder: Path, output: Path, format: str, suffixes: Sequence[str], note: Callable[[str], None]
+) -> list[Path]:
+    """Return the inputs in a folder, without the files that an earlier call made; count and name the others."""
+    files = [p for p in sorted(folder.rglob("*")) if not p.name.startswith(".") and p.is_file()]
     # What an earlier call made is no input: all of an output folder inside the input folder; the files of the
     # output's format where the input folder is the output itself.
     made = os.path.realpath(output)  # unlike Path.resolve, it takes links that lead in a circle
@@ -129,6 +139,15 @@ def _files_below(folder: Path, output: Path, format: str, suffixes: Sequence[str
         files = [p for p in files if p.suffix.lower() != f".{format}"]
     else:
         files = [p for p in files if Path(made) not in Path(os.path.realpath(p)).parents]
+    others = [p for p in files if p.suffix.lower() not in suffixes]
+    files = [p for p in files if p.suffix.lower() in suffixes]
+    if others:
+        names = ", ".join(str(p.relative_to(folder)) for p in others[:5]) + (", ..." if len(others) > 5 else "")
+        listed = f"{len(others)} files of {folder} that are neither mels nor sounds which can be read: {names}"
+        if not files:
+            refuse_foreign(b"", str(others[0]))
+            raise VocoderError(f"the folder {folder} holds no mel (.npy, .npz) and no sound file, only {listed}")
+        note(f"left out {listed}")
     if not files:
         raise VocoderError(f"the folder {folder} holds no mel (.npy, .npz) and no sound file")
     return files

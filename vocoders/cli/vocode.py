@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vocoders.cli.common import Parser, add_device, add_precision, add_version, lasting, limit_threads, run, say, seed
+from vocoders.cli.common import Parser, add_device, add_precision, add_version, lasting, limit_threads, run, seed
 from vocoders.errors import VocoderError
 from vocoders.extras import require
 from vocoders.files import make_folder
@@ -129,7 +129,11 @@ def _todo(options: argparse.Namespace) -> tuple[list[Job], bool]:
     """Return the jobs whose outputs are not there yet, and whether they are a batch."""
     from vocoders.cli.plan import plan  # numpy and more, which --help does not wait for
 
-    jobs, batch = plan(options.inputs, options.output, options.format)
+    def note(text: str) -> None:
+        if not options.quiet:
+            say(f"vocode: {text}")
+
+    jobs, batch = plan(options.inputs, options.output, options.format, note)
     if batch and options.f0:
         raise VocoderError("--f0 needs a single input and a single output file")
     if options.raw_mel and (batch or jobs[0].source or jobs[0].makes_mel or options.f0):
@@ -137,9 +141,8 @@ def _todo(options: argparse.Namespace) -> tuple[list[Job], bool]:
             "--raw-mel turns frames on standard input into a sound, without --f0: vocode - -o - --raw-mel"
         )
     todo = [job for job in jobs if not (batch and job.target and job.target.exists() and not options.overwrite)]
-    if len(todo) < len(jobs) and not options.quiet:
-        there = f"{len(jobs) - len(todo)} of {len(jobs)} outputs are there already and left as they are"
-        say(f"vocode: {there} (see --overwrite)")
+    if len(todo) < len(jobs):
+        note(f"{len(jobs) - len(todo)} of {len(jobs)} outputs are there already and left as they are (see --overwrite)")
     return todo, batch
 
 

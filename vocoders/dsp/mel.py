@@ -8,6 +8,7 @@ every .npz mel file, and a mel is converted from one to another exactly or not a
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +16,7 @@ from pydantic import Field, model_validator
 
 from vocoders.config import Config, FFTSize, Padding, Window, bind
 from vocoders.dsp.arrays import Array
-from vocoders.errors import MelMismatch, VocoderError, shorten
+from vocoders.errors import MelMismatch, MelWarning, VocoderError, shorten
 
 _CONVERTIBLE = ("log", "floor")  # fields in which two mel configs may differ and still convert
 _LONGEST_NAME = 1000  # characters, with all changes
@@ -78,6 +79,13 @@ class MelConfig(Config):
     def name(self) -> str:
         """Name of this mel config in MEL_CONFIGS, or "custom"."""
         return next((name for name, mel_config in MEL_CONFIGS.items() if mel_config == self), "custom")
+
+    @property
+    def text(self) -> str:
+        """Text from which ``parse`` makes this mel config: the most similar name, and the fields that differ."""
+        name = min(MEL_CONFIGS, key=lambda name: len(self.differences(MEL_CONFIGS[name])))
+        changes = self.differences(MEL_CONFIGS[name]).items()
+        return f"{name}:{','.join(f'{field}={own}' for field, (own, _) in changes)}".removesuffix(":")
 
     @property
     def log_floor(self) -> float:
@@ -267,6 +275,9 @@ def mel_filter_bank(mel_config: MelConfig) -> np.ndarray:
     """Return the triangular filters, float64 (n_mels, n_fft // 2 + 1), equal to those of librosa.filters.mel.
 
     torchaudio's are not used: its import takes longer than the synthesis of a sentence, and it rounds to float32.
+
+    Warns:
+        MelWarning: when a filter is narrower than the distance of the bins, and holds none.
     """
     corners = mel_frequencies(mel_config)
     distance = corners[:, None] - bin_frequencies(mel_config, mel_config.n_fft)
@@ -274,39 +285,12 @@ def mel_filter_bank(mel_config: MelConfig) -> np.ndarray:
     bank = np.maximum(np.minimum(-distance[:-2] / width[:-1], distance[2:] / width[1:]), 0.0)
     if mel_config.mel_norm == "slaney":
         bank *= (2.0 / (corners[2:] - corners[:-2]))[:, None]
-    return bank
-
-
-def diagnose(mel: np.ndarray, mel_config: MelConfig) -> str | None:
-    """Guess from their range whether the values of a mel come from another mel config, for a warning.
-
-    Args:
-        mel: log-mel (..., n_mels, frames) of finite floats.
-        mel_config: the mel config it is taken for.
-
-    Returns:
-        One sentence on what the values look like, or None when they may come from ``mel_config``.
-    """
-    low, high, middle = float(mel.min()), float(mel.max()), float(np.median(mel))
-    spread = float(np.subtract(*np.percentile(mel, [95, 5])))
-    # No bin of a signal within [-1, 1] exceeds the sum of the window.
-    loudest = np.log(mel_filter_bank(mel_config).max() * (mel_config.win_length / 2) ** mel_config.power)
-    loudest = loudest if mel_config.log == "ln" else loudest / np.log(10.0)
-    if low >= 0 and high > 0:
-        guess = "a linear mel, not a logarithmic one"
-    elif low < min(mel_config.log_floor, -20) - 0.5:
-        guess = "decibels"
-    elif low < mel_config.log_floor - 0.5:
-        guess = (
-            "a natural logarithm, not log10" if mel_config.log == "log10" else "a lower floor than this mel config's"
+    if empty := int((bank.max(1) == 0).sum()):
+        warnings.warn(
+            f"{empty} of the {mel_config.n_mels} bands hold no bin of an FFT of {mel_config.n_fft} and are silent "
+            f"always; take fewer bands or a larger FFT: "
+            f"{mel_config.model_copy(update={'n_fft': 2 * mel_config.n_fft}).text}",
+            MelWarning,
+            stacklevel=2,
         )
-    elif high > loudest + 1.0:
-        guess = "a normalised mel, or another logarithm"
-    elif mel_config.log == "ln" and high < 1.6 and spread < 4.4 and -5 < middle < -1:
-        guess = "log10, not a natural logarithm"
-    else:
-        return None
-    return (
-        f"values from {low:.2f} to {high:.2f} are unusual for {mel_config.name} ({mel_config.log}, floor "
-        f"{mel_config.log_floor:.2f}): it looks like {guess}"
-    )
+    return bank

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from vocoders.errors import VocoderError, reason
 from vocoders.extras import require
-from vocoders.files import read_file
+from vocoders.files import map_file, read_file
 from vocoders.importers.base import Importer, Settings
 from vocoders.io.mels import read_array
 
@@ -152,6 +152,7 @@ def read_weights(path: Path) -> Any:
     Raises:
         VocoderError: when it is refused or cannot be read.
     """
+    map_file(path)  # refuses a Git LFS pointer
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -208,6 +209,7 @@ def read_archive(path: Path, config: str, weights: str) -> tuple[Settings, Any]:
         VocoderError: when it is no such archive, or a file in it is too large, is refused or cannot be read.
     """
     found: dict[str, bytes] = {}
+    map_file(path)  # refuses a Git LFS pointer
     try:
         with tarfile.open(path) as archive:
             for member in archive:

@@ -217,7 +217,7 @@ class BaseVocoder(Backend):
         """Validate a mel, and warn the caller of the public method when it looks like one of another mel config."""
         values, warning = prepare_mel(as_numpy(mel), self.mel_config)
         if warning:
-            warnings.warn(warning, MelWarning, stacklevel=stacklevel)
+            warnings.warn(str(warning), MelWarning, stacklevel=stacklevel)
         return values
 
     def _check_single(self, values: np.ndarray) -> np.ndarray:

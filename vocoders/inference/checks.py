@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vocoders.dsp.arrays import as_float_array
-from vocoders.dsp.mel import MelConfig, convert_mel, diagnose
+from vocoders.dsp.diagnosis import Diagnosis, diagnose
+from vocoders.dsp.mel import MelConfig, convert_mel
 from vocoders.errors import VocoderError
-from vocoders.io.audio import resample
+from vocoders.io.audio import FULL_SCALE_LIMIT, full_scale, resample
 
 _BLOCK = 4096  # frames checked at once, and the most that are diagnosed: memory does not grow with the length
+_MOST_CHANNELS = 8
 
 
 class PreparedMel(NamedTuple):
@@ -21,11 +23,11 @@ class PreparedMel(NamedTuple):
 
     Attributes:
         values: float32 (n_mels, frames) or (batch, n_mels, frames), finite, in the mel config of the model.
-        warning: one sentence, when the values look like those of another mel config; else None.
+        warning: what the values look like, when they are unusual for the mel config; as text one sentence.
     """
 
     values: np.ndarray
-    warning: str | None
+    warning: Diagnosis | None
 
 
 def prepare_mel(mel: np.ndarray, target: MelConfig, source: MelConfig | None = None) -> PreparedMel:
@@ -155,15 +157,22 @@ def prepare_audio(audio: np.ndarray, sample_rate: int, mel_config: MelConfig) ->
         float32 (..., samples).
 
     Raises:
-        VocoderError: when the audio does not hold floats, is not finite or is shorter than one frame, or the sample
-            rate is not a positive number.
+        VocoderError: when the audio does not hold floats, is not finite, far beyond [-1, 1], shorter than one frame or
+            (samples, channels), or the sample rate is not a number of Hz.
     """
     if audio.dtype.kind != "f":
         raise VocoderError(f"audio must hold floats in [-1, 1], this holds {audio.dtype}")
     if not isinstance(sample_rate, Real) or not 0 < float(sample_rate) < math.inf:
         raise VocoderError(f"the sample rate must be a positive number, in Hz; got {sample_rate!r}")
+    if sample_rate < 1000:
+        raise VocoderError(f"a sample rate is in Hz, {sample_rate:g} looks like kHz: pass {round(sample_rate * 1000)}")
     values, target = as_float_array(audio), mel_config.sample_rate
     samples = values.shape[-1] if values.ndim else 1
+    if values.ndim == 2 and samples <= _MOST_CHANNELS < len(values):
+        raise VocoderError(
+            f"audio must be (..., samples), this is {values.shape}; it looks like {samples} channels, (samples, "
+            f"channels): pass audio.mean(1) for one, audio.T for each"
+        )
     if values.ndim == 0 or samples * target < mel_config.hop_length * sample_rate:
         raise VocoderError(
             f"the audio is shorter than one frame: {samples} samples at {sample_rate} Hz, a frame has "
@@ -171,6 +180,11 @@ def prepare_audio(audio: np.ndarray, sample_rate: int, mel_config: MelConfig) ->
         )
     if not np.isfinite(values).all():
         raise VocoderError("the audio holds NaN or infinite samples")
+    peak = float(np.abs(values).max(initial=0.0))
+    if peak > FULL_SCALE_LIMIT:
+        raise VocoderError(
+            f"the audio has samples up to {peak:g}, far beyond full scale, 1: pass audio / {full_scale(peak):g}"
+        )
     if sample_rate == target:
         return values
     rows = values.reshape(-1, samples)

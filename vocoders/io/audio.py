@@ -8,15 +8,24 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from vocoders.errors import VocoderError
 from vocoders.files import Bytes
+from vocoders.io.foreign import refuse_foreign
+
+if TYPE_CHECKING:
+    import soundfile
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au", ".w64", ".caf")
 
+FULL_SCALE_LIMIT = 2.0  # magnitude from which samples are not those of a sound in [-1, 1]
+
+_MP3_SEARCH = 1 << 20  # bytes in which its first frame is searched
+_MPEG1_KILOBITS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
+_MPEG2_KILOBITS = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 _BLOCK = 1 << 16  # samples handed to libsndfile at once: it keeps a whole block of Ogg on its stack
 _LARGEST_SOUND = 2**32  # bytes; six hours at 48 kHz
 
@@ -53,13 +62,15 @@ def read_audio(
 
     Raises:
         SoundTooLong: when it holds more than ``max_seconds`` or ``max_bytes``.
-        VocoderError: when it is no sound file, is damaged or empty, takes too long, or holds NaN or infinite samples.
+        VocoderError: when it is no sound file, is damaged or empty, takes too long, or holds NaN or infinite samples,
+            or such as are far beyond [-1, 1].
     """
     import soundfile
 
+    refuse_foreign(data, name)
     blocks, samples, deadline = [], 0, time.monotonic() + timeout
     try:
-        with soundfile.SoundFile(_UntilDeadline(data, deadline)) as file:
+        with open_sound(data, deadline) as file:
             rate, channels = file.samplerate, file.channels
             most = min(max_seconds * rate, max_bytes / 4)
             # Block by block to the end: the header of a damaged file may claim another length.
@@ -82,11 +93,15 @@ def read_audio(
     audio = np.concatenate(blocks)
     if not np.isfinite(audio).all():
         raise VocoderError(f"{name} holds NaN or infinite samples")
+    check_full_scale(audio, name)
     return Sound(audio, rate, channels)
 
 
-class _UntilDeadline(io.BytesIO):
-    """A file in memory that ends at a deadline: libsndfile, which cannot be interrupted, then ends as well."""
+class _SoundBytes(io.BytesIO):
+    """Bytes that libsndfile reads. They end at a deadline, because it cannot be interrupted.
+
+    A seek that a damaged header asks for fails without an exception, which libsndfile's callback could not pass on.
+    """
 
     def __init__(self, data: Bytes, deadline: float) -> None:
         super().__init__(data)
@@ -94,6 +109,78 @@ class _UntilDeadline(io.BytesIO):
 
     def readinto(self, buffer: Any) -> int:
         return 0 if time.monotonic() > self._deadline else super().readinto(buffer)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return super().seek(offset, whence)
+        except (ValueError, OverflowError):
+            return self.tell()
+
+
+def open_sound(data: Bytes, deadline: float = math.inf) -> soundfile.SoundFile:
+    """Open the bytes of a sound file, which end at ``deadline``. An MP3 may have anything in front of its first frame.
+
+    Raises:
+        soundfile.LibsndfileError: when libsndfile cannot read it.
+    """
+    import soundfile
+
+    try:
+        return soundfile.SoundFile(_SoundBytes(data, deadline))
+    except soundfile.LibsndfileError:
+        begin = _find_mp3_frame(data)
+        if not begin:
+            raise
+        return soundfile.SoundFile(_SoundBytes(data[begin:], deadline))
+
+
+def _find_mp3_frame(data: Bytes) -> int | None:
+    """Return the place of the first MP3 frame that two more follow, in the first MiB; libsndfile expects it at 0."""
+    head = bytes(data[: _MP3_SEARCH + 3 * 4096])
+    begin = 0
+    while 0 <= (begin := head.find(b"\xff", begin)) < _MP3_SEARCH:
+        at, frames = begin, 0
+        while frames < 3 and (size := _mp3_frame_size(head[at : at + 4], head[begin : begin + 4])):
+            at, frames = at + size, frames + 1
+        if frames == 3:
+            return begin
+        begin += 1
+    return None
+
+
+def _mp3_frame_size(header: bytes, first: bytes) -> int:
+    """Return the bytes of the MP3 frame with this header, 0 where it is none or of another stream than ``first``."""
+    if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2 or header[1] & 0x18 == 0x08:
+        return 0  # no sync, not layer III, or a reserved version
+    bitrate, rate = header[2] >> 4, header[2] >> 2 & 3
+    if bitrate in (0, 15) or rate == 3 or header[1] != first[1] or rate != first[2] >> 2 & 3:
+        return 0
+    version = header[1] >> 3 & 3  # 3: MPEG 1, 2: MPEG 2, 0: MPEG 2.5
+    kilobits = (_MPEG1_KILOBITS if version == 3 else _MPEG2_KILOBITS)[bitrate - 1]
+    hertz = (44100, 48000, 32000)[rate] // {3: 1, 2: 2, 0: 4}[version]
+    return (144000 if version == 3 else 72000) * kilobits // hertz + (header[2] >> 1 & 1)
+
+
+def check_full_scale(audio: np.ndarray, name: str) -> None:
+    """Check that samples are in [-1, 1], as far as a sound may exceed that.
+
+    Raises:
+        VocoderError: when they are not; it says how to scale the file ``name``.
+    """
+    peak = float(np.abs(audio).max(initial=0.0))
+    if peak > FULL_SCALE_LIMIT:
+        path = Path(name if Path(name).suffix else "FILE.wav")
+        target = str(path.with_name(f"{path.stem}-scaled.wav"))
+        write = f"soundfile.write({target!r}, x / {full_scale(peak):g}, rate)"
+        raise VocoderError(
+            f"{name} has samples up to {peak:g}, far beyond full scale, 1; to scale it: "
+            f'python -c "import soundfile; x, rate = soundfile.read({str(path)!r}); {write}"'
+        )
+
+
+def full_scale(peak: float) -> float:
+    """Return the value that stands for full scale in samples up to ``peak``: that of 16-bit integers, or of 32-bit."""
+    return next((scale for scale in (32768.0, 2.0**31) if 0.002 * scale < peak <= scale), peak)
 
 
 def resample(audio: np.ndarray, source: int, target: int) -> np.ndarray:

@@ -15,6 +15,7 @@ from vocoders.config import bind
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError, shorten
 from vocoders.files import Bytes
+from vocoders.io.foreign import refuse_foreign
 
 MEL_SUFFIXES = (".npy", ".npz")
 
@@ -94,6 +95,7 @@ def read_mel(data: Bytes, name: str, max_bytes: int = _LARGEST_ARRAY) -> tuple[n
         VocoderError: when it is neither .npy nor .npz, is damaged or too large, holds no array named "mel", or its mel
             config is invalid.
     """
+    refuse_foreign(data, name)
     if data[:2] != b"PK":
         return read_array(data, name), None
     parts = _unpack(data, name, {"mel": max_bytes, "mel_spec": _LARGEST_MEL_CONFIG})

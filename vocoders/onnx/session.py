@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vocoders.errors import CheckpointError, VocoderError
+from vocoders.files import refuse_pointer
 from vocoders.onnx.control_flow import check_control_flow
 
 # Optimisations of ONNX Runtime that gain nothing on the graphs of this package, and take up to half of the time to open
@@ -102,6 +103,8 @@ def _open(path: Path, device: str, trusted: bool = False) -> Any:
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=[choice], disabled_optimizers=idle)
     except Exception as error:  # onnxruntime raises a class of its own for each status
+        with path.open("rb") as damaged:
+            refuse_pointer(damaged.read(64), str(path))
         reason = str(error).split("\n")[0]
         raise CheckpointError(f"{path} is not a readable ONNX model, or cannot be run here ({reason})") from None
     if provider not in session.get_providers():  # it would fall back to the CPU silently

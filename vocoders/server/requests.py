@@ -163,7 +163,7 @@ def decode_body(data: bytes, model: ServedModel, mel_config: MelConfig | None, l
     with np.errstate(over="ignore"):  # what float32 cannot hold is refused as infinite
         values, warning = prepare_mel(mel, model.mel_config, source)
         f0 = None if body.f0 is None else prepare_f0(body.f0, 1, values.shape[1], model.mel_config)[0, 0]
-    return SynthesisInput(values, f0, warning)
+    return SynthesisInput(values, f0, warning.sentence("?mel_config={}") if warning else None)
 
 
 def _check_length(frames: int, model: ServedModel, limits: Limits) -> None:

@@ -11,7 +11,8 @@ import torch
 from tests.support import signals
 from vocoders import LogMelSpectrogram, MelConfig, MelMismatch, VocoderError
 from vocoders.dsp.analysis import analyze
-from vocoders.dsp.mel import MEL_CONFIGS, convert_mel, diagnose, mel_filter_bank
+from vocoders.dsp.diagnosis import diagnose
+from vocoders.dsp.mel import MEL_CONFIGS, convert_mel, mel_filter_bank
 
 # sample_rate, n_fft, hop, win, n_mels, fmin, fmax, scale, norm, power, padding, log, floor, epsilon, and the window
 # where it is not "hann"

@@ -67,7 +67,9 @@ def test_a_mel_and_a_sound_file_are_dropped(tmp_path: Path) -> None:
         assert tab.errors() == []
         asked = [url for url in tab.requests() if url.startswith("http")]
         assert all(url.startswith(address) for url in asked)
-        assert len(asked) == 8  # the page, models, and a mel, its audio and the mel of that for each file
+        assert (
+            len(asked) == 10
+        )  # the page, models, and for each file a mel, its mel config, its audio and the mel of that
 
         tab.drop("#drop", tmp_path / "wrong.npy")
         tab.wait_for("document.querySelector('#status.wrong')")

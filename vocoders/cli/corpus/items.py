@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -64,7 +64,13 @@ def list_outputs(output: str) -> set[str]:
     return {os.path.join(folder, name) for folder, _, names in os.walk(output) for name in names}
 
 
-def find_items(inputs: Sequence[str], output: str, format: str, there: Collection[str]) -> list[Item]:
+def find_items(
+    inputs: Sequence[str],
+    output: str,
+    format: str,
+    there: Collection[str],
+    note: Callable[[str], None] = lambda _: None,
+) -> list[Item]:
     """Pair each input with its output.
 
     The outputs have the names that ``vocode`` without a cluster gives them. A member of a shard gets the name that it
@@ -75,6 +81,7 @@ def find_items(inputs: Sequence[str], output: str, format: str, there: Collectio
         output: folder of the outputs, as ``resolve_output`` returns it.
         format: format of the outputs: a file ending without its dot, or "raw".
         there: outputs that are there and stay, as ``list_outputs`` returns them.
+        note: called with a sentence on the files of a local folder that are left out.
 
     Returns:
         The items, the largest first.
@@ -83,7 +90,7 @@ def find_items(inputs: Sequence[str], output: str, format: str, there: Collectio
         VocoderError: for an input that is missing, and for an output that is made twice, or is an input.
     """
     items: dict[str, Item] = {}
-    for source, place, size in (found for text in inputs for found in _find(text, output, format)):
+    for source, place, size in (found for text in inputs for found in _find(text, output, format, note)):
         place = str(PurePosixPath(place).with_suffix("" if source.lower().endswith(SHARD_SUFFIX) else f".{format}"))
         target = storage.join(output, place)
         if target in items:
@@ -107,14 +114,14 @@ def group_by_size(items: Sequence[Item], most_bytes: int) -> list[list[Item]]:
     return groups
 
 
-def _find(text: str, output: str, format: str) -> Iterator[tuple[str, str, int]]:
+def _find(text: str, output: str, format: str, note: Callable[[str], None]) -> Iterator[tuple[str, str, int]]:
     """Yield source, place and size of each input that one argument names."""
     if text == "-":
         raise VocoderError("--ray reads files, not standard input")
     if storage.is_url(text):
         yield from _find_by_url(text, output, format)
         return
-    for path, place in expand([text], Path(output), format, (*_FILE_SUFFIXES, SHARD_SUFFIX)):
+    for path, place in expand([text], Path(output), format, (*_FILE_SUFFIXES, SHARD_SUFFIX), note):
         assert path is not None
         yield os.path.abspath(path), place.as_posix(), path.stat().st_size
 

@@ -74,7 +74,7 @@ def vocode_corpus(
         options = replace(options, model=str(Path(options.model).absolute()))
     output = resolve_output(output)
     there = set() if overwrite else list_outputs(output)
-    items = find_items(inputs, output, format, there)
+    items = find_items(inputs, output, format, there, Notes(options.quiet).say)
     manifest = storage.join(output, MANIFEST)
     known = _known(items, there, output) if manifest in there else {}
     todo = [item for item in items if item.source not in known]

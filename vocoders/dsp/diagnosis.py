@@ -1,0 +1,228 @@
+"""Diagnosis of mels: whether the values are on the scale of a mel config, and what undoes another scale.
+
+Thresholds are in nepers below a sine of full scale in the same band: there the mels of a recording agree in all mel
+configs, whatever their filter banks, logarithms and powers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from vocoders.dsp.mel import MelConfig, mel_filter_bank
+
+_DECIBEL = math.log(10.0) / 20.0  # nepers
+_TYPICAL = (-7.4, -4.1, -1.7)  # median, 95th percentile and maximum of a recorded sentence
+_LIKELY = 4.5  # sum of the distances from these three; 3.4 at most for recorded sentences
+_AS_LIKELY = 0.5  # difference of two such sums that does not decide
+_LONG = 100  # frames from which the range of the values says something
+
+
+class _Scale(NamedTuple):
+    """A linear scale.
+
+    Attributes:
+        kind: what it is called.
+        factor: nepers of a unit.
+        shift: nepers at 0.
+        quiet: range in which the smallest value of a mel lies.
+        largest: the largest possible value.
+    """
+
+    kind: str
+    factor: float
+    shift: float
+    quiet: tuple[float, float]
+    largest: float = math.inf
+
+
+_SCALES = (
+    _Scale("decibels", _DECIBEL, 0.0, (-math.inf, -20)),
+    _Scale("log2", math.log(2.0), 0.0, (-math.inf, -12)),
+    _Scale("the logarithm of the power, about twice that of the magnitude", 0.5, 0.0, (-math.inf, -12)),
+    _Scale("the mel of audio in the range of 16-bit integers", 1.0, -math.log(32768.0), (-math.inf, math.inf)),
+    _Scale("a mel normalised from 100 dB to -4 to 4, as by Tacotron 2", 12.5 * _DECIBEL, -30 * _DECIBEL, (-4, -2), 4),
+    _Scale("a mel normalised from 100 dB to 0 to 4, as by Tacotron 2", 25 * _DECIBEL, -80 * _DECIBEL, (0, 1), 4),
+    _Scale("a mel normalised from 100 dB to -1 to 1, as by Coqui TTS", 50 * _DECIBEL, -30 * _DECIBEL, (-1, -0.5), 1),
+    _Scale("a mel normalised from 100 dB to 0 to 1, as by Tacotron", 100 * _DECIBEL, -80 * _DECIBEL, (0, 0.25), 1),
+    _Scale("a mel normalised from -12 to 2 to -1 to 1, as by GPT-SoVITS", 7.0, -5.0, (-1, -0.5), 1),
+    _Scale("a mel normalised by mean and deviation, as by Matcha-TTS", 2.116101, -5.536622, (-8, -1)),
+)
+
+
+class Guess(NamedTuple):
+    """What a mel may be instead of what it is taken for, and the remedy: a mel config, an expression, or neither.
+
+    Attributes:
+        kind: what it looks like.
+        mel_config: the mel config to state, as ``MelConfig.parse`` takes it.
+        expression: Python that makes the right mel of ``mel`` with numpy as ``np``.
+    """
+
+    kind: str
+    mel_config: str | None = None
+    expression: str | None = None
+
+
+_BY_BAND = Guess(
+    "a mel normalised in each band, by the mean and deviation of that band", None, "mel * std[:, None] + mean[:, None]"
+)
+_NORMALISED = Guess("a normalised mel; with the mean and deviation of its normalisation", None, "mel * std + mean")
+_PCEN = Guess("per-channel energy normalisation, which nothing undoes: vocode recording.wav -o mel.npz")
+
+
+class Diagnosis(NamedTuple):
+    """Why values are unusual for a mel config, and what they look like.
+
+    Attributes:
+        values: the first half of a sentence.
+        guesses: what fits best, and what fits about as well.
+    """
+
+    values: str
+    guesses: tuple[Guess, ...]
+
+    def sentence(self, state: str = "mel = voc.convert(mel, '{}')", apply: str = "mel = {}") -> str:
+        """Return the sentence, with the remedy of each guess.
+
+        Args:
+            state: how a mel config is stated, with {} for it.
+            apply: how an expression of ``mel`` is applied, with {} for it.
+        """
+        parts = []
+        for kind, mel_config, expression in self.guesses:
+            remedy = state.replace("{}", mel_config) if mel_config else apply.replace("{}", expression or "")
+            parts.append(f"{kind}; to convert it: {remedy}" if mel_config or expression else kind)
+        return f"{self.values}: it looks like {', or like '.join(parts)}"
+
+    def __str__(self) -> str:
+        return self.sentence()
+
+
+def diagnose(mel: np.ndarray, mel_config: MelConfig) -> Diagnosis | None:
+    """Guess from their distribution whether the values of a mel are on another scale, for a warning.
+
+    Args:
+        mel: log-mel (..., n_mels, frames) of finite floats.
+        mel_config: the mel config it is taken for.
+
+    Returns:
+        What the values look like, or None when they may be those of ``mel_config``.
+    """
+    bands = np.moveaxis(mel, -2, 0).reshape(mel_config.n_mels, -1).astype(np.float64)
+    low, high = float(bands.min()), float(bands.max())
+    if not _unusual(bands, mel_config) or not (guesses := _guess(bands, mel_config)):
+        return None
+    return Diagnosis(
+        f"values from {low:.2f} to {high:.2f} are unusual for {mel_config.name} ({mel_config.log}, floor "
+        f"{mel_config.log_floor:.2f})",
+        guesses,
+    )
+
+
+@lru_cache(16)
+def _full_scale(mel_config: MelConfig) -> np.ndarray:
+    """Return the natural logarithm of the magnitude of a sine of full scale in the middle of each band, (n_mels, 1)."""
+    peaks = np.maximum(mel_filter_bank(mel_config).max(1, keepdims=True), 1e-12)  # a band may be empty
+    levels: np.ndarray = np.log(peaks) / mel_config.power + math.log(mel_config.win_length / 2)
+    return levels
+
+
+def _unusual(bands: np.ndarray, mel_config: MelConfig) -> bool:
+    """Whether no sound, or hardly any, gives such values, (n_mels, frames)."""
+    full = _full_scale(mel_config)
+    natural = mel_config.natural_log_magnitude(bands)
+    levels = natural - full
+    lowest, middle, highest = natural.min() - full.mean(), np.median(levels), levels.max()
+    if bands.min() < mel_config.log_floor - 0.5 or highest > 2.0:
+        return True
+    if lowest > -4.4:
+        return bool(bands.min() < bands.max())  # a constant says nothing
+    # A steady noise or tone has a small range itself: its frames are alike.
+    if bands.mean(0).var() < 0.03 * bands.var():
+        return False
+    low, high = np.percentile(levels, [5, 95])
+    cut_off = np.percentile(bands, 5) < mel_config.log_floor + 0.5  # by the floor, which narrows the range
+    narrow = high - low < (3.9 if bands.shape[1] >= _LONG else 2.5) and highest > -5.0 and not cut_off
+    wide = high - low > 10.5 and middle < -12.5 and not cut_off
+    at_other_floor = abs(bands.min() - _other_log(mel_config).log_floor) < 1e-3 and _clipped(bands)
+    return bool(lowest > -6.6 or middle > -2.7 or narrow or wide or at_other_floor)
+
+
+def _clipped(bands: np.ndarray) -> bool:
+    """Whether the smallest value stands where smaller ones were cut off."""
+    return bool((bands < bands.min() + 1e-3).mean() > 0.01)
+
+
+def _other_log(mel_config: MelConfig) -> MelConfig:
+    return mel_config.model_copy(update={"log": "log10" if mel_config.log == "ln" else "ln"})
+
+
+def _guess(bands: np.ndarray, mel_config: MelConfig) -> tuple[Guess, ...]:
+    """Return what fits unusual values (n_mels, frames) best; nothing where that is the mel config itself."""
+    above_floor = bands.min() > mel_config.log_floor - 0.5
+    if (
+        above_floor and bands.shape[1] >= _LONG and bands.mean(1).var() < 0.05 * bands.var()
+    ):  # speech has less in high bands
+        if bands.min() >= 0:
+            return (_PCEN,)
+        if abs(bands.mean()) < 0.5 and 0.5 < bands.std() < 1.5:
+            return (_BY_BAND,)
+    ranked = sorted(
+        ((_distance(natural, mel_config), guess) for guess, natural in _candidates(bands, mel_config)),
+        key=lambda pair: pair[0],
+    )
+    best = ranked[0][0]
+    if best > _LIKELY and above_floor:
+        return (_NORMALISED,) if bands.shape[1] >= _LONG else ()
+    if ranked[0][1] is None:
+        return ()
+    return tuple(guess for distance, guess in ranked[:2] if guess and distance <= best + _AS_LIKELY)
+
+
+def _distance(natural: np.ndarray, mel_config: MelConfig) -> float:
+    """Return how far natural logarithms of magnitudes, (n_mels, frames), are from those of a recorded sentence."""
+    levels = natural - _full_scale(mel_config)
+    if (natural > natural.min() + 1e-3).any():
+        levels = levels[natural > natural.min() + 1e-3]  # without digital silence and what was cut off
+    return float(np.abs(np.percentile(levels, [50, 95, 100]) - np.maximum(_TYPICAL, levels.min())).sum())
+
+
+def _candidates(bands: np.ndarray, mel_config: MelConfig) -> Iterator[tuple[Guess | None, np.ndarray]]:
+    """Yield each scale the values (n_mels, frames) may have, None for that of the mel config, and what undoes it."""
+    low, high = float(bands.min()), float(bands.max())
+    if low < 0:
+        yield _floor(bands, mel_config), mel_config.natural_log_magnitude(bands)
+        other = _other_log(mel_config)
+        kind = "log10, not a natural logarithm" if other.log == "log10" else "a natural logarithm, not log10"
+        yield Guess(kind, other.text), other.natural_log_magnitude(bands)
+    unit = float(mel_config.natural_log_magnitude(np.ones(1))[0])
+    for kind, factor, shift, (least, most), largest in _SCALES:
+        if least - 0.01 <= low <= most and high <= largest + 0.01:
+            sign, constant = "+" if shift > 0 else "-", abs(shift / unit)
+            expression = f"mel * {factor / unit:.7g}" + (f" {sign} {constant:.7g}" if shift else "")
+            yield Guess(kind, None, expression), bands * factor + shift
+    if low >= 0:
+        linear = {"a linear mel, not a logarithmic one": "mel"}
+        linear |= {"log1p of a linear mel": "np.expm1(mel)"} if high < 20 else {}
+        for kind, inner in linear.items():
+            values = np.maximum(bands if inner == "mel" else np.expm1(bands), mel_config.floor)
+            function = "log" if mel_config.log == "ln" else "log10"
+            expression = f"np.{function}(np.maximum({inner}, {mel_config.floor:g}))"
+            yield Guess(kind, None, expression), np.log(values) / mel_config.power
+
+
+def _floor(bands: np.ndarray, mel_config: MelConfig) -> Guess | None:
+    """Return the guess that only the floor is another one."""
+    low = float(bands.min())
+    floor = math.exp(low) if mel_config.log == "ln" else 10.0**low
+    stated = mel_config.model_copy(update={"floor": float(f"{max(floor, 1e-300):.1g}")}).text
+    if low < mel_config.log_floor - 0.5:
+        return Guess("a lower floor than this mel config's", stated)
+    if low > mel_config.log_floor + 0.5 and _clipped(bands):
+        return Guess("a higher floor than this mel config's, which cut off what is quiet", stated)
+    return None

@@ -1,0 +1,107 @@
+"""Files that are neither mels nor sounds that can be read, named, with the command that converts them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vocoders.errors import VocoderError
+from vocoders.files import Bytes, refuse_pointer
+
+_TORCH = (
+    "a file of torch",
+    "import numpy, torch; x = torch.load({source}, 'cpu', weights_only=True); "
+    "numpy.save({target}, (x['mel'] if isinstance(x, dict) else x).detach().float().numpy())",
+)
+_PICKLE = (
+    "a pickle, which can run code and is never loaded",
+    "import numpy, pickle; numpy.save({target}, numpy.array(pickle.load(open({source}, 'rb')), 'float32'))",
+)
+_HDF5 = ("an HDF5 file", "import h5py, numpy; f = h5py.File({source}); numpy.save({target}, f[min(f)][()])")
+_MATLAB_73 = (
+    "a MATLAB 7.3 file",
+    "import h5py, numpy; f = h5py.File({source}); numpy.save({target}, f[max(f)][()].T)",
+)
+_MATLAB = (
+    "a MATLAB file",
+    "import numpy, scipy.io; f = scipy.io.loadmat({source}); numpy.save({target}, f[max(f)].astype('float32'))",
+)
+_JSON = (
+    "JSON",
+    "import json, numpy; x = json.load(open({source})); "
+    "numpy.save({target}, numpy.array(x['mel'] if isinstance(x, dict) else x, 'float32'))",
+)
+_TEXT = ("text", "import numpy; numpy.save({target}, numpy.loadtxt({source}, 'float32'))")
+_CSV = ("text", "import numpy; numpy.save({target}, numpy.loadtxt({source}, 'float32', delimiter=','))")
+_FFMPEG = "ffmpeg"  # what converts a sound that libsndfile cannot read
+
+_BY_ENDING = {
+    ".pt": _TORCH,
+    ".pth": _TORCH,
+    ".ckpt": _TORCH,
+    ".pkl": _PICKLE,
+    ".pickle": _PICKLE,
+    ".h5": _HDF5,
+    ".hdf5": _HDF5,
+    ".mat": _MATLAB,
+    ".json": _JSON,
+    ".txt": _TEXT,
+    ".csv": _CSV,
+    ".m4a": ("AAC or ALAC audio", _FFMPEG),
+    ".aac": ("AAC audio", _FFMPEG),
+    ".webm": ("WebM audio", _FFMPEG),
+    ".wma": ("Windows Media audio", _FFMPEG),
+}
+
+
+def refuse_foreign(data: Bytes, name: str) -> None:
+    """Refuse a file of a known kind that is neither a mel nor a sound that can be read.
+
+    Args:
+        data: the bytes of the file.
+        name: name of the file, or of what it came in, in the message.
+
+    Raises:
+        VocoderError: which names the kind, and the command that converts it.
+    """
+    refuse_pointer(data, name)
+    if bytes(data[:256]).lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        raise VocoderError(f"{name} is a web page, not the file that it should be; download the file itself again")
+    kind = _kind(data, name)
+    if kind is None:
+        return
+    description, converter = kind
+    source = name if Path(name).suffix else "FILE"
+    if converter == _FFMPEG:
+        command = f'ffmpeg -i "{source}" "{Path(source).with_suffix(".wav")}"'
+    else:
+        target = Path(source).with_suffix("") if Path(source).suffix != ".npy" else Path(source).with_suffix(".plain")
+        code = converter.format(source=repr(source), target=repr(f"{target}.npy"))
+        command = f'python -c "{code}"'
+    raise VocoderError(f"{name} is {description}; to convert it: {command}")
+
+
+def _kind(data: Bytes, name: str) -> tuple[str, str] | None:
+    """Return description and converter of a foreign file, by its first bytes, else by its ending."""
+    head = bytes(data[:512])
+    if head.startswith((b"\x93NUMPY", b"RIFF", b"fLaC", b"OggS", b"FORM")):
+        return None
+    if head.startswith(b"\x80") and head[1:2] <= b"\x05":
+        legacy_torch = b"l\xfc\x9cF\xf9 j\xa8P\x19." in head  # the magic number of torch before 1.6
+        return _TORCH if legacy_torch else _PICKLE
+    if head.startswith(b"PK"):
+        return _TORCH if b"/data.pkl" in head else None
+    if head.startswith(b"\x89HDF"):
+        return _HDF5
+    if head.startswith(b"MATLAB"):
+        return _MATLAB_73 if head.startswith(b"MATLAB 7.3") else _MATLAB
+    if head[4:8] == b"ftyp":
+        return _BY_ENDING[".m4a"]
+    if head[:2] in (b"\xff\xf1", b"\xff\xf9"):
+        return _BY_ENDING[".aac"]
+    if head.startswith(b"\x1a\x45\xdf\xa3"):
+        return _BY_ENDING[".webm"]
+    if head.startswith(b"\x30\x26\xb2\x75"):
+        return _BY_ENDING[".wma"]
+    if head.lstrip().startswith((b"{", b"[")):
+        return _JSON
+    return _BY_ENDING.get(Path(name).suffix.lower())
