@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vocoders.cli.common import Parser, add_device, add_precision, add_version, lasting, limit_threads, run, seed
+from vocoders.cli.common import Parser, add_device, add_precision, add_version, lasting, limit_threads, run, say, seed
 from vocoders.errors import VocoderError
 from vocoders.extras import require
 from vocoders.files import make_folder
