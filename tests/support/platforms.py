@@ -63,7 +63,10 @@ else:
     asyncio.ProactorEventLoop = asyncio.SelectorEventLoop  # what uvicorn takes on Windows
 
     denied = PermissionError(13, "Permission denied")
-    os.open = refuse(os.open, (os.path.isdir, denied))
+
+    def is_folder(path):  # for filelock, whose choice of a lock is that of Linux
+        return os.path.isdir(path) and not sys._getframe(2).f_globals["__name__"].startswith("filelock")
+    os.open = refuse(os.open, (is_folder, denied))
     os.fsync = refuse(os.fsync, (is_read_only, OSError(9, "Bad file descriptor")))
 
     def in_use(path):
