@@ -85,9 +85,9 @@ class SegmentDataset(Dataset[dict[str, Tensor]]):
         draw = np.random.default_rng([self.seed, index])
         shares = self.data.augmentation
         if augmentation.chance(shares.tones, draw):
-            audio, f0 = augmentation.tone(self.frames + 2 * self.margin, self.mel_config, shares.tones_hz, draw)
-            audio, f0 = audio * 10 ** (draw.uniform(*self.data.gain_db) / 20), f0[self.margin :][: self.frames]
-            item = {"audio": torch.from_numpy(audio).float()[None], "f0": torch.from_numpy(f0).float()[None]}
+            tone, f0 = augmentation.tone(self.frames + 2 * self.margin, self.mel_config, shares.tones_hz, draw)
+            tone, f0 = tone * 10 ** (draw.uniform(*self.data.gain_db) / 20), f0[self.margin :][: self.frames]
+            item = {"audio": torch.from_numpy(tone).float()[None], "f0": torch.from_numpy(f0).float()[None]}
         else:
             item = self.recording(draw)
             if augmentation.chance(shares.voices, draw):
