@@ -66,7 +66,7 @@ def fill(discriminators: nn.Module) -> None:
             conv.weight = weight
             assert conv.bias is not None
             conv.bias.copy_(bias)
-        (norm,) = conv.parametrizations["weight"]
+        (norm,) = conv.parametrizations["weight"]  # type: ignore[index]
         if hasattr(norm, "_u"):
             left, right = singular_vectors(weight)
             norm._u.copy_(left)
