@@ -156,22 +156,22 @@ class Worker:
                 f"{list_differences(stored.differences(self.mel_config))}"
             )
         stated = stored or self.mel_config
-        self._check_bands(mel)
-        values, warning = prepare_mel(mel, self.voc.mel_config, stated)
+        try:
+            values, warning = prepare_mel(mel, self.voc.mel_config, stated)
+        except VocoderError as error:
+            raise VocoderError(f"{error}{self._other_model(mel)}") from None
         if stated is None:
             self._say_assumed(name)
         if warning:
             self.notes.say(f"{name}: {_remedy(warning, name)}")
         return values
 
-    def _check_bands(self, mel: np.ndarray) -> None:
-        """Refuse a mel (n_mels, frames) of another number of bands that a built-in model takes, and name that model."""
-        bands, own = mel.shape[0], self.voc.mel_config.n_mels
-        if mel.ndim != 2 or own in (bands, mel.shape[1]):
-            return
-        for name in list_voices():
-            if load(name).mel_config.n_mels == bands:
-                raise VocoderError(f"it has {bands} bands, the model expects {own}; a model that takes them: -m {name}")
+    def _other_model(self, mel: np.ndarray) -> str:
+        """Name the built-in model that takes a mel of so many bands, where the model does not."""
+        if mel.ndim != 2 or self.voc.mel_config.n_mels in mel.shape:
+            return ""
+        fitting = [name for name in list_voices() if load(name).mel_config.n_mels == mel.shape[0]]
+        return f"; a model that takes {mel.shape[0]} bands: -m {fitting[0]}" if fitting else ""
 
     def _analyze(self, data: Bytes, job: Job) -> np.ndarray:
         """Compute the mel of a sound file."""

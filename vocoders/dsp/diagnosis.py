@@ -18,6 +18,7 @@ from vocoders.dsp.mel import MelConfig, mel_filter_bank
 _DECIBEL = math.log(10.0) / 20.0  # nepers
 _TYPICAL = (-7.4, -4.1, -1.7)  # median, 95th percentile and maximum of a recorded sentence
 _LIKELY = 4.5  # sum of the distances from these three; 3.4 at most for recorded sentences
+_UNLIKELY = 7.5  # such a sum of values for which nothing else is known; loud music has less
 _AS_LIKELY = 0.5  # difference of two such sums that does not decide
 _LONG = 100  # frames from which the range of the values says something
 
@@ -178,7 +179,8 @@ def _guess(bands: np.ndarray, mel_config: MelConfig) -> tuple[Guess, ...]:
     )
     best = ranked[0][0]
     if best > _LIKELY and above_floor:
-        return (_NORMALISED,) if bands.shape[1] >= _LONG else ()
+        unlikely = _distance(mel_config.natural_log_magnitude(bands), mel_config) > _UNLIKELY
+        return (_NORMALISED,) if bands.shape[1] >= _LONG and unlikely else ()
     if ranked[0][1] is None:
         return ()
     return tuple(guess for distance, guess in ranked[:2] if guess and distance <= best + _AS_LIKELY)

@@ -8,30 +8,30 @@ from vocoders.errors import VocoderError
 from vocoders.files import Bytes, refuse_pointer
 
 _TORCH = (
-    "a file of torch",
+    "is a file of torch",
     "import numpy, torch; x = torch.load({source}, 'cpu', weights_only=True); "
     "numpy.save({target}, (x['mel'] if isinstance(x, dict) else x).detach().float().numpy())",
 )
 _PICKLE = (
-    "a pickle, which can run code and is never loaded",
+    "holds pickled Python objects, which could run code and are never loaded",
     "import numpy, pickle; numpy.save({target}, numpy.array(pickle.load(open({source}, 'rb')), 'float32'))",
 )
-_HDF5 = ("an HDF5 file", "import h5py, numpy; f = h5py.File({source}); numpy.save({target}, f[min(f)][()])")
+_HDF5 = ("is an HDF5 file", "import h5py, numpy; f = h5py.File({source}); numpy.save({target}, f[min(f)][()])")
 _MATLAB_73 = (
-    "a MATLAB 7.3 file",
+    "is a MATLAB 7.3 file",
     "import h5py, numpy; f = h5py.File({source}); numpy.save({target}, f[max(f)][()].T)",
 )
 _MATLAB = (
-    "a MATLAB file",
+    "is a MATLAB file",
     "import numpy, scipy.io; f = scipy.io.loadmat({source}); numpy.save({target}, f[max(f)].astype('float32'))",
 )
 _JSON = (
-    "JSON",
+    "is JSON",
     "import json, numpy; x = json.load(open({source})); "
     "numpy.save({target}, numpy.array(x['mel'] if isinstance(x, dict) else x, 'float32'))",
 )
-_TEXT = ("text", "import numpy; numpy.save({target}, numpy.loadtxt({source}, 'float32'))")
-_CSV = ("text", "import numpy; numpy.save({target}, numpy.loadtxt({source}, 'float32', delimiter=','))")
+_TEXT = ("is text", "import numpy; numpy.save({target}, numpy.loadtxt({source}, 'float32'))")
+_CSV = ("is text", "import numpy; numpy.save({target}, numpy.loadtxt({source}, 'float32', delimiter=','))")
 _FFMPEG = "ffmpeg"  # what converts a sound that libsndfile cannot read
 
 _BY_ENDING = {
@@ -46,10 +46,10 @@ _BY_ENDING = {
     ".json": _JSON,
     ".txt": _TEXT,
     ".csv": _CSV,
-    ".m4a": ("AAC or ALAC audio", _FFMPEG),
-    ".aac": ("AAC audio", _FFMPEG),
-    ".webm": ("WebM audio", _FFMPEG),
-    ".wma": ("Windows Media audio", _FFMPEG),
+    ".m4a": ("is AAC or ALAC audio", _FFMPEG),
+    ".aac": ("is AAC audio", _FFMPEG),
+    ".webm": ("is WebM audio", _FFMPEG),
+    ".wma": ("is Windows Media audio", _FFMPEG),
 }
 
 
@@ -71,13 +71,12 @@ def refuse_foreign(data: Bytes, name: str) -> None:
         return
     description, converter = kind
     source = name if Path(name).suffix else "FILE"
+    ending = ".wav" if converter == _FFMPEG else ".npy"
+    target = str(Path(source).with_suffix(f".plain{ending}" if Path(source).suffix == ending else ending))
+    command = f'python -c "{converter.format(source=repr(source), target=repr(target))}"'
     if converter == _FFMPEG:
-        command = f'ffmpeg -i "{source}" "{Path(source).with_suffix(".wav")}"'
-    else:
-        target = Path(source).with_suffix("") if Path(source).suffix != ".npy" else Path(source).with_suffix(".plain")
-        code = converter.format(source=repr(source), target=repr(f"{target}.npy"))
-        command = f'python -c "{code}"'
-    raise VocoderError(f"{name} is {description}; to convert it: {command}")
+        command = f'ffmpeg -i "{source}" "{target}"'
+    raise VocoderError(f"{name} {description}; to convert it: {command}")
 
 
 def _kind(data: Bytes, name: str) -> tuple[str, str] | None:

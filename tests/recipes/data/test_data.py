@@ -321,3 +321,22 @@ def test_labels_of_many_clips_are_computed_in_parallel_and_in_blocks(
 
 def signals_of(clip: Clip) -> np.ndarray:
     return soundfile.read(clip.path)[0]
+
+
+def test_floats_in_the_range_of_integers_are_no_training_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    soundfile.write(tmp_path / "loud.wav", 32768 * signals.noise(22050, 1.0), 22050, subtype="FLOAT")
+    (clip,) = find_clips(tmp_path)
+    message = f"{clip.path} has samples up to .*, far beyond full scale, 1; to scale it: python -c"
+    with pytest.raises(VocoderError, match=message):
+        read_clip(clip, MEL_CONFIGS["hifigan-22k"])
+    with pytest.raises(VocoderError, match="twenty recordings in a row"):
+        SegmentDataset([clip], None, DataRecipe(dir="."), MEL_CONFIGS["hifigan-22k"], 8, 0)[0]
+    assert "far beyond full scale" in capsys.readouterr().err
+
+
+def test_a_git_lfs_pointer_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.flac").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 1\n")
+    with pytest.raises(VocoderError, match=r"a\.flac \(a Git LFS pointer; fetch it: git -C .* lfs pull\)"):
+        find_clips(tmp_path)

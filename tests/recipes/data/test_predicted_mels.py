@@ -6,18 +6,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
-from recipes.data.clips import list_clips, read_clip
+from recipes.data.clips import list_clips, open_clips, read_clip
 from recipes.data.config import DataRecipe
-from recipes.data.predicted_mels import PredictedMels, align
+from recipes.data.predicted_mels import PredictedMels, align, find_mel_config
 from recipes.data.segments import SegmentDataset, centered_on_hops
 from recipes.training.loop import run_training
 from recipes.training.recipe import load_recipe
-from tests.support import corpus, models
+from tests.support import ROOT, corpus, models
 from vocoders import LogMelSpectrogram, MelConfig, VocoderError
 from vocoders.checkpoint import load_checkpoint
 from vocoders.io.mels import encode_mel
 
+HIFIGAN = MelConfig.parse("hifigan-22k")
 MEL_CONFIG = MelConfig(**corpus.MEL_CONFIG)
 
 
@@ -148,3 +150,25 @@ def test_what_fine_tuning_cannot_start_from(data: Path, tmp_path: Path) -> None:
         run_training(load_recipe(recipe, ["generator.name=hifigan"]), tmp_path / "b")
     with pytest.raises(VocoderError, match=r"another configuration than the recipe; leave generator\.config out"):
         run_training(load_recipe(recipe, ["generator.config={channels: 8, n_fft: 128}"]), tmp_path / "c")
+
+
+def test_mels_of_another_filter_bank_are_named(data: Path, tmp_path: Path) -> None:
+    listed = sorted((ROOT / "docs" / "listen").glob("*-0-recording.flac"))[:3]
+    audio = [read_clip(clip, HIFIGAN) for clip in open_clips(listed, "listed")]
+
+    def found(made: MelConfig, width: float) -> str:
+        mels = (LogMelSpectrogram(made)(each)[0].numpy() for each in audio)
+        smoothed = (torch.from_numpy(gaussian_filter(mel, (width, width))) for mel in mels)
+        return find_mel_config(list(zip(smoothed, audio, strict=True)), HIFIGAN).text
+
+    for width in (0, 1, 2, 4):
+        assert found(HIFIGAN, width) == "hifigan-22k"
+    for text in ("bigvgan-22k", "hifigan-22k:mel_scale=htk", "hifigan-22k:fmin=80.0,fmax=7600.0"):
+        for width in (0, 1):
+            assert found(MelConfig.parse(text), width) == text
+
+    other = MEL_CONFIG.model_copy(update={"mel_scale": "htk"})
+    folder = predicted(data, tmp_path / "mels", other)
+    clips = list_clips(data, data / "train.txt")
+    with pytest.raises(VocoderError, match=r"the mels fit the recordings as .*mel_scale=htk.*--set mel="):
+        PredictedMels(folder, data, clips, MEL_CONFIG)

@@ -3,7 +3,9 @@
 import io
 import json
 import os
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -133,8 +135,22 @@ def test_unusual_values_are_noted(work: Path, capsys: pytest.CaptureFixture[str]
     assert "it looks like a linear mel" in capsys.readouterr().err
     assert vocode(["decimal.npy", "-o", "out.wav"]) == 0
     assert "it looks like log10" in capsys.readouterr().err
+    assert vocode(["decimal.npy", "-o", "out.wav", "--mel-config", "hifigan-22k:log=log10"]) == 0  # as the note says
+    assert "looks like" not in capsys.readouterr().err
+    np.save("scaled.npy", ((hello * 20 / np.log(10) + 80) / 12.5 - 4).clip(-4, 4))
+    assert vocode(["scaled.npy", "-o", "out.wav"]) == 0
+    note = capsys.readouterr().err
+    assert "normalised from 100 dB to -4 to 4" in note
+    code = shlex.split(note.split("to convert it: python -c ")[1])[0]
+    subprocess.run([sys.executable, "-c", code], check=True)
+    np.testing.assert_allclose(np.load("scaled.converted.npy"), hello.clip(np.log(1e-4)), atol=1e-4)
     assert vocode([str(HELLO), "-o", "out.wav"]) == 0
     assert "looks like" not in capsys.readouterr().err
+    np.savez("loud.npz", mel=hello + 3, mel_spec=np.load(HELLO)["mel_spec"])  # stated, so not diagnosed
+    assert vocode(["loud.npz", "-o", "out.wav"]) == 0
+    assert "the mel is probably of another scale; state its mel config" in capsys.readouterr().err
+    np.save("hundred.npy", np.zeros((100, 7), np.float32))
+    assert "a model that takes 100 bands: -m openvoices-24k" in refused(work, capsys, "hundred.npy", "-o", "out.wav")
     soundfile.write("noise.wav", signals.noise(22050), 22050)  # what we analyse ourselves is not diagnosed
     assert vocode(["noise.wav", "-o", "noise.npz"]) == 0
     assert vocode(["noise.wav", "-o", "out.wav"]) == 0
@@ -147,6 +163,7 @@ def test_a_batch_into_a_folder(work: Path, capsys: pytest.CaptureFixture[str]) -
     (work / "mel12.npy").rename(work / "in" / "a.npy")
     (work / "mel40.npy").rename(work / "in" / "deep" / "b.npy")
     (work / "in" / "notes.txt").write_text("no mel")
+    (work / "in" / "deep" / "voice.m4a").write_text("no sound that can be read")
     assert vocode(["in", "-o", "out", "-m", "model.safetensors"]) == 0
     assert files(work / "out") == {"a.wav", "deep/b.wav"}
     alone = soundfile.read("out/deep/b.wav")[0]
@@ -154,7 +171,11 @@ def test_a_batch_into_a_folder(work: Path, capsys: pytest.CaptureFixture[str]) -
     stamp = (work / "out" / "deep" / "b.wav").stat().st_mtime_ns
     capsys.readouterr()
     assert vocode(["in", "-o", "out", "-m", "model.safetensors"]) == 0  # resumes
-    assert "1 of 2 outputs are there already" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "1 of 2 outputs are there already" in said
+    assert (
+        f"2 files of in that are neither mels nor sounds which can be read: {Path('deep/voice.m4a')}, notes.txt" in said
+    )
     assert (work / "out" / "deep" / "b.wav").stat().st_mtime_ns == stamp
     assert vocode(["in", "-o", "out", "-m", "model.safetensors", "--overwrite"]) == 0
     assert (work / "out" / "deep" / "b.wav").stat().st_mtime_ns != stamp

@@ -1,5 +1,6 @@
 """MelConfig, conversion, and parity of the front-end with librosa in float64."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from tests.support import signals
-from vocoders import LogMelSpectrogram, MelConfig, MelMismatch, VocoderError
+from vocoders import LogMelSpectrogram, MelConfig, MelMismatch, MelWarning, VocoderError
 from vocoders.dsp.analysis import analyze
 from vocoders.dsp.diagnosis import diagnose
 from vocoders.dsp.mel import MEL_CONFIGS, convert_mel, mel_filter_bank
@@ -236,6 +237,18 @@ def test_parse() -> None:
     for wrong in ("floor=inf", "epsilon=nan", "power=²", "power=3", "n_fft=1023", "n_fft=0", "fmax=abc", "log"):
         with pytest.raises(VocoderError, match="mel config 'hifigan-22k:"):
             MelConfig.parse(f"hifigan-22k:{wrong}")
+
+
+def test_bands_without_a_bin_draw_a_warning() -> None:
+    empty = MelConfig.parse("hifigan-22k:n_fft=400,win_length=400,hop_length=100,n_mels=128")
+    with pytest.warns(MelWarning, match="of the 128 bands hold no bin of an FFT of 400") as caught:
+        bank = mel_filter_bank(empty)
+    assert str(caught[0].message).startswith(f"{(bank.max(1) == 0).sum()} of")
+    better = MelConfig.parse(str(caught[0].message).rsplit(" ", 1)[1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for mel_config in (*MEL_CONFIGS.values(), better):
+            assert mel_filter_bank(mel_config).max(1).min() > 0
 
 
 def test_what_a_mel_of_another_kind_looks_like() -> None:

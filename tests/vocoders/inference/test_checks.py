@@ -92,3 +92,13 @@ def test_bad_audio() -> None:
     with pytest.raises(VocoderError, match="63 samples at 16000 Hz, a frame has 32 at 8000 Hz"):
         prepare_audio(np.zeros(63, np.float32), 16_000, TARGET)
     assert len(prepare_audio(np.zeros(64, np.float32), 16_000, TARGET)) == 32
+    for kilohertz, hertz in ((22.05, 22050), (16, 16000), (44.1, 44100)):
+        with pytest.raises(VocoderError, match=f"looks like kHz: pass {hertz}"):
+            prepare_audio(np.zeros(10_000, np.float32), kilohertz, TARGET)  # type: ignore[arg-type]
+    stereo = np.zeros((10_000, 2), np.float32)
+    with pytest.raises(VocoderError, match=r"it looks like 2 channels, \(samples, channels\): pass audio.mean\(1\)"):
+        prepare_audio(stereo, 8000, TARGET)
+    assert prepare_audio(stereo.mean(1), 8000, TARGET).shape == (10_000,)
+    assert prepare_audio(stereo.T, 8000, TARGET).shape == (2, 10_000)
+    with pytest.raises(VocoderError, match=r"samples up to 20000, far beyond full scale, 1: pass audio / 32768"):
+        prepare_audio(np.full(100, 20_000.0), 8000, TARGET)

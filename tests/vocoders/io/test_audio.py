@@ -3,6 +3,7 @@
 import errno
 import io
 import resource
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -172,3 +173,47 @@ def test_a_file_object_that_fails(format: str) -> None:
 
     with pytest.raises(OSError, match="Input/output error"), AudioWriter(Failing(), 22050, format) as writer:
         writer.write(np.zeros(3000, np.float32))
+
+
+def test_an_mp3_with_anything_in_front(tmp_path: Path) -> None:
+    for rate in (44100, 24000, 8000):
+        mp3 = encode_audio(signals.sine(rate, 440, -6, 1.0).astype(np.float32), rate, "mp3")
+        expected = read_audio(mp3, "clean.mp3").audio
+        for front in (
+            bytes(5000),
+            b"APETAGEX" + bytes(300),
+            b"ID3\x03\x00\x00\x00\x00\x01\x00" + bytes(900),
+            b"\xff\xfb ",
+        ):
+            np.testing.assert_array_equal(read_audio(front + mp3, "padded.mp3").audio, expected)
+    for junk in (np.random.default_rng(0).bytes(200_000), b"\xff" * 20_000):
+        with pytest.raises(VocoderError, match="not a readable sound file"):
+            read_audio(junk, "junk.mp3")
+
+
+def test_a_damaged_aiff_is_one_sentence(capfd: pytest.CaptureFixture[str]) -> None:
+    aiff = encode_audio(signals.sine(8000, 440, -6).astype(np.float32), 8000, "aiff")
+    draw, refused = np.random.default_rng(0), 0
+    for _ in range(200):
+        damaged = bytearray(aiff[: draw.choice([len(aiff), 100, 60, 30])])
+        damaged[draw.integers(4, min(64, len(damaged)))] = draw.choice([0, 128, 255])
+        try:
+            read_audio(bytes(damaged), "damaged.aiff")
+        except VocoderError:
+            refused += 1
+    assert refused > 50
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_floats_in_the_range_of_integers_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    sound = signals.sine(8000, 440, -6).astype(np.float32)
+    soundfile.write("loud.wav", sound * 1.9 / sound.max(), 8000, subtype="FLOAT")
+    assert read_audio(Path("loud.wav").read_bytes(), "loud.wav").audio.max() == pytest.approx(1.9)
+    soundfile.write("integers.wav", sound * 32768, 8000, subtype="FLOAT")
+    with pytest.raises(VocoderError, match="has samples up to 16") as caught:
+        read_audio(Path("integers.wav").read_bytes(), "integers.wav")
+    code = shlex.split(str(caught.value).split("to scale it: python -c ")[1])[0]
+    subprocess.run([sys.executable, "-c", code], check=True)
+    scaled = read_audio(Path("integers-scaled.wav").read_bytes(), "integers-scaled.wav").audio
+    np.testing.assert_allclose(scaled, sound, atol=1e-4)
