@@ -1,6 +1,7 @@
 """A model of another mel config made from the weights of a built-in voice, to start training from.
 
-Layers that see bands or bins get weights interpolated over frequency; all others keep theirs.
+Layers that see bands or bins get weights interpolated over frequency; all others keep theirs. The strength of the
+projection is new.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     assert isinstance(voice.generator, HNMask)
     generator = build_generator("hnmask", recipe.generator.config, target)
     assert isinstance(generator, HNMask)
-    weights = dict(voice.generator.state_dict())
+    weights = {k: v for k, v in voice.generator.state_dict().items() if not k.startswith("strength.")}
     bins = interpolation(
         bin_frequencies(target, generator.config.n_fft), bin_frequencies(source, voice.generator.config.n_fft)
     )
@@ -70,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
         weights[name] = torch.einsum("ts,sm...->tm...", bins, maps).flatten(0, 1)
     learned = voice.generator.envelope_offset - voice.generator._initial_offset()
     weights["envelope_offset"] = generator.envelope_offset + bins @ learned
-    generator.load_state_dict(weights)
+    generator.load_state_dict(generator.state_dict() | weights)
     estimator = build_f0_estimator(describe_f0_estimator(voice.f0_estimator), target)
     weights = dict(voice.f0_estimator.state_dict())
     weights["input.weight"], weights["input.bias"] = change_input(
