@@ -35,8 +35,8 @@ def transpose_share(
 def transpose_mel(audio: Tensor, f0: Tensor, ratio: float, log_mel: LogMelSpectrogram) -> Tensor:
     """Return the mel that audio would have at another pitch, with its formants and its tempo.
 
-    A window ``ratio`` times as long shows the spectrum of the recording played so much faster, which moves harmonics and
-    formants. The ratio of both spectra, each smoothed over one distance of harmonics, moves the formants back.
+    A window ``ratio`` times as long shows the spectrum of the recording played so much faster, which moves harmonics
+    and formants. The ratio of both spectra, each smoothed over one distance of harmonics, moves the formants back.
 
     Args:
         audio: (batch, frames * hop_length).
