@@ -35,7 +35,7 @@ class Source:
 
     Attributes:
         speaker: name of the folder in the corpus.
-        list: "train", or "unseen" for a speaker kept aside.
+        role: "train", or "unseen" for a speaker kept aside.
         minutes: at most so many minutes are taken, of clips evenly spaced.
         repository: owner/name.
         commit: the commit that the corpus was made from.
@@ -47,7 +47,7 @@ class Source:
     """
 
     speaker: str
-    list: str
+    role: str
     minutes: float
     repository: str
     commit: str
@@ -128,7 +128,7 @@ def prepare(folder: Path, clones: Path, without: list[str]) -> None:
             convert_speaker(source, source.find(clones), complete.parent, clones)
             write_file(complete, b"")
         paths = sorted(complete.parent.rglob("*.flac"), key=lambda path: path.parts)
-        if source.list == "unseen":
+        if source.role == "unseen":
             lists["unseen"] += paths
         else:
             valid = validated(paths)
