@@ -119,15 +119,15 @@ def prepare(folder: Path, clones: Path, without: list[str]) -> None:
     unknown = sorted(set(without) - {source.speaker for source in sources})
     if unknown:
         raise VocoderError(f"there is no speaker {', '.join(unknown)} in sources-44k.json")
+    sources = [source for source in sources if source.speaker not in without]
+    complete = {source: folder / source.speaker / "complete" for source in sources}
+    todo = {source: source.find(clones) for source in sources if not complete[source].exists()}
+    for source, clips in todo.items():
+        convert_speaker(source, clips, folder / source.speaker, clones)
+        write_file(complete[source], b"")
     lists: dict[str, list[Path]] = {"train": [], "valid": [], "unseen": []}
     for source in sources:
-        if source.speaker in without:
-            continue
-        complete = folder / source.speaker / "complete"
-        if not complete.exists():
-            convert_speaker(source, source.find(clones), complete.parent, clones)
-            write_file(complete, b"")
-        paths = sorted(complete.parent.rglob("*.flac"), key=lambda path: path.parts)
+        paths = sorted((folder / source.speaker).rglob("*.flac"), key=lambda path: path.parts)
         if source.role == "unseen":
             lists["unseen"] += paths
         else:

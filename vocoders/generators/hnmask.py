@@ -247,10 +247,9 @@ class HNMask(Generator):
         projected = (mel_config.n_fft - mel_config.hop_length) / 2 / mel_config.hop_length
         backbone = (1 + c.backbone_blocks) * (c.backbone_kernel // 2)
         reach = max(backbone, math.ceil(shaped)) + c.blocks * (c.kernel_size[1] // 2) + shaped
-        if c.free_pitch and c.projections:
-            reach = math.ceil(reach + projected) + BandStrength.reach
-        for _ in range(c.projections):
-            reach = math.ceil(reach + projected) + projected  # audio to whole frames, and back
+        for n in range(c.projections):
+            compared = BandStrength.reach if c.free_pitch and n == 0 else 0
+            reach = math.ceil(reach + projected) + compared + projected  # audio to whole frames, and back
         return math.ceil(reach + self.fade.shape[-1] // 2 / mel_config.hop_length)
 
     def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:

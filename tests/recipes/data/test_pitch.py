@@ -35,8 +35,8 @@ def test_harmonics_move_and_formants_stay(semitones: int) -> None:
     below = slice(0, 90 if ratio < 1 else 110)  # up to 7 and 12 kHz: played slower, a recording has no highs
     inner = slice(6, -6)
     error = (moved - target)[:, below, inner].abs()
-    assert float(error.mean()) < 0.25
-    assert float(error.mean()) < 0.4 * float((same - target)[:, below, inner].abs().mean())
+    assert float(error.mean()) < 0.35
+    assert float(error.mean()) < 0.2 * float((same - target)[:, below, inner].abs().mean())
 
 
 def test_a_ratio_of_one_changes_nothing() -> None:

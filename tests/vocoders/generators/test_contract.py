@@ -54,15 +54,15 @@ def test_given_noise_replaces_the_drawn_one(name: str) -> None:
     assert torch.equal(drawn, given)
 
 
-@pytest.mark.parametrize(
-    ("name", "changes"), [*((name, {}) for name in GENERATORS), ("hnmask", {"free_pitch": True, "projections": 2})]
-)
+@pytest.mark.parametrize(("name", "changes"), [*((name, {}) for name in GENERATORS), ("hnmask", {"free_pitch": True})])
 @pytest.mark.parametrize("moved", ["mel", "f0"])
 @pytest.mark.parametrize("win_length", [128, 64])
 def test_the_receptive_field_is_what_a_perturbed_frame_shows(
     name: str, changes: dict[str, Any], moved: str, win_length: int
 ) -> None:
     model = models.generator(name, models.MEL_CONFIG.model_copy(update={"win_length": win_length}), **changes)
+    if changes:
+        model.get_parameter("strength.output.bias").data.zero_()  # far from 0 the strength hardly varies
     reach = model.receptive_field
     assert reach is not None
     frames = 2 * reach + 21
@@ -215,14 +215,14 @@ def test_with_free_pitch_each_band_is_trusted_by_itself() -> None:
     model.get_parameter("strength.output.weight").data.zero_()
     bias = model.get_parameter("strength.output.bias")
     wrong = exact.clone()
-    wrong[:, :6] += 3.0  # of 20 bands; those next to them are doubted as well
+    wrong[:, :6] += 3.0  # of 20 bands; the two next to them are doubted as well
     for given, share in ((exact, 1.0), (wrong, 12 / 20)):
         losses = []
         for logit in (-3.0, 3.0):
             bias.data.fill_(logit)
             losses.append(float(model.own_losses(given, exact, outputs)["strength"].detach()))
         # Cross-entropy of both logits differs by what their difference weighs of the targets' mean.
-        assert (losses[0] - losses[1]) / 6 + 0.5 == pytest.approx(share, abs=1e-4)
+        assert (losses[0] - losses[1]) / 6 + 0.5 == pytest.approx(share, abs=1e-3)
 
 
 def test_audio_is_faded_at_its_ends_alone() -> None:
