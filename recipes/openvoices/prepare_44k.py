@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import sys
@@ -17,9 +16,9 @@ from recipes.data.audio import resample
 from recipes.data.clips import choose, open_clips
 from recipes.data.corpora import write_list
 from recipes.openvoices.prepare import PEAK, trim
-from vocoders.cli.common import escape_unprintable
+from vocoders.cli.common import Parser, prepare_streams, say
 from vocoders.errors import VocoderError
-from vocoders.files import write_file
+from vocoders.files import make_folder, write_file
 from vocoders.io.audio import encode_audio
 
 RATE = 44100
@@ -88,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit status. 0: the lists are written; 2: they cannot be, and one sentence on standard error says why.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m recipes.openvoices.prepare_44k",
         description=" ".join((__doc__ or "").split()),
         epilog="recipes/openvoices/sources-44k.json names the repositories, their commits and licences.",
@@ -97,14 +96,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--clones", type=Path, metavar="DIR", help="folder of the clones (default: DIR)")
     parser.add_argument("--without", nargs="+", default=[], metavar="SPEAKER", help="speakers to leave out")
     options = parser.parse_args(arguments)
-    escape_unprintable()
+    prepare_streams()
     try:
         prepare(options.dir, options.clones or options.dir, options.without)
     except VocoderError as error:
-        print(f"recipes.openvoices.prepare_44k: {error}", file=sys.stderr)
+        say(f"recipes.openvoices.prepare_44k: {error}")
         return 2
     except KeyboardInterrupt:
-        print("stopped; run again to resume", file=sys.stderr)
+        say("stopped; run again to resume")
         return 130
     return 0
 
@@ -141,7 +140,7 @@ def prepare(folder: Path, clones: Path, without: list[str]) -> None:
 
 
 def convert_speaker(source: Source, paths: list[Path], folder: Path, clones: Path) -> None:
-    """Convert the clips of a speaker, with one gain for all, and say on standard error what is left out."""
+    """Convert the clips of a speaker, with one gain for all, and print what is left out."""
     clone = clones / source.repository.rsplit("/", 1)[-1]
     clips: dict[Path, np.ndarray] = {}
     left_out = {"unreadable": 0, "clipped": 0, "silent": 0}
@@ -163,7 +162,7 @@ def convert_speaker(source: Source, paths: list[Path], folder: Path, clones: Pat
     for path, audio in clips.items():
         peak = float(np.abs(audio).max())
         target = folder / path.relative_to(clone).with_suffix(".flac")
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         write_file(target, encode_audio(audio * (gain if peak * gain <= PEAK else PEAK / peak), RATE, "flac"))
     counts = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
     print(f"{source.speaker}: {len(clips)} clips, gain {20 * np.log10(gain):.2f} dB; left out: {counts or 'none'}")

@@ -6,7 +6,6 @@ projection is new.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from recipes.training.recipe import load_recipe
 from vocoders.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from vocoders.cli.common import Parser
 from vocoders.dsp.mel import MelConfig, bin_frequencies, mel_filter_bank, mel_frequencies
 from vocoders.f0_estimator import build_f0_estimator, describe_f0_estimator
 from vocoders.generators import build_generator
@@ -46,7 +46,7 @@ def change_input(weight: Tensor, bias: Tensor, source: MelConfig, target: MelCon
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m recipes.openvoices.warm_start", description=__doc__)
+    parser = Parser(prog="python -m recipes.openvoices.warm_start", description=__doc__)
     parser.add_argument("recipe", type=Path, help="recipe of the generator to start")
     parser.add_argument("voice", help="model to take the weights of")
     parser.add_argument("out", type=Path, help="the checkpoint to write")
