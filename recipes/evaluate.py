@@ -11,6 +11,7 @@ from recipes.data.clips import choose, find_clips, list_clips
 from recipes.data.smoothing import LEVELS
 from recipes.evaluation.copy_synthesis import MANY, Page, draw_clip, evaluate
 from recipes.evaluation.finished import open_finished
+from recipes.evaluation.judges import require_judges
 from recipes.evaluation.metrics import HAS_PESQ
 from recipes.evaluation.nisqa import require_nisqa
 from recipes.evaluation.summary import Outcome, as_json, summarize, table
@@ -53,6 +54,11 @@ def build_parser() -> argparse.ArgumentParser:
         default=1,
         metavar="N",
         help="average the metrics over N seeds of the noise (default: 1; PESQ varies by 0.02 to 0.04)",
+    )
+    parser.add_argument(
+        "--judges",
+        action="store_true",
+        help="ask DistillMOS, DNSMOS and ViSQOL, which predict the opinion of listeners; needs the extra judges",
     )
     parser.add_argument(
         "--nisqa",
@@ -132,6 +138,8 @@ def _evaluate(options: argparse.Namespace) -> tuple[list[Outcome], list[str]]:
     others = tuple(open_finished(option, names) for option in options.others)
     comparison = Comparison(tuple(options.models) or (None,), smooth, others, options.draws)
     load_systems(comparison)
+    if options.judges:
+        require_judges()
     if options.nisqa:
         require_nisqa()
     if options.picture:
@@ -139,7 +147,14 @@ def _evaluate(options: argparse.Namespace) -> tuple[list[Outcome], list[str]]:
     title = ", ".join([root.absolute().name, *([Path(options.list).name] if options.list else [])])
     page = Page(options.report, title, options.format, options.credits) if options.report else None
     outcomes, failed = evaluate(
-        clips, comparison, root, page=page, with_nisqa=options.nisqa, workers=options.workers, ray=options.ray
+        clips,
+        comparison,
+        root,
+        page=page,
+        with_nisqa=options.nisqa,
+        with_judges=options.judges,
+        workers=options.workers,
+        ray=options.ray,
     )
     if options.json:
         write_file(options.json, as_json(outcomes).encode())

@@ -33,6 +33,10 @@ class Augmentation(Config):
     noise_snr_db: Range = Field((10.0, 40.0), description="dB, level of the recording above the noise")
     smooth: Share = Field(0.0, description="the mel is smoothed as an acoustic model would")
     coefficients: PositiveRange = Field((0.2, 0.7), description="share of its cepstral coefficients that is kept")
+    pitch: Share = Field(
+        0.0, description="share of steps in which half of the mels have the harmonics of another F0, by resampling"
+    )
+    semitones: Range = Field((-12.0, 12.0), description="semitones of that F0 above the F0 of the recording")
     blur: Range = Field((0.0, 2.0), description="frames, standard deviation of its blur over time")
 
 

@@ -26,6 +26,7 @@ from tqdm import tqdm
 from recipes.data.clips import Clip, read_clip
 from recipes.evaluation.artifacts import clicks, stationary_lines
 from recipes.evaluation.cluster import run_on_cluster
+from recipes.evaluation.judges import judge
 from recipes.evaluation.metrics import Signal, band_periodicity, compare, f0_metrics, silence_level
 from recipes.evaluation.nisqa import nisqa
 from recipes.evaluation.report import write_page, write_sounds
@@ -38,6 +39,9 @@ from vocoders.files import atomic_folder
 
 MANY = 10
 """Recordings from which on the command says how long it may take."""
+
+Opinion = Callable[[Signal, Signal], Metrics]
+"""Predicts the opinion of listeners on the second signal, a copy of the first or the first itself."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ def evaluate(
     *,
     page: Page | None = None,
     with_nisqa: bool = False,
+    with_judges: bool = False,
     workers: int = 1,
     ray: str | None = None,
 ) -> tuple[list[Outcome], list[str]]:
@@ -75,6 +80,7 @@ def evaluate(
         root: folder that the names of the clips are relative to.
         page: the listening page to write; None for none.
         with_nisqa: whether NISQA is measured too.
+        with_judges: whether the judges are asked too.
         workers: number of processes.
         ray: address of the Ray cluster whose workers measure, as for ``connected``; None for these processes.
 
@@ -86,7 +92,8 @@ def evaluate(
     """
     with atomic_folder(page.folder) if page else nullcontext() as folder:
         save = partial(write_sounds, folder, sound_format=page.sound_format) if page and folder else None
-        task = partial(measure, comparison=comparison, root=root, save=save, with_nisqa=with_nisqa)
+        opinions = ((nisqa_opinion,) if with_nisqa else ()) + ((judge,) if with_judges else ())
+        task = partial(measure, comparison=comparison, root=root, save=save, opinions=opinions)
         results = list(_shown(_run(task, list(enumerate(clips)), workers, ray), len(clips)))
         outcomes = [result for result in results if isinstance(result, Outcome)]
         failed = [result for result in results if isinstance(result, str)]
@@ -103,7 +110,7 @@ def measure(
     comparison: Comparison,
     root: Path,
     save: Callable[[int, dict[str, Signal]], None] | None,
-    with_nisqa: bool,
+    opinions: Sequence[Opinion],
 ) -> Outcome | str:
     """Measure all systems on one clip.
 
@@ -112,7 +119,7 @@ def measure(
         comparison: what is compared.
         root: folder that the name of the clip is relative to.
         save: function that writes the recording and its copies, given the number of the clip and the signals by system.
-        with_nisqa: whether NISQA is measured too.
+        opinions: what predicts the opinion of listeners.
 
     Returns:
         The outcome; a sentence for a clip that failed.
@@ -127,10 +134,10 @@ def measure(
         for system, reference, estimates, seconds in synthesize(clip, systems, comparison.draws):
             if not signals:
                 signals[RECORDING] = reference
-                outcome.metrics[RECORDING] = recording_metrics(reference, with_nisqa)
+                outcome.metrics[RECORDING] = recording_metrics(reference, opinions)
                 outcome.lines[RECORDING], outcome.clicks[RECORDING] = [], []
             signals[system.name] = estimates[0]
-            _record(outcome, system.name, reference, estimates, system.voc.mel_config, with_nisqa)
+            _record(outcome, system.name, reference, estimates, system.voc.mel_config, opinions)
             outcome.metrics[system.name]["speed"] = len(reference.audio) / reference.sample_rate / seconds
             f0 = system.estimated_f0(reference.audio)
             if f0 is not None:
@@ -142,7 +149,7 @@ def measure(
             estimate = other.read(name, signals[RECORDING], mel_config)
             if estimate is not None:
                 signals[other.name] = estimate
-                _record(outcome, other.name, signals[RECORDING], [estimate], mel_config, with_nisqa)
+                _record(outcome, other.name, signals[RECORDING], [estimate], mel_config, opinions)
     except (VocoderError, soundfile.LibsndfileError) as error:
         return str(error) if str(clip.path) in str(error) else f"{clip.path}: {error}"
     if save:  # what cannot be written is not the fault of the clip
@@ -157,26 +164,36 @@ def _record(
     reference: Signal,
     estimates: Sequence[Signal],
     mel_config: MelConfig,
-    with_nisqa: bool,
+    opinions: Sequence[Opinion],
 ) -> None:
     """Add to the outcome of a clip the means over a system's estimates, and the artifacts of the first."""
     outcome.lines[system] = stationary_lines(reference, estimates[0])
     outcome.clicks[system] = clicks(reference, estimates[0])
-    outcome.metrics[system] = average([copy_metrics(reference, x, mel_config, with_nisqa) for x in estimates]) | {
+    outcome.metrics[system] = average([copy_metrics(reference, x, mel_config, opinions) for x in estimates]) | {
         "lines": float(len(outcome.lines[system])),
         "clicks": float(len(outcome.clicks[system])),
     }
 
 
-def recording_metrics(reference: Signal, with_nisqa: bool) -> Metrics:
+def recording_metrics(reference: Signal, opinions: Sequence[Opinion]) -> Metrics:
     """Measure what a synthesis is to have as the recording has it."""
     metrics = {"silence_dbfs": silence_level(reference, reference), **band_periodicity(reference, reference)}
-    return metrics | ({"nisqa": nisqa(reference)} if with_nisqa else {})
+    return _ask(opinions, reference, reference) | metrics
 
 
-def copy_metrics(reference: Signal, estimate: Signal, mel_config: MelConfig, with_nisqa: bool) -> Metrics:
+def copy_metrics(reference: Signal, estimate: Signal, mel_config: MelConfig, opinions: Sequence[Opinion]) -> Metrics:
     """Compare a synthesis with its recording, as ``compare`` does, and predict the opinion of listeners."""
-    return compare(reference, estimate, mel_config) | ({"nisqa": nisqa(estimate)} if with_nisqa else {})
+    return compare(reference, estimate, mel_config) | _ask(opinions, reference, estimate)
+
+
+def nisqa_opinion(reference: Signal, estimate: Signal) -> Metrics:
+    """Return NISQA of ``estimate``."""
+    return {"nisqa": nisqa(estimate)}
+
+
+def _ask(opinions: Sequence[Opinion], reference: Signal, estimate: Signal) -> Metrics:
+    """Merge what all opinions return."""
+    return {name: value for opinion in opinions for name, value in opinion(reference, estimate).items()}
 
 
 def synthesize(

@@ -35,7 +35,10 @@ class Column(NamedTuple):
 
 
 COLUMNS = {
+    "distillmos": Column("DistillMOS", 2, "as recorded", "opinion predicted from the signal alone, 1 to 5"),
+    "dnsmos": Column("DNSMOS", 2, "as recorded", "overall quality predicted from the signal alone, 1 to 5"),
     "nisqa": Column("NISQA", 2, "as recorded", "quality predicted from the signal alone, 1 to 5"),
+    "visqol": Column("ViSQOL", 2, "↑", "similarity for speech, 1 to 5; does not notice buzz"),
     "pesq": Column("PESQ", 2, "↑", "perceptual quality, wide band, at most 4.64; does not notice buzz"),
     "stoi": Column("STOI", 3, "↑", "intelligibility, at most 1"),
     "log_mel_l1": Column("log-mel L1", 3, "↓", "mean absolute difference of the log-mels"),

@@ -22,7 +22,6 @@ from vocoders.files import make_folder, write_file
 from vocoders.io.audio import encode_audio
 
 RATE = 24000
-FRAME = 240  # samples: 10 ms
 MARGIN = 10  # frames kept before the first and after the last that is not silent
 SILENCE_DB = -50.0  # relative to the level that a twentieth of a clip's frames exceed
 PEAK = 0.97
@@ -283,18 +282,19 @@ def convert(source: Path, gain_db: float) -> np.ndarray:
     return audio * (gain if peak * gain <= PEAK else PEAK / peak)
 
 
-def trim(audio: np.ndarray) -> np.ndarray:
-    """Cut leading and trailing silence of (samples,) at RATE, except for a margin.
+def trim(audio: np.ndarray, rate: int = RATE) -> np.ndarray:
+    """Cut leading and trailing silence of (samples,), except for a margin.
 
     Frames are silent when their level is below the 95th percentile of all frames by more than -SILENCE_DB. Unlike the
     maximum, a percentile is not changed by a single click.
     """
-    frames = audio[: len(audio) // FRAME * FRAME].reshape(-1, FRAME)
+    size = rate // 100  # samples of a frame, 10 ms
+    frames = audio[: len(audio) // size * size].reshape(-1, size)
     if not len(frames):
         return audio
     level = 10 * np.log10((frames.astype(np.float64) ** 2).mean(1) + 1e-12)
     loud = np.flatnonzero(level > np.quantile(level, 0.95) + SILENCE_DB)
-    return audio[max(loud[0] - MARGIN, 0) * FRAME : (loud[-1] + 1 + MARGIN) * FRAME]
+    return audio[max(loud[0] - MARGIN, 0) * size : (loud[-1] + 1 + MARGIN) * size]
 
 
 def sentence(path: Path) -> tuple[str, str]:

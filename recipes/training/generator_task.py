@@ -11,6 +11,7 @@ from torch.utils.data import Dataset, default_collate
 
 from losses import LOSSES, SpectralLoss, energy_distance
 from recipes.data.clips import Clip, read_clip
+from recipes.data.pitch import transpose_share
 from recipes.data.predicted_mels import PredictedMels
 from recipes.data.segments import centered_on_hops
 from recipes.data.smoothing import smooth_share
@@ -83,13 +84,15 @@ class GeneratorTask(Task):
                 mel = smooth_share(exact, shares, draws.rand(3))
             if self.f0_estimator is not None and draws.chance(self.recipe.train.estimated_f0):
                 f0 = self.f0_estimator.estimate(mel)
+            if draws.chance(shares.pitch):
+                mel = transpose_share(mel, audio.squeeze(1), f0, shares, draws.rand(3), self.log_mel)
             phase = draws.rand(1, 1)
             noises = [draws.randn(*audio.shape[1:]) for _ in range(2 if self.recipe.train.energy_distance else 1)]
         outputs = self.model.outputs(mel, f0=f0, noises=noises, phase=phase)
         weights = self.recipe.weights
         losses: dict[str, Tensor] = {}
         if any(map(weights.get, self.model.own_loss_names)):
-            losses |= self.model.own_losses(mel, exact)
+            losses |= self.model.own_losses(mel, exact, outputs)
         for term, name in self.output_losses.items():
             if weights.get(term):
                 losses[term] = self.compare(self.spectral_losses["mel"], outputs[name], audio)["mel"]

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from recipes.openvoices import prepare
-from recipes.openvoices.prepare import FRAME, RATE, SPEAKERS, Speaker, main
+from recipes.openvoices.prepare import RATE, SPEAKERS, Speaker, main
 from recipes.training.loop import run_training
 from recipes.training.recipe import load_recipe
 from tests.support import ROOT, models, signals
@@ -135,15 +135,17 @@ def test_optional_speakers(corpus: Corpus, tmp_path: Path, capsys: pytest.Captur
 
 
 def test_silence() -> None:
-    loud, click = signals.noise(RATE, 0.5), np.zeros(FRAME)
+    loud, click = signals.noise(RATE, 0.5), np.zeros(RATE // 100)
     click[0] = 1
     faint = 10 ** (-60 / 20) * signals.noise(RATE, 0.4, seed=1)
     for quiet in (faint, np.zeros_like(faint)):
         np.testing.assert_array_equal(
             prepare.trim(np.concatenate([quiet, loud, quiet])),
-            np.concatenate([quiet[-10 * FRAME :], loud, quiet[: 10 * FRAME]]),
+            np.concatenate([quiet[-10 * (RATE // 100) :], loud, quiet[: 10 * (RATE // 100)]]),
         )
-        assert len(prepare.trim(np.concatenate([click, quiet, loud]))) == FRAME + len(quiet) + len(loud)  # no silence
+        assert len(prepare.trim(np.concatenate([click, quiet, loud]))) == (RATE // 100) + len(quiet) + len(
+            loud
+        )  # no silence
     for alone in (loud, np.zeros(RATE), np.zeros(5), np.zeros(0)):
         np.testing.assert_array_equal(prepare.trim(alone), alone)
 

@@ -159,12 +159,13 @@ class Generator(nn.Module, ABC):
         """
         return {"audio": [self(mel, f0=f0, noise=noise, phase=phase) for noise in noises]}
 
-    def own_losses(self, mel: Tensor, exact: Tensor) -> dict[str, Tensor]:
+    def own_losses(self, mel: Tensor, exact: Tensor, outputs: dict[str, list[Tensor]]) -> dict[str, Tensor]:
         """Return the losses that only this architecture has, float32 scalars by names of ``own_loss_names``.
 
         Args:
             mel: what the generator is given, (batch, n_mels, frames); smoothed, where the recipe says so.
             exact: the mel of the recordings, of the same shape.
+            outputs: what ``outputs`` has made of ``mel``.
         """
         return {}
 

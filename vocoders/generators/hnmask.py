@@ -22,6 +22,11 @@ the weights do not gain by them.
 A mel that an acoustic model has smoothed lacks harmonics and noise that speech has, and the projection would take them
 out of the audio again. So a second, small network may estimate how wrong the mel is in each frame, and the projection
 goes the less far there (``adaptive_projection``). It learns from mels that training has smoothed itself.
+
+The harmonics of the given F0 need not be those that the mel shows (``free_pitch``): a singing voice is transposed so,
+while its formants stay. Then E is corrected by what the backbone makes of mel and F0, and the projection goes as far as
+a network says for each band, which compares the mel with that of the audio. It learns from mels whose harmonics
+training has moved.
 """
 
 from __future__ import annotations
@@ -64,6 +69,7 @@ class HNMaskConfig(Config):
     kernel_size: tuple[OddSize, OddSize] = Field((7, 5), description="(bins, frames)")
     projections: int = Field(1, ge=0, le=16, description="passes of the mel projection, one of them in training")
     adaptive_projection: bool = Field(False, description="the projection goes less far where the mel seems smoothed")
+    free_pitch: bool = Field(False, description="F0 may differ from that of the mel; needs no adaptive_projection")
 
 
 class EnvelopeInterpolation(nn.Module):
@@ -104,6 +110,32 @@ class ProjectionStrength(nn.Module):
         kernels = self.detail.weight - self.detail.weight.mean((2, 3), keepdim=True)
         detail = F.conv2d(mel, kernels, self.detail.bias).relu()
         return self.output(self.local(detail).relu().mean(2))
+
+
+class BandStrength(nn.Module):
+    """How far the projection shall go in each band: log-mels (batch, n_mels, frames) of both audios -> logit, likewise.
+
+    It compares the given mel with that of the audio before the projection.
+    """
+
+    reach = 3  # frames on each side
+
+    def __init__(self, channels: int = 8) -> None:
+        super().__init__()
+        self.detail = nn.Conv2d(1, channels, 3, padding=1)
+        self.difference = nn.Conv2d(1, channels, 3, padding=1)
+        self.local = nn.Conv2d(channels, channels, 3, padding=1)
+        self.overall = nn.Conv1d(channels, channels, 1)
+        self.output = nn.Conv2d(channels, 1, 3, padding=1)
+        with torch.no_grad():
+            self.output.bias += 2.0  # most mels are exact
+
+    def forward(self, mel: Tensor, own: Tensor) -> Tensor:
+        kernels = self.detail.weight - self.detail.weight.mean((2, 3), keepdim=True)
+        x = F.conv2d(4 * mel[:, None], kernels, self.detail.bias, padding=1) + self.difference((mel - own)[:, None])
+        x = self.local(x.relu()).relu()
+        x = x + self.overall(x.mean(2)).unsqueeze(2)
+        return self.output(x.relu())[:, 0]
 
 
 class HNMask(Generator):
@@ -153,6 +185,10 @@ class HNMask(Generator):
         )
         self.backbone_norm = nn.LayerNorm(width)
         self.backbone_output = nn.Linear(width, config.maps * bins)
+        if config.free_pitch:
+            self.envelope_correction = nn.Linear(width, bins)
+            nn.init.zeros_(self.envelope_correction.weight)
+            nn.init.zeros_(self.envelope_correction.bias)
 
         self.trunk_input = nn.Linear(2 + config.maps, config.channels)
         self.trunk = ConvNeXtBlocks2d(
@@ -181,7 +217,9 @@ class HNMask(Generator):
         # The projection needs a window of at least two hops on the mel config's own grid; "same" keeps the length.
         self.projection_stft = STFT(mel_config.n_fft, hop, mel_config.win_length, "same", window=mel_config.window)
         self.projection_envelope = EnvelopeInterpolation(mel_config, mel_config.n_fft)
-        if config.adaptive_projection:
+        if config.free_pitch:
+            self.strength: nn.Module = BandStrength()
+        elif config.adaptive_projection:
             self.strength = ProjectionStrength()
         self.register_buffer("fade", self._fade(), persistent=False)
 
@@ -209,14 +247,15 @@ class HNMask(Generator):
         projected = (mel_config.n_fft - mel_config.hop_length) / 2 / mel_config.hop_length
         backbone = (1 + c.backbone_blocks) * (c.backbone_kernel // 2)
         reach = max(backbone, math.ceil(shaped)) + c.blocks * (c.kernel_size[1] // 2) + shaped
-        for _ in range(c.projections):
-            reach = math.ceil(reach + projected) + projected  # audio to whole frames, and back
+        for n in range(c.projections):
+            compared = BandStrength.reach if c.free_pitch and n == 0 else 0
+            reach = math.ceil(reach + projected) + compared + projected  # audio to whole frames, and back
         return math.ceil(reach + self.fade.shape[-1] // 2 / mel_config.hop_length)
 
     def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
         assert f0 is not None
         assert noise is not None
-        return self.finish(self.mix(mel, *self.shape(mel, f0, phase), noise), mel)
+        return self.finish(self.mix(*self.shape(mel, f0, phase), noise), mel)
 
     def outputs(
         self,
@@ -234,23 +273,32 @@ class HNMask(Generator):
             draws.append(noise)
         assert f0 is not None
         shaped = self.shape(mel, f0, phase)
-        drafts = [self.mix(mel, *shaped, noise) for noise in draws]
+        drafts = [self.mix(*shaped, noise) for noise in draws]
         return {"audio": [self.finish(draft, mel) for draft in drafts], "draft": drafts}
 
-    def own_losses(self, mel: Tensor, exact: Tensor) -> dict[str, Tensor]:
+    def own_losses(self, mel: Tensor, exact: Tensor, outputs: dict[str, list[Tensor]]) -> dict[str, Tensor]:
         """Return "strength": cross-entropy of how far the projection goes against what the error of the mel suggests.
 
-        All the way where ``mel`` is exact, less than half where it is wrong by 0.25 nepers, the mean over the bands.
+        All the way where ``mel`` is exact, less than half where it is wrong by 0.25 nepers, the mean over the bands;
+        with ``free_pitch`` that over neighbouring bands and frames.
         """
-        if not self.config.adaptive_projection:
+        if not (self.config.adaptive_projection or self.config.free_pitch):
             return {}
         natural = self.mel_config.natural_log_magnitude
-        error = (natural(mel) - natural(exact)).abs().mean(1, keepdim=True)
+        error = (natural(mel) - natural(exact)).abs()
+        if self.config.free_pitch:
+            error = F.avg_pool2d(error, 5, 1, 2, count_include_pad=False)
+            with full_precision(mel):
+                own = self.mel(outputs["draft"][0].detach().squeeze(1))
+                logits = self.strength(natural(mel.float()), natural(own))
+        else:
+            error = error.mean(1, keepdim=True)
+            logits = self.strength(natural(mel)).float()
         target = torch.exp(-(error / _TOLERANCE).square())
-        return {"strength": F.binary_cross_entropy_with_logits(self.strength(natural(mel)).float(), target)}
+        return {"strength": F.binary_cross_entropy_with_logits(logits, target)}
 
-    def shape(self, mel: Tensor, f0: Tensor, phase: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The masked harmonics a H and the mask b of the noise, both complex (batch, frames, bins).
+    def shape(self, mel: Tensor, f0: Tensor, phase: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """The envelope E, the masked harmonics a H and the mask b of the noise, all (batch, frames, bins).
 
         The noise plays no part in it, so that one call serves many draws.
         """
@@ -259,20 +307,23 @@ class HNMask(Generator):
         voiced = (f0 > 0).to(mel.dtype)
         octave = torch.log2(f0.clamp_min(1.0) / 220.0) * voiced
         x = self.backbone_input(torch.cat([mel / 4 + 1, octave, voiced], dim=1))
-        x = self.backbone_output(self.backbone_norm(self.backbone(x).transpose(1, 2)))
-        maps = x.unflatten(-1, (bins, self.config.maps))  # (batch, frames, bins, maps)
+        x = self.backbone_norm(self.backbone(x).transpose(1, 2))
+        with full_precision(mel):
+            log_envelope = (self.envelope(mel.float()) + self.envelope_offset[:, None]).transpose(1, 2)
+        if self.config.free_pitch:
+            log_envelope = log_envelope + self.envelope_correction(x).float()
+        maps = self.backbone_output(x).unflatten(-1, (bins, self.config.maps))  # (batch, frames, bins, maps)
         parts = [part.unsqueeze(-1).to(maps.dtype) for part in (harmonic.real, harmonic.imag)]
         x = self.trunk_input(torch.cat([*parts, maps], dim=-1))
         masks = self.trunk_output(self.trunk(x)).float().movedim(-1, 0).unflatten(0, (2, 2))
         a, b = (torch.complex(*mask.unbind(0)) for mask in masks.unbind(0))
-        return a * harmonic, b
+        return log_envelope.clamp_max(10.0).exp(), a * harmonic, b
 
-    def mix(self, mel: Tensor, harmonic: Tensor, mask: Tensor, noise: Tensor) -> Tensor:
+    def mix(self, envelope: Tensor, harmonic: Tensor, mask: Tensor, noise: Tensor) -> Tensor:
         """E (a H + b N) as audio (batch, 1, samples), from what ``shape`` gives and noise (batch, 1, samples)."""
         noise_spectrum = self.stft(noise.squeeze(1)).transpose(1, 2) / self._unit
-        with full_precision(mel):
-            log_envelope = self.envelope(mel.float()) + self.envelope_offset[:, None]
-            spectrum = log_envelope.clamp_max(10.0).exp().transpose(1, 2) * (harmonic + mask * noise_spectrum)
+        with full_precision(noise):
+            spectrum = envelope * (harmonic + mask * noise_spectrum)
             return self.stft.inverse(spectrum.transpose(1, 2)).unsqueeze(1)
 
     def finish(self, draft: Tensor, mel: Tensor) -> Tensor:
@@ -301,9 +352,11 @@ class HNMask(Generator):
             for n in range(passes):
                 spectrum = self.projection_stft(audio)
                 own = self.mel.from_spectrum(spectrum)
-                if n == 0 and self.config.adaptive_projection:  # all passes aim at the same target
-                    strength = self.strength(self.mel_config.natural_log_magnitude(target)).sigmoid().detach()
-                    target = own + strength * (target - own)
+                if n == 0 and (self.config.adaptive_projection or self.config.free_pitch):
+                    natural = self.mel_config.natural_log_magnitude
+                    mels = (natural(target), natural(own)) if self.config.free_pitch else (natural(target),)
+                    strength = self.strength(*mels).sigmoid().detach()
+                    target = own + strength * (target - own)  # all passes aim at the same target
                 missing = self.projection_envelope(target - own)
                 gain = (missing if self.training else _OVERSHOOT * missing).clamp(-3.0, 3.0).exp()
                 audio = self.projection_stft.inverse(spectrum * gain)

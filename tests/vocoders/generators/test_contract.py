@@ -1,6 +1,7 @@
 """The contract, for every generator: shapes, determinism, independence within a batch, bounded context, gradients."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,11 +54,15 @@ def test_given_noise_replaces_the_drawn_one(name: str) -> None:
     assert torch.equal(drawn, given)
 
 
-@every_generator
+@pytest.mark.parametrize(("name", "changes"), [*((name, {}) for name in GENERATORS), ("hnmask", {"free_pitch": True})])
 @pytest.mark.parametrize("moved", ["mel", "f0"])
 @pytest.mark.parametrize("win_length", [128, 64])
-def test_the_receptive_field_is_what_a_perturbed_frame_shows(name: str, moved: str, win_length: int) -> None:
-    model = models.generator(name, models.MEL_CONFIG.model_copy(update={"win_length": win_length}))
+def test_the_receptive_field_is_what_a_perturbed_frame_shows(
+    name: str, changes: dict[str, Any], moved: str, win_length: int
+) -> None:
+    model = models.generator(name, models.MEL_CONFIG.model_copy(update={"win_length": win_length}), **changes)
+    if changes:
+        model.get_parameter("strength.output.bias").data.zero_()  # far from 0 the strength hardly varies
     reach = model.receptive_field
     assert reach is not None
     frames = 2 * reach + 21
@@ -82,12 +87,13 @@ def test_the_receptive_field_is_what_a_perturbed_frame_shows(name: str, moved: s
         assert reached[-1] >= middle + reach - spare, changed
 
 
-@every_generator
-def test_gradients_reach_every_parameter_and_the_mel(name: str) -> None:
-    model = models.generator(name).train()
+@pytest.mark.parametrize(("name", "changes"), [*((name, {}) for name in GENERATORS), ("hnmask", {"free_pitch": True})])
+def test_gradients_reach_every_parameter_and_the_mel(name: str, changes: dict[str, Any]) -> None:
+    model = models.generator(name, **changes).train()
     mel = models.mel(12).requires_grad_()
-    model(mel, f0=models.f0(12)).square().mean().backward()
-    for loss in model.own_losses(mel.detach(), models.mel(12, seed=1)).values():
+    outputs = model.outputs(mel, f0=models.f0(12))
+    outputs["audio"][0].square().mean().backward()
+    for loss in model.own_losses(mel.detach(), models.mel(12, seed=1), outputs).values():
         loss.backward()
     assert mel.grad is not None
     assert (mel.grad != 0).any()
@@ -193,11 +199,30 @@ def test_the_strength_is_learned_from_the_error_of_the_mel() -> None:
     for sign in (1, -1):
         last = model.get_parameter("strength.output.bias")
         last.data.fill_(sign * 3.0)
-        losses.append([float(model.own_losses(exact + error, exact)["strength"].detach()) for error in (0.0, 0.1, 2.0)])
+        losses.append(
+            [float(model.own_losses(exact + error, exact, {})["strength"].detach()) for error in (0.0, 0.1, 2.0)]
+        )
     trusting, doubting = losses
     assert trusting[0] < trusting[1] < trusting[2]
     assert doubting[0] > doubting[1] > doubting[2]
-    assert models.generator("hnmask", adaptive_projection=False).own_losses(exact, exact) == {}
+    assert models.generator("hnmask", adaptive_projection=False).own_losses(exact, exact, {}) == {}
+
+
+def test_with_free_pitch_each_band_is_trusted_by_itself() -> None:
+    model, exact = models.generator("hnmask", free_pitch=True).train(), models.mel(40)
+    outputs = model.outputs(exact, f0=models.f0(40))
+    assert isinstance(model, HNMask)
+    model.get_parameter("strength.output.weight").data.zero_()
+    bias = model.get_parameter("strength.output.bias")
+    wrong = exact.clone()
+    wrong[:, :6] += 3.0  # of 20 bands; the two next to them are doubted as well
+    for given, share in ((exact, 1.0), (wrong, 12 / 20)):
+        losses = []
+        for logit in (-3.0, 3.0):
+            bias.data.fill_(logit)
+            losses.append(float(model.own_losses(given, exact, outputs)["strength"].detach()))
+        # Cross-entropy of both logits differs by what their difference weighs of the targets' mean.
+        assert (losses[0] - losses[1]) / 6 + 0.5 == pytest.approx(share, abs=1e-3)
 
 
 def test_audio_is_faded_at_its_ends_alone() -> None:

@@ -30,6 +30,7 @@ VARIANTS: dict[str, Variant] = {name: (name, {}, {}) for name in GENERATORS} | {
     "hifigan, kind 2": ("hifigan", {"resblock": 2, "resblock_dilations": [[1, 2], [3, 5]]}, {}),
     "parallel-wavegan, kernel 5": ("parallel-wavegan", {"kernel_size": 5, "context": 0}, {}),
     "hnmask, two passes": ("hnmask", {"projections": 2}, {"win_length": 80}),
+    "hnmask, free pitch": ("hnmask", {"free_pitch": True, "projections": 2}, {}),
     "wavehax, long window": ("wavehax", {"n_fft": 150}, {"padding": "center"}),
     "multi-stream, one": ("multi-stream-wavehax", {"streams": 1, "n_fft": 64}, {}),
     "vocos, long window": ("vocos", {"n_fft": 150}, {"padding": "center"}),
