@@ -121,8 +121,8 @@ def prepare(folder: Path, clones: Path, without: list[str]) -> None:
     sources = [source for source in sources if source.speaker not in without]
     complete = {source: folder / source.speaker / "complete" for source in sources}
     todo = {source: source.find(clones) for source in sources if not complete[source].exists()}
-    for source, clips in todo.items():
-        convert_speaker(source, clips, folder / source.speaker, clones)
+    for source, found in todo.items():
+        convert_speaker(source, found, folder / source.speaker, clones)
         write_file(complete[source], b"")
     lists: dict[str, list[Path]] = {"train": [], "valid": [], "unseen": []}
     for source in sources:

@@ -127,8 +127,8 @@ class BandStrength(nn.Module):
         self.local = nn.Conv2d(channels, channels, 3, padding=1)
         self.overall = nn.Conv1d(channels, channels, 1)
         self.output = nn.Conv2d(channels, 1, 3, padding=1)
-        with torch.no_grad():
-            self.output.bias += 2.0  # most mels are exact
+        assert self.output.bias is not None
+        nn.init.constant_(self.output.bias, 2.0)  # most mels are exact
 
     def forward(self, mel: Tensor, own: Tensor) -> Tensor:
         kernels = self.detail.weight - self.detail.weight.mean((2, 3), keepdim=True)
