@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from vocoders.config import bind
 from vocoders.dsp.mel import MelConfig
+from vocoders.dsp.stft import float32_weights
 from vocoders.errors import CheckpointError, VocoderError
 from vocoders.f0_estimator import BaseF0Estimator, build_f0_estimator, describe_f0_estimator
 from vocoders.files import atomic_write
@@ -76,6 +77,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path) -> None:
         save_file(tensors, partial, header)
 
 
+@float32_weights()
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint, its networks in eval mode, on the CPU and without gradients.
 

@@ -216,9 +216,9 @@ def conv_transpose1d(
 def by_tiles(function: Callable[[Tensor], Tensor], x: Tensor, reach: int) -> Tensor:
     """Return ``function(x)``, of x (batch, channels, time) and of the same shape, some columns at a time.
 
-    What the layers of a block need in between is then no longer than a tile: half of the memory of HiFi-GAN
-    (recipes.benchmarks.inference). See ``in_tiles``. Tiles have few different lengths, because oneDNN keeps a kernel for
-    each (recipes.benchmarks.length --memory).
+    What the layers of a block need in between is then no longer than a tile, which takes a third of the memory of
+    HiFi-GAN V1 (recipes.benchmarks.inference). See ``in_tiles``. Tiles have few different lengths, because oneDNN keeps
+    a kernel for each (recipes.benchmarks.length --memory).
 
     Args:
         function: from a signal to one of the same shape.
@@ -299,12 +299,12 @@ def large_memory(x: Tensor, dtype: torch.dtype) -> Tensor:
 def set_up_memory() -> None:
     """Set what PyTorch's libraries keep in memory on a CPU, before they run a model.
 
-    oneDNN keeps the code of 1024 operations, and has another one for each length of a signal. 256 are those of the
-    largest model for some lengths; without a bound HiFi-GAN takes gigabytes (recipes.benchmarks.length --memory). oneDNN
-    reads the bound when a process makes its first convolution, unless the environment sets another.
+    oneDNN keeps the kernels of 1024 operations, and an operation has another one for each length of a signal. With 256,
+    enough for the largest model, memory stays bounded (recipes.benchmarks.length --memory). oneDNN reads the number from
+    the environment at a process's first convolution.
 
-    The C library of Linux gives large blocks that are freed back to the system, and faulting them in again took up to
-    half of the time of a synthesis (recipes.benchmarks.inference). To free one of 32 MiB, the largest that counts, makes
+    The C library of Linux returns large blocks to the system when they are freed, and faulting them in again took up to
+    half of the time of a synthesis (recipes.benchmarks.inference). Freeing one of 32 MiB, the largest that counts, makes
     glibc keep them (M_MMAP_THRESHOLD in mallopt(3)), unless the environment sets a threshold.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
