@@ -19,7 +19,9 @@ export async function openVocoder(folder, progress) {
   ort.env.wasm.proxy = true; // in a worker, so that the page stays responsive
   ort.env.wasm.wasmPaths = `${folder}/`;
   ort.env.wasm.wasmBinary = wasm.buffer;
-  const session = await ort.InferenceSession.create(model, { executionProviders: ["wasm"] });
+  // Its warnings of inputs that have defaults would fill the console.
+  const options = { executionProviders: ["wasm"], logSeverityLevel: 3 };
+  const session = await ort.InferenceSession.create(model, options);
   return { facts, synthesize: (...inputs) => synthesize(ort, session, facts, ...inputs) };
 }
 

@@ -300,12 +300,12 @@ def set_up_memory() -> None:
     """Set what PyTorch's libraries keep in memory on a CPU, before they run a model.
 
     oneDNN keeps the kernels of 1024 operations, and an operation has another one for each length of a signal. With 256,
-    enough for the largest model, memory stays bounded (recipes.benchmarks.length --memory). oneDNN reads the number from
-    the environment at a process's first convolution.
+    enough for the largest model, memory stays bounded (recipes.benchmarks.length --memory). oneDNN reads the number
+    from the environment at a process's first convolution.
 
     The C library of Linux returns large blocks to the system when they are freed, and faulting them in again took up to
-    half of the time of a synthesis (recipes.benchmarks.inference). Freeing one of 32 MiB, the largest that counts, makes
-    glibc keep them (M_MMAP_THRESHOLD in mallopt(3)), unless the environment sets a threshold.
+    half of the time of a synthesis (recipes.benchmarks.inference). Freeing one of 32 MiB, the largest that counts,
+    makes glibc keep them (M_MMAP_THRESHOLD in mallopt(3)), unless the environment sets a threshold.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
     if sys.platform == "linux":

@@ -51,6 +51,7 @@ class OnnxVocoder(BaseVocoder):
         """
         self.name = name or str(path)
         self.device = device
+        self._path = path.absolute()
         self.precision: Precision = "float32"
         self._session = open_session(path, device)
         header = self._session.get_modelmeta().custom_metadata_map
@@ -82,6 +83,10 @@ class OnnxVocoder(BaseVocoder):
         self._inputs = {value.name for value in self._session.get_inputs()}
         self._outputs = [value.name for value in self._session.get_outputs()]
         self._states = [name.removeprefix("next_") for name in self._outputs if name.startswith("next_")]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy it as its file, which is opened again: sessions of ONNX Runtime can do neither."""
+        return type(self), (self._path, self.name, self.device)
 
     @property
     def architecture(self) -> tuple[str, dict[str, Any]]:
