@@ -124,6 +124,54 @@ def test_the_hub_needs_torch(tmp_path: Path) -> None:
     assert message in done.stderr.decode()
 
 
+def test_what_is_listed_works_and_the_rest_names_its_remedy(tmp_path: Path) -> None:
+    """By help(), dir(), inspect and *, as notebooks and documentation tools read a package."""
+    done = run(
+        """
+import inspect, json, pydoc, vocoders
+everything = vocoders._MODULES.keys() | {"__version__"}
+listed = set(vocoders.__all__)
+assert listed == {name for name in everything if hasattr(vocoders, name)}
+assert {"load", "MelConfig", "OnnxVocoder"} < listed < everything
+assert listed < {name for name, _ in inspect.getmembers(vocoders)}
+assert "OnnxVocoder" in pydoc.render_doc(vocoders)
+names = {}
+exec("from vocoders import *", names)
+assert listed <= names.keys()
+for name in sorted(everything - listed):
+    try:
+        getattr(vocoders, name)
+    except AttributeError as error:
+        print(error)
+""",
+        tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    names = ("Checkpoint", "F0Estimator", "LogMelSpectrogram", "Vocoder", "load_checkpoint", "save_checkpoint")
+    assert done.stdout.decode().splitlines() == [
+        f"vocoders.{name} needs torch, which is not installed: pip install '.[torch]' in the clone" for name in names
+    ]
+
+
+def test_help_of_every_command(tmp_path: Path) -> None:
+    """Of ``import`` without the families, which need torch."""
+    commands = ("bench", "config", "export", "import", "info", "list", "serve")
+    code = f"""
+from vocoders.cli.vocode import vocode
+from vocoders.cli.vocoders import vocoders
+for program, *arguments in ((vocode,), (vocoders,), *((vocoders, name) for name in {commands})):
+    try:
+        program([*arguments, "--help"])
+    except SystemExit as end:
+        assert not end.code
+"""
+    done = run(code, tmp_path)
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout.decode()
+    assert printed.count("usage: ") == 2 + len(commands)
+    assert "the list of families needs torch, which is not installed: pip install '.[import]' in the clone" in printed
+
+
 def test_public_names_that_need_torch(tmp_path: Path) -> None:
     done = run("import vocoders; print(vocoders.load(), vocoders.MelConfig); from vocoders import Vocoder", tmp_path)
     assert b"OnnxVocoder" in done.stdout

@@ -7,7 +7,9 @@ audio = voc(mel)               # (n_mels, frames) -> (frames * hop_length,)
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -63,6 +65,14 @@ __all__ = [
     "save_checkpoint",
 ]
 
+_NEED_TORCH = {
+    name
+    for name, module in _MODULES.items()
+    if module in ("vocoders.checkpoint", "vocoders.dsp.log_mel", "vocoders.f0_estimator", "vocoders.inference.vocoder")
+}
+if find_spec("torch") is None or find_spec("safetensors") is None:  # then only what works is listed
+    __all__[:] = [name for name in __all__ if name not in _NEED_TORCH]
+
 
 def __getattr__(name: str) -> Any:
     """Import a public name on first use, so that ``vocode --help`` does not wait for torch."""
@@ -83,7 +93,9 @@ def __getattr__(name: str) -> Any:
         try:
             require(f"vocoders.{name}", "torch", "torch", "safetensors")
         except VocoderError as message:
-            raise ImportError(str(message), name=error.name) from None
+            # For "from vocoders import NAME" Python would replace the message of an AttributeError.
+            importing = sys._getframe(1).f_code.co_name == "_handle_fromlist"
+            raise (ImportError if importing else AttributeError)(str(message), name=name) from None
         raise
 
 

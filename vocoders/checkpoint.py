@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from vocoders.config import bind
 from vocoders.dsp.mel import MelConfig
+from vocoders.dsp.stft import float32_weights
 from vocoders.errors import CheckpointError, VocoderError, few
 from vocoders.f0_estimator import BaseF0Estimator, build_f0_estimator, describe_f0_estimator
 from vocoders.files import atomic_write, refuse_pointer
@@ -92,6 +93,7 @@ def write_tensors(tensors: dict[str, Tensor], path: Path, header: dict[str, str]
             raise OSError(str(error)) from None
 
 
+@float32_weights()
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint, its networks in eval mode, on the CPU and without gradients.
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from vocoders.config import Channels, Config, Count, OddSize, build
 from vocoders.dsp.mel import MelConfig
+from vocoders.dsp.stft import float32_weights
 from vocoders.nn.layers import ConvNeXtBlock1d, PaddedConv1d
 
 _CONV_LAYERS = 5  # of ConvF0Estimator
@@ -187,6 +188,7 @@ def describe_f0_estimator(estimator: BaseF0Estimator) -> dict[str, Any]:
     return ({} if kind == _DEFAULT else {"kind": kind}) | estimator.config.model_dump(mode="json")
 
 
+@float32_weights()
 def build_f0_estimator(description: dict[str, Any], mel_config: MelConfig) -> BaseF0Estimator:
     """Build a freshly initialised F0 estimator.
 

@@ -19,7 +19,7 @@ from vocoders.dsp.mel import MEL_CONFIGS, MelConfig
 from vocoders.errors import VocoderError
 from vocoders.generators import GENERATORS, build_generator
 from vocoders.inference.vocoder import Vocoder
-from vocoders.nn.cpu_kernels import keep_freed_memory
+from vocoders.nn.cpu_kernels import set_up_memory
 
 _PREFERRED = ("bigvgan-44k", "cosyvoice2-24k")  # of the mel configs of a hop, those that sizes were published for
 # Sizes whose mel config their configuration does not tell
@@ -53,7 +53,7 @@ class Size(NamedTuple):
 
 def make_vocoder(checkpoint: Checkpoint) -> Vocoder:
     """Make a vocoder of a checkpoint that is in no file, as ``load`` does of one that is."""
-    keep_freed_memory()
+    set_up_memory()
     return Vocoder(checkpoint)
 
 

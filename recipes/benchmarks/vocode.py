@@ -39,7 +39,8 @@ import vocoders.cli.vocode, vocoders.files, vocoders.io.audio, vocoders.io.mels,
 from pathlib import Path
 mel, model, backend = sys.argv[1:]
 if backend == "onnx":
-    import onnxruntime, vocoders.onnx.vocoder
+    import vocoders.onnx.session, vocoders.onnx.vocoder
+    vocoders.onnx.session.runtime()
 else:
     import vocoders.inference.vocoder
 imported = time.perf_counter()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from vocoders.dsp.mel import MelConfig, mel_filter_bank
-from vocoders.dsp.stft import STFT, full_precision
+from vocoders.dsp.stft import STFT, float32_weights, full_precision
 
 
 class LogMelSpectrogram(nn.Module):
@@ -22,6 +22,7 @@ class LogMelSpectrogram(nn.Module):
 
     filter_bank: Tensor
 
+    @float32_weights()
     def __init__(self, mel_config: MelConfig, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.mel_config = mel_config

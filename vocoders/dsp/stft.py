@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -13,6 +16,18 @@ from vocoders.config import Padding, Window
 def full_precision(x: Tensor) -> torch.autocast:
     """Return a context without autocast on the device of ``x``, also for shapes without data on "meta"."""
     return torch.autocast("cpu" if x.device.type == "meta" else x.device.type, enabled=False)
+
+
+@contextmanager
+def float32_weights() -> Iterator[None]:
+    """Make networks with weights in float32 that gradients reach, whatever dtype and mode the caller has set."""
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.inference_mode(False):
+            yield
+    finally:
+        torch.set_default_dtype(default)
 
 
 @wrap_torch_function(lambda x, *_, **__: (x,))

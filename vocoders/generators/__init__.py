@@ -6,6 +6,7 @@ from typing import Any
 
 from vocoders.config import Config, build
 from vocoders.dsp.mel import MelConfig
+from vocoders.dsp.stft import float32_weights
 from vocoders.errors import VocoderError
 from vocoders.generators.base import Generator
 from vocoders.generators.bigvgan import BigVGAN
@@ -51,6 +52,7 @@ def generator_name(generator: Generator) -> str:
     return next(name for name, kind in GENERATORS.items() if kind is type(generator))
 
 
+@float32_weights()
 def build_generator(name: str, config: dict[str, Any] | Config, mel_config: MelConfig) -> Generator:
     """Return a freshly initialised generator.
 

@@ -13,6 +13,8 @@ samples or frames more at both ends; here every frame has ``hop_length`` samples
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -23,6 +25,7 @@ from torch.nn import functional as F
 from vocoders.config import Channels, Config, Count, OddSize
 from vocoders.dsp.mel import MelConfig
 from vocoders.generators.base import Generator, check_upsampling, upsampling_rates
+from vocoders.nn import cpu_kernels
 from vocoders.nn.layers import Conv1d, ConvTranspose1d, Standardize, trim
 
 SLOPE = 0.1
@@ -105,11 +108,12 @@ class ResBlock(nn.Module):
         self.convs2 = nn.ModuleList(conv(1) for _ in dilations if kind == 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        in_place = cpu_kernels.in_tiles(x)
         for i, conv in enumerate(self.convs1):
             y = conv(F.leaky_relu(x, SLOPE))
             if self.convs2:
-                y = self.convs2[i](F.leaky_relu(y, SLOPE))
-            x = x + y
+                y = self.convs2[i](F.leaky_relu(y, SLOPE, in_place))
+            x = y.add_(x) if in_place else x + y
         return x
 
 
@@ -165,7 +169,7 @@ class HiFiGANTrunk(nn.Module):
         for stage, (up, blocks) in enumerate(zip(self.ups, self.resblocks, strict=True)):
             assert isinstance(blocks, nn.ModuleList)
             x = self.add_source(stage, up(self.activate(x)), source)
-            x = sum((block(x) for block in blocks[1:]), blocks[0](x)) / len(blocks)
+            x = cpu_kernels.by_tiles(partial(mean_of, blocks), x, self.reach_of_blocks)
         return self.activate_output(x)
 
     def activate(self, x: Tensor) -> Tensor:
@@ -193,11 +197,15 @@ class HiFiGANTrunk(nn.Module):
 
     def frames_behind(self, first: int, last: int) -> tuple[int, int]:
         """The first and last mel frame that the outputs ``first`` to ``last`` of the trunk depend on."""
-        c = self.config
-        reach = max(map(self.reach_of_block, c.resblock_kernel_sizes, c.resblock_dilations))
-        for stage in reversed(range(len(c.upsample_rates))):
+        reach = self.reach_of_blocks
+        for stage in reversed(range(len(self.config.upsample_rates))):
             first, last = self.inputs_behind(stage, first - reach, last + reach)
         return first - _OUTER_KERNEL // 2, last + _OUTER_KERNEL // 2
+
+    @property
+    def reach_of_blocks(self) -> int:
+        """The samples on each side that an output of the residual blocks of a stage depends on."""
+        return max(map(self.reach_of_block, self.config.resblock_kernel_sizes, self.config.resblock_dilations))
 
     def reach_of_block(self, kernel_size: int, dilations: tuple[int, ...]) -> int:
         """The samples on each side that an output of a residual block depends on."""
@@ -211,6 +219,11 @@ class HiFiGANTrunk(nn.Module):
         padding = (kernel - rate + (0 if self.longer else (kernel - rate) % 2)) // 2
         # Input m of a transposed convolution reaches the outputs m * rate - padding + (0 ... kernel - 1).
         return math.ceil((first + padding - kernel + 1) / rate), math.floor((last + padding) / rate)
+
+
+def mean_of(blocks: Sequence[nn.Module], x: Tensor) -> Tensor:
+    """Return the mean of what each block makes of x."""
+    return sum((block(x) for block in blocks[1:]), blocks[0](x)) / len(blocks)
 
 
 def upsampling_sizes(factor: int, largest: int) -> dict[str, Any]:

@@ -165,6 +165,10 @@ class CausalHiFTTrunk(HiFTTrunk):
     def behind_entry(self, first: int, last: int) -> tuple[int, int]:
         return first, last + _LOOKAHEAD
 
+    @property
+    def reach_of_blocks(self) -> int:
+        return 2 * super().reach_of_blocks
+
     def behind_blocks(
         self, first: int, last: int, sizes: tuple[int, ...], dilations: tuple[tuple[int, ...], ...]
     ) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from vocoders.checkpoint import Checkpoint
 from vocoders.dsp.mel import MelConfig, list_differences
+from vocoders.dsp.stft import float32_weights
 from vocoders.errors import VocoderError
 from vocoders.importers.amphion import AMPHION
 from vocoders.importers.base import Importer, build_imported, build_imported_f0_estimator
@@ -57,6 +58,7 @@ IMPORTERS: dict[str, Importer] = {
 }
 
 
+@float32_weights()
 def import_checkpoint(
     family: str,
     checkpoint: Path,

@@ -13,6 +13,7 @@ from torch import Tensor
 from vocoders.checkpoint import Checkpoint
 from vocoders.dsp.harmonics import frame_phase
 from vocoders.dsp.noise import white_noise
+from vocoders.dsp.stft import float32_weights
 from vocoders.errors import CheckpointError, VocoderError
 from vocoders.f0_estimator import BaseF0Estimator
 from vocoders.generators import generator_name
@@ -32,6 +33,7 @@ class Vocoder(BaseVocoder):
 
     backend = "torch"
 
+    @float32_weights()
     def __init__(self, checkpoint: Checkpoint, name: str = "", precision: Precision = "float32") -> None:
         """Make a vocoder of a checkpoint, on the device where its generator is.
 
@@ -104,6 +106,7 @@ class Vocoder(BaseVocoder):
         """Whether the model is on a GPU, which one utterance leaves partly idle."""
         return self.device.type != "cpu"
 
+    @float32_weights()
     def to(self, device: str | torch.device) -> Vocoder:
         """Move to a device, such as "cuda".
 

@@ -70,10 +70,10 @@ def random_columns(x: Tensor, axis: int, columns: int, source: torch.Generator, 
     shape = list(x.shape)
     shape[axis] = columns
     if x.is_complex():
-        parts = torch.randn(2, *shape, generator=source)
+        parts = torch.randn(2, *shape, generator=source, dtype=torch.float32)
         drawn = torch.complex(parts[0], parts[1])
     elif x.is_floating_point():
-        drawn = (torch.rand if values == "unit" else torch.randn)(shape, generator=source)
+        drawn = (torch.rand if values == "unit" else torch.randn)(shape, generator=source, dtype=torch.float32)
     else:
         return torch.randint(0, 2, shape, generator=source).to(x.device, x.dtype)
     return (drawn * (1000 if values == "large" else 1)).to(x.device, x.dtype)

@@ -7,8 +7,9 @@ benchmark shows it.
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -22,6 +23,9 @@ from vocoders.dsp.stft import reflect_pad
 _TILE = 64  # frames
 _TINY = 1e-9
 _TILE_VALUES = 131_072  # for each thread: half a MiB, and twice that at twice the sample rate
+_LONG_TILE = 2**20  # values: 4 MiB; in smaller ones the fixed cost of a convolution counts
+_LONGEST_TILE = 2**15  # columns: for longer ones oneDNN's kernels of few channels take megabytes each
+_TILES_PER_REACH = 64  # of a tile's columns, a thirty-second is computed twice at most
 _SMALL = 20_480  # values: PyTorch gives oneDNN no convolution of fewer, unless several items come at once
 
 
@@ -200,6 +204,35 @@ def conv_transpose1d(
     return y.contiguous(memory_format=torch.channels_last).squeeze(2)
 
 
+def by_tiles(function: Callable[[Tensor], Tensor], x: Tensor, reach: int) -> Tensor:
+    """Return ``function(x)``, of x (batch, channels, time) and of the same shape, some columns at a time.
+
+    What the layers of a block need in between is then no longer than a tile, which takes a third of the memory of
+    HiFi-GAN V1 (recipes.benchmarks.inference). See ``in_tiles``. Tiles have few different lengths, because oneDNN keeps
+    a kernel for each (recipes.benchmarks.length --memory).
+
+    Args:
+        function: from a signal to one of the same shape.
+        x: the signal.
+        reach: columns on each side that a column of the result depends on; they are computed again for each tile.
+    """
+    batch, channels, length = x.shape
+    largest = max(min(_LONG_TILE // (channels * batch), _LONGEST_TILE), _TILES_PER_REACH * reach)
+    count, unit = -(-length // largest), -(-largest // 32)
+    if count == 1 or not in_tiles(x):
+        return function(x)
+    size = -(-length // (count * unit)) * unit
+    window = size + 2 * reach
+    out = None
+    for begin in range(0, length, size):
+        first, end = min(max(begin - reach, 0), length - window), min(begin + size, length)
+        tile = function(x[..., first : first + window])[..., begin - first : end - first]
+        out = torch.empty_like(x, dtype=tile.dtype) if out is None else out
+        out[..., begin:end] = tile
+    assert out is not None
+    return out
+
+
 def alias_free_snake(x: Tensor, alpha: Tensor, beta: Tensor, low_pass: Tensor) -> Tensor:
     """Do what ``alias_free.alias_free_snake`` does, without the zeros that its upsampling inserts.
 
@@ -254,13 +287,18 @@ def large_memory(x: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.from_numpy(np.empty(x.numel() * dtype.itemsize, np.uint8)).view(dtype).view(x.shape)
 
 
-def keep_freed_memory() -> None:
-    """Let the C library of Linux keep large blocks that are freed, for the operations that follow.
+def set_up_memory() -> None:
+    """Set what PyTorch's libraries keep in memory on a CPU, before they run a model.
 
-    It gives them back to the system otherwise, and faulting them in again took up to half of the time of a synthesis
-    (recipes.benchmarks.inference). To free one of 32 MiB, the largest that counts, makes glibc raise its threshold to
-    it (M_MMAP_THRESHOLD in mallopt(3)), unless the environment sets one. Elsewhere there is nothing to do.
+    oneDNN keeps the kernels of 1024 operations, and an operation has another one for each length of a signal. With 256,
+    enough for the largest model, memory stays bounded (recipes.benchmarks.length --memory). oneDNN reads the number
+    from the environment at a process's first convolution.
+
+    The C library of Linux returns large blocks to the system when they are freed, and faulting them in again took up to
+    half of the time of a synthesis (recipes.benchmarks.inference). Freeing one of 32 MiB, the largest that counts,
+    makes glibc keep them (M_MMAP_THRESHOLD in mallopt(3)), unless the environment sets a threshold.
     """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
     if sys.platform == "linux":
         torch.empty(2**25 - 2**16, dtype=torch.uint8)
 

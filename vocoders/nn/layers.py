@@ -150,8 +150,13 @@ class HarmonicSource(nn.Module):
             angles = turns.unsqueeze(-1) * number + self.initial_phases
             sines = torch.sin(2 * math.pi * angles)  # (batch, 1, frames, samples of a frame, sines)
             voiced = voiced.unsqueeze(-1)
-            harmonics = torch.where(voiced, self.amplitude, 0.0) * (sines * weight).sum(-1)
-            deviation = torch.where(voiced, self.noise_deviation, self.amplitude / 3)
+
+            def where_voiced(value: float, otherwise: float) -> Tensor:
+                values = (turns.new_full((), number) for number in (value, otherwise))  # float32 by any default
+                return torch.where(voiced, *values)
+
+            harmonics = where_voiced(self.amplitude, 0.0) * (sines * weight).sum(-1)
+            deviation = where_voiced(self.noise_deviation, self.amplitude / 3)
             deviation = deviation.expand(-1, -1, -1, turns.shape[-1]).flatten(-2)
             noise = weight.norm() * noise.float()
             if self.as_uniform:

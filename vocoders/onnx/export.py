@@ -25,8 +25,9 @@ from vocoders.files import write_file
 from vocoders.generators import generator_name
 from vocoders.generators.base import Generator
 from vocoders.onnx.graph import Graph, MelGraph, StatefulGraph
+from vocoders.onnx.session import runtime
 from vocoders.onnx.state import add_state
-from vocoders.onnx.storage import Weights, store_weights
+from vocoders.onnx.storage import Weights, fold_unsqueezes, store_weights
 from vocoders.onnx.vocoder import VERSION
 
 Target = Literal["vocoders", "sherpa-onnx"]
@@ -122,6 +123,7 @@ def _to_onnx(graph: Graph | MelGraph) -> Any:
         )
         assert program is not None
         model = onnxscript.optimizer.optimize(program.model_proto, output_size_limit=_LARGEST_CONSTANT)
+    fold_unsqueezes(model)
     for node in model.graph.node:
         del node.metadata_props[:]  # the source code of each node, which would be half of the file
     return model
@@ -184,8 +186,7 @@ def _silence() -> Iterator[None]:
 
 def _session(model: Any) -> Any:
     """Open a session of an onnx.ModelProto."""
-    import onnxruntime
-
+    onnxruntime = runtime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # it warns of inputs that have defaults
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -1,4 +1,7 @@
-"""Sessions of ONNX Runtime, which may be opened in the background. Imports neither torch nor pydantic."""
+"""Sessions of ONNX Runtime, which may be opened in the background. Imports neither torch nor pydantic.
+
+Import onnxruntime by ``runtime()`` alone, which keeps it from reporting to its maker.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,17 @@ _IDLE_OPTIMISATIONS = """
 _started: dict[tuple[Path, str], Future[Any]] = {}  # one at most
 
 
+def runtime() -> Any:
+    """Import onnxruntime, with its reports to Microsoft switched off: since 1.32 it makes them on Linux as well.
+
+    It reads the environment when it loads; ``disable_telemetry_events`` comes too late.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return onnxruntime
+
+
 def start_session(path: Path, device: str) -> None:
     """Begin to open a built-in voice in a thread of its own, for the next ``open_session`` with the same arguments.
 
@@ -50,8 +64,7 @@ def start_session(path: Path, device: str) -> None:
         except BaseException as error:
             future.set_exception(error)
 
-    import onnxruntime  # noqa: F401  # here: while a thread imports it, imports of this one would wait for it
-
+    runtime()  # here: while a thread imports it, imports of this one would wait for it
     _started.clear()
     _started[path, device] = future
     threading.Thread(target=work).start()
@@ -79,8 +92,7 @@ def stated_threads() -> int:
 
 
 def _open(path: Path, device: str, trusted: bool = False) -> Any:
-    import onnxruntime
-
+    onnxruntime = runtime()
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder, not a model")
     if not path.is_file():

@@ -1,10 +1,11 @@
-"""How an exported model stores its weights: in fewer bytes than the graph computes with.
+"""How an exported model stores its weights: in the shapes in which it uses them, and in fewer bytes.
 
 Weights become constants of a smaller type and a cast each, which ONNX Runtime does once, when it opens the model.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -16,6 +17,25 @@ Weights = Literal["float32", "float16"]
 
 _STORED = "_stored"  # ending of the names of stored weights
 _SMALLEST = 256  # numbers; smaller weights stay as they are, a cast would take as many bytes
+
+
+def fold_unsqueezes(model: onnx.ModelProto) -> None:
+    """Store weights with the axes that an Unsqueeze gives them, in place: quantize_dynamic of ONNX Runtime wants it."""
+    import onnx
+
+    graph = model.graph
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    uses = Counter(name for node in graph.node for name in node.input)
+    nodes = list(graph.node)
+    del graph.node[:]
+    for node in nodes:
+        weight, axes = (tensors.get(name) for name in [*node.input, "", ""][:2])
+        if node.op_type != "Unsqueeze" or weight is None or axes is None or uses[weight.name] > 1:
+            graph.node.append(node)
+            continue
+        shape = tuple(onnx.numpy_helper.to_array(axes).tolist())
+        values = np.expand_dims(onnx.numpy_helper.to_array(weight), shape)
+        weight.CopyFrom(onnx.numpy_helper.from_array(values, node.output[0]))
 
 
 def store_weights(model: onnx.ModelProto, weights: Weights) -> None:

@@ -70,6 +70,7 @@ class OnnxVocoder(BaseVocoder):
         """
         self.name = name or str(path)
         self.device = device
+        self._path = path.absolute()
         self.precision: Precision = "float32"
         self._session = open_session(path, device)
         try:
@@ -108,6 +109,10 @@ class OnnxVocoder(BaseVocoder):
         if "mel" not in self._inputs or "audio" not in self._outputs:
             raise CheckpointError(f"{path} is damaged: its graph does not go from 'mel' to 'audio'")
         self._states = [name.removeprefix("next_") for name in self._outputs if name.startswith("next_")]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy it as its file, which is opened again: sessions of ONNX Runtime can do neither."""
+        return type(self), (self._path, self.name, self.device)
 
     @property
     def architecture(self) -> tuple[str, dict[str, Any]]:

@@ -274,9 +274,13 @@ def test_length_runs(capsys: pytest.CaptureFixture[str]) -> None:
     threads = torch.get_num_threads()
     try:
         assert length.main(["hifigan v2", "--seconds", "0.1", "0.2", "--threads", "1"]) == 0
+        cells = capsys.readouterr().out.splitlines()[-1].split("|")
+        assert length.main(["hifigan v2", "--memory", "5", "--threads", "1"]) == 0
+        peaks = [float(cell) for cell in capsys.readouterr().out.splitlines()[-1].split("|")[2:-1]]
     finally:
         torch.set_num_threads(threads)
-    cells = capsys.readouterr().out.splitlines()[-1].split("|")
+    assert len(peaks) == 5
+    assert peaks == sorted(peaks)
     assert cells[1].strip() == "hifigan v2"
     assert float(cells[4]) == pytest.approx(float(cells[3]) / float(cells[2]), abs=0.02)
     assert length.main(["hifigan v9"]) == 2

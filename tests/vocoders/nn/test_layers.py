@@ -1,5 +1,6 @@
 """The fast paths on a CPU give what the layers define, as a whole and in tiles."""
 
+import os
 import sys
 from typing import Any, Literal, TypeVar
 
@@ -115,11 +116,33 @@ def test_a_network_keeps_the_layout_of_its_convolutions() -> None:
     assert ConvTranspose1d(8, 4, 4, 2, 1)(F.leaky_relu(x)).stride()[1] == 1
 
 
-def test_freed_memory_is_kept_where_there_is_a_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    cpu_kernels.keep_freed_memory()
+def test_memory_is_set_up_where_there_is_a_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
+    cpu_kernels.set_up_memory()
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "256"
+    monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "9")
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.delattr(cpu_kernels, "torch")
-    cpu_kernels.keep_freed_memory()  # nothing
+    cpu_kernels.set_up_memory()  # nothing
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "9"
+
+
+@pytest.mark.parametrize("reach", [1, 5])
+def test_tiles_give_what_the_whole_gives(reach: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of any length, in few different tiles."""
+    monkeypatch.setattr(cpu_kernels, "_LONG_TILE", 320)
+    conv, tiles = nn.Conv1d(4, 4, 2 * reach + 1, padding=reach).double(), set()
+
+    def block(x: Tensor) -> Tensor:
+        tiles.add(x.shape[2])
+        return conv(x)
+
+    with torch.inference_mode():
+        for length in (*range(1, 1000, 13), 320, 321, 640, 641):
+            x = signal(2, 4, length)
+            torch.testing.assert_close(cpu_kernels.by_tiles(block, x, reach), conv(x), rtol=1e-12, atol=1e-12)
+    assert max(tiles) <= cpu_kernels._TILES_PER_REACH * reach + 2 * reach
+    assert len(tiles - set(range(cpu_kernels._TILES_PER_REACH * reach + 1))) <= 32
 
 
 def test_reflect_pad_2d_takes_any_size() -> None:

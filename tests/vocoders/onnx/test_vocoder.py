@@ -1,6 +1,10 @@
 """OnnxVocoder: what Vocoder does, without torch; and what is no model of ours."""
 
+import copy
 import json
+import multiprocessing
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +20,7 @@ from hypothesis import strategies as st
 
 import vocoders.onnx.export
 import vocoders.onnx.vocoder
-from tests.support import models
+from tests.support import ROOT, models
 from tests.support.commands import HELLO, refused
 from tests.support.exported import Exported
 from vocoders import MelMismatch, Vocoder, VocoderError, load
@@ -362,6 +366,42 @@ def test_a_loop_without_end_is_refused_before_it_runs(inside: str, tmp_path: Pat
         path.write_bytes(data[:length])
         with pytest.raises(CheckpointError):
             load(path)
+
+
+def test_copies_and_pickles_in_another_process(voc: OnnxVocoder) -> None:
+    mel = models.mel(30)[0].numpy()
+    copied = copy.deepcopy(voc)
+    assert copied is not voc
+    assert (copied.name, copied.device, copied.training) == (voc.name, voc.device, voc.training)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        (there,) = pool.map(voc, [mel])
+    for audio in (copied(mel), there):
+        np.testing.assert_array_equal(audio, voc(mel))
+
+
+def test_onnx_runtime_reports_nothing(tmp_path: Path) -> None:
+    """Since 1.32 it keeps a device id and a database of events in the home folder, unless it is told not to."""
+    code = """
+import builtins, os
+real, seen = builtins.__import__, []
+def watch(name, *rest):
+    if name == "onnxruntime" and not seen:
+        seen.append(os.environ.get("ORT_DISABLE_TELEMETRY"))
+    return real(name, *rest)
+builtins.__import__ = watch
+import vocoders
+vocoders.load()
+print(seen)
+"""
+    hidden = {"ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME"}
+    environment = {name: value for name, value in os.environ.items() if name not in hidden} | {"HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, check=True)
+    assert done.stdout == b"['1']\n"
+    assert list(tmp_path.iterdir()) == []
+    for path in (*ROOT.glob("vocoders/**/*.py"), *ROOT.glob("recipes/**/*.py"), *ROOT.glob("examples/**/*.py")):
+        if path.name != "session.py":
+            imports = re.findall(r"^ *(?:import|from) onnxruntime\b.*", path.read_text(encoding="utf-8"), re.MULTILINE)
+            assert imports == [], f"{path} imports it directly, not by session.runtime"
 
 
 def test_devices(voc: OnnxVocoder) -> None:

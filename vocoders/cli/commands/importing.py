@@ -35,10 +35,15 @@ def add_parser(commands: Any) -> None:
 
 def _help(parser: argparse.ArgumentParser) -> str:
     """Format the help with the families at its end: they and torch are imported only when it is asked for."""
-    from vocoders.importers import IMPORTERS
+    try:
+        require("the list of families", "import", "torch", "safetensors")
+    except VocoderError as error:
+        parser.epilog = str(error)
+    else:
+        from vocoders.importers import IMPORTERS
 
-    lines = (f"  {name:<20} {importer.description}" for name, importer in IMPORTERS.items())
-    parser.epilog = "\n".join(["families:", *lines])
+        lines = (f"  {name:<20} {importer.description}" for name, importer in IMPORTERS.items())
+        parser.epilog = "\n".join(["families:", *lines])
     return argparse.ArgumentParser.format_help(parser)
 
 
