@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
+import gc
 import sys
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -114,6 +118,16 @@ def f0_for(vocoder: Any, frames: int) -> np.ndarray | None:
 def peak_memory(device: torch.device | str) -> float:
     """Measure the most memory that was allocated on a GPU, or that this process has had, in MiB."""
     return bench.peak_memory(str(device)) or 0.0
+
+
+def reset_peak_memory(device: torch.device | str) -> float:
+    """Forget the peak, return what was freed to the system, and measure what is left, in MiB; on Linux."""
+    gc.collect()
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError):  # of C libraries other than glibc
+            ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    return peak_memory(device)
 
 
 def row(*cells: object) -> None:

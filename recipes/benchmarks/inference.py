@@ -5,7 +5,7 @@ library's memory would speed the public code up as well. They run in turns; time
 ``Vocoder.__call__``, from numpy to numpy, as users call it, but with F0 given; theirs is the bare network without
 weight norm, as in their inference code. The weights are the random ones of the public implementation, converted by our
 importers, so the equality of both outputs (signal-to-noise ratio) is measured too. Memory is the peak of a process,
-minus what it had with the model loaded.
+minus what it has with the model loaded and all else freed.
 
 On a GPU that work.py knows, two more columns say what share of the time ours would take at the peak of the memory's
 bandwidth, did every operation read and write it, and at the peak of the matrix units. --latency adds a table of the
@@ -110,7 +110,7 @@ def public_side(setup: Setup, case: Case, folder: Path) -> Iterator[Any]:
     generator = generator.eval().to(setup.device)
     arrays = inputs(checkpoint.mel_config, case.seconds, case.batch)
     mel, f0, noise = (torch.tensor(array, device=setup.device) for array in arrays)
-    yield common.peak_memory(setup.device)
+    yield common.reset_peak_memory(setup.device)
     while True:
         with torch.inference_mode():
             yield generate(mel, f0.unsqueeze(1), noise).squeeze(1).cpu().numpy()
@@ -121,7 +121,7 @@ def our_side(setup: Setup, case: Case, folder: Path) -> Iterator[Any]:
     vocoder = load(folder / "ours.safetensors", setup.device, setup.precision)
     mel, f0, _ = inputs(vocoder.mel_config, case.seconds, case.batch)
     warnings.simplefilter("ignore", MelWarning)  # the mels are noise
-    yield common.peak_memory(setup.device)
+    yield common.reset_peak_memory(setup.device)
     while True:
         yield vocoder(mel, f0)
 

@@ -56,7 +56,7 @@ def costs(vocoder: BaseVocoder, lengths: list[float], turns: int) -> list[float]
 
 def memory_of(vocoder: BaseVocoder, count: int) -> list[float]:
     """Measure the peak memory after each fifth of ``count`` utterances, of 30 frames and more, in MiB."""
-    before, peaks = common.peak_memory("cpu"), []
+    before, peaks = common.reset_peak_memory("cpu"), []
     lengths = np.random.default_rng(0).permutation(np.arange(30, 30 + count))
     for part in np.array_split(lengths, 5):
         for frames in part:

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from recipes.openvoices import prepare_44k
 from recipes.openvoices.prepare_44k import Source, main
 from tests.support import signals
 
-ROW = {"minutes": 1, "commit": "0", "kind": "", "licence": "", "credit": ""}
+ROW: dict[str, Any] = {"minutes": 1, "commit": "0", "kind": "", "licence": "", "credit": ""}
 
 
 def make_clones(folder: Path) -> None:

@@ -13,7 +13,6 @@ samples or frames more at both ends; here every frame has ``hop_length`` samples
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -221,9 +220,10 @@ class HiFiGANTrunk(nn.Module):
         return math.ceil((first + padding - kernel + 1) / rate), math.floor((last + padding) / rate)
 
 
-def mean_of(blocks: Sequence[nn.Module], x: Tensor) -> Tensor:
+def mean_of(blocks: nn.ModuleList, x: Tensor) -> Tensor:
     """Return the mean of what each block makes of x."""
-    return sum((block(x) for block in blocks[1:]), blocks[0](x)) / len(blocks)
+    first, *others = blocks
+    return sum((block(x) for block in others), first(x)) / len(blocks)
 
 
 def upsampling_sizes(factor: int, largest: int) -> dict[str, Any]:

@@ -152,8 +152,7 @@ class HarmonicSource(nn.Module):
             voiced = voiced.unsqueeze(-1)
 
             def where_voiced(value: float, otherwise: float) -> Tensor:
-                values = (turns.new_full((), number) for number in (value, otherwise))  # float32 by any default
-                return torch.where(voiced, *values)
+                return torch.where(voiced, turns.new_full((), value), turns.new_full((), otherwise))  # float32
 
             harmonics = where_voiced(self.amplitude, 0.0) * (sines * weight).sum(-1)
             deviation = where_voiced(self.noise_deviation, self.amplitude / 3)

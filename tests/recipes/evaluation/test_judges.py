@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,12 @@ from tests.support import corpus, signals
 def test_scores_stand_beside_those_of_the_recordings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    def judge(place: int, _: Signal | None, x: Signal) -> float:
+        """The peak tells signals apart, the whole number the judges."""
+        return place + 1 + float(np.abs(x.audio).max())
+
     for place, name in enumerate(judges.JUDGES):
-        # The peak tells signals apart, the whole number the judges.
-        monkeypatch.setitem(judges.JUDGES, name, lambda _, x, place=place: place + 1 + float(np.abs(x.audio).max()))
+        monkeypatch.setitem(judges.JUDGES, name, partial(judge, place))
     monkeypatch.setattr(judges, "SECONDS", 0.5)  # the clips of the tests are short
     data, out = corpus.make(tmp_path / "corpus"), tmp_path / "out.json"
     assert main(["--data", str(data), "--clips", "2", "--judges", "--json", str(out)]) == 0

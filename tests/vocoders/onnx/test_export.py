@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnxruntime.quantization import quantize_dynamic
 
 import vocoders.onnx.export
 from tests.support import models
@@ -51,6 +52,20 @@ def test_it_equals_torch_from_the_mel_alone_after_a_minute(name: str, exported: 
     """What is rounded in F0 or in its running sum adds up in the phase; in float32 alone it would be seen here."""
     mel = models.mel(60 * 8000 // 32).numpy()
     assert difference(exported(name)(mel), Vocoder(models.checkpoint(name))(mel)) < 1e-5
+
+
+@pytest.mark.slow
+@every_generator
+def test_quantize_dynamic_takes_it(name: str, exported: Exported, tmp_path: Path) -> None:
+    """The whole of each graph, whose metadata stays: weights are where that tool of ONNX Runtime looks for them."""
+    exact = exported(name)
+    quantize_dynamic(Path(exact.name), tmp_path / "small.onnx")
+    small = OnnxVocoder(tmp_path / "small.onnx")
+    mel = models.mel(40).numpy()
+    expected = exact(mel)
+    assert 0 < difference(small(mel), expected) < 0.5
+    kinds = {node.op_type for node in onnx.load(tmp_path / "small.onnx").graph.node}
+    assert kinds & {"ConvInteger", "MatMulInteger"}
 
 
 @pytest.mark.slow
