@@ -163,8 +163,8 @@ def load_batches(run: Run, dataset: Dataset[dict[str, Tensor]]) -> Iterator[list
     try:
         for _ in steps:
             yield [next(loader) for _ in items]
-    except VocoderError as error:  # a worker adds its traceback
-        raise VocoderError(str(error).strip().splitlines()[-1].rpartition("VocoderError: ")[2]) from None
+    except VocoderError as error:  # a worker adds its traceback, and VocoderError escapes its line ends
+        raise VocoderError(str(error).rpartition("VocoderError: ")[2].removesuffix(r"\n")) from None
     finally:
         if isinstance(dataset, ShardDataset):
             dataset.close()  # without workers it read in this process

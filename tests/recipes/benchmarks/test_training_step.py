@@ -13,4 +13,4 @@ def test_training_step_runs(generator: str, capsys: pytest.CaptureFixture[str]) 
     last = capsys.readouterr().out.splitlines()[-1].split("|")
     assert last[2].strip() == "multi-resolution"
     assert float(last[3]) > 0
-    assert 100 < float(last[4]) < 10_000  # MiB of a process with torch
+    assert 0 < float(last[4]) < 10_000  # MiB
