@@ -180,6 +180,9 @@ def test_the_reader_of_a_pipe_may_go(monkeypatch: pytest.MonkeyPatch, capfd: pyt
         def fileno(self) -> int:
             return spare
 
+        def flush(self) -> None:
+            pass
+
     with open(os.devnull, "wb") as file:
         spare = file.fileno()
         monkeypatch.setattr(sys, "stdout", Output())

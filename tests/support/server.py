@@ -143,7 +143,7 @@ def process(
     *arguments: str, cwd: Path, forbidden: Sequence[str] = (), first: str = ""
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """``vocoders serve`` and its address; ``forbidden`` modules cannot be imported, and ``first`` is run before it."""
-    code = f"import runpy, sys; sys.modules |= dict.fromkeys({list(forbidden)}); {first}; "
+    code = f"import runpy, sys; sys.modules |= dict.fromkeys({list(forbidden)})\n{first}\n"
     code += "runpy.run_module('vocoders', run_name='__main__')"
     with subprocess.Popen(
         [sys.executable, "-c", code, "serve", *arguments], stderr=subprocess.PIPE, text=True, cwd=cwd

@@ -131,7 +131,7 @@ def _files_below(
     folder: Path, output: Path, format: str, suffixes: Sequence[str], note: Callable[[str], None]
 ) -> list[Path]:
     """Return the inputs in a folder, without the files that an earlier call made; count and name the others."""
-    files = [p for p in sorted(folder.rglob("*")) if not p.name.startswith(".") and p.is_file()]
+    files = [p for p in sorted(folder.rglob("*")) if not p.name.startswith(".") and not p.is_dir()]
     # What an earlier call made is no input: all of an output folder inside the input folder; the files of the
     # output's format where the input folder is the output itself.
     made = os.path.realpath(output)  # unlike Path.resolve, it takes links that lead in a circle

@@ -46,11 +46,12 @@ def test_the_original_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureF
         "--stats": tmp_path / "stats.npy",
     }
     options = [text for name, path in files.items() for text in ([name, str(path)] if name[0] == "-" else [str(path)])]
-    (tmp_path / "link.pkl").symlink_to(files["checkpoint"])
-    for output in (*files.values(), tmp_path / "link.pkl"):
+    (tmp_path / "link.safetensors").symlink_to(files["checkpoint"])
+    for output in (*files.values(), tmp_path / "link.safetensors"):
         before = output.read_bytes()
         assert vocoders_command(["import", "parallel-wavegan", *options, "-o", str(output)]) == 2
-        assert f"{output.name} is what would be imported; name another file by -o" in capsys.readouterr().err
+        message = "is both input and output" if output.suffix == ".safetensors" else "must end in .safetensors"
+        assert message in capsys.readouterr().err
         assert output.read_bytes() == before
 
 
