@@ -78,7 +78,8 @@ def test_copies_lie_where_the_recording_lies(name: str, baseline: bool, tmp_path
     assert centres[1] == pytest.approx(centres[0], abs=64)
 
 
-def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recipes.evaluate.HAS_PESQ", HAS_PESQ)
     data = corpus.make(tmp_path / "corpus")
     out, image = tmp_path / "out.json", tmp_path / "image.png"
     assert main(["--data", str(data), "--list", "valid.txt", "--json", str(out), "--picture", str(image)]) == 0

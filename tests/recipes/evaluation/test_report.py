@@ -16,7 +16,7 @@ from scipy import stats
 from recipes import evaluate
 from recipes.evaluation.artifacts import Click, Line
 from recipes.evaluation.judges import JUDGES
-from recipes.evaluation.metrics import Signal
+from recipes.evaluation.metrics import HAS_PESQ, Signal
 from recipes.evaluation.report import write_page, write_sounds
 from recipes.evaluation.spectrograms import draw
 from recipes.evaluation.summary import COLUMNS, Mean, Outcome, mean, shown, summarize, table
@@ -157,7 +157,8 @@ def test_the_report_is_self_contained(report: Path) -> None:
     assert sorted(report.parent.iterdir()) == [report.parent / name for name in ("data", "out.json", "page")]
 
 
-MEASURED = [name for name in COLUMNS if name not in ("nisqa", *JUDGES)]  # which are measured when they are asked for
+_ON_DEMAND = ("nisqa", *JUDGES, *(() if HAS_PESQ else ("pesq",)))
+MEASURED = [name for name in COLUMNS if name not in _ON_DEMAND]
 
 
 def rows_of(report: Path) -> list[list[str]]:
