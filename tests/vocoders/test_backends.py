@@ -96,9 +96,9 @@ def test_loading_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     original = session._open
 
-    def count(path: Path, device: str) -> Any:
+    def count(path: Path, device: str, trusted: bool = False) -> Any:
         opened.append(device)
-        return original(path, device)
+        return original(path, device, trusted)
 
     monkeypatch.setattr(session, "_open", count)
     start_loading()
