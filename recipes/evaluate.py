@@ -127,11 +127,9 @@ def _evaluate(options: argparse.Namespace) -> tuple[list[Outcome], list[str]]:
     clips = choose(list_clips(root, root / options.list) if options.list else find_clips(root), options.clips)
     if len(clips) >= MANY:
         seconds = sum(clip.samples / clip.sample_rate for clip in clips)
-        print(
+        say(
             f"measuring {len(clips)} recordings, {seconds:.0f} s of audio; --clips N measures fewer, --workers N takes "
-            f"more cores",
-            file=sys.stderr,
-            flush=True,
+            f"more cores"
         )
     smooth = tuple(level for level in LEVELS if level in options.smooth)
     names = [PurePath(os.path.relpath(clip.path, root)) for clip in clips]

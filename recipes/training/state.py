@@ -11,9 +11,7 @@ import contextlib
 import hashlib
 import json
 import math
-import os
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,7 @@ from torch import Tensor, nn
 from recipes.training.distributed import DistributedContext
 from recipes.training.recipe import Recipe
 from vocoders.errors import VocoderError
-from vocoders.files import map_file, read_file
+from vocoders.files import map_file, read_file, sync
 
 Optimizers = dict[str, torch.optim.Optimizer]
 
@@ -85,10 +83,10 @@ def save_state(
         (partial / "state.json").write_text(json.dumps(description), encoding="utf-8")
         (partial / _SUMS).write_bytes(_checksums(partial))
         for path in [*partial.iterdir(), partial]:
-            _sync(path)
+            sync(path)
         shutil.rmtree(final, ignore_errors=True)
         partial.rename(final)
-        _sync(folder)
+        sync(folder)
     except (OSError, SafetensorError, VocoderError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         kept = _complete(folder)
@@ -230,14 +228,3 @@ def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def _complete(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-" + "[0-9]" * 8))
-
-
-def _sync(path: Path) -> None:
-    """Have a file or a folder written to the disk, so that a power cut leaves it whole."""
-    if path.is_file():
-        with path.open("r+b") as file:  # Windows syncs only what is open for writing
-            os.fsync(file.fileno())
-    elif sys.platform != "win32":  # which cannot open a folder
-        handle = os.open(path, os.O_RDONLY)
-        os.fsync(handle)
-        os.close(handle)
