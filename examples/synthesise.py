@@ -12,7 +12,7 @@ from vocoders.io.mels import read_mel
 
 
 def main(mel_file: str, sound_file: str) -> None:
-    voc = vocoders.load()  # the built-in voice; or a file, or "org/name" on the Hugging Face hub
+    voc = vocoders.load()  # the built-in model; or a file, or "org/name" on the Hugging Face hub
 
     mel, mel_config = read_mel(read_file(Path(mel_file)), mel_file)  # None for an .npy, which does not state it
     if mel_config is not None:

@@ -28,7 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
         "models",
         nargs="*",
         metavar="[NAME=]MODEL",
-        help="as for vocode -m (default: the built-in voice); NAME is its name in the table",
+        help="as for vocode -m (default: the built-in model); NAME is its name in the table",
     )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of recordings")
     parser.add_argument("--list", metavar="FILE", help="file in DIR that lists the recordings to measure")

@@ -48,7 +48,7 @@ def exported(made_once: MadeOnce) -> Exported:
 
 @pytest.fixture(scope="session")
 def voice_for_sherpa(made_once: MadeOnce) -> Path:
-    """The built-in voice, exported for sherpa-onnx as docs/export.md does it."""
+    """The built-in model, exported for sherpa-onnx as docs/export.md does it."""
     from vocoders.cli.vocoders import vocoders
 
     def export(path: Path) -> None:

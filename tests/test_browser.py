@@ -1,4 +1,4 @@
-"""The page of examples/browser, in Chromium: the built-in voice by ONNX Runtime Web."""
+"""The page of examples/browser, in Chromium: the built-in model by ONNX Runtime Web."""
 
 import base64
 import contextlib
@@ -212,8 +212,8 @@ def test_a_bad_file_gets_one_sentence(tab: Tab, mel: np.ndarray, tmp_path: Path)
 
     hello = (DATA / "hello.npz").read_bytes()
     np.savez(tmp_path / "other.npz", audio=mel, f0=mel)
-    np.savez(tmp_path / "log10.npz", mel=mel, mel_spec=np.array('{"n_mels":80,"log":"log10"}'))
-    np.savez(tmp_path / "text.npz", mel=mel, mel_spec=np.array("none"))
+    np.savez(tmp_path / "log10.npz", mel=mel, mel_config=np.array('{"n_mels":80,"log":"log10"}'))
+    np.savez(tmp_path / "text.npz", mel=mel, mel_config=np.array("none"))
     np.savez_compressed(tmp_path / "deflated.npz", mel=mel)
     deflated = bytearray((tmp_path / "deflated.npz").read_bytes())
     deflated[1000:1100] = bytes(100)

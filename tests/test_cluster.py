@@ -69,7 +69,7 @@ def test_machines_that_lack_something(cluster: Any, tmp_path: Path, monkeypatch:
     assert "this machine 9.9; install the same on both" in refusal(None)
     monkeypatch.undo()
     monkeypatch.setattr(connection, "fingerprint", lambda model: "other")
-    assert "has another file of the model openvoices-22k" in refusal(None)
+    assert "has another file of the model hnmask-22k" in refusal(None)
     assert "does not have the model: there is no file /no.onnx" in refusal("/no.onnx")
 
 

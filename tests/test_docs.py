@@ -23,7 +23,7 @@ from vocoders import MEL_CONFIGS, MelMismatch, Vocoder, load
 from vocoders.checkpoint import Checkpoint, save_checkpoint
 from vocoders.cli.vocode import vocode
 from vocoders.cli.vocoders import vocoders
-from vocoders.pretrained import VOICES
+from vocoders.pretrained import MODELS
 
 DOCS = ROOT / "docs"
 PAGES = sorted({*DOCS.rglob("*.md"), *ROOT.glob("*.md"), *ROOT.glob("recipes/**/*.md"), *ROOT.glob("losses/**/*.md"),
@@ -136,13 +136,13 @@ def test_streaming(mel: np.ndarray) -> None:
 
 @pytest.fixture(scope="module")
 def export_page(mel: np.ndarray, voice_for_sherpa: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder in which docs/export.md was followed: its commands, beside the built-in voice."""
+    """The folder in which docs/export.md was followed: its commands, beside the built-in model."""
     folder = tmp_path_factory.mktemp("export")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         mel_config = MEL_CONFIGS["hifigan-22k"]
         save_checkpoint(Checkpoint(mel_config, models.generator("hifigan", mel_config)), Path("my.safetensors"))
-        shutil.copy(VOICES / "openvoices-22k.onnx", folder)
+        shutil.copy(MODELS / "hnmask-22k.onnx", folder)
         shutil.copy(voice_for_sherpa, "sherpa.onnx")
         commands = "".join(blocks("export.md", "sh")).splitlines()
         commands.remove("vocoders export --target sherpa-onnx -o sherpa.onnx")  # what that fixture did
@@ -182,7 +182,7 @@ def test_weights_in_float16(export_page: Path, capsys: pytest.CaptureFixture[str
     assert float(ratio) == pytest.approx(57.9, abs=1)
     assert float(share) == pytest.approx(1.18, abs=0.2)
     sizes = re.findall(r"takes ([\d.]+) instead of ([\d.]+) MB", (DOCS / "export.md").read_text())
-    files = ("half.onnx", "openvoices-22k.onnx")
+    files = ("half.onnx", "hnmask-22k.onnx")
     assert sizes == [tuple(f"{Path(name).stat().st_size / 1e6:.1f}" for name in files)]
 
 
@@ -204,7 +204,7 @@ def test_the_tables_of_the_exported_graph(export_page: Path) -> None:
     page = (DOCS / "export.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| (float\d\d) \| \((.*?)\) \|", page, re.MULTILINE)
     types = {"tensor(float)": "float32", "tensor(double)": "float64"}
-    session = onnxruntime.InferenceSession("openvoices-22k.onnx")
+    session = onnxruntime.InferenceSession("hnmask-22k.onnx")
     outputs = [value for value in session.get_outputs() if not value.name.startswith("next_")]
     values = [*session.get_inputs(), *outputs]
     assert [row[:2] for row in rows] == [(value.name, types[value.type]) for value in values]

@@ -57,6 +57,6 @@ def test_stream(mel: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_serve_client(mel: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with serving(*load_models([], "cpu").values()) as client:
         run("serve_client.py", HELLO, str(tmp_path / "out.wav"), f"127.0.0.1:{client.port}")
-    assert "openvoices-22k" in capsys.readouterr().out
+    assert "hnmask-22k" in capsys.readouterr().out
     np.testing.assert_allclose(samples(tmp_path / "out.wav"), load()(mel, seed=1), atol=1e-4)
     np.testing.assert_allclose(samples(tmp_path / "out.stream.wav"), load()(mel), atol=1e-4)

@@ -10,7 +10,7 @@ import pytest
 from recipes.train import main as train
 from tests.support import DATA, ROOT, corpus
 from vocoders import load
-from vocoders.pretrained import VOICES, list_voices
+from vocoders.pretrained import MODELS, list_models
 
 README = (ROOT / "README.md").read_text()
 
@@ -60,10 +60,10 @@ def test_the_command_that_trains(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_the_built_in_models() -> None:
-    names = list_voices()
+    names = list_models()
     assert names
     for name in names:
-        size = (VOICES / f"{name}.safetensors").stat().st_size / 1e6
+        size = (MODELS / f"{name}.safetensors").stat().st_size / 1e6
         assert f"`{name}` ({size:.1f} MB)" in README
 
 
@@ -76,7 +76,7 @@ def test_the_folders_it_lists_are_all_there() -> None:
             assert place.is_dir(), place
             listed.add(name)
     packages = {path.parent.name for path in ROOT.glob("vocoders/*/__init__.py")}
-    assert packages | {"voices", "vocoders", "losses", "recipes", "docs", "examples", "tests"} == listed
+    assert packages | {"models", "vocoders", "losses", "recipes", "docs", "examples", "tests"} == listed
 
 
 def test_no_placeholder_is_left() -> None:

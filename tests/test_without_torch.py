@@ -51,7 +51,7 @@ def test_from_mel_to_audio(tmp_path: Path) -> None:
     assert 0.1 < np.abs(samples).max() < 1
 
 
-@pytest.mark.parametrize("model", ["openvoices-22k", "openvoices-24k"])
+@pytest.mark.parametrize("model", ["hnmask-22k", "hnmask-24k"])
 def test_from_audio_to_mel_and_back(tmp_path: Path, model: str) -> None:
     """Audio of another rate, whose F0 is still there after analysis and synthesis."""
     soundfile.write(tmp_path / "voice.wav", signals.voice(16000, 1.0, f0=200.0, glide=0.0), 16000)
@@ -84,11 +84,11 @@ def test_the_server(tmp_path: Path) -> None:
 
 
 def test_facts(tmp_path: Path) -> None:
-    commands = (("info",), ("info", "openvoices-24k"), ("list",), ("bench", "--seconds", "0.2", "--runs", "1"))
+    commands = (("info",), ("info", "hnmask-24k"), ("list",), ("bench", "--seconds", "0.2", "--runs", "1"))
     printed = one_after_another("vocoders", tmp_path, *commands)
     assert re.search(r"generator +hnmask", printed)
     assert len(re.findall(r"^parameters +\d{6}$", printed, re.MULTILINE)) == 2
-    assert "openvoices-22k (default)" in printed
+    assert "hnmask-22k (default)" in printed
     assert "hifigan-22k" in printed
     assert re.search(r"backend +onnx", printed)
 
@@ -98,9 +98,9 @@ NEED_TORCH = {  # command: what it says needs torch, and the extra that brings i
     ("config", "--generator", "hifigan", "--mel-config", "hifigan-22k"): ("the work of a generator", "torch"),
     ("export", "-o", "model.onnx"): ("export", "export"),
     ("import", "hifi-gan", "x.pt", "-o", "x.safetensors"): ("import", "import"),
-    ("bench", "--backend", "torch"): ("running openvoices-22k on device 'cpu' in float32", "torch"),
-    ("bench", "--precision", "bfloat16"): ("running openvoices-22k on device 'cpu' in bfloat16", "torch"),
-    ("bench", "--device", "cuda"): ("running openvoices-22k on device 'cuda' in float32", "torch"),
+    ("bench", "--backend", "torch"): ("running hnmask-22k on device 'cpu' in float32", "torch"),
+    ("bench", "--precision", "bfloat16"): ("running hnmask-22k on device 'cpu' in bfloat16", "torch"),
+    ("bench", "--device", "cuda"): ("running hnmask-22k on device 'cuda' in float32", "torch"),
     ("bench", "model.safetensors"): ("the checkpoint model.safetensors", "torch"),
 }
 

@@ -1,7 +1,7 @@
 """Neural vocoders: mel-spectrograms in, waveforms out.
 
 import vocoders
-voc = vocoders.load()          # the built-in voice
+voc = vocoders.load()          # the built-in model
 audio = voc(mel)               # (n_mels, frames) -> (frames * hop_length,)
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vocoders.inference.stream import Stream
     from vocoders.inference.vocoder import Vocoder
     from vocoders.onnx.vocoder import OnnxVocoder
-    from vocoders.pretrained import list_voices, load
+    from vocoders.pretrained import list_models, load
 
 _MODULES = {
     "BaseVocoder": "vocoders.inference.base",
@@ -38,7 +38,7 @@ _MODULES = {
     "Stream": "vocoders.inference.stream",
     "Vocoder": "vocoders.inference.vocoder",
     "VocoderError": "vocoders.errors",
-    "list_voices": "vocoders.pretrained",
+    "list_models": "vocoders.pretrained",
     "load": "vocoders.pretrained",
     "load_checkpoint": "vocoders.checkpoint",
     "save_checkpoint": "vocoders.checkpoint",
@@ -59,7 +59,7 @@ __all__ = [
     "Vocoder",
     "VocoderError",
     "__version__",
-    "list_voices",
+    "list_models",
     "load",
     "load_checkpoint",
     "save_checkpoint",

@@ -1,9 +1,9 @@
 """One self-describing .safetensors file: weights, and a header with all that is needed to use them.
 
-Header keys, each a string: ``format`` = "vocoders", ``version`` = "1", ``mel_spec``, ``generator`` ({"name",
-"config"}), ``pitch`` (configuration of the F0 estimator, with its "kind" where that is no ``F0Estimator``) and
-``training`` (how the networks were made), the last four in JSON; ``generator`` and ``pitch`` are present when their
-tensors, prefixed with the same word, are, and ``lag`` where it is not the usual one. No pickle is written or read.
+Header keys, each a string: ``format`` = "vocoders"; ``version``; in JSON ``mel_config``, ``generator`` ({"name",
+"config"}), ``f0_estimator`` (its configuration, and its "kind" where that is no ``F0Estimator``), ``training`` (how the
+networks were made) and ``lag`` (where it is not the usual one). ``generator`` and ``f0_estimator`` are there when their
+tensors, prefixed with the same word, are. No pickle is written or read.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path) -> None:
     header = {
         "format": "vocoders",
         "version": VERSION,
-        "mel_spec": checkpoint.mel_config.model_dump_json(),
+        "mel_config": checkpoint.mel_config.model_dump_json(),
         "training": json.dumps(checkpoint.training),
     }
     if checkpoint.lag is not None:
@@ -74,8 +74,8 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path) -> None:
         header["generator"] = json.dumps({"name": generator_name(checkpoint.generator), "config": config})
         tensors |= {f"generator.{key}": value for key, value in checkpoint.generator.state_dict().items()}
     if checkpoint.f0_estimator is not None:
-        header["pitch"] = json.dumps(describe_f0_estimator(checkpoint.f0_estimator))
-        tensors |= {f"pitch.{key}": value for key, value in checkpoint.f0_estimator.state_dict().items()}
+        header["f0_estimator"] = json.dumps(describe_f0_estimator(checkpoint.f0_estimator))
+        tensors |= {f"f0_estimator.{key}": value for key, value in checkpoint.f0_estimator.state_dict().items()}
     tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     write_tensors(tensors, Path(path), header)
 
@@ -114,7 +114,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     try:
         with safe_open(path, framework="pt") as file:
             checkpoint = _describe(path, file.metadata() or {})
-            models = {"generator": checkpoint.generator, "pitch": checkpoint.f0_estimator}
+            models = {"generator": checkpoint.generator, "f0_estimator": checkpoint.f0_estimator}
             present = {name: model for name, model in models.items() if model is not None}
             expected = {f"{name}.{key}" for name, model in present.items() for key in model.state_dict()}
             _check_keys(path, expected, set(file.keys()))
@@ -156,16 +156,16 @@ def _describe(path: Path, header: dict[str, str]) -> Checkpoint:
             f"install a release of vocoders that matches it"
         )
     try:
-        keys = ("mel_spec", "training", "generator", "pitch", "lag")
+        keys = ("mel_config", "training", "generator", "f0_estimator", "lag")
         parts = {key: json.loads(header[key]) for key in keys if key in header}
-        mel_config = bind(MelConfig, parts["mel_spec"], "mel_config")
+        mel_config = bind(MelConfig, parts["mel_config"], "mel_config")
         checkpoint = Checkpoint(mel_config, training=dict(parts.get("training", {})), lag=_lag(parts))
         with torch.device("meta"):  # shapes only
             if "generator" in parts:
                 name, config = parts["generator"]["name"], parts["generator"]["config"]
                 checkpoint.generator = build_generator(name, config, mel_config)
-            if "pitch" in parts:
-                checkpoint.f0_estimator = build_f0_estimator(parts["pitch"], mel_config)
+            if "f0_estimator" in parts:
+                checkpoint.f0_estimator = build_f0_estimator(parts["f0_estimator"], mel_config)
     except VocoderError as error:
         raise CheckpointError(f"the header of {path} describes a model that cannot be built: {error}") from None
     except (LookupError, TypeError, AttributeError, ValueError, RecursionError, ArithmeticError, RuntimeError) as error:

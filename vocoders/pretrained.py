@@ -1,8 +1,8 @@
-"""Models found and loaded by name: files, built-in voices, repositories of the Hugging Face hub.
+"""Models found and loaded by name: files, built-in models, repositories of the Hugging Face hub.
 
 Which backend runs a model depends on the model and the options alone, not on what happens to be installed. ONNX Runtime
-runs a built-in voice in float32 on the CPU, and every exported model; torch runs a built-in voice otherwise, and every
-checkpoint. ``backend`` chooses for the built-in voices, which are there in both forms.
+runs a built-in model in float32 on the CPU, and every exported model; torch runs a built-in model otherwise, and every
+checkpoint. ``backend`` chooses for the built-in models, which are there in both forms.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from vocoders.inference.vocoder import Vocoder
     from vocoders.onnx.vocoder import OnnxVocoder
 
-VOICES = Path(__file__).parent / "voices"
-DEFAULT_VOICE = "openvoices-22k"
+MODELS = Path(__file__).parent / "models"
+DEFAULT_MODEL = "hnmask-22k"
+_OTHER_NAMES = {"openvoices-22k": "hnmask-22k", "openvoices-24k": "hnmask-24k"}
 _CHECKPOINT = "model.safetensors"  # in folders and repositories
 
 
@@ -59,7 +60,7 @@ def load(
     """Load a model, ready to use.
 
     Args:
-        model: None for the built-in voice; the name of a built-in voice; the path of a checkpoint (.safetensors), or of
+        model: None for the built-in model; the name of a built-in model; the path of a checkpoint (.safetensors), or of
             the model.onnx that ``vocoders export`` made of one, which runs without torch; or "org/name", a repository
             of the Hugging Face hub, where no folder "org" is here. A folder or a repository holds model.safetensors of
             this package, or a model of another project of a family in ``vocoders.importers.IMPORTERS``, which is
@@ -67,7 +68,7 @@ def load(
         device: the device to run it on, such as "cuda".
         precision: "bfloat16" multiplies in bfloat16: faster on processors with instructions for it, and noisier. An
             exported model runs in float32.
-        backend: "onnx" or "torch", for a built-in voice; when not given, ONNX Runtime runs it in float32 on the CPU,
+        backend: "onnx" or "torch", for a built-in model; when not given, ONNX Runtime runs it in float32 on the CPU,
             and torch otherwise. Torch runs every checkpoint, ONNX Runtime every exported model.
 
     Returns:
@@ -108,10 +109,10 @@ def load(
 def start_loading(
     model: str | None = None, device: str = "cpu", precision: Precision = "float32", backend: BackendName | None = None
 ) -> None:
-    """Begin to load a built-in voice in the background, for the next ``load`` of the same.
+    """Begin to load a built-in model in the background, for the next ``load`` of the same.
 
     A program that has other things to import and to read meanwhile begins a tenth of a second earlier. It does nothing
-    for voices that torch runs and for all other models.
+    for built-in models that torch runs and for all other models.
 
     Args:
         model: as for ``load``, like the others.
@@ -119,8 +120,8 @@ def start_loading(
         precision: see ``load``.
         backend: see ``load``.
     """
-    name = DEFAULT_VOICE if model is None else model
-    if name in list_voices() and (backend or _default_backend(device, precision)) == "onnx":
+    name = DEFAULT_MODEL if model is None else model
+    if name in list_models() and (backend or _default_backend(device, precision)) == "onnx":
         from vocoders.onnx.session import start_session
 
         start_session(find_pretrained(name, "onnx")[1], device)
@@ -131,19 +132,19 @@ def find_pretrained(model: str | Path | None = None, backend: BackendName = "tor
 
     Args:
         model: as for ``load``.
-        backend: the backend that runs it: of a built-in voice there is a checkpoint and an exported model.
+        backend: the backend that runs it: of a built-in model there is a checkpoint and an exported model.
 
     Returns:
         The name and the file of the model. Files of a hub repository are downloaded, unless they are in the local
         cache; of a model of another project it is the conversion.
 
     Raises:
-        VocoderError: for a name that is neither a file, nor a built-in voice, nor a repository that can be reached, and
+        VocoderError: for a name that is neither a file, nor a built-in model, nor a repository that can be reached, and
             for a folder or a repository that holds no model, or several.
     """
-    name = DEFAULT_VOICE if model is None else str(model)
-    if name in list_voices():
-        return name, VOICES / f"{name}{'.onnx' if backend == 'onnx' else '.safetensors'}"
+    name = DEFAULT_MODEL if model is None else _OTHER_NAMES.get(str(model), str(model))
+    if name in list_models():
+        return name, MODELS / f"{name}{'.onnx' if backend == 'onnx' else '.safetensors'}"
     if name and Path(name).is_dir():
         return name, _from_folder(Path(name))
     if (name and Path(name).exists()) or name.endswith((".safetensors", ".onnx")):
@@ -157,18 +158,18 @@ def find_pretrained(model: str | Path | None = None, backend: BackendName = "tor
             )
         return name, _from_hub(name)
     raise VocoderError(
-        f"unknown model '{name}': neither a file, nor a built-in voice ({', '.join(list_voices())}), "
+        f"unknown model '{name}': neither a file, nor a built-in model ({', '.join(list_models())}), "
         f"nor a repository 'org/name' of the Hugging Face hub"
     )
 
 
-def list_voices() -> list[str]:
-    """Return the names of the built-in voices."""
-    return sorted(path.stem for path in VOICES.glob("*.safetensors"))
+def list_models() -> list[str]:
+    """Return the names of the built-in models."""
+    return sorted(path.stem for path in MODELS.glob("*.safetensors"))
 
 
 def _default_backend(device: str, precision: Precision) -> BackendName:
-    """Return the backend that runs a built-in voice."""
+    """Return the backend that runs a built-in model."""
     return "onnx" if device.partition(":")[0] == "cpu" and precision == "float32" else "torch"
 
 

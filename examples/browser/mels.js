@@ -6,7 +6,7 @@
  */
 export async function readMel(bytes, name, facts) {
   const parts = bytes[0] === 0x50 && bytes[1] === 0x4b ? await unzip(bytes, name) : { "mel.npy": bytes };
-  if (parts["mel_spec.npy"]) checkConfig(readNpy(parts["mel_spec.npy"], name), name, facts);
+  if (parts["mel_config.npy"]) checkConfig(readNpy(parts["mel_config.npy"], name), name, facts);
   const { type, transposed, shape, data } = readNpy(parts["mel.npy"], name);
   const expected = facts.mel_config.n_mels, got = `(${shape.join(", ")}${shape.length === 1 ? "," : ""})`;
   const check = (right, wrong) => refuse(right, `${name} ${wrong}`);
@@ -75,7 +75,7 @@ function checkConfig({ data }, name, facts) {
     `config ${facts.mel_config_name}, or convert the mel with voc.convert`);
 }
 
-/** Unpacks the arrays "mel" and "mel_spec" of an .npz file. */
+/** Unpacks the arrays "mel" and "mel_config" of an .npz file. */
 async function unzip(bytes, name) {
   const view = new DataView(bytes.buffer, bytes.byteOffset), names = [], parts = {};
   try {
@@ -89,7 +89,7 @@ async function unzip(bytes, name) {
       const begin = local + 30 + view.getUint16(local + 26, true) + view.getUint16(local + 28, true);
       const packed = bytes.subarray(begin, begin + view.getUint32(at + 20, true));
       names.push(key.replace(/\.npy$/, ""));
-      if (key === "mel.npy" || key === "mel_spec.npy") parts[key] = method === 8 ? await inflate(packed) : packed;
+      if (key === "mel.npy" || key === "mel_config.npy") parts[key] = method === 8 ? await inflate(packed) : packed;
       at += lengths.reduce((sum, length) => sum + length, 46);
     }
   } catch {

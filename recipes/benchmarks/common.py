@@ -148,7 +148,7 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
 
 def add_model(options: argparse.ArgumentParser) -> None:
     """Add the positional argument MODEL."""
-    options.add_argument("model", nargs="?", help="as for vocode -m (default: the built-in voice)")
+    options.add_argument("model", nargs="?", help="as for vocode -m (default: the built-in model)")
 
 
 def add_runs(options: argparse.ArgumentParser, default: int, more: str = "") -> None:

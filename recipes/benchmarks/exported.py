@@ -1,6 +1,6 @@
 """Exported models beside torch: python -m recipes.benchmarks.exported [--threads N] [--seconds S] [NAME ...]
 
-Exports every published size, untrained, and the built-in voice, and times synthesis of one utterance by OnnxVocoder and
+Exports every published size, untrained, and the built-in model, and times synthesis of one utterance by OnnxVocoder and
 by Vocoder, in turns. Medians; the machine should be idle.
 """
 
@@ -22,7 +22,7 @@ from vocoders.checkpoint import Checkpoint, load_checkpoint
 from vocoders.inference.base import BaseVocoder
 from vocoders.onnx.export import export_onnx
 from vocoders.onnx.vocoder import OnnxVocoder
-from vocoders.pretrained import DEFAULT_VOICE, find_pretrained
+from vocoders.pretrained import DEFAULT_MODEL, find_pretrained
 
 
 def checkpoints(parts: list[str]) -> Iterator[tuple[str, Checkpoint]]:
@@ -31,8 +31,8 @@ def checkpoints(parts: list[str]) -> Iterator[tuple[str, Checkpoint]]:
     def chosen(label: str) -> bool:
         return not parts or any(part.lower() in label for part in parts)
 
-    if chosen(DEFAULT_VOICE):
-        yield DEFAULT_VOICE, load_checkpoint(find_pretrained()[1])
+    if chosen(DEFAULT_MODEL):
+        yield DEFAULT_MODEL, load_checkpoint(find_pretrained()[1])
     for label, size in common.published().items():
         if chosen(label):
             yield label, size.checkpoint()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from recipes.benchmarks import common
 from recipes.benchmarks.vocode import MEASURED, VOCODE, output_of, seconds_of, write_mel
-from vocoders.pretrained import DEFAULT_VOICE
+from vocoders.pretrained import DEFAULT_MODEL
 
 _CLONE = Path(__file__).parents[2]
 _LONG = 60.0  # seconds of audio
@@ -34,7 +34,7 @@ def measure(folder: Path, extra: str | None, runs: int) -> None:
     target = f"{_CLONE}[{extra}]" if extra else str(_CLONE)
     seconds = seconds_of([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", target])
     installed = size(folder / "env")
-    short, long = (str(write_mel(folder, DEFAULT_VOICE, length)) for length in (5, _LONG))
+    short, long = (str(write_mel(folder, DEFAULT_MODEL, length)) for length in (5, _LONG))
     out = str(folder / "out.wav")
     first = seconds_of([python, "-I", "-c", VOCODE, "-q", short, "-o", out])
     times = [seconds_of([python, "-I", "-c", VOCODE, "-q", short, "-o", out]) for _ in range(runs)]

@@ -1,6 +1,6 @@
 """Cost of synthesis by length of the utterance: python -m recipes.benchmarks.length [--seconds 10 60 600]
 
-Time per second of audio of utterances of several lengths: the built-in voice and the default size, untrained, of each
+Time per second of audio of utterances of several lengths: the built-in model and the default size, untrained, of each
 generator. The lengths alternate, so that other work on the machine affects all. In each turn a length is repeated up to
 the duration of the longest, at most 3 times; medians.
 
@@ -23,7 +23,7 @@ from recipes.benchmarks import common
 from vocoders.errors import MelWarning, VocoderError
 from vocoders.generators import GENERATORS
 from vocoders.inference.base import BaseVocoder
-from vocoders.pretrained import DEFAULT_VOICE, load
+from vocoders.pretrained import DEFAULT_MODEL, load
 
 
 def vocoders(labels: list[str]) -> Iterator[tuple[str, BaseVocoder]]:
@@ -33,10 +33,10 @@ def vocoders(labels: list[str]) -> Iterator[tuple[str, BaseVocoder]]:
         VocoderError: for an unknown label.
     """
     sizes = common.published()
-    for label in labels or [DEFAULT_VOICE, *(common.default_label(name) for name in GENERATORS)]:
-        if label != DEFAULT_VOICE and label not in sizes:
-            raise VocoderError(f"unknown model '{label}'; known: {', '.join([DEFAULT_VOICE, *sizes])}")
-        yield label, load() if label == DEFAULT_VOICE else sizes[label].vocoder()
+    for label in labels or [DEFAULT_MODEL, *(common.default_label(name) for name in GENERATORS)]:
+        if label != DEFAULT_MODEL and label not in sizes:
+            raise VocoderError(f"unknown model '{label}'; known: {', '.join([DEFAULT_MODEL, *sizes])}")
+        yield label, load() if label == DEFAULT_MODEL else sizes[label].vocoder()
 
 
 def costs(vocoder: BaseVocoder, lengths: list[float], turns: int) -> list[float]:
@@ -69,7 +69,7 @@ def memory_of(vocoder: BaseVocoder, count: int) -> list[float]:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     parser = common.parser("length", "Cost of short and of long utterances.")
-    parser.add_argument("models", nargs="*", help=f"{DEFAULT_VOICE}, 'hifigan v2' and the like (default: all families)")
+    parser.add_argument("models", nargs="*", help=f"{DEFAULT_MODEL}, 'hifigan v2' and the like (default: all families)")
     parser.add_argument("--seconds", type=float, nargs="+", default=[10.0, 60.0, 600.0])
     parser.add_argument("--turns", type=int, default=1)
     parser.add_argument("--memory", type=int, metavar="COUNT", help="measure memory after COUNT different lengths")

@@ -10,7 +10,7 @@ framewise norms where the published ones normalise over the utterance, which can
                  whole utterance; with --recomputed also when each push is given its context again, the simplest exact
                  method
 
-With --backends it times a stream of 192 frames of each model, by default of the built-in voice, by ONNX Runtime and by
+With --backends it times a stream of 192 frames of each model, by default of the built-in model, by ONNX Runtime and by
 torch instead; a MODEL that is a file is run by the backend that its ending tells.
 
 Times are medians of processor time on one core, which other work on the machine hardly changes. The whole utterance is
@@ -36,7 +36,7 @@ from vocoders.errors import MelWarning
 from vocoders.f0_estimator import F0Estimator, F0EstimatorConfig
 from vocoders.inference.base import BaseVocoder
 from vocoders.inference.stream import Stream
-from vocoders.pretrained import DEFAULT_VOICE, load
+from vocoders.pretrained import DEFAULT_MODEL, load
 
 _COMPARED_FRAMES = 192
 
@@ -133,7 +133,7 @@ def stream_seconds(voc: BaseVocoder, mel: np.ndarray, size: int, runs: int) -> f
 def compare_backends(names: list[str], sizes: Sequence[int], runs: int) -> None:
     """Print a row for each model and backend."""
     common.header(f"seconds for {_COMPARED_FRAMES} frames", *(f"pushes of {size}" for size in sizes))
-    for name in names or [DEFAULT_VOICE]:
+    for name in names or [DEFAULT_MODEL]:
         for backend in ("onnx", "torch"):
             if Path(name).suffix in (".onnx", ".safetensors") and (Path(name).suffix == ".onnx") != (backend == "onnx"):
                 continue

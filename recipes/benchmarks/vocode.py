@@ -1,7 +1,7 @@
 """Time and memory of vocode: python -m recipes.benchmarks.vocode [MODEL] [--generators] [--picture FILE]
 
 Times ``vocode`` on a 5 s mel from command to file, each time in a separate process, the parts of this time (imports,
-loading, synthesis), and the peak memory for a longer mel; of a built-in voice with both backends, in turns. With
+loading, synthesis), and the peak memory for a longer mel; of a built-in model with both backends, in turns. With
 --generators instead: parameters, work and speed of every published size, untrained, and with --picture a picture of
 speed against parameters. Medians; the machine should be idle.
 """
@@ -27,7 +27,7 @@ from vocoders.extras import require
 from vocoders.files import atomic_write
 from vocoders.inference.synthesis import BackendName
 from vocoders.io.mels import encode_mel
-from vocoders.pretrained import DEFAULT_VOICE, list_voices, load
+from vocoders.pretrained import DEFAULT_MODEL, list_models, load
 
 VOCODE = "import sys; from vocoders.cli.vocode import vocode; sys.exit(vocode())"
 
@@ -195,9 +195,9 @@ def main(arguments: list[str] | None = None) -> int:
         elif options.generators:
             generators_table()
         else:
-            model = options.model or DEFAULT_VOICE
+            model = options.model or DEFAULT_MODEL
             both: Sequence[BackendName] = ("onnx", "torch")
-            backends = both if model in list_voices() else (load(model).backend,)
+            backends = both if model in list_models() else (load(model).backend,)
             time_vocode(model, backends, options.runs, options.long)
 
     return common.status("vocode", benchmark)

@@ -12,7 +12,7 @@ from scipy.signal import find_peaks
 from recipes.evaluation.metrics import Signal
 from vocoders.dsp.stft import STFT
 
-LINE = 12.0  # dB by which a stationary line must stand out; 74 copies by Griffin-Lim reach 8.5, by openvoices-22k 5.3
+LINE = 12.0  # dB by which a stationary line must stand out; 74 copies by Griffin-Lim reach 8.5, by hnmask-22k 5.3
 CLICK = 9.0  # dB by which a click must stand out; inside the same copies, and those by a HiFi-GAN V2, none reaches 7.4
 
 

@@ -19,7 +19,7 @@ from recipes.evaluation.griffin_lim import griffin_lim
 from recipes.evaluation.summary import RECORDING
 from vocoders.errors import VocoderError
 from vocoders.inference.base import BaseVocoder
-from vocoders.pretrained import DEFAULT_VOICE, list_voices, load
+from vocoders.pretrained import DEFAULT_MODEL, list_models, load
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Comparison:
     """What an evaluation compares.
 
     Attributes:
-        models: MODEL or NAME=MODEL each, as for ``load_named``; None is the built-in voice.
+        models: MODEL or NAME=MODEL each, as for ``load_named``; None is the built-in model.
         smooth: keys of LEVELS: each model is also measured on mels smoothed so.
         others: finished audio of other systems.
         draws: number of seeds of the noise that each metric is averaged over.
@@ -113,9 +113,9 @@ def load_named(model: str | None) -> BaseVocoder:
     name, _, rest = (model or "").partition("=")
     # "=" may be part of a path.
     if not (name and rest) or "/" in name or os.sep in name or Path(model or "").exists():
-        name, rest = "", model or DEFAULT_VOICE
-    # Of a built-in voice its checkpoint, whose F0 estimator is measured as well.
-    voc = load(rest, backend="torch" if rest in list_voices() else None)
+        name, rest = "", model or DEFAULT_MODEL
+    # Of a built-in model its checkpoint, whose F0 estimator is measured as well.
+    voc = load(rest, backend="torch" if rest in list_models() else None)
     voc.name = name or voc.name
     return voc
 

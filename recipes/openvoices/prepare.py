@@ -1,4 +1,4 @@
-"""The corpus of the built-in voices: convert clips of public repositories, write train.txt and valid.txt."""
+"""The corpus of the built-in models: convert clips of public repositories, write train.txt and valid.txt."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Repository:
     Attributes:
         name: owner/name.
         commit: the commit that the corpus was made from.
-        optional: whether it is no part of the corpus of the built-in voices, and taken only when its clone is named.
+        optional: whether it is no part of the corpus of the built-in models, and taken only when its clone is named.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Speaker:
         source: key of REPOSITORIES.
         pattern: pattern of the clips in the clone.
         count: number of clips at the commit.
-        gain_db: gain, measured on the corpus that the built-in voices were trained on; an optional speaker's gives the
+        gain_db: gain, measured on the corpus that the built-in models were trained on; an optional speaker's gives the
             clips a median level of -23.3 dB.
         included: a bit for each clip, sorted by path, that says whether it is in the corpus, in base64; empty for all.
     """

@@ -1,4 +1,4 @@
-"""A model of another mel config made from the weights of a built-in voice, to start training from.
+"""A model of another mel config made from the weights of a built-in model, to start training from.
 
 Layers that see bands or bins get weights interpolated over frequency; all others keep theirs. The strength of the
 projection is new.

@@ -1,4 +1,4 @@
-"""The corpus of the built-in voices, from synthetic clones; and that its recipes train."""
+"""The corpus of the built-in models, from synthetic clones; and that its recipes train."""
 
 import base64
 import json

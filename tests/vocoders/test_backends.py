@@ -10,8 +10,9 @@ from tests.support import DATA, models, signals
 from vocoders import Vocoder, VocoderError, load
 from vocoders.checkpoint import save_checkpoint
 from vocoders.inference.base import BaseVocoder
+from vocoders.inference.synthesis import BackendName
 from vocoders.onnx import session
-from vocoders.pretrained import find_pretrained, list_voices, start_loading
+from vocoders.pretrained import find_pretrained, list_models, start_loading
 
 
 def difference(result: np.ndarray, expected: np.ndarray) -> float:
@@ -27,12 +28,12 @@ def chunks(mel: np.ndarray) -> list[np.ndarray]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("voice", list_voices())
+@pytest.mark.parametrize("voice", list_models())
 def test_both_backends_give_the_same_audio(voice: str) -> None:
     """Whole, with given F0, as a batch, and streamed."""
     torch, onnx = load(voice, backend="torch"), load(voice, backend="onnx")
     mel = np.load(DATA / "hello.npz")["mel"]
-    if voice != "openvoices-22k":
+    if voice != "hnmask-22k":
         mel = onnx.analyze(signals.speech(24000), 24000)
     f0 = np.where(np.arange(mel.shape[1]) % 50 < 40, 170.0, 0.0)
     for given in (None, f0):
@@ -51,9 +52,9 @@ def test_both_backends_give_the_same_audio(voice: str) -> None:
         ({}, "onnx"),
         ({"device": "cpu:0", "backend": "torch"}, "torch"),
         ({"precision": "bfloat16"}, "torch"),
-        ({"model": "openvoices-24k"}, "onnx"),
-        ({"model": "openvoices-24k", "backend": "onnx"}, "onnx"),
-        ({"model": "openvoices-24k", "backend": "torch"}, "torch"),
+        ({"model": "hnmask-24k"}, "onnx"),
+        ({"model": "hnmask-24k", "backend": "onnx"}, "onnx"),
+        ({"model": "hnmask-24k", "backend": "torch"}, "torch"),
         ({"model": "model.safetensors"}, "torch"),
         ({"model": "model.safetensors", "backend": "torch"}, "torch"),
     ],
@@ -65,13 +66,20 @@ def test_the_rule(options: dict[str, str], backend: str, tmp_path: Path, monkeyp
     assert voc.backend == backend
 
 
+@pytest.mark.parametrize("backend", ["onnx", "torch"])
+@pytest.mark.parametrize("rate", ["22k", "24k"])
+def test_the_other_name_of_a_built_in_model(rate: str, backend: BackendName) -> None:
+    assert find_pretrained(f"openvoices-{rate}", backend) == find_pretrained(f"hnmask-{rate}", backend)
+    assert load(f"openvoices-{rate}", backend=backend).name == f"hnmask-{rate}"
+
+
 def test_what_a_backend_cannot_run(tmp_path: Path) -> None:
     save_checkpoint(models.checkpoint(), tmp_path / "model.safetensors")
     with pytest.raises(VocoderError, match=r"model\.safetensors is a checkpoint, which only torch runs"):
         load(tmp_path / "model.safetensors", backend="onnx")
     with pytest.raises(VocoderError, match=r"small\.onnx is an exported model, which only ONNX Runtime runs"):
         load(DATA / "small.onnx", backend="torch")
-    with pytest.raises(VocoderError, match=r"openvoices-22k runs in float32; a checkpoint .* can run in bfloat16"):
+    with pytest.raises(VocoderError, match=r"hnmask-22k runs in float32; a checkpoint .* can run in bfloat16"):
         load(precision="bfloat16", backend="onnx")
     with pytest.raises(VocoderError, match="unknown backend 'jax'; known: onnx, torch"):
         load(backend="jax")  # type: ignore[call-overload]
@@ -84,7 +92,7 @@ def test_the_stored_small_model_is_that_of_the_tests() -> None:
         assert getattr(stored, fact) == getattr(made, fact)
 
 
-@pytest.mark.parametrize("voice", list_voices())
+@pytest.mark.parametrize("voice", list_models())
 def test_the_two_forms_of_a_voice_are_one_model(voice: str) -> None:
     torch, onnx = load(voice, backend="torch"), load(voice, backend="onnx")
     for fact in ("mel_config", "training", "architecture", "receptive_field", "f0_receptive_field"):

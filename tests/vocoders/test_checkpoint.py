@@ -57,7 +57,7 @@ def test_the_header_describes_the_model(saved: Path) -> None:
         header = file.metadata()
     assert (header["format"], header["version"]) == ("vocoders", "1")
     assert json.loads(header["generator"])["name"] == "hnmask"
-    assert json.loads(header["mel_spec"])["hop_length"] == 32
+    assert json.loads(header["mel_config"])["hop_length"] == 32
 
 
 def test_the_window_of_the_mel_is_kept_and_older_files_have_the_periodic_one(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_the_window_of_the_mel_is_kept_and_older_files_have_the_periodic_one(tmp
     mel = np.zeros((mel_config.n_mels, 3), np.float32)
     assert read_mel(encode_mel(mel, mel_config, "npz"), "x.npz")[1] == mel_config
     old = {key: value for key, value in mel_config.model_dump().items() if key != "window"}
-    rewrite(path, {"mel_spec": json.dumps(old)})
+    rewrite(path, {"mel_config": json.dumps(old)})
     assert load_checkpoint(path).mel_config == models.MEL_CONFIG
 
 
@@ -170,13 +170,13 @@ def test_half_precision_is_loaded(saved: Path) -> None:
         ({"generator": json.dumps({"name": "hnmask", "config": {"chanels": 3}})}, "did you mean 'channels'"),
         ({"generator": json.dumps({"name": "hnmask"})}, "header of .* is damaged"),
         ({"generator": json.dumps([1])}, "header of .* is damaged"),
-        ({"mel_spec": json.dumps({"sample_rate": 22050})}, "'n_fft' is missing"),
-        ({"mel_spec": json.dumps("x")}, "cannot be built"),
+        ({"mel_config": json.dumps({"sample_rate": 22050})}, "'n_fft' is missing"),
+        ({"mel_config": json.dumps("x")}, "cannot be built"),
         ({"training": "[1]"}, "header of .* is damaged"),
         ({"training": "null"}, "header of .* is damaged"),
         ({"training": "[" * 200_000}, "header of .* is damaged"),
-        ({"mel_spec": models.MEL_CONFIG.model_dump_json().replace("8000", "9" * 400)}, "header of .* describes"),
-        ({"pitch": json.dumps({"bins": -1})}, "'bins' = -1"),
+        ({"mel_config": models.MEL_CONFIG.model_dump_json().replace("8000", "9" * 400)}, "header of .* describes"),
+        ({"f0_estimator": json.dumps({"bins": -1})}, "'bins' = -1"),
     ],
 )
 def test_damaged_headers(saved: Path, header: dict[str, str], message: str) -> None:

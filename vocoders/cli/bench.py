@@ -14,7 +14,7 @@ import numpy as np
 
 from vocoders.inference.base import BaseVocoder
 
-if TYPE_CHECKING:  # it takes torch, which a voice that ONNX Runtime runs is measured without
+if TYPE_CHECKING:  # it takes torch, which a model that ONNX Runtime runs is measured without
     from vocoders.generators.base import Generator
 
 PUSH_FRAMES = 16

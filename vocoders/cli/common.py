@@ -40,7 +40,7 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend",
         choices=("onnx", "torch"),
-        help="what runs a built-in voice: ONNX Runtime or torch (default: onnx on the CPU, torch elsewhere)",
+        help="what runs a built-in model: ONNX Runtime or torch (default: onnx on the CPU, torch elsewhere)",
     )
     parser.add_argument(
         "--threads", type=count, metavar="N", help="CPU threads to compute with (default: one for each core)"

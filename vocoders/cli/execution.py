@@ -24,7 +24,7 @@ from vocoders.inference.checks import prepare_mel
 from vocoders.inference.synthesis import BackendName, Precision
 from vocoders.io.audio import AUDIO_SUFFIXES, AudioWriter, read_audio
 from vocoders.io.mels import MEL_SUFFIXES, encode_mel, read_array, read_f0, read_frames, read_mel
-from vocoders.pretrained import list_voices, load
+from vocoders.pretrained import list_models, load
 
 _LOUDEST = 3.0  # peak of audio that no right mel gives
 _DIAGNOSED_FRAMES = 100  # of raw frames, about a second: enough to tell another mel config by
@@ -170,7 +170,7 @@ class Worker:
         """Name the built-in model that takes a mel of so many bands, where the model does not."""
         if mel.ndim != 2 or self.voc.mel_config.n_mels in mel.shape:
             return ""
-        fitting = [name for name in list_voices() if load(name).mel_config.n_mels == mel.shape[0]]
+        fitting = [name for name in list_models() if load(name).mel_config.n_mels == mel.shape[0]]
         return f"; a model that takes {mel.shape[0]} bands: -m {fitting[0]}" if fitting else ""
 
     def _analyze(self, data: Bytes, job: Job) -> np.ndarray:

@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "-m",
         "--model",
-        help="checkpoint or .onnx file, built-in voice or hub repository org/name (default: the built-in voice)",
+        help="checkpoint or .onnx file, built-in model or hub repository org/name (default: the built-in model)",
     )
     add(
         "--mel-config",

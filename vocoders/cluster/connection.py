@@ -15,7 +15,7 @@ from typing import Any
 
 from vocoders.errors import VocoderError
 from vocoders.extras import require
-from vocoders.pretrained import DEFAULT_VOICE, find_pretrained
+from vocoders.pretrained import DEFAULT_MODEL, find_pretrained
 
 LOCAL = "local"
 
@@ -124,7 +124,7 @@ def check_machines(models: Sequence[str | None], paths: Sequence[str]) -> None:
             except VocoderError as error:
                 return f"does not have the model: {error}"
             if found != known:
-                return f"has another file of the model {model or DEFAULT_VOICE}; copy the same one to all machines"
+                return f"has another file of the model {model or DEFAULT_MODEL}; copy the same one to all machines"
         return None
 
     remote = ray.remote(num_cpus=0, max_retries=1)(probe)

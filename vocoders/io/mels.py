@@ -98,11 +98,11 @@ def read_mel(data: Bytes, name: str, max_bytes: int = _LARGEST_ARRAY) -> tuple[n
     refuse_foreign(data, name)
     if data[:2] != b"PK":
         return read_array(data, name), None
-    parts = _unpack(data, name, {"mel": max_bytes, "mel_spec": _LARGEST_MEL_CONFIG})
+    parts = _unpack(data, name, {"mel": max_bytes, "mel_config": _LARGEST_MEL_CONFIG})
     mel = read_array(parts["mel"], f"{name} (array 'mel')")
-    if "mel_spec" not in parts:
+    if "mel_config" not in parts:
         return mel, None
-    text = _read_text(parts["mel_spec"], f"{name} (array 'mel_spec')")
+    text = _read_text(parts["mel_config"], f"{name} (array 'mel_config')")
     try:
         values = json.loads(text)
     except (ValueError, RecursionError):
@@ -180,7 +180,7 @@ def encode_mel(mel: np.ndarray, mel_config: MelConfig, format: str) -> bytes:
     if format == "npy":
         np.save(buffer, mel)
     else:
-        np.savez(buffer, mel=mel, mel_spec=np.array(mel_config.model_dump_json()))
+        np.savez(buffer, mel=mel, mel_config=np.array(mel_config.model_dump_json()))
     return buffer.getvalue()
 
 

@@ -137,8 +137,8 @@ def metadata(checkpoint: Checkpoint, target: Target = "vocoders") -> dict[str, s
         target: as for ``export_onnx``.
 
     Returns:
-        ``format``, ``mel_spec``, ``generator``, ``pitch`` and ``training`` as in the header of a checkpoint (see
-        checkpoint.py); ``version`` of the inputs, outputs and metadata; ``opset``; ``sample_rate`` in Hz; and, in
+        ``format``, ``mel_config``, ``generator``, ``f0_estimator`` and ``training`` as in the header of a checkpoint
+        (see checkpoint.py); ``version`` of the inputs, outputs and metadata; ``opset``; ``sample_rate`` in Hz; and, in
         frames on each side, ``receptive_field`` of the generator, "null" for the whole utterance, and
         ``pitch_receptive_field`` of the F0 estimator; ``next_f0_share`` of the generator where it is not 0; ``lag``
         where a checkpoint has it; and ``parameters``, the number of weights of ``generator`` and ``f0_estimator``. For
@@ -150,7 +150,7 @@ def metadata(checkpoint: Checkpoint, target: Target = "vocoders") -> dict[str, s
     properties = {
         "format": "vocoders",
         "version": VERSION,
-        "mel_spec": checkpoint.mel_config.model_dump_json(),
+        "mel_config": checkpoint.mel_config.model_dump_json(),
         "generator": json.dumps(described),
         "training": json.dumps(checkpoint.training),
         "opset": str(OPSET),
@@ -163,7 +163,7 @@ def metadata(checkpoint: Checkpoint, target: Target = "vocoders") -> dict[str, s
         properties["lag"] = str(checkpoint.lag)
     parameters = {"generator": sum(p.numel() for p in generator.parameters())}
     if generator.uses_f0 and checkpoint.f0_estimator is not None:
-        properties["pitch"] = json.dumps(describe_f0_estimator(checkpoint.f0_estimator))
+        properties["f0_estimator"] = json.dumps(describe_f0_estimator(checkpoint.f0_estimator))
         properties["pitch_receptive_field"] = str(checkpoint.f0_estimator.receptive_field)
         parameters["f0_estimator"] = sum(p.numel() for p in checkpoint.f0_estimator.parameters())
     properties["parameters"] = json.dumps(parameters)

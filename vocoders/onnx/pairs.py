@@ -1,7 +1,7 @@
 """Complex signals as pairs of real tensors: ONNX has no complex numbers.
 
 The exporter of torch would make one tensor of both parts, with an axis of 2 at its end. Along such an axis ONNX Runtime
-moves single numbers, which took a tenth of the time of the built-in voices.
+moves single numbers, which took a tenth of the time of the built-in models.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def runtime() -> Any:
 
 
 def start_session(path: Path, device: str) -> None:
-    """Begin to open a built-in voice in a thread of its own, for the next ``open_session`` with the same arguments.
+    """Begin to open a built-in model in a thread of its own, for the next ``open_session`` with the same arguments.
 
     ONNX Runtime reads and optimises a model without holding Python's lock, so a program can import its other modules
     and read its input meanwhile. Errors are raised by ``open_session``.

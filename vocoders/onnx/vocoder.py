@@ -91,8 +91,8 @@ class OnnxVocoder(BaseVocoder):
                 f"export the checkpoint again with this release"
             )
         try:
-            parsed = {key: json.loads(header[key]) for key in ("mel_spec", *_Facts.model_fields) if key in header}
-            self.mel_config = bind(MelConfig, parsed.pop("mel_spec"), "mel_config")
+            parsed = {key: json.loads(header[key]) for key in ("mel_config", *_Facts.model_fields) if key in header}
+            self.mel_config = bind(MelConfig, parsed.pop("mel_config"), "mel_config")
             facts = bind(_Facts, parsed, "the rest")
         except (LookupError, TypeError, ValueError, RecursionError) as error:
             raise CheckpointError(f"the metadata of {path} is damaged ({type(error).__name__}: {error})") from None

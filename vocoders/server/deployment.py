@@ -34,11 +34,11 @@ _METRICS_TIMEOUT = 5.0  # seconds that a replica may take to report its metrics
 class Settings(Config):
     """What an application serves: the arguments of ``serve run`` and of a Serve config file."""
 
-    models: list[str] = Field([], description="as for vocode -m; default: the built-in voice")
+    models: list[str] = Field([], description="as for vocode -m; default: the built-in model")
     replicas: str = Field("1", description="number of replicas, such as 2, or MIN-MAX, such as 1-4")
     threads: int = Field(1, gt=0, description="CPUs of a replica")
     device: str = Field("cpu", description="the device of the models; a replica on cuda takes one GPU")
-    backend: BackendName | None = Field(None, description="what runs a built-in voice: onnx or torch")
+    backend: BackendName | None = Field(None, description="what runs a built-in model: onnx or torch")
     token_file: Path | None = Field(None, description="holds the bearer token that clients must send")
     allow_hosts: list[str] = Field([], description="names that requests may be sent to and pages may be of")
     max_requests: int = Field(64, gt=0, description="requests at a time of a replica")

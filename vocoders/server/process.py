@@ -53,7 +53,7 @@ def serve(
         host: the address to listen on.
         port: the port to listen on; 0 for a free one.
         device: the device of the models, such as "cpu" or "cuda".
-        backend: what runs a built-in voice, as for ``vocoders.load``.
+        backend: what runs a built-in model, as for ``vocoders.load``.
         token_file: a file with the bearer token that clients must send; None where they need none.
         allow_hosts: as for ``create_app``.
         max_requests: most requests at a time, waiting ones included.

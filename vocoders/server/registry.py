@@ -12,7 +12,7 @@ from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
 from vocoders.inference.base import BaseVocoder
 from vocoders.inference.synthesis import BackendName
-from vocoders.pretrained import DEFAULT_VOICE, load
+from vocoders.pretrained import DEFAULT_MODEL, load
 
 F0Use = Literal["estimated", "required", "not used"]
 
@@ -77,7 +77,7 @@ def load_models(names: list[str], device: str = "cpu", backend: BackendName | No
         VocoderError: when a model cannot be loaded, and for two models of one name.
     """
     models: dict[str, ServedModel] = {}
-    for source in names or [DEFAULT_VOICE]:
+    for source in names or [DEFAULT_MODEL]:
         vocoder = load(source, device, backend=backend)
         name = Path(vocoder.name).name.removesuffix(".safetensors").removesuffix(".onnx")
         if name in models:

@@ -99,7 +99,7 @@ def test_vocode_runs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     assert vocode.main(["--runs", "1", "--long", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "| openvoices-22k, 5 s | onnx | torch |"
+    assert lines[0] == "| hnmask-22k, 5 s | onnx | torch |"
     assert lines[2].startswith("| command to file | ")
     memory = [float(cell.removesuffix("MiB ")) for cell in lines[-1].split("|")[2:4]]
     assert 0 < 2 * memory[0] < memory[1]  # torch takes 300 MiB before it does anything
@@ -284,7 +284,7 @@ def test_length_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert cells[1].strip() == "hifigan v2"
     assert float(cells[4]) == pytest.approx(float(cells[3]) / float(cells[2]), abs=0.02)
     assert length.main(["hifigan v9"]) == 2
-    assert "unknown model 'hifigan v9'; known: openvoices-22k, " in capsys.readouterr().err
+    assert "unknown model 'hifigan v9'; known: hnmask-22k, " in capsys.readouterr().err
 
 
 def test_minutes_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,7 +303,7 @@ def test_minutes_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkey
 
 
 def test_the_pitch_range(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The built-in voice keeps a vowel of 200 Hz, and silence; a model that estimates none leaves cells empty."""
+    """The built-in model keeps a vowel of 200 Hz, and silence; a model that estimates none leaves cells empty."""
     monkeypatch.setattr(pitch_range, "PITCHES", (200,))
     assert pitch_range.main([]) == 0
     vowel, silence = (
@@ -374,7 +374,7 @@ def test_what_less_lookahead_costs(
 
 
 def test_f0_from_disturbed_mels(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A table with a row for each kind of mel; the built-in voice knows the F0 of the undisturbed ones."""
+    """A table with a row for each kind of mel; the built-in model knows the F0 of the undisturbed ones."""
     assert f0_robustness.main(["--data", str(data), "--clips", "1"]) == 0
     rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in capsys.readouterr().out.splitlines()[2:]]
     assert [row[0] for row in rows[:3]] == ["exact", "mild smoothing", "strong smoothing"]

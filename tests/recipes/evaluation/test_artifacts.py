@@ -108,7 +108,7 @@ def test_what_is_no_click() -> None:
 
 
 def test_copy_synthesis_has_neither() -> None:
-    """Griffin-Lim and the built-in voice, of what begins and ends near silence."""
+    """Griffin-Lim and the built-in model, of what begins and ends near silence."""
     real = signals.speech(RATE)
     real = real[: len(real) // 256 * 256]
     voc = load()

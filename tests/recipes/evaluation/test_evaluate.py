@@ -64,7 +64,7 @@ def test_copies_lie_where_the_recording_lies(name: str, baseline: bool, tmp_path
     mel_config = MEL_CONFIGS[name]
     if baseline:
         voc: BaseVocoder = Vocoder(Checkpoint(mel_config, load(backend="torch").generator))
-    else:  # the built-in voice draws its envelopes from the mel, whichever way its frames are padded
+    else:  # the built-in model draws its envelopes from the mel, whichever way its frames are padded
         voc = load()
         voc.mel_config = mel_config
     samples = 80 * 256
@@ -88,14 +88,14 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert table[0].startswith(f"| system |{' PESQ |' if HAS_PESQ else ''} STOI | log-mel L1 |")
     assert ("pip install '.[pesq]'" in captured.err) is not HAS_PESQ
     systems = [row.split("|")[1].strip() for row in table[2:]]
-    assert systems == ["recording", "openvoices-22k", "griffin-lim", "openvoices-22k: F0 from the mel"]
+    assert systems == ["recording", "hnmask-22k", "griffin-lim", "hnmask-22k: F0 from the mel"]
     results = json.loads(out.read_text())
     assert results["clips"] == ["3.flac"]
     assert list(results["mean"]) == list(results["interval"]) == list(results["per_clip"]) == systems
     assert results["mean"]["griffin-lim"] == results["per_clip"]["griffin-lim"][0]
     assert set(results["interval"]["griffin-lim"].values()) == {None}  # of one clip
-    assert results["lines"] == {"recording": [[]], "openvoices-22k": [[]], "griffin-lim": [[]]}
-    assert results["clicks"] == {"recording": [[]], "openvoices-22k": [[]], "griffin-lim": [[]]}
+    assert results["lines"] == {"recording": [[]], "hnmask-22k": [[]], "griffin-lim": [[]]}
+    assert results["clicks"] == {"recording": [[]], "hnmask-22k": [[]], "griffin-lim": [[]]}
     assert image.read_bytes().startswith(b"\x89PNG")
 
 
@@ -161,8 +161,8 @@ def test_models_by_names_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixt
     rows = [row.split("|")[1].strip() for row in capsys.readouterr().out.splitlines()[2:]]
     assert rows[:4] == ["recording", path, "my peer", "griffin-lim"]
     for arguments, name in (
-        ([f"a={path}", "a=openvoices-22k"], "a"),
-        ([f"openvoices-22k={path}", "openvoices-22k"], "openvoices-22k"),
+        ([f"a={path}", "a=hnmask-22k"], "a"),
+        ([f"hnmask-22k={path}", "hnmask-22k"], "hnmask-22k"),
         ([f"recording={path}"], "recording"),
         ([f"griffin-lim={path}"], "griffin-lim"),
     ):
@@ -177,7 +177,7 @@ def test_smoothed_mels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         main(["--data", str(data), "--clips", "1", "--smooth", "strong", "--smooth", "mild", "--json", str(out)]) == 0
     )
     mean = json.loads(out.read_text())["mean"]
-    systems = [f"openvoices-22k{smoothing}" for smoothing in ("", ", mild smoothing", ", strong smoothing")]
+    systems = [f"hnmask-22k{smoothing}" for smoothing in ("", ", mild smoothing", ", strong smoothing")]
     estimators = [f"{system}: F0 from the mel" for system in systems]
     assert list(mean) == ["recording", *systems, "griffin-lim", *estimators]
     distances = [mean[system]["log_mel_l1"] for system in systems]
@@ -195,7 +195,7 @@ def test_metrics_are_means_over_the_draws(tmp_path: Path) -> None:
     levels = [log_mel_distance(reference, estimate, voc.mel_config) for estimate in estimates]
     assert levels[0] != levels[1]
     assert main(["--data", str(data), "--clips", "1", "--draws", "2", "--json", str(tmp_path / "out.json")]) == 0
-    mean = json.loads((tmp_path / "out.json").read_text())["mean"]["openvoices-22k"]
+    mean = json.loads((tmp_path / "out.json").read_text())["mean"]["hnmask-22k"]
     assert mean["log_mel_l1"] == pytest.approx(np.mean(levels), rel=1e-4)
 
 
@@ -204,7 +204,7 @@ def test_one_bad_recording_does_not_end_it(tmp_path: Path, capsys: pytest.Captur
     soundfile.write(data / "9.wav", np.zeros(100), 22050)
     assert main(["--data", str(data), "--json", str(tmp_path / "out.json")]) == 1
     out, error = capsys.readouterr()
-    assert "openvoices-22k" in out
+    assert "hnmask-22k" in out
     assert "recipes.evaluate: left out" in error
     assert "9.wav is shorter than a frame" in error
     assert len(json.loads((tmp_path / "out.json").read_text())["clips"]) == 4

@@ -49,7 +49,7 @@ def test_finished_audio_is_a_row_and_a_sound_of_the_page(tmp_path: Path, capsys:
     assert main([*arguments, "--report", str(page)]) == 0
     results = json.loads(out.read_text())
     assert results["clips"] == ["0.flac", "3.flac"]
-    assert list(results["mean"])[:4] == ["recording", "openvoices-22k", "griffin-lim", "my peer"]
+    assert list(results["mean"])[:4] == ["recording", "hnmask-22k", "griffin-lim", "my peer"]
     figures, missing = results["per_clip"]["my peer"]
     assert figures["stoi"] > 0.999
     assert figures["log_mel_l1"] < 0.01

@@ -30,9 +30,9 @@ def test_scores_stand_beside_those_of_the_recordings(
     assert header[2:5] == ["DistillMOS", "DNSMOS", "ViSQOL"]
     shown = {row[1]: row[2:5] for row in rows}
     assert shown["recording"][2] == ""  # nothing to be compared with
-    assert shown["openvoices-22k: F0 from the mel"] == ["", "", ""]
+    assert shown["hnmask-22k: F0 from the mel"] == ["", "", ""]
     means = json.loads(out.read_text())["mean"]
-    for system in ("recording", "openvoices-22k", "griffin-lim"):
+    for system in ("recording", "hnmask-22k", "griffin-lim"):
         assert shown[system][0].startswith(f"{means[system]['distillmos']:.2f} ± ")
         assert means[system]["dnsmos"] == pytest.approx(means[system]["distillmos"] + 1)
     assert means["griffin-lim"]["visqol"] == pytest.approx(means["griffin-lim"]["distillmos"] + 2)

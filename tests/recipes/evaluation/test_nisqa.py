@@ -48,12 +48,12 @@ def test_scores_stand_beside_those_of_the_recordings(
     header, _, *rows = ([cell.strip() for cell in row.split("|")] for row in capsys.readouterr().out.splitlines())
     shown = {row[1]: row[header.index("NISQA")] for row in rows}
     means = {system: figures.get("nisqa") for system, figures in json.loads(out.read_text())["mean"].items()}
-    assert list(shown) == ["recording", "openvoices-22k", "griffin-lim", "openvoices-22k: F0 from the mel"]
+    assert list(shown) == ["recording", "hnmask-22k", "griffin-lim", "hnmask-22k: F0 from the mel"]
     assert shown["recording"].startswith(f"{means['recording']:.2f} ± ")
-    assert shown["openvoices-22k: F0 from the mel"] == ""
+    assert shown["hnmask-22k: F0 from the mel"] == ""
     peaks = [np.abs(soundfile.read(data / name)[0]).max() for name in ("0.flac", "3.flac")]
     assert means["recording"] == pytest.approx(2.205 + np.mean(peaks), abs=0.05)  # resampled to 22.05 kHz
-    assert len({means[name] for name in ("recording", "openvoices-22k", "griffin-lim")}) == 3
+    assert len({means[name] for name in ("recording", "hnmask-22k", "griffin-lim")}) == 3
 
 
 def test_lengths_that_nisqa_cannot_score(install: Install) -> None:

@@ -126,7 +126,7 @@ def test_names_and_tones_on_the_page(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The built-in voice and Griffin-Lim on two recordings, and the figures in JSON beside the report."""
+    """The built-in model and Griffin-Lim on two recordings, and the figures in JSON beside the report."""
     folder = tmp_path_factory.mktemp("report")
     data = corpus.make(folder / "data")
     arguments = [
@@ -177,7 +177,7 @@ def rows_of(report: Path) -> list[list[str]]:
 
 def test_the_table_of_the_report(report: Path) -> None:
     cells = Page((report / "index.html").read_text()).cells
-    systems = ["recording", "openvoices-22k", "griffin-lim", "openvoices-22k: F0 from the mel"]
+    systems = ["recording", "hnmask-22k", "griffin-lim", "hnmask-22k: F0 from the mel"]
     assert cells[0] == ["metric", *systems, ""]
     assert cells[1 : 1 + len(MEASURED)] == rows_of(report)
 

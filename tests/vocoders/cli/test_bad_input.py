@@ -55,7 +55,7 @@ def test_sizes_that_only_a_header_claims_take_no_memory(work: Path, capsys: pyte
         archive.writestr("mel.npy", "hello")
     assert "text.npz (array 'mel') is not a readable .npy" in refused(work, capsys, "text.npz", "-o", "out.wav")
     for text in ("[" * 16_000, "1" * 5000, "{"):
-        np.savez("deep.npz", mel=np.zeros((20, 4), np.float32), mel_spec=np.array(text))
+        np.savez("deep.npz", mel=np.zeros((20, 4), np.float32), mel_config=np.array(text))
         assert "mel config stored in deep.npz is not JSON" in refused(work, capsys, "deep.npz", "-o", "out.wav")
 
 

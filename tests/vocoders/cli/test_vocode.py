@@ -80,7 +80,7 @@ def test_analysis_and_copy_synthesis(work: Path, capsys: pytest.CaptureFixture[s
     assert vocode(["voice.wav", "-o", "mel.npz", "-m", "model.safetensors"]) == 0
     stored = np.load("mel.npz")
     assert stored["mel"].shape == (20, 125)
-    assert json.loads(str(stored["mel_spec"]))["hop_length"] == 32
+    assert json.loads(str(stored["mel_config"]))["hop_length"] == 32
     assert vocode(["voice.wav", "-o", "mel.npy", "-m", "model.safetensors"]) == 0
     np.testing.assert_array_equal(np.load("mel.npy"), stored["mel"])
     assert vocode(["mel.npz", "-o", "a.wav", "-m", "model.safetensors"]) == 0
@@ -103,7 +103,7 @@ def test_other_rates_and_stereo_are_reported(work: Path, capsys: pytest.CaptureF
 
 def test_mel_configs(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert vocode(["voice.wav", "-o", "tacotron.npz", "-m", "model.safetensors", "--mel-config", "tacotron2-22k"]) == 0
-    assert json.loads(str(np.load("tacotron.npz")["mel_spec"]))["padding"] == "center"
+    assert json.loads(str(np.load("tacotron.npz")["mel_config"]))["padding"] == "center"
     capsys.readouterr()
     message = refused(work, capsys, "tacotron.npz", "-o", "out.wav")
     assert "sample_rate 22050 against 8000" in message
@@ -146,11 +146,11 @@ def test_unusual_values_are_noted(work: Path, capsys: pytest.CaptureFixture[str]
     np.testing.assert_allclose(np.load("scaled.converted.npy"), hello.clip(np.log(1e-4)), atol=1e-4)
     assert vocode([str(HELLO), "-o", "out.wav"]) == 0
     assert "looks like" not in capsys.readouterr().err
-    np.savez("loud.npz", mel=hello + 3, mel_spec=np.load(HELLO)["mel_spec"])  # stated, so not diagnosed
+    np.savez("loud.npz", mel=hello + 3, mel_config=np.load(HELLO)["mel_config"])  # stated, so not diagnosed
     assert vocode(["loud.npz", "-o", "out.wav"]) == 0
     assert "the mel is probably of another scale; state its mel config" in capsys.readouterr().err
     np.save("hundred.npy", np.zeros((100, 7), np.float32))
-    assert "a model that takes 100 bands: -m openvoices-24k" in refused(work, capsys, "hundred.npy", "-o", "out.wav")
+    assert "a model that takes 100 bands: -m hnmask-24k" in refused(work, capsys, "hundred.npy", "-o", "out.wav")
     soundfile.write("noise.wav", signals.noise(22050), 22050)  # what we analyse ourselves is not diagnosed
     assert vocode(["noise.wav", "-o", "noise.npz"]) == 0
     assert vocode(["noise.wav", "-o", "out.wav"]) == 0
@@ -277,7 +277,7 @@ def test_streams(work: Path) -> None:
 
 @pytest.mark.slow
 def test_memory_for_a_minute_of_mel(work: Path) -> None:
-    """The built-in voice stays under 1.5 GB, whatever the length."""
+    """The built-in model stays under 1.5 GB, whatever the length."""
     hello = np.load(HELLO)["mel"]
     np.save("minute.npy", np.tile(hello, 12)[:, : 60 * 22050 // 256])
     code = (

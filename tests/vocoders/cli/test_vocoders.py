@@ -18,7 +18,7 @@ from vocoders.cli.vocoders import vocoders
 from vocoders.dsp.mel import MEL_CONFIGS, MelConfig
 from vocoders.generators import GENERATORS
 from vocoders.importers import IMPORTERS
-from vocoders.pretrained import list_voices
+from vocoders.pretrained import list_models
 
 
 def test_info(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -41,7 +41,7 @@ def test_info(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_list_names_everything_that_has_a_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert vocoders(["list"]) == 0
     names = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")}
-    assert names == {*GENERATORS, *MEL_CONFIGS, *list_voices(), *IMPORTERS}
+    assert names == {*GENERATORS, *MEL_CONFIGS, *list_models(), *IMPORTERS}
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:

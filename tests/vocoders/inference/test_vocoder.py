@@ -21,7 +21,7 @@ from vocoders import MEL_CONFIGS, LogMelSpectrogram, MelMismatch, Vocoder, Vocod
 from vocoders.checkpoint import Checkpoint, save_checkpoint
 from vocoders.errors import MelWarning
 from vocoders.generators import GENERATORS
-from vocoders.pretrained import VOICES
+from vocoders.pretrained import MODELS
 
 
 @pytest.fixture
@@ -307,13 +307,13 @@ def test_mel_configs_by_name(voc: Vocoder) -> None:
 
 def test_the_built_in_voice() -> None:
     for voc in (load(), load(backend="torch")):
-        assert voc.name == "openvoices-22k"
+        assert voc.name == "hnmask-22k"
         assert voc.mel_config.name == "hifigan-22k"
         assert voc.sample_rate == 22050
         assert voc.estimates_f0
         assert load(voc.name).training == voc.training
-    assert {path.suffix for path in VOICES.glob("openvoices-22k.*")} == {".md", ".onnx", ".safetensors"}
-    for path in VOICES.iterdir():
+    assert {path.suffix for path in MODELS.glob("hnmask-22k.*")} == {".md", ".onnx", ".safetensors"}
+    for path in MODELS.iterdir():
         assert path.stat().st_size < 7e6
 
 
@@ -340,7 +340,7 @@ def test_load_from_a_path_and_from_the_hub_cache(tmp_path: Path, monkeypatch: py
 
 def test_unknown_models(tmp_path: Path) -> None:
     with pytest.raises(
-        VocoderError, match=r"unknown model 'nobody': neither a file, nor a built-in voice .*openvoices-22k"
+        VocoderError, match=r"unknown model 'nobody': neither a file, nor a built-in model .*hnmask-22k"
     ):
         load("nobody")
     with pytest.raises(VocoderError, match="there is no checkpoint"):

@@ -140,15 +140,15 @@ def test_the_metadata(exported: Exported) -> None:
     checkpoint = models.checkpoint("hnmask")
     generator, f0_estimator = models.generator_of(checkpoint), models.f0_estimator_of(checkpoint)
     assert (properties["format"], properties["version"], properties["opset"]) == ("vocoders", "1", str(OPSET))
-    assert MelConfig.model_validate_json(properties["mel_spec"]) == models.MEL_CONFIG
+    assert MelConfig.model_validate_json(properties["mel_config"]) == models.MEL_CONFIG
     assert properties["sample_rate"] == "8000"
     assert int(properties["receptive_field"]) == generator.receptive_field
     assert int(properties["pitch_receptive_field"]) == f0_estimator.receptive_field
     config = generator.config.model_dump(mode="json")
     assert json.loads(properties["generator"]) == {"name": "hnmask", "config": config}
-    assert json.loads(properties["pitch"]) == f0_estimator.config.model_dump(mode="json")
+    assert json.loads(properties["f0_estimator"]) == f0_estimator.config.model_dump(mode="json")
     assert json.loads(properties["training"]) == {"data": "none"}
-    assert "pitch" not in {entry.key for entry in onnx.load(exported("hifigan").name).metadata_props}
+    assert "f0_estimator" not in {entry.key for entry in onnx.load(exported("hifigan").name).metadata_props}
 
 
 def test_the_command(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,7 +31,7 @@ def difference(result: np.ndarray, expected: np.ndarray) -> float:
 
 
 def hello() -> np.ndarray:
-    """The recorded sentence of the tests as a mel of the built-in voice."""
+    """The recorded sentence of the tests as a mel of the built-in model."""
     with np.load(HELLO) as file:
         return np.ascontiguousarray(file["mel"], np.float32)
 

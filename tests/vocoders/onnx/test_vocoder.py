@@ -32,7 +32,7 @@ from vocoders.generators import GENERATORS
 from vocoders.inference.stream import Stream
 from vocoders.onnx.export import export_onnx
 from vocoders.onnx.vocoder import OnnxVocoder
-from vocoders.pretrained import VOICES
+from vocoders.pretrained import MODELS
 
 
 @pytest.fixture
@@ -309,7 +309,7 @@ def test_what_is_no_exported_model(voc: OnnxVocoder, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="has format version 9, this release reads version 1"):
         load(changed(voc, path, version="9"))
     damaged: tuple[tuple[str, str | None], ...] = (
-        *(("mel_spec", value) for value in ("{", "{}", "[1]", None)),
+        *(("mel_config", value) for value in ("{", "{}", "[1]", None)),
         *(("receptive_field", value) for value in ("x", '"many"', "[1]", "-1", "1e9", "1" + "0" * 5000, None)),
         *(("generator", value) for value in ("3", "{}", '{"name": 3, "config": {}}', '{"name": "x", "config": 3}')),
         *(("parameters", value) for value in ("3", '{"generator": "many"}')),
@@ -461,6 +461,6 @@ def test_without_torch(voc: OnnxVocoder, work: Path) -> None:
 
 
 def test_the_built_in_voice_runs_without_torch(work: Path) -> None:
-    assert run(TORCH_UNUSED, str(HELLO), "-o", "out.wav", "-m", str(VOICES / "openvoices-22k.onnx")) == (0, "")
+    assert run(TORCH_UNUSED, str(HELLO), "-o", "out.wav", "-m", str(MODELS / "hnmask-22k.onnx")) == (0, "")
     assert vocode([str(HELLO), "-o", "expected.wav", "-q"]) == 0
     np.testing.assert_allclose(soundfile.read("out.wav")[0], soundfile.read("expected.wav")[0], atol=1e-4)

@@ -37,7 +37,7 @@ def archive(method: int, name: str = "mel.npy", data: bytes | None = None, more:
     with zipfile.ZipFile(buffer, "w", method) as file:
         file.writestr(name, npy(mel(5)) if data is None else data)
         if more:
-            file.writestr("mel_spec.npy", more)
+            file.writestr("mel_config.npy", more)
     return buffer.getvalue()
 
 

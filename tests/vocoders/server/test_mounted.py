@@ -7,7 +7,7 @@ from fastapi.testclient import TestClient
 
 from tests.support import ROOT
 from tests.support.server import mel, npy, small_model
-from vocoders.pretrained import DEFAULT_VOICE, load
+from vocoders.pretrained import DEFAULT_MODEL, load
 
 DOCS = (ROOT / "docs" / "serving.md").read_text()
 
@@ -32,6 +32,6 @@ def test_the_example_of_the_documentation(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_frames_of_one_step_are_those_of_the_built_in_model() -> None:
     stated = re.search(r"up to (\d+) frames, three\s+seconds .* in steps of (\d+) frames", DOCS, re.DOTALL)
-    voc = load(DEFAULT_VOICE)
+    voc = load(DEFAULT_MODEL)
     assert stated is not None
     assert [int(number) for number in stated.groups()] == [voc.frames_at_once, voc.chunk_frames]

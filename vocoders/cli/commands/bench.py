@@ -20,7 +20,7 @@ def add_parser(commands: Any) -> None:
         description="Measure speed, latency and memory of models on this machine, one after the other.",
     )
     add = parser.add_argument
-    add("models", nargs="*", metavar="MODEL", help="as for vocode -m (default: the built-in voice)")
+    add("models", nargs="*", metavar="MODEL", help="as for vocode -m (default: the built-in model)")
     add("--seconds", type=seconds, default=5.0, metavar="S", help="seconds of audio (default: 5)")
     add("--batch", type=count, default=1, metavar="N", help="utterances at once (default: 1)")
     add("--runs", type=count, default=7, metavar="N", help="measurements, of which the median is printed (default: 7)")
@@ -35,9 +35,9 @@ def _run(options: argparse.Namespace) -> int:
 
     limit_threads(options.threads)
 
-    from vocoders.pretrained import DEFAULT_VOICE
+    from vocoders.pretrained import DEFAULT_MODEL
 
-    measured = [_measure(model, options) for model in options.models or [DEFAULT_VOICE]]
+    measured = [_measure(model, options) for model in options.models or [DEFAULT_MODEL]]
     if options.json:
         print(json.dumps(measured, indent=2))
         return 0

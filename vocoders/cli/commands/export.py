@@ -18,7 +18,7 @@ def add_parser(commands: Any) -> None:
         help="write a model as ONNX, which runs without torch",
         description="Write a model as one ONNX graph from mel to audio. 'vocode -m model.onnx' runs it without torch.",
     )
-    parser.add_argument("model", nargs="?", help="as for info (default: the built-in voice)")
+    parser.add_argument("model", nargs="?", help="as for info (default: the built-in model)")
     parser.add_argument("-o", "--output", type=Path, required=True, help="model.onnx")
     parser.add_argument(
         "--target",

@@ -20,7 +20,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "model",
         nargs="?",
-        help="checkpoint or .onnx file, built-in voice or hub repository (default: the built-in voice)",
+        help="checkpoint or .onnx file, built-in model or hub repository (default: the built-in model)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=_run)

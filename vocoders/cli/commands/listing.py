@@ -1,4 +1,4 @@
-"""``vocoders list``: names of mel configs, built-in voices, generators and importers."""
+"""``vocoders list``: names of mel configs, built-in models, generators and importers."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Any
 
 def add_parser(commands: Any) -> None:
     """Add the command to the subparsers ``commands``."""
-    text = "mel configs, built-in voices, generators, families that can be imported"
+    text = "mel configs, built-in models, generators, families that can be imported"
     parser = commands.add_parser("list", help=text, description=f"Print the names of {text}.")
     parser.set_defaults(run=_run)
 
 
 def _run(_: argparse.Namespace) -> int:
     from vocoders.dsp.mel import MEL_CONFIGS
-    from vocoders.pretrained import DEFAULT_VOICE, list_voices
+    from vocoders.pretrained import DEFAULT_MODEL, list_models
 
     print("mel configs")
     for name, mel_config in MEL_CONFIGS.items():
         band = f"{mel_config.fmin:g}-{mel_config.fmax:g} Hz"
         sizes = f"{mel_config.sample_rate} Hz, hop {mel_config.hop_length}, {mel_config.n_mels} bands"
         print(f"  {name:<20} {sizes}, {band}, {mel_config.log}")
-    print("built-in voices")
-    for name in list_voices():
-        print(f"  {name}{' (default)' if name == DEFAULT_VOICE else ''}")
+    print("built-in models")
+    for name in list_models():
+        print(f"  {name}{' (default)' if name == DEFAULT_MODEL else ''}")
     if find_spec("torch") is None:
         print("generators and families that can be imported need torch: pip install '.[torch]' in the clone")
         return 0

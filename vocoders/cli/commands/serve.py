@@ -20,7 +20,7 @@ def add_parser(commands: Any) -> None:
         "are admitted are finished.",
     )
     add = parser.add_argument
-    add("models", nargs="*", metavar="MODEL", help="as for vocode -m (default: the built-in voice)")
+    add("models", nargs="*", metavar="MODEL", help="as for vocode -m (default: the built-in model)")
     add("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine)")
     add("--port", type=port, default=8000, help="port to listen on; 0 takes a free one (default: 8000)")
     add_device(parser)
