@@ -7,9 +7,7 @@ weight norm, as in their inference code. The weights are the random ones of the 
 importers, so the equality of both outputs (signal-to-noise ratio) is measured too. Memory is the peak of a process,
 minus what it has with the model loaded and all else freed.
 
-On a GPU that work.py knows, two more columns say what share of the time ours would take at the peak of the memory's
-bandwidth, did every operation read and write it, and at the peak of the matrix units. --latency adds a table of the
-time to the first audio of a stream, as ``vocoders bench`` measures it.
+--latency adds a table of the time to the first audio of a stream, as ``vocoders bench`` measures it.
 
 DIR holds clones that the user made, see recipes/benchmarks/public.py.
 """
@@ -33,7 +31,6 @@ import torch
 
 from recipes.benchmarks import common
 from recipes.benchmarks.pairs import FUSED, PAIRS, make
-from recipes.benchmarks.work import Peak, count_work, peak_of
 from vocoders.checkpoint import save_checkpoint
 from vocoders.cli.bench import latency
 from vocoders.dsp.mel import MelConfig
@@ -191,18 +188,6 @@ def cells(case: Case, public_one: Measurement, ours: Measurement) -> tuple[str, 
     )
 
 
-def shares(setup: Setup, case: Case, seconds: float, peak: Peak) -> tuple[str, str]:
-    """Format the shares of bandwidth and matrix peak that ours has reached, in percent."""
-    with tempfile.TemporaryDirectory() as name:
-        checkpoint = make(case.label, setup.clones, Path(name))[2]
-    assert checkpoint.generator is not None
-    frames = inputs(checkpoint.mel_config, case.seconds, 1)[0].shape[-1]
-    work, half = count_work(checkpoint.generator, case.batch, frames), setup.precision == "bfloat16"
-    moving = work.bytes / (2 if half else 1) / peak.bandwidth
-    computing = work.operations / (peak.bfloat16 if half else peak.tf32)
-    return f"{100 * moving / seconds:.0f}", f"{100 * computing / seconds:.1f}"
-
-
 def print_latencies(setup: Setup, labels: list[str], runs: int) -> None:
     """Print the table of the time to the first audio."""
     print()
@@ -233,19 +218,16 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown := set(options.generators) - set(PAIRS):
         parser.error(f"no such generator: {', '.join(sorted(unknown))}; there are {', '.join(PAIRS)}")
     setup = Setup(options.clones, options.device, options.precision, options.threads, options.tf32)
-    labels, peak = options.generators or [label for label in PAIRS if label != FUSED], peak_of(options.device)
+    labels = options.generators or [label for label in PAIRS if label != FUSED]
 
     def benchmark() -> None:
         tf32 = "" if setup.tf32 else ", no TF32"
         print(f"{setup.device}, {setup.threads} threads, {setup.precision}{tf32}, torch {torch.__version__}\n")
         speeds = ("public, x real time", "ours", "ratio")
-        more = ("bandwidth, %", "matrix peak, %") if peak else ()
-        common.header("generator", "input", *speeds, "SNR, dB", "public, MiB", "ours", "ratio", *more)
+        common.header("generator", "input", *speeds, "SNR, dB", "public, MiB", "ours", "ratio")
         for case in itertools.starmap(Case, itertools.product(labels, options.batch, options.seconds)):
             try:
-                public_one, ours = measure(setup, case, options.runs)
-                reached = shares(setup, case, ours.seconds, peak) if peak else ()
-                common.row(*cells(case, public_one, ours), *reached)
+                common.row(*cells(case, *measure(setup, case, options.runs)))
             except FileNotFoundError as error:
                 raise VocoderError(f"{error}; clones are yours to make, see recipes/benchmarks/public.py") from None
         if options.latency:
