@@ -2,23 +2,15 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from recipes.benchmarks import (
-    common,
-    exported,
-    f0_robustness,
-    inference,
-    length,
-    pitch_range,
-    streaming,
-    vocode,
-)
+from recipes.benchmarks import common, inference, streaming, vocode
 from tests.support import ROOT, models
-from vocoders.checkpoint import Checkpoint, save_checkpoint
+from vocoders.checkpoint import save_checkpoint
 from vocoders.dsp.mel import MEL_CONFIGS
 from vocoders.generators import GENERATORS
 
@@ -82,17 +74,32 @@ def test_the_picture_of_generators(
     assert "a picture is .svg or .png, not" in capsys.readouterr().err
 
 
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """Set the number of threads back."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.slow
-def test_exported_runs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    threads = torch.get_num_threads()
+@pytest.mark.usefixtures("threads")
+def test_torch_beside_onnx_runtime(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    try:
-        assert exported.main(["hifigan v2", "--threads", "1", "--seconds", "0.1", "--runs", "1"]) == 0
-    finally:
-        torch.set_num_threads(threads)
+    assert inference.main(["hifigan v2", "--onnx", "--threads", "1", "--seconds", "0.1", "--runs", "1"]) == 0
     last = capsys.readouterr().out.splitlines()[-1].split("|")
     assert last[1].strip() == "hifigan v2"
     assert float(last[5]) < 1e-4
+    assert inference.main(["hifigan v9", "--onnx"]) == 2
+    assert "unknown size 'hifigan v9'; known: hnmask v1, " in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("threads")
+def test_memory_over_many_lengths(capsys: pytest.CaptureFixture[str]) -> None:
+    assert inference.main(["hifigan v2", "--memory", "5", "--threads", "1"]) == 0
+    peaks = [float(cell) for cell in capsys.readouterr().out.splitlines()[-1].split("|")[2:-1]]
+    assert len(peaks) == 5
+    assert peaks == sorted(peaks)
 
 
 _LOOKS_LIKE_THE_OFFICIAL_ONE = """
@@ -143,73 +150,24 @@ def test_inference_compares_both_sides(
     mel: dict[str, object] = {"num_mels": 20, "n_fft": 128, "hop_size": 32, "win_size": 128, "sampling_rate": 8000}
     mel |= {"fmin": 0, "fmax": 4000}
     (clone / "config_v3.json").write_text(json.dumps(sizes | mel))
-    given = ["HiFi-GAN V3", "--clones", str(tmp_path), "--seconds", "0.4", "--threads", "1", "--batch", "2"]
-    assert inference.main([*given, "--runs", "0", "--latency"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    cells, latencies = ([cell.strip() for cell in lines[index].split("|")[1:-1]] for index in (4, -1))
-    assert cells[:2] == ["HiFi-GAN V3", "2 x 0.4 s"]
+    given = ["--clones", str(tmp_path), "--seconds", "0.4", "--threads", "1", "--batch", "2", "--runs", "0"]
+    assert inference.main(["hifigan v3", *given]) == 0
+    cells = [cell.strip() for cell in capsys.readouterr().out.splitlines()[-1].split("|")[1:-1]]
+    assert cells[:2] == ["hifigan v3", "2 x 0.4 s"]
     assert min(float(cell) for cell in cells[2:5]) > 0
     assert float(cells[5]) > 100
     assert len(cells) == 9
-    assert latencies[0] == "HiFi-GAN V3"
-    assert min(float(cell) for cell in latencies[1:]) > 0
-    with pytest.raises(SystemExit, match="2"):
-        inference.main(["HiFi-GAN V4", *given[1:]])
-    assert "no such generator: HiFi-GAN V4; there are HiFi-GAN V1, " in capsys.readouterr().err
-    assert inference.main(["Wavehax v1", *given[1:]]) == 2
+    assert inference.main(["hifigan v4", *given]) == 2
+    assert "no public code for hifigan v4; there is for hifigan v1, " in capsys.readouterr().err
+    assert inference.main(["wavehax v1", *given]) == 2
     assert f"no clone at {tmp_path / 'wavehax'}; clones are yours to make" in capsys.readouterr().err
 
 
-def test_length_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    threads = torch.get_num_threads()
-    try:
-        assert length.main(["hifigan v2", "--seconds", "0.1", "0.2", "--threads", "1"]) == 0
-        cells = capsys.readouterr().out.splitlines()[-1].split("|")
-        assert length.main(["hifigan v2", "--memory", "5", "--threads", "1"]) == 0
-        peaks = [float(cell) for cell in capsys.readouterr().out.splitlines()[-1].split("|")[2:-1]]
-    finally:
-        torch.set_num_threads(threads)
-    assert len(peaks) == 5
-    assert peaks == sorted(peaks)
-    assert cells[1].strip() == "hifigan v2"
-    assert float(cells[4]) == pytest.approx(float(cells[3]) / float(cells[2]), abs=0.02)
-    assert length.main(["hifigan v9"]) == 2
-    assert "unknown model 'hifigan v9'; known: hnmask-22k, " in capsys.readouterr().err
-
-
-def test_the_pitch_range(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The built-in model keeps a vowel of 200 Hz, and silence; a model that estimates none leaves cells empty."""
-    monkeypatch.setattr(pitch_range, "PITCHES", (200,))
-    assert pitch_range.main([]) == 0
-    vowel, silence = (
-        [cell.strip() for cell in row.split("|")[1:-1]] for row in capsys.readouterr().out.splitlines()[2:]
-    )
-    assert vowel[0] == "200"
-    assert vowel[1] == vowel[3] == "100 %"
-    assert abs(int(vowel[2])) < 20
-    assert abs(int(vowel[4])) < 20
-    assert abs(float(vowel[5])) < 1
-    assert silence[:3] == ["silence", "0 %", ""]
-    assert float(silence[5].removesuffix(" dBFS")) < -70
-    path = tmp_path / "model.safetensors"
-    save_checkpoint(Checkpoint(models.MEL_CONFIG, models.generator("hifigan")), path)
-    assert pitch_range.main([str(path)]) == 0
-    assert capsys.readouterr().out.splitlines()[2].startswith("| 200 |  |  | ")
-    save_checkpoint(Checkpoint(models.MEL_CONFIG, models.generator("hnmask")), path)
-    assert pitch_range.main([str(path)]) == 2
-    out, error = capsys.readouterr()
-    assert out == ""
-    assert "this model needs f0" in error
-
-
+@pytest.mark.usefixtures("threads")
 def test_streaming_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = str(tmp_path / "model.safetensors")
     save_checkpoint(models.checkpoint(), tmp_path / "model.safetensors")
-    threads = torch.get_num_threads()
-    try:
-        assert streaming.main([path, "--frames", "1", "8", "--seconds", "0.1", "--runs", "1", "--recomputed"]) == 0
-    finally:
-        torch.set_num_threads(threads)
+    assert streaming.main([path, "--frames", "1", "8", "--seconds", "0.1", "--runs", "1", "--recomputed"]) == 0
     cells = capsys.readouterr().out.splitlines()[-1].split(" | ")
     assert cells[1:3] == ["17", "68"]  # frames of 4 ms
     assert [len(cell.split(" / ")) for cell in cells[3:]] == [2, 2, 2]
@@ -219,16 +177,3 @@ def test_streaming_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "wavehax v1, framewise" in lookaheads
     assert len(lookaheads) == len(common.published())
     assert None not in lookaheads.values()
-
-
-def test_f0_from_disturbed_mels(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A table with a row for each kind of mel; the built-in model knows the F0 of the undisturbed ones."""
-    assert f0_robustness.main(["--data", str(data), "--clips", "1"]) == 0
-    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in capsys.readouterr().out.splitlines()[2:]]
-    assert [row[0] for row in rows[:3]] == ["exact", "mild smoothing", "strong smoothing"]
-    assert len(rows) == 3 + len(f0_robustness.DISTURBANCES)
-    assert float(rows[0][2]) == 0
-    path = tmp_path / "model.safetensors"
-    save_checkpoint(Checkpoint(models.MEL_CONFIG, models.generator("hifigan")), path)
-    assert f0_robustness.main([str(path), "--data", str(data)]) == 2
-    assert "the model holds no F0 estimator" in capsys.readouterr().err
