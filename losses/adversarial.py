@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from losses.discriminators.base import DiscriminatorOutput
+from .discriminators.base import DiscriminatorOutput
 
 Objective = Literal["lsgan", "hinge"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from losses.spectral import SpectralLoss
+from .spectral import SpectralLoss
 
 
 def energy_distance(

@@ -14,10 +14,11 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from losses.cqt import CQT
-from losses.discriminators.base import Discriminator, DiscriminatorOutput
-from losses.discriminators.multi_scale_stft import ComplexSpectrogramTrunk
 from vocoders.config import Channels, Config, Count
+
+from ..cqt import CQT
+from .base import Discriminator, DiscriminatorOutput
+from .multi_scale_stft import ComplexSpectrogramTrunk
 
 
 class MultiScaleSubbandCQTConfig(Config):

@@ -5,9 +5,9 @@ All are computed in float32, also inside autocast.
 
 from __future__ import annotations
 
-from losses.spectral.base import SpectralLoss
-from losses.spectral.mel import FullBandMelLoss, MelLoss, MultiScaleMelLoss
-from losses.spectral.stft import MultiResolutionSTFTLoss
+from .base import SpectralLoss
+from .mel import FullBandMelLoss, MelLoss, MultiScaleMelLoss
+from .stft import MultiResolutionSTFTLoss
 
 __all__ = ["LOSSES", "SpectralLoss"]
 
