@@ -1,8 +1,4 @@
-"""Spectral losses, discriminators and adversarial objectives.
-
-``LOSSES`` and ``DISCRIMINATORS`` map the names that recipes use to classes; README.md says which to take, and gives the
-papers.
-"""
+"""Spectral losses, discriminators and adversarial objectives, by the names that recipes use."""
 
 from .adversarial import discriminator_loss, feature_matching, generator_loss
 from .cqt import CQT

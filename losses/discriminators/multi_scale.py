@@ -25,10 +25,9 @@ class MultiScaleConfig(Config):
 
 
 class ScaleDiscriminator(nn.Module):
-    """Sub-discriminator by strided convolutions over the samples.
+    """Score samples by strided convolutions.
 
-    Spectral norm, which HiFi-GAN gives to the first scale, keeps the strongest discriminator from overpowering the
-    generator.
+    Spectral norm, on HiFi-GAN's first scale, keeps the strongest discriminator from overpowering the generator.
     """
 
     def __init__(self, channels: tuple[int, int, int, int], use_spectral_norm: bool) -> None:

@@ -1,7 +1,4 @@
-"""All spectral losses by name: distances between the spectra of two signals.
-
-All are computed in float32, also inside autocast.
-"""
+"""All spectral losses by name. They are computed in float32, also inside autocast."""
 
 from __future__ import annotations
 

@@ -49,10 +49,10 @@ class MelLoss(nn.Module):
 
 
 class FullBandMelLoss(MelLoss):
-    """``MelLoss`` with the filters spread up to half the sample rate, as HiFi-GAN and Wavehax train.
+    """``MelLoss`` with filters up to half the sample rate, as HiFi-GAN and Wavehax train.
 
     Args:
-        mel_config: any mel config; all but its ``fmax`` is kept.
+        mel_config: any mel config; its ``fmax`` is not used.
     """
 
     terms: ClassVar[tuple[str, ...]] = ("full_band_mel",)
