@@ -101,7 +101,7 @@ def configure(app: FastAPI, **options: Any) -> uvicorn.Config:
 
 
 def end_threads() -> None:
-    """End the process, with status 0, when a thread works for a request that is over: Python would wait for it."""
+    """End the process with status 0 when a thread still works for a request that is over: Python would wait for it."""
     sys.stderr.flush()
     for thread in threading.enumerate():
         if thread is not threading.main_thread() and not thread.daemon:
@@ -111,14 +111,9 @@ def end_threads() -> None:
 
 
 class Server(uvicorn.Server):
-    """uvicorn server that, after a signal, finishes the admitted requests, for a limited time, before it ends.
+    """uvicorn server that, after a signal, finishes the admitted requests within ``timeout`` seconds before it ends.
 
     A second signal ends it at once. uvicorn alone would break off WebSockets.
-
-    Args:
-        config: configuration of ``uvicorn.Server``.
-        scheduler: scheduler, told to refuse new requests after the signal.
-        timeout: seconds after which requests that are not finished are broken off.
     """
 
     def __init__(self, config: uvicorn.Config, scheduler: Scheduler, timeout: float) -> None:
