@@ -1,7 +1,7 @@
 """Download archives of datasets: resumed where a connection broke, checked, unpacked whole or not at all.
 
-Not pooch, which starts a broken download again from its beginning: these archives have tens of gigabytes. Not curl -C -,
-which gives up where a server knows no ranges.
+Not pooch, which starts a broken download of tens of gigabytes from its beginning. Not curl -C -, which gives up where a
+server knows no ranges.
 """
 
 from __future__ import annotations
