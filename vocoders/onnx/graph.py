@@ -31,10 +31,10 @@ from vocoders.dsp.stft import STFT
 from vocoders.errors import VocoderError
 from vocoders.f0_estimator import BaseF0Estimator
 from vocoders.nn.layers import LayerNorm2d
-from vocoders.onnx.marks import Kept, Marked, mark, what_is_kept
 from vocoders.onnx.operators import MatrixConv1d, MatrixLinear, PlainELU, TabulatedGELU, UtteranceNorm
 from vocoders.onnx.pairs import PairArithmetic
 from vocoders.onnx.real_stft import RealSTFT
+from vocoders.streaming.traced import Kept, Marked, mark, what_is_kept
 
 NOISE_SAMPLES = 1 << 18
 

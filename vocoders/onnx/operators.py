@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.overrides import wrap_torch_function
 
 from vocoders.nn.layers import LayerNorm2d, PaddedConv1d
-from vocoders.nn.streaming_rules import as_convolution
+from vocoders.streaming.rules import as_convolution
 
 _GELU_REACH = 7  # beyond it x P(x) is 0 or x, to 1e-12 of x
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vocoders.dsp.stft import STFT
-from vocoders.nn.streaming_rules import as_framing
 from vocoders.onnx.pairs import Pair
+from vocoders.streaming.rules import as_framing
 
 
 class RealSTFT(STFT):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vocoders.nn import cpu_kernels
-from vocoders.nn.spans import Arguments, Span, map_tensors, name_of, refuse
+from vocoders.streaming.spans import Arguments, Span, map_tensors, name_of, refuse
 
 _GROUPS = (1, 2, 3)  # columns evaluated at a time; 1 because pieces of a single column do occur
 # Allowed differences by rounding, of the largest magnitude; what depends on other columns differs by much more.

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from vocoders.nn.spans import Arguments, Span, collect_spans, name_of, refuse
-from vocoders.nn.streaming import Incremental
-from vocoders.nn.streaming_rules import DESCRIPTIONS, Operation
+from vocoders.streaming.incremental import Incremental
+from vocoders.streaming.rules import DESCRIPTIONS, Operation
+from vocoders.streaming.spans import Arguments, Span, collect_spans, name_of, refuse
 
 MARK = "vocoders::Mark"
 

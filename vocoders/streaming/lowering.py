@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vocoders.errors import VocoderError
-from vocoders.onnx.mark_replacements import LAST, REPLACEMENTS, STATES, Builder, Mark
+from vocoders.streaming.builder import LAST, REPLACEMENTS, STATES, Builder, Mark
 
 if TYPE_CHECKING:
     import onnx

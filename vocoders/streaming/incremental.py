@@ -31,9 +31,9 @@ import torch
 from torch import Tensor
 
 from vocoders.errors import VocoderError
-from vocoders.nn.columnwise import equal_values, random_columns
-from vocoders.nn.spans import Arguments, Span, as_plain, is_span, like, make_span, map_tensors, name_of, refuse
-from vocoders.nn.streaming_rules import Operation
+from vocoders.streaming.columnwise import equal_values, random_columns
+from vocoders.streaming.rules import Operation
+from vocoders.streaming.spans import Arguments, Span, as_plain, is_span, like, make_span, map_tensors, name_of, refuse
 
 
 class Step(NamedTuple):

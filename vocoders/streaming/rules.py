@@ -13,9 +13,9 @@ from torch.overrides import wrap_torch_function
 from vocoders.dsp.stft import overlap_add, reflect_pad
 from vocoders.nn import cpu_kernels
 from vocoders.nn.alias_free import REACH, alias_free_snake
-from vocoders.nn.columnwise import columnwise_axis
 from vocoders.nn.layers import reflect_pad_2d, trim
-from vocoders.nn.spans import Arguments, Span, as_plain, like, map_tensors, name_of, refuse
+from vocoders.streaming.columnwise import columnwise_axis
+from vocoders.streaming.spans import Arguments, Span, as_plain, like, map_tensors, name_of, refuse
 
 
 class Operation:
