@@ -23,8 +23,8 @@ from vocoders.config import Channels, Config
 from vocoders.dsp.mel import MelConfig
 from vocoders.dsp.stft import reflect_pad
 from vocoders.generators.wavehax import PROJECTION_KERNEL, WavehaxBase, WavehaxConfig
-from vocoders.nn import cpu_kernels
-from vocoders.nn.cpu_kernels import Affine
+from vocoders.nn import fast
+from vocoders.nn.fast import Affine
 from vocoders.nn.layers import ConvNeXtBlocks2d, reflect_pad_2d
 
 
@@ -151,9 +151,9 @@ class ComplexLayerNorm2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, frames, bins, 2 * channels) -> the same shape."""
-        if not self.framewise and cpu_kernels.in_tiles(x):
+        if not self.framewise and fast.in_tiles(x):
             identity = Affine(torch.eye(x.shape[-1]), torch.zeros(x.shape[-1]))
-            return cpu_kernels.norm_2d(x, self, self.fold(identity))
+            return fast.norm_2d(x, self, self.fold(identity))
         real, imaginary = self.standardize(x).chunk(2, -1)
         rr, ii, ri = self.weight
         real = rr * real + ri * imaginary + self.bias[0]
@@ -218,10 +218,10 @@ class ComplexConvNeXtBlock2d(nn.Module):
         y = self.pwconv2(self.activation(self.pwconv1(self.norm(self.dwconv(x)))))
         return x + self.gamma.repeat(2) * y
 
-    def parts(self) -> cpu_kernels.Block:
+    def parts(self) -> fast.Block:
         """Return what the fast path is made of."""
         first, second = self.pwconv1.affine(), self.pwconv2.affine()
-        return cpu_kernels.Block(self.dwconv, self.norm, first, self.activation, second, self.gamma.repeat(2))
+        return fast.Block(self.dwconv, self.norm, first, self.activation, second, self.gamma.repeat(2))
 
 
 def complex_weight(out_channels: int, in_channels: int, *kernel_size: int) -> nn.Parameter:

@@ -1,6 +1,6 @@
 """Layers that two or more networks use, as the papers define them. No architecture lives here.
 
-What makes them fast on a CPU lives in cpu_kernels.py, and each layer takes it by one line.
+What makes them fast on a CPU lives in fast.py, and each layer takes it by one line.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.overrides import wrap_torch_function
 
 from vocoders.dsp.stft import full_precision, reflect_pad
-from vocoders.nn import cpu_kernels
+from vocoders.nn import fast
 
 
 class Standardize(nn.Module):
@@ -46,7 +46,7 @@ class Standardize(nn.Module):
 
 
 class Conv1d(nn.Conv1d):
-    """``nn.Conv1d``, evaluated in the fastest layout: see ``cpu_kernels.conv1d``.
+    """``nn.Conv1d``, evaluated in the fastest layout: see ``fast.conv1d``.
 
     Padding is given in numbers; its mode is "zeros", or "reflect", which here takes signals of any length.
     """
@@ -56,9 +56,9 @@ class Conv1d(nn.Conv1d):
         padding = self.padding
         assert not isinstance(padding, str)
         if self.padding_mode == "reflect":
-            # Along the axis whose steps are large in the layout of cpu_kernels.conv1d: whole columns are copied.
+            # Along the axis whose steps are large in the layout of fast.conv1d: whole columns are copied.
             x, padding = reflect_pad(x.transpose(1, 2), padding[0], padding[0], 1).transpose(1, 2), (0,)
-        return cpu_kernels.conv1d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+        return fast.conv1d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
 
 class PaddedConv1d(Conv1d):
@@ -89,14 +89,14 @@ class PaddedConv1d(Conv1d):
 
 
 class ConvTranspose1d(nn.ConvTranspose1d):
-    """``nn.ConvTranspose1d``, evaluated in the fastest layout: see ``cpu_kernels.conv1d``."""
+    """``nn.ConvTranspose1d``, evaluated in the fastest layout: see ``fast.conv1d``."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """(batch, in_channels, time) -> (batch, out_channels, time * stride + ...)."""
         assert output_size is None
         assert not isinstance(self.padding, str)
         settings = (self.stride, self.padding, self.output_padding, self.groups, self.dilation)
-        return cpu_kernels.conv_transpose1d(x, self.weight, self.bias, *settings)
+        return fast.conv_transpose1d(x, self.weight, self.bias, *settings)
 
 
 class HarmonicSource(nn.Module):
@@ -172,7 +172,7 @@ class Snake(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, time) -> the same shape."""
-        return cpu_kernels.snake(x, self.alpha)
+        return fast.snake(x, self.alpha)
 
 
 class ConvNeXtBlock1d(nn.Module):
@@ -232,22 +232,22 @@ class LayerNorm2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, frames, bins, channels) -> the same shape."""
-        if not self.framewise and cpu_kernels.in_tiles(x):
-            return cpu_kernels.layer_norm_2d(x, self.weight, self.bias, self.eps)
+        if not self.framewise and fast.in_tiles(x):
+            return fast.layer_norm_2d(x, self.weight, self.bias, self.eps)
         return self.standardize(x) * self.weight + self.bias
 
     def standardize(self, x: Tensor) -> Tensor:
         """Return (x - mean) / sqrt(variance + eps)."""
         return F.layer_norm(x, x.shape[2:] if self.framewise else x.shape[1:], eps=self.eps)
 
-    def fold(self, layer: cpu_kernels.Affine) -> cpu_kernels.Affine:
+    def fold(self, layer: fast.Affine) -> fast.Affine:
         """Return ``layer`` with the affine transform before it."""
         weight, bias = layer
-        return cpu_kernels.Affine(weight * self.weight, bias + weight @ self.bias)
+        return fast.Affine(weight * self.weight, bias + weight @ self.bias)
 
-    def standardizing(self, layer: cpu_kernels.Affine, tiles: Iterable[Tensor]) -> Iterator[cpu_kernels.Affine]:
+    def standardizing(self, layer: fast.Affine, tiles: Iterable[Tensor]) -> Iterator[fast.Affine]:
         """Yield for each item of a batch ``layer`` with ``standardize`` before it; tiles are frames of the batch."""
-        return cpu_kernels.standardizing(layer, tiles, self.eps)
+        return fast.standardizing(layer, tiles, self.eps)
 
 
 class DepthwiseConv2d(nn.Conv2d):
@@ -320,14 +320,14 @@ class ConvNeXtBlock2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, frames, bins, channels) -> the same shape."""
-        if cpu_kernels.folds(self.gamma):
-            return cpu_kernels.convnext_blocks_2d(x, [self.parts()])
+        if fast.folds(self.gamma):
+            return fast.convnext_blocks_2d(x, [self.parts()])
         return x + self.gamma * self.pwconv2(self.activation(self.pwconv1(self.norm(self.dwconv(x)))))
 
-    def parts(self) -> cpu_kernels.Block:
+    def parts(self) -> fast.Block:
         """Return what the fast path on a CPU is made of."""
-        first, second = (cpu_kernels.Affine(layer.weight, layer.bias) for layer in (self.pwconv1, self.pwconv2))
-        return cpu_kernels.Block(self.dwconv, self.norm, first, self.activation, second, self.gamma)
+        first, second = (fast.Affine(layer.weight, layer.bias) for layer in (self.pwconv1, self.pwconv2))
+        return fast.Block(self.dwconv, self.norm, first, self.activation, second, self.gamma)
 
 
 class ConvNeXtBlocks2d(nn.Sequential):
@@ -336,8 +336,8 @@ class ConvNeXtBlocks2d(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         """(batch, frames, bins, channels) -> the same shape."""
         blocks: list[Any] = list(self)
-        if cpu_kernels.folds(blocks[0].gamma):
-            return cpu_kernels.convnext_blocks_2d(x, [block.parts() for block in blocks])
+        if fast.folds(blocks[0].gamma):
+            return fast.convnext_blocks_2d(x, [block.parts() for block in blocks])
         return super().forward(x)
 
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.overrides import wrap_torch_function
 
 from vocoders.dsp.stft import overlap_add, reflect_pad
-from vocoders.nn import cpu_kernels
+from vocoders.nn import fast
 from vocoders.nn.alias_free import REACH, alias_free_snake
 from vocoders.nn.layers import reflect_pad_2d, trim
 from vocoders.streaming.spans import Arguments, Span, name_of, refuse
@@ -195,11 +195,11 @@ def cumsum_arguments(function: Any, x: Span, dim: int, *, dtype: torch.dtype | N
 RULES: dict[Any, tuple[type[State], ReadArguments]] = {
     torch.conv1d: (Window, conv_arguments),
     torch.conv2d: (Window, conv_arguments),
-    cpu_kernels.conv1d: (Window, conv_arguments),
+    fast.conv1d: (Window, conv_arguments),
     Tensor.unfold: (Window, unfold_arguments),
     torch.conv_transpose1d: (Overlap, conv_transpose_arguments),
     torch.conv_transpose2d: (Overlap, conv_transpose_arguments),
-    cpu_kernels.conv_transpose1d: (Overlap, conv_transpose_arguments),
+    fast.conv_transpose1d: (Overlap, conv_transpose_arguments),
     overlap_add: (Overlap, overlap_add_arguments),
     F.pad: (Pad, pad_arguments),
     reflect_pad: (Pad, reflect_pad_arguments),

@@ -352,7 +352,7 @@ def _pad_zeros(x: Tensor, axis: int, left: int, right: int) -> Tensor:
 
 
 def _channels_together(x: Tensor, axis: int) -> bool:
-    """Whether x has the layout of ``cpu_kernels.conv1d``, which PyTorch itself keeps for images only."""
+    """Whether x has the layout of ``fast.conv1d``, which PyTorch itself keeps for images only."""
     return axis == -1 and x.dim() == 3 and x.stride(1) == 1 != x.stride(2)
 
 
