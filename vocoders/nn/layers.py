@@ -1,12 +1,13 @@
 """Layers that two or more networks use, as the papers define them. No architecture lives here.
 
-What makes them fast on a CPU lives in fast.py, and each layer takes it by one line.
+fast.py has what replaces a layer's definition where it is faster.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -172,7 +173,7 @@ class Snake(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, time) -> the same shape."""
-        return fast.snake(x, self.alpha)
+        return snake(x, self.alpha)
 
 
 class ConvNeXtBlock1d(nn.Module):
@@ -232,9 +233,9 @@ class LayerNorm2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, frames, bins, channels) -> the same shape."""
-        if not self.framewise and fast.in_tiles(x):
-            return fast.layer_norm_2d(x, self.weight, self.bias, self.eps)
-        return self.standardize(x) * self.weight + self.bias
+        if self.framewise or not fast.in_tiles(x):
+            return self.standardize(x) * self.weight + self.bias
+        return fast.layer_norm_2d(x, self.weight, self.bias, self.eps)
 
     def standardize(self, x: Tensor) -> Tensor:
         """Return (x - mean) / sqrt(variance + eps)."""
@@ -245,9 +246,10 @@ class LayerNorm2d(nn.Module):
         weight, bias = layer
         return fast.Affine(weight * self.weight, bias + weight @ self.bias)
 
-    def standardizing(self, layer: fast.Affine, tiles: Iterable[Tensor]) -> Iterator[fast.Affine]:
-        """Yield for each item of a batch ``layer`` with ``standardize`` before it; tiles are frames of the batch."""
-        return fast.standardizing(layer, tiles, self.eps)
+    @property
+    def standardizing(self) -> Callable[[fast.Affine, Iterable[Tensor]], Iterable[fast.Affine]] | None:
+        """Puts ``standardize`` into a layer, see ``fast.Block``."""
+        return None if self.framewise else partial(fast.standardizing, eps=self.eps)
 
 
 class DepthwiseConv2d(nn.Conv2d):
@@ -265,18 +267,13 @@ class DepthwiseConv2d(nn.Conv2d):
             kernel_size: (bins, frames), as Wavehax writes it.
             padding_mode: what lies beyond both ends of both axes.
         """
-        reach = (kernel_size[1] // 2, kernel_size[0] // 2)
-        mirrors = padding_mode == "reflect"
-        padding = (0, 0) if mirrors else reach
-        super().__init__(channels, channels, kernel_size[::-1], padding=padding, groups=channels, bias=False)
-        self.reach = reach  # (frames, bins) on each side
-        self.mirrors = mirrors
+        super().__init__(channels, channels, kernel_size[::-1], groups=channels, bias=False)
+        self.reach = (kernel_size[1] // 2, kernel_size[0] // 2)  # (frames, bins) on each side
+        self.mirrors = padding_mode == "reflect"
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, frames, bins, channels) -> the same shape."""
-        x = x.permute(0, 3, 1, 2)
-        x = reflect_pad_2d(x, *self.reach) if self.mirrors else x
-        return super().forward(x).permute(0, 2, 3, 1)
+        return fast.depthwise_2d(x, self.convolve, self.reach, self.mirrors)
 
     def convolve(self, x: Tensor, padding: tuple[int, int]) -> Tensor:
         """Convolve (batch, channels, frames, bins), with so many zeros around it."""
@@ -296,7 +293,7 @@ class ConvNeXtBlock2d(nn.Module):
         kernel_size: tuple[int, int],
         scale: float,
         framewise: bool = True,
-        activation: type[nn.Module] = nn.GELU,
+        activation: Callable[[Tensor], Tensor] = F.gelu,
         padding_mode: Literal["reflect", "zeros"] = "reflect",
     ) -> None:
         """Make a block.
@@ -307,48 +304,48 @@ class ConvNeXtBlock2d(nn.Module):
             kernel_size: (bins, frames), both odd.
             scale: initial value of gamma.
             framewise: see ``LayerNorm2d``.
-            activation: class of the nonlinearity.
+            activation: the nonlinearity.
             padding_mode: of the depthwise convolution.
         """
         super().__init__()
         self.dwconv = DepthwiseConv2d(channels, kernel_size, padding_mode)
         self.norm = LayerNorm2d(channels, framewise)
         self.pwconv1 = nn.Linear(channels, channels * expansion)
-        self.activation = activation()
+        self.activation = activation
         self.pwconv2 = nn.Linear(channels * expansion, channels)
         self.gamma = nn.Parameter(torch.full((channels,), scale))
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, frames, bins, channels) -> the same shape."""
-        if fast.folds(self.gamma):
-            return fast.convnext_blocks_2d(x, [self.parts()])
-        return x + self.gamma * self.pwconv2(self.activation(self.pwconv1(self.norm(self.dwconv(x)))))
+        if not fast.folds(self.gamma):
+            return x + self.gamma * self.pwconv2(self.activation(self.pwconv1(self.norm(self.dwconv(x)))))
+        return fast.convnext_blocks_2d(x, [self.tensors()])
 
-    def parts(self) -> fast.Block:
-        """Return what the fast path on a CPU is made of."""
+    def tensors(self) -> fast.Block:
+        """Return what the fast path takes."""
+        conv, norm = self.dwconv, self.norm
         first, second = (fast.Affine(layer.weight, layer.bias) for layer in (self.pwconv1, self.pwconv2))
-        return fast.Block(self.dwconv, self.norm, first, self.activation, second, self.gamma)
+        settings = conv.convolve, conv.reach, conv.mirrors, norm.standardize, norm.standardizing
+        return fast.Block(*settings, norm.fold(first), self.activation, fast.folded(second, self.gamma))
 
 
 class ConvNeXtBlocks2d(nn.Sequential):
-    """Blocks in sequence. Each has ``gamma`` and ``parts()``, as ``ConvNeXtBlock2d`` does."""
+    """Blocks in sequence. Each has ``gamma`` and ``tensors()``, as ``ConvNeXtBlock2d`` does."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, frames, bins, channels) -> the same shape."""
         blocks: list[Any] = list(self)
-        if fast.folds(blocks[0].gamma):
-            return fast.convnext_blocks_2d(x, [block.parts() for block in blocks])
-        return super().forward(x)
+        if not fast.folds(blocks[0].gamma):
+            return super().forward(x)
+        return fast.convnext_blocks_2d(x, [block.tensors() for block in blocks])
 
 
-@wrap_torch_function(lambda x, *_: (x,))
-def reflect_pad_2d(x: Tensor, frames: int, bins: int) -> Tensor:
-    """Mirror both ends of the last two axes of (batch, channels, frames, bins), see ``reflect_pad``."""
-    if not torch.compiler.is_exporting() and x.shape[2] > frames and x.shape[3] > bins:
-        return F.pad(x, (bins, bins, frames, frames), mode="reflect")
-    x = x.permute(0, 2, 3, 1)  # where channels come last, what is copied lies together
-    x = reflect_pad(x, frames, frames, 1) if frames else x  # where a stream has mirrored the frames already
-    return reflect_pad(x, bins, bins, 2).permute(0, 3, 1, 2)
+@wrap_torch_function(lambda x, alpha: (x,))
+def snake(x: Tensor, alpha: Tensor) -> Tensor:
+    """Return x + sin(alpha x)^2 / alpha, x (batch, channels, time), alpha (channels,). One operation for streams."""
+    if torch.is_grad_enabled() or torch.compiler.is_exporting():
+        return x + torch.sin(alpha[:, None] * x).square() * (1 / (alpha[:, None] + fast.TINY))
+    return fast.snake(x, alpha)
 
 
 @wrap_torch_function(lambda x, *_: (x,))

@@ -16,7 +16,8 @@ from torch.overrides import wrap_torch_function
 from vocoders.dsp.stft import overlap_add, reflect_pad
 from vocoders.nn import fast
 from vocoders.nn.alias_free import REACH, alias_free_snake
-from vocoders.nn.layers import reflect_pad_2d, trim
+from vocoders.nn.fast import reflect_pad_2d
+from vocoders.nn.layers import trim
 from vocoders.streaming.spans import Arguments, Span, name_of, refuse
 from vocoders.streaming.states import Delay, Overlap, Pad, State, Sum, Trim, Window, Within
 
@@ -161,7 +162,7 @@ def reflect_pad_arguments(function: Any, x: Span, left: int, right: int, dim: in
 
 
 def reflect_pad_2d_arguments(function: Any, x: Span, frames: int, bins: int) -> Settings:
-    """Read the arguments of ``nn.layers.reflect_pad_2d``; the axis of bins is padded here."""
+    """Read the arguments of ``nn.fast.reflect_pad_2d``; the axis of bins is padded here."""
     if x.axis != -2:
         raise refuse("reflect_pad_2d", f"time must be axis -2, it is axis {x.axis}")
 
