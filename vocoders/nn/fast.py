@@ -71,8 +71,8 @@ def in_tiles(x: Tensor) -> bool:
     """Whether x is treated a few frames at a time.
 
     They stay in the cache from the first operation of a block to the last: a minute of Wavehax took twice the time
-    without (recipes.benchmarks.length). Not where gradients are needed, which keep everything anyway, nor in exports
-    and streams, where each operation counts.
+    without. Not where gradients are needed, which keep everything anyway, nor in exports and streams, where each
+    operation counts.
     """
     if type(x) is not Tensor or x.device.type != "cpu":
         return False
@@ -82,8 +82,7 @@ def in_tiles(x: Tensor) -> bool:
 def convnext_blocks_2d(x: Tensor, blocks: Sequence[Block]) -> Tensor:
     """Evaluate blocks one after the other, (batch, frames, bins, channels) -> the same shape.
 
-    Each block writes where the block before the previous one has written: of large memory the first use is slow
-    (recipes.benchmarks.length).
+    Each block writes where the block before the previous one has written: of large memory the first use is slow.
     """
     if not in_tiles(x):
         for block in blocks:
@@ -218,7 +217,7 @@ def by_tiles(function: Callable[[Tensor], Tensor], x: Tensor, reach: int) -> Ten
 
     What the layers of a block need in between is then no longer than a tile, which takes a third of the memory of
     HiFi-GAN V1 (recipes.benchmarks.inference). See ``in_tiles``. Tiles have few different lengths, because oneDNN keeps
-    a kernel for each (recipes.benchmarks.length --memory).
+    a kernel for each (recipes.benchmarks.inference --memory).
 
     Args:
         function: from a signal to one of the same shape.
@@ -283,7 +282,7 @@ def snake(x: Tensor, alpha: Tensor) -> Tensor:
 def large_memory(x: Tensor, dtype: torch.dtype) -> Tensor:
     """Return uninitialised memory for as many values as x has.
 
-    NumPy asks Linux for huge pages for what is large, which are ready four times as fast (recipes.benchmarks.length).
+    NumPy asks Linux for huge pages for what is large, which are ready four times as fast.
     """
     return torch.from_numpy(np.empty(x.numel() * dtype.itemsize, np.uint8)).view(dtype).view(x.shape)
 
@@ -292,7 +291,7 @@ def set_up_memory() -> None:
     """Set what PyTorch's libraries keep in memory on a CPU, before they run a model.
 
     oneDNN keeps the kernels of 1024 operations, and an operation has another one for each length of a signal. With 256,
-    enough for the largest model, memory stays bounded (recipes.benchmarks.length --memory). oneDNN reads the number
+    enough for the largest model, memory stays bounded (recipes.benchmarks.inference --memory). oneDNN reads the number
     from the environment at a process's first convolution.
 
     The C library of Linux returns large blocks to the system when they are freed, and faulting them in again took up to
@@ -325,7 +324,7 @@ def _mix(block: Block, x: Tensor, y: Tensor, out: Tensor | None = None) -> Tenso
 
 
 def _mix_for_export(block: Block, y: Tensor) -> Tensor:
-    """Apply both pointwise layers and the activation by what ONNX Runtime has fast (recipes.benchmarks.exported).
+    """Apply both pointwise layers and the activation by what is fast in ONNX Runtime (recipes.benchmarks.inference).
 
     A convolution and a ReLU are one operation there, which does both while its values are in the cache. Other
     activations are operations of their own: with them matrix products, of two axes, which are one with their bias.
