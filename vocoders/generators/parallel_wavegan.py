@@ -79,7 +79,10 @@ class ParallelWaveGAN(Generator):
 
     @classmethod
     def config_for(cls, mel_config: MelConfig) -> ParallelWaveGANConfig:
-        return ParallelWaveGANConfig(upsample_rates=upsampling_rates(mel_config.hop_length, 5))
+        hop = mel_config.hop_length
+        published = (config.upsample_rates for config in (cls.configs["v1"], cls.configs["v1-24k"]))
+        rates = next((rates for rates in published if math.prod(rates) == hop), None)
+        return ParallelWaveGANConfig(upsample_rates=rates or upsampling_rates(hop, 5))
 
     @classmethod
     def small_config(cls, mel_config: MelConfig) -> ParallelWaveGANConfig:
