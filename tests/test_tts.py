@@ -447,4 +447,4 @@ def test_the_commands_that_train() -> None:
         recipe = load_recipe(ROOT / recipe_file, options[1::2])
         assert recipe.generator
         with torch.device("meta"):
-            build_generator(recipe.generator.name, recipe.generator.config, recipe.mel)
+            build_generator(recipe.generator.name, recipe.generator.config, recipe.mel_config)

@@ -19,7 +19,8 @@ from recipes.data.clips import Clip, choose, list_clips, read_clip
 from recipes.evaluation.metrics import Signal, compare
 from recipes.evaluation.systems import System
 from recipes.training.loop import run_training
-from recipes.training.recipe import Recipe, load_recipe
+from recipes.training.recipe import load_recipe
+from recipes.training.schema import Recipe
 from vocoders.errors import VocoderError
 from vocoders.generators import GENERATORS
 from vocoders.pretrained import load

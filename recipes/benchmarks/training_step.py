@@ -28,7 +28,7 @@ from recipes.benchmarks import common
 from recipes.benchmarks.public import PUBLIC, public_step
 from recipes.training.capture import WARM_UP, make_step
 from recipes.training.distributed import DistributedContext, init_distributed
-from recipes.training.recipe import Recipe
+from recipes.training.schema import Recipe
 from recipes.training.run import Run, start_run
 from recipes.training.step import optimizer_step, train_step
 from vocoders.config import bind
@@ -72,7 +72,7 @@ def make_recipe(setup: Setup) -> Recipe:
     size = common.published()[common.default_label(generator)]
     values = {
         "name": "step",
-        "mel": size.mel_config.model_dump(),
+        "mel_config": size.mel_config.model_dump(),
         "generator": {"name": generator, "config": size.config.model_dump()},
         "data": {"dir": ".", "train": "-", "valid": "-"},
         # Parallel WaveGAN trains against its discriminator without feature matching.
@@ -128,8 +128,8 @@ def their_step(setup: Setup, recipe: Recipe, batch: dict[str, torch.Tensor]) -> 
     audio, f0 = batch["audio"], batch["f0"]
     opponents.generator.to(audio.device)
     opponents.discriminator.to(audio.device)
-    update = public_step(opponents, recipe.mel, recipe.optimizer.lr)
-    mel = torch.full((setup.batch, recipe.mel.n_mels, f0.shape[-1]), -5.0, device=audio.device)
+    update = public_step(opponents, recipe.mel_config, recipe.optimizer.lr)
+    mel = torch.full((setup.batch, recipe.mel_config.n_mels, f0.shape[-1]), -5.0, device=audio.device)
     noise = torch.randn_like(audio)
     return lambda: update(mel, f0, noise, audio)
 
@@ -141,7 +141,7 @@ def measure(setup: Setup, side: str) -> dict[str, float]:
     torch.manual_seed(0)
     device = init_distributed(setup.device).device
     batch = {
-        "audio": 0.1 * torch.randn(setup.batch, 1, frames * recipe.mel.hop_length, device=device),
+        "audio": 0.1 * torch.randn(setup.batch, 1, frames * recipe.mel_config.hop_length, device=device),
         "f0": torch.full((setup.batch, 1, frames), 150.0, device=device),
     }
     torch.fft.rfft(batch["audio"])  # loads the libraries of any step

@@ -17,7 +17,7 @@ from recipes.data.segments import centered_on_hops
 from recipes.data.smoothing import smooth_share
 from recipes.evaluation.metrics import Signal, pesq_wide_band
 from recipes.training.distributed import Draws
-from recipes.training.recipe import GeneratorRecipe, Recipe
+from recipes.training.schema import GeneratorRecipe, Recipe
 from recipes.training.tasks import Batch, Example, Task, TaskOutput, Validation, load_f0_estimator
 from vocoders.checkpoint import Checkpoint, load_checkpoint
 from vocoders.dsp.mel import MelConfig
@@ -47,13 +47,13 @@ class GeneratorTask(Task):
         super().__init__(recipe)
         assert recipe.generator is not None
         self.mels = mels
-        self.model: Generator = build_model(recipe.generator, recipe.mel)
+        self.model: Generator = build_model(recipe.generator, recipe.mel_config)
         self.uses_f0 = self.model.uses_f0
         if self.model.uses_weight_norm:
             for layer in list(self.model.modules()):
                 if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d)):
                     weight_norm(layer)
-        placed = centered_on_hops(recipe.mel)
+        placed = centered_on_hops(recipe.mel_config)
         own = {"full_band_mel": recipe.full_band_mel_config}
         self.spectral_losses: dict[str, SpectralLoss] = {
             name: kind.for_mel_config(own.get(name, placed), recipe.stft_resolutions) for name, kind in LOSSES.items()
@@ -65,7 +65,7 @@ class GeneratorTask(Task):
         self.loss_names = (*terms, *self.output_losses, *self.model.own_loss_names)
         self.f0_estimator: BaseF0Estimator | None = None
         if recipe.generator.f0_estimator:
-            self.f0_estimator = load_f0_estimator(recipe.generator.f0_estimator, recipe.mel)
+            self.f0_estimator = load_f0_estimator(recipe.generator.f0_estimator, recipe.mel_config)
 
     def prepare(self, segments: Dataset[dict[str, Tensor]]) -> None:
         """Set the statistics of a new generator from 64 segments; one that starts from a checkpoint keeps its own."""
@@ -141,7 +141,7 @@ class GeneratorTask(Task):
                 loss = self.spectral_losses[name]
                 distances = loss.distance(loss.transform(fake), loss.transform(real))
                 values |= dict(zip(loss.terms, map(float, distances), strict=True))
-            signals = [Signal(x[0, 0].cpu().numpy(), self.recipe.mel.sample_rate) for x in (real, fake)]
+            signals = [Signal(x[0, 0].cpu().numpy(), self.recipe.mel_config.sample_rate) for x in (real, fake)]
             values["pesq"] = pesq_wide_band(*signals)
             for name, value in values.items():
                 if np.isfinite(value):  # PESQ is not defined without speech
@@ -152,12 +152,12 @@ class GeneratorTask(Task):
 
     def read_example(self, clip: Clip) -> tuple[Tensor, Tensor]:
         """Read a whole recording: audio (1, 1, samples), and mel (1, n_mels, frames), predicted where there is one."""
-        audio = read_clip(clip, self.recipe.mel)[None].to(self._device)
+        audio = read_clip(clip, self.recipe.mel_config)[None].to(self._device)
         if self.mels is None or clip not in self.mels:
             return audio, self.analyze(audio)
         # With "center" padding from the second frame, whose middle is a hop from the start: its samples begin there,
         # or half a hop earlier, see ``Recipe.analysis_config``.
-        hop, centred = self.recipe.mel.hop_length, self.recipe.mel.padding == "center"
+        hop, centred = self.recipe.mel_config.hop_length, self.recipe.mel_config.padding == "center"
         mel = self.mels[clip][:, int(centred) :].to(self._device)
         early = hop // 2 if self.recipe.analysis_config.padding != "center" else 0
         audio = audio[..., hop - early if centred else 0 :]
@@ -174,9 +174,9 @@ class GeneratorTask(Task):
             if is_parametrized(layer):
                 weights[f"{name}.weight"] = layer.weight.cpu()
         with torch.device("meta"):  # draws no initial weights, which would change the random state of the training
-            folded = build_generator(generator_name(model), model.config.model_dump(), self.recipe.mel)
+            folded = build_generator(generator_name(model), model.config.model_dump(), self.recipe.mel_config)
         folded.load_state_dict(weights, assign=True)
-        return Checkpoint(self.recipe.mel, generator=folded, f0_estimator=self.f0_estimator, lag=self.recipe.lag)
+        return Checkpoint(self.recipe.mel_config, generator=folded, f0_estimator=self.f0_estimator, lag=self.recipe.lag)
 
     @property
     def _device(self) -> torch.device:

@@ -26,7 +26,7 @@ from recipes.training.batches import build_dataset, find_recordings, load_batche
 from recipes.training.capture import make_step
 from recipes.training.distributed import DistributedContext
 from recipes.training.logger import Logger
-from recipes.training.recipe import Recipe
+from recipes.training.schema import Recipe
 from recipes.training.run import Run, start_run
 from recipes.training.saver import Saver
 from recipes.training.step import History

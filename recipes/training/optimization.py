@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from recipes.training.recipe import OptimizerRecipe
+from recipes.training.schema import OptimizerRecipe
 
 
 def build_optimizer(module: nn.Module, settings: OptimizerRecipe) -> torch.optim.Optimizer:

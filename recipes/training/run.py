@@ -18,7 +18,7 @@ from recipes.training.distributed import DistributedContext, microbatches
 from recipes.training.f0_estimator_task import F0EstimatorTask
 from recipes.training.generator_task import GeneratorTask
 from recipes.training.optimization import WeightAverage, build_optimizer
-from recipes.training.recipe import Recipe
+from recipes.training.schema import Recipe
 from recipes.training.state import Optimizers, load_state
 from recipes.training.tasks import Task
 from vocoders.errors import VocoderError

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from recipes.training.distributed import DistributedContext
-from recipes.training.recipe import Recipe
+from recipes.training.schema import Recipe
 from vocoders.errors import VocoderError
 from vocoders.files import map_file, read_file, sync
 

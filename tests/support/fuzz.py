@@ -96,7 +96,7 @@ def _json_configs(folder: Path) -> list[bytes]:
 
 
 def _recipes(folder: Path) -> list[bytes]:
-    recipe = load_recipe(ROOT / "recipes" / "ljspeech" / "hifigan.yaml")  # with its bases, which lie beside it
+    recipe = load_recipe("hifigan", data="ljspeech")
     return [yaml.safe_dump(recipe.model_dump(mode="json", exclude_unset=True)).encode()]
 
 

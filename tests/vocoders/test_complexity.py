@@ -98,8 +98,8 @@ def test_what_is_printed_is_a_recipe(name: str, capsys: pytest.CaptureFixture[st
     for fact in ("# parameters", "GMAC per second", "# receptive field"):
         assert fact in printed
     values = yaml.safe_load(printed)
-    mel_config = MelConfig(**values["mel"])
-    assert mel_config == MelConfig(**json.loads(printed.splitlines()[1].removeprefix("mel: ")))
+    mel_config = MelConfig(**values["mel_config"])
+    assert mel_config == MelConfig(**json.loads(printed.splitlines()[1].removeprefix("mel_config: ")))
     build_generator(values["generator"]["name"], values["generator"]["config"], mel_config)
 
 

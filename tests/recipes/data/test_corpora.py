@@ -10,8 +10,8 @@ import torch
 
 from recipes.data.corpora import evenly, held_out
 from recipes.data.downloads import Archive
-from recipes.libritts import prepare as libritts
-from recipes.ljspeech import prepare as ljspeech
+from recipes.corpora.libritts import prepare as libritts
+from recipes.corpora.ljspeech import prepare as ljspeech
 from recipes.training.discriminators import Discriminators
 from recipes.training.loop import run_training
 from recipes.training.recipe import load_recipe
@@ -38,7 +38,7 @@ def each_once(files: list[Path]) -> list[Path]:
 
 def call(name: str, *arguments: object) -> int:
     """The command of a dataset; returns its exit status."""
-    module = importlib.import_module(f"recipes.{name}.prepare")
+    module = importlib.import_module(f"recipes.corpora.{name}.prepare")
     return int(module.main([*map(str, arguments), *OPTIONS.get(name, [])]))
 
 
@@ -162,7 +162,7 @@ def test_libritts_r_and_parts(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_the_second_microphone_of_vctk(tmp_path: Path) -> None:
-    from recipes.vctk.prepare import split
+    from recipes.corpora.vctk.prepare import split
 
     recipes_corpora.vctk(tmp_path)
     result = split(tmp_path / "VCTK-Corpus-0.92", "mic2")
@@ -190,7 +190,7 @@ def _archives(name: str) -> tuple[Archive, ...]:
     if name == "libritts":
         chosen = [libritts.corpus(restored, list(libritts.TRAIN)) for restored in (False, True)]
         return chosen[0].archives + chosen[1].archives
-    module = importlib.import_module(f"recipes.{name}.prepare")
+    module = importlib.import_module(f"recipes.corpora.{name}.prepare")
     return tuple(module.CORPUS.archives)
 
 
@@ -199,7 +199,7 @@ def small(path: Path) -> list[str]:
     recipe = load_recipe(path)
     assert recipe.generator is not None
     changes = {
-        "generator.config": models.small(recipe.generator.name, recipe.mel),
+        "generator.config": models.small(recipe.generator.name, recipe.mel_config),
         "discriminators": {name: models.SMALL_DISCRIMINATORS[name] for name in recipe.discriminators},
         "adversarial.start": min(recipe.adversarial.start, 1),
         "data.workers": 0,
@@ -220,7 +220,7 @@ def test_recipes_train(path: Path, base: Path, tmp_path: Path) -> None:
     assert recipe.name == f"{path.parent.name}-{path.stem}"
     voc = load(run_training(recipe, tmp_path / "run"))
     assert voc.training["steps"] == 2
-    assert voc.mel_config == recipe.mel
+    assert voc.mel_config == recipe.mel_config
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
@@ -232,6 +232,6 @@ def test_every_recipe_fits_in_full_size(path: Path) -> None:
         "valid.txt",
     )
     assert recipe.generator is not None
-    build_on_meta(recipe.generator.name, recipe.generator.config, recipe.mel)
+    build_on_meta(recipe.generator.name, recipe.generator.config, recipe.mel_config)
     with torch.device("meta"):
         Discriminators(recipe)

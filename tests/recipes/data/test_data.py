@@ -17,7 +17,8 @@ from recipes.data.segments import SegmentDataset, frame_times
 from recipes.training.batches import find_recordings, loader_workers
 from recipes.training.distributed import DistributedContext
 from recipes.training.generator_task import GeneratorTask
-from recipes.training.recipe import Recipe, load_recipe
+from recipes.training.recipe import load_recipe
+from recipes.training.schema import Recipe
 from tests.support import corpus, signals
 from vocoders import MelConfig, VocoderError
 from vocoders.dsp.mel import MEL_CONFIGS
@@ -65,7 +66,7 @@ def noise_file(path: Path, rate: int, samples: int) -> Clip:
 
 def small_task(mel_config: MelConfig) -> GeneratorTask:
     recipe = {
-        **{"name": "x", "mel": mel_config.model_dump(), "data": {"dir": "x"}, "optimizer": {"lr": 1e-3}},
+        **{"name": "x", "mel_config": mel_config.model_dump(), "data": {"dir": "x"}, "optimizer": {"lr": 1e-3}},
         "generator": {"name": "vocos", "config": Vocos.small_config(mel_config).model_dump()},
         "train": {"steps": 1, "batch_size": 1, "segment_frames": 8},
     }

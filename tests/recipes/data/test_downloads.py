@@ -14,7 +14,7 @@ import pytest
 
 from recipes.data.corpora import run
 from recipes.data.downloads import Archive, download, fetch, unpack
-from recipes.ljspeech import prepare as ljspeech
+from recipes.corpora.ljspeech import prepare as ljspeech
 from tests.support import corpora as recipes_corpora
 from tests.support.corpora import lists
 from vocoders import VocoderError

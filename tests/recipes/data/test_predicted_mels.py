@@ -170,5 +170,5 @@ def test_mels_of_another_filter_bank_are_named(data: Path, tmp_path: Path) -> No
     other = MEL_CONFIG.model_copy(update={"mel_scale": "htk"})
     folder = predicted(data, tmp_path / "mels", other)
     clips = list_clips(data, data / "train.txt")
-    with pytest.raises(VocoderError, match=r"the mels fit the recordings as .*mel_scale=htk.*--set mel="):
+    with pytest.raises(VocoderError, match=r"the mels fit the recordings as .*mel_scale=htk.*--mel-config "):
         PredictedMels(folder, data, clips, MEL_CONFIG)

@@ -13,7 +13,8 @@ from torch import Tensor
 from recipes.training.capture import CapturedStep, Update, make_step
 from recipes.training.distributed import DistributedContext, Draws
 from recipes.training.generator_task import GeneratorTask
-from recipes.training.recipe import Recipe, load_recipe
+from recipes.training.recipe import load_recipe
+from recipes.training.schema import Recipe
 from recipes.training.run import start_run
 from recipes.training.step import History, Losses, begin_step, end_step, train_step, update_weights
 from recipes.training.tasks import Batch, TaskOutput

@@ -9,7 +9,8 @@ from scipy.fft import dct
 
 from recipes.training.distributed import Draws
 from recipes.training.f0_estimator_task import F0EstimatorTask
-from recipes.training.recipe import Recipe, load_recipe
+from recipes.training.recipe import load_recipe
+from recipes.training.schema import Recipe
 from tests.support import corpus
 from vocoders import VocoderError
 from vocoders.checkpoint import save_checkpoint

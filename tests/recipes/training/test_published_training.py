@@ -100,7 +100,7 @@ def test_five_steps(project: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert generator is not None
     recipe: dict[str, Any] = {
         "base": str(BASES / f"{project}.yaml"),
-        **{"name": project, "mel": checkpoint.mel_config.model_dump(), "data": {"dir": str(tmp_path)}},
+        **{"name": project, "mel_config": checkpoint.mel_config.model_dump(), "data": {"dir": str(tmp_path)}},
         "train": {"batch_size": 2, "segment_frames": FRAMES, "estimated_f0": 0},
         **smaller,
     }

@@ -13,7 +13,8 @@ from filelock import FileLock
 
 from recipes.train import main
 from recipes.training.loop import run_training
-from recipes.training.recipe import Recipe, load_recipe
+from recipes.training.recipe import load_recipe
+from recipes.training.schema import Recipe
 from recipes.training.run import Run
 from recipes.training.state import load_state, save_state
 from recipes.training.step import Losses, train_step
