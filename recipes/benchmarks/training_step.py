@@ -3,8 +3,7 @@
 Measures every pair of a generator, at its default size, and a discriminator (or several, NAME+NAME). Both are updated
 once, with the mel loss and feature matching beside the adversarial loss. Generator "none" is the discriminator's part
 alone. With clones of public implementations (see recipes/benchmarks/public.py) their step is measured right after ours,
-at the same sizes. Each measurement is a process of its own; medians. The machine should be idle. On a GPU our step is
-captured as a CUDA graph, as in training; with --eager it is not.
+at the same sizes. Each measurement is a process of its own; medians. The machine should be idle.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +24,6 @@ import torch
 from losses import DISCRIMINATORS
 from recipes.benchmarks import common
 from recipes.benchmarks.public import PUBLIC, public_step
-from recipes.training.capture import WARM_UP, make_step
 from recipes.training.distributed import DistributedContext, init_distributed
 from recipes.training.schema import Recipe
 from recipes.training.run import Run, start_run
@@ -48,7 +45,6 @@ class Setup(NamedTuple):
         precision: precision of our side.
         steps: number of measured steps, after some that warm up.
         device: "cpu", "cuda" or None for a GPU where there is one.
-        eager: whether our step is started by the processor, operation by operation, where a GPU could repeat it.
         clones: folder of the clones of public implementations.
     """
 
@@ -59,7 +55,6 @@ class Setup(NamedTuple):
     precision: str
     steps: int
     device: str | None
-    eager: bool
     clones: Path | None
 
 
@@ -99,8 +94,7 @@ def our_step(setup: Setup, recipe: Recipe, batch: dict[str, torch.Tensor]) -> St
         run = start_run(recipe, Path(folder), DistributedContext(device=device))
     if setup.generator == NONE:
         return discriminator_step(run, batch["audio"])
-    step = partial(train_step, run) if setup.eager else make_step(run)
-    return lambda: step([batch])
+    return lambda: train_step(run, [batch])
 
 
 def discriminator_step(run: Run, audio: torch.Tensor) -> Step:
@@ -147,7 +141,7 @@ def measure(setup: Setup, side: str) -> dict[str, float]:
     torch.fft.rfft(batch["audio"])  # loads the libraries of any step
     before = common.peak_memory(device)
     step = (our_step if side == "ours" else their_step)(setup, recipe, batch)
-    times, warm_up = [], 1 if device.type == "cpu" else WARM_UP + 2
+    times, warm_up = [], 1 if device.type == "cpu" else 5
     for _ in range(setup.steps + warm_up):
         begin = time.perf_counter()
         step()
@@ -164,13 +158,10 @@ def measure_apart(setup: Setup, side: str, threads: int) -> dict[str, float]:
     for name in ("batch", "samples", "precision", "steps", "device", "clones"):
         value = getattr(setup, name)
         command += [] if value is None else [f"--{name}", str(value)]
-    command += ["--eager"] if setup.eager else []
     done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
     if done.returncode:
         print(done.stderr, file=sys.stderr)
         return {"seconds": float("nan"), "memory": float("nan")}
-    notes = [line for line in done.stderr.splitlines() if line.startswith("note: ")]
-    print(*notes, sep="\n", end="\n" if notes else "", file=sys.stderr)
     result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return result
 
@@ -203,7 +194,6 @@ def build_parser() -> argparse.ArgumentParser:
     common.add_threads(parser)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--device", help="cpu or cuda; default: a GPU where there is one")
-    parser.add_argument("--eager", action="store_true", help="do not capture our step on a GPU")
     parser.add_argument("--one", choices=["ours", "public"], help=argparse.SUPPRESS)  # how this script calls itself
     return parser
 

@@ -134,13 +134,8 @@ class Draws:
     """
 
     def __init__(self, seed: int, step: int, batch_size: int, items: slice, device: torch.device) -> None:
-        self.source, self.seed = torch.Generator(), seed
+        self.source = torch.Generator().manual_seed(seed * 1_000_003 + step)
         self.batch_size, self.items, self.device = batch_size, items, device
-        self.seed_with(step)
-
-    def seed_with(self, step: int) -> None:
-        """Begin with the numbers of a step."""
-        self.source.manual_seed(self.seed * 1_000_003 + step)
 
     def randn(self, *shape: int) -> Tensor:
         """Draw from a standard normal distribution: (items of the microbatch, *shape)."""

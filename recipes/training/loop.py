@@ -23,13 +23,12 @@ from filelock import FileLock, Timeout
 
 from recipes.data.clips import Clip
 from recipes.training.batches import build_dataset, find_recordings, load_batches
-from recipes.training.capture import make_step
 from recipes.training.distributed import DistributedContext
 from recipes.training.logger import Logger
 from recipes.training.schema import Recipe
 from recipes.training.run import Run, start_run
 from recipes.training.saver import Saver
-from recipes.training.step import History
+from recipes.training.step import History, train_step
 from recipes.training.tasks import Batch, Validation
 from vocoders.errors import VocoderError
 
@@ -93,14 +92,14 @@ def train(
 ) -> None:
     """Take the steps of a run until its end, until the minutes are over, or until ``signals`` holds one."""
     recipe, distributed = run.recipe, run.distributed
-    take_step, history = make_step(run), History()
+    history = History()
     end = math.inf if minutes is None else time.perf_counter() + 60 * minutes
     finished = run.step >= recipe.train.steps
     while not finished:
         with logger.measure("load"):
             batch = next(batches)
         with logger.measure("step"):
-            history.add(run.step, take_step(batch))
+            history.add(run.step, train_step(run, batch))
             finished = run.step == recipe.train.steps
             if distributed.world_size == 1 or reads_losses(run):  # more often, ranks would wait for each other
                 finished = distributed.any_rank(finished or bool(signals) or time.perf_counter() > end)

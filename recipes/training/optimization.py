@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,26 +12,15 @@ from recipes.training.schema import OptimizerRecipe
 
 
 def build_optimizer(module: nn.Module, settings: OptimizerRecipe) -> torch.optim.Optimizer:
-    """Build the optimiser of all parameters of ``module``, which have their device.
-
-    On a GPU it takes its steps without the processor: few kernels, and a learning rate and a count that lie there.
-    """
+    """Build the optimiser of all parameters of ``module``, once they are on their device."""
     kind = {"adamw": torch.optim.AdamW, "radam": torch.optim.RAdam}[settings.kind]
-    parameters = list(module.parameters())
-    more: dict[str, Any] = {"lr": settings.lr}
-    if parameters[0].device.type == "cuda":
-        more = {"lr": torch.tensor(settings.lr, device=parameters[0].device), "capturable": True}
-        more |= {"fused": True} if settings.kind == "adamw" else {"foreach": True}
-    return kind(parameters, betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay, **more)
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the learning rate of all parameters; one that lies on a GPU keeps its place."""
-    for group in optimizer.param_groups:
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(rate)
-        else:
-            group["lr"] = rate
+    return kind(
+        module.parameters(),
+        lr=settings.lr,
+        betas=settings.betas,
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
+    )
 
 
 def learning_rate(settings: OptimizerRecipe, step: int, steps: int) -> float:

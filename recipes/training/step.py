@@ -1,7 +1,7 @@
 """One training step: the gradients of one batch, then one step of each optimiser.
 
-A GPU works through a step on its own: what ``update_weights`` runs reads no value on the way, so that the processor is
-steps ahead, and allows a CUDA graph (capture.py). Losses stay on the device until ``History.read``.
+``update_weights`` reads no value from the device, so a GPU never waits for the processor. Losses stay there until
+``History.read``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from recipes.training.distributed import Draws
-from recipes.training.optimization import learning_rate, set_learning_rate
+from recipes.training.optimization import learning_rate
 from recipes.training.run import Run
 from recipes.training.tasks import Batch
 from vocoders.errors import VocoderError
@@ -74,7 +74,8 @@ def begin_step(run: Run) -> None:
         settings = run.recipe.optimizers[name]
         first = run.recipe.adversarial.first_step if name == "discriminators" else 0
         if run.step >= first:
-            set_learning_rate(optimizer, learning_rate(settings, run.step - first, run.recipe.train.steps - first))
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(settings, run.step - first, run.recipe.train.steps - first)
 
 
 def end_step(run: Run) -> None:
@@ -84,7 +85,7 @@ def end_step(run: Run) -> None:
 
 
 def update_weights(run: Run, batches: list[Batch], draws: list[Draws]) -> Losses:
-    """Do what of a step a device can do on its own: gradients and steps of the optimisers.
+    """Compute the gradients of a batch and take one step of each optimiser.
 
     Args:
         run: the run.

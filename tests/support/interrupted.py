@@ -23,6 +23,6 @@ def run_and_die(recipe: Recipe, folder: Path, step: int) -> None:
         return train_step(run, batches)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("recipes.training.capture.train_step", dies)
+        patch.setattr("recipes.training.loop.train_step", dies)
         with pytest.raises(Killed):
             run_training(recipe, folder)

@@ -146,7 +146,7 @@ def interrupt_at(step: int, number: signal.Signals, monkeypatch: pytest.MonkeyPa
             os.kill(os.getpid(), number)
         return train_step(run, batches)
 
-    monkeypatch.setattr("recipes.training.capture.train_step", interrupted)
+    monkeypatch.setattr("recipes.training.loop.train_step", interrupted)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -178,7 +178,7 @@ def test_a_second_interrupt_stops_at_once(data: Path, tmp_path: Path, monkeypatc
             signal.raise_signal(signal.SIGINT)
         raise AssertionError("went on")
 
-    monkeypatch.setattr("recipes.training.capture.train_step", interrupted)
+    monkeypatch.setattr("recipes.training.loop.train_step", interrupted)
     with pytest.raises(KeyboardInterrupt) as stop:
         run_training(load_recipe(corpus.recipe(tmp_path, data)), tmp_path / "run")
     assert str(stop.value) == ""  # nothing was saved
@@ -199,7 +199,7 @@ def test_an_interrupt_of_all_processes_leaves_the_workers_at_work(
                 time.sleep(0.3)
         return train_step(run, batches)
 
-    monkeypatch.setattr("recipes.training.capture.train_step", interrupted)
+    monkeypatch.setattr("recipes.training.loop.train_step", interrupted)
     path = corpus.recipe(tmp_path, data)
     run_training(load_recipe(path, ["data.workers=1", "train.steps=10"]), tmp_path / "run")
 
