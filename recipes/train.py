@@ -19,9 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
         description="Train a model, such as vocos, on a corpus or a folder; resumes a run that was stopped.",
     )
     parser.add_argument("model", metavar="MODEL", help="a name in recipes/models, or the YAML file of a recipe")
-    parser.add_argument(
-        "data", metavar="DATA", nargs="?", help="a name in recipes/corpora, or a folder of sound files"
-    )
+    parser.add_argument("data", metavar="DATA", nargs="?", help="a name in recipes/corpora, or a folder of sound files")
     parser.add_argument(
         "--set",
         action="append",
@@ -43,9 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
     from torch import distributed as dist
 
     from recipes.training.distributed import DistributedContext, init_distributed
+    from recipes.training.history import STATE_KEPT
     from recipes.training.loop import run_training
     from recipes.training.recipe import load_recipe, write_recipe
-    from recipes.training.step import STATE_KEPT
 
     prepare_streams()
     overrides = options.set + ([f"data.mels={json.dumps(options.mels)}"] if options.mels else [])

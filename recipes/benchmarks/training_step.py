@@ -25,9 +25,9 @@ from losses import DISCRIMINATORS
 from recipes.benchmarks import common
 from recipes.benchmarks.public import PUBLIC, public_step
 from recipes.training.distributed import DistributedContext, init_distributed
+from recipes.training.run import start_run
 from recipes.training.schema import Recipe
-from recipes.training.run import Run, start_run
-from recipes.training.step import optimizer_step, train_step
+from recipes.training.step import Run, train_step
 from vocoders.config import bind
 from vocoders.generators import GENERATORS
 
@@ -109,7 +109,7 @@ def discriminator_step(run: Run, audio: torch.Tensor) -> Step:
         loss = torch.stack([recipe.weights[name] * value for name, value in losses.items()]).sum()
         loss.backward(inputs=[fake], retain_graph=True)
         own.backward(inputs=list(discriminators.parameters()))
-        optimizer_step(run, "discriminators")
+        run.clip_and_step("discriminators")
         run.optimizers["discriminators"].zero_grad(set_to_none=True)
 
     return step

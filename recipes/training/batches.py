@@ -20,7 +20,7 @@ from recipes.data.segments import SegmentDataset
 from recipes.data.shards import ShardDataset, expand_shards, read_valid
 from recipes.training.distributed import DistributedContext
 from recipes.training.schema import Recipe
-from recipes.training.run import Run
+from recipes.training.step import Run
 from recipes.training.tasks import Batch
 from vocoders.errors import VocoderError
 

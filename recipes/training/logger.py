@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from recipes.evaluation.metrics.signal import Signal
 from recipes.evaluation.spectrograms import spectrogram_image
-from recipes.training.run import Run
+from recipes.training.step import Run
 from recipes.training.tasks import Validation
 
 

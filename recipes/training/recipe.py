@@ -92,10 +92,15 @@ def _corpus(data: str) -> Corpus:
 
 def _mel_config(value: Any, rate: int | None, folder: str) -> Any:
     """Return the mel config that a recipe names; of one for each rate, the highest up to that of the recordings."""
-    if isinstance(value, dict) and value and all(isinstance(key, int) for key in value):
+    if _by_rate(value):
         rate = rate or _rate_of(Path(folder).expanduser())
         value = value[max((known for known in value if known <= rate), default=min(value))]
     return MelConfig.parse(value).model_dump() if isinstance(value, str) else value
+
+
+def _by_rate(value: Any) -> bool:
+    """Whether a value is mel configs by the sample rate in Hz."""
+    return isinstance(value, dict) and bool(value) and all(isinstance(key, int) for key in value)
 
 
 def _rate_of(folder: Path) -> int:
@@ -174,6 +179,6 @@ def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
     """Merge mappings, and mappings in them; any other value of ``top`` replaces that of ``base``."""
     merged = dict(base)
     for key, value in top.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict) and not _by_rate(merged[key])
         merged[key] = _merge(merged[key], value) if both else value
     return merged

@@ -176,9 +176,8 @@ class Recipe(Config):
     @property
     def full_band_mel_config(self) -> MelConfig:
         """The mel config of the loss full_band_mel, but for its fmax."""
-        return bind(
-            MelConfig, centered_on_hops(self.mel_config).model_dump() | self.full_band_mel, "full_band_mel of the recipe"
-        )
+        values = centered_on_hops(self.mel_config).model_dump() | self.full_band_mel
+        return bind(MelConfig, values, "full_band_mel of the recipe")
 
     @property
     def optimizers(self) -> dict[str, OptimizerRecipe]:

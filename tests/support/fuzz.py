@@ -27,7 +27,7 @@ import torch
 import yaml
 
 from recipes.training.recipe import load_recipe
-from tests.support import ROOT, models
+from tests.support import models
 from tests.support.server import SMALL
 from vocoders.checkpoint import load_checkpoint, save_checkpoint
 from vocoders.errors import VocoderError

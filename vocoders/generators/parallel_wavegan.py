@@ -80,9 +80,7 @@ class ParallelWaveGAN(Generator):
     @classmethod
     def config_for(cls, mel_config: MelConfig) -> ParallelWaveGANConfig:
         hop = mel_config.hop_length
-        published = (config.upsample_rates for config in (cls.configs["v1"], cls.configs["v1-24k"]))
-        rates = next((rates for rates in published if math.prod(rates) == hop), None)
-        return ParallelWaveGANConfig(upsample_rates=rates or upsampling_rates(hop, 5))
+        return ParallelWaveGANConfig(upsample_rates=(4, 5, 3, 5) if hop == 300 else upsampling_rates(hop, 5))
 
     @classmethod
     def small_config(cls, mel_config: MelConfig) -> ParallelWaveGANConfig:

@@ -12,10 +12,10 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
+from recipes.corpora.openvoices.prepare import PEAK, trim
 from recipes.data.audio import resample
 from recipes.data.clips import choose, open_clips
 from recipes.data.corpora import write_list
-from recipes.corpora.openvoices.prepare import PEAK, trim
 from vocoders.cli.common import Parser, prepare_streams, say
 from vocoders.errors import VocoderError
 from vocoders.files import make_folder, write_file

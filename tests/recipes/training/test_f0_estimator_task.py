@@ -54,7 +54,7 @@ def test_training_starts_from_a_model_with_other_bins(tmp_path: Path) -> None:
     ("config", "overrides", "message"),
     [
         ({"channels": 8}, (), "the F0 estimator of .* has another kind or size than the recipe's"),
-        ({}, ("mel.fmax=7000",), "holds no F0 estimator for the mel config of the recipe"),
+        ({}, ("mel_config.fmax=7000",), "holds no F0 estimator for the mel config of the recipe"),
     ],
 )
 def test_a_model_that_does_not_fit_is_refused(

@@ -51,7 +51,9 @@ def test_fine_tuning_starts_where_the_model_puts_its_frames(tmp_path: Path, lag:
     source.lag = lag
     save_checkpoint(source, tmp_path / "start.safetensors")
     generator = {"name": generator_name(models.generator_of(source)), "init": str(tmp_path / "start.safetensors")}
-    path = corpus.recipe(tmp_path, tmp_path, generator=generator, mel=mel_config.model_dump(), losses={"mel": 1.0})
+    path = corpus.recipe(
+        tmp_path, tmp_path, generator=generator, mel_config=mel_config.model_dump(), losses={"mel": 1.0}
+    )
     task = GeneratorTask(load_recipe(path))
     frame, frames = 10, 20
     audio = torch.zeros(1, 1, frames * 64)

@@ -15,11 +15,10 @@ from recipes.train import main
 from recipes.training.distributed import Draws
 from recipes.training.generator_task import GeneratorTask
 from recipes.training.loop import run_training
-from recipes.training.optimization import WeightAverage, build_optimizer, learning_rate
 from recipes.training.recipe import load_recipe
+from recipes.training.run import build_optimizer, start_run
 from recipes.training.schema import OptimizerRecipe
-from recipes.training.run import start_run
-from recipes.training.step import train_step
+from recipes.training.step import WeightAverage, learning_rate, train_step
 from recipes.training.tasks import Batch, TaskOutput
 from tests.support import corpus, models
 from vocoders import MelConfig, VocoderError, load
