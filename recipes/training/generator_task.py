@@ -27,6 +27,7 @@ from vocoders.generators import build_generator, generator_name
 from vocoders.generators.base import Generator
 from vocoders.pretrained import find_pretrained
 
+MEASURED = ("mel", "multi_resolution_stft")  # in every validation, whatever is trained
 _EXAMPLES = 3  # recordings of a validation that TensorBoard shows
 
 
@@ -89,6 +90,20 @@ class GeneratorTask(Task):
             phase = draws.rand(1, 1)
             noises = [draws.randn(*audio.shape[1:]) for _ in range(2 if self.recipe.train.energy_distance else 1)]
         outputs = self.model.outputs(mel, f0=f0, noises=noises, phase=phase)
+        losses = self.own_losses(mel, exact, outputs, audio)
+        for name in self.trained:
+            losses |= self.compare(self.spectral_losses[name], outputs["audio"], audio)
+        return TaskOutput(losses, outputs["audio"][0])
+
+    @property
+    def trained(self) -> list[str]:
+        """The keys of the spectral losses that have a weight."""
+        return [key for key, loss in self.spectral_losses.items() if any(map(self.recipe.weights.get, loss.terms))]
+
+    def own_losses(
+        self, mel: Tensor, exact: Tensor, outputs: dict[str, list[Tensor]], audio: Tensor
+    ) -> dict[str, Tensor]:
+        """Compute those losses with a weight that only this architecture has, and those of its other outputs."""
         weights = self.recipe.weights
         losses: dict[str, Tensor] = {}
         if any(map(weights.get, self.model.own_loss_names)):
@@ -96,10 +111,7 @@ class GeneratorTask(Task):
         for term, name in self.output_losses.items():
             if weights.get(term):
                 losses[term] = self.compare(self.spectral_losses["mel"], outputs[name], audio)["mel"]
-        for loss in self.spectral_losses.values():
-            if any(map(weights.get, loss.terms)):
-                losses |= self.compare(loss, outputs["audio"], audio)
-        return TaskOutput(losses, outputs["audio"][0])
+        return losses
 
     def compare(self, loss: SpectralLoss, estimates: list[Tensor], reference: Tensor) -> dict[str, Tensor]:
         """Compute the terms of a loss for one draw of noise, their energy distance for two.
@@ -121,8 +133,9 @@ class GeneratorTask(Task):
         return dict(zip(loss.terms, values, strict=True))
 
     def validate(self, clips: list[Clip], model: nn.Module) -> Validation:
-        """Synthesise whole recordings from their mels, and compare them with the recordings.
+        """Synthesise whole recordings from their mels, and measure the spectral losses that the recipe trains.
 
+        The distances of MEASURED and PESQ are measured in any case, to compare runs.
         F0 is estimated where the model has an F0 estimator, and otherwise that of the labels.
         """
         metrics: dict[str, list[float]] = {}
@@ -137,10 +150,9 @@ class GeneratorTask(Task):
                 f0 = torch.from_numpy(labels)[None, None].to(self._device)
             fake = model(mel, f0=f0)
             values: dict[str, float] = {}
-            for name in ("mel", "multi_resolution_stft"):
-                loss = self.spectral_losses[name]
-                distances = loss.distance(loss.transform(fake), loss.transform(real))
-                values |= dict(zip(loss.terms, map(float, distances), strict=True))
+            for name in dict.fromkeys([*MEASURED, *self.trained]):
+                terms = self.compare(self.spectral_losses[name], [fake], real)
+                values |= {term: float(value) for term, value in terms.items()}
             signals = [Signal(x[0, 0].cpu().numpy(), self.recipe.mel_config.sample_rate) for x in (real, fake)]
             values["pesq"] = pesq_wide_band(*signals)
             for name, value in values.items():

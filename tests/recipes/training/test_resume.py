@@ -17,7 +17,7 @@ from recipes.training.generator_task import GeneratorTask
 from recipes.training.loop import run_training
 from recipes.training.recipe import load_recipe
 from recipes.training.run import start_run
-from recipes.training.state import load_state, save_state
+from recipes.training.state import Optimizers, load_state, save_state
 from recipes.training.tasks import Validation
 from tests.support import ROOT, corpus, models, ranks
 from tests.support.interrupted import run_and_die
