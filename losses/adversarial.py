@@ -1,7 +1,6 @@
-"""The adversarial objectives and feature matching, as pure functions of the outputs of discriminators.
+"""Adversarial objectives and feature matching, as pure functions of the outputs of discriminators.
 
-All are sums over the sub-discriminators, as in HiFi-GAN's equations, of means over scores or features, and computed in
-float32, also inside autocast. (Wavehax sums likewise; ParallelWaveGAN divides by the number of sub-discriminators.)
+Sums over the sub-discriminators, as in HiFi-GAN's equations, of means over scores or features, in float32.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from losses.discriminators.base import DiscriminatorOutput
+from .discriminators.base import DiscriminatorOutput
 
 Objective = Literal["lsgan", "hinge"]
 

@@ -164,16 +164,9 @@ def _octaves(sample_rate: int, fmin: float | None, n_octaves: int | None) -> tup
 
 
 def _kernels(frequencies: Tensor, lengths: Tensor, step: float, delay: float) -> Tensor:
-    """Compute the kernels of one octave, sampled every ``step`` samples.
+    """Compute the kernels of one octave every ``step`` samples: (taps, 2 * bins), real and imaginary parts in turn.
 
-    Args:
-        frequencies: centre frequencies in cycles per sample.
-        lengths: lengths of the kernels in samples.
-        step: samples between taps.
-        delay: of the phase, samples.
-
-    Returns:
-        (taps, 2 * bins), real and imaginary parts in turn.
+    ``frequencies`` are in cycles per sample, ``lengths`` and the ``delay`` of the phase in samples.
     """
     half = math.ceil(float(lengths.max()) / 2 / step)
     time = torch.arange(-half, half + 1, dtype=torch.float64, device=lengths.device)[:, None] * step

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from losses.spectral import SpectralLoss
+from .spectral import SpectralLoss
 
 
 def energy_distance(
@@ -12,19 +12,16 @@ def energy_distance(
 ) -> list[Tensor]:
     """Compute the generalised energy distance of Gritsenko et al. (2020, arXiv 2008.01160), equation 3.
 
-    It is the mean distance of two estimates, drawn with different noise, to the recording, minus half the distance
-    between the two, the repulsion. A distance between spectra alone is least for an estimate without any noise: a
-    steady value in the middle is, on average, nearest to a noisy bin of a recording, so the voiced parts of speech
-    become all harmonic and buzz. The repulsion makes it a proper score, which is least for estimates that vary as
-    recordings do.
+    The mean distance of two estimates, drawn with different noise, to the recording, minus half the distance between
+    the two (repulsion). A spectral distance alone is least for an estimate without noise, which is heard as buzz; with
+    the repulsion it is a proper score, least for estimates that vary as recordings do.
 
     Args:
         loss: any spectral loss.
         first: audio (batch, samples).
         second: audio (batch, samples) of the same mel with independent noise.
         reference: the recording, audio (batch, samples).
-        repulsion: factor of the repulsion. Below 1 the result is no proper score any more: it is least for estimates
-            that vary less than recordings do.
+        repulsion: factor of the repulsion; below 1 the result is no proper score.
 
     Returns:
         A float32 scalar for each term of ``loss``, in the order of ``loss.terms``.

@@ -7,9 +7,10 @@ import os
 import sys
 from pathlib import Path, PurePath
 
-from recipes.data.clips import choose, find_clips, list_clips
+from recipes.data.clips import Clip, choose, find_clips, list_clips
 from recipes.data.smoothing import LEVELS
 from recipes.evaluation.copy_synthesis import MANY, Page, draw_clip, evaluate
+from recipes.evaluation.f0 import print_pitches, print_robustness
 from recipes.evaluation.finished import open_finished
 from recipes.evaluation.judges import require_judges
 from recipes.evaluation.metrics import HAS_PESQ
@@ -30,7 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="[NAME=]MODEL",
         help="as for vocode -m (default: the built-in model); NAME is its name in the table",
     )
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of recordings")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="folder of recordings")
     parser.add_argument("--list", metavar="FILE", help="file in DIR that lists the recordings to measure")
     parser.add_argument("--clips", type=int, metavar="N", help="measure only N of the recordings, evenly spaced")
     parser.add_argument(
@@ -65,6 +66,12 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="predict the opinion of listeners, also of the recordings; needs the extra nisqa, and weights that "
         "torchmetrics downloads once (CC BY-NC-SA 4.0: to measure with, not to train with)",
+    )
+    parser.add_argument(
+        "--f0",
+        action="store_true",
+        help="measure the F0 estimator instead: on vowels from 55 to 1400 Hz and, with --data, on the mels of "
+        "recordings with noise, reverberation, a second voice",
     )
     parser.add_argument("--report", type=Path, metavar="DIR", help="write a listening page to this new folder")
     parser.add_argument(
@@ -103,6 +110,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     prepare_streams()
     try:
+        if options.f0:
+            for model in options.models or [None]:
+                print_pitches(model)
+                if options.data:
+                    print_robustness(model, _find_clips(options))
+            return 0
         outcomes, failed = _evaluate(options)
     except VocoderError as error:
         say(f"recipes.evaluate: {error}")
@@ -115,6 +128,14 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if failed else 0
 
 
+def _find_clips(options: argparse.Namespace) -> list[Clip]:
+    """Find the recordings that the options name."""
+    if options.data is None:
+        raise VocoderError("no recordings given; add --data DIR")
+    root: Path = options.data
+    return choose(list_clips(root, root / options.list) if options.list else find_clips(root), options.clips)
+
+
 def _evaluate(options: argparse.Namespace) -> tuple[list[Outcome], list[str]]:
     """Check the options, measure, and write what was asked for."""
     for name, count in (("--clips", options.clips), ("--workers", options.workers), ("--draws", options.draws)):
@@ -123,8 +144,7 @@ def _evaluate(options: argparse.Namespace) -> tuple[list[Outcome], list[str]]:
     for path in (options.json, options.picture):  # checked before the work, not after it
         if path and not Path(os.path.realpath(path)).parent.is_dir():
             raise VocoderError(f"cannot write {path}: there is no folder {path.parent}")
-    root = options.data
-    clips = choose(list_clips(root, root / options.list) if options.list else find_clips(root), options.clips)
+    root, clips = options.data, _find_clips(options)
     if len(clips) >= MANY:
         seconds = sum(clip.samples / clip.sample_rate for clip in clips)
         say(

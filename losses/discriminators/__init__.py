@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from losses.discriminators.base import Discriminator, DiscriminatorOutput
-from losses.discriminators.multi_period import MultiPeriodDiscriminator
-from losses.discriminators.multi_resolution import MultiResolutionDiscriminator
-from losses.discriminators.multi_scale import MultiScaleDiscriminator
-from losses.discriminators.multi_scale_stft import MultiScaleSTFTDiscriminator
-from losses.discriminators.multi_scale_subband_cqt import MultiScaleSubbandCQTDiscriminator
-from losses.discriminators.parallel_wavegan import ParallelWaveGANDiscriminator
 from vocoders.config import build
+
+from .base import Discriminator, DiscriminatorOutput
+from .multi_period import MultiPeriodDiscriminator
+from .multi_resolution import MultiResolutionDiscriminator
+from .multi_scale import MultiScaleDiscriminator
+from .multi_scale_stft import MultiScaleSTFTDiscriminator
+from .multi_scale_subband_cqt import MultiScaleSubbandCQTDiscriminator
+from .parallel_wavegan import ParallelWaveGANDiscriminator
 
 __all__ = ["DISCRIMINATORS", "Discriminator", "DiscriminatorOutput", "build_discriminator"]
 

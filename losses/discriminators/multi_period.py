@@ -7,13 +7,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from losses.discriminators.base import Discriminator, DiscriminatorOutput
 from vocoders.config import Channels, Config, Count
 from vocoders.dsp.stft import reflect_pad
 
+from .base import Discriminator, DiscriminatorOutput
+
 
 class MultiPeriodConfig(Config):
-    """Defaults: those of HiFi-GAN. Wavehax takes the same ones at 24 kHz, and adds periods 13 and 17 at 48 kHz."""
+    """Defaults: HiFi-GAN's. Wavehax adds periods 13 and 17 at 48 kHz."""
 
     periods: tuple[Count, ...] = Field((2, 3, 5, 7, 11), min_length=1, description="samples")
     channels: tuple[Channels, ...] = Field((32, 128, 512, 1024, 1024), min_length=1)

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from losses.discriminators.base import Discriminator, DiscriminatorOutput
 from vocoders.config import Channels, Config, FFTSize
 from vocoders.dsp.stft import STFT
+
+from .base import Discriminator, DiscriminatorOutput
 
 # Kernel and stride of each layer, over frequency and time.
 _LAYERS = (

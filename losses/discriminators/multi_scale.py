@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
-from losses.discriminators.base import Discriminator, DiscriminatorOutput
 from vocoders.config import Channels, Config, Count
+
+from .base import Discriminator, DiscriminatorOutput
 
 # Kernel, stride and groups of each layer.
 _LAYERS = ((15, 1, 1), (41, 2, 4), (41, 2, 16), (41, 4, 16), (41, 4, 16), (41, 1, 16), (5, 1, 1))
@@ -24,10 +25,9 @@ class MultiScaleConfig(Config):
 
 
 class ScaleDiscriminator(nn.Module):
-    """Sub-discriminator by strided convolutions over the samples.
+    """Score samples by strided convolutions.
 
-    Spectral norm, which HiFi-GAN gives to the first scale, keeps the strongest discriminator from overpowering the
-    generator.
+    Spectral norm, on HiFi-GAN's first scale, keeps the strongest discriminator from overpowering the generator.
     """
 
     def __init__(self, channels: tuple[int, int, int, int], use_spectral_norm: bool) -> None:

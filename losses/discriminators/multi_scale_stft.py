@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from losses.discriminators.base import Discriminator, DiscriminatorOutput
 from vocoders.config import Channels, Config, Count, FFTSize
 from vocoders.dsp.stft import full_precision
+
+from .base import Discriminator, DiscriminatorOutput
 
 
 class MultiScaleSTFTConfig(Config):

@@ -1,9 +1,8 @@
 """Multi-scale sub-band constant-Q transform discriminator: Gu et al. 2023, arXiv 2311.14957, as in Amphion.
 
-The published discriminator resamples to twice the rate and counts nine octaves up from C1. Here the octaves are counted
-down from half the sample rate, so that the highest partials are seen at every rate, and nothing is resampled unless
-asked. The configuration of the published one: {oversampling: 2, hop_lengths: [512, 256, 256], fmin: 32.7, n_octaves: 9,
-max_kernel: null, partial_kernels: true}; with it the phase is that of nnAudio, whose transform it has.
+The published one resamples to twice the rate and counts nine octaves up from C1; here octaves are counted down from
+half the sample rate, without resampling. The published configuration: {oversampling: 2, hop_lengths: [512, 256, 256],
+fmin: 32.7, n_octaves: 9, max_kernel: null, partial_kernels: true}; it also has the phase of nnAudio.
 """
 
 from __future__ import annotations
@@ -14,10 +13,11 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from losses.cqt import CQT
-from losses.discriminators.base import Discriminator, DiscriminatorOutput
-from losses.discriminators.multi_scale_stft import ComplexSpectrogramTrunk
 from vocoders.config import Channels, Config, Count
+
+from ..cqt import CQT
+from .base import Discriminator, DiscriminatorOutput
+from .multi_scale_stft import ComplexSpectrogramTrunk
 
 
 class MultiScaleSubbandCQTConfig(Config):
@@ -48,11 +48,7 @@ class MultiScaleSubbandCQTConfig(Config):
 
 
 class SubbandCQTDiscriminator(nn.Module):
-    """Sub-discriminator of one complex CQT.
-
-    Each octave first passes through its own convolution, because the octaves differ in their resolution in time; then
-    one trunk takes them all.
-    """
+    """Score one complex CQT: a convolution for each octave, whose resolutions in time differ, then a common trunk."""
 
     def __init__(self, cqt: CQT, channels: int, dilations: tuple[int, ...]) -> None:
         super().__init__()

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from losses.discriminators.base import Discriminator, DiscriminatorOutput
 from vocoders.config import Channels, Config
+
+from .base import Discriminator, DiscriminatorOutput
 
 
 class ParallelWaveGANDiscriminatorConfig(Config):

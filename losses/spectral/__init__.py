@@ -1,13 +1,10 @@
-"""All spectral losses by name: distances between the spectra of two signals.
-
-All are computed in float32, also inside autocast.
-"""
+"""All spectral losses by name. They are computed in float32, also inside autocast."""
 
 from __future__ import annotations
 
-from losses.spectral.base import SpectralLoss
-from losses.spectral.mel import FullBandMelLoss, MelLoss, MultiScaleMelLoss
-from losses.spectral.stft import MultiResolutionSTFTLoss
+from .base import SpectralLoss
+from .mel import FullBandMelLoss, MelLoss, MultiScaleMelLoss
+from .stft import MultiResolutionSTFTLoss
 
 __all__ = ["LOSSES", "SpectralLoss"]
 

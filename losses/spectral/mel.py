@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from losses.spectral.base import RESOLUTIONS, Resolutions
 from vocoders.dsp.log_mel import LogMelSpectrogram
 from vocoders.dsp.mel import MelConfig
+
+from .base import RESOLUTIONS, Resolutions
 
 MEL_SCALES = ((32, 5), (64, 10), (128, 20), (256, 40), (512, 80), (1024, 160), (2048, 320))
 
@@ -48,10 +49,10 @@ class MelLoss(nn.Module):
 
 
 class FullBandMelLoss(MelLoss):
-    """``MelLoss`` with the filters spread up to half the sample rate, as HiFi-GAN and Wavehax train.
+    """``MelLoss`` with filters up to half the sample rate, as HiFi-GAN and Wavehax train.
 
     Args:
-        mel_config: any mel config; all but its ``fmax`` is kept.
+        mel_config: any mel config; its ``fmax`` is not used.
     """
 
     terms: ClassVar[tuple[str, ...]] = ("full_band_mel",)

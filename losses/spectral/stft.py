@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from losses.spectral.base import RESOLUTIONS, Resolutions
 from vocoders.dsp.mel import MelConfig
 from vocoders.dsp.stft import STFT
+
+from .base import RESOLUTIONS, Resolutions
 
 
 class STFTDistance(NamedTuple):

@@ -1,4 +1,4 @@
-"""Functions that the benchmarks share: options, published sizes, mels of noise, memory, rows of tables."""
+"""Options, published sizes, inputs, memory and tables of the benchmarks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import gc
 import sys
+import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -20,26 +21,20 @@ from vocoders.cli import bench
 from vocoders.complexity import build_on_meta
 from vocoders.config import Config
 from vocoders.dsp.mel import MEL_CONFIGS, MelConfig
-from vocoders.errors import VocoderError
+from vocoders.errors import MelWarning, VocoderError
 from vocoders.generators import GENERATORS, build_generator
 from vocoders.inference.vocoder import Vocoder
 from vocoders.nn.cpu_kernels import set_up_memory
 
 _PREFERRED = ("bigvgan-44k", "cosyvoice2-24k")  # of the mel configs of a hop, those that sizes were published for
-# Sizes whose mel config their configuration does not tell
+# Sizes whose configuration does not determine the mel config
 _MADE_FOR = {
     "wavehax fullband": MelConfig.parse("wavehax-24k:sample_rate=48000,hop_length=480,n_fft=2048,win_length=2048")
 }
 
 
 class Size(NamedTuple):
-    """A published size of a generator.
-
-    Attributes:
-        name: name of the generator.
-        config: its configuration.
-        mel_config: a mel config that it fits.
-    """
+    """A published size of a generator, with a mel config that fits it."""
 
     name: str
     config: Config
@@ -50,13 +45,9 @@ class Size(NamedTuple):
         torch.manual_seed(0)
         return Checkpoint(self.mel_config, build_generator(self.name, self.config, self.mel_config).eval())
 
-    def vocoder(self) -> Vocoder:
-        """Build the untrained model, ready to use."""
-        return make_vocoder(self.checkpoint())
-
 
 def make_vocoder(checkpoint: Checkpoint) -> Vocoder:
-    """Make a vocoder of a checkpoint that is in no file, as ``load`` does of one that is."""
+    """Make the vocoder of a checkpoint that is not in a file, as ``load`` does."""
     set_up_memory()
     return Vocoder(checkpoint)
 
@@ -71,16 +62,24 @@ def published() -> dict[str, Size]:
     }
 
 
+def find_size(label: str) -> Size:
+    """Return the published size of a label.
+
+    Raises:
+        VocoderError: for an unknown label.
+    """
+    if label not in published():
+        raise VocoderError(f"unknown size '{label}'; known: {', '.join(published())}")
+    return published()[label]
+
+
 def default_label(name: str) -> str:
     """Return the label in ``published`` of the default size of a generator."""
     return f"{name} {next(iter(GENERATORS[name].configs))}"
 
 
 def _fitting(name: str, config: Config) -> MelConfig:
-    """Return the mel config that a size is for, the first one of its hop.
-
-    Of those it allows, that for which ``config_for`` differs least from it; then that of the largest hop.
-    """
+    """Return the mel config for which ``config_for`` differs least from a size, of those of the largest hop."""
     alike: dict[MelConfig, int] = {}
     for mel_config in _by_hop():
         try:
@@ -96,10 +95,9 @@ def _fitting(name: str, config: Config) -> MelConfig:
 
 @cache
 def _by_hop() -> list[MelConfig]:
-    """List the first mel config of each hop, of the preferred and the named ones, the largest hop first."""
+    """List the first mel config of each hop, of the preferred and then the named ones, the largest hop first."""
     by_hop: dict[int, MelConfig] = {}
-    preferred = (MEL_CONFIGS[name] for name in _PREFERRED)
-    for mel_config in (*preferred, *MEL_CONFIGS.values()):
+    for mel_config in (*(MEL_CONFIGS[name] for name in _PREFERRED), *MEL_CONFIGS.values()):
         by_hop.setdefault(mel_config.hop_length, mel_config)
     return [by_hop[hop] for hop in sorted(by_hop, reverse=True)]
 
@@ -116,12 +114,12 @@ def f0_for(vocoder: Any, frames: int) -> np.ndarray | None:
 
 
 def peak_memory(device: torch.device | str) -> float:
-    """Measure the most memory that was allocated on a GPU, or that this process has had, in MiB."""
+    """Measure the peak memory of a GPU, or of this process, in MiB."""
     return bench.peak_memory(str(device)) or 0.0
 
 
 def reset_peak_memory(device: torch.device | str) -> float:
-    """Forget the peak, return what was freed to the system, and measure what is left, in MiB; on Linux."""
+    """Free unused memory, reset the peak (on Linux), and measure what is left, in MiB."""
     gc.collect()
     if sys.platform == "linux":
         with contextlib.suppress(AttributeError):  # of C libraries other than glibc
@@ -141,24 +139,13 @@ def header(*titles: str) -> None:
     print("|---" * len(titles) + "|", flush=True)
 
 
-def parser(name: str, description: str) -> argparse.ArgumentParser:
-    """Make the parser of ``python -m recipes.benchmarks.NAME``."""
-    return argparse.ArgumentParser(prog=f"python -m recipes.benchmarks.{name}", description=description)
-
-
-def add_model(options: argparse.ArgumentParser) -> None:
-    """Add the positional argument MODEL."""
-    options.add_argument("model", nargs="?", help="as for vocode -m (default: the built-in model)")
-
-
-def add_runs(options: argparse.ArgumentParser, default: int, more: str = "") -> None:
-    """Add --runs, over which a median is taken."""
-    options.add_argument("--runs", type=int, default=default, help=f"runs for medians{more} (default: {default})")
-
-
-def add_threads(options: argparse.ArgumentParser, default: int = 2) -> None:
-    """Add --threads."""
-    options.add_argument("--threads", type=int, default=default, help=f"CPU threads (default: {default})")
+def parser(name: str, description: str, runs: int, threads: int | None = 2) -> argparse.ArgumentParser:
+    """Make the parser of ``python -m recipes.benchmarks.NAME``, with --runs, and --threads where it has a default."""
+    options = argparse.ArgumentParser(prog=f"python -m recipes.benchmarks.{name}", description=description)
+    options.add_argument("--runs", type=int, default=runs, help=f"runs for medians (default: {runs})")
+    if threads:
+        options.add_argument("--threads", type=int, default=threads, help=f"CPU threads (default: {threads})")
+    return options
 
 
 def add_precision(options: argparse.ArgumentParser) -> None:
@@ -170,6 +157,7 @@ def add_precision(options: argparse.ArgumentParser) -> None:
 
 def status(name: str, benchmark: Callable[[], None]) -> int:
     """Run a benchmark; returns the exit status: 0, or 2 with one sentence on standard error for a VocoderError."""
+    warnings.simplefilter("ignore", MelWarning)  # the mels are noise
     try:
         benchmark()
     except VocoderError as error:

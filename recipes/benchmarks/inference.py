@@ -1,28 +1,26 @@
-"""Synthesis beside the public implementations: python -m recipes.benchmarks.inference --clones DIR [--device cuda]
+"""Speed and memory of synthesis: python -m recipes.benchmarks.inference [MODEL ...] --clones DIR | --onnx | --memory N
 
-Both sides have the same weights and the same input. Each runs in its own process, because our setting of the C
-library's memory would speed the public code up as well. They run in turns; times are medians. Ours is
-``Vocoder.__call__``, from numpy to numpy, as users call it, but with F0 given; theirs is the bare network without
-weight norm, as in their inference code. The weights are the random ones of the public implementation, converted by our
-importers, so the equality of both outputs (signal-to-noise ratio) is measured too. Memory is the peak of a process,
-minus what it has with the model loaded and all else freed.
+--clones DIR  beside the public implementations, which public.py loads from clones in DIR. Both sides have the same
+              random weights; each runs in a process of its own, in turns. Ours is ``Vocoder.__call__``, theirs the bare
+              network without weight norm. Memory is the peak of a process beyond the loaded model. SNR is that of the
+              two outputs.
+--onnx        ONNX Runtime beside torch, in turns in one process
+--memory N    peak memory over N utterances of different lengths
 
-On a GPU that work.py knows, two more columns say what share of the time ours would take at the peak of the memory's
-bandwidth, did every operation read and write it, and at the peak of the matrix units. --latency adds a table of the
-time to the first audio of a stream, as ``vocoders bench`` measures it.
-
-DIR holds clones that the user made, see recipes/benchmarks/public.py.
+MODEL is a label of a published size, untrained, such as "hifigan v1", or the name of a built-in model. The default is
+all that public.py has, or the built-in model and one size of each generator. Times are medians; the machine should be
+idle.
 """
 
 from __future__ import annotations
 
 import itertools
 import multiprocessing
+import os
 import statistics
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -32,54 +30,31 @@ import numpy as np
 import torch
 
 from recipes.benchmarks import common
-from recipes.benchmarks.pairs import FUSED, PAIRS, make
-from recipes.benchmarks.work import Peak, count_work, peak_of
-from vocoders.checkpoint import save_checkpoint
-from vocoders.cli.bench import latency
+from recipes.benchmarks.public import PAIRS, make_pair
+from vocoders.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vocoders.dsp.mel import MelConfig
 from vocoders.dsp.noise import white_noise
-from vocoders.errors import MelWarning, VocoderError
+from vocoders.errors import VocoderError
+from vocoders.generators import GENERATORS
+from vocoders.inference.base import BaseVocoder
 from vocoders.inference.synthesis import Precision
 from vocoders.inference.vocoder import Vocoder
-from vocoders.pretrained import load
-
-
-def inputs(mel_config: MelConfig, seconds: float, batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Make mel (batch, n_mels, frames), f0 (batch, frames) and the noise of ``Vocoder`` (batch, 1, samples)."""
-    frames = round(seconds * mel_config.sample_rate / mel_config.hop_length)
-    mel = np.random.default_rng(0).normal(-5, 1, (batch, mel_config.n_mels, frames)).astype(np.float32)
-    noise = np.broadcast_to(
-        white_noise(0, frames * mel_config.hop_length, 0), (batch, 1, frames * mel_config.hop_length)
-    )
-    return mel, np.full((batch, frames), 150, np.float32), noise
+from vocoders.onnx.export import export_onnx
+from vocoders.onnx.vocoder import OnnxVocoder
+from vocoders.pretrained import DEFAULT_MODEL, find_pretrained, list_models, load
 
 
 class Setup(NamedTuple):
-    """Settings of both sides.
-
-    Attributes:
-        clones: folder of the clones.
-        device: the device to run on.
-        precision: precision of our side.
-        threads: number of CPU threads.
-        tf32: whether a GPU convolves float32 in TF32, as PyTorch does by default.
-    """
+    """Settings of both sides: folder of the clones, device, precision of ours, CPU threads."""
 
     clones: Path
     device: str
     precision: Precision
     threads: int
-    tf32: bool = True
 
 
 class Case(NamedTuple):
-    """One row of the table.
-
-    Attributes:
-        label: key of PAIRS.
-        batch: number of items.
-        seconds: length of each item.
-    """
+    """A row of the table: a label of ``PAIRS``, the number of utterances, and the seconds of each."""
 
     label: str
     batch: int
@@ -87,13 +62,7 @@ class Case(NamedTuple):
 
 
 class Measurement(NamedTuple):
-    """Measurements of one side.
-
-    Attributes:
-        seconds: median of its runs.
-        memory: peak memory in MiB, minus that with the model loaded.
-        audio: audio of the first run, float64 (batch, samples).
-    """
+    """The median seconds of a side, its memory in MiB, and its audio, float64 (batch, samples)."""
 
     seconds: float
     memory: float
@@ -104,11 +73,20 @@ Side = Callable[[Setup, Case, Path], Iterator[Any]]
 """Generator that yields first the memory of the process, then the audio of each run, float32 (batch, samples)."""
 
 
+def make_inputs(mel_config: MelConfig, case: Case) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Make mel (batch, n_mels, frames), f0 (batch, frames) and the noise of ``Vocoder`` (batch, 1, samples)."""
+    frames = round(case.seconds * mel_config.sample_rate / mel_config.hop_length)
+    samples = frames * mel_config.hop_length
+    mel = np.random.default_rng(0).normal(-5, 1, (case.batch, mel_config.n_mels, frames)).astype(np.float32)
+    noise = np.broadcast_to(white_noise(0, samples, 0), (case.batch, 1, samples))
+    return mel, np.full((case.batch, frames), 150, np.float32), noise
+
+
 def public_side(setup: Setup, case: Case, folder: Path) -> Iterator[Any]:
     """Run the public implementation: a ``Side``."""
-    generator, generate, checkpoint = make(case.label, setup.clones, folder)
+    generator, generate, checkpoint = make_pair(case.label, setup.clones, folder)
     generator = generator.eval().to(setup.device)
-    arrays = inputs(checkpoint.mel_config, case.seconds, case.batch)
+    arrays = make_inputs(checkpoint.mel_config, case)
     mel, f0, noise = (torch.tensor(array, device=setup.device) for array in arrays)
     yield common.reset_peak_memory(setup.device)
     while True:
@@ -119,8 +97,7 @@ def public_side(setup: Setup, case: Case, folder: Path) -> Iterator[Any]:
 def our_side(setup: Setup, case: Case, folder: Path) -> Iterator[Any]:
     """Run ``Vocoder``: a ``Side``."""
     vocoder = load(folder / "ours.safetensors", setup.device, setup.precision)
-    mel, f0, _ = inputs(vocoder.mel_config, case.seconds, case.batch)
-    warnings.simplefilter("ignore", MelWarning)  # the mels are noise
+    mel, f0, _ = make_inputs(vocoder.mel_config, case)
     yield common.reset_peak_memory(setup.device)
     while True:
         yield vocoder(mel, f0)
@@ -129,7 +106,6 @@ def our_side(setup: Setup, case: Case, folder: Path) -> Iterator[Any]:
 def serve(side: Side, setup: Setup, case: Case, folder: Path, pipe: Connection) -> None:
     """Run a side in this process: one run for each message, answered with its seconds, audio and memory."""
     torch.set_num_threads(setup.threads)
-    torch.backends.cudnn.allow_tf32 = setup.tf32
     results = side(setup, case, folder)
     before = next(results)
     pipe.send("ready")
@@ -145,7 +121,7 @@ def measure(setup: Setup, case: Case, runs: int) -> list[Measurement]:
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        save_checkpoint(make(case.label, setup.clones, folder)[2], folder / "ours.safetensors")
+        save_checkpoint(make_pair(case.label, setup.clones, folder)[2], folder / "ours.safetensors")
         pipes, processes = [], []
         for side in (public_side, our_side):
             here, there = context.Pipe()
@@ -173,10 +149,9 @@ def measure(setup: Setup, case: Case, runs: int) -> list[Measurement]:
     ]
 
 
-def cells(case: Case, public_one: Measurement, ours: Measurement) -> tuple[str, ...]:
-    """Format a row of the table."""
+def format_row(case: Case, public_one: Measurement, ours: Measurement) -> tuple[str, ...]:
+    """Format the cells of a row of the table."""
     difference = np.square(ours.audio - public_one.audio).mean()
-    snr = 10 * np.log10(np.square(public_one.audio).mean() / difference)
     audio_seconds = case.batch * case.seconds
     return (
         case.label,
@@ -184,72 +159,109 @@ def cells(case: Case, public_one: Measurement, ours: Measurement) -> tuple[str, 
         f"{audio_seconds / public_one.seconds:.3g}",
         f"{audio_seconds / ours.seconds:.3g}",
         f"{public_one.seconds / ours.seconds:.2f}",
-        f"{snr:.0f}",
+        f"{10 * np.log10(np.square(public_one.audio).mean() / difference):.0f}",
         f"{public_one.memory:.0f}",
         f"{ours.memory:.0f}",
         f"{ours.memory / public_one.memory:.2f}",
     )
 
 
-def shares(setup: Setup, case: Case, seconds: float, peak: Peak) -> tuple[str, str]:
-    """Format the shares of bandwidth and matrix peak that ours has reached, in percent."""
-    with tempfile.TemporaryDirectory() as name:
-        checkpoint = make(case.label, setup.clones, Path(name))[2]
-    assert checkpoint.generator is not None
-    frames = inputs(checkpoint.mel_config, case.seconds, 1)[0].shape[-1]
-    work, half = count_work(checkpoint.generator, case.batch, frames), setup.precision == "bfloat16"
-    moving = work.bytes / (2 if half else 1) / peak.bandwidth
-    computing = work.operations / (peak.bfloat16 if half else peak.tf32)
-    return f"{100 * moving / seconds:.0f}", f"{100 * computing / seconds:.1f}"
+def compare_with_public(setup: Setup, labels: list[str], batches: list[int], lengths: list[float], runs: int) -> None:
+    """Print a row for each label, batch size and length."""
+    if unknown := set(labels) - set(PAIRS):
+        raise VocoderError(f"no public code for {', '.join(sorted(unknown))}; there is for {', '.join(PAIRS)}")
+    print(f"{setup.device}, {setup.threads} threads, {setup.precision}, torch {torch.__version__}\n")
+    titles = ("public, x real time", "ours", "ratio", "SNR, dB", "public, MiB", "ours", "ratio")
+    common.header("generator", "input", *titles)
+    for case in itertools.starmap(Case, itertools.product(labels or PAIRS, batches, lengths)):
+        try:
+            common.row(*format_row(case, *measure(setup, case, runs)))
+        except FileNotFoundError as error:
+            raise VocoderError(f"{error}; clones are yours to make, see recipes/benchmarks/public.py") from None
 
 
-def print_latencies(setup: Setup, labels: list[str], runs: int) -> None:
-    """Print the table of the time to the first audio."""
-    print()
-    common.header("generator", "lookahead, ms", "first audio, ms")
-    for label in labels:
-        with tempfile.TemporaryDirectory() as name:
-            checkpoint = make(label, setup.clones, Path(name))[2]
-        vocoder = Vocoder(checkpoint, label, setup.precision).to(setup.device)
-        values = latency(vocoder, common.noise_mel(vocoder.mel_config, 1.0), vocoder.uses_f0, max(runs, 1)).values()
-        first, lookahead = ("" if value is None else f"{value:.1f}" for value in values)
-        common.row(label, lookahead, first)
+def checkpoints(labels: list[str]) -> Iterator[tuple[str, Checkpoint]]:
+    """Load built-in models and build published sizes, one at a time."""
+    for label in labels or [DEFAULT_MODEL, *map(common.default_label, GENERATORS)]:
+        if label in list_models():
+            yield label, load_checkpoint(find_pretrained(label)[1])
+        else:
+            yield label, common.find_size(label).checkpoint()
+
+
+def compare_with_onnx(labels: list[str], seconds: float, runs: int) -> None:
+    """Print a row of speeds for each model."""
+    common.header("model", "torch, x real time", "ONNX Runtime", "ratio", "difference / peak")
+    for label, checkpoint in checkpoints(labels):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.onnx"
+            export_onnx(checkpoint, path)
+            by_torch, by_onnx, difference = time_both(checkpoint, path, seconds, runs)
+        common.row(label, f"{by_torch:.1f}", f"{by_onnx:.1f}", f"{by_onnx / by_torch:.2f}", f"{difference:.0e}")
+
+
+def time_both(checkpoint: Checkpoint, exported: Path, seconds: float, runs: int) -> tuple[float, float, float]:
+    """Measure x real time of torch and of ONNX Runtime, and their largest difference relative to the peak."""
+    vocoders: tuple[BaseVocoder, BaseVocoder] = (common.make_vocoder(checkpoint), OnnxVocoder(exported))
+    mel = common.noise_mel(checkpoint.mel_config, seconds)
+    f0 = common.f0_for(vocoders[0], mel.shape[1])
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(runs + 1):
+        audio = []
+        for vocoder, durations in zip(vocoders, times, strict=True):
+            begin = time.perf_counter()
+            audio.append(vocoder(mel, f0))
+            durations.append(time.perf_counter() - begin)
+    by_torch, by_onnx = (seconds / statistics.median(durations[1:]) for durations in times)
+    return by_torch, by_onnx, float(np.abs(audio[1] - audio[0]).max() / np.abs(audio[0]).max())
+
+
+def memory_of(vocoder: Vocoder, count: int) -> list[float]:
+    """Measure the peak memory after each fifth of ``count`` utterances, of 30 frames and more, in MiB."""
+    before, peaks = common.reset_peak_memory("cpu"), []
+    lengths = np.random.default_rng(0).permutation(np.arange(30, 30 + count))
+    for part in np.array_split(lengths, 5):
+        for frames in part:
+            mel = common.noise_mel(vocoder.mel_config, frames * vocoder.mel_config.hop_length / vocoder.sample_rate)
+            vocoder(mel, common.f0_for(vocoder, mel.shape[1]))
+        peaks.append(common.peak_memory("cpu") - before)
+    return peaks
+
+
+def measure_memory(labels: list[str], count: int) -> None:
+    """Print the peak memory of each model beyond the loaded model."""
+    print(f"peak memory beyond the loaded model, MiB, after so many of {count} lengths\n")
+    common.header("model", "a fifth", "two", "three", "four", "all")
+    for label, checkpoint in checkpoints(labels):
+        peaks = memory_of(common.make_vocoder(checkpoint), count)
+        common.row(label, *(f"{peak:.0f}" for peak in peaks))
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    parser = common.parser("inference", "Synthesis beside the public implementations.")
-    parser.add_argument("generators", nargs="*", help=f"some of {', '.join(PAIRS)} (default: all)")
-    parser.add_argument("--clones", type=Path, required=True, help="see recipes/benchmarks/public.py")
-    parser.add_argument("--seconds", type=float, nargs="+", default=[5.0])
-    parser.add_argument("--batch", type=int, nargs="+", default=[1])
-    common.add_runs(parser, 7, ", after one that warms up; 0: only that one")
-    common.add_threads(parser)
-    parser.add_argument("--device", default="cpu")
+    parser = common.parser("inference", "Speed and memory of synthesis.", runs=7)
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="'hifigan v1' and the like, or a built-in model")
+    kinds = parser.add_mutually_exclusive_group(required=True)
+    kinds.add_argument("--clones", type=Path, metavar="DIR", help="compare with public code, see public.py")
+    kinds.add_argument("--onnx", action="store_true", help="compare ONNX Runtime with torch")
+    kinds.add_argument("--memory", type=int, metavar="N", help="measure memory over N different lengths")
+    parser.add_argument("--seconds", type=float, nargs="+", default=[5.0], help="seconds of audio (default: 5)")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1], help="with --clones: utterances at once")
+    parser.add_argument("--device", default="cpu", help="with --clones: cpu or cuda")
     common.add_precision(parser)
-    parser.add_argument("--no-tf32", dest="tf32", action="store_false", help="convolve in float32 on a GPU")
-    parser.add_argument("--latency", action="store_true", help="measure also the first audio of a stream")
     options = parser.parse_args(arguments)
-    if unknown := set(options.generators) - set(PAIRS):
-        parser.error(f"no such generator: {', '.join(sorted(unknown))}; there are {', '.join(PAIRS)}")
-    setup = Setup(options.clones, options.device, options.precision, options.threads, options.tf32)
-    labels, peak = options.generators or [label for label in PAIRS if label != FUSED], peak_of(options.device)
 
     def benchmark() -> None:
-        tf32 = "" if setup.tf32 else ", no TF32"
-        print(f"{setup.device}, {setup.threads} threads, {setup.precision}{tf32}, torch {torch.__version__}\n")
-        speeds = ("public, x real time", "ours", "ratio")
-        more = ("bandwidth, %", "matrix peak, %") if peak else ()
-        common.header("generator", "input", *speeds, "SNR, dB", "public, MiB", "ours", "ratio", *more)
-        for case in itertools.starmap(Case, itertools.product(labels, options.batch, options.seconds)):
-            try:
-                public_one, ours = measure(setup, case, options.runs)
-                reached = shares(setup, case, ours.seconds, peak) if peak else ()
-                common.row(*cells(case, public_one, ours), *reached)
-            except FileNotFoundError as error:
-                raise VocoderError(f"{error}; clones are yours to make, see recipes/benchmarks/public.py") from None
-        if options.latency:
-            print_latencies(setup, labels, options.runs)
+        if options.clones:
+            setup = Setup(options.clones, options.device, options.precision, options.threads)
+            compare_with_public(setup, options.models, options.batch, options.seconds, options.runs)
+            return
+        torch.set_num_threads(options.threads)
+        if options.memory:
+            measure_memory(options.models, options.memory)
+            return
+        os.environ["OMP_NUM_THREADS"] = str(options.threads)  # OnnxVocoder reads it
+        compare_with_onnx(options.models, options.seconds[0], options.runs)
 
     return common.status("inference", benchmark)
 

@@ -10,21 +10,19 @@ framewise norms where the published ones normalise over the utterance, which can
                  whole utterance; with --recomputed also when each push is given its context again, the simplest exact
                  method
 
-With --backends it times a stream of 192 frames of each model, by default of the built-in model, by ONNX Runtime and by
+With --backends it times a stream of 192 frames of each model, by default of the built-in one, by ONNX Runtime and by
 torch instead; a MODEL that is a file is run by the backend that its ending tells.
 
-Times are medians of processor time on one core, which other work on the machine hardly changes. The whole utterance is
-timed between the streams.
+Times are medians of processor time, which other work on the machine hardly changes, on --threads cores. The whole
+utterance is timed between the streams.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -32,10 +30,10 @@ import numpy as np
 import torch
 
 from recipes.benchmarks import common
-from vocoders.errors import MelWarning
 from vocoders.f0_estimator import F0Estimator, F0EstimatorConfig
 from vocoders.inference.base import BaseVocoder
 from vocoders.inference.stream import Stream
+from vocoders.inference.synthesis import BackendName
 from vocoders.pretrained import DEFAULT_MODEL, load
 
 _COMPARED_FRAMES = 192
@@ -54,7 +52,7 @@ def vocoders(names: list[str]) -> Iterator[tuple[str, BaseVocoder]]:
         yield label, common.make_vocoder(checkpoint)
 
 
-def seconds(work: Callable[..., object], *arguments: object) -> float:
+def seconds_of(work: Callable[..., object], *arguments: object) -> float:
     """Measure the processor time of a call."""
     begin = time.process_time()
     work(*arguments)
@@ -80,16 +78,7 @@ def split(mel: np.ndarray, size: int) -> Sequence[np.ndarray]:
 
 
 def measure(label: str, voc: BaseVocoder, sizes: list[int], length: float, runs: int, recomputed: bool) -> list[str]:
-    """Measure one row of the table.
-
-    Args:
-        label: name of the model.
-        voc: a model that can stream.
-        sizes: frames of a push.
-        length: seconds of audio in a stream.
-        runs: number of runs, for medians.
-        recomputed: whether to measure also the cost when each push is given its context again.
-    """
+    """Measure one row of the table, for pushes of ``sizes`` frames and streams of ``length`` seconds."""
     lookahead = voc.open_stream().lookahead
     frame = voc.mel_config.hop_length / voc.sample_rate
     frames = max(round(length / frame), 2 * max(sizes))
@@ -101,13 +90,13 @@ def measure(label: str, voc: BaseVocoder, sizes: list[int], length: float, runs:
     for _ in range(runs):
         for size in sizes:
             pushes = split(mel[:, : frames // size * size], size)
-            whole.append(seconds(voc, mel[:, :frames]) / frames)
-            first[size].append(seconds(push_until_audio, voc.open_stream(), split(mel, size)))
+            whole.append(seconds_of(voc, mel[:, :frames]) / frames)
+            first[size].append(seconds_of(push_until_audio, voc.open_stream(), split(mel, size)))
             stream = voc.open_stream()
             push_all(stream, split(mel[:, : lookahead + size], size))
-            cost[size].append(seconds(push_all, stream, pushes) / len(pushes) / size)
+            cost[size].append(seconds_of(push_all, stream, pushes) / len(pushes) / size)
             if recomputed:
-                recomputing[size].append(seconds(voc, mel[:, : size + 2 * lookahead]) / size)
+                recomputing[size].append(seconds_of(voc, mel[:, : size + 2 * lookahead]) / size)
     unit = statistics.median(whole)
 
     def multiples(costs: dict[int, list[float]]) -> str:
@@ -119,54 +108,43 @@ def measure(label: str, voc: BaseVocoder, sizes: list[int], length: float, runs:
     return [*cells, multiples(recomputing)] if recomputed else cells
 
 
-def stream_seconds(voc: BaseVocoder, mel: np.ndarray, size: int, runs: int) -> float:
+def stream_seconds(voc: BaseVocoder, size: int, runs: int) -> float:
     """Measure the processor time of a whole stream in pushes of ``size`` frames."""
+    mel = common.noise_mel(voc.mel_config, 3.0)[:, :_COMPARED_FRAMES]
 
     def stream() -> None:
         for _ in voc.stream(split(mel, size)):
             pass
 
     stream()
-    return statistics.median(seconds(stream) for _ in range(runs))
+    return statistics.median(seconds_of(stream) for _ in range(runs))
 
 
 def compare_backends(names: list[str], sizes: Sequence[int], runs: int) -> None:
     """Print a row for each model and backend."""
     common.header(f"seconds for {_COMPARED_FRAMES} frames", *(f"pushes of {size}" for size in sizes))
+    backends: dict[str, tuple[BackendName, ...]] = {".onnx": ("onnx",), ".safetensors": ("torch",)}
     for name in names or [DEFAULT_MODEL]:
-        for backend in ("onnx", "torch"):
-            if Path(name).suffix in (".onnx", ".safetensors") and (Path(name).suffix == ".onnx") != (backend == "onnx"):
-                continue
+        for backend in backends.get(Path(name).suffix, ("onnx", "torch")):
             voc = load(name, backend=backend)
-            mel = common.noise_mel(voc.mel_config, 3.0)[:, :_COMPARED_FRAMES]
-            times = (f"{stream_seconds(voc, mel, size, runs):.2f}" for size in sizes)
-            common.row(f"{name}, {backend}", *times)
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this benchmark."""
-    parser.add_argument(
-        "models", nargs="*", metavar="MODEL", help="as for vocode -m (default: untrained, all published sizes)"
-    )
-    parser.add_argument("--frames", type=int, nargs="*", default=[1, 4, 16, 64], metavar="N", help="sizes of a push")
-    parser.add_argument("--seconds", type=float, default=3.0, help="seconds of audio in a stream (default: 3)")
-    common.add_runs(parser, 3)
-    parser.add_argument(
-        "--recomputed", action="store_true", help="measure also pushes that are given their context again"
-    )
-    parser.add_argument("--backends", action="store_true", help="compare ONNX Runtime and torch instead")
+            common.row(f"{name}, {backend}", *(f"{stream_seconds(voc, size, runs):.2f}" for size in sizes))
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    parser = common.parser("streaming", "Latency and cost of streaming.")
-    add_options(parser)
+    parser = common.parser("streaming", "Latency and cost of streaming.", runs=3, threads=1)
+    models_help = "as for vocode -m (default: untrained, all published sizes)"
+    parser.add_argument("models", nargs="*", metavar="MODEL", help=models_help)
+    parser.add_argument("--frames", type=int, nargs="*", default=[1, 4, 16, 64], metavar="N", help="sizes of a push")
+    parser.add_argument("--seconds", type=float, default=3.0, help="seconds of audio in a stream (default: 3)")
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument("--recomputed", action="store_true", help="also pushes that are given their context again")
+    kinds.add_argument("--backends", action="store_true", help="compare ONNX Runtime and torch instead")
     options = parser.parse_args(arguments)
 
     def benchmark() -> None:
-        torch.set_num_threads(1)
-        os.environ["OMP_NUM_THREADS"] = "1"  # OnnxVocoder reads it
-        warnings.simplefilter("ignore", MelWarning)  # the mels are noise
+        torch.set_num_threads(options.threads)
+        os.environ["OMP_NUM_THREADS"] = str(options.threads)  # OnnxVocoder reads it
         if options.backends:
             compare_backends(options.models, options.frames, options.runs)
             return

@@ -2,28 +2,26 @@
 
 Measures every pair of a generator, at its default size, and a discriminator (or several, NAME+NAME). Both are updated
 once, with the mel loss and feature matching beside the adversarial loss. Generator "none" is the discriminator's part
-alone. With clones of public implementations (see recipes/benchmarks/public.py) their step is measured right after ours,
-at the same sizes. Each measurement is a process of its own; medians. The machine should be idle.
+alone. With clones of public implementations (see public.py) their step is measured right after ours, at the same sizes.
+Each measurement is a process of its own; medians. The machine should be idle.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
+import multiprocessing
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from losses import DISCRIMINATORS
-from recipes.benchmarks import common
-from recipes.benchmarks.public import PUBLIC, public_step
+from recipes.benchmarks import common, public
 from recipes.training.distributed import DistributedContext, init_distributed
 from recipes.training.run import start_run
 from recipes.training.schema import Recipe
@@ -35,26 +33,16 @@ NONE = "none"  # no generator
 
 
 class Setup(NamedTuple):
-    """A pair to measure, and its settings.
-
-    Attributes:
-        generator: its name, or NONE.
-        discriminator: its name, or several as NAME+NAME.
-        batch: items of a batch.
-        samples: samples of a segment, rounded down to whole frames.
-        precision: precision of our side.
-        steps: number of measured steps, after some that warm up.
-        device: "cpu", "cuda" or None for a GPU where there is one.
-        clones: folder of the clones of public implementations.
-    """
+    """A pair to measure, and its settings: see the options of the command."""
 
     generator: str
     discriminator: str
     batch: int
     samples: int
     precision: str
-    steps: int
+    runs: int
     device: str | None
+    threads: int
     clones: Path | None
 
 
@@ -118,18 +106,21 @@ def discriminator_step(run: Run, audio: torch.Tensor) -> Step:
 def their_step(setup: Setup, recipe: Recipe, batch: dict[str, torch.Tensor]) -> Step:
     """Make the training step of the public implementation."""
     assert setup.clones is not None
-    opponents = PUBLIC[setup.generator, setup.discriminator](setup.clones, setup.discriminator)
     audio, f0 = batch["audio"], batch["f0"]
-    opponents.generator.to(audio.device)
-    opponents.discriminator.to(audio.device)
-    update = public_step(opponents, recipe.mel_config, recipe.optimizer.lr)
+    theirs = public.PAIRS[common.default_label(setup.generator)](setup.clones)
+    build = public.DISCRIMINATORS[setup.generator, setup.discriminator]
+    discriminator = build(setup.clones, setup.discriminator)
+    theirs.generator.to(audio.device)
+    discriminator.module.to(audio.device)
+    update = public.public_step(theirs, discriminator, recipe.mel_config, recipe.optimizer.lr)
     mel = torch.full((setup.batch, recipe.mel_config.n_mels, f0.shape[-1]), -5.0, device=audio.device)
     noise = torch.randn_like(audio)
     return lambda: update(mel, f0, noise, audio)
 
 
-def measure(setup: Setup, side: str) -> dict[str, float]:
+def measure(setup: Setup, make_step: Callable[[Setup, Recipe, dict[str, torch.Tensor]], Step]) -> tuple[float, float]:
     """Measure the median seconds of a step, and the MiB that building and stepping add to this process."""
+    torch.set_num_threads(setup.threads)
     recipe = make_recipe(setup)
     frames = recipe.train.segment_frames
     torch.manual_seed(0)
@@ -140,48 +131,32 @@ def measure(setup: Setup, side: str) -> dict[str, float]:
     }
     torch.fft.rfft(batch["audio"])  # loads the libraries of any step
     before = common.peak_memory(device)
-    step = (our_step if side == "ours" else their_step)(setup, recipe, batch)
+    step = make_step(setup, recipe, batch)
     times, warm_up = [], 1 if device.type == "cpu" else 5
-    for _ in range(setup.steps + warm_up):
+    for _ in range(setup.runs + warm_up):
         begin = time.perf_counter()
         step()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - begin)
-    return {"seconds": statistics.median(times[warm_up:]), "memory": common.peak_memory(device) - before}
+    return statistics.median(times[warm_up:]), common.peak_memory(device) - before
 
 
-def measure_apart(setup: Setup, side: str, threads: int) -> dict[str, float]:
-    """Measure in a separate process; NaN where that fails, with the reason on standard error."""
-    command = [sys.executable, "-m", "recipes.benchmarks.training_step", "--one", side, "--threads", str(threads)]
-    command += ["--generators", setup.generator, "--discriminators", setup.discriminator]
-    for name in ("batch", "samples", "precision", "steps", "device", "clones"):
-        value = getattr(setup, name)
-        command += [] if value is None else [f"--{name}", str(value)]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
-    if done.returncode:
-        print(done.stderr, file=sys.stderr)
-        return {"seconds": float("nan"), "memory": float("nan")}
-    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return result
-
-
-def print_row(setup: Setup, threads: int) -> None:
-    """Measure one pairing and print it."""
-    ours = measure_apart(setup, "ours", threads)
-    cells = [f"{ours['seconds']:.3f}", f"{ours['memory']:.0f}"]
-    if setup.clones and (setup.generator, setup.discriminator) in PUBLIC:
-        theirs = measure_apart(setup, "public", threads)
-        ratio = theirs["seconds"] / ours["seconds"]
-        cells += [f"{theirs['seconds']:.3f}", f"{theirs['memory']:.0f}", f"{ratio:.2f}"]
-    else:
-        cells += ["", "", ""]
+def print_row(setup: Setup) -> None:
+    """Measure one pairing, each side in a process of its own, and print it."""
+    has_public = setup.clones and (setup.generator, setup.discriminator) in public.DISCRIMINATORS
+    results = []
+    for make_step in (our_step, their_step) if has_public else (our_step,):
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+            results.append(process.submit(measure, setup, make_step).result())
+    cells = [f"{seconds:.3f} | {memory:.0f}" for seconds, memory in results]
+    cells.append(f"{results[1][0] / results[0][0]:.2f}" if has_public else " | | ")
     common.row(setup.generator, setup.discriminator, *cells)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Make the parser of the command line."""
-    parser = common.parser("training_step", "Time and memory of one training step.")
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    parser = common.parser("training_step", "Time and memory of one training step.", runs=5)
     parser.add_argument("--clones", type=Path, help="folder of clones of public implementations")
     generators = [NONE, *GENERATORS]
     parser.add_argument("--generators", nargs="*", default=generators, choices=generators)
@@ -191,31 +166,19 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--samples", type=int, default=8192, help="samples of a segment, rounded down to whole frames")
     common.add_precision(parser)
-    common.add_threads(parser)
-    parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--device", help="cpu or cuda; default: a GPU where there is one")
-    parser.add_argument("--one", choices=["ours", "public"], help=argparse.SUPPRESS)  # how this script calls itself
-    return parser
+    options = parser.parse_args(arguments)
 
+    def benchmark() -> None:
+        print(f"{options.batch} x {options.samples} samples, {options.threads} threads, ours in {options.precision}\n")
+        titles = ("step, s", "memory, MiB", "public, s", "public, MiB", "times faster")
+        common.header("generator", "discriminator", *titles)
+        rest: Any = [getattr(options, name) for name in Setup._fields[2:]]
+        for generator in options.generators:
+            for discriminator in options.discriminators:
+                print_row(Setup(generator, discriminator, *rest))
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
-    options = build_parser().parse_args(arguments)
-
-    def setup(generator: str, discriminator: str) -> Setup:
-        rest: Any = {name: getattr(options, name) for name in Setup._fields[2:]}
-        return Setup(generator, discriminator, **rest)
-
-    if options.one:
-        torch.set_num_threads(options.threads)
-        print(json.dumps(measure(setup(options.generators[0], options.discriminators[0]), options.one)))
-        return 0
-    print(f"{options.batch} x {options.samples} samples, {options.threads} threads, ours in {options.precision}\n")
-    common.header("generator", "discriminator", "step, s", "memory, MiB", "public, s", "public, MiB", "times faster")
-    for generator in options.generators:
-        for discriminator in options.discriminators:
-            print_row(setup(generator, discriminator), options.threads)
-    return 0
+    return common.status("training_step", benchmark)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Time and memory of vocode: python -m recipes.benchmarks.vocode [MODEL] [--generators] [--picture FILE]
 
 Times ``vocode`` on a 5 s mel from command to file, each time in a separate process, the parts of this time (imports,
-loading, synthesis), and the peak memory for a longer mel; of a built-in model with both backends, in turns. With
---generators instead: parameters, work and speed of every published size, untrained, and with --picture a picture of
-speed against parameters. Medians; the machine should be idle.
+loading, synthesis), and the peak memory for a longer mel; of a built-in model with both backends, in turns.
+--generators prints parameters, work and speed of every published size, untrained, and --picture draws speed against
+parameters. Medians; the machine should be idle.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from vocoders.inference.synthesis import BackendName
 from vocoders.io.mels import encode_mel
 from vocoders.pretrained import DEFAULT_MODEL, list_models, load
 
-VOCODE = "import sys; from vocoders.cli.vocode import vocode; sys.exit(vocode())"
+_VOCODE = "import sys; from vocoders.cli.vocode import vocode; sys.exit(vocode())"
 
 # Does what ``vocode in.npy -o out.wav`` does, and times its parts.
 _TIMED = """
@@ -54,7 +54,7 @@ again = time.perf_counter()
 print(json.dumps([imported - begin, loaded - imported, synthesised - loaded, again - synthesised]))
 """
 
-MEASURED = """
+_MEASURED = """
 from vocoders.cli.vocode import vocode
 assert vocode() == 0
 from vocoders.cli.bench import peak_memory
@@ -82,18 +82,8 @@ def output_of(command: list[str]) -> str:
     return subprocess.run(command, check=True, capture_output=True, encoding="utf-8", errors="replace").stdout
 
 
-_PICTURES = (".svg", ".png")
-
-
 class Point(NamedTuple):
-    """A published size in the picture.
-
-    Attributes:
-        generator: name of the generator.
-        version: name of the size.
-        parameters: their number.
-        speed: x real time.
-    """
+    """A published size in the picture; ``speed`` is x real time."""
 
     generator: str
     version: str
@@ -106,7 +96,7 @@ def generators_table(seconds: float = 2.0, runs: int = 5) -> list[Point]:
     points = []
     common.header("generator", "parameters", "GMAC/s", "x real time")
     for label, size in common.published().items():
-        vocoder = size.vocoder()
+        vocoder = common.make_vocoder(size.checkpoint())
         mel = common.noise_mel(size.mel_config, seconds)
         f0 = common.f0_for(vocoder, mel.shape[1])
         speed = seconds / median_time(partial(vocoder, mel, f0), runs)
@@ -153,11 +143,11 @@ def time_vocode(model: str, backends: Sequence[BackendName], runs: int, long: fl
         out = str(Path(name) / "out.wav")
         for _ in range(runs):
             for backend in backends:
-                command = [sys.executable, "-c", VOCODE, *options[backend], short_mel, "-o", out]
+                command = [sys.executable, "-c", _VOCODE, *options[backend], short_mel, "-o", out]
                 totals[backend].append(seconds_of(command))
                 parts[backend].append(json.loads(output_of([sys.executable, "-c", _TIMED, short_mel, model, backend])))
         memory = {
-            backend: float(output_of([sys.executable, "-c", MEASURED, *options[backend], long_mel, "-o", out]))
+            backend: float(output_of([sys.executable, "-c", _MEASURED, *options[backend], long_mel, "-o", out]))
             for backend in backends
         }
     common.header(f"{model}, 5 s", *backends)
@@ -171,25 +161,17 @@ def time_vocode(model: str, backends: Sequence[BackendName], runs: int, long: fl
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    parser = common.parser("vocode", "Time and memory of vocode.")
-    common.add_model(parser)
-    common.add_runs(parser, 7)
-    parser.add_argument(
-        "--long", type=float, default=60.0, metavar="SECONDS", help="length of the mel for peak memory (default: 60)"
-    )
+    parser = common.parser("vocode", "Time and memory of vocode.", runs=7, threads=None)
+    parser.add_argument("model", nargs="?", help="as for vocode -m (default: the built-in model)")
+    parser.add_argument("--long", type=float, default=60.0, metavar="SECONDS", help="mel for peak memory (default: 60)")
     parser.add_argument("--generators", action="store_true", help="print a table of all published sizes instead")
-    parser.add_argument(
-        "--picture",
-        type=Path,
-        metavar="FILE",
-        help=f"with --generators: draw speed against parameters ({', '.join(_PICTURES)})",
-    )
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="with --generators: draw it (.svg or .png)")
     options = parser.parse_args(arguments)
 
     def benchmark() -> None:
         if options.generators and options.picture:
-            if options.picture.suffix not in _PICTURES:
-                raise VocoderError(f"a picture is {' or '.join(_PICTURES)}, not {options.picture}")
+            if options.picture.suffix not in (".svg", ".png"):
+                raise VocoderError(f"a picture is .svg or .png, not {options.picture}")
             with atomic_write(options.picture) as path:
                 draw(generators_table(), path)
         elif options.generators:

@@ -18,16 +18,9 @@ _FILTER_ZEROS = 7  # of the filter of torchaudio's resampling, on each side of i
 def read_mono(
     file: Path | BinaryIO, start: int = 0, samples: int = -1, dtype: Literal["float32", "float64"] = "float32"
 ) -> np.ndarray:
-    """Read a sound file, or a part of it, as the mean of its channels.
+    """Read a sound file, or a part of it, as the mean of its channels: (samples,), full scale at +-1.
 
-    Args:
-        file: the path of a file of any format that libsndfile reads, or the open file.
-        start: first sample to read.
-        samples: most samples to read; -1 reads to the end.
-        dtype: type of the result.
-
-    Returns:
-        (samples,), full scale at +-1; shorter where the file ends.
+    ``samples`` = -1 reads to the end; the result is shorter where the file ends.
 
     Raises:
         soundfile.LibsndfileError: when the file cannot be decoded.
@@ -46,14 +39,7 @@ def resample(audio: np.ndarray, source: int, target: int) -> np.ndarray:
 
 
 def read_resampled(file: Path | BinaryIO, source: int, target: int, start: int, end: int) -> np.ndarray:
-    """Read the samples ``start`` to ``end`` that a recording has after it was resampled as a whole.
-
-    Args:
-        file: as for ``read_mono``.
-        source: rate at which the recording is played, Hz.
-        target: rate of the samples, Hz.
-        start: first sample, at the target rate.
-        end: the one after the last.
+    """Read the samples ``start`` to ``end``, at the rate ``target``, of a recording that is resampled from ``source``.
 
     Returns:
         float32 (end - start,); shorter where the recording ends.

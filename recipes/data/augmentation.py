@@ -1,7 +1,6 @@
-"""Degradations of training segments, whose F0 labels stay those of the clean recordings.
+"""Degrade training segments, as speech synthesis, microphones and separated mixes do; F0 labels stay clean.
 
-Behind a text-to-speech system, a microphone or a separated mix, mels are not those of clean recordings. Every function
-takes the random generator of its segment, so that a segment still follows from the seed and its number alone.
+Every function takes the random generator of its segment, so a segment follows from the seed and its number alone.
 """
 
 from __future__ import annotations
@@ -18,22 +17,12 @@ from vocoders.dsp.mel import MelConfig
 
 
 def chance(share: float, draw: np.random.Generator) -> bool:
-    """Return True for ``share`` of the draws; without a share nothing is drawn, and other numbers stay as they are."""
+    """Return True for ``share`` of the draws; a share of 0 draws nothing, so other random numbers stay the same."""
     return share > 0 and draw.random() < share
 
 
 def degrade(audio: Tensor, shares: Augmentation, sample_rate: int, draw: np.random.Generator) -> Tensor:
-    """Add reverberation and noise to the shares of segments that a recipe names.
-
-    Args:
-        audio: (1, samples).
-        shares: the augmentation of the recipe.
-        sample_rate: in Hz.
-        draw: source of all random numbers.
-
-    Returns:
-        float32 (1, samples).
-    """
+    """Add reverberation and noise to the recipe's shares of segments: (1, samples) -> float32 (1, samples)."""
     values = audio[0].double().numpy()
     if chance(shares.reverb, draw):
         values = reverberate(values, sample_rate, draw.uniform(*shares.reverb_seconds), -draw.uniform(0, 20), draw)
@@ -62,14 +51,9 @@ def at_level(audio: np.ndarray, db: float) -> np.ndarray:
 def reverberate(
     audio: np.ndarray, sample_rate: int, seconds: float, db: float, draw: np.random.Generator
 ) -> np.ndarray:
-    """Add the reverberation of a room: noise that decays by 60 dB in ``seconds``.
+    """Add the reverberation of a room to (samples,): noise that decays by 60 dB in ``seconds``, ``db`` above the audio.
 
-    Args:
-        audio: (samples,).
-        sample_rate: in Hz.
-        seconds: time of the decay.
-        db: level of the reverberation above that of ``audio``.
-        draw: source of the noise and of the time of the first reflection, up to 20 ms.
+    The first reflection comes within 20 ms.
     """
     time = np.arange(1, int(seconds * sample_rate) + 1) / sample_rate
     tail = draw.standard_normal(len(time)) * 10 ** (-3 * time / seconds)
@@ -82,13 +66,10 @@ def reverberate(
 def shape(
     audio: np.ndarray, slope: float, sample_rate: int, resonances: Iterable[tuple[float, float, float]] = ()
 ) -> np.ndarray:
-    """Filter audio, without a delay, by a spectral slope and resonances.
+    """Filter (samples,), without a delay, by a spectral slope and resonances.
 
-    Args:
-        audio: (samples,).
-        slope: exponent of the amplitude over frequency above 100 Hz: -1 is 6 dB an octave.
-        sample_rate: in Hz.
-        resonances: frequency in Hz, width in Hz and gain in dB of each.
+    ``slope`` is the exponent of the amplitude over frequency above 100 Hz (-1: 6 dB an octave); ``resonances`` are
+    frequency in Hz, width in Hz and gain in dB of each.
     """
     frequency = np.fft.rfftfreq(len(audio), 1 / sample_rate)
     db = 20 * slope * np.log10(np.maximum(frequency, 100) / 100)
@@ -102,11 +83,7 @@ def tone(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Synthesise a sung or played tone: harmonics with vibrato and glide, drawn resonances and slope, over noise.
 
-    Args:
-        frames: its length.
-        mel_config: sample rate and hop of the audio.
-        hz: range that the pitch is drawn from, evenly in octaves.
-        draw: source of all random numbers.
+    The pitch is drawn from the range ``hz``, evenly in octaves.
 
     Returns:
         Audio (frames * hop_length,), and F0 (frames,) in Hz, 0 where the tone pauses.

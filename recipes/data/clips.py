@@ -26,13 +26,7 @@ from vocoders.io.audio import AUDIO_SUFFIXES
 
 @dataclass(frozen=True)
 class Clip:
-    """A recording and the facts in its header.
-
-    Attributes:
-        path: the sound file.
-        sample_rate: sample rate in Hz.
-        samples: number of samples of each channel.
-    """
+    """A sound file, with the sample rate in Hz and the number of samples in its header."""
 
     path: Path
     sample_rate: int
@@ -90,11 +84,9 @@ def find_sounds(root: Path) -> list[Path]:
 
 
 def open_clips(paths: list[Path], source: str) -> list[Clip]:
-    """Read the headers of sound files; those that cannot be read are listed on standard error and left out.
+    """Read the headers of sound files; unreadable ones are listed on standard error and left out.
 
-    Args:
-        paths: the sound files.
-        source: the list or folder they come from, for messages.
+    ``source``, for messages, is the list or folder they come from.
 
     Raises:
         VocoderError: when none can be read.
@@ -122,12 +114,9 @@ def open_clips(paths: list[Path], source: str) -> list[Clip]:
 
 
 def find_namesake(folder: Path, recording: PurePath, suffixes: Iterable[str]) -> Path | None:
-    """Find the file named like ``recording``, a relative path, with another ending.
+    """Find the file named like ``recording``, a relative path, with one of ``suffixes``.
 
-    Args:
-        folder: folder to look in: in the recording's own subfolder first, then in ``folder`` itself.
-        recording: path of the recording, relative to the folder of the recordings.
-        suffixes: the endings to look for.
+    In ``folder``, the recording's own subfolder comes first, then the folder itself.
     """
     stem = recording.with_suffix("")
     for base in (folder / stem, folder / stem.name):
@@ -139,20 +128,17 @@ def find_namesake(folder: Path, recording: PurePath, suffixes: Iterable[str]) ->
 
 
 def choose(clips: list[Clip], count: int | None) -> list[Clip]:
-    """Take ``count`` clips, evenly spaced; all of them when there are no more, or when ``count`` is None."""
+    """Take ``count`` clips, evenly spaced; all when there are no more, or when ``count`` is None."""
     if count is None or count >= len(clips):
         return clips
     return [clips[round(index)] for index in np.linspace(0, len(clips) - 1, count)]
 
 
 def split_clips(data: DataRecipe) -> tuple[list[Clip], list[Clip]]:
-    """Split the recordings of a recipe into those to train on and those to validate on.
+    """Split the recordings of a recipe into those to train on and at most ``data.valid_clips`` to validate on.
 
     Without a training list, every sound file of the folder is taken. Without a validation list, one file in a hundred
-    is taken, by a hash of its name, so that adding files moves no other file between the two.
-
-    Returns:
-        The clips to train on and at most ``data.valid_clips`` clips to validate on.
+    is, by a hash of its name, so that adding files moves no other file.
 
     Raises:
         VocoderError: when a list cannot be read, or nothing is left to train on.
@@ -179,14 +165,7 @@ def _hash(name: PurePath) -> float:
 
 
 def read_clip(clip: Clip, mel_config: MelConfig) -> Tensor:
-    """Read a whole clip, mono, at the rate of a mel config, cut to whole frames.
-
-    Args:
-        clip: the recording.
-        mel_config: the mel config whose rate and hop are used.
-
-    Returns:
-        float32 (1, frames * hop_length).
+    """Read a clip, mono, at the rate of a mel config, cut to whole frames: float32 (1, frames * hop_length).
 
     Raises:
         VocoderError: when it cannot be decoded, is not finite, or is shorter than a frame.

@@ -1,6 +1,7 @@
-"""Archives of datasets: downloaded with a checksum, resumed where a connection broke, unpacked whole or not at all.
+"""Download archives of datasets: resumed where a connection broke, checked, unpacked whole or not at all.
 
-Not pooch, because it starts a broken download again from its beginning, and these archives have tens of gigabytes.
+Not pooch, which starts a broken download of tens of gigabytes from its beginning. Not curl -C -, which gives up where a
+server knows no ranges.
 """
 
 from __future__ import annotations
@@ -76,10 +77,7 @@ def obtain(archives: Iterable[Archive], folder: Path) -> None:
 
 
 def fetch(archive: Archive, folder: Path) -> Path:
-    """Download an archive into ``folder`` and verify its checksum; a file that is there already is only verified.
-
-    Returns:
-        The path of the archive.
+    """Download an archive into ``folder`` and verify its checksum; a file that is there is only verified.
 
     Raises:
         VocoderError: when it cannot be downloaded, or has another checksum; nothing is kept of such a download.
@@ -102,7 +100,7 @@ def fetch(archive: Archive, folder: Path) -> Path:
 
 
 def matches(path: Path, checksum: str | None) -> bool:
-    """Whether a file has this SHA-256 or MD5, told apart by their length; True where no checksum is published."""
+    """Whether a file has this SHA-256 or MD5, which differ in length; True without a checksum."""
     if checksum is None:
         return True
     digest = hashlib.sha256() if len(checksum) == 64 else hashlib.md5(usedforsecurity=False)
@@ -126,14 +124,11 @@ def _open_with_progress(path: Path, label: str) -> Iterator[IO[bytes]]:
 def download(url: str, partial: Path, attempts: int = 5, pause: float = 2.0) -> None:
     """Download ``url`` into the file ``partial``, resuming after what it holds already.
 
-    Args:
-        url: address of the file.
-        partial: the file to write; after an error it is kept for the next run.
-        attempts: number of attempts in a row without new bytes after which to give up.
-        pause: seconds between attempts.
+    It gives up after ``attempts`` in a row without new bytes, ``pause`` seconds apart, and keeps the file for the next
+    run.
 
     Raises:
-        VocoderError: when the server refuses, or after ``attempts`` attempts without new bytes.
+        VocoderError: when the server refuses, or after these attempts.
     """
     failures = 0
     while failures < attempts:
@@ -221,7 +216,7 @@ def _extract(path: Path, target: Path) -> None:
 
 
 def _merge(source: Path, target: Path) -> None:
-    """Move what ``source`` holds into ``target``, a folder as a whole where ``target`` has none of that name."""
+    """Move the content of ``source`` into ``target``, a folder as a whole where ``target`` has none of that name."""
     for child in sorted(source.iterdir()):
         goal = target / child.name
         if not goal.exists():

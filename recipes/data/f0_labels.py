@@ -24,15 +24,9 @@ _BLOCK = 1000  # clips in a file of labels
 
 
 def label_f0(audio: np.ndarray, sample_rate: int, f0_range: tuple[float, float] = F0_RANGE) -> np.ndarray:
-    """Estimate F0 with WORLD's DIO, refined by StoneMask.
+    """Estimate F0 of (samples,) with WORLD's DIO, refined by StoneMask.
 
-    WORLD's other estimator, Harvest, calls nearly everything voiced, and its voicing decision changes twice as often
-    when a little noise is added.
-
-    Args:
-        audio: (samples,).
-        sample_rate: sample rate in Hz.
-        f0_range: lowest and highest F0, Hz.
+    WORLD's Harvest calls nearly everything voiced, and its voicing changes twice as often when a little noise is added.
 
     Returns:
         float32 F0 in Hz, 0 where unvoiced, one value every F0_PERIOD seconds from 0 on.

@@ -1,4 +1,4 @@
-"""Mels of another pitch: the harmonics of a recording moved, its formants kept."""
+"""Move the harmonics of a recording's mel to another pitch, and keep its formants."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _UNVOICED = 300.0  # Hz, width of the smoothing where there is no F0
 def transpose_share(
     mel: Tensor, audio: Tensor, f0: Tensor, shares: Augmentation, uniform: Tensor, log_mel: LogMelSpectrogram
 ) -> Tensor:
-    """Replace about half of the mels of a batch by transposed ones, all by one interval of the recipe's range.
+    """Transpose about half of the mels of a batch, all by one interval of the recipe's range.
 
     Args:
         mel: log-mels, (batch, n_mels, frames).
@@ -33,19 +33,11 @@ def transpose_share(
 
 
 def transpose_mel(audio: Tensor, f0: Tensor, ratio: float, log_mel: LogMelSpectrogram) -> Tensor:
-    """Return the mel that audio would have at another pitch, with its formants and its tempo.
+    """Return the log-mel (batch, n_mels, frames) of audio at ``ratio`` times its pitch, with its formants and tempo.
 
     A window ``ratio`` times as long shows the spectrum of the recording played so much faster, which moves harmonics
     and formants. The ratio of both spectra, each smoothed over one distance of harmonics, moves the formants back.
-
-    Args:
-        audio: (batch, frames * hop_length).
-        f0: its F0, (batch, 1, frames) in Hz, 0 = unvoiced.
-        ratio: of the new F0 to that of the recording.
-        log_mel: the transform that makes mels.
-
-    Returns:
-        log-mel (batch, n_mels, frames).
+    ``audio`` is (batch, frames * hop_length), ``f0`` (batch, 1, frames) in Hz, 0 = unvoiced.
     """
     c = log_mel.mel_config
     size, bins = 2 * round(c.n_fft * ratio / 2), c.n_fft // 2 + 1

@@ -1,7 +1,7 @@
-"""Mels that an acoustic model predicts for the recordings of a dataset, to fine-tune a vocoder on.
+"""Mels that an acoustic model predicts for recordings, to fine-tune a vocoder on.
 
-"Ground-truth aligned" (GTA) mels are predicted with the durations of the recording, so that frame t of the mel is frame
-t of the recording. A generator that is trained on misaligned mels learns noise, so each file is checked first.
+"Ground-truth aligned" (GTA) mels have the durations of the recording: frame t of the mel is frame t of the recording. A
+generator learns noise from misaligned mels, so each file is checked first.
 """
 
 from __future__ import annotations
@@ -27,13 +27,7 @@ MAX_OFFSET = 12  # frames in each direction that ``align`` tries
 
 
 class Alignment(NamedTuple):
-    """Offset of a predicted mel from the mel of its recording.
-
-    Attributes:
-        offset: frames by which the prediction is late.
-        correlation: correlation, at that offset, of the deviations from the mean of each band.
-        unshifted: the same correlation without an offset.
-    """
+    """Frames by which a predicted mel is late; the correlation of deviations from band means there, and at 0."""
 
     offset: int
     correlation: float
@@ -41,13 +35,9 @@ class Alignment(NamedTuple):
 
 
 def align(predicted: Tensor, reference: Tensor, max_offset: int = MAX_OFFSET, margin: float = 0.01) -> Alignment:
-    """Find the offset at which ``predicted`` fits ``reference``, both (n_mels, frames).
+    """Find the offset, up to ``max_offset`` frames, at which ``predicted`` fits ``reference``, both (n_mels, frames).
 
-    Args:
-        predicted: the mel that may be late or early.
-        reference: the mel that it is compared with.
-        max_offset: frames in each direction that are tried.
-        margin: by how much another offset must correlate better to be preferred to 0.
+    Another offset must correlate better by ``margin`` to be preferred to 0.
     """
 
     def correlation(offset: int) -> float:
@@ -65,13 +55,9 @@ def align(predicted: Tensor, reference: Tensor, max_offset: int = MAX_OFFSET, ma
 
 
 def find_mel_config(pairs: list[tuple[Tensor, Tensor]], mel_config: MelConfig) -> MelConfig:
-    """Find the mel config that mels have, by the mean difference of each band from the mels of the recordings.
+    """Find the mel config of mels by the mean of each band, which smoothing hardly moves.
 
-    An acoustic model smooths, which hardly moves these means.
-
-    Args:
-        pairs: for each recording its predicted mel, (n_mels, frames), and its audio, (1, samples).
-        mel_config: the mel config that the mels should have.
+    ``pairs`` are predicted mels (n_mels, frames) and audio (1, samples).
 
     Returns:
         ``mel_config``, or one of another band or filter bank that fits at least twice as well.

@@ -1,7 +1,7 @@
 """Random segments of recordings, with F0 labels.
 
-Segment number i depends on the seed and i alone. So the order of the data needs no state: training that resumes at step
-n takes the segments from n * batch_size on.
+Segment number i depends on the seed and i alone: training that resumes at step n takes the segments from n * batch_size
+on.
 """
 
 from __future__ import annotations
@@ -28,11 +28,10 @@ from vocoders.errors import VocoderError
 
 
 def centered_on_hops(mel_config: MelConfig) -> MelConfig:
-    """Place the frames of a mel config as generators place them: frame t in the middle of hop t.
+    """Place the frames of a mel config in the middle of their hops, as generators do: "center" padding becomes "same".
 
-    "center" padding is replaced by "same". The frames of a "center" mel config lie half a hop earlier and are one more;
-    otherwise they are the same. Segments are analysed with the result, so that frames, labels and samples match for
-    every mel config.
+    Frames of "center" lie half a hop earlier, and are one more. Segments are analysed with the result, so that frames,
+    labels and samples match for every mel config.
     """
     return mel_config.model_copy(update={"padding": "same"}) if mel_config.padding == "center" else mel_config
 
@@ -135,7 +134,7 @@ class SegmentDataset(Dataset[dict[str, Tensor]]):
     def _read(self, clip: Clip, rate: int, start: int) -> Tensor:
         """Read the segment from sample ``start`` on, and its margins: ((frames + 2 * margin) * hop_length,).
 
-        What lies beyond the ends of the recording is what its mel config adds there.
+        Beyond the ends of the recording is what its mel config adds there.
         """
         hop = self.mel_config.hop_length
         first, end = start - self.margin * hop, start + self.frames * hop
@@ -158,11 +157,7 @@ class SegmentDataset(Dataset[dict[str, Tensor]]):
         return max(step, round(clip.sample_rate * speed / step) * step)
 
     def _predicted(self, mels: PredictedMels, clip: Clip, draw: np.random.Generator) -> tuple[int, Tensor]:
-        """Draw a part of the clip's predicted mel.
-
-        Returns:
-            The sample at which its audio starts, and the part, (n_mels, self.frames).
-        """
+        """Draw a part of the clip's predicted mel: the first sample of its audio, (n_mels, self.frames)."""
         mel = mels[clip]
         # A "center" mel config places its frames half a hop earlier: its first one lies before the recording. Where
         # segments have it as well, the generator begins the samples of a frame at its middle.

@@ -1,12 +1,10 @@
 """Random segments of recordings in tar shards, read by URL.
 
-A shard is a tar of sound files, KEY.flac or KEY.wav as webdataset packs them; what else it holds is passed over. Shards
-are read from the beginning to the end, which object stores do fast, one after the other in a random order that changes
-from epoch to epoch; while segments are drawn from one, the next is read. Segment number i depends on the seed and i
-alone, as in a folder (segments.py), so training that resumes begins with the shard that it had reached.
-
-``shards_at_once`` shards are open at a time, each for its own part of every batch. A rank reads only those of its
-parts.
+A shard is a tar of sound files, KEY.flac or KEY.wav, as webdataset packs them; anything else in it is passed over.
+Shards are read whole, one after the other in a random order of each epoch; while segments are drawn from one, the next
+is read. Segment number i depends on the seed and i alone, as in a folder, so training that resumes begins with the
+shard that it had reached. ``shards_at_once`` shards are open at a time, each for its part of every batch; a rank reads
+those of its parts.
 """
 
 from __future__ import annotations

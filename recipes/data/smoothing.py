@@ -1,8 +1,7 @@
-"""Smoothed mels, such as acoustic models predict, made from the mels of recordings.
+"""Smooth mels of recordings as acoustic models do.
 
-A model trained with a squared or absolute error predicts the mean of what could follow, in which details of the
-spectrum and of its course over time are lost. Few cepstral coefficients and a blur over time stand for that loss, while
-each frame still belongs to its place in the recording.
+A model trained with a squared or absolute error predicts means, in which details over frequency and time are lost. Few
+cepstral coefficients and a blur over time stand for that loss, while each frame stays in its place.
 """
 
 from __future__ import annotations
@@ -22,12 +21,7 @@ from vocoders.dsp.stft import full_precision
 
 
 class Smoothing(NamedTuple):
-    """Arguments of ``smooth_mel``.
-
-    Attributes:
-        coefficients: share of the cepstral coefficients of each frame that is kept, above 0 to 1.
-        blur: standard deviation of the blur over time, in frames.
-    """
+    """Arguments of ``smooth_mel``: the share of cepstral coefficients kept, above 0 to 1, and the blur in frames."""
 
     coefficients: float
     blur: float
@@ -37,16 +31,13 @@ LEVELS = {"mild": Smoothing(0.5, 0.8), "strong": Smoothing(0.3125, 1.5)}
 
 
 def smooth_mel(mel: np.ndarray, coefficients: float, blur: float) -> np.ndarray:
-    """Smooth a log-mel over bands and over time.
+    """Smooth a log-mel (..., n_mels, frames) over bands and over time.
 
     Args:
-        mel: log-mel, (..., n_mels, frames).
+        mel: the log-mel.
         coefficients: share of the cepstral coefficients (cosine transform over the bands) of each frame that is kept,
             above 0 to 1; at least the mean over the bands is.
         blur: standard deviation of the Gaussian over time, in frames; 0 for none.
-
-    Returns:
-        The smoothed mel, of the same shape and type.
     """
     cepstrum = dct(mel, axis=-2, norm="ortho")
     cepstrum[..., max(1, round(coefficients * mel.shape[-2])) :, :] = 0
@@ -55,12 +46,9 @@ def smooth_mel(mel: np.ndarray, coefficients: float, blur: float) -> np.ndarray:
 
 
 def smooth_share(mel: Tensor, shares: Augmentation, uniform: Tensor) -> Tensor:
-    """Smooth the share of the mels of a batch that a recipe names, each by values within its ranges.
+    """Smooth the recipe's share of the log-mels (batch, n_mels, frames), each by values within its ranges.
 
-    Args:
-        mel: log-mels, (batch, n_mels, frames).
-        shares: the augmentation of the recipe.
-        uniform: random numbers from 0 to 1, (batch, 3).
+    ``uniform`` are random numbers from 0 to 1, (batch, 3).
     """
     smoothed, coefficients, blur = uniform.unbind(1)
     smooth = smooth_batch(mel, _within(shares.coefficients, coefficients), _within(shares.blur, blur), shares.blur[1])
@@ -73,13 +61,9 @@ def _within(limits: tuple[float, float], share: Tensor) -> Tensor:
 
 
 def smooth_batch(mel: Tensor, coefficients: Tensor, blur: Tensor, widest: float) -> Tensor:
-    """Smooth each log-mel of a batch as ``smooth_mel`` does, with values of its own.
+    """Smooth each log-mel (batch, n_mels, frames) as ``smooth_mel`` does, with ``coefficients`` and ``blur`` (batch,).
 
-    Args:
-        mel: (batch, n_mels, frames).
-        coefficients: share of the cepstral coefficients kept, (batch,).
-        blur: standard deviation of the Gaussian over time in frames, (batch,).
-        widest: the largest possible ``blur``, which a GPU need not be asked for.
+    ``widest`` is the largest possible blur, so that a GPU need not be asked for it.
     """
     bands = mel.shape[1]
     basis = torch.from_numpy(dct(np.eye(bands), axis=0, norm="ortho")).to(mel)

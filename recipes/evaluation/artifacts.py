@@ -1,4 +1,4 @@
-"""Detection of artifacts that are in a synthesis but not in its recording: tones, stripes and clicks."""
+"""Find artifacts of a synthesis that its recording does not have: tones, stripes and clicks."""
 
 from __future__ import annotations
 
@@ -29,28 +29,20 @@ class Line(NamedTuple):
 
 
 class Click(NamedTuple):
-    """An instant that is sharper than its surroundings.
-
-    Attributes:
-        seconds: time of the instant.
-        excess_db: dB by which it stands out.
-    """
+    """An instant that is sharper than its surroundings: its time in seconds, and by how many dB it stands out."""
 
     seconds: float
     excess_db: float
 
 
 def stationary_lines(reference: Signal, estimate: Signal) -> list[Line]:
-    """Find tones and stripes: narrow lines through the whole of the estimate that the reference does not have.
+    """Find narrow lines through the whole estimate that the reference does not have, by rising frequency.
 
-    The floor of a bin is the level that it exceeds in all but 15 % of the frames. Three differences must reach LINE dB:
-    that of the floor from the median of the floors within 150 Hz; that of this difference from the reference's within
-    25 Hz, so that recorded hum is not a line; that of the floor from the reference's there, so that ripples in audio
-    quieter than the reference are not lines. Steady tones in speech below 3 kHz are found in two cases of three at -60
-    dBFS and nearly always at -50; above 3 kHz nearly always at -70 (a sine of amplitude 1 is 0 dBFS).
-
-    Returns:
-        The lines, by rising frequency; none for clips under 1 s, which are too short for this.
+    The floor of a bin is the level that it exceeds in 85 % of the frames. Three differences must reach LINE dB: the
+    floor from the median of the floors within 150 Hz; this difference from the reference's within 25 Hz (recorded hum
+    is no line); the floor from the reference's there (ripples in quieter audio are no lines). Steady tones in speech
+    below 3 kHz are found in two cases of three at -60 dBFS and nearly always at -50, above 3 kHz nearly always at -70.
+    Clips under 1 s are too short.
     """
     if len(reference.audio) < reference.sample_rate:
         return []
@@ -74,11 +66,11 @@ def stationary_lines(reference: Signal, estimate: Signal) -> list[Line]:
 def clicks(reference: Signal, estimate: Signal) -> list[Click]:
     """Find instants of the estimate that are sharper than their surroundings and than the reference.
 
-    They are jumps where segments join badly, or at the ends, beyond which there is silence. An instant is sharp when
-    its fourth difference is high, which turns speech into little more than noise, and a jump into a spike. A click
-    exceeds by CLICK dB the sharpest instant of the 20 ms on either side, so that glottal pulses, onsets and bursts of
-    noise are not clicks, the reference within 5 ms, and -80 dBFS. Single samples off by 0.1 are found in 7
-    cases of 10 in speech and nearly always where it is quiet; splices that leave out 2 ms of speech in 4 cases of 10.
+    They are jumps where segments join badly, or at the ends. Sharpness is the level of the fourth difference, which
+    turns speech into little more than noise, and a jump into a spike. A click exceeds by CLICK dB the sharpest instant
+    of the 20 ms on either side (glottal pulses, onsets and bursts do not), the reference within 5 ms, and -80 dBFS.
+    Single samples off by 0.1 are found in 7 cases of 10 in speech and nearly always where it is quiet; splices that
+    leave out 2 ms of speech in 4 cases of 10.
     """
     of_reference, of_estimate = sharpness(reference.audio), sharpness(estimate.audio)
     own, near, far = (round(seconds * reference.sample_rate) for seconds in (0.0005, 0.005, 0.02))
@@ -91,13 +83,9 @@ def clicks(reference: Signal, estimate: Signal) -> list[Click]:
 
 
 def sharpness(audio: np.ndarray) -> np.ndarray:
-    """Measure the sharpness at each sample: the level of 3 neighbouring values of the fourth difference.
+    """Measure the level of 3 neighbouring fourth differences: (samples,) -> (samples + 4,) dBFS, not below -80.
 
-    Args:
-        audio: (samples,), taken to be zero beyond its ends.
-
-    Returns:
-        (samples + 4,) in dBFS, not below -80. Value k + 2 belongs to sample k.
+    The signal is zero beyond its ends. Value k + 2 belongs to sample k.
     """
     difference = np.diff(np.pad(audio.astype(float), 4), 4)
     return 10 * np.log10(np.maximum(uniform_filter1d(difference**2, 3, mode="constant"), 1e-8))

@@ -17,18 +17,12 @@ Result = TypeVar("Result")
 
 
 def run_on_cluster(task: Callable[[Item], Result], items: Sequence[Item], address: str) -> Iterator[Result]:
-    """Run ``task`` on each item by the workers of a cluster, whose machines all see this folder under its path.
+    """Run ``task`` on each item by the workers of a Ray cluster; yields the results in the order of the items.
 
-    Args:
-        task: a function that can be pickled; its module and its files are found from the working folder.
-        items: what it is called with.
-        address: of the cluster, as for ``connected``.
-
-    Yields:
-        The results, in the order of the items.
+    All machines see the working folder under its path; ``task`` can be pickled. ``address`` is that of ``connected``.
 
     Raises:
-        VocoderError: when the cluster is not as it must be, or the workers died over an item.
+        VocoderError: when a machine lacks something, or the workers died over an item.
     """
     results: dict[int, Result] = {}
     first = 0

@@ -1,9 +1,8 @@
-"""Measurement of the copy synthesis of recordings.
+"""Measure the copy synthesis of recordings.
 
-Each recording is analysed and synthesised again from its mel alone, and the copy is compared with it. Griffin-Lim (60
-iterations) on the mels of the first model is measured too, and so is each model on smoothed mels where that is asked
-for. A model that needs F0 and has no F0 estimator is given the recording's, and its name in the table says so. Finished
-audio of other systems is compared in the same way, with the recording at the rate of the first model.
+Each recording is analysed, synthesised again from its mel, and compared with the copy. Griffin-Lim (60 iterations) on
+the mels of the first model is measured too, and each model on smoothed mels where asked. A model that needs F0 and has
+no F0 estimator is given the recording's, which its name in the table says.
 """
 
 from __future__ import annotations
@@ -46,14 +45,7 @@ Opinion = Callable[[Signal, Signal], Metrics]
 
 @dataclass(frozen=True)
 class Page:
-    """Settings of the listening page of an evaluation.
-
-    Attributes:
-        folder: folder of the page, which does not exist yet.
-        title: name of the recordings, for the title.
-        sound_format: ending of its sound files.
-        credits: a sentence about the origin of the recordings.
-    """
+    """Settings of the listening page: its new folder, the name of the recordings, their origin in a sentence."""
 
     folder: Path
     title: str
@@ -112,17 +104,10 @@ def measure(
     save: Callable[[int, dict[str, Signal]], None] | None,
     opinions: Sequence[Opinion],
 ) -> Outcome | str:
-    """Measure all systems on one clip.
+    """Measure all systems on one clip, numbered; returns the outcome, or a sentence for a clip that failed.
 
-    Args:
-        numbered: number and clip.
-        comparison: what is compared.
-        root: folder that the name of the clip is relative to.
-        save: function that writes the recording and its copies, given the number of the clip and the signals by system.
-        opinions: what predicts the opinion of listeners.
-
-    Returns:
-        The outcome; a sentence for a clip that failed.
+    ``save`` writes the recording and its copies, given the number of the clip and the signals by system; ``opinions``
+    predict the opinion of listeners.
     """
     number, clip = numbered
     name = Path(os.path.relpath(clip.path, root))
@@ -201,9 +186,8 @@ def synthesize(
 ) -> Iterator[tuple[System, Signal, list[Signal], float]]:
     """Copy a recording with each system.
 
-    Yields:
-        The system, the recording at its rate, its copies of the recording with the seeds 0 to ``draws`` - 1 (of
-        Griffin-Lim one copy), and the seconds that a synthesis took.
+    Yields the system, the recording at its rate, its copies with the seeds 0 to ``draws`` - 1 (one of Griffin-Lim), and
+    the seconds of a synthesis.
     """
     recordings: dict[tuple[int, int], Signal] = {}
     for system in systems:

@@ -26,12 +26,7 @@ REACH = 100  # steps in each direction that are tried: 67 ms at 24 kHz; the dela
 
 @dataclass(frozen=True)
 class FinishedAudio:
-    """Audio that another system made of the recordings, in files named like them.
-
-    Attributes:
-        name: name of the system in the table.
-        folder: folder of its files, with any ending of sound files and any sample rate.
-    """
+    """Audio that another system made of the recordings: its name in the table, a folder of files named like them."""
 
     name: str
     folder: Path
@@ -41,18 +36,10 @@ class FinishedAudio:
         return find_namesake(self.folder, recording, AUDIO_SUFFIXES)
 
     def read(self, recording: PurePath, reference: Signal, mel_config: MelConfig) -> Signal | None:
-        """Read the audio of a recording, laid over it.
+        """Read the audio of a recording, aligned with it: (samples,) at its rate; None where there is no file.
 
         It is resampled, moved to where its mel fits that of the recording, by up to REACH steps of a 16th of a hop, and
-        cut or padded with silence to the same length.
-
-        Args:
-            recording: path of the recording, relative to the folder of the recordings.
-            reference: the recording.
-            mel_config: the mel config to align with, of the same rate.
-
-        Returns:
-            The audio at the rate of the recording; None where there is no file.
+        cut or padded to the same length. ``recording`` is relative to the folder of the recordings.
 
         Raises:
             VocoderError: when it cannot be decoded or is not finite.
@@ -72,7 +59,7 @@ class FinishedAudio:
 
 
 def offset(audio: np.ndarray, reference: np.ndarray, mel_config: MelConfig) -> int:
-    """Find by how many samples ``audio`` is late, from the mels: a model's phase need not be the recording's."""
+    """Find by how many samples ``audio`` is late, from the mels, because phases need not agree."""
     step = max(1, mel_config.hop_length // STEPS)
     if min(len(audio), len(reference)) < mel_config.n_fft:
         return 0
@@ -82,14 +69,10 @@ def offset(audio: np.ndarray, reference: np.ndarray, mel_config: MelConfig) -> i
 
 
 def open_finished(option: str, recordings: Sequence[PurePath]) -> FinishedAudio:
-    """Open NAME=DIR; recordings that have no file there are noted on standard error.
-
-    Args:
-        option: NAME=DIR.
-        recordings: paths relative to the folder of the recordings.
+    """Open NAME=DIR; a note says which of ``recordings``, relative paths, have no file there.
 
     Raises:
-        VocoderError: for another form, and when there is no folder, or no file in it that is named like a recording.
+        VocoderError: for another form, a missing folder, or a folder without a file named like a recording.
     """
     name, _, folder = option.partition("=")
     if not (name and folder):

@@ -10,17 +10,9 @@ from vocoders.dsp.stft import STFT
 
 
 def linear_magnitude(mel: Tensor, mel_config: MelConfig, iterations: int = 200) -> Tensor:
-    """Find the magnitudes whose mel is nearest in the least-squares sense.
+    """Find the magnitudes (n_fft // 2 + 1, frames) whose mel is nearest to a log-mel (n_mels, frames).
 
-    The method is multiplicative updates (Lee and Seung 2001, NIPS).
-
-    Args:
-        mel: log-mel, (n_mels, frames).
-        mel_config: its mel config.
-        iterations: number of updates.
-
-    Returns:
-        (n_fft // 2 + 1, frames), not negative.
+    Least squares by multiplicative updates (Lee and Seung 2001, NIPS).
     """
     bank = torch.from_numpy(mel_filter_bank(mel_config)).float()
     target = mel.exp() if mel_config.log == "ln" else torch.pow(10.0, mel)
@@ -34,17 +26,9 @@ def linear_magnitude(mel: Tensor, mel_config: MelConfig, iterations: int = 200) 
 def griffin_lim(
     mel: Tensor, mel_config: MelConfig, iterations: int = 60, momentum: float = 0.99, seed: int = 0
 ) -> Tensor:
-    """Synthesise a log-mel by fast Griffin-Lim (Perraudin et al. 2013, WASPAA), from a random phase.
+    """Synthesise a log-mel (n_mels, frames) by fast Griffin-Lim (Perraudin et al. 2013, WASPAA): (samples,).
 
-    Args:
-        mel: log-mel, (n_mels, frames).
-        mel_config: its mel config.
-        iterations: number of projections.
-        momentum: 0 is the original algorithm (Griffin and Lim 1984).
-        seed: seed of the random phase.
-
-    Returns:
-        Audio, (samples,).
+    Momentum 0 is the original algorithm (Griffin and Lim 1984).
     """
     c = mel_config
     stft = STFT(c.n_fft, c.hop_length, c.win_length, c.padding, window=c.window)

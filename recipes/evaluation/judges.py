@@ -1,8 +1,8 @@
-"""Judges: networks and models of hearing that predict the opinion of listeners. Their weights come with their packages.
+"""Models that predict the opinion of listeners; their weights come with their packages.
 
-- DistillMOS (Stahl and Gamper 2025, arXiv 2502.05356), MIT: the opinion on a signal alone.
-- DNSMOS P.835 (Reddy et al. 2022, arXiv 2110.01763), MIT: the overall quality of a signal alone.
-- ViSQOL v3 (Chinen et al. 2020, arXiv 2004.09584), Apache 2.0, for speech, with its polynomial: the similarity to the
+- DistillMOS (Stahl and Gamper 2025, arXiv 2502.05356), MIT: from a signal alone.
+- DNSMOS P.835 (Reddy et al. 2022, arXiv 2110.01763), MIT: overall quality, from a signal alone.
+- ViSQOL v3 (Chinen et al. 2020, arXiv 2004.09584), Apache 2.0, for speech, with its polynomial: similarity to the
   recording.
 """
 
@@ -50,7 +50,7 @@ JUDGES: dict[str, Callable[[Signal, Signal], float]] = {"distillmos": distillmos
 def judge(reference: Signal, estimate: Signal) -> dict[str, float]:
     """Ask all judges, by key of JUDGES; NaN for signals that are silent or shorter than SECONDS.
 
-    ViSQOL is not asked about a recording itself (``estimate`` is ``reference``), which has nothing to be compared with.
+    ViSQOL compares with the recording, so it is not asked where ``estimate`` is ``reference``.
     """
     asked = [name for name in JUDGES if name != "visqol" or estimate is not reference]
     heard = all(len(x.audio) >= SECONDS * x.sample_rate and np.any(x.audio) for x in (reference, estimate))

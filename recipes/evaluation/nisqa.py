@@ -1,7 +1,7 @@
 """NISQA v2.0 (Mittag et al. 2021, Interspeech): the opinion of listeners, predicted from a signal alone.
 
-The network comes with torchmetrics (extra ``nisqa``), which downloads the weights (1 MB) when it is first called and
-keeps them. They are CC BY-NC-SA 4.0, no part of this repository, and serve to measure, never to train.
+torchmetrics (extra ``nisqa``) has the network and downloads its weights (1 MB) once. They are CC BY-NC-SA 4.0: to
+measure with, never to train with.
 """
 
 from __future__ import annotations

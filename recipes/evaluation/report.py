@@ -13,14 +13,7 @@ from vocoders.io.audio import encode_audio
 
 
 def write_sounds(folder: Path, number: int, signals: dict[str, Signal], sound_format: str = "flac") -> None:
-    """Write the recording of a clip and its syntheses as sound files and spectrograms.
-
-    Args:
-        folder: folder of the page.
-        number: number of the clip.
-        signals: system -> signal, the recording first.
-        sound_format: ending of the sound files, such as "flac" or "ogg".
-    """
+    """Write the sound files and spectrograms of clip ``number``: ``signals``, the recording first."""
     top = brightest(signals)
     for index, (name, signal) in enumerate(signals.items()):
         stem = file_stem(number, index, name)
@@ -41,16 +34,7 @@ def write_page(
     credits: str = "",
     others: Sequence[str] = (),
 ) -> None:
-    """Write index.html, the page over the files of ``write_sounds``.
-
-    Args:
-        folder: folder of the page.
-        source: name of the dataset, for the title.
-        outcomes: outcome of each clip.
-        sound_format: ending of the sound files.
-        credits: a sentence about the origin of the recordings.
-        others: systems whose audio was finished before.
-    """
+    """Write index.html over the files of ``write_sounds``; ``others`` are systems that were not run here."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     here = FileSystemLoader(Path(__file__).parent)

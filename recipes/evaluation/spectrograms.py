@@ -21,12 +21,10 @@ def brightest(signals: dict[str, Signal]) -> float:
 
 
 def draw(signals: dict[str, Signal], path: Path, top: float) -> None:
-    """Draw spectrograms one below the other, with a transparent background for light and dark pages.
+    """Draw spectrograms by title one below the other into a .png, or a .webp of a tenth of its size.
 
-    Args:
-        signals: the signals to draw, by title.
-        path: the picture to write (.png or .webp, a tenth of its size).
-        top: the level in dB drawn brightest; RANGE dB below it is black.
+    The background is transparent, for light and dark pages. ``top`` is the level in dB drawn brightest; RANGE dB below
+    it is black.
     """
     with atomic_write(path) as partial:
         _figure(signals, top).savefig(partial, dpi=100, transparent=True)

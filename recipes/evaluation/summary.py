@@ -85,13 +85,7 @@ class Outcome(NamedTuple):
 
 
 class Mean(NamedTuple):
-    """A mean over clips with its 95 % interval.
-
-    Attributes:
-        value: the mean; NaN when the metric is defined for none of the clips.
-        half_width: half the width of the interval (Student's t); NaN for one clip.
-        clips: number of clips that the metric is defined for.
-    """
+    """A mean over ``clips`` clips, NaN without any, and half the width of its 95 % interval (Student's t)."""
 
     value: float
     half_width: float

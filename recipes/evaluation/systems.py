@@ -28,9 +28,9 @@ class Comparison:
 
     Attributes:
         models: MODEL or NAME=MODEL each, as for ``load_named``; None is the built-in model.
-        smooth: keys of LEVELS: each model is also measured on mels smoothed so.
+        smooth: keys of LEVELS; each model is also measured on mels smoothed so.
         others: finished audio of other systems.
-        draws: number of seeds of the noise that each metric is averaged over.
+        draws: number of noise seeds that each metric is averaged over.
     """
 
     models: tuple[str | None, ...] = (None,)
@@ -41,13 +41,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class System:
-    """A model, or Griffin-Lim on the mels of one.
-
-    Attributes:
-        voc: the model.
-        griffin_lim: whether Griffin-Lim replaces the model.
-        smoothing: key of LEVELS, by which the mels are smoothed; None for exact mels.
-    """
+    """A model, or Griffin-Lim on its mels, given exact mels or, with ``smoothing``, a key of LEVELS, smoothed ones."""
 
     voc: BaseVocoder
     griffin_lim: bool = False
@@ -72,15 +66,7 @@ class System:
         return smooth_mel(mel, *LEVELS[self.smoothing]) if self.smoothing else mel
 
     def copy(self, audio: np.ndarray, seed: int = 0) -> tuple[np.ndarray, float]:
-        """Synthesise a recording again from its mel.
-
-        Args:
-            audio: float32 (samples,) at the model's rate, a whole number of hops.
-            seed: seed of the noise, or of Griffin-Lim's first phase.
-
-        Returns:
-            Audio of the same length, and the seconds that the synthesis took, without the analysis.
-        """
+        """Synthesise a recording (samples,) of whole hops from its mel; returns as much audio, and the seconds."""
         mel_config, mel = self.voc.mel_config, self.mel(audio)
         f0 = reference_f0(audio, self.voc, mel.shape[1]) if self.given_f0 else None
         begin = time.perf_counter()
@@ -93,9 +79,9 @@ class System:
         return estimate[late : late + len(audio)], seconds
 
     def estimated_f0(self, audio: np.ndarray) -> np.ndarray | None:
-        """Estimate F0 from the mel of a recording, as the system is given it: Hz, 0 = unvoiced, (frames,).
+        """Estimate F0 from the mel of a recording: Hz, 0 = unvoiced, (frames,).
 
-        None for a system without an F0 estimator, and for an exported model, whose estimator is a part of its graph.
+        None without an F0 estimator, and for an exported model, whose graph holds the estimator.
         """
         estimator = getattr(self.voc, "f0_estimator", None)
         if estimator is None or self.griffin_lim:

@@ -1,4 +1,4 @@
-"""Connection to a Ray cluster, and what its machines must have before work is sent to them."""
+"""Join a Ray cluster, and check its machines before work is sent to them."""
 
 from __future__ import annotations
 
@@ -30,9 +30,8 @@ def connected(address: str) -> Iterator[None]:
     A process that has joined a cluster already stays in it.
 
     Args:
-        address: HOST:PORT of the cluster; "auto" for the one that runs on this machine; "local" to start one. One that
-            is started lets in whoever has the token that Ray keeps in ~/.ray. To an address Ray sends the token only
-            where RAY_AUTH_MODE is "token".
+        address: HOST:PORT; "auto" for the cluster that runs here; "local" to start one, which the token in ~/.ray
+            protects. To an address Ray sends the token only where RAY_AUTH_MODE is "token".
 
     Raises:
         VocoderError: when Ray is not installed or the cluster cannot be joined.
@@ -70,14 +69,7 @@ def machines() -> list[dict[str, Any]]:
 
 
 def fingerprint(model: str | None) -> str:
-    """Return a hash of the file of a model.
-
-    Args:
-        model: as for ``load``.
-
-    Raises:
-        VocoderError: when it is not found.
-    """
+    """Return a hash of the file of a model, given as for ``load``."""
     _, path = find_pretrained(model)
     if not path.is_file():
         raise VocoderError(f"there is no file {path}")
@@ -89,11 +81,7 @@ def fingerprint(model: str | None) -> str:
 
 
 def check_machines(models: Sequence[str | None], paths: Sequence[str]) -> None:
-    """Check that every machine has this package, the same models, and the files that the work names.
-
-    Args:
-        models: each as for ``load``.
-        paths: files and folders that all machines must see.
+    """Check that every machine has this package, the same ``models``, and sees ``paths``.
 
     Raises:
         VocoderError: for the first machine that lacks something; it names the machine.
@@ -143,7 +131,7 @@ def check_machines(models: Sequence[str | None], paths: Sequence[str]) -> None:
 
 
 def sentence_of(error: BaseException) -> str | None:
-    """Return the sentence for the user in an error that Ray passed on from a worker; None for a bug."""
+    """Return the sentence for the user in a worker's error; None for a bug."""
     if found := re.findall(r"(?:VocoderError|CheckpointError|MelMismatch): (.+)", str(error)):
         return found[-1]
     if missing := re.findall(r"ModuleNotFoundError: (.+)", str(error)):
@@ -160,8 +148,7 @@ def first_line(error: BaseException) -> str:
 def _quiet() -> Iterator[None]:
     """Keep Ray from the terminal for a block; this process can still write to standard error.
 
-    Ray prints the log of each process that dies to standard output, and its native code logs every retry to file
-    descriptor 2.
+    Ray prints the logs of dead processes to standard output, and its native code logs retries to file descriptor 2.
     """
     with Path(os.devnull).open("w", encoding="utf-8") as nothing, contextlib.redirect_stdout(nothing):
         stderr = sys.__stderr__

@@ -1,4 +1,4 @@
-"""A pool of workers on a Ray cluster: Ray Data hands them groups of items and hands back the results."""
+"""A pool of workers on a Ray cluster: Ray Data hands them groups of items."""
 
 from __future__ import annotations
 
@@ -25,12 +25,10 @@ _ATTEMPTS = 4  # at a group whose worker dies; a file that kills each of them mu
 
 @dataclass(frozen=True)
 class Pool(Generic[Item, Result]):
-    """Workers of a size.
+    """Workers of ``threads`` CPU cores and ``gpus`` GPUs.
 
     Attributes:
         make: called once in each worker; makes the function that works on groups of items.
-        threads: CPU cores of a worker.
-        gpus: GPUs of a worker.
         folder: working folder of the workers, whose modules they can import; None for that of Ray.
     """
 
@@ -40,11 +38,7 @@ class Pool(Generic[Item, Result]):
     folder: Path | None = None
 
     def size(self) -> int:
-        """Return the number of workers that the cluster has room for.
-
-        Raises:
-            VocoderError: when no machine has room for one.
-        """
+        """Return the number of workers that the cluster has room for, or raise VocoderError where it has none."""
         nodes = [node["Resources"] for node in machines()]
         rooms = [
             min(int(node["CPU"]) // self.threads, int(node.get("GPU", 0)) // self.gpus if self.gpus else 10**9)
@@ -67,16 +61,13 @@ class Pool(Generic[Item, Result]):
         return free.get("CPU", 0) < self.threads or free.get("GPU", 0) < self.gpus
 
     def run(self, groups: Sequence[list[Item]]) -> Generator[tuple[list[Item], list[Result]], None, None]:
-        """Work on groups of items, wherever a worker is free; a group whose worker is lost is done again.
+        """Work on groups of items, the first groups first; a group whose worker is lost is done again.
 
-        Only the items and the results travel, so the workers themselves should read and write what is large.
-
-        Args:
-            groups: what one call of a worker takes; the first groups are begun first.
+        Only items and results travel: workers should read and write what is large.
 
         Yields:
-            A group and its results, in the order in which they are done; close the iterator before the connection
-            ends. A group is missing where the worker died or raised an error each time.
+            A group and its results, as they are done; close the iterator before the connection ends. A group is missing
+            where the worker died or raised an error each time.
 
         Raises:
             VocoderError: when the workers cannot be made.
@@ -118,10 +109,7 @@ class Pool(Generic[Item, Result]):
 
 
 class _Attempts:
-    """Counts how often work on each group began, beside the driver.
-
-    Ray counts as well, but an attempt to reach a machine that is gone is one to it.
-    """
+    """Count how often work on each group began, beside the driver: Ray counts attempts to reach a lost machine, too."""
 
     def __init__(self) -> None:
         self.begun: Counter[int] = Counter()

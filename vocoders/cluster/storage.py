@@ -40,10 +40,7 @@ def filesystem(url: str) -> tuple[Any, str]:
 
 
 def list_files(url: str) -> dict[str, int]:
-    """List the files below a folder, or those that a glob matches; none where there is no such folder.
-
-    Returns:
-        URL -> size in bytes, in alphabetical order.
+    """List the files below a folder, or those that a glob matches: URL -> bytes, in alphabetical order.
 
     Raises:
         VocoderError: when it cannot be listed.

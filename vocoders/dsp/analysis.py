@@ -1,4 +1,4 @@
-"""Analysis of audio: its log-mel, by numpy in float64. Does not import torch."""
+"""Audio to log-mel in float64 numpy. Does not import torch."""
 
 from __future__ import annotations
 

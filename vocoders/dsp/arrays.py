@@ -1,4 +1,4 @@
-"""Conversion of users' arrays, numpy or torch, to those the package computes with. Does not import torch."""
+"""Convert users' arrays, numpy or torch, to those the package computes with. Does not import torch."""
 
 from __future__ import annotations
 
@@ -18,10 +18,7 @@ AnyArray = Union[np.ndarray, "Tensor"]
 
 
 def as_numpy(values: Any) -> np.ndarray:
-    """Return an array, a list of numbers or a torch tensor on any device as a numpy array.
-
-    Memory is shared wherever it can be.
-    """
+    """Return an array, a list or a torch tensor on any device as a numpy array, without a copy where possible."""
     if _is_tensor(values):
         # numpy has no bfloat16.
         return (values.float() if values.is_floating_point() else values).numpy(force=True)
@@ -39,8 +36,8 @@ def kind_of(values: Any) -> Callable[[np.ndarray], Any]:
 def as_float_array(array: np.ndarray) -> np.ndarray:
     """Return numbers of any size and byte order as float32.
 
-    The array is copied only where torch cannot take it as it is, so a float32 array that is mapped from a file stays
-    there. Values beyond the range of float32 become infinite.
+    It is copied only where torch cannot take it as it is, so a mapped file stays mapped. Values beyond the range of
+    float32 become infinite.
 
     Raises:
         VocoderError: when the array holds anything but real numbers.

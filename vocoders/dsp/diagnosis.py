@@ -1,6 +1,6 @@
-"""Diagnosis of mels: whether the values are on the scale of a mel config, and what undoes another scale.
+"""Diagnose mels: are the values on the scale of a mel config, and what undoes another scale.
 
-Thresholds are in nepers below a sine of full scale in the same band: there the mels of a recording agree in all mel
+Thresholds are in nepers below a sine of full scale in the same band, where the mels of a recording agree in all mel
 configs, whatever their filter banks, logarithms and powers.
 """
 
@@ -24,15 +24,7 @@ _LONG = 100  # frames from which the range of the values says something
 
 
 class _Scale(NamedTuple):
-    """A linear scale.
-
-    Attributes:
-        kind: what it is called.
-        factor: nepers of a unit.
-        shift: nepers at 0.
-        quiet: range in which the smallest value of a mel lies.
-        largest: the largest possible value.
-    """
+    """A linear scale: nepers of a unit and at 0, the range of the smallest value of a mel, the largest value."""
 
     kind: str
     factor: float
@@ -56,13 +48,7 @@ _SCALES = (
 
 
 class Guess(NamedTuple):
-    """What a mel may be instead of what it is taken for, and the remedy: a mel config, an expression, or neither.
-
-    Attributes:
-        kind: what it looks like.
-        mel_config: the mel config to state, as ``MelConfig.parse`` takes it.
-        expression: Python that makes the right mel of ``mel`` with numpy as ``np``.
-    """
+    """What a mel may be, and the remedy: a mel config for ``MelConfig.parse``, or Python that corrects ``mel``."""
 
     kind: str
     mel_config: str | None = None
@@ -77,23 +63,13 @@ _PCEN = Guess("per-channel energy normalisation, which nothing undoes: vocode re
 
 
 class Diagnosis(NamedTuple):
-    """Why values are unusual for a mel config, and what they look like.
-
-    Attributes:
-        values: the first half of a sentence.
-        guesses: what fits best, and what fits about as well.
-    """
+    """Why values are unusual for a mel config (half a sentence), and the guesses that fit best."""
 
     values: str
     guesses: tuple[Guess, ...]
 
     def sentence(self, state: str = "mel = voc.convert(mel, '{}')", apply: str = "mel = {}") -> str:
-        """Return the sentence, with the remedy of each guess.
-
-        Args:
-            state: how a mel config is stated, with {} for it.
-            apply: how an expression of ``mel`` is applied, with {} for it.
-        """
+        """Return the sentence with the remedies; {} in ``state`` is the mel config, in ``apply`` the expression."""
         parts = []
         for kind, mel_config, expression in self.guesses:
             remedy = state.replace("{}", mel_config) if mel_config else apply.replace("{}", expression or "")
@@ -105,15 +81,7 @@ class Diagnosis(NamedTuple):
 
 
 def diagnose(mel: np.ndarray, mel_config: MelConfig) -> Diagnosis | None:
-    """Guess from their distribution whether the values of a mel are on another scale, for a warning.
-
-    Args:
-        mel: log-mel (..., n_mels, frames) of finite floats.
-        mel_config: the mel config it is taken for.
-
-    Returns:
-        What the values look like, or None when they may be those of ``mel_config``.
-    """
+    """Guess whether a log-mel (..., n_mels, frames) is on another scale than ``mel_config``'s; None if it may fit."""
     bands = np.moveaxis(mel, -2, 0).reshape(mel_config.n_mels, -1).astype(np.float64)
     low, high = float(bands.min()), float(bands.max())
     if not _unusual(bands, mel_config) or not (guesses := _guess(bands, mel_config)):

@@ -54,10 +54,10 @@ def gliding_phase(f0: Tensor, mel_config: MelConfig, samples: int, phase: Tensor
     """Compute the phase of the first harmonic, for F0 that glides linearly to that of the next frame.
 
     From the start of a frame to its sample n, n = 1 ... ``samples``, it advances by s n + d n (n - 1) / (2 samples),
-    where s is F0 in cycles a sample and d what that of the next frame is more. The last frame keeps its own.
+    where s is F0 in cycles a sample and d the difference to the next frame's. The last frame keeps its own.
 
     Args:
-        f0: (batch, 1, frames) in Hz, 0 = unvoiced, which is taken for a frequency like all others.
+        f0: (batch, 1, frames) in Hz; 0 is taken for a frequency like all others.
         mel_config: its sample rate and hop are used.
         samples: of a frame; not that of the audio where the source has a lower rate.
         phase: as for ``sample_phase``.
@@ -80,7 +80,7 @@ def glide_share(samples: int) -> float:
 
 
 def _starts(cycles: Tensor, phase: Tensor | None) -> Tensor:
-    """Return the phase at the start of each frame, (..., frames, 1), of the cycles of each, (..., frames)."""
+    """Return the phase at the start of each frame, (..., frames, 1), from the cycles of each, (..., frames)."""
     start = (cycles.cumsum(-1) - cycles).remainder(1.0)
     return (start if phase is None else start + phase.to(start.device)).unsqueeze(-1)
 
@@ -93,10 +93,9 @@ def _in_float64(f0: Tensor) -> Tensor:
 def harmonic_prior(f0: Tensor, mel_config: MelConfig, phase: Tensor | None = None) -> Tensor:
     """Compute the sum of all harmonics below half the sample rate: of unit power where voiced, zero elsewhere.
 
-    The pseudo-constant-power harmonics of Wavehax (Yoneyama et al. 2024, arXiv 2411.06807), up to its factor 0.1:
-    every harmonic has the amplitude sqrt(2 / (sample_rate / 2 / f0)), so that the spectrum is flat and the power does
-    not depend on F0. Computed by the closed form sum_{k=1..K} sin(k t) = sin(K t / 2) sin((K + 1) t / 2) / sin(t / 2),
-    in memory proportional to the samples alone.
+    The pseudo-constant-power harmonics of Wavehax (Yoneyama et al. 2024, arXiv 2411.06807), up to its factor 0.1: every
+    harmonic has the amplitude sqrt(2 / (sample_rate / 2 / f0)), so the power does not depend on F0. By the closed form
+    sum_{k=1..K} sin(k t) = sin(K t / 2) sin((K + 1) t / 2) / sin(t / 2).
 
     Args:
         f0: (batch, 1, frames) in Hz, 0 = unvoiced; held constant within a frame.

@@ -1,8 +1,7 @@
-"""The mel config (MelConfig), the mel configs in use by name, and exact conversion between them. Does not import torch.
+"""Mel configs, by name and in full, and exact conversion between them. Does not import torch.
 
-A vocoder that is given a mel of another mel config than it was trained on produces noise, the most frequent complaint
-of users of every vocoder. Hence the mel config is one complete, immutable object that is stored in every checkpoint and
-every .npz mel file, and a mel is converted from one to another exactly or not at all.
+A vocoder makes noise of a mel of another mel config than it was trained on. Hence the mel config is one complete,
+immutable object in every checkpoint and .npz mel file, and a mel is converted exactly or not at all.
 """
 
 from __future__ import annotations
@@ -94,7 +93,7 @@ class MelConfig(Config):
 
     @property
     def usual_lag(self) -> int:
-        """Samples by which audio is later than the recording where generators place frame t in the middle of hop t."""
+        """Samples by which audio lags the recording where generators place frame t in the middle of hop t."""
         return self.hop_length // 2 if self.padding == "center" else 0
 
     def natural_log_magnitude(self, mel: Array) -> Array:
@@ -274,7 +273,7 @@ def bin_frequencies(mel_config: MelConfig, n_fft: int) -> np.ndarray:
 def mel_filter_bank(mel_config: MelConfig) -> np.ndarray:
     """Return the triangular filters, float64 (n_mels, n_fft // 2 + 1), equal to those of librosa.filters.mel.
 
-    torchaudio's are not used: its import takes longer than the synthesis of a sentence, and it rounds to float32.
+    Not torchaudio's, whose import is slow and which rounds to float32.
 
     Warns:
         MelWarning: when a filter is narrower than the distance of the bins, and holds none.

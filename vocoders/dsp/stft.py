@@ -32,19 +32,10 @@ def float32_weights() -> Iterator[None]:
 
 @wrap_torch_function(lambda x, *_, **__: (x,))
 def reflect_pad(x: Tensor, left: int, right: int, dim: int = -1) -> Tensor:
-    """Mirror both ends of ``dim`` without repeating the edge, as ``numpy.pad(mode="reflect")`` does.
+    """Mirror both ends of ``dim`` without repeating the edge: adds ``left`` and ``right`` elements.
 
-    Unlike ``torch.nn.functional.pad`` it takes any length: an axis no longer than the padding is mirrored over and
-    over, and one of length 1 is repeated, so that a mel of a single frame needs no special case.
-
-    Args:
-        x: any shape.
-        left: elements to add before the first one.
-        right: elements to add after the last one.
-        dim: the axis to pad.
-
-    Returns:
-        ``x`` with ``left + right`` more elements along ``dim``.
+    Unlike ``torch.nn.functional.pad`` it takes any length, as ``numpy.pad(mode="reflect")`` does: a short axis is
+    mirrored over and over, and one of length 1 repeated.
     """
     length = x.shape[dim]
     index = torch.arange(-left, length + right, device=x.device)
@@ -56,13 +47,7 @@ def reflect_pad(x: Tensor, left: int, right: int, dim: int = -1) -> Tensor:
 
 @wrap_torch_function(lambda frames, *_: (frames,))
 def overlap_add(frames: Tensor, hop_length: int, left: int, right: int) -> Tensor:
-    """Add up frames that start ``hop_length`` apart.
-
-    Args:
-        frames: (..., frames, size).
-        hop_length: distance between the starts of two frames, samples.
-        left: samples to cut off at the start of the sum.
-        right: samples to cut off at its end.
+    """Add up frames (..., frames, size) that start ``hop_length`` apart, and cut off ``left`` and ``right`` samples.
 
     Returns:
         (..., (frames - 1) * hop_length + size - left - right).

@@ -1,7 +1,7 @@
-"""Import of checkpoints of other projects: ``IMPORTERS``, one file a family.
+"""Import checkpoints of other projects: ``IMPORTERS``, one file a family.
 
-The layouts are those that the public implementations write. Files are read without running anything in them, weight
-norm is folded into the weights, and keys that are missing or left over are an error that lists them.
+Nothing in a file is run, weight norm is folded into the weights, and missing or superfluous keys are an error that
+lists them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What importers share: their interface, renaming and folding of weights, building of the generator."""
+"""The interface of importers; renaming and folding of weights, building of the generator."""
 
 from __future__ import annotations
 
@@ -85,13 +85,9 @@ class Importer:
     mel_configs: Mapping[str, MelConfig] = field(default_factory=dict)
 
     def read(self, settings: Settings, content: Any, stated: MelConfig | None, checkpoint: Path) -> Imported:
-        """Convert a checkpoint.
+        """Convert a checkpoint from ``read_config`` and ``read_weights``.
 
-        Args:
-            settings: its configuration, from ``read_config``.
-            content: its content, from ``read_weights``.
-            stated: the mel config that the user stated, or that of the published model of its name, or None.
-            checkpoint: path of the checkpoint, for messages.
+        ``stated`` is the mel config that the user stated, or that of the published model of its name, or None.
 
         Raises:
             VocoderError: when the configuration or the checkpoint is not what the family writes.
@@ -153,8 +149,8 @@ def part(config: Settings, key: str) -> Settings:
     """Return a mapping in a configuration.
 
     Raises:
-        KeyError: when there is no such key.
-        VocoderError: when its value is no mapping.
+        KeyError: when it is missing.
+        VocoderError: when it is no mapping.
     """
     value = resolve(config[key], config)
     if not isinstance(value, dict):
@@ -163,19 +159,19 @@ def part(config: Settings, key: str) -> Settings:
 
 
 def check_only(config: Settings, what: str, **supported: Any) -> None:
-    """Raise VocoderError where a key has another value than the only one that is supported, which is the default."""
+    """Raise VocoderError where a key has another value than the supported one, which is the default."""
     for key, only in supported.items():
         if (value := config.get(key, only)) != only:
             raise VocoderError(f"{what} with {key} {value!s:.40} is not supported, only {only}")
 
 
 def find_weights(content: Any, checkpoint: Path) -> Weights:
-    """Return the weights of the generator in a checkpoint, by the names that they have in the generator's module.
+    """Return the weights of the generator in a checkpoint, by their names in the generator's module.
 
-    They may be all that the checkpoint holds, or be where a training keeps them, with the prefixes that it gives them.
+    They may be the whole checkpoint, or lie where a training keeps them, with its prefixes.
 
     Raises:
-        VocoderError: when it holds no weights, or some that are no plain tensors.
+        VocoderError: when there are none, or some are no plain tensors.
     """
     for place in _PLACES:
         if isinstance(content, Mapping) and isinstance(content.get(place), Mapping):
@@ -202,10 +198,7 @@ def find_weights(content: Any, checkpoint: Path) -> Weights:
 def build_imported(imported: Imported, statistics: tuple[Tensor, Tensor] | None, checkpoint: Path) -> Generator:
     """Build the generator of an imported model, in evaluation mode and without gradients.
 
-    Args:
-        imported: the model.
-        statistics: of the mels, from ``read_stats``; None where the model has none in a file.
-        checkpoint: path of the checkpoint, for messages.
+    ``statistics`` of the mels are those of ``read_stats``, None without a file; ``checkpoint`` is for messages.
 
     Raises:
         VocoderError: when the weights do not fit the configuration; the message lists the keys.
@@ -284,7 +277,7 @@ def rename(weights: Weights, rules: list[tuple[str, Any]]) -> Weights:
 
 
 def fold_weight_norm(weights: Mapping[str, Tensor]) -> Weights:
-    """Fold weight norm, in PyTorch's old and new key style, into the weights.
+    """Fold weight norm, in PyTorch's old and new keys, into the weights.
 
     weight = g v / |v|, with |v| over all axes but the first (Salimans & Kingma 2016, equation 2).
     """
@@ -308,10 +301,6 @@ def fold_weight_norm(weights: Mapping[str, Tensor]) -> Weights:
 
 
 def resolve(value: Any, config: Settings) -> Any:
-    """Return what a value such as "!ref <sample_rate>" refers to, and any other as it is.
-
-    Raises:
-        KeyError: when the configuration has no such value.
-    """
+    """Return what a value such as "!ref <sample_rate>" refers to (KeyError without it), and any other as it is."""
     match = re.fullmatch(r"!ref <(\w+)>", value) if isinstance(value, str) else None
     return config[match[1]] if match else value

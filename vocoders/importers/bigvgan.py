@@ -48,11 +48,7 @@ BIGVGAN = Importer(
 
 
 def _weights(config: Settings, weights: Weights) -> Weights:
-    """Rename the keys of NVIDIA/BigVGAN to those of ``BigVGAN``, without the filters.
-
-    Raises:
-        VocoderError: when a filter is not that of ``AliasFreeSnake``.
-    """
+    """Rename the keys of NVIDIA/BigVGAN; raises VocoderError for a filter that is not that of ``AliasFreeSnake``."""
     for key in [key for key in weights if _FILTER.search(key)]:
         taps = weights[key].flatten().float()
         expected = low_pass_filter()

@@ -85,10 +85,7 @@ class _Levels(NamedTuple):
 
 
 def _levels(audio: Settings) -> _Levels:
-    """Return what ``AudioProcessor`` makes of a logarithm: utils/audio/processor.py, ``normalize``.
-
-    It also cuts off what is far above full scale; that is left as it is here.
-    """
+    """Return the levels of ``AudioProcessor.normalize`` (utils/audio/processor.py), without its upper clipping."""
     gain = float(audio["spec_gain"])
     if not audio["signal_norm"]:
         return _Levels(0.0, 1 / gain, _FLOOR)
@@ -103,11 +100,7 @@ def _levels(audio: Settings) -> _Levels:
 
 
 def _mel_config(audio: Settings, levels: _Levels) -> MelConfig:
-    """Return the mel config of ``AudioProcessor.melspectrogram``.
-
-    Raises:
-        VocoderError: when it is one that this package cannot compute.
-    """
+    """Return the mel config of ``AudioProcessor.melspectrogram``, or raise VocoderError where it cannot be computed."""
     check_only(audio, "a mel", stft_pad_mode="reflect", preemphasis=0, do_amp_to_db_mel=True)
     check_only(audio, "a mel", frame_shift_ms=None, frame_length_ms=None)  # which replace lengths in samples
     if audio["signal_norm"] and audio["stats_path"]:

@@ -1,4 +1,4 @@
-"""Files of other projects: configurations, checkpoints and statistics, read without running anything in them."""
+"""Read configurations, checkpoints and statistics of other projects without running anything in them."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def check_checkpoint(path: Path) -> None:
 
 
 def find_config(checkpoint: Path, importer: Importer) -> Path | None:
-    """Find the configuration file beside a checkpoint; None where there is none and the family needs none.
+    """Find the configuration beside a checkpoint; None where there is none and the family needs none.
 
     Raises:
-        VocoderError: when there is none, and the family needs one.
+        VocoderError: when the family needs one.
     """
     for name in importer.configs:
         if (checkpoint.parent / name).is_file():
@@ -63,10 +63,10 @@ def find_config(checkpoint: Path, importer: Importer) -> Path | None:
 
 
 def find_stats(checkpoint: Path) -> Path:
-    """Find the statistics of the mels beside a checkpoint whose model was trained on standardised ones.
+    """Find the statistics of the mels beside a checkpoint that was trained on standardised ones.
 
     Raises:
-        VocoderError: when there are none: without them the model would turn every mel into noise.
+        VocoderError: when there are none: the model would turn every mel into noise.
     """
     for name in STATISTICS:
         if (checkpoint.parent / name).is_file():
@@ -78,10 +78,10 @@ def find_stats(checkpoint: Path) -> Path:
 
 
 def read_config(path: Path) -> Settings:
-    """Read a configuration file, YAML or JSON, perhaps with comments and a comma after a last value.
+    """Read a YAML or JSON file, also with comments and a comma after a last value.
 
-    Of YAML for HyperPyYAML and its like, which build objects, plain values are read: of "!new:Class" and other tags of
-    an application a mapping has the tag at the key "!", and the text of a scalar begins with it.
+    Of tags such as HyperPyYAML's "!new:Class", which build objects, plain values are read: a mapping has its tag at the
+    key "!", the text of a scalar begins with it.
 
     Raises:
         VocoderError: when it cannot be read or does not hold keys and values.
@@ -146,11 +146,10 @@ def _load_yaml(text: str) -> Any:
 def read_weights(path: Path) -> Any:
     """Read a checkpoint: nested dictionaries of tensors, or flat ones from a .safetensors file.
 
-    A pickle is read with ``weights_only=True``: one that holds more than tensors and plain containers is refused, and
-    no code in it runs. Files that torch wrote before 1.6, which are no zip archives, are read as well.
+    Pickles are read with ``weights_only=True``, those of torch before 1.6, which are no zip archives, too.
 
     Raises:
-        VocoderError: when it is refused or cannot be read.
+        VocoderError: when it holds more than tensors and plain containers, or cannot be read.
     """
     map_file(path)  # refuses a Git LFS pointer
     if path.suffix == ".safetensors":
@@ -184,7 +183,7 @@ def _load_tensors(source: Path | io.BytesIO, name: str, mapped: bool, start: byt
 
 
 def _check_zip(source: Path | io.BytesIO) -> None:
-    """Raise ValueError for a zip archive whose members are compressed or overlap: they may say little of their size."""
+    """Raise ValueError for a zip archive with compressed or overlapping members, whose stated size may be false."""
     with zipfile.ZipFile(source) as archive:
         members = archive.infolist()
         held = archive.start_dir
@@ -195,15 +194,7 @@ def _check_zip(source: Path | io.BytesIO) -> None:
 
 
 def read_archive(path: Path, config: str, weights: str) -> tuple[Settings, Any]:
-    """Read a tar archive that holds configuration and weights, in memory: nothing is unpacked.
-
-    Args:
-        path: the archive, perhaps compressed.
-        config: name of the configuration in it.
-        weights: name of the weights in it.
-
-    Returns:
-        What ``read_config`` and ``read_weights`` would return of its files.
+    """Read ``config`` and ``weights`` of a tar archive in memory, as ``read_config`` and ``read_weights`` do.
 
     Raises:
         VocoderError: when it is no such archive, or a file in it is too large, is refused or cannot be read.
@@ -231,13 +222,10 @@ def read_archive(path: Path, config: str, weights: str) -> tuple[Settings, Any]:
 
 
 def read_stats(path: Path, n_mels: int) -> tuple[Tensor, Tensor]:
-    """Read mean and scale of the mels from a .npy (2, n_mels) or a .h5 file with "mean" and "scale".
-
-    Returns:
-        Mean and scale, each (n_mels, 1).
+    """Read mean and scale of the mels, each (n_mels, 1), from a .npy (2, n_mels) or a .h5 file with "mean" and "scale".
 
     Raises:
-        VocoderError: when it is another kind of file or does not hold them.
+        VocoderError: when it does not hold them.
     """
     data = read_file(path)
     if path.suffix == ".npy":
@@ -268,7 +256,7 @@ def _read_hdf5(data: bytes, path: Path) -> list[Any]:
 
 
 def _read_dataset(file: Any, name: str) -> Any:
-    """Read a small dataset that lies in the file itself: a link, or storage outside, would read any file there is."""
+    """Read a small dataset in the file itself: a link or external storage could read any file."""
     import h5py
 
     dataset = file[name] if isinstance(file.get(name, getlink=True), h5py.HardLink) else None

@@ -1,8 +1,8 @@
 """The HiFi-GAN of GPT-SoVITS v4 as RVC-Boss/GPT-SoVITS writes it.
 
-It turns mels of audio at 32 kHz into audio at 48 kHz, 480 samples a frame. The same mel is one of audio at 48 kHz: a
-window of 40 ms then holds 1.5 times as many samples, every magnitude is 1.5 times as large, and the filter bank ends at
-16 kHz all the same. Such is the mel config here, "gpt-sovits-48k", and what the network gets is divided by 1.5 again.
+It turns mels of audio at 32 kHz into audio at 48 kHz, 480 samples a frame. Such a mel is also one of audio at 48 kHz,
+"gpt-sovits-48k": a window of 40 ms holds 1.5 times as many samples, so magnitudes are 1.5 times as large, which the
+network's input is divided by.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ GPT_SOVITS = Importer(
 
 
 def _sizes(weights: Weights) -> Settings:
-    """Read the sizes, which no configuration states, off the weights, as config.json of jik876/hifi-gan has them.
+    """Read the sizes off the weights, in the form of jik876/hifi-gan's config.json, as no configuration states them.
 
     Raises:
         VocoderError: when upsamplings have kernels of another size than twice their rate, as far as that shows.

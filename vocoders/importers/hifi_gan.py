@@ -73,12 +73,9 @@ def hifi_gan_variant_config(config: Settings, weights: Weights) -> dict[str, Any
 
 
 def hifi_gan_config_of_factors(params: Settings, weights: Weights, edge_frames: int) -> dict[str, Any]:
-    """Convert the arguments of HifiganGenerator, which SpeechBrain has from Coqui TTS, to those of ``HiFiGAN``.
+    """Convert the arguments of HifiganGenerator, of Coqui TTS and SpeechBrain, to those of ``HiFiGAN``.
 
-    Args:
-        params: the arguments.
-        weights: those of ``HiFiGAN``.
-        edge_frames: of ``HiFiGANVariantConfig``, where the arguments do not state it.
+    ``edge_frames`` is that of ``HiFiGANVariantConfig``, where the arguments do not state it.
 
     Raises:
         VocoderError: for a network that takes more than a mel, or has several outputs.
@@ -116,12 +113,10 @@ def _odd_upsamplings(sizes: dict[str, Any]) -> list[tuple[int, int]]:
 
 
 def hifi_gan_weights(weights: Weights, resblocks: int | None) -> Weights:
-    """Rename the keys of jik876/hifi-gan to those of ``HiFiGAN``.
+    """Rename the keys of jik876/hifi-gan, weight norm folded, to those of ``HiFiGAN``.
 
-    Args:
-        weights: weights with keys as in jik876/hifi-gan, weight norm folded.
-        resblocks: number of residual blocks after each upsampling; jik876/hifi-gan numbers them consecutively. None
-            where they are numbered after each upsampling, as in ``HiFiGAN``.
+    ``resblocks`` is the number of residual blocks after each upsampling, which jik876/hifi-gan numbers consecutively;
+    None where each upsampling counts its own.
     """
     if resblocks is not None:
         count = resblocks

@@ -100,11 +100,7 @@ HIFT = Importer(
 
 
 def _sizes(config: Settings) -> Settings:
-    """Return the arguments of HiFTGenerator, complete.
-
-    Raises:
-        VocoderError: when the configuration has none, or some that are not supported.
-    """
+    """Return the arguments of HiFTGenerator, complete; raises VocoderError without any, and for unsupported ones."""
     if "hift" not in config:
         raise VocoderError("the configuration has no 'hift'; give that of CosyVoice, such as cosyvoice2.yaml: --config")
     given = resolved(part(config, "hift"), config)
@@ -140,7 +136,7 @@ def _own(sizes: Settings) -> dict[str, Any]:
 
 
 def _mel_config(config: Settings) -> MelConfig | None:
-    """Return the mel config of ``feat_extractor``, None where the configuration has none.
+    """Return the mel config of ``feat_extractor``, None without one.
 
     That is ``mel_spectrogram`` of shivammehta25/Matcha-TTS, matcha/utils/audio.py.
     """
@@ -163,7 +159,7 @@ def _mel_config(config: Settings) -> MelConfig | None:
 
 
 def _class_of(values: Settings) -> str | None:
-    """Return the name of the class that a part of the configuration has as its tag; None where it has none."""
+    """Return the name of the class in the tag of a part of the configuration; None without one."""
     return re.split(r"[:.]", values["!"])[-1] if "!" in values else None
 
 
@@ -172,7 +168,7 @@ def _is_causal(values: Settings) -> bool:
 
 
 def _check_class(name: str, values: Settings, *supported: str) -> None:
-    """Raise VocoderError where a part of the configuration is of another class than those that are supported."""
+    """Raise VocoderError where a part of the configuration is of an unsupported class."""
     found = _class_of(values)
     if found is not None and found not in supported:
         raise VocoderError(f"the {name} {found} is not supported, only {' and '.join(supported)}")

@@ -73,11 +73,7 @@ def _check_class(name: str, values: Settings, supported: str) -> None:
 
 
 def _mel_config(config: Settings) -> MelConfig:
-    """Return the mel config of ``FilterbankFeatures``, with its symmetric window.
-
-    Raises:
-        VocoderError: when it is one that this package cannot compute.
-    """
+    """Return the mel config of ``FilterbankFeatures``, or raise VocoderError where it cannot be computed."""
     _check_class("preprocessor", part(config, "preprocessor"), "features.FilterbankFeatures")
     given = _FEATURES | part(config, "preprocessor")
     check_only(given, "FilterbankFeatures", **_SUPPORTED)

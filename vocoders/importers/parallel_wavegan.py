@@ -30,8 +30,8 @@ def _convert(config: Settings, weights: Weights, _: MelConfig | None) -> Importe
 def _standardizes(config: Settings) -> bool:
     """Tell whether the mels of the training were normalised, by their folder in the configuration.
 
-    bin/train.py writes its arguments into config.yml, and normalises nothing itself: the run.sh of every recipe on mels
-    (egs) computes them into .../raw, then normalises them into .../norm and trains on those.
+    bin/train.py writes its arguments into config.yml: the run.sh of every recipe on mels (egs) computes them into
+    .../raw, normalises them into .../norm and trains on those.
     """
     parts = Path(config.get("train_dumpdir") or "norm").parts
     return next((part for part in reversed(parts) if part in ("raw", "norm")), "norm") == "norm"
@@ -56,11 +56,10 @@ PARALLEL_WAVEGAN = Importer(
 
 
 def _mel_config(config: Settings) -> tuple[MelConfig, tuple[float, float]]:
-    """Return the mel config of bin/preprocess.py, and the levels that the statistics have, see ``Imported``.
+    """Return the mel config of bin/preprocess.py, and the levels of the statistics, see ``Imported``.
 
-    With sampling_rate_for_feats, mels are those of the audio at another rate, with as many frames. Such a mel is also
-    one of the audio at its own rate: the same window holds ``ratio`` times as many samples, so that every magnitude is
-    ``ratio`` times as large.
+    With sampling_rate_for_feats, mels are those of the audio at another rate. Such a mel is also one at its own rate:
+    the same window holds ``ratio`` times as many samples, so magnitudes are ``ratio`` times as large.
     """
     check_only(config, "a mel", window="hann")
     base = config.get("log_base", 10.0)

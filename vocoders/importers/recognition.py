@@ -1,7 +1,7 @@
-"""Models of other projects as they lie in folders and repositories: their family, and their conversion.
+"""Find models of other projects in folders and repositories, and convert them.
 
-The configuration tells the family, the name the checkpoint. A model is converted once; the result is kept in the folder
-that the environment variable VOCODERS_CACHE names, by default ~/.cache/vocoders.
+The configuration tells the family, the name the checkpoint. A converted model is kept in the folder of the environment
+variable VOCODERS_CACHE, by default ~/.cache/vocoders.
 """
 
 from __future__ import annotations
@@ -24,13 +24,7 @@ from vocoders.importers.files import STATISTICS, read_config
 
 
 class Found(NamedTuple):
-    """A checkpoint of another project.
-
-    Attributes:
-        importer: that of its family.
-        checkpoint: the file.
-        config: its configuration; None for a family that has none.
-    """
+    """A checkpoint of another project, its importer, and its configuration, None for a family without one."""
 
     importer: Importer
     checkpoint: Path
@@ -41,15 +35,9 @@ CONFIGURATIONS = tuple(sorted({name for importer in IMPORTERS.values() for name 
 
 
 def file_patterns(folder: Path) -> list[list[str]]:
-    """Return the names of the files that may belong to the models whose configurations a folder holds, with ``*``.
+    """Return the file names, with ``*``, of the models whose configurations a folder holds, by kind of file.
 
-    A repository may hold a checkpoint in several forms, or that of a training beside it, of many times its size.
-
-    Args:
-        folder: it and the folders in it are searched for configurations.
-
-    Returns:
-        The names for each kind of file that a family has, the preferred kinds first.
+    Preferred kinds first: a repository may hold a checkpoint in several forms, or a much larger one of a training.
     """
     without = [(folder, importer) for importer in IMPORTERS.values() if not importer.needs_config]
     families = without + [(place, importer) for place in _places(folder) for importer, _ in _families(place)]
@@ -69,13 +57,10 @@ def holds_model(folder: Path) -> bool:
 
 
 def recognize_folder(folder: Path) -> Found:
-    """Find the one model of another project that a folder holds.
-
-    Args:
-        folder: where it holds none itself, the folders in it are searched.
+    """Find the one model of another project in a folder or, where it has none, in the folders in it.
 
     Raises:
-        VocoderError: when it holds none or several.
+        VocoderError: when there is none or several.
     """
     places = _places(folder)
     for level in (places[:1], places[1:]):
@@ -115,14 +100,7 @@ def recognize_file(checkpoint: Path) -> Found:
 
 
 def convert(found: Found, repository: str | None = None) -> Path:
-    """Convert a checkpoint of another project, unless this was done before.
-
-    Args:
-        found: the checkpoint.
-        repository: see ``import_checkpoint``.
-
-    Returns:
-        The converted checkpoint, in the cache.
+    """Convert a checkpoint of another project once; returns the converted checkpoint in the cache.
 
     Raises:
         VocoderError: when it cannot be imported, or the cache not written.

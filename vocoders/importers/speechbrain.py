@@ -70,11 +70,7 @@ SPEECHBRAIN = Importer(
 
 
 def _mel_config(config: Settings) -> MelConfig:
-    """Return the mel config of ``mel_spectogram`` in lobes/models/HifiGAN.py.
-
-    Raises:
-        VocoderError: when it is one that this package cannot compute.
-    """
+    """Return the mel config of ``mel_spectogram`` (lobes/models/HifiGAN.py), or raise VocoderError."""
     given = resolved(part(config, "mel_spectogram"), config)
     if (kind := str(given.get("!", "mel_spectogram")).rpartition(".")[2]) != "mel_spectogram":
         raise VocoderError(f"the mel_spectogram {kind} of SpeechBrain is not supported, only mel_spectogram")

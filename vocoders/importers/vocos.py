@@ -72,11 +72,7 @@ def _model(config: Settings) -> Settings:
 
 
 def _part(config: Settings, name: str, supported: tuple[str, ...]) -> tuple[str, Settings]:
-    """Return class and arguments of one of the three parts of a model.
-
-    Raises:
-        VocoderError: when it is not of a supported class.
-    """
+    """Return class and arguments of one of the three parts of a model; raises VocoderError for an unsupported class."""
     described = part(config, name)
     kind = str(described["class_path"]).rpartition(".")[2]
     if kind not in supported:

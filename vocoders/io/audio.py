@@ -31,13 +31,7 @@ _LARGEST_SOUND = 2**32  # bytes; six hours at 48 kHz
 
 
 class Sound(NamedTuple):
-    """A decoded sound file.
-
-    Attributes:
-        audio: float32 (samples,), nominally in [-1, 1].
-        sample_rate: sample rate in Hz.
-        channels: number of channels that were averaged.
-    """
+    """A decoded sound file: float32 (samples,), nominally in [-1, 1], and the number of channels that were averaged."""
 
     audio: np.ndarray
     sample_rate: int
@@ -98,9 +92,9 @@ def read_audio(
 
 
 class _SoundBytes(io.BytesIO):
-    """Bytes that libsndfile reads. They end at a deadline, because it cannot be interrupted.
+    """Bytes that libsndfile reads, which end at a deadline, because it cannot be interrupted.
 
-    A seek that a damaged header asks for fails without an exception, which libsndfile's callback could not pass on.
+    A seek that a damaged header asks for fails without an exception, which cannot pass through libsndfile's callback.
     """
 
     def __init__(self, data: Bytes, deadline: float) -> None:
@@ -118,7 +112,7 @@ class _SoundBytes(io.BytesIO):
 
 
 def open_sound(data: Bytes, deadline: float = math.inf) -> soundfile.SoundFile:
-    """Open the bytes of a sound file, which end at ``deadline``. An MP3 may have anything in front of its first frame.
+    """Open the bytes of a sound file; an MP3 may have anything in front of its first frame.
 
     Raises:
         soundfile.LibsndfileError: when libsndfile cannot read it.
@@ -149,7 +143,7 @@ def _find_mp3_frame(data: Bytes) -> int | None:
 
 
 def _mp3_frame_size(header: bytes, first: bytes) -> int:
-    """Return the bytes of the MP3 frame with this header, 0 where it is none or of another stream than ``first``."""
+    """Return the bytes of the MP3 frame with this header; 0 without one, or for another stream than ``first``."""
     if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2 or header[1] & 0x18 == 0x08:
         return 0  # no sync, not layer III, or a reserved version
     bitrate, rate = header[2] >> 4, header[2] >> 2 & 3
@@ -162,7 +156,7 @@ def _mp3_frame_size(header: bytes, first: bytes) -> int:
 
 
 def check_full_scale(audio: np.ndarray, name: str) -> None:
-    """Check that samples are in [-1, 1], as far as a sound may exceed that.
+    """Check that samples are in [-1, 1], with some tolerance.
 
     Raises:
         VocoderError: when they are not; it says how to scale the file ``name``.
@@ -304,11 +298,7 @@ class AudioWriter:
 
 
 class _Sink:
-    """A file that libsndfile writes to and no exception leaves, since none can pass through libsndfile.
-
-    Attributes:
-        error: the first one; None while there is none.
-    """
+    """A file that libsndfile writes to; no exception can pass through libsndfile, so ``error`` keeps the first one."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.error: OSError | None = None
@@ -332,12 +322,7 @@ class _Sink:
 
 
 def encode_audio(audio: np.ndarray, sample_rate: int, format: str) -> bytes:
-    """Encode float32 (samples,) as the bytes of a sound file.
-
-    Args:
-        audio: float32 (samples,).
-        sample_rate: sample rate in Hz.
-        format: as for ``AudioWriter``.
+    """Encode float32 (samples,) as the bytes of a sound file, in a format of ``AudioWriter``.
 
     Raises:
         VocoderError: for a rate or format that libsndfile cannot write.

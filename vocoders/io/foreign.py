@@ -1,4 +1,4 @@
-"""Files that are neither mels nor sounds that can be read, named, with the command that converts them."""
+"""Name files that are neither readable mels nor sounds, with the command that converts them."""
 
 from __future__ import annotations
 
@@ -54,11 +54,7 @@ _BY_ENDING = {
 
 
 def refuse_foreign(data: Bytes, name: str) -> None:
-    """Refuse a file of a known kind that is neither a mel nor a sound that can be read.
-
-    Args:
-        data: the bytes of the file.
-        name: name of the file, or of what it came in, in the message.
+    """Refuse a file of a known kind that is neither a readable mel nor a readable sound.
 
     Raises:
         VocoderError: which names the kind, and the command that converts it.

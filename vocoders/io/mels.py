@@ -29,13 +29,8 @@ _MOST_DIMENSIONS = 8
 def read_array(data: Bytes, name: str) -> np.ndarray:
     """Decode a .npy file of real numbers, without unpickling.
 
-    The header is checked before numpy makes an array of it: no memory is allocated for a size that it claims and the
-    file does not hold.
-
-    Args:
-        data: the bytes of the file. A mapped file is not copied: the array is a view of it, and changes to the array do
-            not reach the file.
-        name: name of the file in error messages.
+    The header is checked first: no memory is allocated for a size that the file does not hold. A mapped file is not
+    copied: the array is a view of it, and changes to the array do not reach the file.
 
     Raises:
         VocoderError: when it is no .npy file, is cut off, or holds anything but floats or integers of up to 64 bits.
@@ -169,13 +164,7 @@ def _unpack(data: Bytes, name: str, limits: dict[str, int]) -> dict[str, bytes]:
 
 
 def encode_mel(mel: np.ndarray, mel_config: MelConfig, format: str) -> bytes:
-    """Encode a mel as the bytes of a file.
-
-    Args:
-        mel: float32 (n_mels, frames).
-        mel_config: its mel config, which an .npz file carries and a .npy file cannot.
-        format: "npz" or "npy".
-    """
+    """Encode a mel, float32 (n_mels, frames), as "npz", which carries the mel config, or "npy", which cannot."""
     buffer = io.BytesIO()
     if format == "npy":
         np.save(buffer, mel)

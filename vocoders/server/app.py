@@ -47,12 +47,11 @@ def create_app(
     Args:
         models: the models by name, the default first.
         max_requests: most requests at a time, waiting ones included; one more gets 503.
-        max_batch: most waiting requests that are synthesised as one batch; None for 8 where a batch is faster,
-            as on a GPU, else 1.
+        max_batch: most waiting requests in one batch; None for 8 where a batch is faster, as on a GPU, else 1.
         limits: the limits of one request.
         token: the bearer token that clients must send; None where they need none.
         allow_hosts: names, such as "tts.example.org" or "localhost:3000", that requests may be sent to and that pages
-            may be of, beside addresses, "localhost" and pages of the server itself; "*" allows all.
+            may be of, beside addresses, "localhost" and the server's own pages; "*" allows all.
         metrics: the metrics, new ones by default.
     """
     metrics = metrics or Metrics()

@@ -1,4 +1,4 @@
-"""``vocoders serve --ray``: the application of ``deployment.py``, from its start on a Ray cluster to its end."""
+"""Serve the application of ``deployment.py`` on a Ray cluster: ``vocoders serve --ray``."""
 
 from __future__ import annotations
 
@@ -33,12 +33,8 @@ def serve_on_cluster(address: str, settings: Settings, host: str, port: int) -> 
         host: the address that the HTTP proxy of each machine listens on.
         port: their port; 0 for a free one, on a new cluster.
 
-    Returns:
-        The exit status, 0.
-
     Raises:
-        VocoderError: when the cluster cannot be joined, has no room, serves already, or lacks the package or a model on
-            a machine.
+        VocoderError: when the cluster cannot be joined, has no room, serves already, or lacks the package or a model.
     """
     models = [str(Path(model).resolve()) if Path(model).exists() else model for model in settings.models]
     settings = settings.model_copy(update={"models": models})
@@ -64,11 +60,7 @@ def serve_on_cluster(address: str, settings: Settings, host: str, port: int) -> 
 
 
 def check_room(settings: Settings) -> None:
-    """Check that the replicas find room; Ray Serve would wait for it without a word.
-
-    Raises:
-        VocoderError: when they do not.
-    """
+    """Check that the replicas find room, for which Ray Serve would wait silently; raises VocoderError."""
     free = ray.available_resources()
     for name, each in (("CPU", settings.threads), ("GPU", settings.gpus)):
         needed, there = settings.fewest * each, free.get(name, 0.0)
@@ -80,11 +72,7 @@ def check_room(settings: Settings) -> None:
 
 
 def _start(application: serve.Application, settings: Settings, host: str, port: int) -> DeploymentHandle[Any]:
-    """Start the proxies and the replicas, and wait until they are ready.
-
-    Raises:
-        VocoderError: when they do not become ready.
-    """
+    """Start the proxies and the replicas, and wait until they are ready; raises VocoderError when they are not."""
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     if serve.status().proxies:
         print("vocoders: Ray Serve runs on this cluster already, and its own address and port count", file=sys.stderr)

@@ -1,8 +1,7 @@
 """The server as an application of Ray Serve: replicas on one machine or many.
 
-Each replica is the application of ``create_app``, with its own models, scheduler and limits. Ray Serve's proxies share
-the requests among the replicas; a WebSocket stays on the replica that it began on. ``vocoders serve --ray`` runs it,
-and so does ``serve run vocoders.server.deployment:app``.
+Each replica is the application of ``create_app``, with its own models, scheduler and limits. A WebSocket stays on its
+replica. ``vocoders serve --ray`` runs it, and so does ``serve run vocoders.server.deployment:app``.
 """
 
 from __future__ import annotations
@@ -94,7 +93,7 @@ class Settings(Config):
 
 
 class ReplicaMetrics(Metrics):
-    """The metrics of one replica, whose text has those of all replicas, each with its label ``replica``."""
+    """The metrics of one replica, which prints those of all, each with its label ``replica``."""
 
     async def text(self) -> bytes:
         """Return the metrics of all replicas that answer, in the text format of Prometheus."""
@@ -106,12 +105,7 @@ class ReplicaMetrics(Metrics):
 
 @serve.ingress()
 class Replica:
-    """A replica: the ASGI application with models of its own.
-
-    Args:
-        settings: what it serves.
-        token: the bearer token that clients must send; None where they need none.
-    """
+    """A replica: the ASGI application with models of its own, and the bearer token that clients must send, if any."""
 
     def __init__(self, settings: Settings, token: str | None) -> None:
         models = load_models(settings.models, settings.device, settings.backend)

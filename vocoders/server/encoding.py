@@ -69,11 +69,7 @@ class Encoder:
 
 
 class _ForwardBuffer:
-    """A file in memory that keeps only the bytes not yet taken; writing before them has no effect.
-
-    Attributes:
-        taken: bytes taken so far.
-    """
+    """A file in memory that keeps only the bytes not yet taken; writing before them has no effect."""
 
     def __init__(self) -> None:
         self.taken = 0

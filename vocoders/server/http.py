@@ -1,4 +1,4 @@
-"""HTTP: reading the body of a request, noticing that the client disconnects, and sending audio."""
+"""HTTP: read bodies, notice disconnects, send audio."""
 
 from __future__ import annotations
 
@@ -25,11 +25,8 @@ _RESERVED_AT_ONCE = 2**20  # bytes of a body
 async def read_body(request: Request, limits: Limits, reserve: Callable[[int], None]) -> bytes:
     """Read the whole body.
 
-    Args:
-        request: the request.
-        limits: the limits of a request.
-        reserve: called with the bytes that the body takes, before they are kept, as they come: what the header
-            announces may never come. It may raise.
+    ``reserve`` is called with the bytes before they are kept, as they come, since an announced body may never come; it
+    may raise.
 
     Raises:
         RequestError: 413 when it is larger than the limit, 408 when it does not arrive in time.
@@ -62,17 +59,13 @@ def _too_large(limits: Limits) -> RequestError:
 
 
 class DisconnectListener:
-    """Listener for the disconnect of a client whose body was read, until ``stop`` is called.
-
-    Args:
-        receive: the ASGI callable of the request.
-    """
+    """Listen for the disconnect of a client whose body was read, until ``stop`` is called."""
 
     def __init__(self, receive: Receive) -> None:
         self._disconnect = asyncio.ensure_future(_wait_for_disconnect(receive))
 
     async def wait_for(self, work: Awaitable[T], timeout: float) -> T:
-        """Wait for the result of ``work``, which is cancelled when it does not come.
+        """Wait for the result of ``work``; it is cancelled when the wait fails.
 
         Raises:
             ClientDisconnect: when the client disconnects first.
@@ -98,18 +91,10 @@ async def _wait_for_disconnect(receive: Receive) -> None:
 
 
 class AudioResponse(Response):
-    """Response that sends audio as it comes, no faster than the client takes it, and then closes the utterance.
+    """Send audio, or a mel, no faster than the client takes it, then close the utterance and stop the listener.
 
     When the synthesis fails or the client is too slow, the connection is closed before the body is complete, which
-    the client can tell.
-
-    Args:
-        pieces: the bytes of the body: audio, or a mel.
-        size: the size of the body in bytes; None where it is not known.
-        utterance: the utterance, closed when all is sent.
-        listener: listens for the disconnect of the client; stopped when all is sent.
-        limits: the limits of a request.
-        kwargs: further arguments of ``starlette.responses.Response``.
+    the client can tell. ``size`` is that of the body in bytes, None where it is not known.
     """
 
     def __init__(

@@ -41,24 +41,12 @@ class Metrics:
         self._active.set(count)
 
     def record_request(self, route: str, status: int, seconds: float) -> None:
-        """Count a request that was answered.
-
-        Args:
-            route: the path of its route.
-            status: the HTTP status.
-            seconds: time from the request to the last byte of the response.
-        """
+        """Count an answered request by route and status; ``seconds`` is until the last byte of the response."""
         self.requests.labels(route, str(status)).inc()
         self._durations.labels(route).observe(seconds)
 
     def record_synthesis(self, batch_size: int, seconds: float, audio_seconds: float) -> None:
-        """Count one step of the synthesis.
-
-        Args:
-            batch_size: number of utterances.
-            seconds: time that the step took.
-            audio_seconds: duration of the audio.
-        """
+        """Count one step of the synthesis: its utterances, the seconds that it took, the seconds of audio."""
         self._batches.observe(batch_size)
         self._synthesis.inc(seconds)
         self._audio.inc(audio_seconds)
@@ -73,11 +61,7 @@ class Metrics:
 
 
 def merge(replicas: Mapping[str, Iterable[Metric]]) -> bytes:
-    """Join the metrics of replicas, each with the label ``replica``, in the text format of Prometheus.
-
-    Args:
-        replicas: what ``Metrics.collect`` returned in each replica, by its name.
-    """
+    """Join what ``Metrics.collect`` returned in each replica, by its name, in the text format of Prometheus."""
     merged: dict[str, Metric] = {}
     for replica, metrics in replicas.items():
         for metric in metrics:

@@ -16,12 +16,7 @@ _CHUNK_TIMEOUT = 1.0  # seconds without a byte
 
 
 class RequestMetricsMiddleware:
-    """Middleware that counts requests, WebSockets included, by route and status, and measures their duration.
-
-    Args:
-        app: the ASGI application.
-        metrics: takes the counts.
-    """
+    """Count requests, WebSockets included, by route and status, and measure their duration."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app
@@ -52,13 +47,9 @@ class RequestMetricsMiddleware:
 
 
 class DrainBodyMiddleware:
-    """Middleware that reads and drops the rest of a request's body before the response is sent.
+    """Read and drop the rest of a request's body before the response is sent, within limits of bytes and time.
 
-    A connection that is closed with bytes unread is reset, and the client may lose the response, such as a 503. The
-    bytes and the time of this reading are bounded.
-
-    Args:
-        app: the ASGI application.
+    A connection that is closed with bytes unread is reset, and the client may lose the response, such as a 503.
     """
 
     def __init__(self, app: ASGIApp) -> None:

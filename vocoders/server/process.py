@@ -46,7 +46,7 @@ def serve(
     max_seconds: float = 600.0,
     timeout: float = 120.0,
 ) -> int:
-    """Serve models over HTTP and WebSocket until a signal ends the process.
+    """Serve models over HTTP and WebSocket until a signal ends the process; returns the exit status, 0.
 
     Args:
         models: names or files of models, the default first; empty for the built-in default.
@@ -55,16 +55,12 @@ def serve(
         device: the device of the models, such as "cpu" or "cuda".
         backend: what runs a built-in model, as for ``vocoders.load``.
         token_file: a file with the bearer token that clients must send; None where they need none.
-        allow_hosts: as for ``create_app``.
-        max_requests: most requests at a time, waiting ones included.
-        max_batch: most waiting requests that are synthesised as one batch; None for 8 where a batch is faster,
-            as on a GPU, else 1.
+        allow_hosts: as for ``create_app``, like the next two.
+        max_requests: see there.
+        max_batch: see there.
         max_body: largest body of a request, in MiB.
         max_seconds: longest audio of one request, in seconds.
-        timeout: seconds that a request may wait for its audio, and that the server waits for the client's next bytes.
-
-    Returns:
-        The exit status, 0.
+        timeout: seconds that a request may wait for its audio, and the server for the client's next bytes.
 
     Raises:
         VocoderError: when the models cannot be served, the token cannot be read or the port is taken.
@@ -101,7 +97,7 @@ def configure(app: FastAPI, **options: Any) -> uvicorn.Config:
 
 
 def end_threads() -> None:
-    """End the process, with status 0, when a thread works for a request that is over: Python would wait for it."""
+    """End the process with status 0 when a thread still works for a request that is over: Python would wait for it."""
     sys.stderr.flush()
     for thread in threading.enumerate():
         if thread is not threading.main_thread() and not thread.daemon:
@@ -111,14 +107,9 @@ def end_threads() -> None:
 
 
 class Server(uvicorn.Server):
-    """uvicorn server that, after a signal, finishes the admitted requests, for a limited time, before it ends.
+    """uvicorn server that, after a signal, finishes the admitted requests within ``timeout`` seconds before it ends.
 
     A second signal ends it at once. uvicorn alone would break off WebSockets.
-
-    Args:
-        config: configuration of ``uvicorn.Server``.
-        scheduler: scheduler, told to refuse new requests after the signal.
-        timeout: seconds after which requests that are not finished are broken off.
     """
 
     def __init__(self, config: uvicorn.Config, scheduler: Scheduler, timeout: float) -> None:

@@ -1,4 +1,4 @@
-"""HTTP connections: those that idle are closed, and the head of a request is bounded."""
+"""HTTP connections: close idle ones, bound the head of a request."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _FLUSH_TIMEOUT = 120.0  # seconds to take the rest of a response from a connecti
 
 
 class BoundedProtocol(H11Protocol):
-    """Protocol of uvicorn that closes connections without a request; uvicorn alone waits for ever for the first one.
+    """uvicorn protocol that closes connections without a request; uvicorn alone waits for ever for the first one.
 
-    It parses by h11: with httptools, uvicorn's default where it is installed, headers may be of any size.
+    It parses by h11: httptools, uvicorn's default where installed, does not limit headers.
     """
 
     _timer: asyncio.TimerHandle | None = None

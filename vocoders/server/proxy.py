@@ -1,7 +1,7 @@
-"""What Ray Serve's HTTP proxies answer when no replica does: 503 and one sentence, as everything here.
+"""Answer 503 and one sentence in Ray Serve's HTTP proxies where no replica answers.
 
-A proxy passes each request to a replica and the replica's answer to the client. It loads ``middlewares`` when the
-environment of the cluster says so: ``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=vocoders.server.proxy:middlewares``.
+A proxy loads ``middlewares`` when the environment of the cluster has
+``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=vocoders.server.proxy:middlewares``.
 """
 
 from __future__ import annotations
@@ -34,13 +34,10 @@ def middlewares() -> list[Middleware]:
 
 
 class ReplicaErrorsMiddleware:
-    """Middleware that answers for a replica that died, or that Ray Serve could not find.
+    """Answer for a replica that died, or that Ray Serve could not find.
 
-    Ray Serve alone answers with status 500, or with words of its own as plain text, and breaks a WebSocket off. A
-    response that has begun is broken off here too, which the client can tell.
-
-    Args:
-        app: the proxy.
+    Ray Serve alone answers 500, or plain text of its own, and breaks a WebSocket off. A response that has begun is
+    broken off here too, which the client can tell.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -68,8 +65,7 @@ class _Answer:
     Attributes:
         begun: whether the client has got anything.
         open: whether a WebSocket was accepted and not closed.
-        refused: whether Ray Serve has refused the request in its own words.
-        reason: these words.
+        refused: whether Ray Serve has refused the request, for ``reason``.
     """
 
     def __init__(self, send: Send) -> None:

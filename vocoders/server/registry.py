@@ -19,12 +19,7 @@ F0Use = Literal["estimated", "required", "not used"]
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A model and the name that clients choose it by.
-
-    Attributes:
-        name: its name in the query parameter ``model``.
-        vocoder: the model, of any backend.
-    """
+    """A model, of any backend, and its name in the query parameter ``model``."""
 
     name: str
     vocoder: BaseVocoder
@@ -62,16 +57,9 @@ class ServedModel:
 
 
 def load_models(names: list[str], device: str = "cpu", backend: BackendName | None = None) -> dict[str, ServedModel]:
-    """Load the models to serve.
+    """Load the models to serve, by name, the default first; ``names`` as for ``load``, none for the default.
 
-    Args:
-        names: names or files, as ``vocoders.load`` takes them; empty for the built-in default.
-        device: the device they run on.
-        backend: as for ``vocoders.load``.
-
-    Returns:
-        The models by name, in the order given: the first is the default. A model in a file is named after the file,
-        without folder and ending.
+    A model in a file is named after it, without folder and ending.
 
     Raises:
         VocoderError: when a model cannot be loaded, and for two models of one name.

@@ -1,4 +1,4 @@
-"""Limits of requests, decoding of their bodies, and the error of a request that cannot be served."""
+"""Limits of requests, decoding of their bodies, and the error of a refused request."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Limits:
     Attributes:
         max_body: largest body in bytes.
         max_seconds: longest audio in seconds.
-        timeout: seconds that a request may wait for its audio, and that the server waits for the client's next bytes.
+        timeout: seconds that a request may wait for its audio, and the server for the client's next bytes.
     """
 
     max_body: int = 64 * 2**20
@@ -48,18 +48,9 @@ class Limits:
 
 
 class RequestError(Exception):
-    """A request that cannot be served.
+    """A request that cannot be served: HTTP status, headers, and the JSON body with ``detail``, one sentence.
 
-    Attributes:
-        status: the HTTP status.
-        headers: headers of the response.
-        content: the JSON body of the response: ``detail``, one sentence, and other fields.
-
-    Args:
-        status: the HTTP status.
-        detail: one sentence that says why.
-        headers: headers of the response.
-        fields: other fields of the JSON body.
+    ``fields`` are other fields of the body.
     """
 
     def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None, **fields: Any) -> None:
@@ -100,7 +91,7 @@ class _Body(NamedTuple):
 
 
 def check_mel_config(mel_config: MelConfig, model: ServedModel) -> None:
-    """Check that mels of ``mel_config`` can be converted to the mel config of a model.
+    """Check that mels of ``mel_config`` can be converted to that of a model.
 
     Raises:
         RequestError: 409, with the fields that differ, when they cannot.
@@ -236,7 +227,7 @@ def _numbers(values: Any, requirement: str) -> np.ndarray:
 
 
 def _holds_numbers(values: list[Any], depth: int) -> bool:
-    """Tell whether all values are numbers, or lists of numbers: of a text numpy would make an array of any size."""
+    """Tell whether all values are (lists of) numbers: numpy would make an array of any size of a text."""
     kinds = set(map(type, values))
     return kinds <= {int, float} or (
         kinds == {list} and depth > 1 and all(_holds_numbers(part, depth - 1) for part in values)
@@ -244,16 +235,9 @@ def _holds_numbers(values: list[Any], depth: int) -> bool:
 
 
 def analyze_body(data: bytes, model: ServedModel, mel_config: MelConfig | None, limits: Limits) -> bytes:
-    """Compute the mel that a model takes, from a sound file or a mel.
+    """Compute the mel that a model takes, from a sound file or a mel: an .npy, float32 (n_mels, frames).
 
-    Args:
-        data: an .npy, an .npz, JSON or a sound file.
-        model: the model.
-        mel_config: the mel config in the query, if there is one.
-        limits: the limits of a request.
-
-    Returns:
-        An .npy, float32 (n_mels, frames).
+    ``mel_config`` is that of the query, if there is one.
 
     Raises:
         RequestError: as for ``decode_body``, and for a sound file 400 when it cannot be read, 413 when it is too long

@@ -49,16 +49,9 @@ _PAGE_POLICY = (
 
 @dataclass
 class ServerState:
-    """State that the routes share.
+    """State that the routes share: see ``create_app``.
 
-    Attributes:
-        models: the models by name, the default first.
-        limits: the limits of a request.
-        token: the bearer token that clients must send; None where they need none.
-        allow_hosts: names that requests may be sent to, and pages may be of; see ``create_app``.
-        scheduler: the scheduler.
-        metrics: the metrics.
-        turns: held while a body is decoded, one at a time by each function: a mel does not wait for sounds.
+    ``turns`` are held while a body is decoded, one at a time by each function: a mel does not wait for sounds.
     """
 
     models: dict[str, ServedModel]
@@ -70,11 +63,7 @@ class ServerState:
     turns: defaultdict[Callable[..., Any], asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
 
     def model(self, name: str | None) -> ServedModel:
-        """Return the model of a name, or the default model for None.
-
-        Raises:
-            RequestError: 404 for an unknown name.
-        """
+        """Return the model of a name, or the default model for None; raises RequestError 404 for an unknown name."""
         name = name or next(iter(self.models))
         if name not in self.models:
             raise RequestError(404, f"there is no model {name!r} here; there are: {', '.join(self.models)}")
@@ -117,11 +106,7 @@ def server_state(connection: HTTPConnection) -> ServerState:
 
 
 async def authorize(connection: HTTPConnection) -> None:
-    """Check the bearer token of a connection, where the server has one.
-
-    Raises:
-        RequestError: 401 for a missing or wrong token.
-    """
+    """Check the bearer token of a connection, where the server has one; raises RequestError 401 for a wrong one."""
     token = server_state(connection).token
     if token is None:
         return
@@ -134,8 +119,8 @@ async def authorize(connection: HTTPConnection) -> None:
 async def check_host(connection: HTTPConnection) -> None:
     """Check to what name a browser sends a request, and from a page of which site.
 
-    Pages of any site may send requests to this machine, also under a name of their own; a page cannot have the name
-    of an address or of localhost.
+    Pages of any site may send requests to this machine, also under a name of their own, but no page has the name of an
+    address or of localhost.
 
     Raises:
         RequestError: 403 for other names than ``allow_hosts`` has.
@@ -165,11 +150,7 @@ def _is_local(name: str) -> bool:
 
 
 async def check_query(connection: HTTPConnection) -> None:
-    """Check that the route of a connection knows all of its query parameters, where it has any, and each comes once.
-
-    Raises:
-        RequestError: 422 for an unknown one, or one that comes again.
-    """
+    """Check that the route knows all query parameters and each comes once; raises RequestError 422."""
     known = [parameter.alias for parameter in connection.scope["route"].dependant.query_params]
     given = [name for name, _ in connection.query_params.multi_items()]
     if not known:

@@ -1,17 +1,15 @@
 """The scheduler: many utterances share one thread that runs the models.
 
-The thread works in steps. A step synthesises one chunk of one utterance, a few seconds of audio at most, or several
-short utterances in one batch. After each step the scheduler chooses the next:
+The thread works in steps: one chunk of one utterance, a few seconds of audio at most, or several short utterances of a
+model in one batch. After each step the scheduler chooses the next:
 
-- Utterances wait in two queues, one for streams, whose audio is sent while it is computed, and one for whole requests.
-  The two queues alternate.
-- Within a queue the first utterance gets one step and, if it needs more, goes to the end. A mel of ten minutes
-  therefore delays the others by one step at a time.
-- An utterance whose client has gone is dropped before its next step. A stream waits while its client is behind.
-- Whole utterances of one model that wait at the same time may share a step as a batch.
+- Streams, whose audio is sent while it is computed, and whole requests wait in two queues, which alternate.
+- Within a queue the first utterance gets one step and, if it needs more, goes to the end, so a mel of ten minutes
+  delays the others by one step at a time.
+- An utterance whose client has gone is dropped before its next step; a stream waits while its client is behind.
 
-The number of utterances and the memory they hold are bounded; a request beyond that is refused with ``Busy``.
-All of it but ``_synthesize`` runs on the event loop, so that nothing needs a lock.
+The number of utterances and their memory are bounded; beyond that a request is refused with ``Busy``. All but
+``_synthesize`` runs on the event loop, so nothing needs a lock.
 """
 
 from __future__ import annotations
@@ -42,11 +40,7 @@ log = logging.getLogger("uvicorn.error")  # the logger that uvicorn uses
 
 
 class Busy(Exception):
-    """Refusal of a request because the server is full or shuts down.
-
-    Attributes:
-        retry_after: seconds after which the client may try again.
-    """
+    """Refusal because the server is full or shuts down; the client may try again after ``retry_after`` s."""
 
     def __init__(self, reason: str, retry_after: int) -> None:
         super().__init__(f"{reason}; try again in {retry_after} s")
@@ -54,14 +48,14 @@ class Busy(Exception):
 
 
 class Scheduler:
-    """Scheduler that admits utterances and decides which of them is synthesised next.
+    """Admit utterances and decide which is synthesised next.
 
     Attributes:
-        max_requests: most utterances at a time.
+        max_requests: most utterances at a time, waiting ones and those whose audio is being sent included.
         closing: whether the server is shutting down; then no utterance is admitted.
 
     Args:
-        max_requests: most utterances at a time, those included that wait or whose audio is being sent.
+        max_requests: see above.
         max_batch: most utterances in one batch; None for 8 where batching is faster, else 1.
         metrics: the metrics of the server.
     """
@@ -92,11 +86,6 @@ class Scheduler:
     def admit(self, model: ServedModel, seed: int, stream: bool) -> Utterance:
         """Admit an utterance, which the caller must close.
 
-        Args:
-            model: the model.
-            seed: the seed of the noise.
-            stream: whether the client gets the audio while it is computed.
-
         Raises:
             Busy: when there are ``max_requests`` already, or when the server is shutting down.
         """
@@ -110,21 +99,13 @@ class Scheduler:
         return utterance
 
     def reserve(self, utterance: Utterance, size: int) -> None:
-        """Reserve ``size`` bytes in all for an utterance.
-
-        Raises:
-            Busy: when all utterances would hold more than ``MAX_MEMORY``.
-        """
+        """Reserve ``size`` bytes in all for an utterance; raises Busy when all would hold more than ``MAX_MEMORY``."""
         self._check_room(utterance, size)
         utterance.reserved = size
 
     @contextlib.contextmanager
     def decoding(self, utterance: Utterance, size: int) -> Iterator[None]:
-        """Reserve ``size`` more bytes for the decoding of a body, which may outlast its request.
-
-        Raises:
-            Busy: as for ``reserve``.
-        """
+        """Reserve ``size`` more bytes for decoding a body, which may outlast its request; raises Busy."""
         self._check_room(utterance, utterance.reserved + size)
         self._decoding += size
         try:

@@ -53,11 +53,11 @@ class Frames:
 
 @dataclass(frozen=True)
 class Step:
-    """The part of an utterance that the synthesis thread computes at once.
+    """The part of an utterance that is computed at once.
 
     Attributes:
         utterance: the utterance.
-        frames: its next frames; none when all were synthesised before and only the end of the stream is left.
+        frames: its next frames; none when only the end of the stream is left.
         stream: the stream that synthesises them; None when the step is the whole utterance.
         last: whether the utterance ends with this step.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import subprocess
 from dataclasses import dataclass
@@ -28,12 +29,9 @@ PEAK = 0.97
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository on GitHub.
+    """A repository on GitHub: owner/name, and the commit that the corpus was made from.
 
-    Attributes:
-        name: owner/name.
-        commit: the commit that the corpus was made from.
-        optional: whether it is no part of the corpus of the built-in models, and taken only when its clone is named.
+    An optional one is no part of the corpus of the built-in models, and taken only when its clone is named.
     """
 
     name: str
@@ -53,10 +51,9 @@ class Speaker:
     Attributes:
         name: name of the speaker's folder in the corpus.
         source: key of REPOSITORIES.
-        pattern: pattern of the clips in the clone.
+        pattern: of the clips in the clone; of makam, sections, which have a number, and not whole songs.
         count: number of clips at the commit.
-        gain_db: gain, measured on the corpus that the built-in models were trained on; an optional speaker's gives the
-            clips a median level of -23.3 dB.
+        gain_db: gain; an optional speaker's gives the clips a median level of -23.3 dB.
         included: a bit for each clip, sorted by path, that says whether it is in the corpus, in base64; empty for all.
     """
 
@@ -68,60 +65,9 @@ class Speaker:
     included: str = ""
 
 
-REPOSITORIES = {
-    "kathleen": Repository("rhasspy/dataset-voice-kathleen", "c51cb97"),
-    "nathalie": Repository("rhasspy/dataset-voice-nathalie", "3b3e91f"),
-    "flemishguy": Repository("rhasspy/dataset-voice-flemishguy", "2576e9c"),
-    "makam": Repository("MTG/turkish-makam-acapella-sections-dataset", "d912653"),
-    "kerstin": Repository("rhasspy/dataset-voice-kerstin", "f731271", optional=True),
-    "vocobox": Repository("vocobox/human-voice-dataset", "77248fc", optional=True),
-}
-
-SPEAKERS = (
-    Speaker(
-        "kathleen-en-f",
-        "kathleen",
-        "data/*.wav",
-        1620,
-        6.743,
-        "BF9JoLW0/W9HGARgWS6J4Fj6jNIwQ9yC30gw/OdgS3DVBrfpT8IRRMYE6tM1SpERiLzoelkIWxZEJ3291wyv878pwFvfZcXKv+sHGJYCvar0"
-        "puZPUpQFeFHqhsjnul0TsFWGD51UfLrs3Q5TXiongwuYWNb3gv/FYRgqj+JUVMHWnT57NcbCU0V6RlguY2xTlwkGz+9HSC8BfyczIWcMpzqe"
-        "EhaTFjW8WBbLdqdUvG+XC1FAgvmUBhwNZFjT41RZIutSiMLtHYWaqkA=",
-    ),
-    Speaker(
-        "nathalie-nl-f",
-        "nathalie",
-        "verified/*.flac",
-        1130,
-        3.793,
-        "vu/97+6PKH3t7f/ff6tt/+69w//T+/v/8z/7//v/2/fev+/f39R/r7s2//cr2d+3ef8V//f+/6//9P6/8vd+7+/v76fv7/f/f+/r9//fj9+r"
-        "v/H/f6/v3/f9v9X3N///77Nevf2+jt/v9/67/7/ra5/f//+8Vdfv8/7/Y//a7v//43b/C/t9/Ptvvdv+wA==",
-    ),
-    Speaker(
-        "flemishguy-nl-m",
-        "flemishguy",
-        "wavs/*.wav",
-        1139,
-        9.152,
-        "uP9bae033nd7bc1fb70Z+//+wr7mfa0/97W2VxXzjK5B/krOfbX79wmuxTk/XP0y7R5vp39jtns3uxv7rWgf95rnzw/zLaPX2PNfm1nP26mu"
-        "e+b92jm1y7c3lH+8d/U/vc9H70fPrbVPc2ONjte3WLZ/e71Wz3/fPX97pu//3marzt+94//99VY/m9T7aMA=",
-    ),
-    # The pattern matches sections, which have a number, and not whole songs.
-    Speaker("makam-goekhan-tr-sing", "makam", "goekhan/*_[0-9]*_*.wav", 12, 0.179),
-    Speaker("makam-idil-tr-sing", "makam", "idil/*_[0-9]*_*.wav", 29, -3.237),
-    Speaker("makam-guelen-tr-sing", "makam", "guelen/*_[0-9]*_*.wav", 17, 3.071),
-    Speaker(
-        "kerstin-de-f",
-        "kerstin",
-        "verified/*.flac",
-        1374,
-        1.356,
-        "lJSUlKSkpKSkpKUlJSUlJSUpKSkpKSkpSUlJSUlJSUpKSkpKSkpSUlJSUlJSkpKSkpKSlJSUlJSUlJSkpKSkpKSlJSUlJSUlKSkpKSkpKUlJSUlJ"
-        "SUpKSkpKSkpKUlJSUlJSUpKSkpKSkpSUlJSUlJSkpKSkpKSkpSUlJSUlJSkpKSkpKSlJSUlJSUlKSkpKSkpKSlJSUlJSUlKSkpKSkpKUlJSUlJSU"
-        "pKSkpA==",
-    ),
-    Speaker("vocobox-martin-fr-sing", "vocobox", "data/voices/martin/*/exports/mono/*.wav", 104, -2.310),
-)
+_SOURCES = json.loads(Path(__file__).with_name("sources.json").read_text(encoding="utf-8"))
+REPOSITORIES = {key: Repository(**row) for key, row in _SOURCES["repositories"].items()}
+SPEAKERS = [Speaker(**row) for row in _SOURCES["speakers"]]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -284,8 +230,8 @@ def convert(source: Path, gain_db: float) -> np.ndarray:
 def trim(audio: np.ndarray, rate: int = RATE) -> np.ndarray:
     """Cut leading and trailing silence of (samples,), except for a margin.
 
-    Frames are silent when their level is below the 95th percentile of all frames by more than -SILENCE_DB. Unlike the
-    maximum, a percentile is not changed by a single click.
+    Frames are silent when their level is below the 95th percentile, which no single click changes, by more than
+    -SILENCE_DB.
     """
     size = rate // 100  # samples of a frame, 10 ms
     frames = audio[: len(audio) // size * size].reshape(-1, size)

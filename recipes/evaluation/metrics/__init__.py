@@ -1,7 +1,7 @@
-"""Metrics of a synthesis: how near an estimate is to its reference, the recording.
+"""Metrics of a synthesis against its recording.
 
-Copy synthesis keeps time, so signals are compared instant by instant, without warping. A metric that is not defined,
-such as the error of F0 where nothing is voiced, is NaN.
+Copy synthesis keeps time, so signals are compared without warping. A metric that is not defined, such as the error of
+F0 where nothing is voiced, is NaN.
 """
 
 from __future__ import annotations

@@ -32,8 +32,7 @@ def f0_metrics(reference: np.ndarray, estimate: np.ndarray) -> dict[str, float]:
 def periodicity_error(reference: Signal, estimate: Signal) -> float:
     """Compute the root mean square difference of the periodicities where the reference is loud.
 
-    CARGAN (Morrison et al. 2022) and BigVGAN report the same error of their F0 estimator's confidence; their values
-    cannot be compared with these.
+    CARGAN and BigVGAN report this error of their F0 estimator's confidence; those values are not comparable.
     """
     difference = (reference.periodicity - estimate.periodicity)[reference.loud]
     return float(np.sqrt(np.mean(difference**2))) if len(difference) else NAN

@@ -10,9 +10,9 @@ from vocoders.dsp.stft import STFT
 
 
 def level_difference(reference: Signal, estimate: Signal) -> float:
-    """Compute the level of the estimate minus that of the reference, in dB.
+    """Compute the level of the estimate minus that of the reference, in dB; NaN where the reference is silent.
 
-    Levels below -120 dBFS count as -120 dBFS. NaN where the reference is silent.
+    Levels below -120 dBFS count as -120 dBFS.
     """
     reference_level, estimate_level = (
         float(decibels(np.mean(x.audio.astype(float) ** 2))) for x in (reference, estimate)

@@ -14,7 +14,7 @@ from recipes.evaluation.metrics.spectral import spectrogram_db
 def texture(reference: Signal, estimate: Signal, voiced: bool) -> float:
     """Compute the estimate's ``spread`` over the reference's in the voiced or unvoiced frames of the reference.
 
-    1 is right. In unvoiced frames less is buzz. In voiced ones less is noise between the harmonics, more is buzz.
+    In unvoiced frames less than 1 is buzz; in voiced ones less is noise between the harmonics, more is buzz.
     """
     frames = inner_frames(reference.audio, reference.f0, reference.sample_rate, voiced)
     recorded = spread(reference.audio, reference.sample_rate, frames) if frames.any() else 0.0
@@ -22,10 +22,10 @@ def texture(reference: Signal, estimate: Signal, voiced: bool) -> float:
 
 
 def spread(audio: np.ndarray, sample_rate: int, frames: np.ndarray) -> float:
-    """Compute the spread in dB of the log spectrum around its local mean, from 2 to 8 kHz in the STFT frames given.
+    """Compute the spread in dB of the log spectrum around its local mean, from 2 to 8 kHz in the given STFT frames.
 
-    It is about 5.6 dB for Gaussian noise, whose magnitudes are Rayleigh distributed, and less for a model that replaces
-    noise by something smooth, which is heard as buzz and does not change PESQ. Harmonics spread more than noise.
+    About 5.6 dB for Gaussian noise (Rayleigh magnitudes), less where a model replaces noise by something smooth, which
+    is heard as buzz and does not change PESQ; more for harmonics.
     """
     decibels = spectrogram_db(torch.from_numpy(audio), hop_length=256).numpy()
     deviation = decibels - uniform_filter(decibels, (15, 5))

@@ -15,11 +15,10 @@ SEARCH = 0.03 * np.linspace(-1, 1, 25)  # the lags tried, relative to the period
 def band_periodicity(reference: Signal, estimate: Signal) -> dict[str, float]:
     """Measure the normalised correlation of neighbouring periods in each of BANDS, where the reference is voiced.
 
-    Windows of 20 ms that lie one period apart are correlated at each loud, voiced instant of the reference, and the
-    correlations are averaged. The period is that of the reference, refined for each signal: within 3 % of it, the lag
-    with the highest mean over the bands is taken, because 1 % is already a third of a cycle at 6 kHz. For harmonics in
-    noise the correlation is their share of the power of the band; noise alone reaches 0.1 to 0.2 by the choice of the
-    lag. Less than in the recording is heard as hoarseness, more as buzz.
+    Windows of 20 ms one period apart are correlated at each loud, voiced instant of the reference. The period is the
+    reference's, refined for each signal within 3 %, because 1 % is already a third of a cycle at 6 kHz. For harmonics
+    in noise the correlation is their share of the power; noise alone reaches 0.1 to 0.2. Less than in the recording is
+    heard as hoarseness, more as buzz.
 
     Returns:
         name of the band -> at most 1; NaN without a voiced instant, and for a band that reaches above half the rate.

@@ -1,7 +1,4 @@
-"""A signal, and its tracks over time: F0, periodicity, mel-cepstrum, level.
-
-Signals are float32 numpy (samples,), full scale at +-1. A track holds one value every F0_PERIOD seconds from 0 on.
-"""
+"""A signal, float32 (samples,), and its tracks over time, one value every F0_PERIOD seconds."""
 
 from __future__ import annotations
 
@@ -19,12 +16,7 @@ LOUD = 40.0  # dB below the loudest instant of a recording where its speech ends
 
 
 class Signal:
-    """A signal and its tracks, each computed on first use.
-
-    Attributes:
-        audio: float32 (samples,).
-        sample_rate: sample rate in Hz.
-    """
+    """A signal, float32 (samples,), and its tracks, each computed on first use."""
 
     def __init__(self, audio: np.ndarray, sample_rate: int) -> None:
         self.audio = audio
@@ -68,10 +60,9 @@ class Signal:
 
 
 def measure_f0(audio: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Measure F0 in Hz, 0 = unvoiced: voicing by WORLD's DIO, as in the labels, and F0 by its Harvest.
+    """Measure F0 in Hz, 0 = unvoiced: voicing by WORLD's DIO, as in the labels, F0 by its Harvest.
 
-    DIO is better in voicing, but its F0 jumps at the ends of voiced stretches: with it, the F0 errors of the same
-    syntheses, Griffin-Lim included, are 1.4 times as large.
+    DIO's F0 jumps at the ends of voiced stretches, which makes F0 errors 1.4 times as large.
     """
     import pyworld
 
@@ -81,11 +72,10 @@ def measure_f0(audio: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def periodicity(audio: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Measure the periodicity of a signal, 0 to 1.
+    """Measure the periodicity of a signal, 0 to 1: the harmonics' share of the power (Boersma 1993).
 
-    It is the highest peak of the normalised cross-correlation of 28 ms with the audio after them, at 16 kHz, over the
-    lags of F0_RANGE. For harmonics over noise it is the harmonics' share of the power (Boersma 1993); no decision on
-    voicing is needed.
+    The highest peak of the normalised cross-correlation of 28 ms with the audio after them, at 16 kHz, over the lags of
+    F0_RANGE.
     """
     rate, step = 16000, round(16000 * F0_PERIOD)
     shortest, longest = int(rate / F0_RANGE[1]), int(np.ceil(rate / F0_RANGE[0]))
@@ -107,19 +97,11 @@ def periodicity(audio: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def mel_cepstrum(envelope: np.ndarray, sample_rate: int, order: int = 24) -> np.ndarray:
-    """Compute the mel-cepstrum c_1 ... c_order of power spectra, with ln|H| = c_0 + sum of c_m cos(m w).
+    """Compute the mel-cepstrum c_1 ... c_order of power spectra: (frames, bins) -> (frames, order).
 
-    w is the mel scale from 0 to 8 kHz, or to half a lower sample rate, stretched to 0 to pi; SPTK approximates it by an
-    all-pass warping with a constant for each rate. It ends at 8 kHz so that models of all rates, and mels that end
-    there, can be compared. c_0, the level, is left out.
-
-    Args:
-        envelope: power spectra, (frames, bins).
-        sample_rate: sample rate in Hz.
-        order: number of coefficients.
-
-    Returns:
-        (frames, order).
+    ln|H| = c_0 + sum of c_m cos(m w), where w is the mel scale from 0 to 8 kHz, or to half a lower sample rate,
+    stretched to 0 to pi; SPTK approximates it by an all-pass warping. It ends at 8 kHz so that models of all rates are
+    comparable.
     """
     bins, top = envelope.shape[1], min(8000.0, sample_rate / 2)
     mels = (np.arange(bins) + 0.5) / bins * np.log1p(top / 700)

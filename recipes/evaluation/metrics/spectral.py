@@ -28,8 +28,7 @@ def log_mel_distance(reference: Signal, estimate: Signal, mel_config: MelConfig)
 def stft_distance(reference: Signal, estimate: Signal) -> float:
     """Compute spectral convergence plus mean absolute log difference, each averaged over three STFTs.
 
-    This is the loss of Parallel WaveGAN (Yamamoto et al. 2020) with its resolutions in samples, called M-STFT since
-    BigVGAN.
+    The loss of Parallel WaveGAN (Yamamoto et al. 2020) with its resolutions in samples, called M-STFT since BigVGAN.
     """
     return float(sum(MultiResolutionSTFTLoss()(torch.from_numpy(estimate.audio), torch.from_numpy(reference.audio))))
 
@@ -37,12 +36,7 @@ def stft_distance(reference: Signal, estimate: Signal) -> float:
 def mel_cepstral_distortion(reference: np.ndarray, estimate: np.ndarray, frames: np.ndarray) -> float:
     """Compute mel-cepstral distortion in dB: mean of 10 / ln 10 * sqrt(2 * sum of squared differences) (Kubichek 1993).
 
-    This is the root mean square difference in dB of the two smoothed envelopes, without their levels.
-
-    Args:
-        reference: mel-cepstrum of the reference, (frames, order).
-        estimate: mel-cepstrum of the estimate, (frames, order).
-        frames: booleans (frames,), true for the frames to average.
+    Of two mel-cepstra (frames, order), over the frames where ``frames`` (frames,) is true.
     """
     distance = 10 / np.log(10) * np.sqrt(2 * ((reference - estimate) ** 2).sum(1))
     return float(distance[frames].mean()) if frames.any() else NAN

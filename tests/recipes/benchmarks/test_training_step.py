@@ -8,7 +8,7 @@ from recipes.benchmarks import training_step
 @pytest.mark.parametrize("generator", ["none", "wavehax"])
 @pytest.mark.slow
 def test_training_step_runs(generator: str, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--generators", generator, "--discriminators", "multi-resolution", "--steps", "1", "--batch", "1"]
+    arguments = ["--generators", generator, "--discriminators", "multi-resolution", "--runs", "1", "--batch", "1"]
     assert training_step.main([*arguments, "--samples", "2400", "--threads", "1"]) == 0
     last = capsys.readouterr().out.splitlines()[-1].split("|")
     assert last[2].strip() == "multi-resolution"

@@ -1,12 +1,13 @@
 """Five steps of training equal those of the public training code: losses, and norms of gradients and weights.
 
-data/published_training.json was made by running, outside this repository and in float64, the loop bodies of
-jik876/hifi-gan (train.py), gemelo-ai/vocos (experiment.py), chomeyama/wavehax and kan-bayashi/ParallelWaveGAN
-(bin/train.py) on the generators of data/published_golden*.npz, with each norm of weight norm set to that of its weight,
-on discriminators filled by ``fill``, and on the inputs of ``inputs``. What the headers of recipes/models name was taken
-off: both sides are updated after one pass over the discriminators, the vectors of spectral norm stay, Vocos's
-multi-resolution discriminator is Wavehax's and its hinge has no bound, Parallel WaveGAN's context frames are repeated
-ones. Channels of the multi-period discriminators are divided by 32, of the multi-scale one by 8.
+data/published_training.json was made outside this repository, in float64, by the networks and losses of the public code
+in training steps written again after jik876/hifi-gan (train.py), gemelo-ai/vocos (experiment.py), chomeyama/wavehax and
+kan-bayashi/ParallelWaveGAN (bin/train.py), on the generators of data/published_golden*.npz, with each norm of weight
+norm set to that of its weight, on discriminators filled by ``fill``, and on the inputs of ``inputs``. What the headers
+of recipes/models name was taken off: both sides are updated after one pass over the discriminators, the vectors of
+spectral norm stay, Vocos's multi-resolution discriminator is Wavehax's and its hinge has no bound, Parallel WaveGAN's
+context frames are repeated ones. Channels of the multi-period discriminators are divided by 32, of the multi-scale one
+by 8.
 """
 
 import json
