@@ -95,7 +95,7 @@ def test_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert stopped.value.code == 0
     output = capsys.readouterr().out
     assert f"python -m recipes.prepare {name}" in output
-    assert f"default: data/{name}" in output
+    assert f"data/{name}" in output
     assert "train.txt" in output
 
 
