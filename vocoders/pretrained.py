@@ -100,7 +100,7 @@ def load(
     require(f"running {name} on device '{device}' in {precision}", "torch", "torch", "safetensors")
     from vocoders.checkpoint import load_checkpoint
     from vocoders.inference.vocoder import Vocoder
-    from vocoders.nn.cpu_kernels import set_up_memory
+    from vocoders.nn.fast import set_up_memory
 
     set_up_memory()
     return Vocoder(load_checkpoint(path), name, precision).to(device)

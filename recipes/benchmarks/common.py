@@ -24,7 +24,7 @@ from vocoders.dsp.mel import MEL_CONFIGS, MelConfig
 from vocoders.errors import MelWarning, VocoderError
 from vocoders.generators import GENERATORS, build_generator
 from vocoders.inference.vocoder import Vocoder
-from vocoders.nn.cpu_kernels import set_up_memory
+from vocoders.nn.fast import set_up_memory
 
 _PREFERRED = ("bigvgan-44k", "cosyvoice2-24k")  # of the mel configs of a hop, those that sizes were published for
 # Sizes whose configuration does not determine the mel config

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -23,9 +24,9 @@ from vocoders.config import Channels, Config
 from vocoders.dsp.mel import MelConfig
 from vocoders.dsp.stft import reflect_pad
 from vocoders.generators.wavehax import PROJECTION_KERNEL, WavehaxBase, WavehaxConfig
-from vocoders.nn import cpu_kernels
-from vocoders.nn.cpu_kernels import Affine
-from vocoders.nn.layers import ConvNeXtBlocks2d, reflect_pad_2d
+from vocoders.nn import fast
+from vocoders.nn.fast import Affine
+from vocoders.nn.layers import ConvNeXtBlocks2d
 
 
 class ComplexWavehaxConfig(WavehaxConfig):
@@ -111,8 +112,6 @@ class ComplexLinear(nn.Module):
 class ComplexDepthwiseConv2d(nn.Module):
     """Complex convolution of each channel by itself over frames and bins, whose ends are mirrored."""
 
-    mirrors = True
-
     def __init__(self, channels: int, kernel_size: tuple[int, int]) -> None:
         super().__init__()
         self.weight = complex_weight(channels, 1, *kernel_size[::-1])
@@ -120,7 +119,7 @@ class ComplexDepthwiseConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, frames, bins, 2 * channels) -> the same shape."""
-        return self.convolve(reflect_pad_2d(x.permute(0, 3, 1, 2), *self.reach), (0, 0)).permute(0, 2, 3, 1)
+        return fast.depthwise_2d(x, self.convolve, self.reach, mirrors=True)
 
     def convolve(self, x: Tensor, padding: tuple[int, int]) -> Tensor:
         """Convolve (batch, 2 * channels, frames, bins), with so many zeros around it."""
@@ -151,13 +150,13 @@ class ComplexLayerNorm2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, frames, bins, 2 * channels) -> the same shape."""
-        if not self.framewise and cpu_kernels.in_tiles(x):
-            identity = Affine(torch.eye(x.shape[-1]), torch.zeros(x.shape[-1]))
-            return cpu_kernels.norm_2d(x, self, self.fold(identity))
-        real, imaginary = self.standardize(x).chunk(2, -1)
-        rr, ii, ri = self.weight
-        real = rr * real + ri * imaginary + self.bias[0]
-        return torch.cat([real, ri * real + ii * imaginary + self.bias[1]], -1)
+        if self.framewise or not fast.in_tiles(x):
+            real, imaginary = self.standardize(x).chunk(2, -1)
+            rr, ii, ri = self.weight
+            real = rr * real + ri * imaginary + self.bias[0]
+            return torch.cat([real, ri * real + ii * imaginary + self.bias[1]], -1)
+        identity = self.fold(Affine(torch.eye(x.shape[-1]), torch.zeros(x.shape[-1])))
+        return fast.norm_2d(x, partial(self.standardizing, identity), identity.weight.dtype)
 
     def standardize(self, x: Tensor) -> Tensor:
         """Return the whitened x."""
@@ -209,19 +208,20 @@ class ComplexConvNeXtBlock2d(nn.Module):
         self.dwconv = ComplexDepthwiseConv2d(channels, config.kernel_size)
         self.norm = ComplexLayerNorm2d(channels, config.framewise_norm)
         self.pwconv1 = ComplexLinear(channels, channels * config.expansion)
-        self.activation = nn.GELU()
         self.pwconv2 = ComplexLinear(channels * config.expansion, channels)
         self.gamma = nn.Parameter(torch.full((channels,), 1 / config.blocks))
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, frames, bins, 2 * channels) -> the same shape."""
-        y = self.pwconv2(self.activation(self.pwconv1(self.norm(self.dwconv(x)))))
+        y = self.pwconv2(F.gelu(self.pwconv1(self.norm(self.dwconv(x)))))
         return x + self.gamma.repeat(2) * y
 
-    def parts(self) -> cpu_kernels.Block:
-        """Return what the fast path is made of."""
-        first, second = self.pwconv1.affine(), self.pwconv2.affine()
-        return cpu_kernels.Block(self.dwconv, self.norm, first, self.activation, second, self.gamma.repeat(2))
+    def tensors(self) -> fast.Block:
+        """Return what the fast path takes."""
+        conv, norm = self.dwconv, self.norm
+        first, second = norm.fold(self.pwconv1.affine()), fast.folded(self.pwconv2.affine(), self.gamma.repeat(2))
+        standardizing = None if norm.framewise else norm.standardizing
+        return fast.Block(conv.convolve, conv.reach, True, norm.standardize, standardizing, first, F.gelu, second)
 
 
 def complex_weight(out_channels: int, in_channels: int, *kernel_size: int) -> nn.Parameter:

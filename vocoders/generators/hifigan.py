@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from vocoders.config import Channels, Config, Count, OddSize
 from vocoders.dsp.mel import MelConfig
 from vocoders.generators.base import Generator, check_upsampling, upsampling_rates
-from vocoders.nn import cpu_kernels
+from vocoders.nn import fast
 from vocoders.nn.layers import Conv1d, ConvTranspose1d, Standardize, trim
 
 SLOPE = 0.1
@@ -107,7 +107,7 @@ class ResBlock(nn.Module):
         self.convs2 = nn.ModuleList(conv(1) for _ in dilations if kind == 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        in_place = cpu_kernels.in_tiles(x)
+        in_place = fast.in_tiles(x)
         for i, conv in enumerate(self.convs1):
             y = conv(F.leaky_relu(x, SLOPE))
             if self.convs2:
@@ -168,7 +168,7 @@ class HiFiGANTrunk(nn.Module):
         for stage, (up, blocks) in enumerate(zip(self.ups, self.resblocks, strict=True)):
             assert isinstance(blocks, nn.ModuleList)
             x = self.add_source(stage, up(self.activate(x)), source)
-            x = cpu_kernels.by_tiles(partial(mean_of, blocks), x, self.reach_of_blocks)
+            x = fast.by_tiles(partial(mean_of, blocks), x, self.reach_of_blocks)
         return self.activate_output(x)
 
     def activate(self, x: Tensor) -> Tensor:

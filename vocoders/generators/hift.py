@@ -28,7 +28,7 @@ from vocoders.dsp.stft import STFT
 from vocoders.generators.base import Generator, check_upsampling, upsampling_rates
 from vocoders.generators.hift_trunk import CausalHiFTTrunk, HiFTConfig, HiFTTrunk
 from vocoders.generators.istftnet import fitting_istft_hop
-from vocoders.nn.cpu_kernels import channels_together
+from vocoders.nn.fast import channels_together
 from vocoders.nn.layers import HarmonicSource, PaddedConv1d
 
 _OUTER_KERNEL = 7

@@ -198,7 +198,7 @@ class HNMask(Generator):
                     config.expansion,
                     config.kernel_size,
                     1 / config.blocks,
-                    activation=nn.ReLU,  # GELU alone took a third of a training step on a CPU
+                    activation=F.relu,  # GELU alone took a third of a training step on a CPU
                     padding_mode="zeros",
                 )
                 for _ in range(config.blocks)

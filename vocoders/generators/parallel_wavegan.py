@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from vocoders.config import Channels, Config, Count, OddSize
 from vocoders.dsp.mel import MelConfig
 from vocoders.generators.base import Generator, check_upsampling, upsampling_rates
-from vocoders.nn.cpu_kernels import channels_together
+from vocoders.nn.fast import channels_together
 from vocoders.nn.layers import Conv1d, Standardize
 
 

@@ -20,7 +20,7 @@ from vocoders.generators import generator_name
 from vocoders.inference.base import BaseVocoder
 from vocoders.inference.batching import Window, group_by_length, synthesize_group
 from vocoders.inference.synthesis import Precision, Synthesis, check_finite, check_precision
-from vocoders.nn.streaming import Incremental
+from vocoders.streaming.incremental import Incremental
 
 
 class Vocoder(BaseVocoder):

@@ -1,1 +1,1 @@
-"""Layers, their fast paths on a CPU, and the evaluation of networks piece by piece."""
+"""Layers, and their fast paths."""

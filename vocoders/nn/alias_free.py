@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.overrides import wrap_torch_function
 
 from vocoders.dsp.stft import full_precision
-from vocoders.nn import cpu_kernels
+from vocoders.nn import fast
 
 TAPS = 12
 REACH = 5
@@ -81,8 +81,8 @@ def alias_free_snake(x: Tensor, alpha: Tensor, beta: Tensor, low_pass: Tensor) -
         low_pass: (TAPS,), symmetric.
     """
     with full_precision(x):
-        if cpu_kernels.in_tiles(x):
-            return cpu_kernels.alias_free_snake(x, alpha, beta, low_pass)
+        if fast.in_tiles(x):
+            return fast.alias_free_snake(x, alpha, beta, low_pass)
         channels = x.shape[1]
         filters = low_pass.expand(channels, 1, TAPS)
         # Every second sample is 0 before the filter, hence the factor; what lies beyond the ends is cut off again.

@@ -1,12 +1,13 @@
 """Layers that two or more networks use, as the papers define them. No architecture lives here.
 
-What makes them fast on a CPU lives in cpu_kernels.py, and each layer takes it by one line.
+fast.py has what replaces a layer's definition where it is faster.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 from torch.overrides import wrap_torch_function
 
 from vocoders.dsp.stft import full_precision, reflect_pad
-from vocoders.nn import cpu_kernels
+from vocoders.nn import fast
 
 
 class Standardize(nn.Module):
@@ -46,7 +47,7 @@ class Standardize(nn.Module):
 
 
 class Conv1d(nn.Conv1d):
-    """``nn.Conv1d``, evaluated in the fastest layout: see ``cpu_kernels.conv1d``.
+    """``nn.Conv1d``, evaluated in the fastest layout: see ``fast.conv1d``.
 
     Padding is given in numbers; its mode is "zeros", or "reflect", which here takes signals of any length.
     """
@@ -56,9 +57,9 @@ class Conv1d(nn.Conv1d):
         padding = self.padding
         assert not isinstance(padding, str)
         if self.padding_mode == "reflect":
-            # Along the axis whose steps are large in the layout of cpu_kernels.conv1d: whole columns are copied.
+            # Along the axis whose steps are large in the layout of fast.conv1d: whole columns are copied.
             x, padding = reflect_pad(x.transpose(1, 2), padding[0], padding[0], 1).transpose(1, 2), (0,)
-        return cpu_kernels.conv1d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+        return fast.conv1d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
 
 class PaddedConv1d(Conv1d):
@@ -89,14 +90,14 @@ class PaddedConv1d(Conv1d):
 
 
 class ConvTranspose1d(nn.ConvTranspose1d):
-    """``nn.ConvTranspose1d``, evaluated in the fastest layout: see ``cpu_kernels.conv1d``."""
+    """``nn.ConvTranspose1d``, evaluated in the fastest layout: see ``fast.conv1d``."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """(batch, in_channels, time) -> (batch, out_channels, time * stride + ...)."""
         assert output_size is None
         assert not isinstance(self.padding, str)
         settings = (self.stride, self.padding, self.output_padding, self.groups, self.dilation)
-        return cpu_kernels.conv_transpose1d(x, self.weight, self.bias, *settings)
+        return fast.conv_transpose1d(x, self.weight, self.bias, *settings)
 
 
 class HarmonicSource(nn.Module):
@@ -172,7 +173,7 @@ class Snake(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, time) -> the same shape."""
-        return cpu_kernels.snake(x, self.alpha)
+        return snake(x, self.alpha)
 
 
 class ConvNeXtBlock1d(nn.Module):
@@ -232,22 +233,23 @@ class LayerNorm2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, frames, bins, channels) -> the same shape."""
-        if not self.framewise and cpu_kernels.in_tiles(x):
-            return cpu_kernels.layer_norm_2d(x, self.weight, self.bias, self.eps)
-        return self.standardize(x) * self.weight + self.bias
+        if self.framewise or not fast.in_tiles(x):
+            return self.standardize(x) * self.weight + self.bias
+        return fast.layer_norm_2d(x, self.weight, self.bias, self.eps)
 
     def standardize(self, x: Tensor) -> Tensor:
         """Return (x - mean) / sqrt(variance + eps)."""
         return F.layer_norm(x, x.shape[2:] if self.framewise else x.shape[1:], eps=self.eps)
 
-    def fold(self, layer: cpu_kernels.Affine) -> cpu_kernels.Affine:
+    def fold(self, layer: fast.Affine) -> fast.Affine:
         """Return ``layer`` with the affine transform before it."""
         weight, bias = layer
-        return cpu_kernels.Affine(weight * self.weight, bias + weight @ self.bias)
+        return fast.Affine(weight * self.weight, bias + weight @ self.bias)
 
-    def standardizing(self, layer: cpu_kernels.Affine, tiles: Iterable[Tensor]) -> Iterator[cpu_kernels.Affine]:
-        """Yield for each item of a batch ``layer`` with ``standardize`` before it; tiles are frames of the batch."""
-        return cpu_kernels.standardizing(layer, tiles, self.eps)
+    @property
+    def standardizing(self) -> Callable[[fast.Affine, Iterable[Tensor]], Iterable[fast.Affine]] | None:
+        """Puts ``standardize`` into a layer, see ``fast.Block``."""
+        return None if self.framewise else partial(fast.standardizing, eps=self.eps)
 
 
 class DepthwiseConv2d(nn.Conv2d):
@@ -265,18 +267,13 @@ class DepthwiseConv2d(nn.Conv2d):
             kernel_size: (bins, frames), as Wavehax writes it.
             padding_mode: what lies beyond both ends of both axes.
         """
-        reach = (kernel_size[1] // 2, kernel_size[0] // 2)
-        mirrors = padding_mode == "reflect"
-        padding = (0, 0) if mirrors else reach
-        super().__init__(channels, channels, kernel_size[::-1], padding=padding, groups=channels, bias=False)
-        self.reach = reach  # (frames, bins) on each side
-        self.mirrors = mirrors
+        super().__init__(channels, channels, kernel_size[::-1], groups=channels, bias=False)
+        self.reach = (kernel_size[1] // 2, kernel_size[0] // 2)  # (frames, bins) on each side
+        self.mirrors = padding_mode == "reflect"
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, frames, bins, channels) -> the same shape."""
-        x = x.permute(0, 3, 1, 2)
-        x = reflect_pad_2d(x, *self.reach) if self.mirrors else x
-        return super().forward(x).permute(0, 2, 3, 1)
+        return fast.depthwise_2d(x, self.convolve, self.reach, self.mirrors)
 
     def convolve(self, x: Tensor, padding: tuple[int, int]) -> Tensor:
         """Convolve (batch, channels, frames, bins), with so many zeros around it."""
@@ -296,7 +293,7 @@ class ConvNeXtBlock2d(nn.Module):
         kernel_size: tuple[int, int],
         scale: float,
         framewise: bool = True,
-        activation: type[nn.Module] = nn.GELU,
+        activation: Callable[[Tensor], Tensor] = F.gelu,
         padding_mode: Literal["reflect", "zeros"] = "reflect",
     ) -> None:
         """Make a block.
@@ -307,48 +304,48 @@ class ConvNeXtBlock2d(nn.Module):
             kernel_size: (bins, frames), both odd.
             scale: initial value of gamma.
             framewise: see ``LayerNorm2d``.
-            activation: class of the nonlinearity.
+            activation: the nonlinearity.
             padding_mode: of the depthwise convolution.
         """
         super().__init__()
         self.dwconv = DepthwiseConv2d(channels, kernel_size, padding_mode)
         self.norm = LayerNorm2d(channels, framewise)
         self.pwconv1 = nn.Linear(channels, channels * expansion)
-        self.activation = activation()
+        self.activation = activation
         self.pwconv2 = nn.Linear(channels * expansion, channels)
         self.gamma = nn.Parameter(torch.full((channels,), scale))
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, frames, bins, channels) -> the same shape."""
-        if cpu_kernels.folds(self.gamma):
-            return cpu_kernels.convnext_blocks_2d(x, [self.parts()])
-        return x + self.gamma * self.pwconv2(self.activation(self.pwconv1(self.norm(self.dwconv(x)))))
+        if not fast.folds(self.gamma):
+            return x + self.gamma * self.pwconv2(self.activation(self.pwconv1(self.norm(self.dwconv(x)))))
+        return fast.convnext_blocks_2d(x, [self.tensors()])
 
-    def parts(self) -> cpu_kernels.Block:
-        """Return what the fast path on a CPU is made of."""
-        first, second = (cpu_kernels.Affine(layer.weight, layer.bias) for layer in (self.pwconv1, self.pwconv2))
-        return cpu_kernels.Block(self.dwconv, self.norm, first, self.activation, second, self.gamma)
+    def tensors(self) -> fast.Block:
+        """Return what the fast path takes."""
+        conv, norm = self.dwconv, self.norm
+        first, second = (fast.Affine(layer.weight, layer.bias) for layer in (self.pwconv1, self.pwconv2))
+        settings = conv.convolve, conv.reach, conv.mirrors, norm.standardize, norm.standardizing
+        return fast.Block(*settings, norm.fold(first), self.activation, fast.folded(second, self.gamma))
 
 
 class ConvNeXtBlocks2d(nn.Sequential):
-    """Blocks in sequence. Each has ``gamma`` and ``parts()``, as ``ConvNeXtBlock2d`` does."""
+    """Blocks in sequence. Each has ``gamma`` and ``tensors()``, as ``ConvNeXtBlock2d`` does."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, frames, bins, channels) -> the same shape."""
         blocks: list[Any] = list(self)
-        if cpu_kernels.folds(blocks[0].gamma):
-            return cpu_kernels.convnext_blocks_2d(x, [block.parts() for block in blocks])
-        return super().forward(x)
+        if not fast.folds(blocks[0].gamma):
+            return super().forward(x)
+        return fast.convnext_blocks_2d(x, [block.tensors() for block in blocks])
 
 
-@wrap_torch_function(lambda x, *_: (x,))
-def reflect_pad_2d(x: Tensor, frames: int, bins: int) -> Tensor:
-    """Mirror both ends of the last two axes of (batch, channels, frames, bins), see ``reflect_pad``."""
-    if not torch.compiler.is_exporting() and x.shape[2] > frames and x.shape[3] > bins:
-        return F.pad(x, (bins, bins, frames, frames), mode="reflect")
-    x = x.permute(0, 2, 3, 1)  # where channels come last, what is copied lies together
-    x = reflect_pad(x, frames, frames, 1) if frames else x  # where a stream has mirrored the frames already
-    return reflect_pad(x, bins, bins, 2).permute(0, 3, 1, 2)
+@wrap_torch_function(lambda x, alpha: (x,))
+def snake(x: Tensor, alpha: Tensor) -> Tensor:
+    """Return x + sin(alpha x)^2 / alpha, x (batch, channels, time), alpha (channels,). One operation for streams."""
+    if torch.is_grad_enabled() or torch.compiler.is_exporting():
+        return x + torch.sin(alpha[:, None] * x).square() * (1 / (alpha[:, None] + fast.TINY))
+    return fast.snake(x, alpha)
 
 
 @wrap_torch_function(lambda x, *_: (x,))

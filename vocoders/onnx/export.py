@@ -26,9 +26,9 @@ from vocoders.generators import generator_name
 from vocoders.generators.base import Generator
 from vocoders.onnx.graph import Graph, MelGraph, StatefulGraph
 from vocoders.onnx.session import runtime
-from vocoders.onnx.state import add_state
 from vocoders.onnx.storage import Weights, fold_unsqueezes, store_weights
 from vocoders.onnx.vocoder import VERSION
+from vocoders.streaming.lowering import add_state
 
 Target = Literal["vocoders", "sherpa-onnx"]
 

@@ -31,10 +31,11 @@ from vocoders.dsp.stft import STFT
 from vocoders.errors import VocoderError
 from vocoders.f0_estimator import BaseF0Estimator
 from vocoders.nn.layers import LayerNorm2d
-from vocoders.onnx.marks import Kept, Marked, mark, what_is_kept
 from vocoders.onnx.operators import MatrixConv1d, MatrixLinear, PlainELU, TabulatedGELU, UtteranceNorm
 from vocoders.onnx.pairs import PairArithmetic
 from vocoders.onnx.real_stft import RealSTFT
+from vocoders.streaming.traced import Traced, measure_states
+from vocoders.streaming.waiting import Extend, Fit, Wait
 
 NOISE_SAMPLES = 1 << 18
 
@@ -106,11 +107,9 @@ class Graph(nn.Module):
 
 
 class StatefulGraph(Graph):
-    """A ``Graph`` with marks where a stream keeps what the next run needs. ``state.py`` makes ONNX of it.
+    """A ``Graph`` with marks where a stream keeps what the next run needs; ``add_state`` makes ONNX of it.
 
-    What the generator is given waits for the estimate of F0: its inputs are as many frames late as that is. Where F0 is
-    given nothing waits: the estimator is given more frames to make up for it ("extend"), and what it returns, which
-    nobody uses, is cut to the length of the F0 ("fit").
+    Where F0 is estimated, the generator's inputs are delayed by the F0 estimator's lookahead; see streaming/waiting.py.
 
     Raises:
         VocoderError: when the model cannot be evaluated piece by piece in ONNX.
@@ -127,26 +126,24 @@ class StatefulGraph(Graph):
             return [inputs.get(name) for name in ("mel", "f0", "noise")]
 
         synthesize = self._from(torch.zeros(1, 1, 1, dtype=torch.float64))
-        self._synthesis = what_is_kept(synthesize, draw, generator.receptive_field + 1)
+        self._synthesis = measure_states(synthesize, draw, generator.receptive_field + 1)
         if estimator is not None:
             mels, enough = (lambda *size: draw(*size)[:1]), estimator.receptive_field + 1
-            self._estimation = what_is_kept(estimator.estimate, mels, enough)
+            self._estimation = measure_states(estimator.estimate, mels, enough)
 
     def forward(
         self, mel: Tensor, f0: Tensor | None = None, noise: Tensor | None = None, phase: Tensor | None = None
     ) -> tuple[Tensor, ...]:
-        synthesize = Marked(self._from(phase), self._synthesis)
+        synthesize = Traced(self._from(phase), self._synthesis)
         if self.f0_estimator is None:
             return (synthesize(mel, f0, noise),)
         assert f0 is not None
         wait = self.f0_estimator.receptive_field
-        estimate = Marked(self.f0_estimator.estimate, self._estimation)(
-            mark(mel, "extend", kept=Kept((1, mel.shape[1], wait), 0))
-        )
-        mel, f0 = self._late(mel, wait), self._late(f0, wait)
+        estimate = Traced(self.f0_estimator.estimate, self._estimation)(Extend.trace(mel, wait))
+        mel, f0 = Wait.trace(mel, wait), Wait.trace(f0, wait)
         if noise is not None:
-            noise = self._late(noise, wait * self.generator.mel_config.hop_length)
-        f0 = torch.where(f0 < 0, mark(estimate, "fit", like=f0), f0)
+            noise = Wait.trace(noise, wait * self.generator.mel_config.hop_length)
+        f0 = torch.where(f0 < 0, Fit.trace(estimate, f0), f0)
         return synthesize(mel, f0, noise), f0
 
     @property
@@ -158,9 +155,6 @@ class StatefulGraph(Graph):
     def _from(self, phase: Tensor | None) -> Callable[..., Tensor]:
         """Return the synthesis from a phase on, as a function of mel, F0 and noise."""
         return lambda mel, f0, noise: self.synthesize(mel, f0, noise, phase)
-
-    def _late(self, x: Tensor, columns: int) -> Tensor:
-        return mark(x, "wait", kept=Kept((1, x.shape[1], columns), 0))
 
 
 class MelGraph(nn.Module):

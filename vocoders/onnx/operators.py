@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from torch.overrides import wrap_torch_function
 
 from vocoders.nn.layers import LayerNorm2d, PaddedConv1d
-from vocoders.nn.streaming_rules import as_convolution
+from vocoders.streaming.rules import as_operation, conv_arguments
+from vocoders.streaming.states import Window
 
 _GELU_REACH = 7  # beyond it x P(x) is 0 or x, to 1e-12 of x
 
@@ -64,7 +65,7 @@ class MatrixConv1d(nn.Module):
         return matrix_conv1d(x, self.conv.weight, self.conv.bias, *settings)
 
 
-@as_convolution
+@as_operation(Window, conv_arguments)
 def matrix_conv1d(
     x: Tensor, weight: Tensor, bias: Tensor, stride: Any, padding: Any, dilation: Any, groups: int
 ) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from vocoders.nn.spans import name_of
+from vocoders.streaming.spans import name_of
 
 _LAYOUT = {"contiguous", "flatten", "movedim", "permute", "reshape", "squeeze", "transpose", "unflatten", "unsqueeze"}
 

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vocoders.dsp.stft import STFT
-from vocoders.nn.streaming_rules import as_framing
 from vocoders.onnx.pairs import Pair
+from vocoders.streaming.rules import as_operation, framing_arguments
+from vocoders.streaming.states import Window
 
 
 class RealSTFT(STFT):
@@ -75,7 +76,7 @@ class RealSTFT(STFT):
         return torch.stack([self.cos[turns], self.negative_sin[turns]])
 
 
-@as_framing
+@as_operation(Window, framing_arguments)
 def frame(x: Tensor, size: int, step: int) -> Tensor:
     """Cut x (..., time) into windows (..., size, windows) that start ``step`` apart; the last one ends where x ends."""
     pieces = -(-size // step)

@@ -190,7 +190,7 @@ class OnnxVocoder(BaseVocoder):
 
 
 class OnnxSynthesis(Synthesis):
-    """Synthesis of a batch of utterances by ONNX Runtime, which keeps a state from run to run (state.py)."""
+    """Synthesis of a batch of utterances by ONNX Runtime; a state goes from run to run (streaming/lowering.py)."""
 
     def __init__(self, vocoder: OnnxVocoder, seeds: Sequence[int], given_f0: bool) -> None:
         super().__init__(vocoder, seeds, given_f0)

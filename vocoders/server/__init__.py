@@ -5,6 +5,7 @@ From the connection to the model, a request passes through these files:
     cluster.py     the process of a server on a Ray cluster
     deployment.py  its replicas: the application of Ray Serve
     proxy.py       what the proxies of Ray Serve answer for them
+    settings.py    what is served: read by the command line, the process and the replicas
     process.py     the process: port, signals, shutting down
     protocol.py    connections: idle ones, size of headers
     app.py         the ASGI application

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import warnings
 from collections.abc import AsyncIterator, Sequence
 
 from fastapi import FastAPI, Response, WebSocket
@@ -11,13 +12,14 @@ from fastapi.exceptions import RequestValidationError, WebSocketRequestValidatio
 from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect, HTTPConnection
 
-from vocoders.errors import VocoderError, printable, shorten
+from vocoders.errors import MelWarning, VocoderError, printable, shorten
 from vocoders.server import routes
 from vocoders.server.metrics import Metrics
 from vocoders.server.middleware import DrainBodyMiddleware, RequestMetricsMiddleware
-from vocoders.server.registry import ServedModel
+from vocoders.server.registry import ServedModel, load_models
 from vocoders.server.requests import Limits, RequestError
 from vocoders.server.scheduler import Busy, Scheduler
+from vocoders.server.settings import Settings
 
 _HANDLED = (
     RequestError,
@@ -72,6 +74,25 @@ def create_app(
     app.add_middleware(DrainBodyMiddleware)
     app.add_middleware(RequestMetricsMiddleware, metrics=metrics)  # the outer one: draining counts as well
     return app
+
+
+def load_app(settings: Settings, token: str | None, metrics: Metrics | None = None) -> FastAPI:
+    """Load the models of ``settings`` and create their application; see ``create_app``.
+
+    Raises:
+        VocoderError: when a model cannot be loaded, and for two models of one name.
+    """
+    models = load_models(settings.models, settings.device, settings.backend)
+    warnings.simplefilter("ignore", MelWarning)  # the client gets it as a header
+    return create_app(
+        models,
+        max_requests=settings.max_requests,
+        max_batch=settings.max_batch,
+        limits=settings.limits,
+        token=token,
+        allow_hosts=settings.allow_hosts,
+        metrics=metrics,
+    )
 
 
 async def _handle(connection: HTTPConnection, error: Exception) -> Response | None:

@@ -19,9 +19,10 @@ from ray.serve.handle import DeploymentHandle
 
 from vocoders.cluster.connection import LOCAL, check_machines, connected, first_line, sentence_of
 from vocoders.errors import VocoderError
-from vocoders.server.deployment import NAME, Settings, build
+from vocoders.server.deployment import NAME, build
 from vocoders.server.process import announce, bind
 from vocoders.server.proxy import CALLBACK
+from vocoders.server.settings import Settings
 
 
 def serve_on_cluster(address: str, settings: Settings, host: str, port: int) -> int:

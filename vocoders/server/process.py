@@ -9,8 +9,6 @@ import socket
 import sys
 import threading
 import time
-import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,68 +16,38 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from vocoders.errors import MelWarning, VocoderError, printable
+from vocoders.errors import VocoderError, printable
 from vocoders.files import read_file
-from vocoders.inference.synthesis import BackendName
-from vocoders.server.app import create_app
+from vocoders.server.app import load_app
 from vocoders.server.protocol import MAX_HEAD, BoundedProtocol
-from vocoders.server.registry import load_models
-from vocoders.server.requests import Limits
 from vocoders.server.scheduler import Scheduler
+from vocoders.server.settings import Settings
 from vocoders.server.websocket import MAX_MESSAGE
 
 _THREAD_TIMEOUT = 1.0  # seconds that a thread may take to end
 
 
-def serve(
-    models: list[str],
-    *,
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    device: str = "cpu",
-    backend: BackendName | None = None,
-    token_file: Path | None = None,
-    allow_hosts: Sequence[str] = (),
-    max_requests: int = 64,
-    max_batch: int | None = None,
-    max_body: int = 64,
-    max_seconds: float = 600.0,
-    timeout: float = 120.0,
-) -> int:
+def serve(settings: Settings, host: str, port: int) -> int:
     """Serve models over HTTP and WebSocket until a signal ends the process; returns the exit status, 0.
 
     Args:
-        models: names or files of models, the default first; empty for the built-in default.
+        settings: what to serve.
         host: the address to listen on.
         port: the port to listen on; 0 for a free one.
-        device: the device of the models, such as "cpu" or "cuda".
-        backend: what runs a built-in model, as for ``vocoders.load``.
-        token_file: a file with the bearer token that clients must send; None where they need none.
-        allow_hosts: as for ``create_app``, like the next two.
-        max_requests: see there.
-        max_batch: see there.
-        max_body: largest body of a request, in MiB.
-        max_seconds: longest audio of one request, in seconds.
-        timeout: seconds that a request may wait for its audio, and the server for the client's next bytes.
 
     Raises:
         VocoderError: when the models cannot be served, the token cannot be read or the port is taken.
     """
-    token = read_token(token_file) if token_file else None
+    token = read_token(settings.token_file) if settings.token_file else None
     listener = bind(host, port)
-    served = load_models(models, device, backend)
-    warnings.simplefilter("ignore", MelWarning)  # the client gets it as a header
-    limits = Limits(max_body * 2**20, max_seconds, timeout)
-    app = create_app(
-        served, max_requests=max_requests, max_batch=max_batch, limits=limits, token=token, allow_hosts=allow_hosts
-    )
+    app = load_app(settings, token)
     host, port = listener.getsockname()[:2]
-    announce(list(served), host, port, public=token is None)
+    announce(list(app.state.server.models), host, port, public=token is None)
     # uvicorn logs this for every handshake that the server refuses with a status and a reason.
     logging.getLogger("uvicorn.error").addFilter(
         lambda record: "without completing handshake" not in record.getMessage()
     )
-    Server(configure(app), app.state.server.scheduler, timeout).run([listener])
+    Server(configure(app), app.state.server.scheduler, settings.timeout).run([listener])
     end_threads()
     return 0
 

@@ -14,7 +14,7 @@ from vocoders.generators.complex_wavehax import (
     ComplexWavehax,
     combined,
 )
-from vocoders.nn import cpu_kernels
+from vocoders.nn import fast
 
 
 def as_complex(x: torch.Tensor) -> torch.Tensor:
@@ -51,8 +51,8 @@ def test_tiles_give_what_the_layers_define(framewise: bool, frames: int, monkeyp
     mel, f0 = models.mel(frames, 2), models.f0(frames, 2)
     with torch.inference_mode():
         in_tiles = model(mel, f0=f0)
-    monkeypatch.setattr(cpu_kernels, "folds", lambda parameter: False)
-    monkeypatch.setattr(cpu_kernels, "in_tiles", lambda x: False)
+    monkeypatch.setattr(fast, "folds", lambda parameter: False)
+    monkeypatch.setattr(fast, "in_tiles", lambda x: False)
     expected = model(mel, f0=f0).detach()
     torch.testing.assert_close(in_tiles, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
 

@@ -11,7 +11,7 @@ from tests.support import models
 from tests.support.device import META, nothing_copied
 from vocoders.generators import GENERATORS
 from vocoders.inference.vocoder import Vocoder
-from vocoders.nn.streaming import Incremental
+from vocoders.streaming.incremental import Incremental
 
 READS = {"aten::_local_scalar_dense", "aten::equal", "aten::nonzero", "aten::masked_select", "aten::is_nonzero"}
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vocoders.nn.alias_free import REACH, AliasFreeSnake, low_pass_filter
-from vocoders.nn.streaming import Incremental
+from vocoders.streaming.incremental import Incremental
 
 
 def random_snake(channels: int) -> AliasFreeSnake:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vocoders.nn import cpu_kernels, layers
+from vocoders.nn import fast
 from vocoders.nn.layers import Conv1d, ConvNeXtBlock2d, ConvNeXtBlocks2d, ConvTranspose1d, LayerNorm2d
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -45,7 +45,7 @@ def test_blocks_equal_their_definition(
             one_by_one = block(one_by_one)
     folded = blocks(x).detach()  # with gradients: as a whole
     with monkeypatch.context() as patch:
-        patch.setattr(cpu_kernels, "folds", lambda parameter: False)
+        patch.setattr(fast, "folds", lambda parameter: False)
         expected = blocks(x).detach()
     for result in (in_tiles, one_by_one, folded):
         torch.testing.assert_close(result, expected, rtol=1e-9, atol=1e-9)
@@ -118,19 +118,19 @@ def test_a_network_keeps_the_layout_of_its_convolutions() -> None:
 
 def test_memory_is_set_up_where_there_is_a_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
-    cpu_kernels.set_up_memory()
+    fast.set_up_memory()
     assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "256"
     monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "9")
     monkeypatch.setattr(sys, "platform", "win32")
-    monkeypatch.delattr(cpu_kernels, "torch")
-    cpu_kernels.set_up_memory()  # nothing
+    monkeypatch.delattr(fast, "torch")
+    fast.set_up_memory()  # nothing
     assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "9"
 
 
 @pytest.mark.parametrize("reach", [1, 5])
 def test_tiles_give_what_the_whole_gives(reach: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of any length, in few different tiles."""
-    monkeypatch.setattr(cpu_kernels, "_LONG_TILE", 320)
+    monkeypatch.setattr(fast, "_LONG_TILE", 320)
     conv, tiles = nn.Conv1d(4, 4, 2 * reach + 1, padding=reach).double(), set()
 
     def block(x: Tensor) -> Tensor:
@@ -140,13 +140,13 @@ def test_tiles_give_what_the_whole_gives(reach: int, monkeypatch: pytest.MonkeyP
     with torch.inference_mode():
         for length in (*range(1, 1000, 13), 320, 321, 640, 641):
             x = signal(2, 4, length)
-            torch.testing.assert_close(cpu_kernels.by_tiles(block, x, reach), conv(x), rtol=1e-12, atol=1e-12)
-    assert max(tiles) <= cpu_kernels._TILES_PER_REACH * reach + 2 * reach
-    assert len(tiles - set(range(cpu_kernels._TILES_PER_REACH * reach + 1))) <= 32
+            torch.testing.assert_close(fast.by_tiles(block, x, reach), conv(x), rtol=1e-12, atol=1e-12)
+    assert max(tiles) <= fast._TILES_PER_REACH * reach + 2 * reach
+    assert len(tiles - set(range(fast._TILES_PER_REACH * reach + 1))) <= 32
 
 
 def test_reflect_pad_2d_takes_any_size() -> None:
     x = signal(1, 2, 9, 7)
     expected = F.pad(x, (3, 3, 2, 2), mode="reflect")
-    torch.testing.assert_close(layers.reflect_pad_2d(x, 2, 3), expected)
-    assert layers.reflect_pad_2d(x[:, :, :1, :2], 2, 3).shape == (1, 2, 5, 8)
+    torch.testing.assert_close(fast.reflect_pad_2d(x, 2, 3), expected)
+    assert fast.reflect_pad_2d(x[:, :, :1, :2], 2, 3).shape == (1, 2, 5, 8)

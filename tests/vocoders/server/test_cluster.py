@@ -244,7 +244,7 @@ def test_a_replica_is_killed(servers: Servers) -> None:
 
 def test_clusters_that_cannot_serve(address: str, servers: Servers, capsys: pytest.CaptureFixture[str]) -> None:
     from vocoders.server.cluster import check_room
-    from vocoders.server.deployment import Settings
+    from vocoders.server.settings import Settings
 
     with pytest.raises(VocoderError, match=r"^--replicas 9-12 with 2 CPUs each need 18, and \d are free"):
         check_room(Settings(replicas="9-12", threads=2))
@@ -280,7 +280,7 @@ def test_sigterm_ends_the_application(servers: Servers) -> None:
 def test_the_config_of_the_documentation() -> None:
     from ray.serve.schema import ServeDeploySchema
 
-    from vocoders.server.deployment import Settings
+    from vocoders.server.settings import Settings
 
     (block,) = re.findall(r"^```yaml\n(.*?)^```$", (ROOT / "docs" / "scaling.md").read_text(), re.DOTALL | re.MULTILINE)
     config = ServeDeploySchema.model_validate(yaml.safe_load(yaml.safe_load(block)["spec"]["serveConfigV2"]))
@@ -291,7 +291,8 @@ def test_the_config_of_the_documentation() -> None:
 
 
 def test_arguments_of_the_application() -> None:
-    from vocoders.server.deployment import Settings, app
+    from vocoders.server.deployment import app
+    from vocoders.server.settings import Settings
 
     settings = bind(Settings, {"models": "a.onnx", "replicas": 2, "threads": "3"}, "arguments")
     assert (settings.models, settings.scaling) == (["a.onnx"], {"num_replicas": 2})

@@ -64,37 +64,23 @@ def add_parser(commands: Any) -> None:
 def _run(options: argparse.Namespace) -> int:
     require("serving", "serve", "fastapi", "uvicorn", "websockets", "prometheus_client")
     if options.ray is not None:
-        return _run_on_ray(options)
-    if options.replicas is not None:
+        require("serve --ray", "ray", "ray", "ray.serve")
+    elif options.replicas is not None:
         raise VocoderError("--replicas needs --ray: one process serves alone")
-    limit_threads(options.threads)
-
-    from vocoders.server.process import serve
-
-    return serve(
-        options.models,
-        host=options.host,
-        port=options.port,
-        device=options.device,
-        backend=options.backend,
-        token_file=options.token_file,
-        allow_hosts=options.allow_hosts,
-        max_requests=options.max_requests,
-        max_batch=options.max_batch,
-        max_body=options.max_body,
-        max_seconds=options.max_seconds,
-        timeout=options.timeout,
-    )
-
-
-def _run_on_ray(options: argparse.Namespace) -> int:
-    require("serve --ray", "ray", "ray", "ray.serve")
 
     from vocoders.config import bind
-    from vocoders.server.cluster import serve_on_cluster
-    from vocoders.server.deployment import Settings
+    from vocoders.server.settings import Settings
 
     given = {
         name: value for name, value in vars(options).items() if name in Settings.model_fields and value is not None
     }
-    return serve_on_cluster(options.ray, bind(Settings, given, "serve --ray"), options.host, options.port)
+    settings = bind(Settings, given, "serve")
+    if options.ray is not None:
+        from vocoders.server.cluster import serve_on_cluster
+
+        return serve_on_cluster(options.ray, settings, options.host, options.port)
+    limit_threads(options.threads)
+
+    from vocoders.server.process import serve
+
+    return serve(settings, options.host, options.port)

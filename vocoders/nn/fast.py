@@ -1,8 +1,7 @@
-"""Fast paths on a CPU. What they compute is what the layers of layers.py define, apart from rounding.
+"""Fast computations of what the layers of layers.py define, apart from rounding. They take tensors, never modules.
 
-Two facts decide. Convolutions are fastest by oneDNN in PyTorch's channels_last format; and memory that is fresh, or
-does not fit into the cache, takes longer than the arithmetic. Each function says what it makes of that, and which
-benchmark shows it.
+Convolutions are fastest by oneDNN in PyTorch's channels_last format. Memory that is fresh, or does not fit into the
+cache, takes longer than the arithmetic. Each function names the benchmark that shows what it gains.
 """
 
 from __future__ import annotations
@@ -10,18 +9,18 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import wrap_torch_function
 
 from vocoders.dsp.stft import reflect_pad
 
 _TILE = 64  # frames
-_TINY = 1e-9
+TINY = 1e-9
 _TILE_VALUES = 131_072  # for each thread: half a MiB, and twice that at twice the sample rate
 _LONG_TILE = 2**20  # values: 4 MiB; in smaller ones the fixed cost of a convolution counts
 _LONGEST_TILE = 2**15  # columns: for longer ones oneDNN's kernels of few channels take megabytes each
@@ -36,38 +35,28 @@ class Affine(NamedTuple):
     bias: Tensor
 
 
-class DepthwiseConv(Protocol):
-    """A ``DepthwiseConv2d``."""
-
-    reach: tuple[int, int]
-    mirrors: bool
-
-    def __call__(self, x: Tensor, /) -> Tensor: ...
-
-    def convolve(self, x: Tensor, /, padding: tuple[int, int]) -> Tensor: ...
-
-
-class Norm(Protocol):
-    """A ``LayerNorm2d``."""
-
-    framewise: bool
-
-    def standardize(self, x: Tensor, /) -> Tensor: ...
-
-    def fold(self, layer: Affine, /) -> Affine: ...
-
-    def standardizing(self, layer: Affine, tiles: Iterable[Tensor], /) -> Iterable[Affine]: ...
+Function = Callable[[Tensor], Tensor]
 
 
 class Block(NamedTuple):
-    """The parts of a ``ConvNeXtBlock2d``."""
+    """A ConvNeXt block over time and frequency, as tensors and functions of tensors."""
 
-    dwconv: DepthwiseConv
-    norm: Norm
-    pwconv1: Affine
-    activation: nn.Module
-    pwconv2: Affine
-    gamma: Tensor
+    convolve: Callable[[Tensor, tuple[int, int]], Tensor]
+    """Of (batch, channels, frames, bins), with so many zeros around frames and bins."""
+    reach: tuple[int, int]
+    """Frames and bins on each side that the convolution covers."""
+    mirrors: bool
+    """Whether both ends are mirrored; else there are zeros."""
+    standardize: Function
+    """Of (batch, frames, bins, channels), without an affine transform."""
+    standardizing: Callable[[Affine, Iterable[Tensor]], Iterable[Affine]] | None
+    """Puts the standardisation of a whole utterance, given in tiles, into a layer, for each item of the batch; None
+    where each frame is standardised by itself."""
+    first: Affine
+    """With the affine transform of the norm."""
+    activation: Function
+    second: Affine
+    """With gamma."""
 
 
 def folds(parameter: Tensor) -> bool:
@@ -82,8 +71,8 @@ def in_tiles(x: Tensor) -> bool:
     """Whether x is treated a few frames at a time.
 
     They stay in the cache from the first operation of a block to the last: a minute of Wavehax took twice the time
-    without (recipes.benchmarks.length). Not where gradients are needed, which keep everything anyway, nor in exports
-    and streams, where each operation counts.
+    without. Not where gradients are needed, which keep everything anyway, nor in exports and streams, where each
+    operation counts.
     """
     if type(x) is not Tensor or x.device.type != "cpu":
         return False
@@ -93,12 +82,11 @@ def in_tiles(x: Tensor) -> bool:
 def convnext_blocks_2d(x: Tensor, blocks: Sequence[Block]) -> Tensor:
     """Evaluate blocks one after the other, (batch, frames, bins, channels) -> the same shape.
 
-    Each block writes where the block before the previous one has written: of large memory the first use is slow
-    (recipes.benchmarks.length).
+    Each block writes where the block before the previous one has written: of large memory the first use is slow.
     """
     if not in_tiles(x):
         for block in blocks:
-            x = convnext_tail(block, x, block.dwconv(x))
+            x = convnext_tail(block, x, depthwise_2d(x, block.convolve, block.reach, block.mirrors))
         return x
     spare = None
     for i, block in enumerate(blocks):
@@ -113,12 +101,30 @@ def convnext_tail(block: Block, x: Tensor, y: Tensor) -> Tensor:
 
     One operation for streams, where many small ones are what costs (recipes.benchmarks.streaming).
     """
-    first, second = _folded(block)
     if not in_tiles(x):
-        return _mix(block, x, y, first, second)
+        return _mix(block, x, y)
     for some_x, some_y in zip(x.split(_TILE, 1), y.split(_TILE, 1), strict=True):
-        _mix(block, some_x, some_y, first, second, out=some_y)
+        _mix(block, some_x, some_y, out=some_y)
     return y
+
+
+def depthwise_2d(
+    x: Tensor, convolve: Callable[[Tensor, tuple[int, int]], Tensor], reach: tuple[int, int], mirrors: bool
+) -> Tensor:
+    """Convolve (batch, frames, bins, channels) by depth -> the same shape; arguments as in ``Block``."""
+    y = x.permute(0, 3, 1, 2)
+    y = convolve(reflect_pad_2d(y, *reach), (0, 0)) if mirrors else convolve(y, reach)
+    return y.permute(0, 2, 3, 1)
+
+
+@wrap_torch_function(lambda x, *_: (x,))
+def reflect_pad_2d(x: Tensor, frames: int, bins: int) -> Tensor:
+    """Mirror both ends of the last two axes of (batch, channels, frames, bins), see ``reflect_pad``."""
+    if not torch.compiler.is_exporting() and x.shape[2] > frames and x.shape[3] > bins:
+        return F.pad(x, (bins, bins, frames, frames), mode="reflect")
+    x = x.permute(0, 2, 3, 1)  # where channels come last, what is copied lies together
+    x = reflect_pad(x, frames, frames, 1) if frames else x  # where a stream has mirrored the frames already
+    return reflect_pad(x, bins, bins, 2).permute(0, 3, 1, 2)
 
 
 def layer_norm_2d(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
@@ -140,11 +146,13 @@ def standardizing(layer: Affine, tiles: Iterable[Tensor], eps: float) -> Iterato
         yield Affine(scaled, (bias - scaled.double().sum(1) * mean).to(bias.dtype))
 
 
-def norm_2d(x: Tensor, norm: Norm, layer: Affine) -> Tensor:
-    """Standardise x (batch, frames, bins, channels) over all but the batch and apply ``layer``, in tiles likewise."""
-    out = large_memory(x, layer.weight.dtype)
-    layers = norm.standardizing(layer, x.split(_TILE, 1))
-    for item, some, own in zip(x.split(1), out.split(1), layers, strict=True):
+def norm_2d(x: Tensor, layers: Callable[[Iterable[Tensor]], Iterable[Affine]], dtype: torch.dtype) -> Tensor:
+    """Apply a norm over all but the batch to x (batch, frames, bins, channels), in tiles.
+
+    ``layers`` makes of the tiles a layer for each item of the batch, in ``dtype``.
+    """
+    out = large_memory(x, dtype)
+    for item, some, own in zip(x.split(1), out.split(1), layers(x.split(_TILE, 1)), strict=True):
         for tile, result in zip(item.split(_TILE, 1), some.split(_TILE, 1), strict=True):
             result.copy_(_pointwise(tile, *own))
     return out
@@ -209,7 +217,7 @@ def by_tiles(function: Callable[[Tensor], Tensor], x: Tensor, reach: int) -> Ten
 
     What the layers of a block need in between is then no longer than a tile, which takes a third of the memory of
     HiFi-GAN V1 (recipes.benchmarks.inference). See ``in_tiles``. Tiles have few different lengths, because oneDNN keeps
-    a kernel for each (recipes.benchmarks.length --memory).
+    a kernel for each (recipes.benchmarks.inference --memory).
 
     Args:
         function: from a signal to one of the same shape.
@@ -265,24 +273,16 @@ def alias_free_snake(x: Tensor, alpha: Tensor, beta: Tensor, low_pass: Tensor) -
     return out.mT
 
 
-@wrap_torch_function(lambda x, alpha: (x,))
 def snake(x: Tensor, alpha: Tensor) -> Tensor:
-    """Return x + sin(alpha x)^2 / alpha, of x (batch, channels, time) and alpha (channels,).
-
-    Where no gradients are needed, all in one piece of memory: three fifths of the time (recipes.benchmarks.inference,
-    HiFT). One operation for streams.
-    """
+    """Do what ``layers.snake`` does in one piece of memory: three fifths of the time (recipes.benchmarks.inference)."""
     alpha = alpha[:, None]
-    gain = 1 / (alpha + _TINY)
-    if torch.is_grad_enabled() or torch.compiler.is_exporting():
-        return x + torch.sin(alpha * x).square() * gain
-    return (alpha * x).sin_().square_().mul_(gain).add_(x)
+    return (alpha * x).sin_().square_().mul_(1 / (alpha + TINY)).add_(x)
 
 
 def large_memory(x: Tensor, dtype: torch.dtype) -> Tensor:
     """Return uninitialised memory for as many values as x has.
 
-    NumPy asks Linux for huge pages for what is large, which are ready four times as fast (recipes.benchmarks.length).
+    NumPy asks Linux for huge pages for what is large, which are ready four times as fast.
     """
     return torch.from_numpy(np.empty(x.numel() * dtype.itemsize, np.uint8)).view(dtype).view(x.shape)
 
@@ -291,7 +291,7 @@ def set_up_memory() -> None:
     """Set what PyTorch's libraries keep in memory on a CPU, before they run a model.
 
     oneDNN keeps the kernels of 1024 operations, and an operation has another one for each length of a signal. With 256,
-    enough for the largest model, memory stays bounded (recipes.benchmarks.length --memory). oneDNN reads the number
+    enough for the largest model, memory stays bounded (recipes.benchmarks.inference --memory). oneDNN reads the number
     from the environment at a process's first convolution.
 
     The C library of Linux returns large blocks to the system when they are freed, and faulting them in again took up to
@@ -310,30 +310,27 @@ def _is_small(x: Tensor) -> bool:
     return x.shape[0] == 1 and x.numel() <= _SMALL
 
 
-def _folded(block: Block) -> tuple[Affine, Affine]:
-    """Return both pointwise layers, which hold the norm's affine transform and the scale gamma.
-
-    Three passes less over x (recipes.benchmarks.inference, Wavehax).
-    """
-    weight, bias = block.pwconv2
-    return block.norm.fold(block.pwconv1), Affine(block.gamma[:, None] * weight, block.gamma * bias)
+def folded(layer: Affine, gamma: Tensor) -> Affine:
+    """Return ``layer`` with the scale gamma after it, which saves a pass (recipes.benchmarks.inference, Wavehax)."""
+    return Affine(gamma[:, None] * layer.weight, gamma * layer.bias)
 
 
-def _mix(block: Block, x: Tensor, y: Tensor, first: Affine, second: Affine, out: Tensor | None = None) -> Tensor:
+def _mix(block: Block, x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
     """Return x plus the norm, both pointwise layers and the activation of y."""
-    y = block.norm.standardize(y)
+    y = block.standardize(y)
     if torch.compiler.is_exporting():
-        return x + _mix_for_export(y, block.activation, first, second)
-    return torch.add(x, _pointwise(block.activation(_pointwise(y, *first)), *second), out=out)
+        return x + _mix_for_export(block, y)
+    return torch.add(x, _pointwise(block.activation(_pointwise(y, *block.first)), *block.second), out=out)
 
 
-def _mix_for_export(y: Tensor, activation: nn.Module, first: Affine, second: Affine) -> Tensor:
-    """Apply both pointwise layers and the activation by what ONNX Runtime has fast (recipes.benchmarks.exported).
+def _mix_for_export(block: Block, y: Tensor) -> Tensor:
+    """Apply both pointwise layers and the activation by what is fast in ONNX Runtime (recipes.benchmarks.inference).
 
     A convolution and a ReLU are one operation there, which does both while its values are in the cache. Other
     activations are operations of their own: with them matrix products, of two axes, which are one with their bias.
     """
-    if isinstance(activation, nn.ReLU):
+    first, activation, second = block.first, block.activation, block.second
+    if activation is F.relu:
         y = activation(F.conv2d(y.permute(0, 3, 1, 2), first.weight[:, :, None, None], first.bias))
         return F.conv2d(y, second.weight[:, :, None, None], second.bias).permute(0, 2, 3, 1)
     rows = F.linear(activation(F.linear(y.flatten(0, 2), *first)), *second)
@@ -342,42 +339,40 @@ def _mix_for_export(y: Tensor, activation: nn.Module, first: Affine, second: Aff
 
 def _convnext_in_tiles(block: Block, x: Tensor, out: Tensor) -> Tensor:
     """Evaluate a whole block a few frames at a time, see ``in_tiles``."""
-    frames, size = x.shape[1], max(_TILE, block.dwconv.reach[0])
+    frames, size = x.shape[1], max(_TILE, block.reach[0])
     tiles = [slice(begin, min(begin + size, frames)) for begin in range(0, frames, size)]
-    first, second = _folded(block)
-    if block.norm.framewise:
+    if block.standardizing is None:
         for tile in tiles:
-            y = _convolve_tile(block.dwconv, x, tile)
-            _mix(block, x[:, tile], y, first, second, out=out[:, tile])
+            _mix(block, x[:, tile], _convolve_tile(block, x, tile), out=out[:, tile])
         return out
 
     def convolved() -> Iterator[Tensor]:
         for tile in tiles:
-            out[:, tile] = y = _convolve_tile(block.dwconv, x, tile)
+            out[:, tile] = y = _convolve_tile(block, x, tile)
             yield y
 
     # What standardises an utterance goes into the weights as well.
-    for i, layer in enumerate(block.norm.standardizing(first, convolved())):
+    for i, layer in enumerate(block.standardizing(block.first, convolved())):
         for tile in tiles:
             some = out[i : i + 1, tile]
             hidden = block.activation(_pointwise(some, *layer))
-            torch.add(x[i : i + 1, tile], _pointwise(hidden, *second), out=some)
+            torch.add(x[i : i + 1, tile], _pointwise(hidden, *block.second), out=some)
     return out
 
 
-def _convolve_tile(conv: DepthwiseConv, x: Tensor, tile: slice) -> Tensor:
-    """Return some frames of ``conv(x)``."""
-    frames, bins = conv.reach
+def _convolve_tile(block: Block, x: Tensor, tile: slice) -> Tensor:
+    """Return some frames of the depthwise convolution."""
+    frames, bins = block.reach
     begin, end = tile.start - frames, tile.stop + frames
     y = x[:, max(begin, 0) : end].permute(0, 3, 1, 2)
     edges = max(-begin, 0), max(end - x.shape[1], 0)
-    if not conv.mirrors:
+    if not block.mirrors:
         y = F.pad(y, (0, 0, *edges)) if any(edges) else y
     elif y.shape[2] > max(edges) and y.shape[3] > bins:
         y = F.pad(y, (bins, bins, *edges), mode="reflect")
     else:
         y = reflect_pad(reflect_pad(y, *edges, 2), bins, bins, 3)
-    return conv.convolve(y, (0, 0 if conv.mirrors else bins)).permute(0, 2, 3, 1)
+    return block.convolve(y, (0, 0 if block.mirrors else bins)).permute(0, 2, 3, 1)
 
 
 def _moments(tiles: Iterable[Tensor], eps: float) -> tuple[Tensor, Tensor]:

@@ -1,9 +1,9 @@
-"""Pieces of signals whose operations are handed to a network, and the arguments that hold them."""
+"""Pieces of signals, which hand over their operations, and the arguments of operations that hold them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeGuard, cast
+from typing import Any, TypeGuard, cast
 
 import torch
 from torch import Tensor
@@ -14,23 +14,20 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 """Positional ones and those by keyword."""
 
 
-class Network(Protocol):
-    """What executes the operations of spans."""
-
-    def execute(self, function: Callable[..., Any], arguments: Arguments, spans: list[Span]) -> Any:
-        """Execute an operation, with the spans among its arguments."""
+Execute = Callable[[Callable[..., Any], Arguments, "list[Span]"], Any]
+"""Executes an operation, with the spans among its arguments."""
 
 
 class Span(Tensor):
-    """A piece of a signal in a pass of ``network``.
+    """A piece of a signal.
 
     Attributes:
         axis: of time, counted from the last one: -1, -2 ...
-        network: executes what is done with it.
+        execute: executes its operations.
     """
 
     axis: int
-    network: Network
+    execute: Execute
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -40,24 +37,24 @@ class Span(Tensor):
             collect_spans(arguments, spans)
             if not spans:
                 raise refuse(name_of(func), "it takes its signal inside an object; pass the tensor itself")
-            return spans[0].network.execute(func, arguments, spans)
+            return spans[0].execute(func, arguments, spans)
 
 
-def make_span(x: Tensor, axis: int, network: Network) -> Span:
+def make_span(x: Tensor, axis: int, execute: Execute) -> Span:
     """Return ``x`` as a piece of a signal, without a copy."""
     span = cast(Span, x) if torch.compiler.is_exporting() else x.as_subclass(Span)
-    span.axis, span.network = axis, network
+    span.axis, span.execute = axis, execute
     return span
 
 
 def as_plain(span: Tensor) -> Tensor:
-    """Return a piece of a signal, or what it was made of, as a tensor whose operations are executed."""
+    """Return a piece of a signal, or what it was made of, as a plain tensor."""
     return span if torch.compiler.is_exporting() else span.as_subclass(Tensor)
 
 
 def is_span(x: Any) -> TypeGuard[Span]:
     """Whether x is a piece of a signal. In an export, whose tensors have types of their own, its attributes tell."""
-    return isinstance(x, Span) or (isinstance(x, Tensor) and hasattr(x, "network"))
+    return isinstance(x, Span) or (isinstance(x, Tensor) and hasattr(x, "execute"))
 
 
 def collect_spans(arguments: Any, spans: list[Span]) -> None:

@@ -13,15 +13,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from vocoders.nn import cpu_kernels
-from vocoders.nn.spans import Arguments, Span, map_tensors, name_of, refuse
+from vocoders.nn import fast
+from vocoders.streaming.spans import Arguments, Span, map_tensors, name_of, refuse
 
 _GROUPS = (1, 2, 3)  # columns evaluated at a time; 1 because pieces of a single column do occur
 # Allowed differences by rounding, of the largest magnitude; what depends on other columns differs by much more.
 _TOLERANCES = {torch.float64: 1e-6, torch.complex128: 1e-6, torch.float32: 1e-3, torch.complex64: 1e-3}
 _LOW_PRECISION = 0.05
 
-_CONSUMING = {cpu_kernels.convnext_tail}  # they overwrite a signal that nothing else uses
+_CONSUMING = {fast.convnext_tail}  # they overwrite a signal that nothing else uses
 
 Values = Literal["normal", "large", "unit"]
 

@@ -1,23 +1,12 @@
-"""Evaluates a network along time piece by piece: by the code of the whole, nothing computed twice, every result final.
+"""Evaluate a network piece by piece along time: nothing is computed twice, and every result is final.
 
-In a pass the pieces of signals are tensors of the type ``Span``, whose operations PyTorch hands over instead of
-executing them (``__torch_function__``). A network executes the same operations in every pass, so the n-th operation of
-a pass finds what the n-th operation of the previous pass has kept:
-
-    convolution,
-    alias-free activation    the end of its input, which later windows still need
-    transposed convolution,
-    overlap-add              the end of its output, to which later columns still add
-    padding                  columns that are mirrored at the end
-    sum of two branches      the columns that one branch is ahead of the other
-    running sum              its last value
+Pieces of signals are tensors of the type ``Span``, whose operations PyTorch hands over instead of executing them
+(``__torch_function__``). A network executes the same operations in every pass, so the n-th operation of a pass finds
+what the n-th operation of the previous pass has kept. states.py has the kinds of what is kept, rules.py says which
+operation keeps which. docs/streaming.md explains it with an example.
 
 At the first and at the last piece each operation does what it does at the ends of the whole, so a layer that pads its
 input pads it there and nowhere else. A piece may be empty: at first many operations have no result yet.
-
-An operation without a rule (streaming_rules.py) has to treat each column of time by itself. That is verified by values
-(columnwise.py), in a trial on random signals before the first piece; what fails is refused with its name.
-docs/streaming.md lists what is allowed.
 """
 
 from __future__ import annotations
@@ -31,12 +20,13 @@ import torch
 from torch import Tensor
 
 from vocoders.errors import VocoderError
-from vocoders.nn.columnwise import equal_values, random_columns
-from vocoders.nn.spans import Arguments, Span, as_plain, is_span, like, make_span, map_tensors, name_of, refuse
-from vocoders.nn.streaming_rules import Operation
+from vocoders.streaming.columnwise import equal_values, random_columns
+from vocoders.streaming.rules import DESCRIPTIONS, Settings, rule_of
+from vocoders.streaming.spans import Arguments, Span, as_plain, is_span, like, make_span, map_tensors, name_of, refuse
+from vocoders.streaming.states import State
 
 
-class Step(NamedTuple):
+class Verified(NamedTuple):
     """An operation of a verified network."""
 
     function: Any
@@ -46,7 +36,7 @@ class Step(NamedTuple):
     """Of time in the result, where each column is treated by itself."""
 
 
-_VERIFIED: WeakKeyDictionary[Any, dict[Hashable, list[Step]]] = WeakKeyDictionary()
+_VERIFIED: WeakKeyDictionary[Any, dict[Hashable, list[Verified]]] = WeakKeyDictionary()
 
 
 class Incremental:
@@ -66,10 +56,10 @@ class Incremental:
         """
         self.function = function
         self.owner = owner
-        self.operations: list[Operation] = []
+        self.operations: list[State] = []
         self._position = 0  # of the next operation in the pass
         self._last = False
-        self._steps: list[Step] | None = None  # once verified
+        self._verified: list[Verified] | None = None
 
     def __call__(self, *pieces: Tensor | None, last: bool = False) -> Tensor:
         """Evaluate the next piece of each signal.
@@ -86,10 +76,10 @@ class Incremental:
         """
         if last and not self.operations:  # the first piece as well: the whole
             return self.function(*pieces)
-        if self._steps is None and all(piece is None or piece.shape[-1] for piece in pieces):
+        if self._verified is None and all(piece is None or piece.shape[-1] for piece in pieces):
             known = _VERIFIED.get(self.owner, {}) if self.owner is not None else {}
-            self._steps = known.get(self._kind(pieces))
-            if self._steps is not None:
+            self._verified = known.get(self._kind(pieces))
+            if self._verified is not None:
                 try:
                     return self._pass(pieces, last)
                 except _OtherOperationsError:  # the owner has been changed, or has another function
@@ -99,25 +89,32 @@ class Incremental:
 
     def execute(self, function: Callable[..., Any], arguments: Arguments, spans: list[Span]) -> Any:
         """Execute the next operation of a pass, with the spans among its arguments."""
+        if function in DESCRIPTIONS:
+            return function(*arguments[0], **arguments[1])
         position = self._position
-        if position == len(self.operations):
-            self.operations.append(Operation(function, self._axis(position, function, arguments)))
-        operation = self.operations[position]
-        if operation.function != function:
-            raise _other(name_of(function), name_of(operation.function))
+        known = self.operations[position] if position < len(self.operations) else None
+        if known is not None and known.function != function:
+            raise _other(name_of(function), name_of(known.function))
+        axis = None if known is not None else self._axis(position, function, arguments)
+        kind, settings = rule_of(function, arguments, spans)
+        if known is None:
+            known = kind(function, axis)
+            self.operations.append(known)
         self._position += 1
-        operation.last = self._last
-        out, axis = operation(arguments, spans)
-        if axis is None:
-            return out
+        known.last = self._last
+        out, axis = self._evaluate(known, settings)
+        known.first = False
         if isinstance(out, Tensor):
-            return make_span(out, axis, self)
-        return like(out, [make_span(part, axis, self) for part in out])
+            return make_span(out, axis, self.execute)
+        return like(out, [make_span(part, axis, self.execute) for part in out])
+
+    def _evaluate(self, state: State, settings: Settings) -> tuple[Any, int]:
+        return state.run(**settings)
 
     def _pass(self, pieces: Sequence[Tensor | None], last: bool) -> Tensor:
         """Call the function once."""
         self._position, self._last = 0, last
-        result = self.function(*(piece if piece is None else make_span(piece, -1, self) for piece in pieces))
+        result = self.function(*(piece if piece is None else make_span(piece, -1, self.execute) for piece in pieces))
         if not is_span(result):
             raise refuse("the result", "it is no signal, but made of shapes or of values taken out of one")
         if result.axis != -1:
@@ -126,23 +123,23 @@ class Incremental:
 
     def _axis(self, position: int, function: Callable[..., Any], arguments: Arguments) -> int | None:
         """Return what is known of an operation that occurs for the first time; fail when another one was verified."""
-        if self._steps is None:
+        if self._verified is None:
             return None
-        step = self._steps[position] if position < len(self._steps) else None
-        if step is None or step.function != function or step.constants != constants_of(arguments):
-            raise _other(name_of(function), name_of(step.function) if step else "nothing")
-        return step.axis
+        verified = self._verified[position] if position < len(self._verified) else None
+        if verified is None or verified.function != function or verified.constants != constants_of(arguments):
+            raise _other(name_of(function), name_of(verified.function) if verified else "nothing")
+        return verified.axis
 
     def _verify(self, pieces: Sequence[Tensor | None]) -> None:
         """Try the function on random pieces as long as the given ones are in proportion."""
         kind = self._kind(pieces)
         unit = math.gcd(*(piece.shape[-1] for piece in pieces if piece is not None))
         try:
-            self._steps = Trial(self.function).run(pieces, unit, 1)
+            self._verified = Trial(self.function).run(pieces, unit, 1)
         except _FailedError:
-            self._steps = Trial(self.function).run(pieces, unit, 16)  # some layers take no short signals
+            self._verified = Trial(self.function).run(pieces, unit, 16)  # some layers take no short signals
         if self.owner is not None:
-            _VERIFIED.setdefault(self.owner, {})[kind] = self._steps
+            _VERIFIED.setdefault(self.owner, {})[kind] = self._verified
 
     def _kind(self, pieces: Sequence[Tensor | None]) -> Hashable:
         """Return what may decide which operations the function uses: the kinds of its signals, and the modes set."""
@@ -157,7 +154,7 @@ class Trial(Incremental):
 
     LENGTHS = (3, 5, 4)  # no two alike: what depends on the length of a piece shows
 
-    def run(self, pieces: Sequence[Tensor | None], unit: int, scale: int) -> list[Step]:
+    def run(self, pieces: Sequence[Tensor | None], unit: int, scale: int) -> list[Verified]:
         """Return the verified operations.
 
         Args:
@@ -177,11 +174,13 @@ class Trial(Incremental):
             ]
             self._pass(drawn, last=length == self.LENGTHS[-1])
         return [
-            Step(operation.function, constants_of(arguments), operation.axis)
+            Verified(operation.function, constants_of(arguments), operation.axis)
             for operation, arguments in zip(self.operations, self._arguments, strict=True)
         ]
 
     def execute(self, function: Callable[..., Any], arguments: Arguments, spans: list[Span]) -> Any:
+        if function in DESCRIPTIONS:
+            return function(*arguments[0], **arguments[1])
         position, name = self._position, name_of(function)
         if position == len(self._arguments):
             self._arguments.append(arguments)

@@ -19,7 +19,7 @@ from vocoders.dsp.mel import MEL_CONFIGS
 from vocoders.dsp.stft import STFT, reflect_pad
 from vocoders.errors import VocoderError
 from vocoders.nn.layers import trim
-from vocoders.nn.streaming import Incremental
+from vocoders.streaming.incremental import Incremental
 
 lengths = st.lists(st.integers(0, 9), min_size=1, max_size=12).filter(any)
 

@@ -1,8 +1,7 @@
 """State of an exported graph: what one run keeps for the next, so that a stream computes nothing twice.
 
-``marks.py`` marks in the graph where an operation keeps columns. Here each mark becomes plain ONNX operators
-(mark_replacements.py), which join what was kept with the new columns. All that is kept goes from run to run in one
-tensor for each type:
+Each mark of a traced graph becomes plain ONNX operators, which join what was kept with the new columns. All that is
+kept goes from run to run in one tensor for each type:
 
     state, state_f64            (batch, values); nothing, (1, 0), at the start of an utterance, which is the default
     last                        int64 (1,): 1, the default, when the utterance ends with this run, else 0
@@ -14,16 +13,22 @@ one more than the lookahead; then no signal in the graph is empty, and what is k
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vocoders.errors import VocoderError
-from vocoders.onnx.mark_replacements import LAST, REPLACEMENTS, STATES, Builder, Mark
+from vocoders.streaming.builder import STATES, Builder
+from vocoders.streaming.marks import OPERATOR, Mark
+from vocoders.streaming.states import KINDS
+from vocoders.streaming.waiting import Extend, Fit, Wait
 
 if TYPE_CHECKING:
     import onnx
 
+LOWER: dict[str, Callable[..., None]] = {kind.__name__: kind.lower for kind in KINDS}
+LOWER |= {"Wait": Wait.lower, "Extend": Extend.lower, "Fit": Fit.lower}
 _ARITHMETIC = ("Add", "Cast", "Concat", "Div", "Max", "Min", "Mul", "Reshape", "Squeeze", "Sub", "Unsqueeze")
 
 
@@ -43,7 +48,7 @@ def add_state(model: onnx.ModelProto) -> None:
         if mark is None:
             build.nodes.append(node)
         else:
-            REPLACEMENTS[mark.kind](build, mark, node.output[0], *node.input)
+            LOWER[mark.kind](build, mark, node.output[0], *node.input)
     _localize(build)
     for dtype, name in STATES.items():
         if build.kept[dtype]:
@@ -54,8 +59,8 @@ def add_state(model: onnx.ModelProto) -> None:
             )
             empty = np.zeros((1, 0), onnx.helper.tensor_dtype_to_np_dtype(dtype))
             graph.initializer.append(onnx.numpy_helper.from_array(empty, name))
-    graph.input.append(onnx.helper.make_tensor_value_info(LAST, onnx.TensorProto.INT64, [1]))
-    graph.initializer.append(onnx.numpy_helper.from_array(np.ones(1, np.int64), LAST))
+    graph.input.append(onnx.helper.make_tensor_value_info(build.last, onnx.TensorProto.INT64, [1]))
+    graph.initializer.append(onnx.numpy_helper.from_array(np.ones(1, np.int64), build.last))
     for value, length in zip(graph.output, ("final_samples", "final_frames"), strict=False):
         if value.name in ("audio", "used_f0"):
             value.type.tensor_type.shape.dim[2].dim_param = length
@@ -86,27 +91,24 @@ def _marks(graph: onnx.GraphProto) -> dict[str, Mark]:
         graph.node.append(node)
         if node.op_type == "Transpose":
             transposed[node.output[0]] = node
-        if node.op_type != "Mark":
+        if node.op_type != OPERATOR:
             continue
         node = graph.node[-1]
-        values: dict[str, Any] = {"shape": [], "batch": -1, "dtype": types[node.output[0]]}
-        values |= {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
-        mark = Mark(**values | {"kind": values["kind"].decode()})
+        mark = Mark.read(node, types[node.output[0]])
+        is_window = mark.kind == "Window" and not mark.mode
         before = transposed.get(node.input[0])
-        if mark.kind == "window" and before is not None:
-            mark = mark.transposed(list(before.attribute[0].ints))
-            source, out = before.input[0], node.output[0]
-            node.input[0], node.output[0] = source, f"{out}_before"
-            graph.node.append(
-                onnx.helper.make_node("Transpose", [f"{out}_before"], [out], perm=before.attribute[0].ints)
-            )
+        if is_window and before is not None:
+            perm = list(before.attribute[0].ints)
+            mark, out = mark.before_transpose(perm), node.output[0]
+            node.input[0], node.output[0] = before.input[0], f"{out}_before"
+            graph.node.append(onnx.helper.make_node("Transpose", [f"{out}_before"], [out], perm=perm))
         place = node.input[0], mark.axis
-        if mark.kind == "window":
+        if is_window:
             windows[place] = node.output[0]
-        elif mark.kind == "delay" and place in windows and marks[windows[place]].right == mark.kept:
+        elif mark.kind == "Delay" and place in windows and marks[windows[place]].right == mark.columns:
             window = marks[windows[place]]
             node.input[0] = windows[place]
-            mark = mark._replace(kind="part", shape=[], left=window.left, right=window.right)
+            mark = mark._replace(kept=None, left=window.left, right=window.right)
         marks[node.output[0]] = mark
     return marks
 
