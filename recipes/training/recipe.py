@@ -85,8 +85,9 @@ def _corpus(data: str) -> Corpus:
     folder = Path(data).expanduser()
     if not folder.is_dir():
         raise VocoderError(f"'{data}' is neither a corpus ({', '.join(CORPORA)}) nor a folder of sound files")
-    listed = all((folder / f"{name}.txt").is_file() for name in ("train", "valid"))
-    lists = {name: f"{name}.txt" if listed else None for name in ("train", "valid")}
+    lists = {name: f"{name}.txt" if (folder / f"{name}.txt").is_file() else None for name in ("train", "valid")}
+    if list(lists.values()).count(None) == 1:
+        raise VocoderError(f"{folder} has only one of train.txt and valid.txt; write the other one, or delete it")
     return Corpus(data={"dir": str(folder)} | lists)
 
 

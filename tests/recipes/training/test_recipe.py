@@ -74,7 +74,8 @@ def test_a_folder_of_sound_files(rates: tuple[int, ...], model: str, expected: s
 def test_the_lists_of_a_folder_are_used_where_it_has_both(tmp_path: Path) -> None:
     folder = sounds(tmp_path / "wavs", 22050)
     (folder / "train.txt").touch()
-    assert load_recipe("hifigan", data=str(folder)).data.train is None
+    with pytest.raises(VocoderError, match=r"wavs has only one of train\.txt and valid\.txt; write the other one"):
+        load_recipe("hifigan", data=str(folder))
     (folder / "valid.txt").touch()
     recipe = load_recipe("hifigan", data=str(folder))
     assert (recipe.data.train, recipe.data.valid) == ("train.txt", "valid.txt")
