@@ -1,4 +1,4 @@
-"""Training, evaluation, benchmarks, and one folder for each dataset."""
+"""Models, corpora, training, evaluation and benchmarks."""
 
 import sys
 from importlib.util import find_spec

@@ -1,4 +1,4 @@
-"""Train the model of a recipe: python -m recipes.train RECIPE.yaml [--set KEY=VALUE ...]"""
+"""Train a model on some recordings: python -m recipes.train MODEL DATA [--set KEY=VALUE ...]"""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from vocoders.errors import VocoderError, printable
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     parser = Parser(
-        prog="python -m recipes.train", description="Train the model of a recipe; resumes a run that was stopped."
+        prog="python -m recipes.train",
+        description="Train a model, such as vocos, on a corpus or a folder; resumes a run that was stopped.",
     )
-    parser.add_argument("recipe", type=Path)
+    parser.add_argument("model", metavar="MODEL", help="a name in recipes/models, or the YAML file of a recipe")
+    parser.add_argument("data", metavar="DATA", nargs="?", help="a name in recipes/corpora, or a folder of sound files")
     parser.add_argument(
         "--set",
         action="append",
@@ -25,6 +27,10 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="KEY=VALUE",
         help="override a key of the recipe, such as train.batch_size=8",
     )
+    parser.add_argument(
+        "--mel-config", metavar="NAME", help="mel config; default: the model's for the rate of the recordings"
+    )
+    parser.add_argument("--print", action="store_true", help="print the complete recipe, and do not train")
     parser.add_argument("--mels", metavar="DIR", help="fine-tune on the predicted mels in DIR, as --set data.mels=DIR")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run; default: runs/NAME")
     parser.add_argument("--minutes", type=float, help="stop after this many minutes; the same command resumes")
@@ -35,15 +41,18 @@ def main(arguments: list[str] | None = None) -> int:
     from torch import distributed as dist
 
     from recipes.training.distributed import DistributedContext, init_distributed
+    from recipes.training.history import STATE_KEPT
     from recipes.training.loop import run_training
-    from recipes.training.recipe import load_recipe
-    from recipes.training.step import STATE_KEPT
+    from recipes.training.recipe import load_recipe, write_recipe
 
     prepare_streams()
     overrides = options.set + ([f"data.mels={json.dumps(options.mels)}"] if options.mels else [])
     distributed = DistributedContext()
     try:
-        recipe = load_recipe(options.recipe, overrides)
+        recipe = load_recipe(options.model, overrides, options.data, options.mel_config)
+        if options.print:
+            print(write_recipe(recipe), end="")
+            return 0
         distributed = init_distributed(options.device)
         path = run_training(recipe, options.out or Path("runs") / recipe.name, distributed, options.minutes)
     except VocoderError as error:

@@ -17,6 +17,7 @@ import pytest
 import soundfile
 import torch
 
+from recipes.training.reference import reference
 from tests.support import DATA, ROOT, models
 from tests.support.sherpa import write_acoustic_model
 from vocoders import MEL_CONFIGS, MelMismatch, Vocoder, load
@@ -87,6 +88,18 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
 def test_every_page_is_in_the_navigation() -> None:
     listed = set(re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text()))
     assert listed == {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md")}
+
+
+def test_the_keys_of_a_recipe() -> None:
+    """python -m recipes.training.reference > docs/recipe-keys.md"""
+    assert (DOCS / "recipe-keys.md").read_text() == reference()
+
+
+def test_the_loss_of_ones_own() -> None:
+    loss = run("training.md", 0)["EnvelopeLoss"].for_mel_config(MEL_CONFIGS["bigvgan-44k"])
+    quiet, loud = torch.full((2, 640), 0.25), torch.full((2, 640), -0.75)
+    (envelope,) = loss.distance(loss.transform(quiet), loss.transform(loud))
+    assert float(envelope) == 0.5
 
 
 def test_files_and_functions_that_the_architecture_names_exist() -> None:
@@ -245,7 +258,7 @@ def test_the_generator_of_the_contributing_guide(tmp_path: Path, monkeypatch: py
 
 
 def test_losses_in_your_own_loop() -> None:
-    names = run("training.md", 0)
+    names = run("training.md", 1)
     assert names["adversarial"].requires_grad is names["for_the_discriminator"].requires_grad is True
     assert float(names["mel_loss"]) > 0
 

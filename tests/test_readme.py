@@ -54,8 +54,8 @@ def test_the_command_that_trains(tmp_path: Path, capsys: pytest.CaptureFixture[s
     arguments = shlex.split(command.partition(" -m recipes.train ")[2].replace("DIR", str(data)))
     small = ["generator.config.channels=32", "discriminators=[parallel-wavegan]", "train.batch_size=1", "train.steps=1"]
     options = [option for setting in small for option in ("--set", setting)]
-    assert train([str(ROOT / arguments[0]), *arguments[1:], *options, "--out", str(tmp_path / "run")]) == 0
-    assert f"note: {data} has no train.txt and no valid.txt: training on all sound files" in capsys.readouterr().err
+    assert train([*arguments, *options, "--out", str(tmp_path / "run")]) == 0
+    assert "recordings to train on" in capsys.readouterr().err
     assert (tmp_path / "run" / "model.safetensors").is_file()
 
 

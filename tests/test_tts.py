@@ -441,10 +441,10 @@ def test_the_commands_that_train() -> None:
     ((_, text),) = blocks("A mel config without a model")
     commands = [shlex.split(line) for line in text.splitlines()]
     assert len(commands) == 2
-    for python, flag, module, recipe_file, *options in commands:
+    for python, flag, module, model, data, option, mel_config, other, setting in commands:
         assert (python, flag, module) == ("python", "-m", "recipes.train")
-        assert options[::2] == ["--set"] * (len(options) // 2)
-        recipe = load_recipe(ROOT / recipe_file, options[1::2])
+        assert (option, other) == ("--mel-config", "--set")
+        recipe = load_recipe(model, [setting], data, mel_config)
         assert recipe.generator
         with torch.device("meta"):
-            build_generator(recipe.generator.name, recipe.generator.config, recipe.mel)
+            build_generator(recipe.generator.name, recipe.generator.config, recipe.mel_config)

@@ -23,9 +23,9 @@ import torch
 from losses import DISCRIMINATORS
 from recipes.benchmarks import common, public
 from recipes.training.distributed import DistributedContext, init_distributed
-from recipes.training.recipe import Recipe
-from recipes.training.run import Run, start_run
-from recipes.training.step import optimizer_step, train_step
+from recipes.training.run import start_run
+from recipes.training.schema import Recipe
+from recipes.training.step import Run, train_step
 from vocoders.config import bind
 from vocoders.generators import GENERATORS
 
@@ -55,7 +55,7 @@ def make_recipe(setup: Setup) -> Recipe:
     size = common.published()[common.default_label(generator)]
     values = {
         "name": "step",
-        "mel": size.mel_config.model_dump(),
+        "mel_config": size.mel_config.model_dump(),
         "generator": {"name": generator, "config": size.config.model_dump()},
         "data": {"dir": ".", "train": "-", "valid": "-"},
         # Parallel WaveGAN trains against its discriminator without feature matching.
@@ -97,7 +97,7 @@ def discriminator_step(run: Run, audio: torch.Tensor) -> Step:
         loss = torch.stack([recipe.weights[name] * value for name, value in losses.items()]).sum()
         loss.backward(inputs=[fake], retain_graph=True)
         own.backward(inputs=list(discriminators.parameters()))
-        optimizer_step(run, "discriminators")
+        run.clip_and_step("discriminators")
         run.optimizers["discriminators"].zero_grad(set_to_none=True)
 
     return step
@@ -112,8 +112,8 @@ def their_step(setup: Setup, recipe: Recipe, batch: dict[str, torch.Tensor]) -> 
     discriminator = build(setup.clones, setup.discriminator)
     theirs.generator.to(audio.device)
     discriminator.module.to(audio.device)
-    update = public.public_step(theirs, discriminator, recipe.mel, recipe.optimizer.lr)
-    mel = torch.full((setup.batch, recipe.mel.n_mels, f0.shape[-1]), -5.0, device=audio.device)
+    update = public.public_step(theirs, discriminator, recipe.mel_config, recipe.optimizer.lr)
+    mel = torch.full((setup.batch, recipe.mel_config.n_mels, f0.shape[-1]), -5.0, device=audio.device)
     noise = torch.randn_like(audio)
     return lambda: update(mel, f0, noise, audio)
 
@@ -126,7 +126,7 @@ def measure(setup: Setup, make_step: Callable[[Setup, Recipe, dict[str, torch.Te
     torch.manual_seed(0)
     device = init_distributed(setup.device).device
     batch = {
-        "audio": 0.1 * torch.randn(setup.batch, 1, frames * recipe.mel.hop_length, device=device),
+        "audio": 0.1 * torch.randn(setup.batch, 1, frames * recipe.mel_config.hop_length, device=device),
         "f0": torch.full((setup.batch, 1, frames), 150.0, device=device),
     }
     torch.fft.rfft(batch["audio"])  # loads the libraries of any step

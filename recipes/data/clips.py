@@ -48,8 +48,8 @@ def list_clips(root: Path, list_file: Path) -> list[Clip]:
         names = list_file.read_text(encoding="utf-8-sig").split("\n")
     except OSError as error:
         raise VocoderError(
-            f"cannot read the list of recordings {list_file}: {error.strerror}; the prepare.py of a dataset writes it, "
-            f"and for any folder of sound files none is needed, with --set data.dir=DIR"
+            f"cannot read the list of recordings {list_file}: {error.strerror}; 'python -m recipes.prepare NAME' "
+            f"writes that of a corpus, and a folder of sound files needs none: python -m recipes.train MODEL DIR"
         ) from None
     except UnicodeDecodeError:
         raise VocoderError(f"the list of recordings {list_file} is not text in UTF-8; save it as such") from None
@@ -60,10 +60,19 @@ def list_clips(root: Path, list_file: Path) -> list[Clip]:
 
 
 def find_clips(root: Path) -> list[Clip]:
-    """List all sound files of a folder and its subfolders; hidden ones, such as half-written ones, are not listed.
+    """Read the headers of all sound files of a folder and its subfolders.
 
     Raises:
         VocoderError: when there is no folder, or no readable recording in it.
+    """
+    return open_clips(find_sounds(root), str(root))
+
+
+def find_sounds(root: Path) -> list[Path]:
+    """List all sound files of a folder and its subfolders; hidden ones, such as half-written ones, are not listed.
+
+    Raises:
+        VocoderError: when there is no folder, or no sound file in it.
     """
     if not root.is_dir():
         raise VocoderError(f"there is no folder {root}")
@@ -71,7 +80,7 @@ def find_clips(root: Path) -> list[Clip]:
     paths.sort(key=lambda path: path.parts)  # the same order everywhere; Windows would ignore the case
     if not paths:
         raise VocoderError(f"{root} holds no recordings; known endings: {', '.join(sorted(AUDIO_SUFFIXES))}")
-    return open_clips(paths, str(root))
+    return paths
 
 
 def open_clips(paths: list[Path], source: str) -> list[Clip]:

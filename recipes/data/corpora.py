@@ -1,8 +1,7 @@
-"""Functions that the prepare.py of all datasets share: find or download a dataset, check it, write its three lists.
+"""Prepare a corpus: find or download it, check it, write train.txt, valid.txt and test.txt.
 
-A dataset keeps its published layout. Beside it, in the folder that the user names, prepare.py writes train.txt,
-valid.txt and test.txt: paths of sound files relative to that folder, one a line. Everything here can be stopped and run
-again.
+The lists hold paths of sound files, one a line, relative to the folder that they lie in. The corpus keeps its published
+layout. Everything here can be stopped and run again.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ class Corpus:
     """A dataset as published.
 
     Attributes:
-        name: name of its folder in recipes/.
+        name: name of its folder in recipes/corpora.
         title: its own name.
         source: where and how to get it, to end a sentence that begins with "get it from".
         marker: relative path by which ``find`` finds the dataset.
@@ -54,11 +53,19 @@ class Corpus:
             description: the docstring of the dataset's prepare.py.
         """
         parser = Parser(
-            prog=f"python -m recipes.{self.name}.prepare",
+            prog=f"python -m recipes.prepare {self.name}",
             description=" ".join((description or "").split()),
             epilog=f"Expected in DIR, or up to two folders further down: {self.layout}. Available from {self.source}.",
         )
-        parser.add_argument("dir", type=Path, metavar="DIR", help="folder of the dataset; the lists are written there")
+        folder = Path("data") / self.name
+        parser.add_argument(
+            "dir",
+            type=Path,
+            metavar="DIR",
+            nargs="?",
+            default=folder,
+            help=f"folder of the corpus, where the lists are written; default: {folder.as_posix()}",
+        )
         if self.archives:
             parser.add_argument(
                 "--download", action="store_true", help=f"download into DIR what is not there yet ({self.size})"
@@ -67,7 +74,7 @@ class Corpus:
 
 
 def run(corpus: Corpus, split: Callable[[Path], Split], options: argparse.Namespace) -> int:
-    """Run the command ``python -m recipes.NAME.prepare``.
+    """Run the command ``python -m recipes.prepare NAME``.
 
     Args:
         corpus: the dataset.
@@ -82,7 +89,7 @@ def run(corpus: Corpus, split: Callable[[Path], Split], options: argparse.Namesp
     try:
         complete = prepare(corpus, split, options.dir, getattr(options, "download", False))
     except (VocoderError, OSError) as error:
-        say(f"recipes.{corpus.name}.prepare: {error}")
+        say(f"recipes.prepare {corpus.name}: {error}")
         return 2
     except KeyboardInterrupt:
         say("stopped; run again to resume")

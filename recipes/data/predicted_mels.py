@@ -136,7 +136,7 @@ class PredictedMels:
             differences = list_differences(found.differences(self.mel_config))
             raise VocoderError(
                 f"the mels fit the recordings as {found.text}, not as {self.mel_config.text}: {differences}; compute "
-                f"them again, or train a model for them: --set mel={found.text}"
+                f"them again, or train a model for them: --mel-config {found.text}"
             )
 
     def _misfit(self, path: Path, reference: Tensor) -> str | None:

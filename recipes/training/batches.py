@@ -19,8 +19,8 @@ from recipes.data.predicted_mels import PredictedMels
 from recipes.data.segments import SegmentDataset
 from recipes.data.shards import ShardDataset, expand_shards, read_valid
 from recipes.training.distributed import DistributedContext
-from recipes.training.recipe import Recipe
-from recipes.training.run import Run
+from recipes.training.schema import Recipe
+from recipes.training.step import Run
 from recipes.training.tasks import Batch
 from vocoders.errors import VocoderError
 
@@ -40,9 +40,9 @@ def find_recordings(recipe: Recipe, distributed: DistributedContext) -> Recordin
         VocoderError: when a list cannot be read, or nothing is left to train or validate on.
     """
     if recipe.data.shards:
-        return Recordings([], readable(_valid_of_shards(recipe.data), recipe.mel), None)
-    train, valid = split_clips(_without_lists(recipe.data, distributed))
-    rate = recipe.mel.sample_rate
+        return Recordings([], readable(_valid_of_shards(recipe.data), recipe.mel_config), None)
+    train, valid = split_clips(recipe.data)
+    rate = recipe.mel_config.sample_rate
     lower = [clip for clip in train if clip.sample_rate < rate]
     if lower:
         highest = max(clip.sample_rate for clip in lower) // 2
@@ -52,23 +52,11 @@ def find_recordings(recipe: Recipe, distributed: DistributedContext) -> Recordin
         )
     mels = None
     if recipe.data.mels:
-        mels = PredictedMels(Path(recipe.data.mels), Path(recipe.data.dir), [*train, *valid], recipe.mel)
+        mels = PredictedMels(Path(recipe.data.mels), Path(recipe.data.dir), [*train, *valid], recipe.mel_config)
         train = [clip for clip in train if clip in mels]
         if not train:
             raise VocoderError(f"{recipe.data.mels} holds mels of recordings to validate on alone, none to train on")
-    return Recordings(train, readable(valid, recipe.mel), mels)
-
-
-def _without_lists(data: DataRecipe, distributed: DistributedContext) -> DataRecipe:
-    """Take the lists out of ``data`` where its folder has neither: it is one of the user's own."""
-    root = Path(data.dir)
-    if not (data.train and data.valid and root.is_dir()) or any((root / x).exists() for x in (data.train, data.valid)):
-        return data
-    distributed.note(
-        f"note: {root} has no {data.train} and no {data.valid}: training on all sound files below it, except one in a "
-        f"hundred, kept for validation"
-    )
-    return data.model_copy(update={"train": None, "valid": None})
+    return Recordings(train, readable(valid, recipe.mel_config), mels)
 
 
 def _valid_of_shards(data: DataRecipe) -> list[Clip]:

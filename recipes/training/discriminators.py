@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from losses import DiscriminatorOutput, build_discriminator, discriminator_loss, feature_matching, generator_loss
 from recipes.training.published_discriminators import load_published
-from recipes.training.recipe import Recipe
+from recipes.training.schema import Recipe
 from vocoders.checkpoint import write_tensors
 from vocoders.errors import VocoderError
 
@@ -27,16 +27,16 @@ class Discriminators(nn.Module):
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
-        self.settings, self.sample_rate = recipe.discriminators, recipe.mel.sample_rate
+        self.settings, self.sample_rate = recipe.discriminators, recipe.mel_config.sample_rate
         self.objective, self.weights = recipe.adversarial.objective, recipe.adversarial.weights
         if unknown := self.weights.keys() - recipe.discriminators.keys():
             named = ", ".join(recipe.discriminators)
             raise VocoderError(f"adversarial.weights names {', '.join(sorted(unknown))}; the recipe's are: {named}")
         self.matches_features = bool(recipe.weights["feature_matching"])
         self.discriminators = nn.ModuleDict()
-        segment = recipe.train.segment_frames * recipe.mel.hop_length
+        segment = recipe.train.segment_frames * recipe.mel_config.hop_length
         for name, config in recipe.discriminators.items():
-            discriminator = build_discriminator(name, config, recipe.mel.sample_rate)
+            discriminator = build_discriminator(name, config, recipe.mel_config.sample_rate)
             if segment < discriminator.min_samples:
                 raise VocoderError(
                     f"train.segment_frames = {recipe.train.segment_frames} makes segments of {segment} samples, but "

@@ -11,7 +11,7 @@ from recipes.data.clips import Clip, read_clip
 from recipes.data.smoothing import smooth_share
 from recipes.evaluation.metrics import f0_metrics
 from recipes.training.distributed import Draws
-from recipes.training.recipe import Recipe
+from recipes.training.schema import Recipe
 from recipes.training.tasks import Batch, Task, TaskOutput, Validation, load_f0_estimator
 from vocoders.checkpoint import Checkpoint
 from vocoders.errors import VocoderError
@@ -29,7 +29,7 @@ class F0EstimatorTask(Task):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
         assert recipe.f0_estimator is not None
-        self.model: F0Estimator = F0Estimator(recipe.f0_estimator.config, recipe.mel)
+        self.model: F0Estimator = F0Estimator(recipe.f0_estimator.config, recipe.mel_config)
         if recipe.f0_estimator.init:
             start_from(self.model, recipe.f0_estimator.init)
 
@@ -55,7 +55,7 @@ class F0EstimatorTask(Task):
         # Rooms, microphones and acoustic models differ most in tilt and noise, so both are varied in all mels.
         tilt = torch.linspace(-1, 1, mel.shape[1], device=mel.device)[:, None] * draws.randn(1, 1) * 0.7
         ripple = F.interpolate(draws.randn(1, 8), mel.shape[1], mode="linear").transpose(1, 2) * 0.4
-        floor = self.recipe.mel.log_floor
+        floor = self.recipe.mel_config.log_floor
         noise_floor = floor + (-5.0 - floor) * draws.rand(1, 1)
         mel = torch.logaddexp(mel + tilt + ripple, noise_floor + 0.3 * draws.randn(*mel.shape[1:]))
         shares = self.recipe.data.augmentation
@@ -66,7 +66,7 @@ class F0EstimatorTask(Task):
         assert isinstance(model, F0Estimator)
         estimates, labels = [], []
         for clip in clips:
-            audio = read_clip(clip, self.recipe.mel)
+            audio = read_clip(clip, self.recipe.mel_config)
             mel = self.log_mel(audio.to(self.log_mel.filter_bank.device))
             estimates.append(model.estimate(mel)[0, 0].cpu().numpy())
             labels.append(self.label_frames(audio, mel.shape[-1]))
@@ -75,7 +75,7 @@ class F0EstimatorTask(Task):
     def checkpoint(self, model: nn.Module) -> Checkpoint:
         """Build a checkpoint that holds the F0 estimator alone."""
         assert isinstance(model, F0Estimator)
-        return Checkpoint(self.recipe.mel, f0_estimator=model)
+        return Checkpoint(self.recipe.mel_config, f0_estimator=model)
 
 
 def start_from(estimator: F0Estimator, init: str) -> None:

@@ -17,7 +17,7 @@ from recipes.data.segments import centered_on_hops
 from recipes.data.smoothing import smooth_share
 from recipes.evaluation.metrics import Signal, pesq_wide_band
 from recipes.training.distributed import Draws
-from recipes.training.recipe import GeneratorRecipe, Recipe
+from recipes.training.schema import GeneratorRecipe, Recipe
 from recipes.training.tasks import Batch, Example, Task, TaskOutput, Validation, load_f0_estimator
 from vocoders.checkpoint import Checkpoint, load_checkpoint
 from vocoders.dsp.mel import MelConfig
@@ -27,6 +27,7 @@ from vocoders.generators import build_generator, generator_name
 from vocoders.generators.base import Generator
 from vocoders.pretrained import find_pretrained
 
+MEASURED = ("mel", "multi_resolution_stft")  # in every validation, whatever is trained
 _EXAMPLES = 3  # recordings of a validation that TensorBoard shows
 
 
@@ -47,13 +48,13 @@ class GeneratorTask(Task):
         super().__init__(recipe)
         assert recipe.generator is not None
         self.mels = mels
-        self.model: Generator = build_model(recipe.generator, recipe.mel)
+        self.model: Generator = build_model(recipe.generator, recipe.mel_config)
         self.uses_f0 = self.model.uses_f0
         if self.model.uses_weight_norm:
             for layer in list(self.model.modules()):
                 if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d)):
                     weight_norm(layer)
-        placed = centered_on_hops(recipe.mel)
+        placed = centered_on_hops(recipe.mel_config)
         own = {"full_band_mel": recipe.full_band_mel_config}
         self.spectral_losses: dict[str, SpectralLoss] = {
             name: kind.for_mel_config(own.get(name, placed), recipe.stft_resolutions) for name, kind in LOSSES.items()
@@ -65,7 +66,7 @@ class GeneratorTask(Task):
         self.loss_names = (*terms, *self.output_losses, *self.model.own_loss_names)
         self.f0_estimator: BaseF0Estimator | None = None
         if recipe.generator.f0_estimator:
-            self.f0_estimator = load_f0_estimator(recipe.generator.f0_estimator, recipe.mel)
+            self.f0_estimator = load_f0_estimator(recipe.generator.f0_estimator, recipe.mel_config)
 
     def prepare(self, segments: Dataset[dict[str, Tensor]]) -> None:
         """Set the statistics of a new generator from 64 segments; one that starts from a checkpoint keeps its own."""
@@ -89,6 +90,20 @@ class GeneratorTask(Task):
             phase = draws.rand(1, 1)
             noises = [draws.randn(*audio.shape[1:]) for _ in range(2 if self.recipe.train.energy_distance else 1)]
         outputs = self.model.outputs(mel, f0=f0, noises=noises, phase=phase)
+        losses = self.own_losses(mel, exact, outputs, audio)
+        for name in self.trained:
+            losses |= self.compare(self.spectral_losses[name], outputs["audio"], audio)
+        return TaskOutput(losses, outputs["audio"][0])
+
+    @property
+    def trained(self) -> list[str]:
+        """The keys of the spectral losses that have a weight."""
+        return [key for key, loss in self.spectral_losses.items() if any(map(self.recipe.weights.get, loss.terms))]
+
+    def own_losses(
+        self, mel: Tensor, exact: Tensor, outputs: dict[str, list[Tensor]], audio: Tensor
+    ) -> dict[str, Tensor]:
+        """Compute those losses with a weight that only this architecture has, and those of its other outputs."""
         weights = self.recipe.weights
         losses: dict[str, Tensor] = {}
         if any(map(weights.get, self.model.own_loss_names)):
@@ -96,10 +111,7 @@ class GeneratorTask(Task):
         for term, name in self.output_losses.items():
             if weights.get(term):
                 losses[term] = self.compare(self.spectral_losses["mel"], outputs[name], audio)["mel"]
-        for loss in self.spectral_losses.values():
-            if any(map(weights.get, loss.terms)):
-                losses |= self.compare(loss, outputs["audio"], audio)
-        return TaskOutput(losses, outputs["audio"][0])
+        return losses
 
     def compare(self, loss: SpectralLoss, estimates: list[Tensor], reference: Tensor) -> dict[str, Tensor]:
         """Compute the terms of a loss for one draw of noise, their energy distance for two.
@@ -121,8 +133,9 @@ class GeneratorTask(Task):
         return dict(zip(loss.terms, values, strict=True))
 
     def validate(self, clips: list[Clip], model: nn.Module) -> Validation:
-        """Synthesise whole recordings from their mels, and compare them with the recordings.
+        """Synthesise whole recordings from their mels, and measure the spectral losses that the recipe trains.
 
+        The distances of MEASURED and PESQ are measured in any case, to compare runs.
         F0 is estimated where the model has an F0 estimator, and otherwise that of the labels.
         """
         metrics: dict[str, list[float]] = {}
@@ -137,11 +150,10 @@ class GeneratorTask(Task):
                 f0 = torch.from_numpy(labels)[None, None].to(self._device)
             fake = model(mel, f0=f0)
             values: dict[str, float] = {}
-            for name in ("mel", "multi_resolution_stft"):
-                loss = self.spectral_losses[name]
-                distances = loss.distance(loss.transform(fake), loss.transform(real))
-                values |= dict(zip(loss.terms, map(float, distances), strict=True))
-            signals = [Signal(x[0, 0].cpu().numpy(), self.recipe.mel.sample_rate) for x in (real, fake)]
+            for name in dict.fromkeys([*MEASURED, *self.trained]):
+                terms = self.compare(self.spectral_losses[name], [fake], real)
+                values |= {term: float(value) for term, value in terms.items()}
+            signals = [Signal(x[0, 0].cpu().numpy(), self.recipe.mel_config.sample_rate) for x in (real, fake)]
             values["pesq"] = pesq_wide_band(*signals)
             for name, value in values.items():
                 if np.isfinite(value):  # PESQ is not defined without speech
@@ -152,12 +164,12 @@ class GeneratorTask(Task):
 
     def read_example(self, clip: Clip) -> tuple[Tensor, Tensor]:
         """Read a whole recording: audio (1, 1, samples), and mel (1, n_mels, frames), predicted where there is one."""
-        audio = read_clip(clip, self.recipe.mel)[None].to(self._device)
+        audio = read_clip(clip, self.recipe.mel_config)[None].to(self._device)
         if self.mels is None or clip not in self.mels:
             return audio, self.analyze(audio)
         # With "center" padding from the second frame, whose middle is a hop from the start: its samples begin there,
         # or half a hop earlier, see ``Recipe.analysis_config``.
-        hop, centred = self.recipe.mel.hop_length, self.recipe.mel.padding == "center"
+        hop, centred = self.recipe.mel_config.hop_length, self.recipe.mel_config.padding == "center"
         mel = self.mels[clip][:, int(centred) :].to(self._device)
         early = hop // 2 if self.recipe.analysis_config.padding != "center" else 0
         audio = audio[..., hop - early if centred else 0 :]
@@ -174,9 +186,9 @@ class GeneratorTask(Task):
             if is_parametrized(layer):
                 weights[f"{name}.weight"] = layer.weight.cpu()
         with torch.device("meta"):  # draws no initial weights, which would change the random state of the training
-            folded = build_generator(generator_name(model), model.config.model_dump(), self.recipe.mel)
+            folded = build_generator(generator_name(model), model.config.model_dump(), self.recipe.mel_config)
         folded.load_state_dict(weights, assign=True)
-        return Checkpoint(self.recipe.mel, generator=folded, f0_estimator=self.f0_estimator, lag=self.recipe.lag)
+        return Checkpoint(self.recipe.mel_config, generator=folded, f0_estimator=self.f0_estimator, lag=self.recipe.lag)
 
     @property
     def _device(self) -> torch.device:

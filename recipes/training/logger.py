@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from recipes.evaluation.metrics.signal import Signal
 from recipes.evaluation.spectrograms import spectrogram_image
-from recipes.training.run import Run
+from recipes.training.step import Run
 from recipes.training.tasks import Validation
 
 
@@ -75,7 +75,7 @@ class Logger:
         """Write metrics, audio and spectrograms."""
         if self.writer is None:
             return
-        step, sample_rate = self.run.step, self.run.recipe.mel.sample_rate
+        step, sample_rate = self.run.step, self.run.recipe.mel_config.sample_rate
         for name, value in validation.metrics.items():
             self.writer.add_scalar(f"valid/{name}", value, step)
         for number, example in enumerate(validation.examples, 1):  # recordings of two folders may have one name

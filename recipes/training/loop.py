@@ -24,11 +24,12 @@ from filelock import FileLock, Timeout
 from recipes.data.clips import Clip
 from recipes.training.batches import build_dataset, find_recordings, load_batches
 from recipes.training.distributed import DistributedContext
+from recipes.training.history import History
 from recipes.training.logger import Logger
-from recipes.training.recipe import Recipe
-from recipes.training.run import Run, start_run
+from recipes.training.run import start_run
 from recipes.training.saver import Saver
-from recipes.training.step import History, train_step
+from recipes.training.schema import Recipe
+from recipes.training.step import Run, train_step
 from recipes.training.tasks import Batch, Validation
 from vocoders.errors import VocoderError
 
@@ -67,7 +68,7 @@ def run_training(
             distributed.note(f"resuming {folder} from step {run.step} of {recipe.train.steps}")
         distributed.note("preparing the first batches")
         dataset = build_dataset(run, recordings, folder / "cache")
-        run.prepare(dataset)
+        run.prepare(dataset, len(recordings.train))
         logger, saver = Logger(run, folder / "log"), Saver(run, folder)
         with noted_signals(distributed) as signals:
             train(run, load_batches(run, dataset), recordings.valid, logger, saver, signals, minutes)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from recipes.training.run import Run
 from recipes.training.state import save_state
+from recipes.training.step import Run
 from vocoders.checkpoint import save_checkpoint
 
 
@@ -35,7 +35,8 @@ class Saver:
         """Write the state, the model and the discriminators."""
         run = self.run
         if run.distributed.is_main:
-            save_state(self.folder / "state", run.step, run.best, run.modules, run.optimizers, run.recipe)
+            folder = self.folder / "state"
+            save_state(folder, run.step, run.best, run.modules, run.optimizers, run.recipe, run.epoch)
             self.save_networks()
 
     def save_networks(self) -> None:

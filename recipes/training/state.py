@@ -21,14 +21,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from recipes.training.distributed import DistributedContext
-from recipes.training.recipe import Recipe
+from recipes.training.schema import Recipe
 from vocoders.errors import VocoderError
 from vocoders.files import map_file, read_file, sync
 
 Optimizers = dict[str, torch.optim.Optimizer]
 
-VERSION = 3
-"""Version of the layout. The first one has no such entry, and other names of weights; the second has no checksums."""
+VERSION = 4
+"""Version of the layout."""
 
 _SUMS = "SHA256SUMS"
 
@@ -50,7 +50,13 @@ _FREE = {
 
 
 def save_state(
-    folder: Path, step: int, best: float, modules: dict[str, nn.Module], optimizers: Optimizers, recipe: Recipe
+    folder: Path,
+    step: int,
+    best: float,
+    modules: dict[str, nn.Module],
+    optimizers: Optimizers,
+    recipe: Recipe,
+    epoch: int | None = None,
 ) -> None:
     """Write a state, then delete all others but the last one before it.
 
@@ -61,6 +67,7 @@ def save_state(
         modules: the modules that change during training, by name.
         optimizers: the optimisers, by the name of the module that they train.
         recipe: the recipe of the run.
+        epoch: number of steps of an epoch.
 
     Raises:
         VocoderError: when it cannot be written; the older states are then untouched.
@@ -78,7 +85,7 @@ def save_state(
         # Copies on the CPU: tensors may share memory, which safetensors refuses, and a GPU may be full.
         copies = {key: value.detach().to("cpu", copy=True).contiguous() for key, value in tensors.items()}
         save_file(copies, partial / "tensors.safetensors")
-        description: dict[str, Any] = {"version": VERSION, "step": step, "best": best}
+        description: dict[str, Any] = {"version": VERSION, "step": step, "best": best, "epoch": epoch}
         description["recipe"] = recipe.model_dump(mode="json")
         (partial / "state.json").write_text(json.dumps(description), encoding="utf-8")
         (partial / _SUMS).write_bytes(_checksums(partial))
@@ -103,7 +110,7 @@ def load_state(
     optimizers: Optimizers,
     recipe: Recipe,
     distributed: DistributedContext | None = None,
-) -> tuple[int, float]:
+) -> tuple[int, float, int | None]:
     """Restore the newest state that is whole into ``modules`` and ``optimizers``.
 
     A damaged one is left out, and one sentence on standard error says so.
@@ -116,7 +123,7 @@ def load_state(
         distributed: rank of this process. Default: a single process.
 
     Returns:
-        The step and the best validation of the state; 0 and infinity when there is none.
+        Step, best validation and steps of an epoch, as saved; 0, infinity and None when there is no state.
 
     Raises:
         VocoderError: when all states are damaged, the state has another layout, or the run was begun with another
@@ -125,7 +132,7 @@ def load_state(
     path, description, tensors, damaged = _newest(folder)
     if path is None:
         if not damaged:
-            return 0, math.inf
+            return 0, math.inf, None
         raise VocoderError(
             f"every state in {folder} is damaged ({'; '.join(damaged)}); start a new run with another --out"
             f"{_initial_weights(folder.parent, recipe)}"
@@ -152,7 +159,7 @@ def load_state(
             f"the weights in the state {path} are those of another release; resume the run with that release, or "
             f"start a new one with another --out{_initial_weights(folder.parent, recipe)}"
         ) from None
-    return int(description["step"]), float(description["best"])
+    return int(description["step"]), float(description["best"]), description["epoch"]
 
 
 def _newest(folder: Path) -> tuple[Path | None, dict[str, Any], dict[str, Tensor], list[str]]:

@@ -1,6 +1,6 @@
-"""One training step: the gradients of one batch, then one step of each optimiser.
+"""One training step, from a batch to the step of each optimiser.
 
-``update_weights`` reads no value from the device, so a GPU never waits for the processor. Losses stay there until
+Nothing here reads a value from the device, so a GPU never waits for the processor. Losses stay there until
 ``History.read``.
 """
 
@@ -8,158 +8,224 @@ from __future__ import annotations
 
 import contextlib
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parametrize
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import Dataset
 
-from recipes.training.distributed import Draws
-from recipes.training.optimization import learning_rate
-from recipes.training.run import Run
-from recipes.training.tasks import Batch
+from recipes.training.discriminators import Discriminators
+from recipes.training.distributed import DistributedContext, Draws, microbatches
+from recipes.training.schema import OptimizerRecipe, Recipe
+from recipes.training.state import Optimizers
+from recipes.training.tasks import Batch, Task
 from vocoders.errors import VocoderError
 
-STATE_KEPT = "the last saved state is kept"
-
 Losses = dict[str, Tensor]
-"""Scalars on the device of the run: the unweighted losses, their weighted "total", the loss "discriminator", and the
-norms of the gradients before clipping, "model_gradient_norm" and "discriminators_gradient_norm"."""
-
-
-class History:
-    """Losses of the steps since they were last read. To read them is to wait for a GPU."""
-
-    def __init__(self) -> None:
-        self._steps: list[tuple[int, list[str], Tensor]] = []
-
-    def add(self, step: int, losses: Losses) -> None:
-        """Add the losses of a step."""
-        self._steps.append((step, list(losses), torch.stack([loss.detach() for loss in losses.values()])))
-
-    def read(self) -> dict[str, float]:
-        """Return the losses of the last step, after a check of those of all steps.
-
-        Raises:
-            VocoderError: when a loss or a gradient was not finite; the message names the first such step.
-        """
-        steps, self._steps = self._steps, []
-        values = iter(torch.cat([stacked for _, _, stacked in steps]).tolist())
-        losses: dict[str, float] = {}
-        for step, names, _ in steps:
-            losses = {name: next(values) for name in names}
-            check_finite(losses, step)
-        return losses
+"""Scalars on the device of the run: the losses by their names in the recipe, their weighted "total", the loss
+"discriminator", and the norms of the gradients before clipping, "model_gradient_norm" and
+"discriminators_gradient_norm"."""
 
 
 def train_step(run: Run, batches: list[Batch]) -> Losses:
-    """Update the model, and the discriminators once they take part, from one batch.
-
-    Args:
-        run: the run; its ``step`` is incremented.
-        batches: the microbatches of this rank.
-    """
+    """Update the model, and the discriminators once they take part, from the microbatches of one batch."""
     train, device = run.recipe.train, run.distributed.device
     draws = [Draws(train.seed, run.step, train.batch_size, items, device) for items in run.microbatches]
     moved = [{key: value.to(device, non_blocking=True) for key, value in batch.items()} for batch in batches]
-    begin_step(run)
+    run.begin_step()
     losses = update_weights(run, moved, draws)
-    end_step(run)
+    run.advance()
     return losses
 
 
-def begin_step(run: Run) -> None:
-    """Set the learning rates of the next step."""
-    run.task.train()
-    for name, optimizer in run.optimizers.items():
-        settings = run.recipe.optimizers[name]
-        first = run.recipe.adversarial.first_step if name == "discriminators" else 0
-        if run.step >= first:
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(settings, run.step - first, run.recipe.train.steps - first)
-
-
-def end_step(run: Run) -> None:
-    """Count the step and update the moving average of the weights."""
-    run.step += 1
-    run.ema.update_parameters(run.task.model)
-
-
 def update_weights(run: Run, batches: list[Batch], draws: list[Draws]) -> Losses:
-    """Compute the gradients of a batch and take one step of each optimiser.
-
-    Args:
-        run: the run.
-        batches: the microbatches, on the device of the run.
-        draws: the random numbers of each.
-    """
-    for optimizer in run.optimizers.values():
-        optimizer.zero_grad(set_to_none=True)
-    total: Losses = {}
+    """Take one step of each optimiser from microbatches on the device and their random numbers."""
+    means: Losses = {}
     for number, (batch, numbers) in enumerate(zip(batches, draws, strict=True), 1):
-        with run.no_sync() if number < len(batches) else contextlib.nullcontext():
-            losses = accumulate_gradients(run, batch, numbers, len(batches))
+        with contextlib.nullcontext() if number == len(batches) else run.no_sync():
+            losses = add_gradients(run, batch, numbers, 1 / len(batches))
         for name, value in losses.items():
-            total[name] = total[name] + value / len(batches) if name in total else value / len(batches)
-    for name in ("model", "discriminators") if run.adversarial else ("model",):
-        total[f"{name}_gradient_norm"] = optimizer_step(run, name)
-    return total
+            means[name] = means.get(name, 0) + value / len(batches)
+    for name in run.trained:
+        means[f"{name}_gradient_norm"] = run.clip_and_step(name)
+    return means
 
 
-def accumulate_gradients(run: Run, batch: Batch, draws: Draws, count: int) -> Losses:
-    """Add the gradients of one microbatch to those of the weights.
-
-    Args:
-        run: the run.
-        batch: the microbatch.
-        draws: its random numbers.
-        count: number of microbatches, by which the gradients are divided.
-
-    Returns:
-        The losses of the microbatch, undivided.
-    """
-    recipe = run.recipe
-    bfloat16 = recipe.train.precision == "bfloat16"
-    autocast = torch.autocast(run.distributed.device.type, torch.bfloat16) if bfloat16 else contextlib.nullcontext()
-    discriminator_loss: Tensor | None = None
-    with autocast, parametrize.cached():
-        losses, fake = run.parallel_task(batch, draws)
+def add_gradients(run: Run, batch: Batch, draws: Draws, share: float) -> Losses:
+    """Add the gradients of a microbatch, times its share of the batch, to those of the weights."""
+    with run.autocast(), parametrize.cached():
+        losses, fake = run.parallel["model"](batch, draws)
         if run.adversarial:
-            assert run.parallel_discriminators is not None
-            adversarial_losses, discriminator_loss = run.parallel_discriminators(fake, batch["audio"])
-            losses = losses | adversarial_losses
-    total = torch.stack([recipe.weights.get(name, 0.0) * loss for name, loss in losses.items()]).sum()
-    losses = losses | {"total": total}
+            adversarial, discriminator_loss = run.parallel["discriminators"](fake, batch["audio"])
+            losses |= adversarial
+    weights = run.recipe.weights
+    total = torch.stack([weights.get(name, 0.0) * loss for name, loss in losses.items()]).sum()
     # The generator first: its gradient passes through the discriminators as they are.
-    (total / count).backward(inputs=_weights(run.optimizers["model"]), retain_graph=discriminator_loss is not None)
-    if discriminator_loss is not None:
+    (total * share).backward(inputs=run.parameters("model"), retain_graph=run.adversarial)
+    if run.adversarial:
+        (discriminator_loss * share).backward(inputs=run.parameters("discriminators"))
         losses["discriminator"] = discriminator_loss
-        (discriminator_loss / count).backward(inputs=_weights(run.optimizers["discriminators"]))
+    losses["total"] = total
     return {name: loss.detach() for name, loss in losses.items()}
 
 
-def check_finite(losses: dict[str, float], step: int) -> None:
-    """Check that all losses and norms of gradients are finite.
+def learning_rate(settings: OptimizerRecipe, step: int, steps: int, epoch: int | None = None) -> float:
+    """Compute the learning rate of a step: linear warm-up, then the schedule.
 
-    Raises:
-        VocoderError: when they are not; the message names them.
+    Args:
+        settings: settings of the optimiser.
+        step: number of the step, from 0.
+        steps: number of steps of the whole run.
+        epoch: number of steps of an epoch, for ``decay_every: epoch``.
     """
-    broken = [name for name, value in losses.items() if not math.isfinite(value)]
-    norms = [name for name in broken if name.endswith("_gradient_norm")]
-    if len(broken) > len(norms):
-        named = [name for name in broken if name not in ("total", *norms)] or ["total"]
-        raise VocoderError(f"step {step}: the loss is not finite in {', '.join(named)}; {STATE_KEPT}")
-    if norms:
-        name = norms[0].removesuffix("_gradient_norm")
-        raise VocoderError(f"step {step}: the gradient of the {name} is not finite; {STATE_KEPT}")
+    warmup = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
+    if settings.schedule == "cosine":
+        return settings.lr * warmup * 0.5 * (1 + math.cos(math.pi * step / steps))
+    every = epoch if settings.decay_every == "epoch" else settings.decay_every
+    assert every is not None
+    return settings.lr * warmup * settings.decay ** (step // every)
 
 
-def optimizer_step(run: Run, name: str) -> Tensor:
-    """Clip the gradients of "model" or "discriminators", and take one step; returns their norm before clipping."""
-    optimizer = run.optimizers[name]
-    norm = nn.utils.clip_grad_norm_(_weights(optimizer), run.recipe.optimizers[name].clip or math.inf)
-    optimizer.step()
-    return norm
+class WeightAverage(AveragedModel):
+    """Exponential moving average of the weights of a model; buffers are copied.
+
+    The first ``update_parameters`` copies the weights. From then on the decay rises, 2 / 11 at first, up to ``decay``,
+    so that the random start is soon forgotten.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        super().__init__(model)
+        self.decay = decay
+        self.eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Take in the weights of ``model``, without waiting for a GPU as that of AveragedModel does."""
+        count = int(self.n_averaged)  # which stays on the CPU
+        averages: list[Tensor] = list(self.module.parameters())
+        weights: list[Tensor] = list(model.parameters())
+        if count:
+            torch._foreach_lerp_(averages, weights, 1 - min(self.decay, (1 + count) / (10 + count)))
+        else:
+            torch._foreach_copy_(averages, weights)
+        if buffers := list(model.buffers()):
+            torch._foreach_copy_(list(self.module.buffers()), buffers)
+        self.n_averaged += 1
 
 
-def _weights(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+@dataclass
+class Run:
+    """Everything that changes during training, and the rank of this process.
+
+    Attributes:
+        recipe: the recipe of the run.
+        task: the model and its losses.
+        ema: moving average of the model's weights, which is validated and saved.
+        discriminators: the discriminators of the recipe; None where it names none.
+        optimizers: the optimisers, by "model" and "discriminators".
+        distributed: rank and device of this process.
+        step: number of steps done.
+        best: lowest value so far of the task's ``selection_metric``.
+        epoch: number of steps in which as many segments as there are recordings are trained on.
+    """
+
+    recipe: Recipe
+    task: Task
+    ema: WeightAverage
+    discriminators: Discriminators | None
+    optimizers: Optimizers
+    distributed: DistributedContext
+    step: int = 0
+    best: float = math.inf
+    epoch: int | None = None
+
+    def __post_init__(self) -> None:
+        # What train_step calls. Where there are several ranks, DDP averages their gradients.
+        self.parallel: dict[str, nn.Module] = {"model": self.task}
+        if self.discriminators is not None:
+            self.parallel["discriminators"] = self.discriminators
+        if self.distributed.world_size > 1:
+            # Parallel WaveGAN has weights that no loss depends on.
+            self.parallel = {
+                name: DistributedDataParallel(module, find_unused_parameters=name == "model", broadcast_buffers=False)
+                for name, module in self.parallel.items()
+            }
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """The modules of the resumable state, by name."""
+        modules: dict[str, nn.Module] = {"model": self.task.model, "ema": self.ema}
+        return modules | ({"discriminators": self.discriminators} if self.discriminators is not None else {})
+
+    @property
+    def adversarial(self) -> bool:
+        """Whether the discriminators take part in the next step."""
+        return self.discriminators is not None and self.step >= self.recipe.adversarial.first_step
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """The names of the optimisers that take the next step."""
+        return ("model", "discriminators") if self.adversarial else ("model",)
+
+    @property
+    def microbatches(self) -> list[slice]:
+        """The items of each batch that this rank computes."""
+        return microbatches(self.recipe.train.batch_size, self.recipe.train.accumulate, self.distributed)
+
+    def no_sync(self) -> contextlib.AbstractContextManager[object]:
+        """Return a context in which gradients are accumulated and not averaged over the ranks."""
+        stack = contextlib.ExitStack()
+        for module in self.parallel.values():
+            if isinstance(module, DistributedDataParallel):
+                stack.enter_context(module.no_sync())
+        return stack
+
+    def prepare(self, segments: Dataset[dict[str, Tensor]], recordings: int) -> None:
+        """Take statistics of the data before the first step; a run that resumes has them.
+
+        Raises:
+            VocoderError: when an optimiser counts in epochs, and the number of recordings is not known.
+        """
+        if self.step:
+            return
+        if not recordings and any(settings.decay_every == "epoch" for settings in self.recipe.optimizers.values()):
+            raise VocoderError(
+                "the recordings in shards are not counted, so state the steps: --set optimizer.decay_every=1000"
+            )
+        self.epoch = max(1, recordings // self.recipe.train.batch_size)
+        self.task.prepare(segments)
+        self.ema.update_parameters(self.task.model)
+
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
+        """Return the context of the forward pass in the precision of the recipe."""
+        bfloat16 = self.recipe.train.precision == "bfloat16"
+        return torch.autocast(self.distributed.device.type, torch.bfloat16) if bfloat16 else contextlib.nullcontext()
+
+    def parameters(self, name: str) -> list[nn.Parameter]:
+        """The weights that an optimiser trains."""
+        return [parameter for group in self.optimizers[name].param_groups for parameter in group["params"]]
+
+    def begin_step(self) -> None:
+        """Set training mode, no gradients, and the learning rates of the next step."""
+        self.task.train()
+        for name, optimizer in self.optimizers.items():
+            optimizer.zero_grad(set_to_none=True)
+            first = self.recipe.adversarial.first_step if name == "discriminators" else 0
+            step, steps = self.step - first, self.recipe.train.steps - first
+            if step >= 0:
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate(self.recipe.optimizers[name], step, steps, self.epoch)
+
+    def clip_and_step(self, name: str) -> Tensor:
+        """Clip the gradients of "model" or "discriminators" and step; returns their norm before clipping."""
+        norm = nn.utils.clip_grad_norm_(self.parameters(name), self.recipe.optimizers[name].clip or math.inf)
+        self.optimizers[name].step()
+        return norm
+
+    def advance(self) -> None:
+        """Count the step, and update the moving average of the weights."""
+        self.step += 1
+        self.ema.update_parameters(self.task.model)

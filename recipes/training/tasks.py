@@ -13,7 +13,7 @@ from recipes.data.clips import Clip
 from recipes.data.f0_labels import f0_at, label_f0
 from recipes.data.segments import frame_times
 from recipes.training.distributed import Draws
-from recipes.training.recipe import Recipe
+from recipes.training.schema import Recipe
 from vocoders.checkpoint import Checkpoint, load_checkpoint
 from vocoders.dsp.log_mel import LogMelSpectrogram
 from vocoders.dsp.mel import MelConfig
@@ -83,13 +83,13 @@ class Task(nn.Module, ABC):
             return batch["mel"]
         if "context" not in batch:
             return self.analyze(batch["audio"])
-        frames, margin = (batch[key].shape[-1] // self.recipe.mel.hop_length for key in ("audio", "context"))
+        frames, margin = (batch[key].shape[-1] // self.recipe.mel_config.hop_length for key in ("audio", "context"))
         margin = (margin - frames) // 2
         return self.log_mel(batch["context"].squeeze(1))[..., margin : margin + frames]
 
     def analyze(self, audio: Tensor) -> Tensor:
         """Compute a mel of audio (batch, 1, samples): (batch, n_mels, frames), a frame for each whole hop."""
-        return self.log_mel(audio.squeeze(1))[..., : audio.shape[-1] // self.recipe.mel.hop_length]
+        return self.log_mel(audio.squeeze(1))[..., : audio.shape[-1] // self.recipe.mel_config.hop_length]
 
     @abstractmethod
     def forward(self, batch: Batch, draws: Draws) -> TaskOutput:
@@ -111,7 +111,7 @@ class Task(nn.Module, ABC):
 
     def label_frames(self, audio: Tensor, frames: int) -> np.ndarray:
         """Label each mel frame of ``audio`` (1, samples) with its F0: (frames,), Hz, 0 = unvoiced."""
-        labels = label_f0(audio[0].numpy(), self.recipe.mel.sample_rate, self.recipe.data.f0_range)
+        labels = label_f0(audio[0].numpy(), self.recipe.mel_config.sample_rate, self.recipe.data.f0_range)
         return f0_at(labels, frame_times(frames, self.recipe.analysis_config))
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from recipes.openvoices import prepare
-from recipes.openvoices.prepare import RATE, SPEAKERS, Speaker, main
+from recipes.corpora.openvoices import prepare
+from recipes.corpora.openvoices.prepare import RATE, SPEAKERS, Speaker, main
 from recipes.training.loop import run_training
 from recipes.training.recipe import load_recipe
 from tests.support import ROOT, models, signals
@@ -191,7 +191,7 @@ def test_a_clip_that_cannot_be_read(corpus: Corpus, tmp_path: Path, capsys: pyte
 def one_sentence(captured: str) -> str:
     *notes, sentence = captured.splitlines()
     assert all(note.startswith("note: ") for note in notes)
-    assert sentence.startswith("recipes.openvoices.prepare: ")
+    assert sentence.startswith("recipes.prepare openvoices: ")
     return sentence
 
 
@@ -283,14 +283,12 @@ def test_the_list_of_the_validation_clips() -> None:
 @pytest.mark.parametrize("name", ["hifigan", "istftnet", "parallel-wavegan", "wavehax"])
 def test_the_recipes_of_the_four_families_train(name: str, corpus: Corpus, tmp_path: Path) -> None:
     assert corpus("--all") == 0
-    path = RECIPES / f"{name}.yaml"
-    recipe = load_recipe(path)
+    recipe = load_recipe(name, data="openvoices")
     assert recipe.generator is not None
-    assert (recipe.data.speed, recipe.data.gain_db) == ((1, 1), (0, 0))
     changes = {
         "data.dir": str(tmp_path),
         "data.workers": 0,
-        "generator.config": models.small(recipe.generator.name, recipe.mel),
+        "generator.config": models.small(recipe.generator.name, recipe.mel_config),
         "discriminators": {name: models.SMALL_DISCRIMINATORS[name] for name in recipe.discriminators},
         "adversarial.start": min(recipe.adversarial.start, 1),
         "train.steps": 2,
@@ -298,6 +296,6 @@ def test_the_recipes_of_the_four_families_train(name: str, corpus: Corpus, tmp_p
         "train.segment_frames": 10,
         "train.threads": 1,
     }
-    small = load_recipe(path, [f"{key}={json.dumps(value)}" for key, value in changes.items()])
+    small = load_recipe(name, [f"{key}={json.dumps(value)}" for key, value in changes.items()], "openvoices")
     voc = load(run_training(small, tmp_path / "run"))
-    assert (voc.training["steps"], voc.mel_config) == (2, recipe.mel)
+    assert (voc.training["steps"], voc.mel_config) == (2, recipe.mel_config)

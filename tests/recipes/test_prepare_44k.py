@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from recipes.openvoices import prepare_44k
-from recipes.openvoices.prepare_44k import Source, main
+from recipes.corpora.openvoices import prepare_44k
+from recipes.corpora.openvoices.prepare_44k import Source, main
 from tests.support import signals
 
 ROW: dict[str, Any] = {"minutes": 1, "commit": "0", "kind": "", "licence": "", "credit": ""}

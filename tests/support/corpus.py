@@ -35,7 +35,7 @@ def recipe(folder: Path, data: Path, **changes: object) -> Path:
     """A recipe of a few steps of a small HNMask."""
     values: dict[str, object] = {
         "name": "tiny",
-        "mel": MEL_CONFIG,
+        "mel_config": MEL_CONFIG,
         "generator": {
             "name": "hnmask",
             "config": {"n_fft": 128, "backbone_channels": 16, "backbone_blocks": 1, "channels": 6, "blocks": 1},

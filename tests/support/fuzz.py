@@ -27,7 +27,7 @@ import torch
 import yaml
 
 from recipes.training.recipe import load_recipe
-from tests.support import ROOT, models
+from tests.support import models
 from tests.support.server import SMALL
 from vocoders.checkpoint import load_checkpoint, save_checkpoint
 from vocoders.errors import VocoderError
@@ -96,7 +96,7 @@ def _json_configs(folder: Path) -> list[bytes]:
 
 
 def _recipes(folder: Path) -> list[bytes]:
-    recipe = load_recipe(ROOT / "recipes" / "ljspeech" / "hifigan.yaml")  # with its bases, which lie beside it
+    recipe = load_recipe("hifigan", data="ljspeech")
     return [yaml.safe_dump(recipe.model_dump(mode="json", exclude_unset=True)).encode()]
 
 

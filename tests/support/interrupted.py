@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from recipes.training.loop import run_training
-from recipes.training.recipe import Recipe
-from recipes.training.run import Run
-from recipes.training.step import Losses, train_step
+from recipes.training.schema import Recipe
+from recipes.training.step import Losses, Run, train_step
 from recipes.training.tasks import Batch
 
 

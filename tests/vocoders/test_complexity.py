@@ -55,8 +55,7 @@ def test_every_generator_has_a_config_for_any_rate(name: str, rate: int, hop: in
     assert macs_per_second(model) > (1e8 if size == "config_for" else 1e5)
 
 
-def test_configs_as_published() -> None:
-    """These are the numbers that the command has always printed."""
+def test_configs_for_48k() -> None:
     mel_config = mel_config_for(48000, 480)
     assert (mel_config.n_fft, mel_config.win_length, mel_config.n_mels) == (2048, 2048, 128)
     assert [mel_config_for(rate, 240).n_mels for rate in (16000, 22050, 24000, 44100)] == [80, 80, 100, 128]
@@ -64,16 +63,32 @@ def test_configs_as_published() -> None:
     expected = {
         "hnmask": {"n_fft": 960},
         "hifigan": {"channels": 512, "upsample_rates": (8, 6, 5, 2), "upsample_kernel_sizes": (16, 12, 10, 4)},
-        "istftnet": {"upsample_rates": (10, 6, 2), "upsample_kernel_sizes": (20, 12, 4), "istft_hop": 4},
+        "istftnet": {"upsample_rates": (10, 8), "upsample_kernel_sizes": (20, 16), "istft_hop": 6},
         "parallel-wavegan": {"upsample_rates": (5, 4, 4, 3, 2)},
         "multi-stream-wavehax": {"streams": 4, "n_fft": 240},
-        "wavehax": {"n_fft": 960},
+        "wavehax": {"n_fft": 960, "kernel_size": (15, 7)},
         "vocos": {"n_fft": 1920},
         "nsf-hifigan": {"channels": 512, "upsample_rates": (8, 6, 5, 2), "upsample_kernel_sizes": (16, 12, 10, 4)},
         "bigvgan": {"channels": 512, "upsample_rates": (8, 6, 5, 2), "upsample_kernel_sizes": (16, 12, 10, 4)},
     }
     for name, sizes in expected.items():
         assert GENERATORS[name].config_for(mel_config).model_dump(exclude_unset=True) == sizes
+
+
+@pytest.mark.parametrize(
+    ("name", "mel_config", "size"),
+    [
+        ("hifigan", "hifigan-22k", "v1"),
+        ("istftnet", "hifigan-22k", "v1-c8c8i"),
+        ("parallel-wavegan", "espnet-24k", "v1-24k"),
+        ("vocos", "vocos-24k", "v1"),
+        ("wavehax", "wavehax-24k", "v1"),
+        ("bigvgan", "bigvgan-24k", "base"),
+        ("nsf-hifigan", "openvpi-44k", "v1"),
+    ],
+)
+def test_the_published_size_where_it_fits(name: str, mel_config: str, size: str) -> None:
+    assert GENERATORS[name].config_for(MEL_CONFIGS[mel_config]) == GENERATORS[name].configs[size]
 
 
 @pytest.mark.parametrize("name", GENERATORS)
@@ -83,8 +98,8 @@ def test_what_is_printed_is_a_recipe(name: str, capsys: pytest.CaptureFixture[st
     for fact in ("# parameters", "GMAC per second", "# receptive field"):
         assert fact in printed
     values = yaml.safe_load(printed)
-    mel_config = MelConfig(**values["mel"])
-    assert mel_config == MelConfig(**json.loads(printed.splitlines()[1].removeprefix("mel: ")))
+    mel_config = MelConfig(**values["mel_config"])
+    assert mel_config == MelConfig(**json.loads(printed.splitlines()[1].removeprefix("mel_config: ")))
     build_generator(values["generator"]["name"], values["generator"]["config"], mel_config)
 
 

@@ -57,7 +57,7 @@ class Generator(nn.Module, ABC):
     @classmethod
     @abstractmethod
     def config_for(cls, mel_config: MelConfig) -> Config:
-        """Return a valid configuration for any sample rate and hop, of the size of the published default.
+        """Return the published size that fits the hop of the mels; where none does, one computed after the default.
 
         Raises:
             VocoderError: when this architecture cannot reach the hop length.

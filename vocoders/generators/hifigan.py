@@ -236,10 +236,19 @@ def upsampling_sizes(factor: int, largest: int) -> dict[str, Any]:
 
 
 def sizes_for(mel_config: MelConfig) -> dict[str, Any]:
-    """Return channels, rates and kernels for any hop, of the size of version 1."""
-    sizes = upsampling_sizes(mel_config.hop_length, 8)
+    """Return channels, rates and kernels for any hop: those of version 1 for hop 256.
+
+    As there, two large stages come first, up to 8, and then small ones.
+    """
+    first = upsampling_rates(mel_config.hop_length, 8)[:2]
+    rates = first + upsampling_rates(mel_config.hop_length // math.prod(first), 3)
     # Channels halve at every upsampling and should not fall below 16 at the end.
-    return {"channels": max(512, 16 * 2 ** len(sizes["upsample_rates"]))} | sizes
+    channels = max(512, 16 * 2 ** len(rates))
+    return {
+        "channels": channels,
+        "upsample_rates": rates,
+        "upsample_kernel_sizes": tuple(2 * rate for rate in rates),
+    }
 
 
 def small_sizes_for(mel_config: MelConfig) -> dict[str, Any]:

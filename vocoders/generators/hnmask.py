@@ -55,7 +55,7 @@ _TOLERANCE = 0.25  # nepers; mels of "mild" smoothing are wrong by as much
 
 
 class HNMaskConfig(Config):
-    """Sizes of HNMask; ``recipes/openvoices`` has those of the built-in models."""
+    """Sizes of HNMask; ``recipes/models/hnmask.yaml`` has those of the built-in models."""
 
     n_fft: FFTSize = Field(512, description="samples, of the spectrograms it shapes")
     backbone_channels: Channels = 128

@@ -45,10 +45,15 @@ def _variant(trunk: str, kept: int) -> ISTFTNetConfig:
     )
 
 
+def fitting_istft_hops(mel_config: MelConfig) -> list[int]:
+    """Return the hops of the inverse STFT that divide the hop of the mel, the published one and those near it first."""
+    hop = mel_config.hop_length
+    return [divisor for divisor in (4, 5, 6, 3, 8, 2, 7) if hop % divisor == 0] or [hop]
+
+
 def fitting_istft_hop(mel_config: MelConfig) -> int:
     """Return the published hop of the inverse STFT, or the nearest one that divides the hop of the mel."""
-    hop = mel_config.hop_length
-    return next((divisor for divisor in (4, 5, 6, 3, 8, 2, 7) if hop % divisor == 0), hop)
+    return fitting_istft_hops(mel_config)[0]
 
 
 class ISTFTNet(Generator):
@@ -69,8 +74,10 @@ class ISTFTNet(Generator):
 
     @classmethod
     def config_for(cls, mel_config: MelConfig) -> ISTFTNetConfig:
-        hop = fitting_istft_hop(mel_config)
-        return ISTFTNetConfig(istft_hop=hop, **upsampling_sizes(mel_config.hop_length // hop, 10))
+        sizes = {hop: upsampling_sizes(mel_config.hop_length // hop, 10) for hop in fitting_istft_hops(mel_config)}
+        # Of two stages, as the published default, where a hop allows that.
+        hop = next((hop for hop in sizes if len(sizes[hop]["upsample_rates"]) == 2), next(iter(sizes)))
+        return ISTFTNetConfig(istft_hop=hop, **sizes[hop])
 
     @classmethod
     def small_config(cls, mel_config: MelConfig) -> ISTFTNetConfig:

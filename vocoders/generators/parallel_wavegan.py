@@ -79,7 +79,8 @@ class ParallelWaveGAN(Generator):
 
     @classmethod
     def config_for(cls, mel_config: MelConfig) -> ParallelWaveGANConfig:
-        return ParallelWaveGANConfig(upsample_rates=upsampling_rates(mel_config.hop_length, 5))
+        hop = mel_config.hop_length
+        return ParallelWaveGANConfig(upsample_rates=(4, 5, 3, 5) if hop == 300 else upsampling_rates(hop, 5))
 
     @classmethod
     def small_config(cls, mel_config: MelConfig) -> ParallelWaveGANConfig:

@@ -48,7 +48,9 @@ class WavehaxBase(Generator):
 
     @classmethod
     def config_for(cls, mel_config: MelConfig) -> WavehaxConfig:
-        return cls.config_type(n_fft=2 * mel_config.hop_length)
+        computed = cls.config_type(n_fft=2 * mel_config.hop_length)
+        published = (config for config in cls.configs.values() if isinstance(config, WavehaxConfig))
+        return next((config for config in published if config.n_fft == computed.n_fft), computed)
 
     @classmethod
     def small_config(cls, mel_config: MelConfig) -> WavehaxConfig:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from recipes.corpora.ljspeech import prepare as ljspeech
 from recipes.data.corpora import run
 from recipes.data.downloads import Archive, download, fetch, unpack
-from recipes.ljspeech import prepare as ljspeech
 from tests.support import corpora as recipes_corpora
 from tests.support.corpora import lists
 from vocoders import VocoderError

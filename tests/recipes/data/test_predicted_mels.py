@@ -145,7 +145,7 @@ def test_what_fine_tuning_cannot_start_from(data: Path, tmp_path: Path) -> None:
     path = run_training(load_recipe(corpus.recipe(tmp_path, data), ["train.steps=1"]), tmp_path / "run")
     recipe = corpus.recipe(tmp_path, data, generator={"name": "hnmask", "init": str(path)})
     with pytest.raises(VocoderError, match=r"another mel config than the recipe's: floor 1e-05 against 0\.001"):
-        run_training(load_recipe(recipe, ["mel.floor=0.001"]), tmp_path / "a")
+        run_training(load_recipe(recipe, ["mel_config.floor=0.001"]), tmp_path / "a")
     with pytest.raises(VocoderError, match="holds no generator 'hifigan'"):
         run_training(load_recipe(recipe, ["generator.name=hifigan"]), tmp_path / "b")
     with pytest.raises(VocoderError, match=r"another configuration than the recipe; leave generator\.config out"):
@@ -170,5 +170,5 @@ def test_mels_of_another_filter_bank_are_named(data: Path, tmp_path: Path) -> No
     other = MEL_CONFIG.model_copy(update={"mel_scale": "htk"})
     folder = predicted(data, tmp_path / "mels", other)
     clips = list_clips(data, data / "train.txt")
-    with pytest.raises(VocoderError, match=r"the mels fit the recordings as .*mel_scale=htk.*--set mel="):
+    with pytest.raises(VocoderError, match=r"the mels fit the recordings as .*mel_scale=htk.*--mel-config "):
         PredictedMels(folder, data, clips, MEL_CONFIG)

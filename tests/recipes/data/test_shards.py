@@ -25,8 +25,9 @@ from recipes.train import main
 from recipes.training.batches import build_dataset, find_recordings, load_batches
 from recipes.training.distributed import DistributedContext
 from recipes.training.loop import run_training
-from recipes.training.recipe import Recipe, load_recipe
+from recipes.training.recipe import load_recipe
 from recipes.training.run import start_run
+from recipes.training.schema import Recipe
 from tests.support import corpus, signals
 from tests.support.interrupted import run_and_die
 from vocoders import MelConfig, VocoderError

@@ -5,7 +5,7 @@ import torch
 
 from losses import discriminator_loss, feature_matching, generator_loss
 from recipes.training.discriminators import Discriminators
-from recipes.training.recipe import Recipe
+from recipes.training.schema import Recipe
 from tests.support import models
 from vocoders import VocoderError
 
@@ -15,7 +15,7 @@ def recipe(adversarial: dict[str, object] | None = None, *names: str) -> Recipe:
     return Recipe.model_validate(
         {
             "name": "x",
-            "mel": models.MEL_CONFIG.model_dump(),
+            "mel_config": models.MEL_CONFIG.model_dump(),
             "generator": {"name": "vocos"},
             "data": {"dir": "x"},
             "discriminators": {name: models.SMALL_DISCRIMINATORS[name] for name in names},

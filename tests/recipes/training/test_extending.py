@@ -66,6 +66,8 @@ def test_a_new_loss_is_a_line(
     run_training(load_recipe(path, overrides), tmp_path / "run")
     logged = corpus.scalars(tmp_path / "run")
     assert len(logged["train/absolute"]) == len(logged["train/squared"]) == 2
+    assert {"valid/absolute", "valid/squared", "valid/mel", "valid/log_magnitude"} <= logged.keys()
+    assert "valid/full_band_mel" not in logged
 
 
 def test_a_new_discriminator_is_a_line(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

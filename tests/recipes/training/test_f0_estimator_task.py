@@ -9,7 +9,8 @@ from scipy.fft import dct
 
 from recipes.training.distributed import Draws
 from recipes.training.f0_estimator_task import F0EstimatorTask
-from recipes.training.recipe import Recipe, load_recipe
+from recipes.training.recipe import load_recipe
+from recipes.training.schema import Recipe
 from tests.support import corpus
 from vocoders import VocoderError
 from vocoders.checkpoint import save_checkpoint
@@ -53,7 +54,7 @@ def test_training_starts_from_a_model_with_other_bins(tmp_path: Path) -> None:
     ("config", "overrides", "message"),
     [
         ({"channels": 8}, (), "the F0 estimator of .* has another kind or size than the recipe's"),
-        ({}, ("mel.fmax=7000",), "holds no F0 estimator for the mel config of the recipe"),
+        ({}, ("mel_config.fmax=7000",), "holds no F0 estimator for the mel config of the recipe"),
     ],
 )
 def test_a_model_that_does_not_fit_is_refused(

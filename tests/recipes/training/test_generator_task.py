@@ -24,7 +24,7 @@ def test_smoothed_mels_belong_to_the_recordings_as_they_are(tmp_path: Path, shar
     generator = {"name": "hnmask", "config": config | {"adaptive_projection": True}}
     path = corpus.recipe(tmp_path, tmp_path, generator=generator, losses={"mel": 1.0, "strength": 1.0})
     task = GeneratorTask(load_recipe(path, [SMOOTH % share]))
-    audio = 0.1 * torch.randn(2, 1, 20 * task.recipe.mel.hop_length, generator=torch.Generator().manual_seed(0))
+    audio = 0.1 * torch.randn(2, 1, 20 * task.recipe.mel_config.hop_length, generator=torch.Generator().manual_seed(0))
     batch = {"audio": audio, "f0": torch.zeros(2, 1, 20)}
     given = []
     outputs = task.model.outputs
@@ -51,7 +51,9 @@ def test_fine_tuning_starts_where_the_model_puts_its_frames(tmp_path: Path, lag:
     source.lag = lag
     save_checkpoint(source, tmp_path / "start.safetensors")
     generator = {"name": generator_name(models.generator_of(source)), "init": str(tmp_path / "start.safetensors")}
-    path = corpus.recipe(tmp_path, tmp_path, generator=generator, mel=mel_config.model_dump(), losses={"mel": 1.0})
+    path = corpus.recipe(
+        tmp_path, tmp_path, generator=generator, mel_config=mel_config.model_dump(), losses={"mel": 1.0}
+    )
     task = GeneratorTask(load_recipe(path))
     frame, frames = 10, 20
     audio = torch.zeros(1, 1, frames * 64)

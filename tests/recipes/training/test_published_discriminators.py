@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from recipes.training.discriminators import Discriminators
-from recipes.training.recipe import Recipe
+from recipes.training.schema import Recipe
 from tests.support import DATA, models
 from vocoders import VocoderError
 
@@ -65,7 +65,7 @@ def build(path: Path, settings: dict[str, dict[str, Any]]) -> Discriminators:
     recipe = Recipe.model_validate(
         {
             "name": "x",
-            "mel": models.MEL_CONFIG.model_copy(update={"sample_rate": 24000}).model_dump(),
+            "mel_config": models.MEL_CONFIG.model_copy(update={"sample_rate": 24000}).model_dump(),
             "generator": {"name": "hifigan"},
             "data": {"dir": "x"},
             "discriminators": settings,

@@ -17,7 +17,7 @@ from recipes.training.generator_task import GeneratorTask
 from recipes.training.loop import run_training
 from recipes.training.recipe import load_recipe
 from recipes.training.run import start_run
-from recipes.training.state import load_state, save_state
+from recipes.training.state import Optimizers, load_state, save_state
 from recipes.training.tasks import Validation
 from tests.support import ROOT, corpus, models, ranks
 from tests.support.interrupted import run_and_die
@@ -108,7 +108,8 @@ def test_a_state_half_written_is_not_loaded(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
     (tmp_path / "step-00000004.partial").mkdir()
     other = torch.nn.Linear(2, 2)
-    assert load_state(tmp_path, {"model": other}, {"model": torch.optim.AdamW(other.parameters())}, recipe) == (3, 0.5)
+    optimizers: Optimizers = {"model": torch.optim.AdamW(other.parameters())}
+    assert load_state(tmp_path, {"model": other}, optimizers, recipe) == (3, 0.5, None)
     assert torch.equal(other.weight, model.weight)
     save_state(tmp_path, 4, 0.5, {"model": model}, {"model": optimizer}, recipe)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000003", "step-00000004"]
@@ -250,3 +251,17 @@ def test_the_best_checkpoint_is_kept_beside_the_last(
     run_training(load_recipe(path, ["train.steps=8", "train.validate_every=2", "optimizer.lr=0.001"]), folder)
     assert load_checkpoint(folder / "model-best.safetensors").training["steps"] == best.training["steps"]
     assert load_checkpoint(folder / "model.safetensors").training["steps"] == 8
+
+
+def test_an_epoch_is_counted_once(tmp_path: Path) -> None:
+    """Recordings that come later do not change the learning rates of a run."""
+    data = corpus.make(tmp_path / "data")
+    optimizer = {"lr": 0.01, "warmup": 0, "schedule": "decay", "decay": 0.5, "decay_every": "epoch"}
+    path = corpus.recipe(tmp_path, data, optimizer=optimizer)
+    settings = ["train.batch_size=1", "data.valid_clips=1"]
+    run_training(load_recipe(path, [*settings, "train.steps=2"]), tmp_path / "run")
+    recordings = (data / "train.txt").read_text().split()
+    (data / "train.txt").write_text("\n".join(recordings * 2))
+    run_training(load_recipe(path, [*settings, "train.steps=6"]), tmp_path / "run")
+    rates = corpus.scalars(tmp_path / "run")["train/learning_rate"]
+    assert rates == pytest.approx([0.01 * 0.5 ** (step // len(recordings)) for step in range(6)])

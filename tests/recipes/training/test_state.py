@@ -13,10 +13,10 @@ from filelock import FileLock
 
 from recipes.train import main
 from recipes.training.loop import run_training
-from recipes.training.recipe import Recipe, load_recipe
-from recipes.training.run import Run
+from recipes.training.recipe import load_recipe
+from recipes.training.schema import Recipe
 from recipes.training.state import load_state, save_state
-from recipes.training.step import Losses, train_step
+from recipes.training.step import Losses, Run, train_step
 from recipes.training.tasks import Batch
 from tests.support import corpus
 from vocoders import VocoderError
@@ -75,7 +75,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "description truncated": lambda state: os.truncate(state / "state.json", 30),
     "description missing": lambda state: (state / "state.json").unlink(),
     "step edited": lambda state: edit(state / "state.json", '"step": 2', '"step": 9'),
-    "version edited": lambda state: edit(state / "state.json", '"version": 3', '"version": 2'),
+    "version edited": lambda state: edit(state / "state.json", '"version": 4', '"version": 2'),
     "checksums empty": lambda state: (state / "SHA256SUMS").write_bytes(b""),
     "checksums missing": lambda state: (state / "SHA256SUMS").unlink(),
     "one checksum": lambda state: os.truncate(state / "SHA256SUMS", 77),
@@ -90,7 +90,7 @@ def test_the_older_state_is_taken_beside_a_damaged_one(
 ) -> None:
     damage(states / "step-00000002")
     model = weights_of(0)
-    assert load_state(states, {"model": model}, {}, recipe) == (1, 0.5)
+    assert load_state(states, {"model": model}, {}, recipe) == (1, 0.5, None)
     assert float(model.weight[0, 0]) == 1
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1

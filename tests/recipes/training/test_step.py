@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from recipes.training.distributed import DistributedContext, Draws
-from recipes.training.recipe import Recipe, load_recipe
+from recipes.training.history import History
+from recipes.training.recipe import load_recipe
 from recipes.training.run import start_run
-from recipes.training.step import History, Losses, begin_step, end_step, update_weights
+from recipes.training.schema import Recipe
+from recipes.training.step import Losses, update_weights
 from recipes.training.tasks import Batch
 from tests.support import corpus, models
 from tests.support.device import META, nothing_copied
@@ -45,10 +47,10 @@ def take_alone(recipe: Recipe, folder: Path) -> Losses:
     run = start_run(recipe, folder, DistributedContext(device=META))
     given, train = batch(recipe.train.segment_frames, META), recipe.train
     draws = MetaDraws(train.seed, 0, train.batch_size, run.microbatches[0], META)
-    begin_step(run)
+    run.begin_step()
     with nothing_copied():
         losses = update_weights(run, [given], [draws])
-    end_step(run)
+    run.advance()
     return losses
 
 

@@ -15,10 +15,10 @@ from recipes.train import main
 from recipes.training.distributed import Draws
 from recipes.training.generator_task import GeneratorTask
 from recipes.training.loop import run_training
-from recipes.training.optimization import WeightAverage, build_optimizer, learning_rate
-from recipes.training.recipe import OptimizerRecipe, load_recipe
-from recipes.training.run import start_run
-from recipes.training.step import train_step
+from recipes.training.recipe import load_recipe
+from recipes.training.run import build_optimizer, start_run
+from recipes.training.schema import OptimizerRecipe
+from recipes.training.step import WeightAverage, learning_rate, train_step
 from recipes.training.tasks import Batch, TaskOutput
 from tests.support import corpus, models
 from vocoders import MelConfig, VocoderError, load
@@ -202,7 +202,7 @@ def test_bad_recordings_to_validate_on_are_left_out(tmp_path: Path, capsys: pyte
 
 @pytest.mark.parametrize("padding", ["center", "same-zeros"])
 def test_every_padding_trains(padding: str, data: Path, tmp_path: Path) -> None:
-    path = corpus.recipe(tmp_path, data, mel=corpus.MEL_CONFIG | {"padding": padding})
+    path = corpus.recipe(tmp_path, data, mel_config=corpus.MEL_CONFIG | {"padding": padding})
     exported = run_training(load_recipe(path, ["train.steps=2"]), tmp_path / "run")
     assert load_checkpoint(exported).mel_config.padding == padding
 
@@ -311,7 +311,7 @@ def test_the_learning_rate() -> None:
 
 
 def test_recordings_of_a_lower_rate_are_noted(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    recipe = corpus.recipe(tmp_path, data, mel=corpus.MEL_CONFIG | {"sample_rate": 24000, "fmax": 12000})
+    recipe = corpus.recipe(tmp_path, data, mel_config=corpus.MEL_CONFIG | {"sample_rate": 24000, "fmax": 12000})
     run_training(load_recipe(recipe, ["train.steps=1"]), tmp_path / "run")
     note = "note: 3 of 3 recordings have a lower rate than the recipe's 24000 Hz: above 8000 Hz they hold nothing"
     assert note in capsys.readouterr().err

@@ -41,7 +41,7 @@ def _run(options: argparse.Namespace) -> int:
     context = generator.receptive_field
     frame = mel_config.hop_length / mel_config.sample_rate * 1000
     print("# for a recipe; JSON is YAML")
-    print(f"mel: {mel_config.model_dump_json()}")
+    print(f"mel_config: {mel_config.model_dump_json()}")
     print(f"generator: {json.dumps({'name': options.generator, 'config': config.model_dump(exclude_unset=True)})}")
     print(f"# parameters      {sum(p.numel() for p in generator.parameters()) / 1e6:.2f} M")
     print(f"# work            {macs_per_second(generator) / 1e9:.2f} GMAC per second of audio")

@@ -1,0 +1,1 @@
+"""One folder for each corpus: corpus.yaml for training, prepare.py to get it and write its lists."""
