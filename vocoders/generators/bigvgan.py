@@ -41,6 +41,8 @@ _VERSION_2 = _LARGE.model_copy(update={"output": "clamp", "output_bias": False})
 class AMPBlock(ResBlock):
     """Anti-aliased multi-periodicity block: a ``ResBlock`` with an ``AliasFreeSnake`` before each convolution."""
 
+    activation_reach = REACH
+
     def __init__(self, channels: int, kernel_size: int, dilations: tuple[int, ...], config: BigVGANConfig) -> None:
         super().__init__(channels, kernel_size, dilations, config.resblock)
         self.activations = nn.ModuleList(snake(channels, config) for _ in [*self.convs1, *self.convs2])
@@ -58,14 +60,13 @@ class AMPBlock(ResBlock):
 class BigVGANTrunk(HiFiGANTrunk):
     """All of BigVGAN but its last convolution, (batch, n_mels, frames) -> (batch, channels_out, frames * product)."""
 
-    activation_reach = REACH
     config: BigVGANConfig
 
     def __init__(self, config: BigVGANConfig, n_mels: int) -> None:
         super().__init__(config, n_mels)
         self.activation_post = snake(self.channels_out, config)
 
-    def block(self, channels: int, kernel_size: int, dilations: tuple[int, ...]) -> nn.Module:
+    def block(self, channels: int, kernel_size: int, dilations: tuple[int, ...]) -> ResBlock:
         return AMPBlock(channels, kernel_size, dilations, self.config)
 
     def activate(self, x: Tensor) -> Tensor:

@@ -12,7 +12,6 @@ samples or frames more at both ends; here every frame has ``hop_length`` samples
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import Any, ClassVar, Literal
 
@@ -87,7 +86,13 @@ class HiFiGANVariantConfig(HiFiGANConfig):
 
 
 class ResBlock(nn.Module):
-    """Dilated residual convolutions, (batch, channels, samples) -> the same; kind 1 follows each by a plain one."""
+    """Dilated residual convolutions, (batch, channels, samples) -> the same; kind 1 follows each by a plain one.
+
+    Attributes:
+        activation_reach: samples on each side that the activation before a convolution depends on.
+    """
+
+    activation_reach: ClassVar[int] = 0
 
     def __init__(
         self,
@@ -115,6 +120,12 @@ class ResBlock(nn.Module):
             x = y.add_(x) if in_place else x + y
         return x
 
+    def depends_on(self, first: int, last: int) -> tuple[int, int]:
+        """Return the first and last input that the outputs ``first`` to ``last`` depend on."""
+        for conv in (*self.convs1, *self.convs2):
+            first, last = conv.depends_on(first - self.activation_reach, last + self.activation_reach)
+        return first, last
+
 
 class HiFiGANTrunk(nn.Module):
     """All of HiFi-GAN but its last convolution.
@@ -123,10 +134,8 @@ class HiFiGANTrunk(nn.Module):
     Trunks that build on it replace its blocks and activations, and add a source.
 
     Attributes:
-        activation_reach: samples on each side that the activation before a convolution of a block depends on.
+        reach_of_blocks: samples on each side that an output of the residual blocks of a stage depends on.
     """
-
-    activation_reach: ClassVar[int] = 0
 
     def __init__(self, config: HiFiGANConfig, n_mels: int) -> None:
         super().__init__()
@@ -152,8 +161,10 @@ class HiFiGANTrunk(nn.Module):
                 )
             )
         self.channels_out = channels
+        first, last = depends_on(self.resblocks[0], 0, 0) if self.resblocks else (0, 0)
+        self.reach_of_blocks = max(-first, last)
 
-    def block(self, channels: int, kernel_size: int, dilations: tuple[int, ...]) -> nn.Module:
+    def block(self, channels: int, kernel_size: int, dilations: tuple[int, ...]) -> ResBlock:
         """Make one of the blocks whose mean follows an upsampling."""
         return ResBlock(channels, kernel_size, dilations, self.config.resblock, self.padding_mode)
 
@@ -191,33 +202,21 @@ class HiFiGANTrunk(nn.Module):
             reach: samples of the trunk's output on each side that a sample of the audio depends on.
             first: the first sample of the frame in the trunk's output.
         """
-        before, after = self.frames_behind(first - reach, first + samples - 1 + reach)
+        before, after = self.depends_on(first - reach, first + samples - 1 + reach)
         return max(-before, after)
 
-    def frames_behind(self, first: int, last: int) -> tuple[int, int]:
-        """The first and last mel frame that the outputs ``first`` to ``last`` of the trunk depend on."""
-        reach = self.reach_of_blocks
-        for stage in reversed(range(len(self.config.upsample_rates))):
-            first, last = self.inputs_behind(stage, first - reach, last + reach)
-        return first - _OUTER_KERNEL // 2, last + _OUTER_KERNEL // 2
+    def depends_on(self, first: int, last: int) -> tuple[int, int]:
+        """Return the first and last mel frame that the outputs ``first`` to ``last`` depend on."""
+        ups: list[Any] = list(self.ups)
+        for up, blocks in zip(reversed(ups), reversed(self.resblocks), strict=True):
+            first, last = up.depends_on(*depends_on(blocks, first, last))
+        return self.conv_pre.depends_on(first, last)
 
-    @property
-    def reach_of_blocks(self) -> int:
-        """The samples on each side that an output of the residual blocks of a stage depends on."""
-        return max(map(self.reach_of_block, self.config.resblock_kernel_sizes, self.config.resblock_dilations))
 
-    def reach_of_block(self, kernel_size: int, dilations: tuple[int, ...]) -> int:
-        """The samples on each side that an output of a residual block depends on."""
-        convolutions = 2 if self.config.resblock == 1 else 1  # for each dilation
-        activations = convolutions * self.activation_reach
-        return sum((kernel_size // 2) * (d + convolutions - 1) + activations for d in dilations)
-
-    def inputs_behind(self, stage: int, first: int, last: int) -> tuple[int, int]:
-        """The first and last input of an upsampling that its outputs ``first`` to ``last`` depend on."""
-        rate, kernel = self.config.upsample_rates[stage], self.config.upsample_kernel_sizes[stage]
-        padding = (kernel - rate + (0 if self.longer else (kernel - rate) % 2)) // 2
-        # Input m of a transposed convolution reaches the outputs m * rate - padding + (0 ... kernel - 1).
-        return math.ceil((first + padding - kernel + 1) / rate), math.floor((last + padding) / rate)
+def depends_on(blocks: Any, first: int, last: int) -> tuple[int, int]:
+    """Return the first and last input that the outputs ``first`` to ``last`` of some blocks side by side depend on."""
+    firsts, lasts = zip(*(block.depends_on(first, last) for block in blocks), strict=True)
+    return min(firsts), max(lasts)
 
 
 def mean_of(blocks: nn.ModuleList, x: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from vocoders.dsp.harmonics import sample_phase
 from vocoders.dsp.mel import MelConfig
 from vocoders.dsp.stft import STFT
 from vocoders.generators.base import Generator, check_upsampling, upsampling_rates
+from vocoders.generators.hifigan import depends_on
 from vocoders.generators.hift_trunk import CausalHiFTTrunk, HiFTConfig, HiFTTrunk
 from vocoders.generators.istftnet import fitting_istft_hop
 from vocoders.nn.fast import channels_together
@@ -96,19 +97,20 @@ class HiFT(Generator):
 
     @property
     def receptive_field(self) -> int:
-        c, trunk, hop = self.config, self.trunk, self.config.istft_hop
+        trunk, hop = self.trunk, self.config.istft_hop
         # Sample n is covered by the spectra whose window of 4 hops, centred on spectrum t at t * hop, holds it.
         first = math.ceil((0 - 2 * hop + 1) / hop)
         last = math.floor((self.mel_config.hop_length - 1 + 2 * hop) / hop)
-        first, last = trunk.behind_conv(first, last, _OUTER_KERNEL)
+        first, last = self.conv_post.depends_on(first, last)
         reached: list[int] = []
-        for stage in reversed(range(len(c.upsample_rates))):
-            first, last = trunk.behind_blocks(first, last, c.resblock_kernel_sizes, c.resblock_dilations)
-            spectra = trunk.behind_source(stage, first, last)
-            reached += self.frames_behind(spectra[0] * hop - 2 * hop, spectra[1] * hop + 2 * hop - 1)
-            before = stage == len(c.upsample_rates) - 1  # one sample was reflected to before the first
-            first, last = trunk.inputs_behind(stage, first - before, last - before)
-        reached += trunk.behind_entry(first, last)
+        for stage in reversed(range(len(trunk.ups))):
+            first, last = depends_on(trunk.resblocks[stage], first, last)
+            spectra = depends_on([trunk.source_resblocks[stage]], first, last)
+            spectra = depends_on([trunk.source_downs[stage]], *spectra)
+            reached += self.frames_of(spectra[0] * hop - 2 * hop, spectra[1] * hop + 2 * hop - 1)
+            before = stage == len(trunk.ups) - 1  # one sample was reflected to before the first
+            first, last = depends_on([trunk.ups[stage]], first - before, last - before)
+        reached += trunk.conv_pre.depends_on(first, last)
         return max(-min(reached), max(reached))
 
     def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
@@ -144,8 +146,8 @@ class HiFT(Generator):
         place = (2 * sample + 1 - hop) / (2 * hop)  # from the middle of the frame, in frames
         return here + place.clamp_max(0) * (here - before) + place.clamp_min(0) * (after - here)
 
-    def frames_behind(self, first: int, last: int) -> tuple[int, int]:
-        """The first and last frame that the samples ``first`` to ``last`` depend on."""
+    def frames_of(self, first: int, last: int) -> tuple[int, int]:
+        """Return the first and last frame that the samples ``first`` to ``last`` of the source depend on."""
         hop = self.mel_config.hop_length
         if self.config.source != 2:
             return first // hop, last // hop

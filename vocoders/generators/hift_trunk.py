@@ -88,7 +88,7 @@ class HiFTTrunk(HiFiGANTrunk):
             self.source_downs.append(Conv1d(4 * config.istft_hop + 2, channels, kernel, rate, padding))
             self.source_resblocks.append(self.block(channels, size, dilations))
 
-    def block(self, channels: int, kernel_size: int, dilations: tuple[int, ...]) -> nn.Module:
+    def block(self, channels: int, kernel_size: int, dilations: tuple[int, ...]) -> ResBlock:
         return SnakeResBlock(channels, kernel_size, dilations, self.config.resblock)
 
     def add_source(self, stage: int, x: Tensor, source: Tensor | None) -> Tensor:
@@ -97,32 +97,6 @@ class HiFTTrunk(HiFiGANTrunk):
         if stage == len(self.ups) - 1:
             x = reflect_pad(x.transpose(1, 2), 1, 0, 1).transpose(1, 2)  # its channels stay together
         return x + self.source_resblocks[stage](self.source_downs[stage](source))
-
-    def behind_conv(self, first: int, last: int, kernel_size: int) -> tuple[int, int]:
-        """The first and last input of a convolution that its outputs ``first`` to ``last`` depend on."""
-        return first - kernel_size // 2, last + kernel_size // 2
-
-    def behind_entry(self, first: int, last: int) -> tuple[int, int]:
-        """The same of the first convolution."""
-        return self.behind_conv(first, last, _OUTER_KERNEL)
-
-    def behind_blocks(
-        self, first: int, last: int, sizes: tuple[int, ...], dilations: tuple[tuple[int, ...], ...]
-    ) -> tuple[int, int]:
-        """The same of the residual blocks of a stage."""
-        reach = max(map(self.reach_of_block, sizes, dilations))
-        return first - reach, last + reach
-
-    def behind_source(self, stage: int, first: int, last: int) -> tuple[int, int]:
-        """The first and last spectrum of the source that the samples ``first`` to ``last`` of a stage depend on."""
-        sizes, dilations = self.config.source_resblock_kernel_sizes, self.config.source_resblock_dilations
-        first, last = self.behind_blocks(first, last, sizes[stage : stage + 1], dilations[stage : stage + 1])
-        rate = self.config.source_rate(stage)
-        return (first, last) if rate == 1 else self.behind_down(rate, first, last)
-
-    def behind_down(self, rate: int, first: int, last: int) -> tuple[int, int]:
-        """The same of the convolution that brings the source to the rate of a stage."""
-        return first * rate - rate // 2, last * rate - rate // 2 + 2 * rate - 1
 
 
 class CausalSnakeResBlock(SnakeResBlock):
@@ -152,30 +126,8 @@ class CausalHiFTTrunk(HiFTTrunk):
                     4 * config.istft_hop + 2, channels // 2, 2 * spectra, (spectra - 1, 0), spectra
                 )
 
-    def block(self, channels: int, kernel_size: int, dilations: tuple[int, ...]) -> nn.Module:
+    def block(self, channels: int, kernel_size: int, dilations: tuple[int, ...]) -> ResBlock:
         return CausalSnakeResBlock(channels, kernel_size, dilations, self.config.resblock)
-
-    def inputs_behind(self, stage: int, first: int, last: int) -> tuple[int, int]:
-        rate = self.config.upsample_rates[stage]
-        return (first - self.config.upsample_kernel_sizes[stage] + 1) // rate, last // rate
-
-    def behind_conv(self, first: int, last: int, kernel_size: int) -> tuple[int, int]:
-        return first - kernel_size + 1, last
-
-    def behind_entry(self, first: int, last: int) -> tuple[int, int]:
-        return first, last + _LOOKAHEAD
-
-    @property
-    def reach_of_blocks(self) -> int:
-        return 2 * super().reach_of_blocks
-
-    def behind_blocks(
-        self, first: int, last: int, sizes: tuple[int, ...], dilations: tuple[tuple[int, ...], ...]
-    ) -> tuple[int, int]:
-        return first - 2 * max(map(self.reach_of_block, sizes, dilations)), last
-
-    def behind_down(self, rate: int, first: int, last: int) -> tuple[int, int]:
-        return first * rate - rate + 1, last * rate + rate
 
 
 class RepeatingConv1d(PaddedConv1d):
@@ -189,3 +141,7 @@ class RepeatingConv1d(PaddedConv1d):
         """(batch, in_channels, time) -> (batch, out_channels, time * rate)."""
         x = x.transpose(1, 2).unsqueeze(2).expand(-1, -1, self.rate, -1).flatten(1, 2)
         return super().forward(x.transpose(1, 2))
+
+    def depends_on(self, first: int, last: int) -> tuple[int, int]:
+        first, last = super().depends_on(first, last)
+        return first // self.rate, last // self.rate

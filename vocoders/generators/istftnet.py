@@ -105,9 +105,8 @@ class ISTFTNet(Generator):
         # Sample n is covered by the spectra whose window of 4 hops, centred on spectrum t at t * hop, holds it.
         first = math.ceil((0 - 2 * hop + 1) / hop)
         last = math.floor((self.mel_config.hop_length - 1 + 2 * hop) / hop)
-        # Spectrum t is trunk output t - 1, behind the reflected one.
-        first, last = first - 1 - _OUTER_KERNEL // 2, last - 1 + _OUTER_KERNEL // 2
-        first, last = self.trunk.frames_behind(first, last)
+        # Spectrum t is trunk output t - 1, after the reflected one.
+        first, last = self.trunk.depends_on(*self.conv_post.depends_on(first - 1, last - 1))
         return max(-first, last)
 
     def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:

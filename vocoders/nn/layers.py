@@ -61,6 +61,15 @@ class Conv1d(nn.Conv1d):
             x, padding = reflect_pad(x.transpose(1, 2), padding[0], padding[0], 1).transpose(1, 2), (0,)
         return fast.conv1d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
+    def depends_on(self, first: int, last: int) -> tuple[int, int]:
+        """Return the first and last input that the outputs ``first`` to ``last`` depend on."""
+        assert not isinstance(self.padding, str)
+        return self._depends_on(first, last, self.padding[0])
+
+    def _depends_on(self, first: int, last: int, left: int) -> tuple[int, int]:
+        (stride,), (kernel_size,), (dilation,) = self.stride, self.kernel_size, self.dilation
+        return first * stride - left, last * stride - left + (kernel_size - 1) * dilation
+
 
 class PaddedConv1d(Conv1d):
     """A ``Conv1d`` with its own number of zeros at each end.
@@ -88,6 +97,9 @@ class PaddedConv1d(Conv1d):
             x = F.pad(x.transpose(1, 2), (0, 0, *self.pads)).transpose(1, 2)  # its channels stay together
         return super().forward(x)
 
+    def depends_on(self, first: int, last: int) -> tuple[int, int]:
+        return self._depends_on(first, last, self.pads[0])
+
 
 class ConvTranspose1d(nn.ConvTranspose1d):
     """``nn.ConvTranspose1d``, evaluated in the fastest layout: see ``fast.conv1d``."""
@@ -98,6 +110,13 @@ class ConvTranspose1d(nn.ConvTranspose1d):
         assert not isinstance(self.padding, str)
         settings = (self.stride, self.padding, self.output_padding, self.groups, self.dilation)
         return fast.conv_transpose1d(x, self.weight, self.bias, *settings)
+
+    def depends_on(self, first: int, last: int) -> tuple[int, int]:
+        """Return the first and last input that the outputs ``first`` to ``last`` depend on."""
+        assert not isinstance(self.padding, str)
+        (rate,), (kernel_size,), (padding,) = self.stride, self.kernel_size, self.padding
+        # Input m reaches the outputs m * rate - padding + (0 ... kernel_size - 1).
+        return -((kernel_size - 1 - first - padding) // rate), (last + padding) // rate
 
 
 class HarmonicSource(nn.Module):

@@ -1,8 +1,8 @@
-"""Tries whether an operation treats each column of time by itself: by values, on random columns.
+"""Test numerically whether an operation treats each column of time by itself.
 
 Shapes do not tell: group norm, pooling, a softmax over time, a flip or an LSTM return as many columns as they are
-given. Here an operation is evaluated for several columns at once and again for the same ones in groups; only where both
-results are equal, apart from rounding, may a stream use it.
+given. So an operation is evaluated on random columns, all at once and in groups, and both results must be equal apart
+from rounding.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ Values = Literal["normal", "large", "unit"]
 def columnwise_axis(function: Callable[..., Any], arguments: Arguments, spans: list[Span]) -> int:
     """Verify that an operation treats each column of time by itself, and return the axis of time in its result.
 
-    Tensors among the arguments that are no signals are copied, so that trying changes nothing. On "meta", where there
-    are no values, only shapes are compared.
+    All tensors are copied, so that the test changes nothing. On "meta", which has no values, only shapes are compared.
 
     Args:
         function: the operation.
@@ -66,7 +65,7 @@ def columnwise_axis(function: Callable[..., Any], arguments: Arguments, spans: l
 
 
 def random_columns(x: Tensor, axis: int, columns: int, source: torch.Generator, values: Values = "normal") -> Tensor:
-    """Return as many random columns with the shape, dtype and device of ``x``; whole numbers are 0 or 1."""
+    """Draw ``columns`` columns with the shape, dtype and device of ``x``; whole numbers are 0 or 1."""
     shape = list(x.shape)
     shape[axis] = columns
     if x.is_complex():
@@ -80,7 +79,7 @@ def random_columns(x: Tensor, axis: int, columns: int, source: torch.Generator, 
 
 
 def _evaluate(function: Callable[..., Any], arguments: Arguments, signals: list[Tensor]) -> list[Tensor]:
-    """Return the operation's results for ``signals``, given copies of all tensors."""
+    """Evaluate the operation on ``signals`` and return its results."""
     name, remaining = name_of(function), iter(signals)
     given: list[tuple[bool, Tensor, Tensor]] = []  # whether a signal, the tensor, its copy
 
@@ -104,7 +103,7 @@ def _evaluate(function: Callable[..., Any], arguments: Arguments, signals: list[
 
 
 def _axis_of_time(name: str, whole: list[Tensor], parts: list[list[Tensor]]) -> int:
-    """Return the axis that grows in proportion to the columns, the same one in every result."""
+    """Return the axis whose size is in proportion to the columns, the same in every result."""
     axes = set()
     for i, x in enumerate(whole):
         shapes = [x.shape, *(part[i].shape for part in parts if len(part) == len(whole))]
@@ -145,7 +144,7 @@ def _equal(expected: Tensor, x: Tensor, tolerance: float) -> bool:
 
 
 def _tolerance(tensors: list[Tensor], arguments: Arguments) -> float:
-    """Return that of the lowest precision among the tensors, or of autocast."""
+    """Return the tolerance of the lowest precision among the tensors, or of autocast."""
     device = tensors[0].device.type
     if device != "meta" and torch.is_autocast_enabled(device):
         return _LOW_PRECISION

@@ -122,7 +122,7 @@ class Incremental:
         return as_plain(result)
 
     def _axis(self, position: int, function: Callable[..., Any], arguments: Arguments) -> int | None:
-        """Return what is known of an operation that occurs for the first time; fail when another one was verified."""
+        """Return the axis of a new operation if the network is verified; fail when another operation was verified."""
         if self._verified is None:
             return None
         verified = self._verified[position] if position < len(self._verified) else None
@@ -131,7 +131,7 @@ class Incremental:
         return verified.axis
 
     def _verify(self, pieces: Sequence[Tensor | None]) -> None:
-        """Try the function on random pieces as long as the given ones are in proportion."""
+        """Try the function on random pieces whose lengths are in proportion to those of the given ones."""
         kind = self._kind(pieces)
         unit = math.gcd(*(piece.shape[-1] for piece in pieces if piece is not None))
         try:
@@ -142,7 +142,7 @@ class Incremental:
             _VERIFIED.setdefault(self.owner, {})[kind] = self._verified
 
     def _kind(self, pieces: Sequence[Tensor | None]) -> Hashable:
-        """Return what may decide which operations the function uses: the kinds of its signals, and the modes set."""
+        """Return what may decide which operations the function uses: kinds of signals and modes of PyTorch."""
         signals = tuple(None if piece is None else (piece.dtype, piece.device, piece.shape[:-1]) for piece in pieces)
         devices = {piece.device.type for piece in pieces if piece is not None} - {"meta"}
         autocast = frozenset((device, torch.is_autocast_enabled(device)) for device in devices)
@@ -150,7 +150,7 @@ class Incremental:
 
 
 class Trial(Incremental):
-    """Evaluates random pieces of several lengths, to see that only the signals of each operation change."""
+    """Evaluates random pieces of several lengths and checks that only the signals of each operation change."""
 
     LENGTHS = (3, 5, 4)  # no two alike: what depends on the length of a piece shows
 
@@ -209,7 +209,7 @@ def _other(name: str, before: str) -> VocoderError:
 
 
 def constants_of(arguments: Any) -> Any:
-    """Return nested arguments with kinds in the place of tensors and of objects, to be compared and kept."""
+    """Replace tensors and objects in nested arguments by their kinds, so that they can be compared and stored."""
     if is_span(arguments):
         return Span, arguments.axis
     if isinstance(arguments, Tensor):

@@ -12,8 +12,6 @@ from vocoders.errors import VocoderError
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 """Positional ones and those by keyword."""
-
-
 Execute = Callable[[Callable[..., Any], Arguments, "list[Span]"], Any]
 """Executes an operation, with the spans among its arguments."""
 

@@ -10,7 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vocoders.nn import fast
-from vocoders.nn.layers import Conv1d, ConvNeXtBlock2d, ConvNeXtBlocks2d, ConvTranspose1d, LayerNorm2d
+from vocoders.nn.layers import (
+    Conv1d,
+    ConvNeXtBlock2d,
+    ConvNeXtBlocks2d,
+    ConvTranspose1d,
+    LayerNorm2d,
+    PaddedConv1d,
+    Snake,
+)
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -150,3 +158,27 @@ def test_reflect_pad_2d_takes_any_size() -> None:
     expected = F.pad(x, (3, 3, 2, 2), mode="reflect")
     torch.testing.assert_close(fast.reflect_pad_2d(x, 2, 3), expected)
     assert fast.reflect_pad_2d(x[:, :, :1, :2], 2, 3).shape == (1, 2, 5, 8)
+
+
+def test_snake_is_the_same_without_gradients() -> None:
+    module, x = shaken(Snake(4)), signal(2, 4, 9)
+    before = x.clone()
+    expected = module(x).detach()
+    torch.testing.assert_close(expected, x + torch.sin(module.alpha[:, None] * x).square() / module.alpha[:, None])
+    with torch.inference_mode():
+        torch.testing.assert_close(module(x), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(x, before, rtol=0, atol=0)
+
+
+def test_a_layer_says_what_it_depends_on() -> None:
+    layers_of_one_channel = [
+        Conv1d(1, 1, 5, stride=2, padding=4, dilation=2),
+        PaddedConv1d(1, 1, 4, (3, 0)),
+        ConvTranspose1d(1, 1, 7, 4, 2, output_padding=1),
+    ]
+    for layer in layers_of_one_channel:
+        x = signal(1, 1, 40).requires_grad_()
+        for n in (12, 13, 14):
+            (gradient,) = torch.autograd.grad(layer.double()(x)[0, 0, n], x)
+            where = gradient[0, 0].nonzero()[:, 0].tolist()
+            assert layer.depends_on(n, n) == (where[0], where[-1])
