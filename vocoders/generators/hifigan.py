@@ -12,6 +12,7 @@ samples or frames more at both ends; here every frame has ``hop_length`` samples
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any, ClassVar, Literal
 
