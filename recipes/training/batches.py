@@ -1,4 +1,4 @@
-"""The recordings of a run and its batches."""
+"""Find the recordings of a run and load its batches."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from vocoders.errors import VocoderError
 
 
 class Recordings(NamedTuple):
-    """The recordings of a run, to train and to validate on, and their predicted mels, if any."""
+    """Recordings to train and to validate on, and their predicted mels, if any."""
 
     train: list[Clip]
     valid: list[Clip]
@@ -34,11 +34,7 @@ class Recordings(NamedTuple):
 
 
 def find_recordings(recipe: Recipe, distributed: DistributedContext) -> Recordings:
-    """Find the recordings of a recipe, and their predicted mels where it names a folder of them.
-
-    Raises:
-        VocoderError: when a list cannot be read, or nothing is left to train or validate on.
-    """
+    """Find the recordings of a recipe, and their predicted mels where it names a folder."""
     if recipe.data.shards:
         return Recordings([], readable(_valid_of_shards(recipe.data), recipe.mel_config), None)
     train, valid = split_clips(recipe.data)
@@ -67,11 +63,7 @@ def _valid_of_shards(data: DataRecipe) -> list[Clip]:
 
 
 def build_dataset(run: Run, recordings: Recordings, cache: Path) -> Dataset[dict[str, Tensor]]:
-    """Build the training segments; F0 labels are computed once, by the main rank, and kept in ``cache``.
-
-    Raises:
-        VocoderError: when a shard cannot be read, or the shards cannot be shared among the ranks.
-    """
+    """Build the training segments; the main rank computes F0 labels once, into ``cache``."""
     recipe, distributed = run.recipe, run.distributed
     shards = _build_shards(run, cache) if recipe.data.shards else None
     labels = None
@@ -126,18 +118,18 @@ def loader_workers(data: DataRecipe) -> int:
 
 
 def _ignore_interrupts(worker: int) -> None:
-    """Leave Ctrl-C, which a terminal sends to all processes, to the training process, which still needs its batch."""
+    """Ignore Ctrl-C in a worker: the training process still needs its batch."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def load_batches(run: Run, dataset: Dataset[dict[str, Tensor]]) -> Iterator[list[Batch]]:
-    """Load the batches of the remaining steps, each as the microbatches of this rank; batch n is always the same."""
+    """Yield the microbatches of this rank for each remaining step; batch n is always the same."""
     recipe, items = run.recipe, run.microbatches
     size, steps = recipe.train.batch_size, range(run.step, recipe.train.steps)
     indices = (list(range(step * size + part.start, step * size + part.stop)) for step in steps for part in items)
     if isinstance(dataset, ShardDataset):
-        dataset.close()  # what the statistics were taken from; the workers open their own
-    # A generator for the seeds of the workers, so that the global one is used for the initial weights alone.
+        dataset.close()  # workers open the files again
+    # The workers' seeds have their own generator, so the global one only draws initial weights.
     loader = iter(
         DataLoader(
             dataset,
@@ -151,8 +143,8 @@ def load_batches(run: Run, dataset: Dataset[dict[str, Tensor]]) -> Iterator[list
     try:
         for _ in steps:
             yield [next(loader) for _ in items]
-    except VocoderError as error:  # a worker adds its traceback, and VocoderError escapes its line ends
+    except VocoderError as error:  # A worker adds its traceback, and VocoderError escapes the line ends.
         raise VocoderError(str(error).rpartition("VocoderError: ")[2].removesuffix(r"\n")) from None
     finally:
         if isinstance(dataset, ShardDataset):
-            dataset.close()  # without workers it read in this process
+            dataset.close()

@@ -1,4 +1,4 @@
-"""The discriminators of a training run."""
+"""Discriminators of a training run."""
 
 from __future__ import annotations
 
@@ -18,12 +18,7 @@ from vocoders.errors import VocoderError
 
 
 class Discriminators(nn.Module):
-    """All discriminators that a recipe names.
-
-    Raises:
-        VocoderError: when a name or configuration is unknown, when segments are too short for one of them, when
-            ``adversarial.weights`` names another one, or when the file of ``adversarial.init`` holds others.
-    """
+    """All discriminators of a recipe, as one module."""
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
@@ -48,21 +43,14 @@ class Discriminators(nn.Module):
             self.load(Path(recipe.adversarial.init))
 
     def discriminate(self, audio: Tensor) -> dict[str, list[DiscriminatorOutput]]:
-        """Return the outputs of the sub-discriminators of each discriminator for audio (batch, 1, samples)."""
+        """Return the sub-discriminators' outputs for audio (batch, 1, samples), by discriminator."""
         return {name: discriminator(audio) for name, discriminator in self.discriminators.items()}
 
     def forward(self, fake: Tensor, real: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Compute the adversarial losses of both sides from one pass over each signal.
+        """Compute the adversarial losses of both sides in one pass: fake and real (batch, 1, samples).
 
-        When the generator is updated before the discriminators, as Wavehax does, neither has changed in between, and a
-        second pass over the fake would give the same.
-
-        Args:
-            fake: generated audio (batch, 1, samples), with its autograd graph.
-            real: recordings of the same shape.
-
-        Returns:
-            The unweighted losses of the generator, and the loss of the discriminators.
+        A second pass over the fake would return the same, because the generator is updated first. Returns the
+        unweighted losses of the generator, and the loss of the discriminators.
         """
         real_outputs, fake_outputs = self.discriminate(real), self.discriminate(fake)
         terms: dict[str, list[Tensor]] = {"adversarial": [], "feature_matching": [], "own": []}
@@ -76,17 +64,13 @@ class Discriminators(nn.Module):
         return losses, losses.pop("own")
 
     def save(self, path: Path) -> None:
-        """Write all discriminators to one file, from which another run can start (``adversarial.init``)."""
+        """Write all discriminators to one file, for ``adversarial.init`` of another run."""
         metadata = {"discriminators": json.dumps(self.settings), "sample_rate": str(self.sample_rate)}
         copies = {key: v.detach().to("cpu", copy=True).contiguous() for key, v in self.state_dict().items()}
         write_tensors(copies, path, metadata)
 
     def load(self, path: Path) -> None:
-        """Load a file that ``save`` wrote, or that ``load_published`` knows.
-
-        Raises:
-            VocoderError: when the file cannot be read, or holds other discriminators than the recipe names.
-        """
+        """Load a file of ``save``, or one that ``load_published`` knows."""
         if path.suffix != ".safetensors":
             load_published(path, dict(self.discriminators.items()))
             return

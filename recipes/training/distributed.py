@@ -1,4 +1,4 @@
-"""Distributed training with torchrun: the rank of this process, its part of each batch, and its random numbers."""
+"""Distributed training with torchrun: ranks, microbatches and random numbers."""
 
 from __future__ import annotations
 
@@ -16,13 +16,7 @@ from vocoders.errors import VocoderError
 
 @dataclass(frozen=True)
 class DistributedContext:
-    """The rank, world size and device of this process.
-
-    Attributes:
-        rank: number of this process, from 0.
-        world_size: number of processes.
-        device: the device that this process computes on.
-    """
+    """Rank, world size and device of this process."""
 
     rank: int = 0
     world_size: int = 1
@@ -30,16 +24,16 @@ class DistributedContext:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the rank that logs and writes files."""
+        """Whether this rank logs and writes files."""
         return self.rank == 0
 
     def note(self, text: str) -> None:
-        """Print a sentence on standard error, on the main rank alone."""
+        """Print a sentence on standard error, on the main rank only."""
         if self.is_main:
             say(text)
 
     def any_rank(self, decision: bool) -> bool:
-        """Return whether a rank has decided so; all ranks call this."""
+        """Return whether any rank decided so; all ranks must call this."""
         if self.world_size > 1:
             decided = torch.tensor([float(decision)], device=self.device)
             dist.all_reduce(decided, dist.ReduceOp.MAX)
@@ -47,11 +41,7 @@ class DistributedContext:
         return decision
 
     def check_same_step(self, step: int) -> None:
-        """Check that all ranks are at ``step``.
-
-        Raises:
-            VocoderError: when they are not.
-        """
+        """Check that all ranks are at ``step``."""
         if self.world_size > 1:
             gathered = [torch.zeros(1, dtype=torch.long, device=self.device) for _ in range(self.world_size)]
             dist.all_gather(gathered, torch.tensor([step], device=self.device))
@@ -63,23 +53,13 @@ class DistributedContext:
                 )
 
     def barrier(self) -> None:
-        """Wait until all ranks have called it."""
+        """Wait until all ranks have called this."""
         if self.world_size > 1:
             dist.barrier()
 
 
 def init_distributed(device: str | None = None) -> DistributedContext:
-    """Join the process group of torchrun, if torchrun started this process.
-
-    Args:
-        device: the device, such as "cpu", "cuda" or "cuda:1". Default: a GPU where there is one.
-
-    Returns:
-        The context of this process; one of world size 1 without torchrun.
-
-    Raises:
-        VocoderError: when there is no such device.
-    """
+    """Join torchrun's process group, if there is one; ``device`` defaults to a GPU where there is one."""
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
     name = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -93,22 +73,13 @@ def init_distributed(device: str | None = None) -> DistributedContext:
         if not dist.is_nccl_available():
             raise VocoderError("training on several GPUs needs NCCL, which this torch lacks; start without torchrun")
         torch.cuda.set_device(chosen)
-    # F0 labels of a large corpus take hours, in which all ranks but the main one wait.
+    # The main rank may label the F0 of a large corpus for hours while the others wait.
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=timedelta(days=2))
     return DistributedContext(dist.get_rank(), dist.get_world_size(), chosen)
 
 
 def microbatches(batch_size: int, accumulate: int, distributed: DistributedContext) -> list[slice]:
-    """Return the items of each batch that this rank computes, one slice for each microbatch.
-
-    Args:
-        batch_size: items of the whole batch.
-        accumulate: number of microbatches of each rank, whose gradients are accumulated.
-        distributed: rank and world size.
-
-    Raises:
-        VocoderError: when the batch size is not a multiple of the number of all microbatches.
-    """
+    """Return this rank's slices of a batch: ``accumulate`` microbatches whose gradients are accumulated."""
     size, rest = divmod(batch_size, distributed.world_size * accumulate)
     if rest or not size:
         raise VocoderError(
@@ -120,17 +91,10 @@ def microbatches(batch_size: int, accumulate: int, distributed: DistributedConte
 
 
 class Draws:
-    """The random numbers of one microbatch.
+    """Random numbers of one microbatch, ``items`` of a batch.
 
-    They depend on the seed and the step alone, and are drawn for the whole batch and cut. So each item gets the same
-    numbers however a batch is divided among ranks and microbatches, and a run that resumes needs no random state.
-
-    Args:
-        seed: seed of the run.
-        step: number of the step.
-        batch_size: items of the whole batch.
-        items: items of this microbatch.
-        device: device of the results.
+    They depend only on seed and step and are drawn for the whole batch, then cut. So an item gets the same numbers for
+    any number of ranks and microbatches, and resuming needs no random state.
     """
 
     def __init__(self, seed: int, step: int, batch_size: int, items: slice, device: torch.device) -> None:
@@ -138,11 +102,11 @@ class Draws:
         self.batch_size, self.items, self.device = batch_size, items, device
 
     def randn(self, *shape: int) -> Tensor:
-        """Draw from a standard normal distribution: (items of the microbatch, *shape)."""
+        """Draw from a standard normal distribution: (items, *shape)."""
         return self._move(torch.randn(self.batch_size, *shape, generator=self.source))
 
     def rand(self, *shape: int) -> Tensor:
-        """Draw uniformly from [0, 1): (items of the microbatch, *shape)."""
+        """Draw uniformly from [0, 1): (items, *shape)."""
         return self._move(torch.rand(self.batch_size, *shape, generator=self.source))
 
     def chance(self, probability: float) -> bool:
@@ -151,6 +115,6 @@ class Draws:
 
     def _move(self, drawn: Tensor) -> Tensor:
         part = drawn[self.items]
-        if self.device.type == "cuda":  # from memory that is not pinned, the processor would wait for the copy
+        if self.device.type == "cuda":  # Copying from unpinned memory would block the CPU.
             return part.pin_memory().to(self.device, non_blocking=True)
         return part.to(self.device)

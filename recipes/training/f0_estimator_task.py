@@ -17,11 +17,11 @@ from vocoders.checkpoint import Checkpoint
 from vocoders.errors import VocoderError
 from vocoders.f0_estimator import F0Estimator
 
-_BINS = {"bins", "bins_per_octave", "fmin", "voicing_threshold"}  # what may differ from the model started from
+_BINS = {"bins", "bins_per_octave", "fmin", "voicing_threshold"}  # may differ from the initial model
 
 
 class F0EstimatorTask(Task):
-    """The task of an F0 estimator: cross-entropy against blurred F0 labels, binary cross-entropy for voicing."""
+    """Train an F0 estimator: cross-entropy against blurred F0 labels, binary cross-entropy for voicing."""
 
     selection_metric = "voicing_error"
     loss_names = ("f0", "voicing")
@@ -34,7 +34,6 @@ class F0EstimatorTask(Task):
             start_from(self.model, recipe.f0_estimator.init)
 
     def forward(self, batch: Batch, draws: Draws) -> TaskOutput:
-        """Compute the losses of a batch; see ``Task.forward``."""
         f0 = batch["f0"]
         mel = self.degrade(self.mel(batch), draws)
         logits, voicing = self.model(mel)
@@ -51,8 +50,8 @@ class F0EstimatorTask(Task):
         )
 
     def degrade(self, mel: Tensor, draws: Draws) -> Tensor:
-        """Vary mels (batch, n_mels, frames): tilt, ripple, noise floor and, for a share of them, smoothing."""
-        # Rooms, microphones and acoustic models differ most in tilt and noise, so both are varied in all mels.
+        """Vary mels (batch, n_mels, frames): tilt, ripple, noise floor and, for a share, smoothing."""
+        # Rooms, microphones and acoustic models differ most in tilt and noise.
         tilt = torch.linspace(-1, 1, mel.shape[1], device=mel.device)[:, None] * draws.randn(1, 1) * 0.7
         ripple = F.interpolate(draws.randn(1, 8), mel.shape[1], mode="linear").transpose(1, 2) * 0.4
         floor = self.recipe.mel_config.log_floor
@@ -62,7 +61,7 @@ class F0EstimatorTask(Task):
         return smooth_share(mel, shares, draws.rand(3)) if shares.smooth else mel
 
     def validate(self, clips: list[Clip], model: nn.Module) -> Validation:
-        """Compare the estimates of ``model`` with the labels of whole recordings."""
+        """Compare the F0 of ``model`` with the labels, on whole recordings."""
         assert isinstance(model, F0Estimator)
         estimates, labels = [], []
         for clip in clips:
@@ -73,17 +72,13 @@ class F0EstimatorTask(Task):
         return Validation(f0_metrics(np.concatenate(labels), np.concatenate(estimates)), [])
 
     def checkpoint(self, model: nn.Module) -> Checkpoint:
-        """Build a checkpoint that holds the F0 estimator alone."""
+        """Build a checkpoint of the F0 estimator only."""
         assert isinstance(model, F0Estimator)
         return Checkpoint(self.recipe.mel_config, f0_estimator=model)
 
 
 def start_from(estimator: F0Estimator, init: str) -> None:
-    """Take the weights of the F0 estimator in the model ``init``; bins of new frequencies keep their own.
-
-    Raises:
-        VocoderError: when the model holds no F0 estimator of this mel config, or one of another kind or size.
-    """
+    """Load the F0 estimator of the model ``init``; bins of new frequencies keep their initial weights."""
     source = load_f0_estimator(init, estimator.mel_config)
     own, weights = estimator.state_dict(), source.state_dict()
     if not isinstance(source, F0Estimator) or source.config.model_dump(exclude=_BINS) != estimator.config.model_dump(
@@ -93,7 +88,7 @@ def start_from(estimator: F0Estimator, init: str) -> None:
     octaves = (estimator.frequencies[:, None] / source.frequencies).log2().abs()
     distance, nearest = octaves.min(1)
     known = distance < 0.5 / source.config.bins_per_octave
-    for name in ("output.weight", "output.bias"):  # of all bins, and of voicing
+    for name in ("output.weight", "output.bias"):  # the bins and voicing
         bins = torch.where(known.view(-1, *[1] * (own[name].ndim - 1)), weights[name][nearest], own[name][:-1])
         weights[name] = torch.cat([bins, weights[name][-1:]])
     estimator.load_state_dict(weights)

@@ -27,19 +27,15 @@ from vocoders.generators import build_generator, generator_name
 from vocoders.generators.base import Generator
 from vocoders.pretrained import find_pretrained
 
-MEASURED = ("mel", "multi_resolution_stft")  # in every validation, whatever is trained
-_EXAMPLES = 3  # recordings of a validation that TensorBoard shows
+MEASURED = ("mel", "multi_resolution_stft")  # measured in every validation
+_EXAMPLES = 3  # recordings shown in TensorBoard
 
 
 class GeneratorTask(Task):
-    """The task of a generator: spectral losses on its audio, and a mel loss on each of its other outputs.
+    """Train a generator: spectral losses on its audio, and a mel loss on each other output.
 
-    The loss names are the terms of ``LOSSES``, "<output>_mel" for each of ``output_names`` except "audio", and those
-    that the generator itself defines.
-
-    Args:
-        recipe: the recipe of the run.
-        mels: predicted mels to train on instead of the recordings' own.
+    Loss names: the terms of ``LOSSES``, "<output>_mel" for each other output, and the generator's own. ``mels`` are
+    predicted mels that replace the recordings' mels.
     """
 
     selection_metric = "mel"
@@ -59,7 +55,7 @@ class GeneratorTask(Task):
         self.spectral_losses: dict[str, SpectralLoss] = {
             name: kind.for_mel_config(own.get(name, placed), recipe.stft_resolutions) for name, kind in LOSSES.items()
         }
-        # Registered, so that they follow the task to its device.
+        # registered, to move with the task to its device
         self.loss_modules = nn.ModuleList(x for x in self.spectral_losses.values() if isinstance(x, nn.Module))
         self.output_losses = {f"{name}_mel": name for name in self.model.output_names if name != "audio"}
         terms = [term for loss in self.spectral_losses.values() for term in loss.terms]
@@ -69,14 +65,13 @@ class GeneratorTask(Task):
             self.f0_estimator = load_f0_estimator(recipe.generator.f0_estimator, recipe.mel_config)
 
     def prepare(self, segments: Dataset[dict[str, Tensor]]) -> None:
-        """Set the statistics of a new generator from 64 segments; one that starts from a checkpoint keeps its own."""
+        """Set the statistics of a new generator from 64 segments; an initial checkpoint keeps its own."""
         assert self.recipe.generator is not None
         if not self.recipe.generator.init:
             batch = default_collate([segments[i] for i in range(64)])
             self.model.set_statistics(self.mel({key: value.to(self._device) for key, value in batch.items()}))
 
     def forward(self, batch: Batch, draws: Draws) -> TaskOutput:
-        """Compute those losses of a batch that have a weight; see ``Task.forward``."""
         audio, f0 = batch["audio"], batch["f0"]
         with torch.no_grad():
             mel = exact = self.mel(batch)
@@ -97,13 +92,13 @@ class GeneratorTask(Task):
 
     @property
     def trained(self) -> list[str]:
-        """The keys of the spectral losses that have a weight."""
+        """Keys of the spectral losses with a weight."""
         return [key for key, loss in self.spectral_losses.items() if any(map(self.recipe.weights.get, loss.terms))]
 
     def own_losses(
         self, mel: Tensor, exact: Tensor, outputs: dict[str, list[Tensor]], audio: Tensor
     ) -> dict[str, Tensor]:
-        """Compute those losses with a weight that only this architecture has, and those of its other outputs."""
+        """Compute the weighted losses of this architecture and of its other outputs."""
         weights = self.recipe.weights
         losses: dict[str, Tensor] = {}
         if any(map(weights.get, self.model.own_loss_names)):
@@ -114,15 +109,9 @@ class GeneratorTask(Task):
         return losses
 
     def compare(self, loss: SpectralLoss, estimates: list[Tensor], reference: Tensor) -> dict[str, Tensor]:
-        """Compute the terms of a loss for one draw of noise, their energy distance for two.
+        """Compute the terms of a loss, as float32 scalars by name; with two draws of noise, their energy distance.
 
-        Args:
-            loss: the loss.
-            estimates: audio (batch, 1, samples) for each draw of noise.
-            reference: audio (batch, 1, samples).
-
-        Returns:
-            Float32 scalars, by the name of the term.
+        ``estimates`` holds audio (batch, 1, samples) for each draw, ``reference`` is (batch, 1, samples).
         """
         first, *second = [audio.squeeze(1) for audio in estimates]
         reference = reference.squeeze(1)
@@ -133,10 +122,9 @@ class GeneratorTask(Task):
         return dict(zip(loss.terms, values, strict=True))
 
     def validate(self, clips: list[Clip], model: nn.Module) -> Validation:
-        """Synthesise whole recordings from their mels, and measure the spectral losses that the recipe trains.
+        """Synthesise whole recordings from their mels; measure the trained spectral losses, MEASURED and PESQ.
 
-        The distances of MEASURED and PESQ are measured in any case, to compare runs.
-        F0 is estimated where the model has an F0 estimator, and otherwise that of the labels.
+        F0 comes from the model's F0 estimator, or else from the labels.
         """
         metrics: dict[str, list[float]] = {}
         examples: list[Example] = []
@@ -156,19 +144,19 @@ class GeneratorTask(Task):
             signals = [Signal(x[0, 0].cpu().numpy(), self.recipe.mel_config.sample_rate) for x in (real, fake)]
             values["pesq"] = pesq_wide_band(*signals)
             for name, value in values.items():
-                if np.isfinite(value):  # PESQ is not defined without speech
+                if np.isfinite(value):  # PESQ is undefined without speech
                     metrics.setdefault(name, []).append(value)
             if len(examples) < _EXAMPLES:
                 examples.append(Example(clip.path.stem, fake[0].cpu(), real[0].cpu()))
         return Validation({name: float(np.mean(values)) for name, values in metrics.items()}, examples)
 
     def read_example(self, clip: Clip) -> tuple[Tensor, Tensor]:
-        """Read a whole recording: audio (1, 1, samples), and mel (1, n_mels, frames), predicted where there is one."""
+        """Read a whole recording: audio (1, 1, samples) and mel (1, n_mels, frames), predicted if there is one."""
         audio = read_clip(clip, self.recipe.mel_config)[None].to(self._device)
         if self.mels is None or clip not in self.mels:
             return audio, self.analyze(audio)
-        # With "center" padding from the second frame, whose middle is a hop from the start: its samples begin there,
-        # or half a hop earlier, see ``Recipe.analysis_config``.
+        # With "center" padding, start at the second frame, centred one hop in: its samples begin there, or half a hop
+        # earlier, see ``Recipe.analysis_config``.
         hop, centred = self.recipe.mel_config.hop_length, self.recipe.mel_config.padding == "center"
         mel = self.mels[clip][:, int(centred) :].to(self._device)
         early = hop // 2 if self.recipe.analysis_config.padding != "center" else 0
@@ -179,13 +167,12 @@ class GeneratorTask(Task):
     def checkpoint(self, model: nn.Module) -> Checkpoint:
         """Build the checkpoint of ``model``, with weight norm folded into the weights."""
         assert isinstance(model, Generator)
-        # A new generator gets the weights as the layers use them; PyTorch's remove_parametrizations would break copies
-        # that share the class.
+        # Copy the folded weights into a new generator: remove_parametrizations would break copies that share the class.
         weights = {key: value.cpu() for key, value in model.state_dict().items() if "parametrizations" not in key}
         for name, layer in model.named_modules():
             if is_parametrized(layer):
                 weights[f"{name}.weight"] = layer.weight.cpu()
-        with torch.device("meta"):  # draws no initial weights, which would change the random state of the training
+        with torch.device("meta"):  # The meta device draws no initial weights, so the training's random state stays.
             folded = build_generator(generator_name(model), model.config.model_dump(), self.recipe.mel_config)
         folded.load_state_dict(weights, assign=True)
         return Checkpoint(self.recipe.mel_config, generator=folded, f0_estimator=self.f0_estimator, lag=self.recipe.lag)
@@ -196,15 +183,7 @@ class GeneratorTask(Task):
 
 
 def build_model(settings: GeneratorRecipe, mel_config: MelConfig) -> Generator:
-    """Build a new generator, or load that of the model ``init``.
-
-    Args:
-        settings: the generator in the recipe; with ``init`` its configuration may be left out.
-        mel_config: the mel config of the recipe.
-
-    Raises:
-        VocoderError: when the checkpoint holds another generator, mel config or configuration than the recipe names.
-    """
+    """Build a new generator, or load that of the model ``init``, whose configuration may be left out."""
     if not settings.init:
         return build_generator(settings.name, settings.config, mel_config)
     source = load_checkpoint(find_pretrained(settings.init)[1]).generator

@@ -1,4 +1,4 @@
-"""The losses of the last steps, checked and read together."""
+"""Losses of the last steps, checked and read together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STATE_KEPT = "the last saved state is kept"
 
 
 class History:
-    """Losses of the steps since they were last read. To read them is to wait for a GPU."""
+    """Losses of the steps since the last read; reading waits for the GPU."""
 
     def __init__(self) -> None:
         self._steps: list[tuple[int, list[str], Tensor]] = []
@@ -23,11 +23,7 @@ class History:
         self._steps.append((step, list(losses), torch.stack([loss.detach() for loss in losses.values()])))
 
     def read(self) -> dict[str, float]:
-        """Return the losses of the last step, after a check of those of all steps.
-
-        Raises:
-            VocoderError: when a loss or a gradient was not finite; the message names the first such step.
-        """
+        """Check the losses of all steps and return those of the last."""
         steps, self._steps = self._steps, []
         values = iter(torch.cat([stacked for _, _, stacked in steps]).tolist())
         losses: dict[str, float] = {}
@@ -38,11 +34,7 @@ class History:
 
 
 def check_finite(losses: dict[str, float], step: int) -> None:
-    """Check that all losses and norms of gradients are finite.
-
-    Raises:
-        VocoderError: when they are not; the message names them.
-    """
+    """Check that all losses and gradient norms are finite."""
     broken = [name for name, value in losses.items() if not math.isfinite(value)]
     norms = [name for name in broken if name.endswith("_gradient_norm")]
     if len(broken) > len(norms):

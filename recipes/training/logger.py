@@ -1,4 +1,4 @@
-"""Logs of a run: TensorBoard and a progress bar."""
+"""Log a run: TensorBoard and a progress bar."""
 
 from __future__ import annotations
 
@@ -19,12 +19,7 @@ from recipes.training.tasks import Validation
 
 
 class Logger:
-    """TensorBoard logs and a progress bar, on the main rank alone.
-
-    Args:
-        run: the run to log.
-        folder: folder of the TensorBoard logs.
-    """
+    """Log to TensorBoard in ``folder`` and to a progress bar, on the main rank only."""
 
     def __init__(self, run: Run, folder: Path) -> None:
         self.run = run
@@ -45,17 +40,13 @@ class Logger:
 
     @contextlib.contextmanager
     def measure(self, part: str) -> Iterator[None]:
-        """Add the time that the block takes to ``part``, "load" or "step"."""
+        """Add the time of the block to ``part``, "load" or "step"."""
         begin = time.perf_counter()
         yield
         self.seconds[part] += time.perf_counter() - begin
 
     def log_step(self, losses: dict[str, float] | None) -> None:
-        """Advance the progress bar; write losses, learning rate and speed every ``log_every`` steps.
-
-        Args:
-            losses: of the step; None where they are not read.
-        """
+        """Advance the bar; write losses (None: not read), learning rate and speed every ``log_every`` steps."""
         self.progress.update()
         if losses is None or self.writer is None or self.run.step % self.run.recipe.train.log_every:
             return
@@ -78,10 +69,10 @@ class Logger:
         step, sample_rate = self.run.step, self.run.recipe.mel_config.sample_rate
         for name, value in validation.metrics.items():
             self.writer.add_scalar(f"valid/{name}", value, step)
-        for number, example in enumerate(validation.examples, 1):  # recordings of two folders may have one name
+        for number, example in enumerate(validation.examples, 1):  # recordings of two folders may share a name
             name = f"{number} {example.name}"
             sounds = {"recording": example.real, "copy": example.fake}
-            for kind, audio in sounds.items():  # each tag has one kind of data: TensorBoard shows no second one
+            for kind, audio in sounds.items():  # TensorBoard shows one kind of data per tag
                 self.writer.add_audio(f"sound/{name}/{kind}", audio.clamp(-1, 1), step, sample_rate)
             signals = {kind: Signal(audio[0].numpy(), sample_rate) for kind, audio in sounds.items()}
             picture = spectrogram_image(signals)
@@ -90,7 +81,7 @@ class Logger:
         self.progress.write(f"step {step}: {listed}", file=sys.stderr)
 
     def close(self) -> None:
-        """End the progress bar and write what is not written yet."""
+        """Close the progress bar and flush the logs."""
         self.progress.close()
         if self.writer is not None:
             self.writer.close()

@@ -1,9 +1,7 @@
 """The training loop: load, step, log, validate, save.
 
-A run writes into its folder: TensorBoard logs, the resumable state, and with each state what ``vocode -m`` takes:
-model.safetensors, the last model, and model-best.safetensors, the one with the best validation. A run that is started
-again resumes. Ctrl-C and SIGTERM save it first; when it is killed, at most the steps since the last state are lost.
-torchrun starts it on several GPUs or machines, where it computes the same.
+A run writes TensorBoard logs, the resumable state, model.safetensors and model-best.safetensors into its folder, and
+resumes from there. Ctrl-C and SIGTERM save first. Under torchrun, several ranks compute the same.
 """
 
 from __future__ import annotations
@@ -34,27 +32,26 @@ from recipes.training.tasks import Batch, Validation
 from vocoders.errors import VocoderError
 
 WAIT = 10.0
-"""Seconds to wait for the lock of a folder: the data workers of a run that was killed may hold it as long."""
+"""Seconds to wait for a folder's lock, which data workers of a killed run may still hold."""
 
 
 def run_training(
     recipe: Recipe, folder: Path, distributed: DistributedContext | None = None, minutes: float | None = None
 ) -> Path:
-    """Train to the end of the recipe or for some minutes, from the state in ``folder`` if there is one.
+    """Train to the end of the recipe, or for ``minutes``, from the state in ``folder`` if there is one.
 
     Args:
         recipe: the recipe of the run.
         folder: folder of its files.
-        distributed: rank and device of this process. Default: a single process on the CPU.
-        minutes: time after which to stop. Default: none.
+        distributed: rank and device of this process. Default: one process on the CPU.
+        minutes: time limit. Default: none.
 
     Returns:
         The path of the last model.
 
     Raises:
-        VocoderError: when the recipe, its data or an older state do not fit, another process trains in ``folder``, or
-            training diverges.
-        KeyboardInterrupt: after Ctrl-C or SIGTERM, once the run is saved; the message says at which step.
+        VocoderError: when recipe, data or state do not fit, another process trains in ``folder``, or training diverges.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, once the run is saved.
     """
     distributed = distributed or DistributedContext()
     distributed.note(f"looking for the recordings in {recipe.data.dir}")
@@ -73,7 +70,7 @@ def run_training(
         with noted_signals(distributed) as signals:
             train(run, load_batches(run, dataset), recordings.valid, logger, saver, signals, minutes)
         logger.close()
-        saver.save_networks()  # again: the run may have been killed between a state and its networks
+        saver.save_networks()  # The run may have been killed after the state was saved and before its networks were.
         distributed.barrier()
         if signals and run.step < recipe.train.steps:
             raise KeyboardInterrupt(
@@ -91,7 +88,7 @@ def train(
     signals: list[int],
     minutes: float | None,
 ) -> None:
-    """Take the steps of a run until its end, until the minutes are over, or until ``signals`` holds one."""
+    """Train until the last step, the time limit or a signal."""
     recipe, distributed = run.recipe, run.distributed
     history = History()
     end = math.inf if minutes is None else time.perf_counter() + 60 * minutes
@@ -102,7 +99,7 @@ def train(
         with logger.measure("step"):
             history.add(run.step, train_step(run, batch))
             finished = run.step == recipe.train.steps
-            if distributed.world_size == 1 or reads_losses(run):  # more often, ranks would wait for each other
+            if distributed.world_size == 1 or reads_losses(run):  # else ranks would wait for each other
                 finished = distributed.any_rank(finished or bool(signals) or time.perf_counter() > end)
             losses = history.read() if finished or reads_losses(run) else None
         logger.log_step(losses)
@@ -118,11 +115,7 @@ def train(
 
 @contextlib.contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Keep other processes from training in ``folder`` during the block.
-
-    Raises:
-        VocoderError: when one does, or the folder cannot be written.
-    """
+    """Keep other processes from training in ``folder``."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         held = FileLock(folder / "lock").acquire(timeout=WAIT)
@@ -136,9 +129,9 @@ def lock(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def noted_signals(distributed: DistributedContext) -> Iterator[list[int]]:
-    """Collect Ctrl-C and SIGTERM in the list that is returned, so that the step in work can end and be saved.
+    """Collect Ctrl-C and SIGTERM in a list, so that the current step can end and be saved.
 
-    On a single rank a second signal acts as usual. torchrun passes Ctrl-C on to ranks that have had it already.
+    On a single rank a second signal acts as usual; torchrun repeats Ctrl-C to ranks that had it already.
     """
     noted: list[int] = []
     usual: dict[int, Any] = {}
@@ -148,10 +141,10 @@ def noted_signals(distributed: DistributedContext) -> Iterator[list[int]]:
         if distributed.world_size == 1:
             signal.signal(number, usual[number])
         if distributed.is_main and len(noted) == 1:
-            with contextlib.suppress(OSError):  # not print, which the signal may have come into
+            with contextlib.suppress(OSError):  # The signal may have interrupted a print.
                 os.write(2, b"\nstopping after this step, to save it; Ctrl-C again stops at once\n")
 
-    if threading.current_thread() is threading.main_thread():  # no other may set them
+    if threading.current_thread() is threading.main_thread():  # Only the main thread may set handlers.
         for number in (signal.SIGINT, signal.SIGTERM):
             usual[number] = signal.signal(number, note)
     try:
@@ -162,7 +155,7 @@ def noted_signals(distributed: DistributedContext) -> Iterator[list[int]]:
 
 
 def reads_losses(run: Run) -> bool:
-    """Whether the losses are read after this step: to be logged, or checked before something is made of the weights."""
+    """Whether losses are read after this step: to log them, or to check them before validating or saving."""
     train = run.recipe.train
     return any(run.step % every == 0 for every in (train.log_every, train.save_every, train.validate_every))
 

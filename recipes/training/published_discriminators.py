@@ -1,9 +1,7 @@
-"""Discriminators that other projects publish beside their generators, as the start of a fine-tuning.
+"""Load published discriminators of jik876/hifi-gan and NVIDIA/BigVGAN, to start fine-tuning from.
 
-jik876/hifi-gan writes ``do_02500000``, {"mpd", "msd", "optim_g", "optim_d", "steps", "epoch"} (train.py), and
-NVIDIA/BigVGAN ``bigvgan_discriminator_optimizer.pt``, the same with "mrd" for "msd". In BigVGAN's version 2 that is its
-sub-band constant-Q discriminator. Weights, and the vectors of spectral norm, are taken as they are; the optimisers
-begin anew.
+HiFi-GAN's ``do_02500000`` holds "mpd" and "msd" (train.py); BigVGAN's ``bigvgan_discriminator_optimizer.pt`` holds
+"mpd" and "mrd", in version 2 its sub-band constant-Q discriminator. The optimisers start anew.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ from vocoders.errors import VocoderError
 from vocoders.importers.base import Weights
 from vocoders.importers.files import read_weights
 
-_BIGVGAN_CQT: dict[str, Any] = {  # what the weights do not show; with oversampling comes nnAudio's phase
+_BIGVGAN_CQT: dict[str, Any] = {  # not visible in the weights; oversampling uses nnAudio's phase
     "oversampling": 2,
     "bins_per_octave": (24, 36, 48),
     "hop_lengths": (512, 256, 256),
@@ -33,16 +31,7 @@ _BIGVGAN_CQT: dict[str, Any] = {  # what the weights do not show; with oversampl
 
 
 def load_published(path: Path, discriminators: Mapping[str, nn.Module]) -> None:
-    """Load the weights of discriminators from a file of jik876/hifi-gan or NVIDIA/BigVGAN.
-
-    Args:
-        path: the file.
-        discriminators: by their names here. What else the file holds is left aside.
-
-    Raises:
-        VocoderError: when the file is none of these, lacks one of the discriminators, or holds one of another size or
-            of another transform.
-    """
+    """Load the weights of ``discriminators``, by name, from a published file; ignore what else it holds."""
     if not path.is_file():
         raise VocoderError(f"there is no file {path}")
     stored = _read(path)
@@ -68,7 +57,7 @@ def load_published(path: Path, discriminators: Mapping[str, nn.Module]) -> None:
 
 
 def _check_transform(path: Path, discriminator: nn.Module) -> None:
-    """Check that a sub-band constant-Q discriminator has the transform that BigVGAN's was trained on."""
+    """Check that a sub-band constant-Q discriminator has the transform of BigVGAN's."""
     assert isinstance(discriminator, Discriminator)
     config = discriminator.config.model_dump()
     other = [key for key, value in _BIGVGAN_CQT.items() if config[key] != value]
@@ -81,13 +70,13 @@ def _check_transform(path: Path, discriminator: nn.Module) -> None:
 
 
 def _listed(keys: list[str], most: int = 3) -> str:
-    """List the first keys, and how many more there are."""
+    """List the first keys, and the number of others."""
     more = f" and {len(keys) - most} more" if len(keys) > most else ""
     return ", ".join(keys[:most]) + more
 
 
 def _read(path: Path) -> dict[str, Weights]:
-    """Return the discriminators in a file, by their names here and with the keys of the modules here."""
+    """Read the discriminators of a file, with our names and keys."""
     content = read_weights(path)
     parts = {part: content.get(part) for part in ("mpd", "msd", "mrd")} if isinstance(content, dict) else {}
     states = {part: state for part, state in parts.items() if isinstance(state, dict)}
@@ -101,7 +90,7 @@ def _read(path: Path) -> dict[str, Weights]:
         found["multi-period"] = _renamed(states["mpd"])
     if "msd" in states:
         found["multi-scale"] = _renamed(states["msd"])
-    if any(".conv_pres." in key for key in states.get("mrd", {})):  # that of version 1 is none of ours
+    if any(".conv_pres." in key for key in states.get("mrd", {})):  # version 1's is not supported
         found["multi-scale-subband-cqt"] = _renamed(_joined_octaves(states["mrd"]))
     if not found:
         raise VocoderError(f"{path} holds no discriminator that there is here, only BigVGAN's multi-resolution one")
@@ -109,20 +98,20 @@ def _read(path: Path) -> dict[str, Weights]:
 
 
 def _renamed(theirs: Weights) -> Weights:
-    """Rename the tensors of weight norm and of spectral norm from PyTorch's old names to its new ones."""
+    """Rename weight norm and spectral norm tensors from PyTorch's old names to its new ones."""
     names = {"g": "original0", "v": "original1", "orig": "original", "u": "0._u"}
     weights = {}
     for key, value in theirs.items():
         if old := re.fullmatch(r"(.*\.weight)_(g|v|orig|u)", key):
             stem, kind = old.groups()
-            spectral = kind == "v" and f"{stem}_orig" in theirs  # a vector of that name in both kinds
+            spectral = kind == "v" and f"{stem}_orig" in theirs  # both kinds have a vector "v"
             key = f"{stem.removesuffix('weight')}parametrizations.weight.{'0._v' if spectral else names[kind]}"
         weights[key] = value
     return weights
 
 
 def _joined_octaves(theirs: Weights) -> Weights:
-    """Join the convolutions of all octaves, and leave out the constants of transform and resampling."""
+    """Join the convolutions of all octaves; drop the constants of transform and resampling."""
     weights: Weights = {}
     octaves: dict[str, dict[int, Tensor]] = {}
     for key, value in theirs.items():

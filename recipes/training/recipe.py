@@ -1,4 +1,4 @@
-"""Load a recipe: a model, the recordings it is trained on, and overrides become one ``Recipe``."""
+"""Load a recipe: merge a model, its recordings and overrides into one ``Recipe``."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ CORPORA = {path.parent.name: path for path in sorted((FOLDER / "corpora").glob("
 
 
 class Corpus(Config):
-    """The recordings of a recipe: a file corpus.yaml, or a folder.
+    """Recordings of a recipe: a file corpus.yaml, or a folder.
 
     Attributes:
-        rate: sample rate in Hz that models are trained at; None: that of most recordings.
-        data: what the recipe's ``data`` takes.
-        models: what differs from the model's recipe, by the name of the model.
+        rate: sample rate in Hz to train at. None: that of most recordings.
+        data: the recipe's ``data``.
+        models: changes to the model's recipe, by model name.
     """
 
     rate: int | None = None
@@ -44,8 +44,8 @@ def load_recipe(
     Args:
         model: a name in recipes/models, or a YAML file.
         overrides: texts "a.b=value", with the value in YAML.
-        data: a name in recipes/corpora, or a folder of sound files. Default: what the file states.
-        mel_config: name of the mel config. Default: the model's for the sample rate of the recordings.
+        data: a name in recipes/corpora, or a folder of sound files. Default: as in the file.
+        mel_config: name of the mel config. Default: the model's for the recordings' sample rate.
 
     Raises:
         VocoderError: when a file cannot be read, or the recipe does not fit the schema.
@@ -73,13 +73,13 @@ def load_recipe(
 
 
 def write_recipe(recipe: Recipe) -> str:
-    """Return the YAML of a complete recipe, from which ``load_recipe`` makes the same."""
+    """Return the YAML of a complete recipe, which ``load_recipe`` reads back."""
     values = recipe.model_dump(mode="json") | {"mel_config": recipe.mel_config.text}
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
 
 
 def _corpus(data: str) -> Corpus:
-    """Return a corpus by its name, or that of a folder, whose lists are train.txt and valid.txt where it has both."""
+    """Load a corpus by name, or describe a folder, with train.txt and valid.txt if it has both."""
     if data in CORPORA:
         return bind(Corpus, _parse(CORPORA[data].read_text(encoding="utf-8"), str(CORPORA[data])), str(CORPORA[data]))
     folder = Path(data).expanduser()
@@ -92,7 +92,7 @@ def _corpus(data: str) -> Corpus:
 
 
 def _mel_config(value: Any, rate: int | None, folder: str) -> Any:
-    """Return the mel config that a recipe names; of one for each rate, the highest up to that of the recordings."""
+    """Return the mel config of a recipe; of several by rate, the highest up to the recordings' rate."""
     if _by_rate(value):
         rate = rate or _rate_of(Path(folder).expanduser())
         value = value[max((known for known in value if known <= rate), default=min(value))]
@@ -100,18 +100,18 @@ def _mel_config(value: Any, rate: int | None, folder: str) -> Any:
 
 
 def _by_rate(value: Any) -> bool:
-    """Whether a value is mel configs by the sample rate in Hz."""
+    """Whether a value maps sample rates in Hz to mel configs."""
     return isinstance(value, dict) and bool(value) and all(isinstance(key, int) for key in value)
 
 
 def _rate_of(folder: Path) -> int:
-    """Return the sample rate of most recordings in a folder, of a hundred at most."""
+    """Return the sample rate of most recordings in a folder, from at most a hundred."""
     paths = find_sounds(folder)
     rates: Counter[int] = Counter()
     for path in paths[:: max(1, len(paths) // 100)]:
         try:
             rates[soundfile.info(path).samplerate] += 1
-        except soundfile.LibsndfileError:  # listed when training begins
+        except soundfile.LibsndfileError:  # reported when training begins
             continue
     if not rates:
         raise VocoderError(f"none of the recordings of {folder} can be read, such as {paths[0]}")
@@ -119,20 +119,20 @@ def _rate_of(folder: Path) -> int:
 
 
 def _complete_generator(generator: Any, mel_config: Any) -> None:
-    """Fill in the configuration of a new generator: what is not stated is that of ``config_for``."""
+    """Complete the configuration of a new generator from ``config_for``."""
     if not isinstance(generator, dict) or generator.get("init") or generator.get("name") not in GENERATORS:
         return
     given = generator.get("config") or {}
     try:
         fitting = GENERATORS[generator["name"]].config_for(bind(MelConfig, mel_config, "mel_config"))
-    except VocoderError:  # no size fits: ``given`` must be complete
+    except VocoderError:  # no preset fits: ``given`` must be complete
         return
     if isinstance(given, dict):
         generator["config"] = fitting.model_dump(mode="json") | given
 
 
 def _set(values: dict[str, Any], override: str) -> None:
-    """Set a key of a recipe to the value in a text "a.b=value"."""
+    """Set a key of a recipe from the text "a.b=value"."""
     key, separator, text = override.partition("=")
     if not separator:
         raise VocoderError(f"--set takes KEY=VALUE, got '{override}'")
@@ -177,7 +177,7 @@ def _parse(text: str, name: str) -> Any:
 
 
 def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
-    """Merge mappings, and mappings in them; any other value of ``top`` replaces that of ``base``."""
+    """Merge nested mappings; any other value of ``top`` replaces that of ``base``."""
     merged = dict(base)
     for key, value in top.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict) and not _by_rate(merged[key])

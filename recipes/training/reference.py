@@ -21,12 +21,12 @@ HEAD = """# Keys of a recipe
 
 
 def reference() -> str:
-    """Return the page of all keys, as Markdown."""
+    """Return the Markdown page of all keys."""
     return HEAD + "".join(f"| `{key}` | {default} | {meaning} |\n" for key, default, meaning in keys(Recipe))
 
 
 def keys(model: type[BaseModel], prefix: str = "") -> list[tuple[str, str, str]]:
-    """List key, default and meaning of all fields, and of those of the models in them."""
+    """List key, default and meaning of all fields, nested models included."""
     found = []
     for name, field in model.model_fields.items():
         nested = next((x for x in (field.annotation, *get_args(field.annotation)) if _is_model(x)), None)

@@ -1,4 +1,4 @@
-"""Start a training run, new or resumed."""
+"""Start or resume a training run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vocoders.errors import VocoderError
 
 
 def build_optimizer(module: nn.Module, settings: OptimizerRecipe) -> torch.optim.Optimizer:
-    """Build the optimiser of all parameters of ``module``, once they are on their device."""
+    """Build the optimiser of a module that is already on its device."""
     kind = {"adamw": torch.optim.AdamW, "radam": torch.optim.RAdam}[settings.kind]
     return kind(
         module.parameters(),
@@ -36,26 +36,14 @@ def start_run(
     distributed: DistributedContext | None = None,
     mels: PredictedMels | None = None,
 ) -> Run:
-    """Start a new run, or resume the one whose state lies in ``folder``.
-
-    Args:
-        recipe: the recipe of the run.
-        folder: folder of the run.
-        distributed: rank and device of this process. Default: a single process on the CPU.
-        mels: predicted mels to train on instead of the recordings' own.
-
-    Raises:
-        VocoderError: when the recipe cannot be trained, or the state in ``folder`` is of another recipe or release.
-    """
+    """Start a new run, or resume the one saved in ``folder``; ``mels`` replace the recordings' mels."""
     distributed = distributed or DistributedContext()
     torch.manual_seed(recipe.train.seed)
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
     task = F0EstimatorTask(recipe) if recipe.f0_estimator is not None else GeneratorTask(recipe, mels)
     check_losses(recipe, task.loss_names)
-    microbatches(
-        recipe.train.batch_size, recipe.train.accumulate, distributed
-    )  # refuses a batch size that does not fit
+    microbatches(recipe.train.batch_size, recipe.train.accumulate, distributed)
     discriminators = Discriminators(recipe).to(distributed.device) if recipe.discriminators else None
     task.to(distributed.device)
     ema = WeightAverage(task.model, recipe.train.ema)
@@ -70,16 +58,12 @@ def start_run(
 
 
 def check_losses(recipe: Recipe, task_losses: tuple[str, ...]) -> None:
-    """Check the weights of the losses in a recipe.
-
-    Raises:
-        VocoderError: when a loss is unknown, or none has a weight at the first step.
-    """
+    """Check that all losses of a recipe are known and one has a weight at the first step."""
     adversarial = ("adversarial", "feature_matching")
     known = task_losses + (adversarial if recipe.discriminators else ())
     for name, weight in recipe.losses.items():
         if name in adversarial and name not in known:
-            if not weight:  # such as one that takes away what a base recipe weighs
+            if not weight:  # such as a base recipe's loss that is switched off
                 continue
             raise VocoderError(
                 f"loss '{name}' needs discriminators; name some in the recipe, or set losses.{name} to 0"

@@ -1,4 +1,4 @@
-"""The files of a run."""
+"""Save the files of a run."""
 
 from __future__ import annotations
 
@@ -11,16 +11,12 @@ from vocoders.checkpoint import save_checkpoint
 
 
 class Saver:
-    """Writer of the files of a run, on the main rank alone.
+    """Write the files of a run, on the main rank only.
 
     - state/: the state to resume from.
-    - model.safetensors: the last model, which ``vocode -m`` takes.
+    - model.safetensors: the last model.
     - model-best.safetensors: the model of the best validation.
-    - discriminators.safetensors: discriminators that another run can start from.
-
-    Args:
-        run: the run to save.
-        folder: folder of its files.
+    - discriminators.safetensors: discriminators, to start another run from.
     """
 
     def __init__(self, run: Run, folder: Path) -> None:
@@ -28,7 +24,6 @@ class Saver:
 
     @property
     def model_path(self) -> Path:
-        """Path of the last model."""
         return self.folder / "model.safetensors"
 
     def save_all(self) -> None:
@@ -47,7 +42,7 @@ class Saver:
                 self.run.discriminators.save(self.folder / "discriminators.safetensors")
 
     def save_best(self, metrics: dict[str, float]) -> None:
-        """Write model-best.safetensors when ``metrics`` are the best so far."""
+        """Write model-best.safetensors if ``metrics`` are the best so far."""
         value = metrics.get(self.run.task.selection_metric, math.inf)
         if value < self.run.best:
             self.run.best = value
@@ -55,7 +50,7 @@ class Saver:
 
 
 def save_model(run: Run, path: Path) -> None:
-    """Write the checkpoint of the averaged weights, with the recipe and the number of steps."""
+    """Write a checkpoint of the averaged weights, with recipe and number of steps."""
     checkpoint = run.task.checkpoint(run.ema.module)
     checkpoint.training = {"recipe": run.recipe.model_dump(mode="json"), "steps": run.step}
     save_checkpoint(checkpoint, path)

@@ -106,7 +106,7 @@ class AdversarialRecipe(Config):
 
     @property
     def first_step(self) -> int:
-        """The first step that the discriminators take part in: 0 where they start from a file."""
+        """First step of the discriminators: 0 if they start from a file."""
         return 0 if self.init else self.start
 
 
@@ -151,41 +151,41 @@ class Recipe(Config):
     @classmethod
     def _transforms(cls, value: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
         for resolution in value:
-            STFT(*resolution)  # raises a ValueError for sizes that do not fit
+            STFT(*resolution)  # raises a ValueError for wrong sizes
         return value
 
     @field_validator("discriminators", mode="before")
     @classmethod
     def _without_configuration(cls, value: Any) -> Any:
-        """Convert a list of names, or names without a value, to default configurations."""
+        """Give names without a value a default configuration."""
         if isinstance(value, list):
             value = dict.fromkeys(value)
         return {k: {} if v is None else v for k, v in value.items()} if isinstance(value, dict) else value
 
     @property
     def analysis_config(self) -> MelConfig:
-        """The mel config with frames placed as the generator places them: mostly with "same" padding, not "center"."""
+        """Mel config with frames placed as the generator places them: "center" padding mostly becomes "same"."""
         return self.mel_config if self.lag == 0 else centered_on_hops(self.mel_config)
 
     @cached_property
     def lag(self) -> int | None:
-        """That of the model that training starts from, see ``Checkpoint``."""
+        """The initial model's lag, see ``Checkpoint``."""
         init = self.generator and self.generator.init
         return load_checkpoint(find_pretrained(init)[1]).lag if init else None
 
     @property
     def full_band_mel_config(self) -> MelConfig:
-        """The mel config of the loss full_band_mel, but for its fmax."""
+        """Mel config of the loss full_band_mel, except its fmax."""
         values = centered_on_hops(self.mel_config).model_dump() | self.full_band_mel
         return bind(MelConfig, values, "full_band_mel of the recipe")
 
     @property
     def optimizers(self) -> dict[str, OptimizerRecipe]:
-        """The optimiser of the model and, where there are any, of the discriminators."""
+        """Optimisers of the model and, if there are any, the discriminators."""
         discriminators = {"discriminators": self.adversarial.optimizer or self.optimizer} if self.discriminators else {}
         return {"model": self.optimizer} | discriminators
 
     @property
     def weights(self) -> dict[str, float]:
-        """The weight of each loss; adversarial ones that the recipe does not state have HiFi-GAN's."""
+        """Weight of each loss; unstated adversarial weights are HiFi-GAN's."""
         return ({"adversarial": 1.0, "feature_matching": 2.0} if self.discriminators else {}) | self.losses

@@ -1,8 +1,8 @@
-"""The resumable state of a training run: a folder for each saved step, written whole or not at all.
+"""Save and restore the state of a run, one folder for each saved step.
 
 state/step-00002000/tensors.safetensors   weights, their moving average, the optimisers' moments
-state/step-00002000/state.json            version of the layout, step, the recipe
-state/step-00002000/SHA256SUMS            checksums of both, as sha256sum writes them
+state/step-00002000/state.json            layout version, step, recipe
+state/step-00002000/SHA256SUMS            checksums of both
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from vocoders.files import map_file, read_file, sync
 Optimizers = dict[str, torch.optim.Optimizer]
 
 VERSION = 4
-"""Version of the layout."""
+"""Layout version."""
 
 _SUMS = "SHA256SUMS"
 
-# Keys that may differ when a run resumes; any other change would make it another run.
+# keys that may differ when a run resumes
 _FREE = {
     "data.dir",
     "data.mels",
@@ -58,19 +58,9 @@ def save_state(
     recipe: Recipe,
     epoch: int | None = None,
 ) -> None:
-    """Write a state, then delete all others but the last one before it.
+    """Write a state whole, then delete all others but the one before it.
 
-    Args:
-        folder: folder of all states of the run.
-        step: number of steps done.
-        best: lowest value so far of the metric that selects the best checkpoint.
-        modules: the modules that change during training, by name.
-        optimizers: the optimisers, by the name of the module that they train.
-        recipe: the recipe of the run.
-        epoch: number of steps of an epoch.
-
-    Raises:
-        VocoderError: when it cannot be written; the older states are then untouched.
+    ``best`` is the lowest selection metric so far, ``epoch`` the steps of an epoch; ``optimizers`` go by module.
     """
     tensors = {f"{name}.{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
     for name, optimizer in optimizers.items():
@@ -82,7 +72,7 @@ def save_state(
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
-        # Copies on the CPU: tensors may share memory, which safetensors refuses, and a GPU may be full.
+        # Copies on the CPU: safetensors refuses shared memory, and a GPU may be full.
         copies = {key: value.detach().to("cpu", copy=True).contiguous() for key, value in tensors.items()}
         save_file(copies, partial / "tensors.safetensors")
         description: dict[str, Any] = {"version": VERSION, "step": step, "best": best, "epoch": epoch}
@@ -100,7 +90,7 @@ def save_state(
         left = f"the state {kept[-1].name} is kept" if kept else "there is no older one"
         raise VocoderError(f"cannot save the state of step {step} in {folder}: {error}; {left}") from None
     kept = [path for path in _complete(folder) if path <= final][-2:]
-    for other in set(_complete(folder)) - set(kept):  # a later one is damaged: the run resumed from an older one
+    for other in set(_complete(folder)) - set(kept):  # A later state is damaged: the run resumed from an older one.
         shutil.rmtree(other)
 
 
@@ -111,23 +101,9 @@ def load_state(
     recipe: Recipe,
     distributed: DistributedContext | None = None,
 ) -> tuple[int, float, int | None]:
-    """Restore the newest state that is whole into ``modules`` and ``optimizers``.
+    """Restore the newest intact state, and warn about damaged ones.
 
-    A damaged one is left out, and one sentence on standard error says so.
-
-    Args:
-        folder: as for ``save_state``.
-        modules: as for ``save_state``.
-        optimizers: as for ``save_state``.
-        recipe: as for ``save_state``.
-        distributed: rank of this process. Default: a single process.
-
-    Returns:
-        Step, best validation and steps of an epoch, as saved; 0, infinity and None when there is no state.
-
-    Raises:
-        VocoderError: when all states are damaged, the state has another layout, or the run was begun with another
-            recipe; the message lists the keys that differ.
+    Returns step, best metric and steps of an epoch; 0, infinity and None without a state.
     """
     path, description, tensors, damaged = _newest(folder)
     if path is None:
@@ -163,7 +139,7 @@ def load_state(
 
 
 def _newest(folder: Path) -> tuple[Path | None, dict[str, Any], dict[str, Tensor], list[str]]:
-    """Read the newest state that is whole: its path, description and tensors, and what is wrong with later ones."""
+    """Read the newest intact state: path, description, tensors, and the faults of later ones."""
     damaged: list[str] = []
     for path in reversed(_complete(folder)):
         try:
@@ -174,17 +150,13 @@ def _newest(folder: Path) -> tuple[Path | None, dict[str, Any], dict[str, Tensor
 
 
 def _read_state(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read the description and the tensors of a state; of an earlier layout, without checksums, the description alone.
-
-    Raises:
-        VocoderError: when a file is missing, or not as it was written.
-    """
+    """Read the description and tensors of a state; of a layout without checksums, only the description."""
     sums, description = path / _SUMS, path / "state.json"
     if sums.is_file():
         if read_file(sums) != _checksums(path):
             raise VocoderError("its files are not as they were written, their checksums differ")
         return json.loads(read_file(description)), load_file(path / "tensors.safetensors")
-    with contextlib.suppress(ValueError):  # no JSON, or no such file
+    with contextlib.suppress(ValueError):  # not JSON, or missing
         values = json.loads(read_file(description))
         if isinstance(values, dict) and values.get("version") != VERSION:
             return values, {}
@@ -198,14 +170,14 @@ def _restore(tensors: dict[str, Tensor], modules: dict[str, nn.Module], optimize
         slots: dict[int, dict[str, Tensor]] = {}
         for key, value in _below(tensors, f"{name} optimizer.").items():
             index, slot = key.split(".", 1)
-            # A copy: the file is mapped, and Windows could not delete it once it is an old one.
+            # Copy: the file is mapped, and Windows could not delete it later.
             slots.setdefault(int(index), {})[slot] = value.clone()
-        # Its settings are those of the recipe, and of the device.
+        # Settings come from the recipe and the device.
         optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def _checksums(path: Path) -> bytes:
-    """Compute the checksums of a state, in the format of sha256sum."""
+    """Compute a state's checksums in the format of sha256sum."""
     names = ("state.json", "tensors.safetensors")
     return "".join(f"{hashlib.sha256(map_file(path / name)).hexdigest()}  {name}\n" for name in names).encode()
 
@@ -215,13 +187,13 @@ def _release(version: Any) -> str:
 
 
 def _initial_weights(folder: Path, recipe: Recipe) -> str:
-    """Return the option by which a new run starts from the model in ``folder``."""
+    """Return the option that starts a new run from the model in ``folder``."""
     part = "generator" if recipe.generator is not None else "f0_estimator"
     return f" --set {part}.init={folder / 'model.safetensors'}"
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested settings to {"a.b": value}; an empty mapping, such as a discriminator's defaults, is a value."""
+    """Flatten nested settings to {"a.b": value}; an empty mapping is a value."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         nested = isinstance(value, dict) and value

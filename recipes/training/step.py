@@ -1,7 +1,6 @@
-"""One training step, from a batch to the step of each optimiser.
+"""One training step: update the model and the discriminators from a batch.
 
-Nothing here reads a value from the device, so a GPU never waits for the processor. Losses stay there until
-``History.read``.
+Nothing here reads a value from the device, so a GPU never waits; ``History.read`` reads the losses later.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ from recipes.training.tasks import Batch, Task
 from vocoders.errors import VocoderError
 
 Losses = dict[str, Tensor]
-"""Scalars on the device of the run: the losses by their names in the recipe, their weighted "total", the loss
-"discriminator", and the norms of the gradients before clipping, "model_gradient_norm" and
-"discriminators_gradient_norm"."""
+"""Scalars on the device: losses by name, their weighted "total", "discriminator", and the gradient norms before
+clipping, "model_gradient_norm" and "discriminators_gradient_norm".
+"""
 
 
 def train_step(run: Run, batches: list[Batch]) -> Losses:
-    """Update the model, and the discriminators once they take part, from the microbatches of one batch."""
+    """Update the model and, once they take part, the discriminators from the microbatches of a batch."""
     train, device = run.recipe.train, run.distributed.device
     draws = [Draws(train.seed, run.step, train.batch_size, items, device) for items in run.microbatches]
     moved = [{key: value.to(device, non_blocking=True) for key, value in batch.items()} for batch in batches]
@@ -42,7 +41,7 @@ def train_step(run: Run, batches: list[Batch]) -> Losses:
 
 
 def update_weights(run: Run, batches: list[Batch], draws: list[Draws]) -> Losses:
-    """Take one step of each optimiser from microbatches on the device and their random numbers."""
+    """Step each optimiser once, from microbatches on the device and their random numbers."""
     means: Losses = {}
     for number, (batch, numbers) in enumerate(zip(batches, draws, strict=True), 1):
         with contextlib.nullcontext() if number == len(batches) else run.no_sync():
@@ -55,7 +54,7 @@ def update_weights(run: Run, batches: list[Batch], draws: list[Draws]) -> Losses
 
 
 def add_gradients(run: Run, batch: Batch, draws: Draws, share: float) -> Losses:
-    """Add the gradients of a microbatch, times its share of the batch, to those of the weights."""
+    """Add the gradients of a microbatch, times its share of the batch."""
     with run.autocast(), parametrize.cached():
         losses, fake = run.parallel["model"](batch, draws)
         if run.adversarial:
@@ -63,7 +62,7 @@ def add_gradients(run: Run, batch: Batch, draws: Draws, share: float) -> Losses:
             losses |= adversarial
     weights = run.recipe.weights
     total = torch.stack([weights.get(name, 0.0) * loss for name, loss in losses.items()]).sum()
-    # The generator first: its gradient passes through the discriminators as they are.
+    # The generator first: its gradient passes through the unchanged discriminators.
     (total * share).backward(inputs=run.parameters("model"), retain_graph=run.adversarial)
     if run.adversarial:
         (discriminator_loss * share).backward(inputs=run.parameters("discriminators"))
@@ -73,14 +72,7 @@ def add_gradients(run: Run, batch: Batch, draws: Draws, share: float) -> Losses:
 
 
 def learning_rate(settings: OptimizerRecipe, step: int, steps: int, epoch: int | None = None) -> float:
-    """Compute the learning rate of a step: linear warm-up, then the schedule.
-
-    Args:
-        settings: settings of the optimiser.
-        step: number of the step, from 0.
-        steps: number of steps of the whole run.
-        epoch: number of steps of an epoch, for ``decay_every: epoch``.
-    """
+    """Compute the learning rate of a step, from 0: linear warm-up, then the schedule; ``epoch`` in steps."""
     warmup = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
     if settings.schedule == "cosine":
         return settings.lr * warmup * 0.5 * (1 + math.cos(math.pi * step / steps))
@@ -90,10 +82,9 @@ def learning_rate(settings: OptimizerRecipe, step: int, steps: int, epoch: int |
 
 
 class WeightAverage(AveragedModel):
-    """Exponential moving average of the weights of a model; buffers are copied.
+    """Exponential moving average of a model's weights; buffers are copied.
 
-    The first ``update_parameters`` copies the weights. From then on the decay rises, 2 / 11 at first, up to ``decay``,
-    so that the random start is soon forgotten.
+    The first update copies the weights. Then the decay rises from 2 / 11 to ``decay``, to forget the random start soon.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -103,8 +94,8 @@ class WeightAverage(AveragedModel):
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        """Take in the weights of ``model``, without waiting for a GPU as that of AveragedModel does."""
-        count = int(self.n_averaged)  # which stays on the CPU
+        """Average in the weights of ``model``, without AveragedModel's wait for the GPU."""
+        count = int(self.n_averaged)  # on the CPU
         averages: list[Tensor] = list(self.module.parameters())
         weights: list[Tensor] = list(model.parameters())
         if count:
@@ -121,15 +112,15 @@ class Run:
     """Everything that changes during training, and the rank of this process.
 
     Attributes:
-        recipe: the recipe of the run.
+        recipe: the recipe.
         task: the model and its losses.
-        ema: moving average of the model's weights, which is validated and saved.
-        discriminators: the discriminators of the recipe; None where it names none.
-        optimizers: the optimisers, by "model" and "discriminators".
+        ema: moving average of the weights, which is validated and saved.
+        discriminators: the discriminators, if any.
+        optimizers: by "model" and "discriminators".
         distributed: rank and device of this process.
         step: number of steps done.
-        best: lowest value so far of the task's ``selection_metric``.
-        epoch: number of steps in which as many segments as there are recordings are trained on.
+        best: lowest ``selection_metric`` so far.
+        epoch: steps that train on as many segments as there are recordings.
     """
 
     recipe: Recipe
@@ -143,12 +134,12 @@ class Run:
     epoch: int | None = None
 
     def __post_init__(self) -> None:
-        # What train_step calls. Where there are several ranks, DDP averages their gradients.
+        # Called by train_step; DDP averages the gradients of the ranks.
         self.parallel: dict[str, nn.Module] = {"model": self.task}
         if self.discriminators is not None:
             self.parallel["discriminators"] = self.discriminators
         if self.distributed.world_size > 1:
-            # Parallel WaveGAN has weights that no loss depends on.
+            # Some weights of Parallel WaveGAN affect no loss.
             self.parallel = {
                 name: DistributedDataParallel(module, find_unused_parameters=name == "model", broadcast_buffers=False)
                 for name, module in self.parallel.items()
@@ -156,7 +147,7 @@ class Run:
 
     @property
     def modules(self) -> dict[str, nn.Module]:
-        """The modules of the resumable state, by name."""
+        """Modules of the resumable state, by name."""
         modules: dict[str, nn.Module] = {"model": self.task.model, "ema": self.ema}
         return modules | ({"discriminators": self.discriminators} if self.discriminators is not None else {})
 
@@ -167,16 +158,16 @@ class Run:
 
     @property
     def trained(self) -> tuple[str, ...]:
-        """The names of the optimisers that take the next step."""
+        """Names of the optimisers that take the next step."""
         return ("model", "discriminators") if self.adversarial else ("model",)
 
     @property
     def microbatches(self) -> list[slice]:
-        """The items of each batch that this rank computes."""
+        """Slices of each batch that this rank computes."""
         return microbatches(self.recipe.train.batch_size, self.recipe.train.accumulate, self.distributed)
 
     def no_sync(self) -> contextlib.AbstractContextManager[object]:
-        """Return a context in which gradients are accumulated and not averaged over the ranks."""
+        """Return a context that accumulates gradients without averaging them over ranks."""
         stack = contextlib.ExitStack()
         for module in self.parallel.values():
             if isinstance(module, DistributedDataParallel):
@@ -184,11 +175,7 @@ class Run:
         return stack
 
     def prepare(self, segments: Dataset[dict[str, Tensor]], recordings: int) -> None:
-        """Take statistics of the data before the first step; a run that resumes has them.
-
-        Raises:
-            VocoderError: when an optimiser counts in epochs, and the number of recordings is not known.
-        """
+        """Take the statistics of the data before the first step; a resumed run has them."""
         if self.step:
             return
         if not recordings and any(settings.decay_every == "epoch" for settings in self.recipe.optimizers.values()):
@@ -200,16 +187,16 @@ class Run:
         self.ema.update_parameters(self.task.model)
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
-        """Return the context of the forward pass in the precision of the recipe."""
+        """Return the context of the recipe's precision for the forward pass."""
         bfloat16 = self.recipe.train.precision == "bfloat16"
         return torch.autocast(self.distributed.device.type, torch.bfloat16) if bfloat16 else contextlib.nullcontext()
 
     def parameters(self, name: str) -> list[nn.Parameter]:
-        """The weights that an optimiser trains."""
+        """Weights that an optimiser trains."""
         return [parameter for group in self.optimizers[name].param_groups for parameter in group["params"]]
 
     def begin_step(self) -> None:
-        """Set training mode, no gradients, and the learning rates of the next step."""
+        """Set training mode and learning rates, and clear gradients."""
         self.task.train()
         for name, optimizer in self.optimizers.items():
             optimizer.zero_grad(set_to_none=True)
@@ -220,12 +207,12 @@ class Run:
                     group["lr"] = learning_rate(self.recipe.optimizers[name], step, steps, self.epoch)
 
     def clip_and_step(self, name: str) -> Tensor:
-        """Clip the gradients of "model" or "discriminators" and step; returns their norm before clipping."""
+        """Clip the gradients of "model" or "discriminators" and step; return their norm before clipping."""
         norm = nn.utils.clip_grad_norm_(self.parameters(name), self.recipe.optimizers[name].clip or math.inf)
         self.optimizers[name].step()
         return norm
 
     def advance(self) -> None:
-        """Count the step, and update the moving average of the weights."""
+        """Count the step and update the moving average."""
         self.step += 1
         self.ema.update_parameters(self.task.model)

@@ -1,4 +1,4 @@
-"""The contract of a task: a model in training, a generator or an F0 estimator, with its losses and validation."""
+"""The contract of a task: a model in training with its losses and validation."""
 
 from __future__ import annotations
 
@@ -25,12 +25,11 @@ Batch = dict[str, Tensor]
 
 
 class TaskOutput(NamedTuple):
-    """Output of the forward pass of a task.
+    """Output of a task's forward pass.
 
     Attributes:
-        losses: the unweighted losses, float32 scalars.
-        audio: audio generated from the mels of the batch, (batch, 1, samples), for the discriminators; None where the
-            task generates none.
+        losses: unweighted losses, float32 scalars.
+        audio: generated audio (batch, 1, samples) for the discriminators, if any.
     """
 
     losses: dict[str, Tensor]
@@ -38,7 +37,7 @@ class TaskOutput(NamedTuple):
 
 
 class Example(NamedTuple):
-    """One validation clip for TensorBoard: generated and recorded audio, (1, samples)."""
+    """A validation clip for TensorBoard: generated and recorded audio, (1, samples)."""
 
     name: str
     fake: Tensor
@@ -46,21 +45,21 @@ class Example(NamedTuple):
 
 
 class Validation(NamedTuple):
-    """Mean metrics over the validation clips, and a few examples."""
+    """Mean metrics over the validation clips, and some examples."""
 
     metrics: dict[str, float]
     examples: list[Example]
 
 
 class Task(nn.Module, ABC):
-    """The model in training, its losses, its validation and its checkpoint.
+    """A model in training with its losses, validation and checkpoint.
 
     Attributes:
-        model: the network in training.
+        model: the network.
         log_mel: the transform from recordings to mels.
-        uses_f0: whether batches must hold F0 labels.
-        selection_metric: the metric whose lowest value in validation selects the best checkpoint.
-        loss_names: names of the losses that a recipe can give a weight to.
+        uses_f0: whether batches need F0 labels.
+        selection_metric: validation metric whose lowest value selects the best checkpoint.
+        loss_names: losses that a recipe can weight.
     """
 
     model: nn.Module
@@ -75,10 +74,10 @@ class Task(nn.Module, ABC):
         self.log_mel = LogMelSpectrogram(recipe.analysis_config)
 
     def prepare(self, segments: Dataset[dict[str, Tensor]]) -> None:
-        """Set statistics of the data in the model, before the first step of a new run."""
+        """Set data statistics in the model before the first step of a new run."""
 
     def mel(self, batch: Batch) -> Tensor:
-        """Return the mels of a batch, (batch, n_mels, frames): predicted ones, or those of the recordings."""
+        """Return the mels of a batch, (batch, n_mels, frames), predicted or from the recordings."""
         if "mel" in batch:
             return batch["mel"]
         if "context" not in batch:
@@ -88,7 +87,7 @@ class Task(nn.Module, ABC):
         return self.log_mel(batch["context"].squeeze(1))[..., margin : margin + frames]
 
     def analyze(self, audio: Tensor) -> Tensor:
-        """Compute a mel of audio (batch, 1, samples): (batch, n_mels, frames), a frame for each whole hop."""
+        """Compute the mel of audio (batch, 1, samples): (batch, n_mels, frames), one frame per whole hop."""
         return self.log_mel(audio.squeeze(1))[..., : audio.shape[-1] // self.recipe.mel_config.hop_length]
 
     @abstractmethod
@@ -96,31 +95,27 @@ class Task(nn.Module, ABC):
         """Compute the losses of a batch.
 
         Args:
-            batch: audio (batch, 1, samples), f0 (batch, 1, frames) in Hz and, where predicted mels are trained on, mel
-                (batch, n_mels, frames), or context (batch, 1, more samples), the audio with what is around it.
+            batch: audio (batch, 1, samples), f0 (batch, 1, frames) in Hz, and for predicted mels mel (batch, n_mels,
+                frames), or context (batch, 1, more samples), the audio with its surroundings.
             draws: source of all random numbers.
         """
 
     @abstractmethod
     def validate(self, clips: list[Clip], model: nn.Module) -> Validation:
-        """Measure ``model``, the moving average of the weights, on whole recordings."""
+        """Measure ``model``, the averaged weights, on whole recordings."""
 
     @abstractmethod
     def checkpoint(self, model: nn.Module) -> Checkpoint:
         """Build the checkpoint of ``model``."""
 
     def label_frames(self, audio: Tensor, frames: int) -> np.ndarray:
-        """Label each mel frame of ``audio`` (1, samples) with its F0: (frames,), Hz, 0 = unvoiced."""
+        """Label each frame of ``audio`` (1, samples) with its F0: (frames,), Hz, 0 = unvoiced."""
         labels = label_f0(audio[0].numpy(), self.recipe.mel_config.sample_rate, self.recipe.data.f0_range)
         return f0_at(labels, frame_times(frames, self.recipe.analysis_config))
 
 
 def load_f0_estimator(model: str, mel_config: MelConfig) -> BaseF0Estimator:
-    """Load the F0 estimator of a model, named as for ``vocoders.load``.
-
-    Raises:
-        VocoderError: when it holds none for ``mel_config``.
-    """
+    """Load the F0 estimator of a model for ``mel_config``."""
     source = load_checkpoint(find_pretrained(model)[1])
     if source.f0_estimator is None or source.mel_config != mel_config:
         raise VocoderError(f"{model} holds no F0 estimator for the mel config of the recipe")
