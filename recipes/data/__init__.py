@@ -1,1 +1,1 @@
-"""Recordings, F0 labels, training segments, predicted mels, and the preparation of datasets."""
+"""Recordings, F0 labels, training segments and predicted mels."""

@@ -1,6 +1,6 @@
-"""Degrade training segments, as speech synthesis, microphones and separated mixes do; F0 labels stay clean.
+"""Degrade training segments as speech synthesis, microphones and separated mixes do.
 
-Every function takes the random generator of its segment, so a segment follows from the seed and its number alone.
+F0 labels stay clean. Each function takes the segment's random generator, so a segment depends on seed and number only.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from vocoders.dsp.mel import MelConfig
 
 
 def chance(share: float, draw: np.random.Generator) -> bool:
-    """Return True for ``share`` of the draws; a share of 0 draws nothing, so other random numbers stay the same."""
+    """Return True for ``share`` of the draws; a share of 0 draws no random number."""
     return share > 0 and draw.random() < share
 
 
 def degrade(audio: Tensor, shares: Augmentation, sample_rate: int, draw: np.random.Generator) -> Tensor:
-    """Add reverberation and noise to the recipe's shares of segments: (1, samples) -> float32 (1, samples)."""
+    """Add reverberation and noise to some segments: (1, samples) -> float32 (1, samples)."""
     values = audio[0].double().numpy()
     if chance(shares.reverb, draw):
         values = reverberate(values, sample_rate, draw.uniform(*shares.reverb_seconds), -draw.uniform(0, 20), draw)
@@ -33,13 +33,13 @@ def degrade(audio: Tensor, shares: Augmentation, sample_rate: int, draw: np.rand
 
 
 def add_voice(audio: Tensor, other: Tensor, db: float) -> Tensor:
-    """Add another voice at ``db`` above the level of ``audio``; both are (1, samples)."""
+    """Add another voice, ``db`` above the level of ``audio``; both (1, samples)."""
     values = at_level(other.double().numpy(), level(audio.double().numpy()) + db)
     return audio + torch.from_numpy(values).float()
 
 
 def level(audio: np.ndarray) -> float:
-    """Return the level in dB of full scale, at least -100."""
+    """Return the level in dBFS, at least -100."""
     return float(10 * np.log10(max(np.mean(audio**2), 1e-10)))
 
 
@@ -51,14 +51,11 @@ def at_level(audio: np.ndarray, db: float) -> np.ndarray:
 def reverberate(
     audio: np.ndarray, sample_rate: int, seconds: float, db: float, draw: np.random.Generator
 ) -> np.ndarray:
-    """Add the reverberation of a room to (samples,): noise that decays by 60 dB in ``seconds``, ``db`` above the audio.
-
-    The first reflection comes within 20 ms.
-    """
+    """Add reverberation to (samples,): noise decaying by 60 dB in ``seconds``, ``db`` above the audio."""
     time = np.arange(1, int(seconds * sample_rate) + 1) / sample_rate
     tail = draw.standard_normal(len(time)) * 10 ** (-3 * time / seconds)
     tail[: int(draw.uniform(0, 0.02) * sample_rate)] = 0
-    from scipy.signal import fftconvolve  # takes seconds to import
+    from scipy.signal import fftconvolve  # slow to import
 
     return audio + at_level(fftconvolve(audio, tail)[: len(audio)], level(audio) + db)
 
@@ -66,10 +63,10 @@ def reverberate(
 def shape(
     audio: np.ndarray, slope: float, sample_rate: int, resonances: Iterable[tuple[float, float, float]] = ()
 ) -> np.ndarray:
-    """Filter (samples,), without a delay, by a spectral slope and resonances.
+    """Filter (samples,) without delay by a spectral slope and resonances.
 
-    ``slope`` is the exponent of the amplitude over frequency above 100 Hz (-1: 6 dB an octave); ``resonances`` are
-    frequency in Hz, width in Hz and gain in dB of each.
+    ``slope`` is the exponent of amplitude over frequency above 100 Hz (-1: 6 dB per octave); ``resonances`` hold
+    frequency and width in Hz and gain in dB.
     """
     frequency = np.fft.rfftfreq(len(audio), 1 / sample_rate)
     db = 20 * slope * np.log10(np.maximum(frequency, 100) / 100)
@@ -81,19 +78,17 @@ def shape(
 def tone(
     frames: int, mel_config: MelConfig, hz: tuple[float, float], draw: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Synthesise a sung or played tone: harmonics with vibrato and glide, drawn resonances and slope, over noise.
+    """Synthesise a sung or played tone, its pitch drawn from ``hz`` evenly in octaves.
 
-    The pitch is drawn from the range ``hz``, evenly in octaves.
-
-    Returns:
-        Audio (frames * hop_length,), and F0 (frames,) in Hz, 0 where the tone pauses.
+    Harmonics with vibrato, glide, random resonances and slope, over noise. Returns audio (frames * hop_length,) and F0
+    (frames,) in Hz, 0 in pauses.
     """
     rate, hop = mel_config.sample_rate, mel_config.hop_length
     time = np.arange(frames) * hop / rate
     vibrato = draw.uniform(0, 0.5) * np.sin(2 * np.pi * (draw.uniform(4, 7) * time + draw.random()))
     glide = np.interp(time, time[-1] * np.linspace(0, 1, 4), draw.normal(0, 1.5, 4))
     f0 = np.exp(draw.uniform(*np.log(hz)) + np.log(2) / 12 * (vibrato + glide)).clip(*hz)
-    pause = int(draw.integers(0, 2 * frames))  # half of the tones have one, which may begin or end them
+    pause = int(draw.integers(0, 2 * frames))  # half of the tones pause, possibly at an end
     f0[pause : pause + int(draw.integers(5, 40))] = 0
     harmonics = harmonic_prior(torch.from_numpy(f0)[None, None], mel_config)[0, 0].numpy().astype(float)
     resonances = [(draw.uniform(200, 4000), draw.uniform(80, 400), draw.uniform(0, 25)) for _ in range(4)]

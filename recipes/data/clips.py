@@ -1,4 +1,4 @@
-"""Recordings and lists of recordings."""
+"""List and read recordings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from vocoders.io.audio import AUDIO_SUFFIXES
 
 @dataclass(frozen=True)
 class Clip:
-    """A sound file, with the sample rate in Hz and the number of samples in its header."""
+    """A sound file, with sample rate in Hz and number of samples from its header."""
 
     path: Path
     sample_rate: int
@@ -34,16 +34,12 @@ class Clip:
 
     @property
     def file(self) -> Path | BinaryIO:
-        """The sound file, to be read from its beginning."""
+        """The file to read, from its beginning."""
         return self.path
 
 
 def list_clips(root: Path, list_file: Path) -> list[Clip]:
-    """List the sound files that ``list_file`` names, one a line, relative to ``root``.
-
-    Raises:
-        VocoderError: when the list cannot be read or none of its recordings can.
-    """
+    """List the sound files named in ``list_file``, one a line, relative to ``root``."""
     try:
         names = list_file.read_text(encoding="utf-8-sig").split("\n")
     except OSError as error:
@@ -60,37 +56,23 @@ def list_clips(root: Path, list_file: Path) -> list[Clip]:
 
 
 def find_clips(root: Path) -> list[Clip]:
-    """Read the headers of all sound files of a folder and its subfolders.
-
-    Raises:
-        VocoderError: when there is no folder, or no readable recording in it.
-    """
+    """Read the headers of all sound files below a folder."""
     return open_clips(find_sounds(root), str(root))
 
 
 def find_sounds(root: Path) -> list[Path]:
-    """List all sound files of a folder and its subfolders; hidden ones, such as half-written ones, are not listed.
-
-    Raises:
-        VocoderError: when there is no folder, or no sound file in it.
-    """
+    """List all sound files below a folder, except hidden ones, which may be half-written."""
     if not root.is_dir():
         raise VocoderError(f"there is no folder {root}")
     paths = [p for p in root.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and not p.name.startswith(".")]
-    paths.sort(key=lambda path: path.parts)  # the same order everywhere; Windows would ignore the case
+    paths.sort(key=lambda path: path.parts)  # same order everywhere; Windows would ignore case
     if not paths:
         raise VocoderError(f"{root} holds no recordings; known endings: {', '.join(sorted(AUDIO_SUFFIXES))}")
     return paths
 
 
 def open_clips(paths: list[Path], source: str) -> list[Clip]:
-    """Read the headers of sound files; unreadable ones are listed on standard error and left out.
-
-    ``source``, for messages, is the list or folder they come from.
-
-    Raises:
-        VocoderError: when none can be read.
-    """
+    """Read the headers of sound files from ``source``; report unreadable ones on standard error and skip them."""
     clips, bad = [], []
     for path in tqdm(paths, desc="recordings", unit="file", disable=None if len(paths) > 1000 else True):
         try:
@@ -114,10 +96,7 @@ def open_clips(paths: list[Path], source: str) -> list[Clip]:
 
 
 def find_namesake(folder: Path, recording: PurePath, suffixes: Iterable[str]) -> Path | None:
-    """Find the file named like ``recording``, a relative path, with one of ``suffixes``.
-
-    In ``folder``, the recording's own subfolder comes first, then the folder itself.
-    """
+    """Find the file named like ``recording``, a relative path, in its subfolder or in ``folder`` itself."""
     stem = recording.with_suffix("")
     for base in (folder / stem, folder / stem.name):
         for suffix in suffixes:
@@ -128,20 +107,17 @@ def find_namesake(folder: Path, recording: PurePath, suffixes: Iterable[str]) ->
 
 
 def choose(clips: list[Clip], count: int | None) -> list[Clip]:
-    """Take ``count`` clips, evenly spaced; all when there are no more, or when ``count`` is None."""
+    """Take ``count`` clips, evenly spaced; all if there are no more or ``count`` is None."""
     if count is None or count >= len(clips):
         return clips
     return [clips[round(index)] for index in np.linspace(0, len(clips) - 1, count)]
 
 
 def split_clips(data: DataRecipe) -> tuple[list[Clip], list[Clip]]:
-    """Split the recordings of a recipe into those to train on and at most ``data.valid_clips`` to validate on.
+    """Split a recipe's recordings into training and at most ``data.valid_clips`` for validation.
 
-    Without a training list, every sound file of the folder is taken. Without a validation list, one file in a hundred
-    is, by a hash of its name, so that adding files moves no other file.
-
-    Raises:
-        VocoderError: when a list cannot be read, or nothing is left to train on.
+    Without a training list, all files train. Without a validation list, one file in a hundred validates, chosen by a
+    hash of its name so that adding files moves none.
     """
     root = Path(data.dir)
     listed = list_clips(root, root / data.valid) if data.valid else None
@@ -151,7 +127,7 @@ def split_clips(data: DataRecipe) -> tuple[list[Clip], list[Clip]]:
         valid = [clip for clip in clips if hashes[clip] < 0.01] or [min(clips, key=lambda clip: hashes[clip])]
     else:
         valid = listed
-    # Where both lists are given, a recording may be in both.
+    # With both lists given, a recording may be in both.
     taken = set() if data.train and data.valid else {clip.path for clip in valid}
     train = [clip for clip in clips if clip.path not in taken]
     if not train and listed is not None:
@@ -160,16 +136,12 @@ def split_clips(data: DataRecipe) -> tuple[list[Clip], list[Clip]]:
 
 
 def _hash(name: PurePath) -> float:
-    """Return a number in [0, 1) that depends on the name alone, and is the same on every system."""
+    """Hash a name to [0, 1), the same on every system."""
     return int.from_bytes(hashlib.sha256(name.as_posix().encode()).digest()[:8], "big") / 2**64
 
 
 def read_clip(clip: Clip, mel_config: MelConfig) -> Tensor:
-    """Read a clip, mono, at the rate of a mel config, cut to whole frames: float32 (1, frames * hop_length).
-
-    Raises:
-        VocoderError: when it cannot be decoded, is not finite, or is shorter than a frame.
-    """
+    """Read a clip, mono, at the mel config's rate, cut to whole frames: float32 (1, frames * hop_length)."""
     try:
         source = read_mono(clip.file)
     except soundfile.LibsndfileError as error:
@@ -181,11 +153,7 @@ def read_clip(clip: Clip, mel_config: MelConfig) -> Tensor:
 
 
 def readable(clips: list[Clip], mel_config: MelConfig) -> list[Clip]:
-    """Keep the clips that ``read_clip`` can read; the others are listed on standard error.
-
-    Raises:
-        VocoderError: when none can be read.
-    """
+    """Keep the clips that ``read_clip`` can read; report the others on standard error."""
     kept, bad = [], []
     for clip in clips:
         try:

@@ -21,7 +21,7 @@ PositiveRange = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_o
 
 
 class Augmentation(Config):
-    """Degradations of the input, each of a share of the segments, while labels stay those of the clean recordings."""
+    """Degradations of the input, each for a share of the segments; labels stay clean."""
 
     tones: Share = Field(0.0, description="synthetic tones instead of recordings, for pitches that these lack")
     tones_hz: PositiveRange = Field((48.0, 1500.0), description="Hz, their F0")
@@ -41,7 +41,7 @@ class Augmentation(Config):
 
 
 class DataRecipe(Config):
-    """The recordings that a recipe trains and validates on, and the variation of segments."""
+    """Recordings of a recipe, and the variation of segments."""
 
     dir: str = Field(description="folder of recordings; the lists are in it, and their paths relative to it")
     train: str | None = Field(None, description="list of sound files, one path a line; default: all not in valid")

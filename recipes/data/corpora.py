@@ -1,7 +1,6 @@
 """Prepare a corpus: find or download it, check it, write train.txt, valid.txt and test.txt.
 
-The lists hold paths of sound files, one a line, relative to the folder that they lie in. The corpus keeps its published
-layout. Everything here can be stopped and run again.
+Lists hold one path a line, relative to their folder. The corpus keeps its published layout. Every step can be repeated.
 """
 
 from __future__ import annotations
@@ -19,21 +18,21 @@ from vocoders.files import atomic_write
 
 NAMES = ("train", "valid", "test")
 Split = dict[str, list[Path]]
-"""The sound files of each of NAMES."""
+"""Sound files of each of NAMES."""
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A dataset as published.
+    """A published dataset.
 
     Attributes:
-        name: name of its folder in recipes/corpora.
+        name: folder in recipes/corpora.
         title: its own name.
-        source: where and how to get it, to end a sentence that begins with "get it from".
-        marker: relative path by which ``find`` finds the dataset.
+        source: where to get it; completes "get it from".
+        marker: relative path by which ``find`` finds it.
         layout: a path that shows the published layout.
-        clips: number of recordings in the lists of a complete copy; None where it is not known.
-        archives: archives that --download downloads; empty where the dataset must be fetched by hand.
+        clips: number of recordings of a complete copy, if known.
+        archives: archives to download; empty if it must be fetched by hand.
         size: size of the download, in words.
     """
 
@@ -47,11 +46,7 @@ class Corpus:
     size: str = ""
 
     def parser(self, description: str | None) -> argparse.ArgumentParser:
-        """Make the parser of the options that all datasets share.
-
-        Args:
-            description: the docstring of the dataset's prepare.py.
-        """
+        """Make the parser of the shared options; ``description`` is the docstring of the corpus's prepare.py."""
         parser = Parser(
             prog=f"python -m recipes.prepare {self.name}",
             description=" ".join((description or "").split()),
@@ -74,16 +69,10 @@ class Corpus:
 
 
 def run(corpus: Corpus, split: Callable[[Path], Split], options: argparse.Namespace) -> int:
-    """Run the command ``python -m recipes.prepare NAME``.
+    """Run ``python -m recipes.prepare NAME``; ``split`` makes the lists from the folder of ``corpus.marker``.
 
-    Args:
-        corpus: the dataset.
-        split: function that makes the three lists from the folder that holds ``corpus.marker``.
-        options: the options that ``corpus.parser`` parsed.
-
-    Returns:
-        The exit status. 0: the lists are written; 1: they are, but unreadable recordings are left out; 2: they cannot
-        be written, and one sentence on standard error says why.
+    Returns the exit status. 0: the lists are written; 1: written without unreadable recordings; 2: not written, and one
+    sentence on standard error says why.
     """
     prepare_streams()
     try:
@@ -98,20 +87,7 @@ def run(corpus: Corpus, split: Callable[[Path], Split], options: argparse.Namesp
 
 
 def prepare(corpus: Corpus, split: Callable[[Path], Split], folder: Path, download: bool) -> bool:
-    """Write the lists of a dataset into ``folder``.
-
-    Args:
-        corpus: the dataset.
-        split: as for ``run``.
-        folder: folder of the dataset and its lists.
-        download: whether to download the dataset first.
-
-    Returns:
-        Whether every recording can be read; those that cannot are left out.
-
-    Raises:
-        VocoderError: when the dataset is not there, or a list would be empty.
-    """
+    """Write a dataset's lists into ``folder``; return whether every recording can be read, as others are left out."""
     if download:
         obtain(corpus.archives, folder)
     root = find(folder, corpus.marker)
@@ -139,11 +115,7 @@ def prepare(corpus: Corpus, split: Callable[[Path], Split], folder: Path, downlo
 
 
 def held_out(paths: Sequence[Path], valid: int, test: int) -> Split:
-    """Split by order: the last ``test`` recordings test, the ``valid`` before them validate, the others train.
-
-    Raises:
-        VocoderError: when nothing would be left to train on.
-    """
+    """Split by order: the last ``test`` recordings test, the ``valid`` before them validate, the others train."""
     start = len(paths) - valid - test
     if start <= 0:
         raise VocoderError(
@@ -153,15 +125,12 @@ def held_out(paths: Sequence[Path], valid: int, test: int) -> Split:
 
 
 def evenly(paths: Sequence[Path], count: int) -> list[Path]:
-    """Take ``count`` of ``paths``, evenly spaced, the first among them; all of them when there are fewer."""
+    """Take ``count`` of ``paths``, evenly spaced from the first on; all if there are fewer."""
     return [paths[i * len(paths) // count] for i in range(count)] if len(paths) > count else list(paths)
 
 
 def write_list(folder: Path, name: str, paths: Sequence[Path], summary: str) -> None:
-    """Write NAME.txt with the paths relative to ``folder``, one a line, and print ``summary``.
-
-    A file that holds the same already is not rewritten.
-    """
+    """Write NAME.txt with paths relative to ``folder``, unless it is up to date, and print ``summary``."""
     target = folder / f"{name}.txt"
     content = "".join(f"{path.relative_to(folder).as_posix()}\n" for path in paths).encode()
     same = target.is_file() and target.read_bytes() == content

@@ -1,7 +1,6 @@
-"""Download archives of datasets: resumed where a connection broke, checked, unpacked whole or not at all.
+"""Download archives of datasets: resume, check, and unpack whole or not at all.
 
-Not pooch, which starts a broken download of tens of gigabytes from its beginning. Not curl -C -, which gives up where a
-server knows no ranges.
+pooch cannot resume, and curl -C - fails on servers without ranges.
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ _BLOCK = 1 << 20  # bytes
 
 @dataclass(frozen=True)
 class Archive:
-    """A file that the page of a dataset offers for download.
+    """A file that a dataset's page offers.
 
     Attributes:
         url: its address.
-        checksum: SHA-256 or MD5 in hexadecimal, as published; None where none is published.
-        marker: relative path by which ``find`` finds the content once it is unpacked.
+        checksum: published SHA-256 or MD5 in hexadecimal, if any.
+        marker: relative path by which ``find`` finds the unpacked content.
         into: folder to unpack into, for an archive without a top-level folder.
     """
 
@@ -48,12 +47,12 @@ class Archive:
 
     @property
     def name(self) -> str:
-        """The name of the file."""
+        """File name."""
         return self.url.rsplit("/", 1)[-1]
 
 
 def find(folder: Path, marker: str) -> Path | None:
-    """Find the folder that holds ``marker``, a relative path or pattern: ``folder`` or one at most two levels below."""
+    """Find the folder that holds ``marker``, a relative path or pattern, at most two levels below ``folder``."""
     for depth in ("", "*/", "*/*/"):
         for path in sorted(folder.glob(depth + marker)):
             root = path.parents[len(Path(marker).parts) - 1]
@@ -63,11 +62,7 @@ def find(folder: Path, marker: str) -> Path | None:
 
 
 def obtain(archives: Iterable[Archive], folder: Path) -> None:
-    """Download and unpack the archives whose content is not in ``folder`` yet.
-
-    Raises:
-        VocoderError: when the folder cannot be made, or an archive cannot be fetched or unpacked.
-    """
+    """Download and unpack the archives that ``folder`` lacks."""
     make_folder(folder)
     for archive in archives:
         if find(folder, archive.marker) is None:
@@ -77,11 +72,7 @@ def obtain(archives: Iterable[Archive], folder: Path) -> None:
 
 
 def fetch(archive: Archive, folder: Path) -> Path:
-    """Download an archive into ``folder`` and verify its checksum; a file that is there is only verified.
-
-    Raises:
-        VocoderError: when it cannot be downloaded, or has another checksum; nothing is kept of such a download.
-    """
+    """Download an archive into ``folder`` and verify its checksum; an existing file is only verified."""
     path = folder / archive.name
     if path.exists():
         if not matches(path, archive.checksum):
@@ -100,7 +91,7 @@ def fetch(archive: Archive, folder: Path) -> Path:
 
 
 def matches(path: Path, checksum: str | None) -> bool:
-    """Whether a file has this SHA-256 or MD5, which differ in length; True without a checksum."""
+    """Whether a file has this SHA-256 or MD5, told apart by length; True without a checksum."""
     if checksum is None:
         return True
     digest = hashlib.sha256() if len(checksum) == 64 else hashlib.md5(usedforsecurity=False)
@@ -122,13 +113,10 @@ def _open_with_progress(path: Path, label: str) -> Iterator[IO[bytes]]:
 
 
 def download(url: str, partial: Path, attempts: int = 5, pause: float = 2.0) -> None:
-    """Download ``url`` into the file ``partial``, resuming after what it holds already.
+    """Download ``url`` into ``partial``, resuming after its present end.
 
-    It gives up after ``attempts`` in a row without new bytes, ``pause`` seconds apart, and keeps the file for the next
+    Gives up after ``attempts`` in a row without new bytes, ``pause`` seconds apart, and keeps the file for the next
     run.
-
-    Raises:
-        VocoderError: when the server refuses, or after these attempts.
     """
     failures = 0
     while failures < attempts:
@@ -153,7 +141,7 @@ def _size(path: Path) -> int:
 
 
 def _resume(url: str, partial: Path) -> bool:
-    """Make one attempt; returns whether the file is complete now."""
+    """Make one attempt; return whether the file is complete."""
     start = _size(partial)
     headers = {"User-Agent": "vocoders"} | ({"Range": f"bytes={start}-"} if start else {})
     try:
@@ -161,7 +149,7 @@ def _resume(url: str, partial: Path) -> bool:
     except urllib.error.HTTPError as error:
         if error.code != 416:
             raise
-        # No bytes follow: the file is complete, or the file on the server has changed.
+        # Nothing left to send: the file is complete, or it changed on the server.
         length = re.search(r"/(\d+)$", error.headers.get("Content-Range") or "")
         if length and int(length[1]) == start:
             return True
@@ -169,7 +157,7 @@ def _resume(url: str, partial: Path) -> bool:
         return False
     with response:
         if response.status != 206:
-            start = 0  # a server without ranges sends everything
+            start = 0  # a server without ranges sends all
         length = response.headers.get("Content-Length")
         total = start + int(length) if length else None
         with (
@@ -183,11 +171,7 @@ def _resume(url: str, partial: Path) -> bool:
 
 
 def unpack(path: Path, archive: Archive, folder: Path) -> None:
-    """Unpack a .zip or .tar.* into ``folder``, whole or not at all.
-
-    Raises:
-        VocoderError: for a damaged archive, and for one that does not hold ``archive.marker``.
-    """
+    """Unpack a .zip or .tar.* that holds ``archive.marker`` into ``folder``, whole or not at all."""
     staging = folder / f".unpacking-{archive.name}"
     shutil.rmtree(staging, ignore_errors=True)
     try:
@@ -205,18 +189,18 @@ def _extract(path: Path, target: Path) -> None:
     """Unpack into a new folder."""
     target.mkdir(parents=True)
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as zipped:  # checks the CRC of each file
+        with zipfile.ZipFile(path) as zipped:  # checks each CRC
             for member in tqdm(zipped.infolist(), desc=path.name, unit="file", disable=None):
                 zipped.extract(member, target)
         return
     with _open_with_progress(path, path.name) as file, tarfile.open(fileobj=file, mode="r|*") as archive:
-        # Python before 3.11.4 has no filter; it keeps files from being written outside of the target.
+        # Python before 3.11.4 has no filter, which keeps files inside the target.
         safe: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
         archive.extractall(target, **safe)
 
 
 def _merge(source: Path, target: Path) -> None:
-    """Move the content of ``source`` into ``target``, a folder as a whole where ``target`` has none of that name."""
+    """Move the content of ``source`` into ``target``, whole folders where possible."""
     for child in sorted(source.iterdir()):
         goal = target / child.name
         if not goal.exists():

@@ -1,4 +1,4 @@
-"""F0 labels of recordings, by WORLD (Morise et al. 2016)."""
+"""Label recordings with F0 by WORLD (Morise et al. 2016)."""
 
 from __future__ import annotations
 
@@ -19,17 +19,14 @@ from recipes.data.clips import Clip
 from vocoders.files import atomic_write, make_folder
 
 F0_PERIOD = 0.005  # seconds between F0 labels
-F0_RANGE = (71.0, 800.0)  # Hz, WORLD's own; a range twice as wide doubles the frames that DIO gets wrong
-_BLOCK = 1000  # clips in a file of labels
+F0_RANGE = (71.0, 800.0)  # Hz, WORLD's default; twice the range doubles DIO's errors
+_BLOCK = 1000  # clips in a label file
 
 
 def label_f0(audio: np.ndarray, sample_rate: int, f0_range: tuple[float, float] = F0_RANGE) -> np.ndarray:
-    """Estimate F0 of (samples,) with WORLD's DIO, refined by StoneMask.
+    """Estimate F0 of (samples,) by WORLD's DIO and StoneMask: float32 Hz, 0 = unvoiced, every F0_PERIOD seconds from 0.
 
-    WORLD's Harvest calls nearly everything voiced, and its voicing changes twice as often when a little noise is added.
-
-    Returns:
-        float32 F0 in Hz, 0 where unvoiced, one value every F0_PERIOD seconds from 0 on.
+    Harvest calls nearly everything voiced, and a little noise changes its voicing twice as often.
     """
     import pyworld
 
@@ -39,7 +36,7 @@ def label_f0(audio: np.ndarray, sample_rate: int, f0_range: tuple[float, float] 
 
 
 def label_clip(clip: Clip, f0_range: tuple[float, float]) -> np.ndarray:
-    """Label a clip; one that cannot be decoded is unvoiced, and no segment is drawn from it either."""
+    """Label a clip; an undecodable one is unvoiced, and never drawn."""
     try:
         audio = read_mono(clip.file, dtype="float64")
     except soundfile.LibsndfileError:
@@ -48,7 +45,7 @@ def label_clip(clip: Clip, f0_range: tuple[float, float]) -> np.ndarray:
 
 
 def f0_at(labels: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Interpolate labels at ``times`` in seconds: linearly between two voiced labels, else the nearest label."""
+    """Interpolate labels at ``times`` in seconds: linearly between voiced labels, else the nearest."""
     position = np.clip(times / F0_PERIOD, 0, len(labels) - 1)
     left = np.floor(position).astype(int)
     right = np.minimum(left + 1, len(labels) - 1)
@@ -59,9 +56,9 @@ def f0_at(labels: np.ndarray, times: np.ndarray) -> np.ndarray:
 
 
 class F0Labels:
-    """F0 labels of all clips, computed once and kept in the folder ``cache``, one file for each thousand clips.
+    """F0 labels of all clips, computed once into the folder ``cache``, a file for each thousand clips.
 
-    ``labels[index]`` holds the labels of clip ``index``, as ``label_f0`` returns them.
+    ``labels[index]`` is the result of ``label_f0`` for clip ``index``.
     """
 
     def __init__(self, clips: list[Clip], cache: Path, f0_range: tuple[float, float] = F0_RANGE) -> None:
@@ -73,7 +70,7 @@ class F0Labels:
         with contextlib.ExitStack() as stack:
             progress = stack.enter_context(tqdm(total=total, desc="F0 labels", unit="clip", disable=None))
             compute: Callable[..., Iterable[np.ndarray]] = map
-            if total > 64:  # worth starting processes for
+            if total > 64:  # worth starting processes
                 context = multiprocessing.get_context("spawn")
                 compute = partial(stack.enter_context(ProcessPoolExecutor(mp_context=context)).map, chunksize=8)
             for block, path in missing:
@@ -94,6 +91,6 @@ class F0Labels:
 
 
 def _key(clips: list[Clip], f0_range: tuple[float, float]) -> str:
-    """Return a hash of everything that the labels of these clips depend on."""
+    """Hash everything that these labels depend on."""
     names = [f"{F0_PERIOD} {f0_range}", *(f"{clip.path} {clip.samples}" for clip in clips)]
     return hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Move the harmonics of a recording's mel to another pitch, and keep its formants."""
+"""Transpose a recording's mel: move its harmonics and keep its formants."""
 
 from __future__ import annotations
 
@@ -10,21 +10,16 @@ from recipes.data.config import Augmentation
 from vocoders.dsp.log_mel import LogMelSpectrogram
 from vocoders.dsp.stft import STFT, full_precision
 
-_UNVOICED = 300.0  # Hz, width of the smoothing where there is no F0
+_UNVOICED = 300.0  # Hz, smoothing width without F0
 
 
 def transpose_share(
     mel: Tensor, audio: Tensor, f0: Tensor, shares: Augmentation, uniform: Tensor, log_mel: LogMelSpectrogram
 ) -> Tensor:
-    """Transpose about half of the mels of a batch, all by one interval of the recipe's range.
+    """Transpose about half of the mels (batch, n_mels, frames) by one interval of the recipe's range.
 
-    Args:
-        mel: log-mels, (batch, n_mels, frames).
-        audio: the recordings, (batch, frames * hop_length).
-        f0: their F0, (batch, 1, frames) in Hz, 0 = unvoiced.
-        shares: the augmentation of the recipe.
-        uniform: random numbers from 0 to 1, (batch, 3).
-        log_mel: the transform that makes mels.
+    ``audio`` is (batch, frames * hop_length), ``f0`` (batch, 1, frames) in Hz, 0 = unvoiced, ``uniform`` (batch, 3)
+    random numbers in [0, 1).
     """
     low, high = shares.semitones
     ratio = 2.0 ** ((low + (high - low) * float(uniform[0, 0])) / 12)
@@ -35,9 +30,9 @@ def transpose_share(
 def transpose_mel(audio: Tensor, f0: Tensor, ratio: float, log_mel: LogMelSpectrogram) -> Tensor:
     """Return the log-mel (batch, n_mels, frames) of audio at ``ratio`` times its pitch, with its formants and tempo.
 
-    A window ``ratio`` times as long shows the spectrum of the recording played so much faster, which moves harmonics
-    and formants. The ratio of both spectra, each smoothed over one distance of harmonics, moves the formants back.
-    ``audio`` is (batch, frames * hop_length), ``f0`` (batch, 1, frames) in Hz, 0 = unvoiced.
+    A window ``ratio`` times as long shows the spectrum of the recording played that much faster, which moves harmonics
+    and formants. The ratio of both spectra, smoothed over one harmonic distance, moves the formants back. Shapes:
+    ``audio`` (batch, frames * hop_length), ``f0`` (batch, 1, frames) in Hz, 0 = unvoiced.
     """
     c = log_mel.mel_config
     size, bins = 2 * round(c.n_fft * ratio / 2), c.n_fft // 2 + 1
@@ -46,7 +41,7 @@ def transpose_mel(audio: Tensor, f0: Tensor, ratio: float, log_mel: LogMelSpectr
         power = log_mel.stft(audio).abs().square()
         moved = (faster(audio)[:, :bins].abs() / ratio).square()
         known = moved.shape[1]
-        moved = torch.cat([moved, power[:, known:]], 1)  # played slower, a recording has no highs: they stay
+        moved = torch.cat([moved, power[:, known:]], 1)  # slower audio lacks highs
         width = torch.where(f0 > 0, f0, _UNVOICED) * (c.n_fft / c.sample_rate)
         gain = smooth(power, width) / smooth(moved, width * ratio).clamp_min(1e-12)
         gain[:, known:] = 1.0

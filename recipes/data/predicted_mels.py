@@ -1,7 +1,7 @@
-"""Mels that an acoustic model predicts for recordings, to fine-tune a vocoder on.
+"""Read mels predicted by an acoustic model, to fine-tune a vocoder on.
 
-"Ground-truth aligned" (GTA) mels have the durations of the recording: frame t of the mel is frame t of the recording. A
-generator learns noise from misaligned mels, so each file is checked first.
+They must be "ground-truth aligned" (GTA), frame by frame with the recording: misalignment teaches noise, so each file
+is checked first.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from vocoders.errors import VocoderError
 from vocoders.files import read_file
 from vocoders.io.mels import MEL_SUFFIXES, read_mel
 
-_COMPARED = 8  # mels that are compared with those of other mel configs
-MAX_OFFSET = 12  # frames in each direction that ``align`` tries
+_COMPARED = 8  # mels to compare with other mel configs
+MAX_OFFSET = 12  # frames that ``align`` tries in each direction
 
 
 class Alignment(NamedTuple):
-    """Frames by which a predicted mel is late; the correlation of deviations from band means there, and at 0."""
+    """Delay of a predicted mel in frames; correlation of deviations from band means there, and at 0."""
 
     offset: int
     correlation: float
@@ -35,9 +35,9 @@ class Alignment(NamedTuple):
 
 
 def align(predicted: Tensor, reference: Tensor, max_offset: int = MAX_OFFSET, margin: float = 0.01) -> Alignment:
-    """Find the offset, up to ``max_offset`` frames, at which ``predicted`` fits ``reference``, both (n_mels, frames).
+    """Find the delay, up to ``max_offset`` frames, of ``predicted`` to ``reference``, both (n_mels, frames).
 
-    Another offset must correlate better by ``margin`` to be preferred to 0.
+    Another offset than 0 must correlate better by ``margin``.
     """
 
     def correlation(offset: int) -> float:
@@ -55,12 +55,9 @@ def align(predicted: Tensor, reference: Tensor, max_offset: int = MAX_OFFSET, ma
 
 
 def find_mel_config(pairs: list[tuple[Tensor, Tensor]], mel_config: MelConfig) -> MelConfig:
-    """Find the mel config of mels by the mean of each band, which smoothing hardly moves.
+    """Find the mel config of pairs of mel (n_mels, frames) and audio (1, samples) by band means, robust to smoothing.
 
-    ``pairs`` are predicted mels (n_mels, frames) and audio (1, samples).
-
-    Returns:
-        ``mel_config``, or one of another band or filter bank that fits at least twice as well.
+    Returns ``mel_config``, or one of another band or filter bank that fits at least twice as well.
     """
     rate, power = mel_config.sample_rate, mel_config.power
     bands = [(low, high) for low in (0.0, 80.0) for high in (7600.0, 8000.0, 12000.0, rate / 2) if high <= rate / 2]
@@ -82,19 +79,10 @@ def find_mel_config(pairs: list[tuple[Tensor, Tensor]], mel_config: MelConfig) -
 
 
 class PredictedMels:
-    """The predicted mel of each recording: NAME.npy or NAME.npz, also in subfolders like the recording's own.
+    """The predicted mel of each recording: NAME.npy or NAME.npz, also in subfolders.
 
-    Recordings without a mel, or with one that does not fit, are listed on standard error and left out.
-
-    Args:
-        folder: folder of the mels.
-        root: folder of the recordings.
-        clips: recordings below ``root``.
-        mel_config: the mel config of the model; an .npz of another that converts exactly is converted.
-
-    Raises:
-        VocoderError: when more than half of the mels do not fit their recordings, there is none, or they are of
-            another mel config.
+    Recordings without a fitting mel are reported on standard error and left out; more than half of them is an error. An
+    .npz of another mel config is converted if that is exact.
     """
 
     def __init__(self, folder: Path, root: Path, clips: list[Clip], mel_config: MelConfig) -> None:
@@ -127,7 +115,7 @@ class PredictedMels:
             say(f"left out {len(bad)} mels that do not fit: {'; '.join(bad)}")
 
     def _check_mel_config(self, clips: list[Clip]) -> None:
-        """Refuse mels that fit the recordings much better in another mel config, by the first of them."""
+        """Refuse mels whose first files fit much better in another mel config."""
         some = [clip for clip in clips if clip in self][:_COMPARED]
         if not some:
             return
@@ -140,7 +128,7 @@ class PredictedMels:
             )
 
     def _misfit(self, path: Path, reference: Tensor) -> str | None:
-        """Say why a mel does not fit the mel of its recording, (n_mels, frames); None when it does."""
+        """Say why a mel does not fit its recording's, (n_mels, frames); None if it does."""
         predicted = self.read(path)
         if predicted.shape[0] != reference.shape[0]:
             turned = ", it looks transposed" if predicted.shape[1] == reference.shape[0] else ""
@@ -150,8 +138,7 @@ class PredictedMels:
         offset, correlation, unshifted = align(predicted, reference)
         if correlation < 0.5:
             return f"another recording: correlation {correlation:.2f}"
-        # An acoustic model smooths, so its mels vary a little less. Mels of another logarithm have another spread, and
-        # normalised ones another mean.
+        # Smoothed mels vary a little less; another logarithm changes the spread, and normalisation the mean.
         spread, level = predicted.std() / reference.std(), predicted.mean() - reference.mean()
         if not 0.6 < spread < 1.6 or abs(level) > reference.std():
             return (
@@ -164,12 +151,8 @@ class PredictedMels:
         return None
 
     def read(self, path: Path) -> Tensor:
-        """Read a mel as float32 (n_mels, frames) in the mel config of the model.
-
-        Raises:
-            VocoderError: when it cannot be read or converted, or does not hold finite numbers.
-        """
-        values, stored = read_mel(read_file(path), path.name)  # a bare .npy is taken as the mel config of the model
+        """Read a mel as float32 (n_mels, frames) in the model's mel config."""
+        values, stored = read_mel(read_file(path), path.name)  # a bare .npy has the model's mel config
         if values.ndim != 2 or not np.issubdtype(values.dtype, np.floating) or not np.isfinite(values).all():
             raise VocoderError(f"needs finite numbers (n_mels, frames), got {values.dtype} {values.shape}")
         mel = torch.from_numpy(values).float()

@@ -1,7 +1,6 @@
-"""Random segments of recordings, with F0 labels.
+"""Draw random segments of recordings, with F0 labels.
 
-Segment number i depends on the seed and i alone: training that resumes at step n takes the segments from n * batch_size
-on.
+Segment i depends on seed and i only: training resumed at step n takes the segments from n * batch_size on.
 """
 
 from __future__ import annotations
@@ -28,16 +27,15 @@ from vocoders.errors import VocoderError
 
 
 def centered_on_hops(mel_config: MelConfig) -> MelConfig:
-    """Place the frames of a mel config in the middle of their hops, as generators do: "center" padding becomes "same".
+    """Centre frames on their hops, as generators do: "center" padding becomes "same".
 
-    Frames of "center" lie half a hop earlier, and are one more. Segments are analysed with the result, so that frames,
-    labels and samples match for every mel config.
+    Frames of "center" lie half a hop earlier and are one more; then frames, labels and samples would not match.
     """
     return mel_config.model_copy(update={"padding": "same"}) if mel_config.padding == "center" else mel_config
 
 
 def frame_times(frames: int, mel_config: MelConfig) -> np.ndarray:
-    """Return the middle of each mel frame in seconds, (frames,)."""
+    """Return the middle of each frame in seconds, (frames,)."""
     offset = 0.0 if mel_config.padding == "center" else mel_config.hop_length / 2
     return (np.arange(frames) * mel_config.hop_length + offset) / mel_config.sample_rate
 
@@ -45,21 +43,19 @@ def frame_times(frames: int, mel_config: MelConfig) -> np.ndarray:
 class SegmentDataset(Dataset[dict[str, Tensor]]):
     """Random segments: ``audio`` (1, frames * hop_length) in [-1, 1] and ``f0`` (1, frames) in Hz, 0 = unvoiced.
 
-    With ``data.context``, segments begin at whole frames of their recording, and ``context`` is the audio with so many
-    more frames at both ends that its mel, without these, is a part of the mel of the whole recording.
-
-    Clips are drawn in proportion to their length. Speed (pitch and tempo together, by resampling) and gain are drawn
-    from the recipe's ranges; a clip shorter than the segment is padded with zeros. Then come the augmentations that the
-    recipe names.
+    Clips are drawn in proportion to their length, speed (pitch and tempo together, by resampling) and gain from the
+    recipe's ranges; short clips are padded with zeros. Augmentations follow. With ``data.context``, segments begin at
+    whole frames, and ``context`` is the audio with enough frames around it that its inner mel is part of the
+    recording's mel.
 
     Args:
         clips: recordings to draw from.
-        labels: F0 labels of the clips; where they are None, f0 is 0.
+        labels: their F0 labels. None: f0 is 0.
         data: ranges of speed and gain.
-        mel_config: mel config that gives the rate and hop of segments.
+        mel_config: gives rate and hop.
         frames: length of a segment.
         seed: seed of the random numbers.
-        mels: predicted mels of the clips; each item then also holds its ``mel`` (n_mels, frames).
+        mels: predicted mels; items then hold ``mel`` (n_mels, frames).
     """
 
     def __init__(
@@ -76,7 +72,7 @@ class SegmentDataset(Dataset[dict[str, Tensor]]):
         self.mel_config, self.frames, self.seed = mel_config, frames, seed
         seconds = np.array([clip.samples / clip.sample_rate for clip in clips])
         self.odds = np.cumsum(seconds / seconds.sum())
-        # Frames at each end that the windows of a segment's frames reach into; predicted mels need none.
+        # Frames at each end that the windows reach into; predicted mels need none.
         window = mel_config.n_fft - mel_config.hop_length
         self.margin = math.ceil(window / 2 / mel_config.hop_length) if data.context and mels is None else 0
 
@@ -98,24 +94,18 @@ class SegmentDataset(Dataset[dict[str, Tensor]]):
         return item | ({"context": audio} if self.margin else {})
 
     def recording(self, draw: np.random.Generator) -> dict[str, Tensor]:
-        """Draw a segment of a recording that can be decoded, its audio with ``margin`` frames more at both ends.
-
-        Raises:
-            VocoderError: when twenty in a row cannot.
-        """
+        """Draw a decodable segment, its audio with ``margin`` more frames at both ends; give up after twenty failures."""
         for _ in range(20):
             try:
                 return self.segment(draw)
-            except (soundfile.LibsndfileError, ValueError) as error:  # a damaged file whose header is whole
+            except (soundfile.LibsndfileError, ValueError) as error:  # damaged after the header
                 say(f"skipping a recording that cannot be decoded: {error}")
         raise VocoderError("twenty recordings in a row cannot be decoded")
 
     def segment(self, draw: np.random.Generator) -> dict[str, Tensor]:
-        """Draw a segment, its audio with ``margin`` frames more at both ends.
+        """Draw a segment, its audio with ``margin`` more frames at both ends.
 
-        Raises:
-            soundfile.LibsndfileError: when its recording cannot be decoded.
-            ValueError: when its recording holds values that are not finite.
+        Raises soundfile.LibsndfileError for an undecodable recording, ValueError for values that are not finite.
         """
         chosen = min(int(np.searchsorted(self.odds, draw.random())), len(self.clips) - 1)
         clip, target, hop = self.clips[chosen], self.mel_config.sample_rate, self.mel_config.hop_length
@@ -132,35 +122,32 @@ class SegmentDataset(Dataset[dict[str, Tensor]]):
         return item | {"audio": audio[None], "f0": f0.float()[None]}
 
     def _read(self, clip: Clip, rate: int, start: int) -> Tensor:
-        """Read the segment from sample ``start`` on, and its margins: ((frames + 2 * margin) * hop_length,).
-
-        Beyond the ends of the recording is what its mel config adds there.
-        """
+        """Read a segment and its margins, padded as by the mel config: ((frames + 2 * margin) * hop_length,)."""
         hop = self.mel_config.hop_length
         first, end = start - self.margin * hop, start + self.frames * hop
         source = read_resampled(clip.file, rate, self.mel_config.sample_rate, max(first, 0), end + self.margin * hop)
         if not np.isfinite(source).all():
             raise ValueError(f"{clip.path} holds values that are not finite")
         audio = torch.from_numpy(source)
-        audio = F.pad(audio, (0, max(end - max(first, 0) - len(audio), 0)))  # a recording shorter than the segment
+        audio = F.pad(audio, (0, max(end - max(first, 0) - len(audio), 0)))  # shorter than the segment
         left, right = max(-first, 0), end + self.margin * hop - max(first, 0) - len(audio)
         return (
             F.pad(audio, (left, right)) if self.mel_config.padding == "same-zeros" else reflect_pad(audio, left, right)
         )
 
     def _playback_rate(self, clip: Clip, draw: np.random.Generator) -> int:
-        """Draw a speed, and return the rate of the clip times that speed, in Hz."""
+        """Draw a speed; return the clip's rate times that speed, in Hz."""
         speed = np.exp(draw.uniform(*np.log(self.data.speed)))
         if self.data.speed == (1.0, 1.0):
             return clip.sample_rate
-        step = self.mel_config.sample_rate // 50  # a multiple of it keeps the resampling filters few and short
+        step = self.mel_config.sample_rate // 50  # multiples of it keep the resampling filters few and short
         return max(step, round(clip.sample_rate * speed / step) * step)
 
     def _predicted(self, mels: PredictedMels, clip: Clip, draw: np.random.Generator) -> tuple[int, Tensor]:
-        """Draw a part of the clip's predicted mel: the first sample of its audio, (n_mels, self.frames)."""
+        """Draw a part of the clip's predicted mel: first audio sample, (n_mels, self.frames)."""
         mel = mels[clip]
-        # A "center" mel config places its frames half a hop earlier: its first one lies before the recording. Where
-        # segments have it as well, the generator begins the samples of a frame at its middle.
+        # "center" frames lie half a hop earlier, the first before the recording. If segments are "center" too, the
+        # generator starts a frame's samples at its middle.
         centered = mels.mel_config.padding == "center"
         early = 0.5 * (centered and self.mel_config.padding != "center")
         first = int(draw.integers(int(centered), max(mel.shape[1] - self.frames, int(centered)) + 1))
@@ -169,7 +156,7 @@ class SegmentDataset(Dataset[dict[str, Tensor]]):
         return round(start), F.pad(mel, (0, self.frames - mel.shape[1]), value=mels.mel_config.log_floor)
 
     def _f0(self, chosen: int, start: float, speed: float) -> np.ndarray:
-        """Return F0 in Hz of each frame, (self.frames,), of a segment of clip ``chosen`` from ``start`` seconds on."""
+        """Return F0 in Hz, (self.frames,), of a segment of clip ``chosen`` from ``start`` seconds on."""
         if self.labels is None:
             return np.zeros(self.frames, np.float32)
         clip = self.clips[chosen]

@@ -1,10 +1,8 @@
-"""Random segments of recordings in tar shards, read by URL.
+"""Draw random segments of recordings from tar shards, read by URL.
 
-A shard is a tar of sound files, KEY.flac or KEY.wav, as webdataset packs them; anything else in it is passed over.
-Shards are read whole, one after the other in a random order of each epoch; while segments are drawn from one, the next
-is read. Segment number i depends on the seed and i alone, as in a folder, so training that resumes begins with the
-shard that it had reached. ``shards_at_once`` shards are open at a time, each for its part of every batch; a rank reads
-those of its parts.
+A shard is a tar of sound files, KEY.flac or KEY.wav, as webdataset packs them; other files are skipped. Shards are read
+whole, in a random order for each epoch, the next one in the background. ``shards_at_once`` shards are open, each for
+its part of every batch. Segment i depends on seed and i only, so a resumed run starts at the right shard.
 """
 
 from __future__ import annotations
@@ -34,28 +32,17 @@ from vocoders.io.audio import AUDIO_SUFFIXES
 
 @dataclass(frozen=True)
 class Member(Clip):
-    """A recording in a shard; its path is that of the shard and its name in it.
-
-    Attributes:
-        content: the bytes of the sound file.
-    """
+    """A recording in a shard; its path joins the shard's and its name there, ``content`` holds its bytes."""
 
     content: bytes = field(repr=False, compare=False)
 
     @property
     def file(self) -> BinaryIO:
-        """The sound file."""
         return io.BytesIO(self.content)
 
 
 def expand_shards(data: DataRecipe) -> tuple[list[str], list[str]]:
-    """List the shards of a recipe to train on and to validate on.
-
-    Without a validation list, the last shard is kept for validation.
-
-    Raises:
-        VocoderError: when nothing is left to train on, or a package is missing.
-    """
+    """List a recipe's shards for training and validation, by default the last one."""
     require("data.shards", "ray", "webdataset", "fsspec")
     from braceexpand import braceexpand
 
@@ -71,11 +58,7 @@ def expand_shards(data: DataRecipe) -> tuple[list[str], list[str]]:
 
 
 def read_shard(url: str) -> list[Clip]:
-    """Read all recordings of a shard; those that cannot be read are listed on standard error and left out.
-
-    Raises:
-        VocoderError: when the shard cannot be read, or no recording in it.
-    """
+    """Read all recordings of a shard; report unreadable ones on standard error and skip them."""
     import fsspec
     from webdataset.tariterators import group_by_keys, tar_file_expander
 
@@ -92,7 +75,7 @@ def read_shard(url: str) -> list[Clip]:
                         bad.append(f"{name} ({error.error_string.strip().rstrip('.')})")
     except FileNotFoundError:
         raise VocoderError(f"there is no shard {url}") from None
-    except Exception as error:  # of the store, of tar, of webdataset: each has errors of its own
+    except Exception as error:  # store, tar and webdataset each have their own errors
         reason = str(error.args[0] if error.args else "") or type(error).__name__
         raise VocoderError(f"cannot read the shard {url}: {reason.splitlines()[0]}") from None
     clips = [clip for clip in clips if clip.samples]
@@ -106,7 +89,7 @@ def read_shard(url: str) -> list[Clip]:
 
 
 def _sounds(sample: dict[str, Any]) -> dict[str, bytes]:
-    """Return the sound files of a sample of webdataset by their names in the shard."""
+    """Return the sound files of a webdataset sample, by name in the shard."""
     endings = {suffix.removeprefix(".") for suffix in AUDIO_SUFFIXES}
     return {
         f"{sample['__key__']}.{suffix}": content
@@ -116,21 +99,21 @@ def _sounds(sample: dict[str, Any]) -> dict[str, bytes]:
 
 
 def read_valid(urls: list[str], count: int) -> list[Clip]:
-    """Read ``count`` recordings to validate on, evenly spaced."""
+    """Read ``count`` recordings for validation, evenly spaced."""
     return choose([clip for url in urls for clip in read_shard(url)], count)
 
 
 class ShardDataset(Dataset[dict[str, Tensor]]):
-    """Random segments of recordings in shards, as ``SegmentDataset`` makes them of the recordings of one shard.
+    """Random segments of recordings in shards; each shard works as a ``SegmentDataset``.
 
     Args:
         urls: the shards.
-        data: the settings of the data.
-        mel_config: mel config that gives the rate and hop of segments.
+        data: settings of the data.
+        mel_config: gives rate and hop.
         frames: length of a segment.
         seed: seed of the random numbers.
         batch_size: items of a whole batch, a multiple of ``data.shards_at_once``.
-        cache: folder of the F0 labels; None where f0 is 0.
+        cache: folder of F0 labels. None: f0 is 0.
     """
 
     def __init__(
@@ -150,16 +133,16 @@ class ShardDataset(Dataset[dict[str, Tensor]]):
         self._threads: ThreadPoolExecutor | None = None
 
     def close(self) -> None:
-        """Forget the open shards and end the threads that read ahead; the next segment opens what it needs."""
+        """Close shards and reading threads; the next segment opens what it needs."""
         if self._threads is not None and self._process == os.getpid():
             self._threads.shutdown(cancel_futures=True)
         self._process, self._reading, self._threads = os.getpid(), {}, None
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_process": 0, "_reading": {}, "_threads": None}  # threads stay in their process
+        return vars(self) | {"_process": 0, "_reading": {}, "_threads": None}  # threads cannot be pickled
 
     def label(self) -> None:
-        """Compute the F0 labels of all shards that have none yet."""
+        """Compute missing F0 labels of all shards."""
         for url in self.urls if self.cache is not None else []:
             self._read(url)
 
@@ -167,20 +150,20 @@ class ShardDataset(Dataset[dict[str, Tensor]]):
         return self._segments(*self.place(index))[index]
 
     def place(self, index: int) -> tuple[int, int]:
-        """Return the part of the batch that a segment is in, and how many shards that part has read before."""
+        """Return the part of the batch of a segment, and how many shards that part read before."""
         step, item = divmod(index, self.batch_size)
-        each = self.batch_size // self.data.shards_at_once  # segments of a part
+        each = self.batch_size // self.data.shards_at_once  # segments per part
         part, item = divmod(item, each)
         return part, (step * each + item) // self.data.segments_per_shard
 
     def url(self, part: int, visit: int) -> str:
-        """Return the shard that a part of the batch reads after ``visit`` others."""
+        """Return the shard that a part reads after ``visit`` others."""
         epoch, position = divmod(visit * self.data.shards_at_once + part, len(self.urls))
         return self.urls[np.random.default_rng([self.seed, epoch]).permutation(len(self.urls))[position]]
 
     def _segments(self, part: int, visit: int) -> SegmentDataset:
-        """Return the segments of a shard, and begin to read the next one."""
-        if self._process != os.getpid():  # a worker: the threads of the process it was forked from are not in it
+        """Return a shard's segments, and start reading the next shard."""
+        if self._process != os.getpid():  # a forked worker lacks its parent's threads
             self.close()
         if self._threads is None:
             self._threads = ThreadPoolExecutor(2, "shards")

@@ -1,7 +1,7 @@
 """Smooth mels of recordings as acoustic models do.
 
-A model trained with a squared or absolute error predicts means, in which details over frequency and time are lost. Few
-cepstral coefficients and a blur over time stand for that loss, while each frame stays in its place.
+A model trained with squared or absolute error predicts means, which lack detail. Few cepstral coefficients and a blur
+over time imitate that.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vocoders.dsp.stft import full_precision
 
 
 class Smoothing(NamedTuple):
-    """Arguments of ``smooth_mel``: the share of cepstral coefficients kept, above 0 to 1, and the blur in frames."""
+    """Arguments of ``smooth_mel``: share of cepstral coefficients kept, (0, 1], and blur in frames."""
 
     coefficients: float
     blur: float
@@ -31,13 +31,10 @@ LEVELS = {"mild": Smoothing(0.5, 0.8), "strong": Smoothing(0.3125, 1.5)}
 
 
 def smooth_mel(mel: np.ndarray, coefficients: float, blur: float) -> np.ndarray:
-    """Smooth a log-mel (..., n_mels, frames) over bands and over time.
+    """Smooth a log-mel (..., n_mels, frames) over bands and time.
 
-    Args:
-        mel: the log-mel.
-        coefficients: share of the cepstral coefficients (cosine transform over the bands) of each frame that is kept,
-            above 0 to 1; at least the mean over the bands is.
-        blur: standard deviation of the Gaussian over time, in frames; 0 for none.
+    ``coefficients`` is the share of each frame's cepstral coefficients (cosine transform over bands) to keep, (0, 1],
+    at least one; ``blur`` the standard deviation of a Gaussian over time in frames, 0 for none.
     """
     cepstrum = dct(mel, axis=-2, norm="ortho")
     cepstrum[..., max(1, round(coefficients * mel.shape[-2])) :, :] = 0
@@ -46,24 +43,21 @@ def smooth_mel(mel: np.ndarray, coefficients: float, blur: float) -> np.ndarray:
 
 
 def smooth_share(mel: Tensor, shares: Augmentation, uniform: Tensor) -> Tensor:
-    """Smooth the recipe's share of the log-mels (batch, n_mels, frames), each by values within its ranges.
-
-    ``uniform`` are random numbers from 0 to 1, (batch, 3).
-    """
+    """Smooth the recipe's share of log-mels (batch, n_mels, frames); ``uniform`` (batch, 3) in [0, 1) draws the values."""
     smoothed, coefficients, blur = uniform.unbind(1)
     smooth = smooth_batch(mel, _within(shares.coefficients, coefficients), _within(shares.blur, blur), shares.blur[1])
     return torch.where((smoothed < shares.smooth)[:, None, None], smooth, mel)
 
 
 def _within(limits: tuple[float, float], share: Tensor) -> Tensor:
-    """Return the values that lie at ``share``, 0 to 1, between two limits."""
+    """Interpolate between two limits by ``share``, 0 to 1."""
     return limits[0] + (limits[1] - limits[0]) * share
 
 
 def smooth_batch(mel: Tensor, coefficients: Tensor, blur: Tensor, widest: float) -> Tensor:
-    """Smooth each log-mel (batch, n_mels, frames) as ``smooth_mel`` does, with ``coefficients`` and ``blur`` (batch,).
+    """Smooth log-mels (batch, n_mels, frames) as ``smooth_mel``, with ``coefficients`` and ``blur`` (batch,).
 
-    ``widest`` is the largest possible blur, so that a GPU need not be asked for it.
+    ``widest`` is the largest possible blur, so that the GPU is not read.
     """
     bands = mel.shape[1]
     basis = torch.from_numpy(dct(np.eye(bands), axis=0, norm="ortho")).to(mel)

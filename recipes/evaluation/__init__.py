@@ -1,1 +1,1 @@
-"""Measurement of copy synthesis."""
+"""Measure copy synthesis."""

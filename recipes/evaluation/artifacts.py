@@ -1,4 +1,4 @@
-"""Find artifacts of a synthesis that its recording does not have: tones, stripes and clicks."""
+"""Find artifacts that a synthesis adds to its recording: tones, stripes and clicks."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from scipy.signal import find_peaks
 from recipes.evaluation.metrics import Signal
 from vocoders.dsp.stft import STFT
 
-LINE = 12.0  # dB by which a stationary line must stand out; 74 copies by Griffin-Lim reach 8.5, by hnmask-22k 5.3
-CLICK = 9.0  # dB by which a click must stand out; inside the same copies, and those by a HiFi-GAN V2, none reaches 7.4
+LINE = 12.0  # dB above the surroundings; 74 copies by Griffin-Lim reach 8.5, by hnmask-22k 5.3
+CLICK = 9.0  # dB above the surroundings; no copy of these nor by HiFi-GAN V2 reaches 7.4 inside
 
 
 class Line(NamedTuple):
     """A stationary spectral line.
 
     Attributes:
-        hz: its frequency.
-        excess_db: dB by which it stands out.
+        hz: frequency.
+        excess_db: dB above its surroundings.
     """
 
     hz: float
@@ -29,24 +29,23 @@ class Line(NamedTuple):
 
 
 class Click(NamedTuple):
-    """An instant that is sharper than its surroundings: its time in seconds, and by how many dB it stands out."""
+    """An instant sharper than its surroundings: time in seconds, excess in dB."""
 
     seconds: float
     excess_db: float
 
 
 def stationary_lines(reference: Signal, estimate: Signal) -> list[Line]:
-    """Find narrow lines through the whole estimate that the reference does not have, by rising frequency.
+    """Find narrow lines through the whole estimate that the reference lacks, by rising frequency.
 
-    The floor of a bin is the level that it exceeds in 85 % of the frames. Three differences must reach LINE dB: the
-    floor from the median of the floors within 150 Hz; this difference from the reference's within 25 Hz (recorded hum
-    is no line); the floor from the reference's there (ripples in quieter audio are no lines). Steady tones in speech
-    below 3 kHz are found in two cases of three at -60 dBFS and nearly always at -50, above 3 kHz nearly always at -70.
-    Clips under 1 s are too short.
+    The floor of a bin is the level exceeded in 85 % of the frames. Three differences must reach LINE dB: the floor over
+    the median floor within 150 Hz; this difference over the reference's within 25 Hz (excludes recorded hum); the floor
+    over the reference's (excludes ripples in quieter audio). In speech below 3 kHz, steady tones are found in two of
+    three cases at -60 dBFS and nearly always at -50, above 3 kHz nearly always at -70. Clips must last 1 s.
     """
     if len(reference.audio) < reference.sample_rate:
         return []
-    size = 2 ** round(np.log2(reference.sample_rate / 10))  # windows of about 0.1 s
+    size = 2 ** round(np.log2(reference.sample_rate / 10))  # about 0.1 s
     stft = STFT(size, size // 4, padding="center")
     width = 2 * round(150 * size / reference.sample_rate) + 1
     near = 2 * round(25 * size / reference.sample_rate) + 1
@@ -64,13 +63,12 @@ def stationary_lines(reference: Signal, estimate: Signal) -> list[Line]:
 
 
 def clicks(reference: Signal, estimate: Signal) -> list[Click]:
-    """Find instants of the estimate that are sharper than their surroundings and than the reference.
+    """Find instants that are sharper than their surroundings and than the reference, such as bad joins of segments.
 
-    They are jumps where segments join badly, or at the ends. Sharpness is the level of the fourth difference, which
-    turns speech into little more than noise, and a jump into a spike. A click exceeds by CLICK dB the sharpest instant
-    of the 20 ms on either side (glottal pulses, onsets and bursts do not), the reference within 5 ms, and -80 dBFS.
-    Single samples off by 0.1 are found in 7 cases of 10 in speech and nearly always where it is quiet; splices that
-    leave out 2 ms of speech in 4 cases of 10.
+    Sharpness is the level of the fourth difference, which flattens speech and turns a jump into a spike. A click
+    exceeds by CLICK dB the sharpest instant of the 20 ms on either side (not so glottal pulses, onsets and bursts), the
+    reference within 5 ms, and -80 dBFS. Single samples off by 0.1 are found in 7 of 10 cases in speech and nearly
+    always where it is quiet; splices that skip 2 ms of speech in 4 of 10.
     """
     of_reference, of_estimate = sharpness(reference.audio), sharpness(estimate.audio)
     own, near, far = (round(seconds * reference.sample_rate) for seconds in (0.0005, 0.005, 0.02))
@@ -83,9 +81,9 @@ def clicks(reference: Signal, estimate: Signal) -> list[Click]:
 
 
 def sharpness(audio: np.ndarray) -> np.ndarray:
-    """Measure the level of 3 neighbouring fourth differences: (samples,) -> (samples + 4,) dBFS, not below -80.
+    """Measure the level of 3 neighbouring fourth differences: (samples,) -> (samples + 4,) dBFS, at least -80.
 
-    The signal is zero beyond its ends. Value k + 2 belongs to sample k.
+    Value k + 2 belongs to sample k; the signal is zero beyond its ends.
     """
     difference = np.diff(np.pad(audio.astype(float), 4), 4)
     return 10 * np.log10(np.maximum(uniform_filter1d(difference**2, 3, mode="constant"), 1e-8))

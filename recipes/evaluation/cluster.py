@@ -1,4 +1,4 @@
-"""Evaluation on a Ray cluster."""
+"""Evaluate on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -17,12 +17,9 @@ Result = TypeVar("Result")
 
 
 def run_on_cluster(task: Callable[[Item], Result], items: Sequence[Item], address: str) -> Iterator[Result]:
-    """Run ``task`` on each item by the workers of a Ray cluster; yields the results in the order of the items.
+    """Run the picklable ``task`` on each item on a Ray cluster; yield the results in order.
 
-    All machines see the working folder under its path; ``task`` can be pickled. ``address`` is that of ``connected``.
-
-    Raises:
-        VocoderError: when a machine lacks something, or the workers died over an item.
+    All machines must see the working folder under the same path; ``address`` is as for ``connected``.
     """
     results: dict[int, Result] = {}
     first = 0
@@ -40,7 +37,7 @@ def run_on_cluster(task: Callable[[Item], Result], items: Sequence[Item], addres
 
 
 def _make(task: Callable[[Item], Result]) -> Work[tuple[int, Item], tuple[int, Result]]:
-    """Make the function that a worker calls."""
+    """Make the function that each worker calls."""
     return partial(_run, task)
 
 

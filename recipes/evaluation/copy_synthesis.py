@@ -1,8 +1,7 @@
-"""Measure the copy synthesis of recordings.
+"""Measure copy synthesis: analyse recordings, synthesise them from their mels, and compare.
 
-Each recording is analysed, synthesised again from its mel, and compared with the copy. Griffin-Lim (60 iterations) on
-the mels of the first model is measured too, and each model on smoothed mels where asked. A model that needs F0 and has
-no F0 estimator is given the recording's, which its name in the table says.
+Griffin-Lim (60 iterations) on the first model's mels is the baseline. A model that needs F0 and has no F0 estimator
+gets the recording's F0, and its name in the table says so.
 """
 
 from __future__ import annotations
@@ -37,15 +36,15 @@ from vocoders.errors import VocoderError
 from vocoders.files import atomic_folder
 
 MANY = 10
-"""Recordings from which on the command says how long it may take."""
+"""Number of recordings from which the command warns about the duration."""
 
 Opinion = Callable[[Signal, Signal], Metrics]
-"""Predicts the opinion of listeners on the second signal, a copy of the first or the first itself."""
+"""Predicts the listeners' opinion of the second signal, a copy of the first or the first itself."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """Settings of the listening page: its new folder, the name of the recordings, their origin in a sentence."""
+    """Settings of the listening page: its new folder, the recordings' name and their source in a sentence."""
 
     folder: Path
     title: str
@@ -68,16 +67,16 @@ def evaluate(
 
     Args:
         clips: recordings below ``root``.
-        comparison: what is compared.
-        root: folder that the names of the clips are relative to.
-        page: the listening page to write; None for none.
-        with_nisqa: whether NISQA is measured too.
-        with_judges: whether the judges are asked too.
+        comparison: what to compare.
+        root: folder that clip names are relative to.
+        page: the listening page to write, if any.
+        with_nisqa: whether to measure NISQA.
+        with_judges: whether to ask the judges.
         workers: number of processes.
-        ray: address of the Ray cluster whose workers measure, as for ``connected``; None for these processes.
+        ray: address of a Ray cluster to measure on instead, as for ``connected``.
 
     Returns:
-        The outcome of each clip, and a sentence for each clip that failed.
+        The outcome of each clip, and a sentence for each failed clip.
 
     Raises:
         VocoderError: when all clips failed, or the page cannot be written.
@@ -104,10 +103,9 @@ def measure(
     save: Callable[[int, dict[str, Signal]], None] | None,
     opinions: Sequence[Opinion],
 ) -> Outcome | str:
-    """Measure all systems on one clip, numbered; returns the outcome, or a sentence for a clip that failed.
+    """Measure all systems on a numbered clip; return the outcome, or a sentence if the clip failed.
 
-    ``save`` writes the recording and its copies, given the number of the clip and the signals by system; ``opinions``
-    predict the opinion of listeners.
+    ``save`` writes the signals of a clip number, by system, recording included.
     """
     number, clip = numbered
     name = Path(os.path.relpath(clip.path, root))
@@ -130,14 +128,14 @@ def measure(
                 estimators[f"{system.name}: F0 from the mel"] = f0_metrics(labels, f0)
         mel_config = systems[0].voc.mel_config
         for other in comparison.others:
-            outcome.metrics[other.name] = {}  # keeps its row where it is, also without a file for this clip
+            outcome.metrics[other.name] = {}  # keeps the system's row, also without a file for this clip
             estimate = other.read(name, signals[RECORDING], mel_config)
             if estimate is not None:
                 signals[other.name] = estimate
                 _record(outcome, other.name, signals[RECORDING], [estimate], mel_config, opinions)
     except (VocoderError, soundfile.LibsndfileError) as error:
         return str(error) if str(clip.path) in str(error) else f"{clip.path}: {error}"
-    if save:  # what cannot be written is not the fault of the clip
+    if save:  # after the metrics: a write error is not the clip's fault
         save(number, signals)
     outcome.metrics.update(estimators)
     return outcome
@@ -151,7 +149,7 @@ def _record(
     mel_config: MelConfig,
     opinions: Sequence[Opinion],
 ) -> None:
-    """Add to the outcome of a clip the means over a system's estimates, and the artifacts of the first."""
+    """Add the means over a system's estimates, and the artifacts of the first, to an outcome."""
     outcome.lines[system] = stationary_lines(reference, estimates[0])
     outcome.clicks[system] = clicks(reference, estimates[0])
     outcome.metrics[system] = average([copy_metrics(reference, x, mel_config, opinions) for x in estimates]) | {
@@ -161,13 +159,13 @@ def _record(
 
 
 def recording_metrics(reference: Signal, opinions: Sequence[Opinion]) -> Metrics:
-    """Measure what a synthesis is to have as the recording has it."""
+    """Measure the recording's own metrics, the targets of a synthesis."""
     metrics = {"silence_dbfs": silence_level(reference, reference), **band_periodicity(reference, reference)}
     return _ask(opinions, reference, reference) | metrics
 
 
 def copy_metrics(reference: Signal, estimate: Signal, mel_config: MelConfig, opinions: Sequence[Opinion]) -> Metrics:
-    """Compare a synthesis with its recording, as ``compare`` does, and predict the opinion of listeners."""
+    """Compare a synthesis with its recording, and predict the listeners' opinion."""
     return compare(reference, estimate, mel_config) | _ask(opinions, reference, estimate)
 
 
@@ -177,7 +175,7 @@ def nisqa_opinion(reference: Signal, estimate: Signal) -> Metrics:
 
 
 def _ask(opinions: Sequence[Opinion], reference: Signal, estimate: Signal) -> Metrics:
-    """Merge what all opinions return."""
+    """Merge the results of all opinions."""
     return {name: value for opinion in opinions for name, value in opinion(reference, estimate).items()}
 
 
@@ -186,8 +184,8 @@ def synthesize(
 ) -> Iterator[tuple[System, Signal, list[Signal], float]]:
     """Copy a recording with each system.
 
-    Yields the system, the recording at its rate, its copies with the seeds 0 to ``draws`` - 1 (one of Griffin-Lim), and
-    the seconds of a synthesis.
+    Yields system, recording at its rate, copies with seeds 0 to ``draws`` - 1 (one of Griffin-Lim), and seconds per
+    synthesis.
     """
     recordings: dict[tuple[int, int], Signal] = {}
     for system in systems:
@@ -202,14 +200,14 @@ def synthesize(
 
 
 def draw_clip(clip: Clip, comparison: Comparison, path: Path) -> None:
-    """Draw the spectrograms of a recording and of its copies into a picture (.png)."""
+    """Draw the spectrograms of a recording and its copies into a .png."""
     copies = list(synthesize(clip, load_systems(comparison)))
     signals = {f"{RECORDING} {clip.path.stem}": copies[0][1]}
     draw_comparison(signals | {system.name: estimates[0] for system, _, estimates, _ in copies}, path)
 
 
 def _shown(results: Iterable[Outcome | str], total: int) -> Iterator[Outcome | str]:
-    """Show progress over ``results``: a bar in a terminal; elsewhere, of MANY clips, a line for each tenth of them."""
+    """Show progress: a bar in a terminal; else, from MANY clips on, a line for each tenth."""
     bar = tqdm(results, total=total, unit="clip", disable=None)
     for number, result in enumerate(bar, 1):
         yield result
@@ -220,7 +218,7 @@ def _shown(results: Iterable[Outcome | str], total: int) -> Iterator[Outcome | s
 def _run(
     task: Callable[[Any], Outcome | str], items: Sequence[Any], workers: int, ray: str | None
 ) -> Iterator[Outcome | str]:
-    """Run ``task`` on each item, in order, in ``workers`` processes or on a cluster."""
+    """Run ``task`` on each item, in order, in processes or on a cluster."""
     if ray is not None:
         yield from run_on_cluster(task, items, ray)
         return
@@ -228,6 +226,6 @@ def _run(
         yield from map(task, items)
         return
     threads = max(1, torch.get_num_threads() // workers)
-    context = multiprocessing.get_context("spawn")  # a fork would share the threads of torch
+    context = multiprocessing.get_context("spawn")  # a fork would share torch's threads
     with ProcessPoolExecutor(workers, context, torch.set_num_threads, (threads,)) as pool:
         yield from pool.map(task, items)

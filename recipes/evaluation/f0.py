@@ -26,7 +26,7 @@ Disturbance = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
 
 
 def make_vowel(hz: float, sample_rate: int, seconds: float = 1.5) -> np.ndarray:
-    """Make harmonics of ``hz`` under an envelope with two formants, over a little noise: float32 (samples,)."""
+    """Make a vowel: harmonics of ``hz`` with two formants and a little noise, float32 (samples,)."""
     time = np.arange(int(sample_rate * seconds)) / sample_rate
     total = np.zeros_like(time)
     for k in range(1, int(sample_rate / 2 / hz)):
@@ -38,7 +38,7 @@ def make_vowel(hz: float, sample_rate: int, seconds: float = 1.5) -> np.ndarray:
 
 
 def _describe(track: np.ndarray | None, hz: float | None) -> tuple[str, str]:
-    """Format the share of voiced frames, and the error of their median from ``hz`` in cents."""
+    """Format the share of voiced frames, and their median's error from ``hz`` in cents."""
     if track is None:
         return "", ""
     voiced = track[track > 0]
@@ -47,17 +47,14 @@ def _describe(track: np.ndarray | None, hz: float | None) -> tuple[str, str]:
 
 
 def measure_pitch(system: System, hz: float | None) -> tuple[object, ...]:
-    """Measure copy synthesis of a vowel, or of digital silence when ``hz`` is None, from the mel alone.
-
-    The F0 of the synthesis is WORLD's Harvest, from 45 to 1500 Hz.
-    """
+    """Measure copy synthesis of a vowel, or silence if ``hz`` is None; F0 by WORLD's Harvest, 45 to 1500 Hz."""
     import pyworld
 
     voc = system.voc
     audio = make_vowel(hz, voc.sample_rate) if hz else np.zeros(3 * voc.sample_rate // 2, np.float32)
     estimated = system.estimated_f0(audio)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", MelWarning)  # the values of a vowel alone are an unusual mel
+        warnings.simplefilter("ignore", MelWarning)  # a vowel alone gives an unusual mel
         synthesis = voc(voc.analyze(audio, voc.sample_rate))
     f0, _ = pyworld.harvest(synthesis.astype(np.float64), voc.sample_rate, 45.0, 1500.0)
     inside = slice(voc.sample_rate // 4, -voc.sample_rate // 4)
@@ -71,18 +68,14 @@ def measure_pitch(system: System, hz: float | None) -> tuple[object, ...]:
 
 
 def print_pitches(model: str | None) -> None:
-    """Print the estimated F0, and the F0 and level of the synthesis, of vowels from 55 to 1400 Hz and of silence.
-
-    Raises:
-        VocoderError: for a model that needs F0 and cannot estimate it.
-    """
+    """Print estimated F0, and F0 and level of the synthesis, of vowels from 55 to 1400 Hz and of silence."""
     system = System(load_named(model))
     rows = [measure_pitch(system, hz) for hz in (*PITCHES, None)]
     _print_table(("F0, Hz", "mel: voiced", "off, cents", "synthesis: voiced", "off, cents", "level, dB"), rows)
 
 
 def _noisy(slope: float) -> Disturbance:
-    """Make a disturbance: noise of a spectral slope, 10 dB below the recording."""
+    """Make a disturbance: noise with a spectral slope, 10 dB below the recording."""
 
     def add(audio: np.ndarray, sample_rate: int, draw: np.random.Generator) -> np.ndarray:
         noise = shape(draw.standard_normal(len(audio)), slope, sample_rate)
@@ -95,14 +88,14 @@ DISTURBANCES: dict[str, Disturbance] = {
     "white noise, 10 dB below": _noisy(0.0),
     "pink noise, 10 dB below": _noisy(-0.5),
     "room of 0.5 s, 3 dB below": lambda audio, rate, draw: reverberate(audio, rate, 0.5, -3.0, draw),
-    # The recording backwards is another voice that speaks at the same time.
+    # The reversed recording acts as a second speaker.
     "second voice, 10 dB below": lambda audio, rate, draw: audio + at_level(audio[::-1], level(audio) - 10),
     "40 dB quieter": lambda audio, rate, draw: 0.01 * audio,
 }
 
 
 def disturb_mels(audio: np.ndarray, log_mel: LogMelSpectrogram, draw: np.random.Generator) -> dict[str, np.ndarray]:
-    """Make the mels (n_mels, frames) of a recording (samples,): exact, smoothed, and with each disturbance."""
+    """Make the mels (n_mels, frames) of a recording (samples,): exact, smoothed and disturbed."""
     rate = log_mel.mel_config.sample_rate
     exact = log_mel(torch.from_numpy(audio)).numpy()
     mels = {"exact": exact} | {f"{name} smoothing": smooth_mel(exact, *values) for name, values in LEVELS.items()}
@@ -112,11 +105,7 @@ def disturb_mels(audio: np.ndarray, log_mel: LogMelSpectrogram, draw: np.random.
 
 
 def measure_robustness(checkpoint: Checkpoint, clips: list[Clip]) -> dict[str, dict[str, float]]:
-    """Compare F0 from each kind of mel with WORLD's F0 of the undisturbed recordings, over the frames of all clips.
-
-    Raises:
-        VocoderError: when the checkpoint has no F0 estimator, or a recording cannot be read.
-    """
+    """Compare F0 from each kind of mel with WORLD's F0 of the clean recordings, over all frames."""
     if checkpoint.f0_estimator is None:
         raise VocoderError("the model has no F0 estimator")
     estimator, mel_config = checkpoint.f0_estimator.double(), centered_on_hops(checkpoint.mel_config)

@@ -1,4 +1,4 @@
-"""Finished audio of other systems, such as the samples that a paper publishes, as systems of an evaluation."""
+"""Evaluate finished audio of other systems, such as a paper's samples."""
 
 from __future__ import annotations
 
@@ -20,29 +20,25 @@ from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
 from vocoders.io.audio import AUDIO_SUFFIXES
 
-STEPS = 16  # in a hop, by which audio is aligned
-REACH = 100  # steps in each direction that are tried: 67 ms at 24 kHz; the delays of MP3 encoders are about 50
+STEPS = 16  # alignment steps in a hop
+REACH = 100  # steps tried in each direction: 67 ms at 24 kHz; MP3 encoders delay by about 50
 
 
 @dataclass(frozen=True)
 class FinishedAudio:
-    """Audio that another system made of the recordings: its name in the table, a folder of files named like them."""
+    """Another system's copies: its name in the table, and a folder of files named like the recordings."""
 
     name: str
     folder: Path
 
     def find(self, recording: PurePath) -> Path | None:
-        """Find the file of a recording, a relative path, in the same subfolder or in the folder itself."""
+        """Find the file of a recording, a relative path, in its subfolder or in the folder itself."""
         return find_namesake(self.folder, recording, AUDIO_SUFFIXES)
 
     def read(self, recording: PurePath, reference: Signal, mel_config: MelConfig) -> Signal | None:
-        """Read the audio of a recording, aligned with it: (samples,) at its rate; None where there is no file.
+        """Read a recording's copy, resampled, aligned and cut or padded to its length: (samples,); None without a file.
 
-        It is resampled, moved to where its mel fits that of the recording, by up to REACH steps of a 16th of a hop, and
-        cut or padded to the same length. ``recording`` is relative to the folder of the recordings.
-
-        Raises:
-            VocoderError: when it cannot be decoded or is not finite.
+        Alignment compares mels, up to REACH steps of a 16th of a hop. ``recording`` is a relative path.
         """
         path = self.find(recording)
         if path is None:
@@ -59,7 +55,7 @@ class FinishedAudio:
 
 
 def offset(audio: np.ndarray, reference: np.ndarray, mel_config: MelConfig) -> int:
-    """Find by how many samples ``audio`` is late, from the mels, because phases need not agree."""
+    """Find the delay of ``audio`` in samples by comparing mels, as phases may differ."""
     step = max(1, mel_config.hop_length // STEPS)
     if min(len(audio), len(reference)) < mel_config.n_fft:
         return 0
@@ -69,11 +65,7 @@ def offset(audio: np.ndarray, reference: np.ndarray, mel_config: MelConfig) -> i
 
 
 def open_finished(option: str, recordings: Sequence[PurePath]) -> FinishedAudio:
-    """Open NAME=DIR; a note says which of ``recordings``, relative paths, have no file there.
-
-    Raises:
-        VocoderError: for another form, a missing folder, or a folder without a file named like a recording.
-    """
+    """Open NAME=DIR; warn which of ``recordings``, relative paths, have no file there."""
     name, _, folder = option.partition("=")
     if not (name and folder):
         raise VocoderError(f"--others takes NAME=DIR, got {option!r}")

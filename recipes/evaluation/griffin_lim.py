@@ -1,4 +1,4 @@
-"""Griffin-Lim on a log-mel: the baseline that needs no training."""
+"""Griffin-Lim from a log-mel, the baseline without training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vocoders.dsp.stft import STFT
 
 
 def linear_magnitude(mel: Tensor, mel_config: MelConfig, iterations: int = 200) -> Tensor:
-    """Find the magnitudes (n_fft // 2 + 1, frames) whose mel is nearest to a log-mel (n_mels, frames).
+    """Find the magnitudes (n_fft // 2 + 1, frames) that best fit a log-mel (n_mels, frames).
 
     Least squares by multiplicative updates (Lee and Seung 2001, NIPS).
     """

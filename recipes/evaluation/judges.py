@@ -1,4 +1,4 @@
-"""Models that predict the opinion of listeners; their weights come with their packages.
+"""Predict listeners' opinions with models whose weights come with their packages.
 
 - DistillMOS (Stahl and Gamper 2025, arXiv 2502.05356), MIT: from a signal alone.
 - DNSMOS P.835 (Reddy et al. 2022, arXiv 2110.01763), MIT: overall quality, from a signal alone.
@@ -21,8 +21,8 @@ from recipes.data.audio import resample
 from recipes.evaluation.metrics import NAN, Signal
 from vocoders.errors import VocoderError
 
-RATE = 16000  # Hz, of all three
-SECONDS = 1.0  # shorter signals have too few frames for ViSQOL, and DNSMOS would only repeat them
+RATE = 16000  # Hz
+SECONDS = 1.0  # ViSQOL needs as many frames, and DNSMOS would repeat a shorter signal
 
 
 def distillmos(reference: Signal, estimate: Signal) -> float:
@@ -48,9 +48,9 @@ JUDGES: dict[str, Callable[[Signal, Signal], float]] = {"distillmos": distillmos
 
 
 def judge(reference: Signal, estimate: Signal) -> dict[str, float]:
-    """Ask all judges, by key of JUDGES; NaN for signals that are silent or shorter than SECONDS.
+    """Ask all judges, by key of JUDGES; NaN for silent signals and those shorter than SECONDS.
 
-    ViSQOL compares with the recording, so it is not asked where ``estimate`` is ``reference``.
+    ViSQOL is skipped where ``estimate`` is ``reference``.
     """
     asked = [name for name in JUDGES if name != "visqol" or estimate is not reference]
     heard = all(len(x.audio) >= SECONDS * x.sample_rate and np.any(x.audio) for x in (reference, estimate))
@@ -58,11 +58,7 @@ def judge(reference: Signal, estimate: Signal) -> dict[str, float]:
 
 
 def require_judges() -> None:
-    """Load all judges.
-
-    Raises:
-        VocoderError: when a package is missing.
-    """
+    """Load all judges; a missing package is a VocoderError."""
     noise = np.random.default_rng(0).uniform(-0.1, 0.1, 2 * RATE).astype(np.float32)
     try:
         judge(Signal(noise, RATE), Signal(noise.copy(), RATE))
@@ -74,7 +70,7 @@ def require_judges() -> None:
 def _load_distillmos() -> torch.nn.Module:
     from distillmos import ConvTransformerSQAModel
 
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints where its weights are, and the table is to be all
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints the path of its weights
         model: torch.nn.Module = ConvTransformerSQAModel()
     return model.eval()
 
@@ -89,5 +85,5 @@ def _load_visqol() -> Any:
 
 
 def _at_rate(signal: Signal) -> np.ndarray:
-    """Return the samples at RATE."""
+    """Resample a signal to RATE."""
     return resample(signal.audio, signal.sample_rate, RATE)

@@ -1,4 +1,4 @@
-"""The listening page of an evaluation: sounds, spectrograms and figures in a self-contained folder."""
+"""Write the listening page: sounds, spectrograms and figures in a self-contained folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vocoders.io.audio import encode_audio
 
 
 def write_sounds(folder: Path, number: int, signals: dict[str, Signal], sound_format: str = "flac") -> None:
-    """Write the sound files and spectrograms of clip ``number``: ``signals``, the recording first."""
+    """Write sound files and spectrograms of clip ``number``; the recording comes first in ``signals``."""
     top = brightest(signals)
     for index, (name, signal) in enumerate(signals.items()):
         stem = file_stem(number, index, name)
@@ -22,7 +22,7 @@ def write_sounds(folder: Path, number: int, signals: dict[str, Signal], sound_fo
 
 
 def file_stem(number: int, index: int, system: str) -> str:
-    """Name the sound file and the picture of the ``index``-th system on clip ``number``."""
+    """Return the file stem of the ``index``-th system on clip ``number``."""
     return f"{number:04d}-{index}-{re.sub(r'[^A-Za-z0-9]+', '-', system).strip('-')[-40:]}"
 
 
@@ -34,7 +34,7 @@ def write_page(
     credits: str = "",
     others: Sequence[str] = (),
 ) -> None:
-    """Write index.html over the files of ``write_sounds``; ``others`` are systems that were not run here."""
+    """Write index.html over the files of ``write_sounds``; ``others`` were synthesised elsewhere."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     here = FileSystemLoader(Path(__file__).parent)

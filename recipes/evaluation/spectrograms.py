@@ -1,4 +1,4 @@
-"""Pictures of spectrograms."""
+"""Draw spectrograms."""
 
 from __future__ import annotations
 
@@ -12,26 +12,25 @@ from recipes.evaluation.metrics.signal import Signal
 from recipes.evaluation.metrics.spectral import spectrogram_db
 from vocoders.files import atomic_write
 
-RANGE = 80.0  # dB that a spectrogram shows
+RANGE = 80.0  # dB
 
 
 def brightest(signals: dict[str, Signal]) -> float:
-    """Return the level in dB to draw brightest: the one that a thousandth of the first signal exceeds."""
+    """Return the level in dB drawn brightest: a thousandth of the first signal exceeds it."""
     return float(np.percentile(_decibels(next(iter(signals.values()))), 99.9))
 
 
 def draw(signals: dict[str, Signal], path: Path, top: float) -> None:
-    """Draw spectrograms by title one below the other into a .png, or a .webp of a tenth of its size.
+    """Draw titled spectrograms one below the other into a .png, or a .webp of a tenth of the size.
 
-    The background is transparent, for light and dark pages. ``top`` is the level in dB drawn brightest; RANGE dB below
-    it is black.
+    ``top`` is the brightest level in dB; RANGE dB below it is black. The background is transparent.
     """
     with atomic_write(path) as partial:
         _figure(signals, top).savefig(partial, dpi=100, transparent=True)
 
 
 def spectrogram_image(signals: dict[str, Signal], seconds: float = 10.0) -> np.ndarray:
-    """Draw the first seconds of signals beside each other, on one scale of levels: uint8 (height, width, 3)."""
+    """Draw the first seconds of signals side by side on one scale: uint8 (height, width, 3)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     begin = _cut(signals, seconds)
@@ -41,7 +40,7 @@ def spectrogram_image(signals: dict[str, Signal], seconds: float = 10.0) -> np.n
 
 
 def _figure(signals: dict[str, Signal], top: float, beside: bool = False) -> Any:
-    """Draw spectrograms one below the other, or beside each other."""
+    """Draw spectrograms one below the other, or side by side."""
     from matplotlib.figure import Figure
 
     grey = "#808080"
@@ -62,7 +61,7 @@ def _figure(signals: dict[str, Signal], top: float, beside: bool = False) -> Any
 
 
 def draw_comparison(signals: dict[str, Signal], path: Path, seconds: float = 4.0) -> None:
-    """Draw the first seconds of signals: a recording, which must come first, and its syntheses."""
+    """Draw the first seconds of a recording, which comes first, and its syntheses."""
     draw(_cut(signals, seconds), path, brightest(signals))
 
 
@@ -71,5 +70,5 @@ def _cut(signals: dict[str, Signal], seconds: float) -> dict[str, Signal]:
 
 
 def _decibels(signal: Signal) -> np.ndarray:
-    """Compute the spectrogram of a signal, (bins, frames)."""
+    """Compute a signal's spectrogram in dB, (bins, frames)."""
     return spectrogram_db(torch.from_numpy(signal.audio), hop_length=128).numpy()

@@ -1,4 +1,4 @@
-"""Results of an evaluation: the metrics of each clip, their means with intervals, the table and the JSON."""
+"""Summarise an evaluation: means with intervals, table and JSON."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Column(NamedTuple):
 
     Attributes:
         title: name of the metric.
-        digits: number of decimals, after multiplying by ``scale``.
-        better: the better direction, or the ideal value.
-        meaning: definition in a few words.
+        digits: number of decimals, after scaling.
+        better: better direction, or ideal value.
+        meaning: short definition.
         scale: factor, 100 for percentages.
     """
 
@@ -70,10 +70,9 @@ class Outcome(NamedTuple):
 
     Attributes:
         name: path of the clip.
-        seconds: its duration.
-        metrics: system -> metrics, none for a system without audio of the clip; F0 estimators of models are systems
-            here, too.
-        lines: system -> tones and stripes, for the recording (none) and each system with audio of the clip.
+        seconds: duration.
+        metrics: system -> metrics, empty without audio; F0 estimators count as systems.
+        lines: system -> tones and stripes; none for the recording.
         clicks: system -> clicks, for the same systems.
     """
 
@@ -85,7 +84,7 @@ class Outcome(NamedTuple):
 
 
 class Mean(NamedTuple):
-    """A mean over ``clips`` clips, NaN without any, and half the width of its 95 % interval (Student's t)."""
+    """A mean over ``clips`` clips (NaN for none), and half its 95 % interval (Student's t)."""
 
     value: float
     half_width: float
@@ -97,7 +96,7 @@ Summary = dict[str, dict[str, Mean]]
 
 
 def mean(values: Sequence[float]) -> Mean:
-    """Average values over clips; NaN, a value that is not defined for a clip, is left out."""
+    """Average values over clips, without NaN, which means undefined."""
     from scipy.stats import t
 
     defined = np.array([value for value in values if not np.isnan(value)])
@@ -107,12 +106,12 @@ def mean(values: Sequence[float]) -> Mean:
 
 
 def average(draws: Sequence[Metrics]) -> Metrics:
-    """Average the metrics of several syntheses of one clip."""
+    """Average the metrics over several syntheses of a clip."""
     return {name: mean([metrics[name] for metrics in draws]).value for name in draws[0]}
 
 
 def summarize(outcomes: Sequence[Outcome]) -> Summary:
-    """Average the metrics of every system over the clips that it was measured on."""
+    """Average each system's metrics over its clips."""
     summary: Summary = {}
     for system in outcomes[0].metrics:
         figures = [outcome.metrics[system] for outcome in outcomes]
@@ -122,7 +121,7 @@ def summarize(outcomes: Sequence[Outcome]) -> Summary:
 
 
 def shown(name: str, value: float, half_width: float = NAN) -> str:
-    """Format a value of metric ``name`` with its interval, where there is one."""
+    """Format a value of metric ``name`` with its interval, if any."""
     column = COLUMNS[name]
     if np.isnan(value):
         return "-"
@@ -131,13 +130,13 @@ def shown(name: str, value: float, half_width: float = NAN) -> str:
 
 
 def measured_columns(summary: Summary) -> dict[str, Column]:
-    """Select the columns in which a system has a figure."""
+    """Select the columns with a value."""
     measured = {name for figures in summary.values() for name, mean in figures.items() if mean.clips}
     return {name: column for name, column in COLUMNS.items() if name in measured}
 
 
 def table(summary: Summary) -> str:
-    """Format a table in Markdown: a row for each system, a column for each metric."""
+    """Format a Markdown table: rows are systems, columns metrics."""
     columns = measured_columns(summary)
     rows = [["system", *(column.title for column in columns.values())], ["---"] * (len(columns) + 1)]
     for system, figures in summary.items():
@@ -146,7 +145,7 @@ def table(summary: Summary) -> str:
 
 
 def as_json(outcomes: Sequence[Outcome]) -> str:
-    """Format means, intervals and the figures of each clip, system by system; what is not defined is null."""
+    """Format means, intervals and each clip's metrics as JSON; undefined values are null."""
 
     def null(metrics: Metrics) -> dict[str, float | None]:
         return {name: value if np.isfinite(value) else None for name, value in metrics.items()}

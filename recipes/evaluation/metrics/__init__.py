@@ -1,7 +1,6 @@
-"""Metrics of a synthesis against its recording.
+"""Compare a synthesis with its recording.
 
-Copy synthesis keeps time, so signals are compared without warping. A metric that is not defined, such as the error of
-F0 where nothing is voiced, is NaN.
+Copy synthesis keeps time, so nothing is warped. An undefined metric, such as the F0 error of unvoiced audio, is NaN.
 """
 
 from __future__ import annotations
@@ -40,11 +39,11 @@ def compare(reference: Signal, estimate: Signal, mel_config: MelConfig) -> dict[
 
     Args:
         reference: the recording, at the rate of ``mel_config``.
-        estimate: the synthesis, of as many samples at the same rate.
-        mel_config: the mel config of the model.
+        estimate: the synthesis, of equal length and rate.
+        mel_config: the model's mel config.
 
     Returns:
-        metric -> value; NaN where a metric is not defined.
+        metric -> value; NaN if undefined.
     """
     return {
         "pesq": pesq_wide_band(reference, estimate),

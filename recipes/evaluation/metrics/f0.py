@@ -1,4 +1,4 @@
-"""Errors of F0, voicing and periodicity."""
+"""Measure errors of F0, voicing and periodicity."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ def f0_metrics(reference: np.ndarray, estimate: np.ndarray) -> dict[str, float]:
     """Compare F0 tracks of equal length, in Hz, 0 = unvoiced.
 
     Returns:
-        voicing_error: share of the frames that only one of the tracks calls voiced.
+        voicing_error: share of frames voiced in only one track.
         voicing_f1: harmonic mean of precision and recall of "voiced".
-        gross_error: share of the frames voiced in both with an F0 error of more than 20 %.
+        gross_error: share of the frames voiced in both with an F0 error above 20 %.
         f0_rmse_cents: root mean square F0 error of the others, in cents.
     """
     both = (reference > 0) & (estimate > 0)
@@ -30,9 +30,9 @@ def f0_metrics(reference: np.ndarray, estimate: np.ndarray) -> dict[str, float]:
 
 
 def periodicity_error(reference: Signal, estimate: Signal) -> float:
-    """Compute the root mean square difference of the periodicities where the reference is loud.
+    """Compute the RMS difference of the periodicities where the reference is loud.
 
-    CARGAN and BigVGAN report this error of their F0 estimator's confidence; those values are not comparable.
+    Not comparable with CARGAN's and BigVGAN's, which use their F0 estimator's confidence.
     """
     difference = (reference.periodicity - estimate.periodicity)[reference.loud]
     return float(np.sqrt(np.mean(difference**2))) if len(difference) else NAN

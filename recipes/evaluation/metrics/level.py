@@ -1,4 +1,4 @@
-"""Levels of a synthesis: as a whole, above the band of the mel, and in silence."""
+"""Compare levels: overall, above the mel's band, and in silence."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ from vocoders.dsp.stft import STFT
 
 
 def level_difference(reference: Signal, estimate: Signal) -> float:
-    """Compute the level of the estimate minus that of the reference, in dB; NaN where the reference is silent.
-
-    Levels below -120 dBFS count as -120 dBFS.
-    """
+    """Compute the estimate's level minus the reference's in dB, clipped at -120 dBFS; NaN for a silent reference."""
     reference_level, estimate_level = (
         float(decibels(np.mean(x.audio.astype(float) ** 2))) for x in (reference, estimate)
     )
@@ -21,9 +18,9 @@ def level_difference(reference: Signal, estimate: Signal) -> float:
 
 
 def treble_difference(reference: Signal, estimate: Signal, hz: float) -> float:
-    """Compute the level of the estimate minus that of the reference above ``hz``, in dB.
+    """Compute the estimate's level minus the reference's above ``hz``, in dB.
 
-    NaN where the reference has less than -120 dBFS there, or no frequency lies above.
+    NaN where the reference is below -120 dBFS there, or nothing lies above.
     """
 
     def power(signal: Signal) -> float:
@@ -38,6 +35,6 @@ def treble_difference(reference: Signal, estimate: Signal, hz: float) -> float:
 
 
 def silence_level(reference: Signal, estimate: Signal) -> float:
-    """Compute the RMS in dBFS (a constant 1 is 0 dBFS) where the reference is silent; NaN if it never is."""
+    """Compute the RMS in dBFS (constant 1 = 0 dBFS) where the reference is silent; NaN if it never is."""
     silent = reference.silent
     return float(decibels(np.mean(estimate.audio[silent].astype(float) ** 2))) if silent.any() else NAN

@@ -1,4 +1,4 @@
-"""The texture of spectra; noise without it is heard as buzz."""
+"""Measure the texture of spectra; noise without texture sounds like buzz."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from recipes.evaluation.metrics.spectral import spectrogram_db
 
 
 def texture(reference: Signal, estimate: Signal, voiced: bool) -> float:
-    """Compute the estimate's ``spread`` over the reference's in the voiced or unvoiced frames of the reference.
+    """Compute the estimate's ``spread`` over the reference's, in the reference's voiced or unvoiced frames.
 
-    In unvoiced frames less than 1 is buzz; in voiced ones less is noise between the harmonics, more is buzz.
+    Below 1 means buzz in unvoiced frames and noise between the harmonics in voiced ones, where above 1 means buzz.
     """
     frames = inner_frames(reference.audio, reference.f0, reference.sample_rate, voiced)
     recorded = spread(reference.audio, reference.sample_rate, frames) if frames.any() else 0.0
@@ -22,10 +22,10 @@ def texture(reference: Signal, estimate: Signal, voiced: bool) -> float:
 
 
 def spread(audio: np.ndarray, sample_rate: int, frames: np.ndarray) -> float:
-    """Compute the spread in dB of the log spectrum around its local mean, from 2 to 8 kHz in the given STFT frames.
+    """Compute the spread in dB of the log spectrum around its local mean, 2 to 8 kHz, in the given STFT frames.
 
-    About 5.6 dB for Gaussian noise (Rayleigh magnitudes), less where a model replaces noise by something smooth, which
-    is heard as buzz and does not change PESQ; more for harmonics.
+    About 5.6 dB for Gaussian noise (Rayleigh magnitudes), more for harmonics, less where a model replaces noise by
+    something smooth, which sounds like buzz and does not change PESQ.
     """
     decibels = spectrogram_db(torch.from_numpy(audio), hop_length=256).numpy()
     deviation = decibels - uniform_filter(decibels, (15, 5))
@@ -34,7 +34,7 @@ def spread(audio: np.ndarray, sample_rate: int, frames: np.ndarray) -> float:
 
 
 def inner_frames(audio: np.ndarray, f0: np.ndarray, sample_rate: int, voiced: bool) -> np.ndarray:
-    """Find the STFT frames (hop 256) well inside voiced or unvoiced stretches and within 40 dB of the loudest."""
+    """Find STFT frames (hop 256) well inside voiced or unvoiced stretches, within 40 dB of the loudest."""
     frames = len(audio) // 256
     label = np.arange(frames) * 256 / sample_rate / F0_PERIOD
     near = np.clip(label[:, None].astype(int) + np.arange(-3, 7), 0, len(f0) - 1)

@@ -1,4 +1,4 @@
-"""Perceptual quality and intelligibility, by the reference implementations of PESQ and STOI."""
+"""Measure quality and intelligibility by the reference implementations of PESQ and STOI."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from importlib.util import find_spec
 from recipes.data.audio import resample
 from recipes.evaluation.metrics.signal import NAN, Signal
 
-HAS_PESQ = find_spec("pesq") is not None  # it has no wheels, so only the extra pesq installs it
+HAS_PESQ = find_spec("pesq") is not None  # has no wheels, so only the extra pesq installs it
 
 
 def pesq_wide_band(reference: Signal, estimate: Signal) -> float:
     """Measure perceptual quality, 1.04 to 4.64: ITU-T P.862.2 at 16 kHz.
 
-    NaN where the reference holds no speech, and where the package pesq is not installed.
+    NaN without speech in the reference, and without the package pesq.
     """
     if not HAS_PESQ or not reference.audio.any():
         return NAN
@@ -41,5 +41,5 @@ def stoi(reference: Signal, estimate: Signal) -> float:
         warnings.simplefilter("error", RuntimeWarning)
         try:
             return float(pystoi.stoi(reference.audio, estimate.audio, reference.sample_rate))
-        except (RuntimeWarning, ValueError):  # too few frames; none at all
+        except (RuntimeWarning, ValueError):  # too few frames, or none
             return NAN

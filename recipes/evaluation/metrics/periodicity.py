@@ -1,4 +1,4 @@
-"""Periodicity of voiced speech by band: how much of it repeats from one pitch period to the next."""
+"""Measure the periodicity of voiced speech by band."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ from recipes.evaluation.metrics.signal import NAN, Signal
 
 BANDS = {"periodicity_1k": (1000, 2000), "periodicity_2k": (2000, 4000), "periodicity_4k": (4000, 8000)}  # Hz
 WINDOW = 0.02  # seconds
-SEARCH = 0.03 * np.linspace(-1, 1, 25)  # the lags tried, relative to the period
+SEARCH = 0.03 * np.linspace(-1, 1, 25)  # lags tried, relative to the period
 
 
 def band_periodicity(reference: Signal, estimate: Signal) -> dict[str, float]:
-    """Measure the normalised correlation of neighbouring periods in each of BANDS, where the reference is voiced.
+    """Correlate neighbouring pitch periods in each of BANDS, where the reference is voiced and loud.
 
-    Windows of 20 ms one period apart are correlated at each loud, voiced instant of the reference. The period is the
-    reference's, refined for each signal within 3 %, because 1 % is already a third of a cycle at 6 kHz. For harmonics
-    in noise the correlation is their share of the power; noise alone reaches 0.1 to 0.2. Less than in the recording is
-    heard as hoarseness, more as buzz.
+    Windows of 20 ms, one period apart. The reference's period is refined for each signal within 3 %, as 1 % is a third
+    of a cycle at 6 kHz. The correlation is the harmonics' share of the power; noise alone reaches 0.1 to 0.2. Less than
+    the recording's sounds hoarse, more buzzy.
 
     Returns:
-        name of the band -> at most 1; NaN without a voiced instant, and for a band that reaches above half the rate.
+        band -> at most 1; NaN without a voiced instant, and for a band above half the rate.
     """
     rate, instants = estimate.sample_rate, np.flatnonzero((reference.f0 > 0) & reference.loud)
     bands = {name: edges for name, edges in BANDS.items() if edges[1] <= rate / 2}
@@ -34,7 +33,7 @@ def band_periodicity(reference: Signal, estimate: Signal) -> dict[str, float]:
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(estimate.audio.astype(np.float64), margin), size)
     first, second = (np.fft.rfft(windows[margin + at] * np.hanning(size)) for at in (begin, begin + lag))
     hz = np.fft.rfftfreq(size, 1 / rate)
-    first_rest, step = (1 + SEARCH[0]) * period - lag, (SEARCH[1] - SEARCH[0]) * period  # samples beyond whole ones
+    first_rest, step = (1 + SEARCH[0]) * period - lag, (SEARCH[1] - SEARCH[0]) * period  # fraction of a sample
     correlations = {}
     for name, (low, high) in bands.items():
         band = (hz >= low) & (hz < high)

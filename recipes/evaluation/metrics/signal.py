@@ -1,4 +1,4 @@
-"""A signal, float32 (samples,), and its tracks over time, one value every F0_PERIOD seconds."""
+"""A signal, float32 (samples,), and its tracks, one value every F0_PERIOD seconds."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from recipes.data.audio import resample
 from recipes.data.f0_labels import F0_PERIOD, F0_RANGE, label_f0
 
 NAN = float("nan")
-LOUD = 40.0  # dB below the loudest instant of a recording where its speech ends and its silence begins
+LOUD = 40.0  # dB below the loudest instant at which speech ends and silence begins
 
 
 class Signal:
-    """A signal, float32 (samples,), and its tracks, each computed on first use."""
+    """A signal, float32 (samples,), with tracks computed on first use."""
 
     def __init__(self, audio: np.ndarray, sample_rate: int) -> None:
         self.audio = audio
@@ -24,17 +24,17 @@ class Signal:
 
     @cached_property
     def f0(self) -> np.ndarray:
-        """F0 in Hz, 0 = unvoiced; see ``measure_f0``."""
+        """F0 in Hz, 0 = unvoiced."""
         return measure_f0(self.audio, self.sample_rate)
 
     @cached_property
     def cepstrum(self) -> np.ndarray:
-        """Mel-cepstrum, (frames, order); see ``mel_cepstrum``."""
+        """Mel-cepstrum, (frames, order)."""
         return mel_cepstrum(self.envelope, self.sample_rate)
 
     @property
     def envelope(self) -> np.ndarray:
-        """The power spectrum without the harmonics, (frames, bins): WORLD's CheapTrick (Morise 2015)."""
+        """Power spectrum without harmonics, (frames, bins): WORLD's CheapTrick (Morise 2015)."""
         import pyworld
 
         times = np.arange(len(self.f0)) * F0_PERIOD
@@ -42,18 +42,18 @@ class Signal:
 
     @cached_property
     def periodicity(self) -> np.ndarray:
-        """Periodicity, 0 to 1; see the function ``periodicity``."""
+        """Periodicity, 0 to 1."""
         return periodicity(self.audio, self.sample_rate)
 
     @cached_property
     def loud(self) -> np.ndarray:
-        """Whether each instant has speech: its level is within LOUD of the highest."""
+        """Whether each instant has speech, within LOUD of the highest level."""
         level = levels(self.audio, self.sample_rate)
         return level > max(level.max() - LOUD, -100.0)
 
     @property
     def silent(self) -> np.ndarray:
-        """Whether each sample is silent: more than 50 ms away from every loud instant."""
+        """Whether each sample is silent: over 50 ms from any loud instant."""
         reach = 2 * round(0.05 / F0_PERIOD) + 1
         instant = np.round(np.arange(len(self.audio)) / (self.sample_rate * F0_PERIOD)).astype(int)
         return ~maximum_filter1d(self.loud, reach)[np.minimum(instant, len(self.loud) - 1)]
@@ -62,7 +62,7 @@ class Signal:
 def measure_f0(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     """Measure F0 in Hz, 0 = unvoiced: voicing by WORLD's DIO, as in the labels, F0 by its Harvest.
 
-    DIO's F0 jumps at the ends of voiced stretches, which makes F0 errors 1.4 times as large.
+    DIO's F0 jumps at the ends of voiced stretches: F0 errors would be 1.4 times as large.
     """
     import pyworld
 
@@ -72,9 +72,9 @@ def measure_f0(audio: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def periodicity(audio: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Measure the periodicity of a signal, 0 to 1: the harmonics' share of the power (Boersma 1993).
+    """Measure periodicity, 0 to 1: the harmonics' share of the power (Boersma 1993).
 
-    The highest peak of the normalised cross-correlation of 28 ms with the audio after them, at 16 kHz, over the lags of
+    The highest peak of the normalised cross-correlation of 28 ms with the audio after it, at 16 kHz, over the lags of
     F0_RANGE.
     """
     rate, step = 16000, round(16000 * F0_PERIOD)
@@ -87,9 +87,9 @@ def periodicity(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     size = 1 << (total - 1).bit_length()
     product = np.fft.rfft(frames[:, :window], size).conj() * np.fft.rfft(frames, size)
     energy = np.cumsum(np.pad(frames**2, ((0, 0), (1, 0))), axis=1)
-    energy = energy[:, window : total + 1] - energy[:, : total - window + 1]  # of the window that starts at each lag
+    energy = energy[:, window : total + 1] - energy[:, : total - window + 1]  # per window and lag
     correlation = np.fft.irfft(product, size)[:, lags] / np.sqrt(energy[:, :1] * energy[:, lags] + 1e-12)
-    # A low hum correlates at every short lag: only peaks count. A parabola interpolates between samples.
+    # Only peaks count, as hum correlates at every short lag; a parabola interpolates.
     before, here, after = correlation[:, :-2], correlation[:, 1:-1], correlation[:, 2:]
     peak = (here > before) & (here >= after)
     top = here + (after - before) ** 2 / (8 * np.where(peak, 2 * here - before - after, 1.0))
@@ -99,9 +99,8 @@ def periodicity(audio: np.ndarray, sample_rate: int) -> np.ndarray:
 def mel_cepstrum(envelope: np.ndarray, sample_rate: int, order: int = 24) -> np.ndarray:
     """Compute the mel-cepstrum c_1 ... c_order of power spectra: (frames, bins) -> (frames, order).
 
-    ln|H| = c_0 + sum of c_m cos(m w), where w is the mel scale from 0 to 8 kHz, or to half a lower sample rate,
-    stretched to 0 to pi; SPTK approximates it by an all-pass warping. It ends at 8 kHz so that models of all rates are
-    comparable.
+    ln|H| = c_0 + sum of c_m cos(m w), with the mel scale from 0 to 8 kHz (or half a lower rate) stretched to w = 0 to
+    pi; SPTK approximates it by an all-pass warping. The limit of 8 kHz makes models of all rates comparable.
     """
     bins, top = envelope.shape[1], min(8000.0, sample_rate / 2)
     mels = (np.arange(bins) + 0.5) / bins * np.log1p(top / 700)
@@ -113,7 +112,7 @@ def mel_cepstrum(envelope: np.ndarray, sample_rate: int, order: int = 24) -> np.
 
 
 def levels(audio: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Measure the level of 25 ms around each instant, dBFS (a constant 1 is 0 dBFS)."""
+    """Measure the level of 25 ms around each instant, dBFS (constant 1 = 0 dBFS)."""
     centres = np.round(np.arange(instants(audio, sample_rate)) * F0_PERIOD * sample_rate).astype(int)
     half = round(0.0125 * sample_rate)
     energy = np.cumsum(np.pad(audio.astype(float) ** 2, (1, 0)))
@@ -122,10 +121,10 @@ def levels(audio: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def instants(audio: np.ndarray, sample_rate: int) -> int:
-    """Compute the length of the tracks of a signal, rounded as WORLD does."""
+    """Compute the length of a signal's tracks, rounded as in WORLD."""
     return int(1000.0 * len(audio) / sample_rate / (1000.0 * F0_PERIOD)) + 1
 
 
 def decibels(power: np.ndarray) -> np.ndarray:
-    """Convert mean squares to dB, not below -120."""
+    """Convert mean squares to dB, at least -120."""
     return 10 * np.log10(np.maximum(power, 1e-12))
