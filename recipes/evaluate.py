@@ -100,12 +100,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command.
 
-    Args:
-        arguments: arguments of the command line; those of the process by default.
-
-    Returns:
-        The exit status. 0: all recordings were measured; 1: some could not be; 2: none could, and one sentence on
-        standard error says why.
+    Returns the exit status. 0: all recordings were measured; 1: some failed; 2: all failed, and one sentence on
+    standard error says why.
     """
     options = build_parser().parse_args(arguments)
     prepare_streams()
@@ -129,7 +125,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _find_clips(options: argparse.Namespace) -> list[Clip]:
-    """Find the recordings that the options name."""
+    """Find the recordings of the options."""
     if options.data is None:
         raise VocoderError("no recordings given; add --data DIR")
     root: Path = options.data
@@ -137,11 +133,11 @@ def _find_clips(options: argparse.Namespace) -> list[Clip]:
 
 
 def _evaluate(options: argparse.Namespace) -> tuple[list[Outcome], list[str]]:
-    """Check the options, measure, and write what was asked for."""
+    """Check the options, measure, and write the results."""
     for name, count in (("--clips", options.clips), ("--workers", options.workers), ("--draws", options.draws)):
         if count is not None and count < 1:
             raise VocoderError(f"{name} must be at least 1, got {count}")
-    for path in (options.json, options.picture):  # checked before the work, not after it
+    for path in (options.json, options.picture):  # fail before the work
         if path and not Path(os.path.realpath(path)).parent.is_dir():
             raise VocoderError(f"cannot write {path}: there is no folder {path.parent}")
     root, clips = options.data, _find_clips(options)

@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", help="cpu, cuda or cuda:N; default: a GPU where there is one")
     options = parser.parse_args(arguments)
     threading.excepthook = _print_unless_raised_again
-    # Imported here, because torch takes seconds, in which --help and wrong options need not wait.
+    # Imported late: --help and wrong options need not wait for torch.
     from torch import distributed as dist
 
     from recipes.training.distributed import DistributedContext, init_distributed
@@ -58,10 +58,10 @@ def main(arguments: list[str] | None = None) -> int:
     except VocoderError as error:
         say(f"recipes.train: {error}")
         return 2
-    except OSError as error:  # such as a full disk while logging
+    except OSError as error:  # such as a full disk
         say(f"recipes.train: cannot write: {error}; {STATE_KEPT}")
         return 2
-    except KeyboardInterrupt as stop:  # with a message where the run was saved
+    except KeyboardInterrupt as stop:  # its message says where the run was saved
         distributed.note(str(stop) or f"stopped; {STATE_KEPT}, and the same command resumes from there")
         return 130
     finally:
@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _print_unless_raised_again(error: threading.ExceptHookArgs) -> None:
-    """Print the traceback of a thread, but not of TensorBoard's over a full disk: its next call raises that again."""
+    """Print a thread's traceback, except TensorBoard's for a full disk, which its next call raises again."""
     if not isinstance(error.exc_value, OSError):
         threading.__excepthook__(error)
 

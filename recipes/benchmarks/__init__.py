@@ -1,1 +1,1 @@
-"""Benchmarks of speed and memory, beside the public implementations where clones of them are given."""
+"""Benchmark speed and memory, also of public implementations in given clones."""

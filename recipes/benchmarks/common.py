@@ -26,35 +26,35 @@ from vocoders.generators import GENERATORS, build_generator
 from vocoders.inference.vocoder import Vocoder
 from vocoders.nn.fast import set_up_memory
 
-_PREFERRED = ("bigvgan-44k", "cosyvoice2-24k")  # of the mel configs of a hop, those that sizes were published for
-# Sizes whose configuration does not determine the mel config
+_PREFERRED = ("bigvgan-44k", "cosyvoice2-24k")  # mel configs to prefer among those of one hop
+# sizes whose configuration does not determine the mel config
 _MADE_FOR = {
     "wavehax fullband": MelConfig.parse("wavehax-24k:sample_rate=48000,hop_length=480,n_fft=2048,win_length=2048")
 }
 
 
 class Size(NamedTuple):
-    """A published size of a generator, with a mel config that fits it."""
+    """A published size of a generator, with a fitting mel config."""
 
     name: str
     config: Config
     mel_config: MelConfig
 
     def checkpoint(self) -> Checkpoint:
-        """Build the untrained model, with the same weights each time."""
+        """Build the untrained model, always with the same weights."""
         torch.manual_seed(0)
         return Checkpoint(self.mel_config, build_generator(self.name, self.config, self.mel_config).eval())
 
 
 def make_vocoder(checkpoint: Checkpoint) -> Vocoder:
-    """Make the vocoder of a checkpoint that is not in a file, as ``load`` does."""
+    """Make the vocoder of a checkpoint in memory."""
     set_up_memory()
     return Vocoder(checkpoint)
 
 
 @cache
 def published() -> dict[str, Size]:
-    """List the published sizes of all generators, by labels such as "hifigan v1"."""
+    """List the published sizes of all generators by label, such as "hifigan v1"."""
     return {
         f"{name} {version}": Size(name, config, _MADE_FOR.get(f"{name} {version}") or _fitting(name, config))
         for name, generator in GENERATORS.items()
@@ -63,23 +63,19 @@ def published() -> dict[str, Size]:
 
 
 def find_size(label: str) -> Size:
-    """Return the published size of a label.
-
-    Raises:
-        VocoderError: for an unknown label.
-    """
+    """Return the published size of a label."""
     if label not in published():
         raise VocoderError(f"unknown size '{label}'; known: {', '.join(published())}")
     return published()[label]
 
 
 def default_label(name: str) -> str:
-    """Return the label in ``published`` of the default size of a generator."""
+    """Return the label of a generator's default size."""
     return f"{name} {next(iter(GENERATORS[name].configs))}"
 
 
 def _fitting(name: str, config: Config) -> MelConfig:
-    """Return the mel config for which ``config_for`` differs least from a size, of those of the largest hop."""
+    """Return the mel config, of those with the largest hop, whose ``config_for`` differs least from a size."""
     alike: dict[MelConfig, int] = {}
     for mel_config in _by_hop():
         try:
@@ -95,7 +91,7 @@ def _fitting(name: str, config: Config) -> MelConfig:
 
 @cache
 def _by_hop() -> list[MelConfig]:
-    """List the first mel config of each hop, of the preferred and then the named ones, the largest hop first."""
+    """List the first mel config of each hop, preferred ones first, the largest hop first."""
     by_hop: dict[int, MelConfig] = {}
     for mel_config in (*(MEL_CONFIGS[name] for name in _PREFERRED), *MEL_CONFIGS.values()):
         by_hop.setdefault(mel_config.hop_length, mel_config)
@@ -109,20 +105,20 @@ def noise_mel(mel_config: MelConfig, seconds: float) -> np.ndarray:
 
 
 def f0_for(vocoder: Any, frames: int) -> np.ndarray | None:
-    """Return F0 for a model that needs it and cannot estimate it, (frames,) in Hz; else None."""
+    """Return F0 (frames,) in Hz for a model that needs it and cannot estimate it, else None."""
     return np.full(frames, 150, np.float32) if vocoder.uses_f0 and not vocoder.estimates_f0 else None
 
 
 def peak_memory(device: torch.device | str) -> float:
-    """Measure the peak memory of a GPU, or of this process, in MiB."""
+    """Measure the peak memory of a GPU or of this process, in MiB."""
     return bench.peak_memory(str(device)) or 0.0
 
 
 def reset_peak_memory(device: torch.device | str) -> float:
-    """Free unused memory, reset the peak (on Linux), and measure what is left, in MiB."""
+    """Free unused memory, reset the peak (on Linux), and return the rest in MiB."""
     gc.collect()
     if sys.platform == "linux":
-        with contextlib.suppress(AttributeError):  # of C libraries other than glibc
+        with contextlib.suppress(AttributeError):  # only glibc has it
             ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     return peak_memory(device)
@@ -140,7 +136,7 @@ def header(*titles: str) -> None:
 
 
 def parser(name: str, description: str, runs: int, threads: int | None = 2) -> argparse.ArgumentParser:
-    """Make the parser of ``python -m recipes.benchmarks.NAME``, with --runs, and --threads where it has a default."""
+    """Make the parser of ``python -m recipes.benchmarks.NAME``, with --runs and perhaps --threads."""
     options = argparse.ArgumentParser(prog=f"python -m recipes.benchmarks.{name}", description=description)
     options.add_argument("--runs", type=int, default=runs, help=f"runs for medians (default: {runs})")
     if threads:
@@ -156,7 +152,7 @@ def add_precision(options: argparse.ArgumentParser) -> None:
 
 
 def status(name: str, benchmark: Callable[[], None]) -> int:
-    """Run a benchmark; returns the exit status: 0, or 2 with one sentence on standard error for a VocoderError."""
+    """Run a benchmark; return its exit status: 0, or 2 with one sentence on standard error."""
     warnings.simplefilter("ignore", MelWarning)  # the mels are noise
     try:
         benchmark()

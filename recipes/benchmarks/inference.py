@@ -1,15 +1,14 @@
-"""Speed and memory of synthesis: python -m recipes.benchmarks.inference [MODEL ...] --clones DIR | --onnx | --memory N
+"""Measure speed and memory of synthesis: python -m recipes.benchmarks.inference [MODEL ...] --clones DIR | --onnx |
+--memory N
 
---clones DIR  beside the public implementations, which public.py loads from clones in DIR. Both sides have the same
-              random weights; each runs in a process of its own, in turns. Ours is ``Vocoder.__call__``, theirs the bare
-              network without weight norm. Memory is the peak of a process beyond the loaded model. SNR is that of the
-              two outputs.
---onnx        ONNX Runtime beside torch, in turns in one process
+--clones DIR  against public implementations in DIR (public.py), with the same random weights, each side in its own
+              process, in turns; ours is ``Vocoder.__call__``, theirs the bare network without weight norm. Memory is
+              the peak beyond the loaded model, SNR that of both outputs.
+--onnx        ONNX Runtime against torch, in turns in one process
 --memory N    peak memory over N utterances of different lengths
 
-MODEL is a label of a published size, untrained, such as "hifigan v1", or the name of a built-in model. The default is
-all that public.py has, or the built-in model and one size of each generator. Times are medians; the machine should be
-idle.
+MODEL is the label of a published size, untrained, such as "hifigan v1", or a built-in model. Default: all of public.py,
+or the built-in model and one size of each generator. Times are medians; keep the machine idle.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ from vocoders.pretrained import DEFAULT_MODEL, find_pretrained, list_models, loa
 
 
 class Setup(NamedTuple):
-    """Settings of both sides: folder of the clones, device, precision of ours, CPU threads."""
+    """Settings of both sides: clones, device, our precision, CPU threads."""
 
     clones: Path
     device: str
@@ -54,7 +53,7 @@ class Setup(NamedTuple):
 
 
 class Case(NamedTuple):
-    """A row of the table: a label of ``PAIRS``, the number of utterances, and the seconds of each."""
+    """A row of the table: a label of ``PAIRS``, number of utterances, seconds of each."""
 
     label: str
     batch: int
@@ -62,7 +61,7 @@ class Case(NamedTuple):
 
 
 class Measurement(NamedTuple):
-    """The median seconds of a side, its memory in MiB, and its audio, float64 (batch, samples)."""
+    """Median seconds of a side, its memory in MiB, and its audio, float64 (batch, samples)."""
 
     seconds: float
     memory: float
@@ -70,11 +69,11 @@ class Measurement(NamedTuple):
 
 
 Side = Callable[[Setup, Case, Path], Iterator[Any]]
-"""Generator that yields first the memory of the process, then the audio of each run, float32 (batch, samples)."""
+"""Yields the memory of the process first, then the audio of each run, float32 (batch, samples)."""
 
 
 def make_inputs(mel_config: MelConfig, case: Case) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Make mel (batch, n_mels, frames), f0 (batch, frames) and the noise of ``Vocoder`` (batch, 1, samples)."""
+    """Make mel (batch, n_mels, frames), f0 (batch, frames) and noise (batch, 1, samples)."""
     frames = round(case.seconds * mel_config.sample_rate / mel_config.hop_length)
     samples = frames * mel_config.hop_length
     mel = np.random.default_rng(0).normal(-5, 1, (case.batch, mel_config.n_mels, frames)).astype(np.float32)
@@ -104,7 +103,7 @@ def our_side(setup: Setup, case: Case, folder: Path) -> Iterator[Any]:
 
 
 def serve(side: Side, setup: Setup, case: Case, folder: Path, pipe: Connection) -> None:
-    """Run a side in this process: one run for each message, answered with its seconds, audio and memory."""
+    """Run a side in this process: answer each message with seconds, audio and memory of a run."""
     torch.set_num_threads(setup.threads)
     results = side(setup, case, folder)
     before = next(results)
@@ -117,7 +116,7 @@ def serve(side: Side, setup: Setup, case: Case, folder: Path, pipe: Connection) 
 
 
 def measure(setup: Setup, case: Case, runs: int) -> list[Measurement]:
-    """Run both sides in turns, each in a process of its own: the public one, then ours."""
+    """Run both sides in turns, each in its own process: the public one, then ours."""
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -133,7 +132,7 @@ def measure(setup: Setup, case: Case, runs: int) -> list[Measurement]:
         answers: list[list[Any]] = [[], []]
         for run in range(runs + 1):
             for pipe, own in zip(pipes, answers, strict=True):
-                time.sleep(0.2)  # until the threads of the other side no longer wait for work
+                time.sleep(0.2)  # let the other side's threads stop spinning
                 pipe.send("time" if run else "audio")
                 own.append(pipe.recv())
         for pipe, process in zip(pipes, processes, strict=True):
@@ -141,7 +140,7 @@ def measure(setup: Setup, case: Case, runs: int) -> list[Measurement]:
             process.join()
     return [
         Measurement(
-            statistics.median(duration for duration, _, _ in own[1:] or own),  # the first one warms up
+            statistics.median(duration for duration, _, _ in own[1:] or own),  # the first run warms up
             own[-1][2],
             own[0][1].astype(np.float64),
         )
@@ -150,7 +149,7 @@ def measure(setup: Setup, case: Case, runs: int) -> list[Measurement]:
 
 
 def format_row(case: Case, public_one: Measurement, ours: Measurement) -> tuple[str, ...]:
-    """Format the cells of a row of the table."""
+    """Format a row's cells."""
     difference = np.square(ours.audio - public_one.audio).mean()
     audio_seconds = case.batch * case.seconds
     return (
@@ -201,7 +200,7 @@ def compare_with_onnx(labels: list[str], seconds: float, runs: int) -> None:
 
 
 def time_both(checkpoint: Checkpoint, exported: Path, seconds: float, runs: int) -> tuple[float, float, float]:
-    """Measure x real time of torch and of ONNX Runtime, and their largest difference relative to the peak."""
+    """Measure x real time of torch and ONNX Runtime, and their largest difference relative to the peak."""
     vocoders: tuple[BaseVocoder, BaseVocoder] = (common.make_vocoder(checkpoint), OnnxVocoder(exported))
     mel = common.noise_mel(checkpoint.mel_config, seconds)
     f0 = common.f0_for(vocoders[0], mel.shape[1])
@@ -217,7 +216,7 @@ def time_both(checkpoint: Checkpoint, exported: Path, seconds: float, runs: int)
 
 
 def memory_of(vocoder: Vocoder, count: int) -> list[float]:
-    """Measure the peak memory after each fifth of ``count`` utterances, of 30 frames and more, in MiB."""
+    """Measure the peak memory in MiB after each fifth of ``count`` utterances of 30 frames and more."""
     before, peaks = common.reset_peak_memory("cpu"), []
     lengths = np.random.default_rng(0).permutation(np.arange(30, 30 + count))
     for part in np.array_split(lengths, 5):
@@ -229,7 +228,7 @@ def memory_of(vocoder: Vocoder, count: int) -> list[float]:
 
 
 def measure_memory(labels: list[str], count: int) -> None:
-    """Print the peak memory of each model beyond the loaded model."""
+    """Print each model's peak memory beyond the loaded model."""
     print(f"peak memory beyond the loaded model, MiB, after so many of {count} lengths\n")
     common.header("model", "a fifth", "two", "three", "four", "all")
     for label, checkpoint in checkpoints(labels):
@@ -238,7 +237,7 @@ def measure_memory(labels: list[str], count: int) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
+    """Run the command; return its exit status."""
     parser = common.parser("inference", "Speed and memory of synthesis.", runs=7)
     parser.add_argument("models", nargs="*", metavar="MODEL", help="'hifigan v1' and the like, or a built-in model")
     kinds = parser.add_mutually_exclusive_group(required=True)

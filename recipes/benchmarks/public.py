@@ -1,9 +1,9 @@
-"""Networks and training steps of public implementations, from clones that the user made: none of their code is here.
+"""Run public implementations, networks and training steps, from the user's clones.
 
-CLONES is a folder with clones of these names, each of which is only needed for its own rows: hifi-gan (jik876), wavehax
-(chomeyama), ParallelWaveGAN (kan-bayashi), iSTFTNet-pytorch (rishikksh20), vocos (gemelo-ai), BigVGAN (NVIDIA),
-SingingVocoders (openvpi), CosyVoice (FunAudioLLM), Amphion (open-mmlab), nnAudio (KinWaiCheuk). Amphion and wavehax
-need einops, BigVGAN librosa.
+CLONES holds clones of these names, each needed for its own rows only: hifi-gan (jik876), wavehax (chomeyama),
+ParallelWaveGAN (kan-bayashi), iSTFTNet-pytorch (rishikksh20), vocos (gemelo-ai), BigVGAN (NVIDIA), SingingVocoders
+(openvpi), CosyVoice (FunAudioLLM), Amphion (open-mmlab), nnAudio (KinWaiCheuk). Amphion and wavehax need einops,
+BigVGAN librosa.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Generate = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(mel, f0 (batch, 1, frames), noise (batch, 1, samples)) -> audio (batch, 1, samples)."""
 
 Scores = tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]
-"""Scores of real, scores of fake, feature maps of real, feature maps of fake."""
+"""Scores and feature maps: scores of real, of fake, feature maps of real, of fake."""
 
 
 class Public(NamedTuple):
@@ -45,8 +45,8 @@ class Public(NamedTuple):
 
     Attributes:
         generator: the network.
-        generate: how it is called.
-        convert: writes its files into a folder; returns the same weights as a checkpoint of ours.
+        generate: calls it.
+        convert: writes its files into a folder; returns the same weights as our checkpoint.
         fold: removes its weight norm.
     """
 
@@ -57,51 +57,47 @@ class Public(NamedTuple):
 
 
 class Discriminator(NamedTuple):
-    """A public discriminator, and how it is called with (real, fake)."""
+    """A public discriminator, and a function that calls it with (real, fake)."""
 
     module: nn.Module
     discriminate: Callable[[Tensor, Tensor], Scores]
 
 
 class Settings(dict[str, Any]):
-    """A dictionary whose keys are attributes as well, as these projects pass their configurations."""
+    """A dictionary with keys as attributes, as these projects pass configurations."""
 
     __getattr__ = dict.__getitem__
 
     @classmethod
     def of(cls, values: Any) -> Any:
-        """Turn nested dictionaries into settings."""
+        """Convert nested dictionaries."""
         return cls({k: cls.of(v) for k, v in values.items()}) if isinstance(values, dict) else values
 
 
 def load_modules(clone: Path, *modules: str) -> list[Any]:
-    """Import modules of a clone.
-
-    Raises:
-        FileNotFoundError: when there is no clone.
-    """
+    """Import modules of a clone."""
     check_clone(clone)
     sys.path.insert(0, str(clone))
     for name in [name for name in sys.modules if name.partition(".")[0] in ("models", "utils", "env", "meldataset")]:
-        del sys.modules[name]  # several of the clones have modules of these names
+        del sys.modules[name]  # several clones share module names
     return [importlib.import_module(module) for module in modules]
 
 
 def check_clone(clone: Path) -> None:
-    """Raise FileNotFoundError when there is no clone."""
+    """Check that a clone exists."""
     if not clone.is_dir():
         raise FileNotFoundError(f"no clone at {clone}")
 
 
 def import_empty(package: str, folder: Path) -> types.ModuleType:
-    """Import a package without its ``__init__``, which imports much that is not needed here."""
+    """Import a package without its ``__init__`` and what that imports."""
     module = sys.modules[package] = types.ModuleType(package)
     module.__path__ = [str(folder)]
     return module
 
 
 def hifigan(version: str, clones: Path) -> Public:
-    """Build HiFi-GAN of a version, v1 to v3."""
+    """Build HiFi-GAN v1 to v3."""
     config = clones / "hifi-gan" / f"config_{version}.json"
     (models,) = load_modules(clones / "hifi-gan", "models")
     generator = models.Generator(Settings(json.loads(config.read_text(encoding="utf-8"))))
@@ -119,7 +115,7 @@ def istftnet(clones: Path) -> Public:
     (models,) = load_modules(clone, "models")
     settings: Any = Settings(json.loads((clone / "config_v1.json").read_text(encoding="utf-8")))
     generator = models.Generator(settings)
-    nn.init.normal_(generator.conv_post.weight_g, std=1e-3)  # or exp(.) of random weights overflows
+    nn.init.normal_(generator.conv_post.weight_g, std=1e-3)  # else exp(.) of random weights overflows
     n_fft, hop = settings.gen_istft_n_fft, settings.gen_istft_hop_size
     window = torch.hann_window(n_fft)
 
@@ -128,7 +124,7 @@ def istftnet(clones: Path) -> Public:
         return import_checkpoint("istftnet", folder / "g", clone / "config_v1.json")
 
     def generate(mel: Tensor, f0: Tensor, noise: Tensor) -> Tensor:
-        spectrum, phase = generator(mel)  # the inverse is a class of its own there, with a fixed device
+        spectrum, phase = generator(mel)  # their inverse STFT has a fixed device
         audio = torch.istft(spectrum * torch.exp(phase * 1j), n_fft, hop, n_fft, window=window.to(mel.device))
         return audio.unsqueeze(1)
 
@@ -136,7 +132,7 @@ def istftnet(clones: Path) -> Public:
 
 
 def parallel_wavegan_module(clones: Path) -> Any:
-    """Import the module of Parallel WaveGAN's networks, without most of its package."""
+    """Import Parallel WaveGAN's networks without most of its package."""
     clone = clones / "ParallelWaveGAN" / "parallel_wavegan"
     check_clone(clone)
     root, models, layers, utils = (
@@ -151,7 +147,7 @@ def parallel_wavegan_module(clones: Path) -> Any:
 
 
 def parallel_wavegan(mel: dict[str, int], scales: tuple[int, ...], clones: Path) -> Public:
-    """Build Parallel WaveGAN v1 for the hop that ``scales`` multiply to."""
+    """Build Parallel WaveGAN v1 for the hop that is the product of ``scales``."""
     upsampling: dict[str, Any] = {"upsample_scales": list(scales)}
     generator = parallel_wavegan_module(clones).ParallelWaveGANGenerator(
         aux_context_window=2, upsample_params=dict(upsampling)
@@ -173,7 +169,7 @@ def parallel_wavegan(mel: dict[str, int], scales: tuple[int, ...], clones: Path)
 
 
 def wavehax(version: str, clones: Path) -> Public:
-    """Build a Wavehax by the name of its configuration, such as wavehax.v1."""
+    """Build a Wavehax by configuration name, such as wavehax.v1."""
     clone = clones / "wavehax"
     (generators,) = load_modules(clone, "wavehax.generators.wavehax")
     config = clone / f"wavehax/bin/config/generator/{version}.yaml"
@@ -186,7 +182,7 @@ def wavehax(version: str, clones: Path) -> Public:
         return import_checkpoint("wavehax", folder / "w.pkl", config, None, "wavehax-24k")
 
     def generate(mel: Tensor, f0: Tensor, noise: Tensor) -> Tensor:
-        """Replace the noise and the initial phase that it draws by ours."""
+        """Replace its random noise and initial phase by ours."""
         phase = torch.zeros(1, 1, device=noise.device)
         with mock.patch("torch.randn", return_value=noise), mock.patch("torch.rand", return_value=phase):
             audio: Tensor = generator(mel, f0)[0]
@@ -196,7 +192,7 @@ def wavehax(version: str, clones: Path) -> Public:
 
 
 def nsf_hifigan(mini_nsf: bool, clones: Path) -> Public:
-    """Build NSF-HiFiGAN of openvpi's sizes, with nine sines or, as ``mini_nsf``, with one."""
+    """Build openvpi's NSF-HiFiGAN, with nine sines or, if ``mini_nsf``, one."""
     sizes: dict[str, Any] = {"resblock": "1", "upsample_initial_channel": 512, "mini_nsf": mini_nsf, "noise_sigma": 0.0}
     sizes |= {"upsample_rates": [8, 8, 2, 2, 2], "upsample_kernel_sizes": [16, 16, 4, 4, 4]}
     sizes |= {"resblock_kernel_sizes": [3, 7, 11], "resblock_dilation_sizes": [[1, 3, 5]] * 3}
@@ -210,7 +206,7 @@ def nsf_hifigan(mini_nsf: bool, clones: Path) -> Public:
         return import_checkpoint("nsf-hifigan", folder / "model.ckpt")
 
     def generate(mel: Tensor, f0: Tensor, noise: Tensor) -> Tensor:
-        """Replace the noise and the initial phases that it draws by ours, see ``HarmonicSource``."""
+        """Replace its random noise and initial phases by ours, see ``HarmonicSource``."""
         if mini_nsf:
             return generator(mel, f0.squeeze(1))
         weight = generator.m_source.l_linear.weight
@@ -223,7 +219,7 @@ def nsf_hifigan(mini_nsf: bool, clones: Path) -> Public:
 
 
 def bigvgan(clones: Path) -> Public:
-    """Build the base model of BigVGAN for 24 kHz."""
+    """Build the 24 kHz base model of BigVGAN."""
     config = clones / "BigVGAN" / "configs" / "bigvgan_base_24khz_100band.json"
     (module,) = load_modules(clones / "BigVGAN", "bigvgan")
     generator = module.BigVGAN(Settings(json.loads(config.read_text(encoding="utf-8"))))
@@ -259,7 +255,7 @@ def hift(clones: Path) -> Public:
                 parametrize.remove_parametrizations(module, "weight")
 
     def generate(mel: Tensor, f0: Tensor, noise: Tensor) -> Tensor:
-        """Replace the noise of its sines by ours, which has the deviation of their sum."""
+        """Replace the noise of its sines by ours, with the deviation of their sum."""
         weight = generator.m_source.l_linear.weight.detach()
         draws = noise.transpose(1, 2) * (weight / weight.norm()).to(noise)  # (batch, samples, sines)
         with mock.patch("torch.randn_like", return_value=draws):
@@ -271,7 +267,7 @@ def hift(clones: Path) -> Public:
 
 
 def vocos(clones: Path) -> Public:
-    """Build Vocos for 24 kHz, "same" padding, in which theirs has as many samples as ours."""
+    """Build Vocos for 24 kHz with "same" padding, which gives as many samples as ours."""
     clone = clones / "vocos"
     check_clone(clone)
     import_empty("vocos", clone / "vocos")
@@ -316,13 +312,13 @@ PAIRS: dict[str, Callable[[Path], Public]] = {
     "complex-wavehax v2": partial(wavehax, "cwavehax.v2"),
     "vocos v1": vocos,
 }
-"""By the label of the same size in ``common.published``."""
+"""By label in ``common.published``."""
 
 
 def make_pair(label: str, clones: Path, folder: Path) -> tuple[nn.Module, Generate, Checkpoint]:
-    """Build a public generator, how it is called, and the same weights as a checkpoint of ours; always the same."""
+    """Build a public generator, its call, and our checkpoint of the same weights, always equal."""
     torch.manual_seed(0)
-    warnings.simplefilter("ignore", FutureWarning)  # of the public code's weight norm
+    warnings.simplefilter("ignore", FutureWarning)  # from the public code's weight norm
     public = PAIRS[label](clones)
     ours = public.convert(folder)
     with contextlib.redirect_stdout(io.StringIO()):  # some print this
@@ -331,13 +327,13 @@ def make_pair(label: str, clones: Path, folder: Path) -> tuple[nn.Module, Genera
 
 
 def score_pairwise(module: nn.Module, real: Tensor, fake: Tensor) -> Scores:
-    """Call a discriminator that takes both signals in one call and returns lists of lists of feature maps."""
+    """Call a discriminator that takes both signals and returns nested lists of feature maps."""
     scores_real, scores_fake, maps_real, maps_fake = module(real, fake)
     return scores_real, scores_fake, [m for ms in maps_real for m in ms], [m for ms in maps_fake for m in ms]
 
 
 def hifigan_discriminators(clones: Path, names: str) -> Discriminator:
-    """Load one or both discriminators of HiFi-GAN."""
+    """Load one or both of HiFi-GAN's discriminators."""
     (models,) = load_modules(clones / "hifi-gan", "models")
     kinds = {"multi-period": "MultiPeriodDiscriminator", "multi-scale": "MultiScaleDiscriminator"}
     modules = nn.ModuleList(getattr(models, kinds[name])() for name in names.split("+"))
@@ -368,7 +364,7 @@ def amphion_discriminator(clones: Path, name: str) -> Discriminator:
 
 
 def univnet_discriminators(clones: Path, names: str) -> Discriminator:
-    """Load one or both discriminators of UnivNet, as Wavehax has them."""
+    """Load one or both of UnivNet's discriminators, from Wavehax."""
     clone = clones / "wavehax"
     (discriminators,) = load_modules(clone, "wavehax.discriminators.univnet")
     settings = yaml.safe_load((clone / "wavehax/bin/config/discriminator/univnet.yaml").read_text(encoding="utf-8"))
@@ -400,16 +396,16 @@ DISCRIMINATORS: dict[tuple[str, str], Callable[[Path, str], Discriminator]] = {
     ("wavehax", "multi-resolution"): univnet_discriminators,
     ("parallel-wavegan", "parallel-wavegan"): parallel_wavegan_discriminator,
 }
-"""By the generator that is trained against them."""
+"""By generator."""
 
 
 def public_step(
     public: Public, discriminator: Discriminator, mel_config: MelConfig, lr: float
 ) -> Callable[[Tensor, Tensor, Tensor, Tensor], None]:
-    """Make the training step of these projects, a function of (mel, f0, noise, audio) that updates both networks once.
+    """Make these projects' training step: a function of (mel, f0, noise, audio) that updates both networks once.
 
-    The discriminator scores both signals in each of the two updates. The mel loss is ours, because theirs do not run
-    with today's torch and librosa.
+    The discriminator scores both signals in each update. The mel loss is ours, as theirs fail with current torch and
+    librosa.
     """
     mel_loss = FullBandMelLoss(mel_config).to(next(public.generator.parameters()).device)
     optimizers = [

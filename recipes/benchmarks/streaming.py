@@ -1,20 +1,16 @@
-"""Cost and latency of streaming: python -m recipes.benchmarks.streaming [MODEL ...] [--recomputed | --backends]
+"""Measure cost and latency of streaming: python -m recipes.benchmarks.streaming [MODEL ...] [--recomputed | --backends]
 
-Measures the given models, or every published size, untrained, with an F0 estimator where they need F0, and with
-framewise norms where the published ones normalise over the utterance, which cannot stream.
+Measures the given models, or every published size, untrained, with an F0 estimator if needed, and framewise norms
+instead of norms over the utterance, which cannot stream.
 
-    lookahead    frames that must follow a frame before all of its audio is final, and their duration
-    first audio  processor time until the first audio, for each size of pushes. Where frames come no faster than in real
-                 time, the wait for them is added: the lookahead and one push
-    cost         processor time of a second of audio in a stream, for each size of pushes, as a multiple of that in a
-                 whole utterance; with --recomputed also when each push is given its context again, the simplest exact
-                 method
+    lookahead    frames needed after a frame before its audio is final, and their duration
+    first audio  processor time until the first audio, for each push size. In real time, add lookahead and one push
+    cost         processor time per second of audio, for each push size, relative to a whole utterance; with
+                 --recomputed also when each push repeats its context, the simplest exact method
 
-With --backends it times a stream of 192 frames of each model, by default of the built-in one, by ONNX Runtime and by
-torch instead; a MODEL that is a file is run by the backend that its ending tells.
-
-Times are medians of processor time, which other work on the machine hardly changes, on --threads cores. The whole
-utterance is timed between the streams.
+--backends times a stream of 192 frames by ONNX Runtime and by torch, by default of the built-in model; a MODEL file
+runs on the backend of its ending. Times are medians of processor time, which other work hardly changes, on --threads
+cores.
 """
 
 from __future__ import annotations
@@ -40,7 +36,7 @@ _COMPARED_FRAMES = 192
 
 
 def vocoders(names: list[str]) -> Iterator[tuple[str, BaseVocoder]]:
-    """Load the models to measure, with their labels, one at a time."""
+    """Load the models to measure and their labels, one at a time."""
     for name in names:
         yield name, load(name)
     for label, size in {} if names else common.published().items():
@@ -73,12 +69,12 @@ def push_until_audio(stream: Stream, pushes: Iterable[np.ndarray]) -> None:
 
 
 def split(mel: np.ndarray, size: int) -> Sequence[np.ndarray]:
-    """Cut a mel (n_mels, frames) into pushes of ``size`` frames; the last one may be shorter."""
+    """Cut a mel (n_mels, frames) into pushes of ``size`` frames or fewer."""
     return [mel[:, begin : begin + size] for begin in range(0, mel.shape[1], size)]
 
 
 def measure(label: str, voc: BaseVocoder, sizes: list[int], length: float, runs: int, recomputed: bool) -> list[str]:
-    """Measure one row of the table, for pushes of ``sizes`` frames and streams of ``length`` seconds."""
+    """Measure a row of the table: pushes of ``sizes`` frames, streams of ``length`` seconds."""
     lookahead = voc.open_stream().lookahead
     frame = voc.mel_config.hop_length / voc.sample_rate
     frames = max(round(length / frame), 2 * max(sizes))
@@ -109,7 +105,7 @@ def measure(label: str, voc: BaseVocoder, sizes: list[int], length: float, runs:
 
 
 def stream_seconds(voc: BaseVocoder, size: int, runs: int) -> float:
-    """Measure the processor time of a whole stream in pushes of ``size`` frames."""
+    """Measure the processor time of a stream in pushes of ``size`` frames."""
     mel = common.noise_mel(voc.mel_config, 3.0)[:, :_COMPARED_FRAMES]
 
     def stream() -> None:
@@ -131,7 +127,7 @@ def compare_backends(names: list[str], sizes: Sequence[int], runs: int) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
+    """Run the command; return its exit status."""
     parser = common.parser("streaming", "Latency and cost of streaming.", runs=3, threads=1)
     models_help = "as for vocode -m (default: untrained, all published sizes)"
     parser.add_argument("models", nargs="*", metavar="MODEL", help=models_help)

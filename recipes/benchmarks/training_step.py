@@ -1,9 +1,8 @@
-"""Time and memory of one training step: python -m recipes.benchmarks.training_step [--clones CLONES]
+"""Measure time and memory of a training step: python -m recipes.benchmarks.training_step [--clones CLONES]
 
-Measures every pair of a generator, at its default size, and a discriminator (or several, NAME+NAME). Both are updated
-once, with the mel loss and feature matching beside the adversarial loss. Generator "none" is the discriminator's part
-alone. With clones of public implementations (see public.py) their step is measured right after ours, at the same sizes.
-Each measurement is a process of its own; medians. The machine should be idle.
+Measures each pair of a generator, at its default size, and one or more discriminators (NAME+NAME). Both are updated
+once, with mel, feature matching and adversarial losses. Generator "none" is the discriminators' part alone. With clones
+(public.py) the public step follows ours, at the same sizes. Medians, each in its own process; keep the machine idle.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ NONE = "none"  # no generator
 
 
 class Setup(NamedTuple):
-    """A pair to measure, and its settings: see the options of the command."""
+    """A pair to measure, and the command's options."""
 
     generator: str
     discriminator: str
@@ -50,7 +49,7 @@ Step = Callable[[], object]
 
 
 def make_recipe(setup: Setup) -> Recipe:
-    """Make the recipe of a pairing, without data."""
+    """Make a pair's recipe, without data."""
     generator = next(iter(GENERATORS)) if setup.generator == NONE else setup.generator
     size = common.published()[common.default_label(generator)]
     values = {
@@ -58,7 +57,7 @@ def make_recipe(setup: Setup) -> Recipe:
         "mel_config": size.mel_config.model_dump(),
         "generator": {"name": generator, "config": size.config.model_dump()},
         "data": {"dir": ".", "train": "-", "valid": "-"},
-        # Parallel WaveGAN trains against its discriminator without feature matching.
+        # Parallel WaveGAN trains without feature matching.
         "losses": {
             "full_band_mel": 45.0,
             "feature_matching": 0.0 if setup.discriminator == "parallel-wavegan" else 2.0,
@@ -86,7 +85,7 @@ def our_step(setup: Setup, recipe: Recipe, batch: dict[str, torch.Tensor]) -> St
 
 
 def discriminator_step(run: Run, audio: torch.Tensor) -> Step:
-    """Make the part of a training step that discriminators take: both gradients and their own update."""
+    """Make the discriminators' part of a step: both gradients and their own update."""
     assert run.discriminators is not None
     discriminators, recipe = run.discriminators, run.recipe
     fake = (audio + 0.01 * torch.randn_like(audio)).requires_grad_()
@@ -104,7 +103,7 @@ def discriminator_step(run: Run, audio: torch.Tensor) -> Step:
 
 
 def their_step(setup: Setup, recipe: Recipe, batch: dict[str, torch.Tensor]) -> Step:
-    """Make the training step of the public implementation."""
+    """Make the public implementation's training step."""
     assert setup.clones is not None
     audio, f0 = batch["audio"], batch["f0"]
     theirs = public.PAIRS[common.default_label(setup.generator)](setup.clones)
@@ -119,7 +118,7 @@ def their_step(setup: Setup, recipe: Recipe, batch: dict[str, torch.Tensor]) -> 
 
 
 def measure(setup: Setup, make_step: Callable[[Setup, Recipe, dict[str, torch.Tensor]], Step]) -> tuple[float, float]:
-    """Measure the median seconds of a step, and the MiB that building and stepping add to this process."""
+    """Measure a step's median seconds, and the MiB that building and stepping add."""
     torch.set_num_threads(setup.threads)
     recipe = make_recipe(setup)
     frames = recipe.train.segment_frames
@@ -143,7 +142,7 @@ def measure(setup: Setup, make_step: Callable[[Setup, Recipe, dict[str, torch.Te
 
 
 def print_row(setup: Setup) -> None:
-    """Measure one pairing, each side in a process of its own, and print it."""
+    """Measure and print a pair, each side in its own process."""
     has_public = setup.clones and (setup.generator, setup.discriminator) in public.DISCRIMINATORS
     results = []
     for make_step in (our_step, their_step) if has_public else (our_step,):
@@ -155,7 +154,7 @@ def print_row(setup: Setup) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
+    """Run the command; return its exit status."""
     parser = common.parser("training_step", "Time and memory of one training step.", runs=5)
     parser.add_argument("--clones", type=Path, help="folder of clones of public implementations")
     generators = [NONE, *GENERATORS]

@@ -1,9 +1,8 @@
-"""Time and memory of vocode: python -m recipes.benchmarks.vocode [MODEL] [--generators] [--picture FILE]
+"""Measure time and memory of vocode: python -m recipes.benchmarks.vocode [MODEL] [--generators] [--picture FILE]
 
-Times ``vocode`` on a 5 s mel from command to file, each time in a separate process, the parts of this time (imports,
-loading, synthesis), and the peak memory for a longer mel; of a built-in model with both backends, in turns.
---generators prints parameters, work and speed of every published size, untrained, and --picture draws speed against
-parameters. Medians; the machine should be idle.
+Times ``vocode`` on a 5 s mel from command to file, each time in a new process, its parts (imports, loading, synthesis),
+and the peak memory for a longer mel; a built-in model on both backends, in turns. --generators prints parameters, work
+and speed of every published size, untrained; --picture draws speed against parameters. Medians; keep the machine idle.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from vocoders.pretrained import DEFAULT_MODEL, list_models, load
 
 _VOCODE = "import sys; from vocoders.cli.vocode import vocode; sys.exit(vocode())"
 
-# Does what ``vocode in.npy -o out.wav`` does, and times its parts.
+# ``vocode in.npy -o out.wav``, with its parts timed
 _TIMED = """
 import time; begin = time.perf_counter()
 import sys, json
@@ -63,7 +62,7 @@ print(peak_memory("cpu"))
 
 
 def write_mel(folder: Path, model: str, seconds: float) -> Path:
-    """Write a mel of noise with the model's mel config."""
+    """Write a mel of noise in the model's mel config."""
     mel_config = load(model).mel_config
     path = folder / f"mel-{seconds:g}.npy"
     path.write_bytes(encode_mel(common.noise_mel(mel_config, seconds), mel_config, "npy"))
@@ -71,19 +70,19 @@ def write_mel(folder: Path, model: str, seconds: float) -> Path:
 
 
 def seconds_of(command: list[str]) -> float:
-    """Run a command; returns the seconds it took."""
+    """Run a command; return its seconds."""
     begin = time.perf_counter()
     subprocess.run(command, check=True)
     return time.perf_counter() - begin
 
 
 def output_of(command: list[str]) -> str:
-    """Run a command; returns what it printed."""
+    """Run a command; return its output."""
     return subprocess.run(command, check=True, capture_output=True, encoding="utf-8", errors="replace").stdout
 
 
 class Point(NamedTuple):
-    """A published size in the picture; ``speed`` is x real time."""
+    """A published size in the picture; ``speed`` in x real time."""
 
     generator: str
     version: str
@@ -92,7 +91,7 @@ class Point(NamedTuple):
 
 
 def generators_table(seconds: float = 2.0, runs: int = 5) -> list[Point]:
-    """Print parameters, GMAC per second of audio and speed of every published size, and return them."""
+    """Print and return parameters, GMAC per second of audio and speed of every published size."""
     points = []
     common.header("generator", "parameters", "GMAC/s", "x real time")
     for label, size in common.published().items():
@@ -108,7 +107,7 @@ def generators_table(seconds: float = 2.0, runs: int = 5) -> list[Point]:
 
 
 def draw(points: Sequence[Point], path: Path) -> None:
-    """Draw speed against parameters, a colour for each generator, into an .svg or .png file."""
+    """Draw speed against parameters, a colour per generator, into an .svg or .png."""
     require("a picture", "train", "matplotlib")
     import matplotlib
     from matplotlib.figure import Figure
@@ -129,12 +128,12 @@ def draw(points: Sequence[Point], path: Path) -> None:
     axes.margins(x=0.1)  # room for the names
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="lower left")
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "vocoders"}):  # small, and without chance
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "vocoders"}):  # small and reproducible
         figure.savefig(path, dpi=100, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def time_vocode(model: str, backends: Sequence[BackendName], runs: int, long: float) -> None:
-    """Print the time of ``vocode`` on 5 s, and its peak memory on ``long`` seconds, for each backend."""
+    """Print each backend's time of ``vocode`` on 5 s, and its peak memory on ``long`` seconds."""
     options = {backend: ["-q", "-m", model, "--backend", backend] for backend in backends}
     totals: dict[BackendName, list[float]] = {backend: [] for backend in backends}
     parts: dict[BackendName, list[list[float]]] = {backend: [] for backend in backends}
@@ -160,7 +159,7 @@ def time_vocode(model: str, backends: Sequence[BackendName], runs: int, long: fl
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
+    """Run the command; return its exit status."""
     parser = common.parser("vocode", "Time and memory of vocode.", runs=7, threads=None)
     parser.add_argument("model", nargs="?", help="as for vocode -m (default: the built-in model)")
     parser.add_argument("--long", type=float, default=60.0, metavar="SECONDS", help="mel for peak memory (default: 60)")

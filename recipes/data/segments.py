@@ -94,7 +94,7 @@ class SegmentDataset(Dataset[dict[str, Tensor]]):
         return item | ({"context": audio} if self.margin else {})
 
     def recording(self, draw: np.random.Generator) -> dict[str, Tensor]:
-        """Draw a decodable segment, its audio with ``margin`` more frames at both ends; give up after twenty failures."""
+        """Draw a decodable segment, its audio with ``margin`` more frames at both ends, in twenty attempts."""
         for _ in range(20):
             try:
                 return self.segment(draw)

@@ -43,7 +43,7 @@ def smooth_mel(mel: np.ndarray, coefficients: float, blur: float) -> np.ndarray:
 
 
 def smooth_share(mel: Tensor, shares: Augmentation, uniform: Tensor) -> Tensor:
-    """Smooth the recipe's share of log-mels (batch, n_mels, frames); ``uniform`` (batch, 3) in [0, 1) draws the values."""
+    """Smooth the recipe's share of log-mels (batch, n_mels, frames) by ``uniform`` (batch, 3) in [0, 1)."""
     smoothed, coefficients, blur = uniform.unbind(1)
     smooth = smooth_batch(mel, _within(shares.coefficients, coefficients), _within(shares.blur, blur), shares.blur[1])
     return torch.where((smoothed < shares.smooth)[:, None, None], smooth, mel)

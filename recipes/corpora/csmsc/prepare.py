@@ -20,10 +20,10 @@ CORPUS = Corpus(
 
 
 def split(root: Path) -> Split:
-    """Split as kan-bayashi/ParallelWaveGAN, egs/csmsc: the last 100 recordings test, the 100 before validate."""
+    """Split as kan-bayashi/ParallelWaveGAN, egs/csmsc: the last 100 test, the 100 before validate."""
     return held_out(sorted(root.glob("Wave/*.wav")), valid=100, test=100)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit status of ``run``."""
+    """Run the command; return its exit status."""
     return run(CORPUS, split, CORPUS.parser(__doc__).parse_args(arguments))

@@ -15,19 +15,16 @@ CORPUS = Corpus(
     layout="jsut_ver1.1/basic5000/wav/BASIC5000_0001.wav",
     clips=7696,
     size="2.7 GB",
-    # No checksum is published; the archive checks each of its files, and ``clips`` their number.
+    # No checksum is published; the archive has CRCs, and ``clips`` counts the files.
     archives=(Archive("http://ss-takashi.sakura.ne.jp/corpus/jsut_ver1.1.zip", None, "basic5000"),),
 )
 
 
 def split(root: Path) -> Split:
-    """Split as kan-bayashi/ParallelWaveGAN, egs/jsut.
-
-    All nine sub-corpora are sorted by path; the last 250 recordings test, the 250 before validate.
-    """
+    """Split as kan-bayashi/ParallelWaveGAN, egs/jsut: of all parts by path, the last 250 test, the 250 before validate."""
     return held_out(sorted(root.glob("*/wav/*.wav")), valid=250, test=250)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit status of ``run``."""
+    """Run the command; return its exit status."""
     return run(CORPUS, split, CORPUS.parser(__doc__).parse_args(arguments))

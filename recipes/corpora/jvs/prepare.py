@@ -18,15 +18,14 @@ CORPUS = Corpus(
     clips=12997,
 )
 
-# parallel100: the same hundred sentences by all speakers; nonpara30: thirty of each speaker's own. Whispering and
-# falsetto are left out.
+# parallel100: the same sentences by all; nonpara30: each speaker's own. Whisper and falsetto are left out.
 STYLES = ("parallel100", "nonpara30")
 VALID_SPEAKERS = ("jvs089", "jvs090")  # a man and a woman
 TEST_SPEAKERS = tuple(f"jvs{number:03d}" for number in range(91, 101))  # six women and four men
 
 
 def split(root: Path) -> Split:
-    """Split by speaker: those that validate or test are not trained on. The choice of speakers is our own."""
+    """Split by speaker; the choice of speakers is our own."""
     lists: Split = {"train": [], "valid": [], "test": []}
     for path in sorted(path for style in STYLES for path in root.glob(f"jvs*/{style}/wav24kHz16bit/*.wav")):
         speaker = path.relative_to(root).parts[0]
@@ -35,5 +34,5 @@ def split(root: Path) -> Split:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit status of ``run``."""
+    """Run the command; return its exit status."""
     return run(CORPUS, split, CORPUS.parser(__doc__).parse_args(arguments))

@@ -10,7 +10,7 @@ from vocoders.errors import VocoderError
 
 TRAIN = ("train-clean-100", "train-clean-360", "train-other-500")
 VALID, TEST = "dev-clean", "test-clean"
-MAX_VALID = 100  # recordings to validate on, of the 5736 of dev-clean: training validates often
+MAX_VALID = 100  # of the 5736 of dev-clean, as training validates often
 
 # SHA-256 as in torchaudio.datasets
 LIBRITTS = {
@@ -20,7 +20,7 @@ LIBRITTS = {
     "dev-clean": "da0864e1bd26debed35da8a869dd5c04dfc27682921936de7cff9c8a254dbe1a",
     "test-clean": "234ea5b25859102a87024a4b9b86641f5b5aaaf1197335c95090cde04fe9a4f5",
 }
-# MD5 of OpenSLR's md5sum.txt, as ml-explore/mlx-data carries them
+# MD5 from OpenSLR's md5sum.txt, as in ml-explore/mlx-data
 LIBRITTS_R = {
     "train-clean-100": "6df668d8f5f33e70876bfa33862ad02b",
     "train-clean-360": "382eb3e64394b3da6a559f864339b22c",
@@ -31,7 +31,7 @@ LIBRITTS_R = {
 
 
 def corpus(restored: bool, parts: list[str]) -> Corpus:
-    """Describe LibriTTS, or LibriTTS-R when ``restored``: the archives of ``parts``, dev-clean and test-clean."""
+    """Describe LibriTTS, or LibriTTS-R if ``restored``: archives of ``parts``, dev-clean and test-clean."""
     top, number, checksums = ("LibriTTS_R", 141, LIBRITTS_R) if restored else ("LibriTTS", 60, LIBRITTS)
     archives = []
     for part in (*parts, VALID, TEST):
@@ -50,11 +50,7 @@ def corpus(restored: bool, parts: list[str]) -> Corpus:
 
 
 def split(root: Path, parts: list[str]) -> Split:
-    """Split by the parts in ``root``: ``parts`` train, a hundred recordings of dev-clean validate, test-clean tests.
-
-    Raises:
-        VocoderError: when a part is missing.
-    """
+    """Split by part: ``parts`` train, a hundred recordings of dev-clean validate, test-clean tests."""
     for part in (*parts, VALID, TEST):
         if not (root / part).is_dir():
             raise VocoderError(f"{root} lacks {part}; --download fetches it")
@@ -67,7 +63,7 @@ def split(root: Path, parts: list[str]) -> Split:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit status of ``run``."""
+    """Run the command; return its exit status."""
     parser = corpus(False, list(TRAIN)).parser(__doc__)
     parser.add_argument(
         "--restored", action="store_true", help="LibriTTS-R instead (folder LibriTTS_R, https://www.openslr.org/141)"

@@ -24,7 +24,7 @@ CORPUS = Corpus(
     ),
 )
 
-# Chapter: recordings. These are the 150 that HiFi-GAN (jik876/hifi-gan, LJSpeech-1.1/validation.txt) never trains on.
+# Chapter: recordings, the 150 that HiFi-GAN holds out (jik876/hifi-gan, LJSpeech-1.1/validation.txt).
 HELD_OUT = """
 001: 28 68; 002: 149 157 167; 003: 42 307; 004: 169 233; 005: 101 108 202 234 248; 006: 1 18 34 78; 007: 217 243;
 008: 87 131 140 158 174; 010: 47 61 105 233 234 258 262 270 293; 011: 9 256; 012: 44 145; 013: 20 77 228;
@@ -38,13 +38,13 @@ HELD_OUT = """
 
 
 def held_out_names() -> list[str]:
-    """List the 150 names, LJ001-0028 and so on, in order."""
+    """List the 150 names in order, such as LJ001-0028."""
     chapters = (chapter.split(":") for chapter in HELD_OUT.split(";"))
     return [f"LJ{chapter.strip()}-{int(number):04d}" for chapter, numbers in chapters for number in numbers.split()]
 
 
 def split(root: Path) -> Split:
-    """Split as HiFi-GAN, which validates and tests on the 150; here every third of them validates, the others test."""
+    """Split as HiFi-GAN; of its 150 held-out recordings every third validates, the others test."""
     names = held_out_names()
     lists: Split = {"train": [], "valid": [], "test": []}
     for path in sorted(root.glob("wavs/*.wav")):
@@ -54,5 +54,5 @@ def split(root: Path) -> Split:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit status of ``run``."""
+    """Run the command; return its exit status."""
     return run(CORPUS, split, CORPUS.parser(__doc__).parse_args(arguments))

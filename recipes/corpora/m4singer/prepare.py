@@ -16,15 +16,15 @@ CORPUS = Corpus(
     layout="m4singer/Alto-1#美错/0000.wav with m4singer/meta.json",
 )
 
-# Amphion's test songs (preprocessors/__init__.py): one by a singer of each register
+# Amphion's test songs (preprocessors/__init__.py), one per register
 TEST_SONGS = ("Alto-1#美错", "Bass-1#十年", "Soprano-2#同桌的你", "Tenor-5#爱笑的眼睛")
 
 
 def split(root: Path) -> Split:
-    """Split by song: Amphion's four test; the last other song by name of each of their singers validates."""
+    """Split by song: Amphion's four test; the last other song of each of their singers validates."""
     songs: dict[str, list[Path]] = defaultdict(list)
     for path in sorted(root.glob("*#*/*.wav")):
-        songs[unicodedata.normalize("NFC", path.parent.name)].append(path)  # some systems unpack names decomposed
+        songs[unicodedata.normalize("NFC", path.parent.name)].append(path)  # some systems unpack decomposed names
     singers = {song.split("#")[0] for song in TEST_SONGS}
     last = {song.split("#")[0]: song for song in sorted(songs) if song not in TEST_SONGS}
     valid = {song for singer, song in last.items() if singer in singers}
@@ -35,5 +35,5 @@ def split(root: Path) -> Split:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit status of ``run``."""
+    """Run the command; return its exit status."""
     return run(CORPUS, split, CORPUS.parser(__doc__).parse_args(arguments))

@@ -19,11 +19,7 @@ VALID = 50
 
 
 def split(root: Path) -> Split:
-    """Split by the dataset's own lists; the last 50 of its training segments validate, as in ParallelWaveGAN.
-
-    Raises:
-        VocoderError: when one of the lists cannot be read.
-    """
+    """Split by the dataset's lists; its last 50 training segments validate, as in ParallelWaveGAN."""
     lists: Split = {}
     for name in ("train", "test"):
         path = root / "segments" / f"{name}.txt"
@@ -37,5 +33,5 @@ def split(root: Path) -> Split:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit status of ``run``."""
+    """Run the command; return its exit status."""
     return run(CORPUS, split, CORPUS.parser(__doc__).parse_args(arguments))

@@ -22,16 +22,16 @@ from vocoders.files import make_folder, write_file
 from vocoders.io.audio import encode_audio
 
 RATE = 24000
-MARGIN = 10  # frames kept before the first and after the last that is not silent
-SILENCE_DB = -50.0  # relative to the level that a twentieth of a clip's frames exceed
+MARGIN = 10  # frames kept around the audible part
+SILENCE_DB = -50.0  # relative to the level exceeded by a twentieth of a clip's frames
 PEAK = 0.97
 
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository on GitHub: owner/name, and the commit that the corpus was made from.
+    """A GitHub repository, owner/name, at the commit of the corpus.
 
-    An optional one is no part of the corpus of the built-in models, and taken only when its clone is named.
+    An optional one is not part of the built-in models' corpus, and used only if its clone is named.
     """
 
     name: str
@@ -40,21 +40,21 @@ class Repository:
 
     @property
     def folder(self) -> str:
-        """Name of the folder that ``git clone`` makes."""
+        """Folder that ``git clone`` makes."""
         return self.name.rsplit("/", 1)[-1]
 
 
 @dataclass(frozen=True)
 class Speaker:
-    """The clips of one speaker in a repository.
+    """Clips of a speaker in a repository.
 
     Attributes:
-        name: name of the speaker's folder in the corpus.
+        name: the speaker's folder in the corpus.
         source: key of REPOSITORIES.
-        pattern: of the clips in the clone; of makam, sections, which have a number, and not whole songs.
+        pattern: glob of the clips in the clone; for makam, numbered sections, not whole songs.
         count: number of clips at the commit.
-        gain_db: gain; an optional speaker's gives the clips a median level of -23.3 dB.
-        included: a bit for each clip, sorted by path, that says whether it is in the corpus, in base64; empty for all.
+        gain_db: gain; for optional speakers, to a median level of -23.3 dB.
+        included: base64, a bit per clip sorted by path: whether it is in the corpus; empty for all.
     """
 
     name: str
@@ -73,9 +73,8 @@ SPEAKERS = [Speaker(**row) for row in _SOURCES["speakers"]]
 def main(arguments: list[str] | None = None) -> int:
     """Run the command.
 
-    Returns:
-        The exit status. 0: the lists are written; 1: they are, but unreadable clips are left out; 2: they cannot be
-        written, and one sentence on standard error says why.
+    Returns the exit status. 0: the lists are written; 1: written without unreadable clips; 2: not written, and one
+    sentence on standard error says why.
     """
     parser = Parser(
         prog="python -m recipes.prepare openvoices",
@@ -112,18 +111,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def prepare(folder: Path, clones: dict[str, Path], everything: bool) -> bool:
-    """Convert the clips that are not in ``folder`` yet, and write the lists.
+    """Convert missing clips and write the lists; return whether every clip can be read, as others are left out.
 
-    Args:
-        folder: folder of the corpus.
-        clones: folder of each clone, by key of REPOSITORIES; speakers of others are left out.
-        everything: whether to convert all clips of the clones, not only those of the corpus.
-
-    Returns:
-        Whether every clip can be read; those that cannot are left out.
-
-    Raises:
-        VocoderError: when a clone is missing or holds something else, or a list would be empty.
+    ``clones`` maps keys of REPOSITORIES to folders; ``everything`` converts all clips, not only the corpus's.
     """
     check_clones(clones)
     jobs = [
@@ -153,11 +143,7 @@ def prepare(folder: Path, clones: dict[str, Path], everything: bool) -> bool:
 
 
 def check_clones(clones: dict[str, Path]) -> None:
-    """Check that all clones are there; one at another commit is noted on standard error.
-
-    Raises:
-        VocoderError: when a clone is missing.
-    """
+    """Check that all clones exist; warn of one at another commit."""
     missing = [key for key in clones if not clones[key].is_dir()]
     if missing:
         sources = (
@@ -176,7 +162,7 @@ def check_clones(clones: dict[str, Path]) -> None:
 
 
 def head(clone: Path) -> str | None:
-    """Return the commit that is checked out; None without git or its folder."""
+    """Return the checked-out commit; None without git or the folder."""
     command = ["git", f"--git-dir={clone / '.git'}", "rev-parse", "HEAD"]
     try:
         return subprocess.run(command, capture_output=True, check=True).stdout.decode("ascii").strip()
@@ -185,12 +171,8 @@ def head(clone: Path) -> str | None:
 
 
 def choose(speaker: Speaker, clone: Path, everything: bool) -> list[Path]:
-    """List a speaker's clips in the clone, sorted: all, or those of the corpus.
-
-    Raises:
-        VocoderError: for a clone without clips, and for an incomplete one, in which those of the corpus are not known.
-    """
-    paths = sorted(clone.glob(speaker.pattern), key=lambda path: path.parts)  # Windows would ignore the case
+    """List a speaker's clips in the clone, sorted: all, or those of the corpus, for which it must be complete."""
+    paths = sorted(clone.glob(speaker.pattern), key=lambda path: path.parts)  # Windows would ignore case
     if not paths:
         raise VocoderError(f"{clone} holds no {speaker.pattern}; is it a clone of {REPOSITORIES[speaker.source].name}?")
     if everything:
@@ -207,16 +189,10 @@ def choose(speaker: Speaker, clone: Path, everything: bool) -> list[Path]:
 
 
 def convert(source: Path, gain_db: float) -> np.ndarray:
-    """Read a clip as it is in the corpus: at RATE, trimmed and with its gain.
+    """Read a clip as in the corpus, at RATE, trimmed and with its gain: float32 (samples,), empty for an empty clip.
 
-    The first channel is taken, not the mean: in makam-guelen's clips the two channels differ and would cancel in part;
-    in all other clips of two channels they are equal.
-
-    Returns:
-        float32 (samples,), empty for an empty clip.
-
-    Raises:
-        soundfile.LibsndfileError: when it cannot be decoded.
+    Takes the first channel: in makam-guelen's clips the channels differ and would partly cancel; elsewhere they are
+    equal.
     """
     audio, rate = soundfile.read(source, dtype="float32", always_2d=True)
     audio = np.ascontiguousarray(audio[:, 0])
@@ -230,10 +206,9 @@ def convert(source: Path, gain_db: float) -> np.ndarray:
 def trim(audio: np.ndarray, rate: int = RATE) -> np.ndarray:
     """Cut leading and trailing silence of (samples,), except for a margin.
 
-    Frames are silent when their level is below the 95th percentile, which no single click changes, by more than
-    -SILENCE_DB.
+    Frames are silent if over -SILENCE_DB below the 95th percentile, which no single click changes.
     """
-    size = rate // 100  # samples of a frame, 10 ms
+    size = rate // 100  # 10 ms
     frames = audio[: len(audio) // size * size].reshape(-1, size)
     if not len(frames):
         return audio
@@ -243,16 +218,12 @@ def trim(audio: np.ndarray, rate: int = RATE) -> np.ndarray:
 
 
 def sentence(path: Path) -> tuple[str, str]:
-    """Name the speaker and the prompt of a clip; file names end in the second at which a take was recorded."""
+    """Name the speaker and prompt of a clip; file names end in the time of the take."""
     return path.parent.name, re.sub(r"_\d{10}$", "", path.stem)
 
 
 def write_lists(folder: Path, paths: list[Path]) -> bool:
-    """Write valid.txt, the validation clips that are there, and train.txt, the clips of all other sentences.
-
-    Returns:
-        Whether all of them can be read; those that cannot are left out.
-    """
+    """Write valid.txt, and train.txt with all other sentences; return whether all can be read, as others are left out."""
     names = Path(__file__).with_name("valid.txt").read_text(encoding="utf-8").split()
     validated = {sentence(Path(name)) for name in names}
     lists = {

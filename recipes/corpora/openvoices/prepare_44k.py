@@ -22,27 +22,27 @@ from vocoders.files import make_folder, write_file
 from vocoders.io.audio import encode_audio
 
 RATE = 44100
-LEVEL_DB = -23.3  # RMS; the gain of a speaker gives the clips this median level
+LEVEL_DB = -23.3  # RMS; a speaker's gain brings the median of the clips here
 FULL_SCALE = 0.999
-CLIPPED = 3  # samples in a row at full scale; a clip with more is left out
-VALID = 2  # sentences of each speaker of train.txt that validate instead
+CLIPPED = 3  # samples in a row at full scale; clips with more are left out
+VALID = 2  # sentences of each training speaker that validate
 
 
 @dataclass(frozen=True)
 class Source:
-    """A row of sources-44k.json: the clips of a speaker, or of an instrument, in a repository on GitHub.
+    """A row of sources-44k.json: clips of a speaker or instrument in a GitHub repository.
 
     Attributes:
-        speaker: name of the folder in the corpus.
-        role: "train", or "unseen" for a speaker kept aside.
-        minutes: at most so many minutes are taken, of clips evenly spaced.
+        speaker: folder in the corpus.
+        role: "train", or "unseen" for a held-out speaker.
+        minutes: most minutes to take, in evenly spaced clips.
         repository: owner/name.
-        commit: the commit that the corpus was made from.
-        pattern: regular expression that finds the paths of the clips in the clone.
+        commit: commit of the corpus.
+        pattern: regular expression of the clips' paths in the clone.
         kind: what is heard.
-        licence: the licence of the recordings.
+        licence: licence of the recordings.
         credit: whom to name.
-        rate: the sample rate of the clips to take, Hz; None for any.
+        rate: sample rate in Hz of the clips to take; None for any.
     """
 
     speaker: str
@@ -57,11 +57,7 @@ class Source:
     rate: int | None = None
 
     def find(self, clones: Path) -> list[Path]:
-        """List the clips in the clone, sorted, evenly spaced where there are more than ``minutes``.
-
-        Raises:
-            VocoderError: for a clone without clips.
-        """
+        """List the clips in the clone, sorted, evenly spaced if more than ``minutes``."""
         clone = clones / self.repository.rsplit("/", 1)[-1]
         paths = [path for path in clone.rglob("*") if re.search(self.pattern, path.relative_to(clone).as_posix())]
         if not paths:
@@ -84,8 +80,7 @@ def load_sources() -> list[Source]:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command.
 
-    Returns:
-        The exit status. 0: the lists are written; 2: they cannot be, and one sentence on standard error says why.
+    Returns the exit status. 0: the lists are written; 2: not written, and one sentence on standard error says why.
     """
     parser = Parser(
         prog="python -m recipes.corpora.openvoices.prepare_44k",
@@ -109,11 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def prepare(folder: Path, clones: Path, without: list[str]) -> None:
-    """Convert the speakers that are not in ``folder`` yet, and write the lists.
-
-    Raises:
-        VocoderError: when a clone or a speaker is missing, or a file cannot be written.
-    """
+    """Convert missing speakers and write the lists."""
     sources = load_sources()
     unknown = sorted(set(without) - {source.speaker for source in sources})
     if unknown:
@@ -140,7 +131,7 @@ def prepare(folder: Path, clones: Path, without: list[str]) -> None:
 
 
 def convert_speaker(source: Source, paths: list[Path], folder: Path, clones: Path) -> None:
-    """Convert the clips of a speaker, with one gain for all, and print what is left out."""
+    """Convert a speaker's clips with one gain, and print what is left out."""
     clone = clones / source.repository.rsplit("/", 1)[-1]
     clips: dict[Path, np.ndarray] = {}
     left_out = {"unreadable": 0, "clipped": 0, "silent": 0}
@@ -150,7 +141,7 @@ def convert_speaker(source: Source, paths: list[Path], folder: Path, clones: Pat
         except soundfile.LibsndfileError:
             left_out["unreadable"] += 1
             continue
-        audio = np.ascontiguousarray(audio[:, 0])  # the mean would cancel in part where channels differ
+        audio = np.ascontiguousarray(audio[:, 0])  # differing channels would partly cancel in the mean
         if clipped(audio):
             left_out["clipped"] += 1
         elif np.abs(audio).max(initial=0) < 1e-3 or len(audio) < rate // 5:
@@ -175,7 +166,7 @@ def clipped(audio: np.ndarray) -> bool:
 
 
 def validated(paths: list[Path]) -> set[str]:
-    """Choose the sentences that validate; a sentence is a file name, in whatever folders takes of it are."""
+    """Choose the sentences that validate, by file name across all folders of takes."""
     stems = sorted({path.stem for path in paths})
     return {stems[len(stems) * (2 * i + 1) // (2 * VALID)] for i in range(VALID)} if len(stems) > 10 else set()
 

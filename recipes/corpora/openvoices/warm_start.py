@@ -24,22 +24,22 @@ from vocoders.pretrained import find_pretrained
 
 
 def interpolation(source: np.ndarray, target: np.ndarray) -> Tensor:
-    """Return the matrix (source, target) that interpolates values at frequencies ``target`` to ``source``."""
+    """Return the matrix (source, target) that interpolates from frequencies ``target`` to ``source``."""
     return torch.from_numpy(np.stack([np.interp(source, target, unit) for unit in np.eye(len(target))], 1)).float()
 
 
 def band_matrix(source: MelConfig, target: MelConfig) -> tuple[Tensor, Tensor]:
-    """Return matrix and offset that make a mel of ``source`` of one of ``target``, both natural logs of magnitudes."""
+    """Return matrix and offset from a mel of ``target`` to one of ``source``, both natural logs of magnitudes."""
     matrix = interpolation(mel_frequencies(source)[1:-1], mel_frequencies(target)[1:-1])
     gathered = [torch.from_numpy(np.log(mel_filter_bank(config).sum(1))).float() for config in (source, target)]
     return matrix, gathered[0] - matrix @ gathered[1] + np.log(source.win_length / target.win_length) / 2
 
 
 def change_input(weight: Tensor, bias: Tensor, source: MelConfig, target: MelConfig) -> tuple[Tensor, Tensor]:
-    """Change a first convolution, which takes mel / 4 + 1 and maybe further channels, to take mels of ``target``."""
+    """Make a first convolution over mel / 4 + 1, and perhaps more channels, take mels of ``target``."""
     matrix, offset = band_matrix(source, target)
     bands, rest = weight[:, : source.n_mels], weight[:, source.n_mels :]
-    # source / 4 + 1 = matrix (target / 4 + 1) + offset / 4, as the rows of the matrix sum to one
+    # source / 4 + 1 = matrix (target / 4 + 1) + offset / 4, as the matrix rows sum to one
     bias = bias + torch.einsum("obk,b->o", bands, offset) / 4
     return torch.cat([torch.einsum("obk,bt->otk", bands, matrix), rest], 1), bias
 

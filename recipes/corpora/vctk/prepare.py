@@ -25,13 +25,13 @@ CORPUS = Corpus(
     ),
 )
 
-# HiFi-GAN holds nine speakers out and does not say which; its demo page has samples of the first four (issue 128 of
-# jik876/hifi-gan). The other five are the last by name, which papers on bandwidth extension hold out as well.
+# HiFi-GAN holds out nine speakers without naming them; its demo page has the first four (issue 128 of jik876/hifi-gan).
+# The other five are the last by name, as in papers on bandwidth extension.
 TEST_SPEAKERS = ("p226", "p271", "p292", "p318", "p363", "p364", "p374", "p376", "s5")
 
 
 def split(root: Path, microphone: str) -> Split:
-    """Split by speaker: nine test; of each other speaker the last recording validates and the rest trains."""
+    """Split by speaker: nine test; of the others the last recording validates and the rest trains."""
     speakers: dict[str, list[Path]] = defaultdict(list)
     for path in sorted(root.glob(f"wav48_silence_trimmed/*/*_{microphone}.flac")):
         speakers[path.parent.name].append(path)
@@ -46,7 +46,7 @@ def split(root: Path, microphone: str) -> Split:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns the exit status of ``run``."""
+    """Run the command; return its exit status."""
     parser = CORPUS.parser(__doc__)
     parser.add_argument(
         "--mic",
