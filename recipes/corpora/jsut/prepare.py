@@ -21,7 +21,7 @@ CORPUS = Corpus(
 
 
 def split(root: Path) -> Split:
-    """Split as kan-bayashi/ParallelWaveGAN, egs/jsut: of all parts by path, the last 250 test, the 250 before validate."""
+    """Split as kan-bayashi/ParallelWaveGAN, egs/jsut: by path, the last 250 test, the 250 before validate."""
     return held_out(sorted(root.glob("*/wav/*.wav")), valid=250, test=250)
 
 
