@@ -152,7 +152,7 @@ def test_a_dropped_mel_is_heard_and_seen(
     assert abs(noise.mean()) < 0.01
     assert abs(noise.std() - 1) < 0.01
     assert np.abs(np.fft.rfft(noise)).max() ** 2 / len(noise) < 25  # white: the spectrum of 56,000 lines has no peak
-    monkeypatch.setattr("vocoders.inference.synthesis.white_noise", lambda start, stop, seed: noise[start:stop])
+    monkeypatch.setattr("vocoders.inputs.white_noise", lambda start, stop, seed: noise[start:stop])
     expected = load()(mel)
     assert np.abs(audio - expected).max() < 1e-3 * np.abs(expected).max()
 

@@ -179,7 +179,7 @@ def test_the_graph_from_python(mel: np.ndarray, export_page: Path, monkeypatch: 
     assert names["used_f0"].shape == (1, 1, mel.shape[1])
     # With the same noise it is what load gives, and chunks join to it.
     noise = names["inputs"]["noise"][0, 0]
-    monkeypatch.setattr("vocoders.inference.synthesis.white_noise", lambda start, stop, seed: noise[start:stop])
+    monkeypatch.setattr("vocoders.inputs.white_noise", lambda start, stop, seed: noise[start:stop])
     np.testing.assert_allclose(names["audio"][0, 0], load()(mel), atol=1e-5)
     chunks = np.split(mel, [1, 30, 90, 91, 200], axis=1)
     streamed = list(run("export.md", 1, np=np)["stream"](chunks, names["session"]))

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support import ROOT
 
-NAME = "tiny-vocos"
+NEW = {"tiny-vocos": ("tiny_vocos", "TinyVocos"), "tiny-stereo": ("tiny_stereo", "TinyStereo")}
 
 # In the way of Vocos (Siuzdak 2023, arXiv 2306.00814): a ConvNeXt at frame rate, then an inverse STFT.
 SOURCE = '''
@@ -52,12 +52,65 @@ class TinyVocos(Generator):
         self.head = nn.Conv1d(config.channels, self.stft.n_fft + 2, 1)
 
     @property
-    def receptive_field(self) -> int:
+    def context(self) -> int:
         return 2 + 2 * self.config.blocks + 1
 
-    def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
+    def synthesize(self, mel: Tensor) -> Tensor:
         magnitude, angle = self.head(self.blocks(self.embed(mel / 4 + 1))).float().chunk(2, dim=1)
         return self.stft.inverse(torch.polar(magnitude.clamp_max(5).exp(), angle)).unsqueeze(1)
+'''
+
+# Of a speaker; its audio has two channels and twice the sample rate of the mel.
+STEREO = '''
+"""Tiny stereo: two convolutions, told who speaks."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from vocoders.config import Channels, Config
+from vocoders.dsp.mel import MelConfig
+from vocoders.generators.base import Generator
+from vocoders.inputs import Input
+
+
+class TinyStereoConfig(Config):
+    size: Channels = 16
+
+
+class TinyStereo(Generator):
+    config_type = TinyStereoConfig
+    configs: ClassVar[dict[str, Config]] = {"v1": TinyStereoConfig()}
+    config: TinyStereoConfig
+    inputs = (Input(name="speaker", rate="utterance", channels=8),)
+    channels = 2
+    context = 3
+
+    @classmethod
+    def config_for(cls, mel_config: MelConfig) -> TinyStereoConfig:
+        return TinyStereoConfig()
+
+    def __init__(self, config: TinyStereoConfig, mel_config: MelConfig) -> None:
+        super().__init__(config, mel_config)
+        self.embed = nn.Conv1d(mel_config.n_mels, config.size, 7, padding=3)
+        self.speaker = nn.Conv1d(8, config.size, 1)
+        self.out = nn.Conv1d(config.size, self.channels * self.samples_per_frame, 1)
+
+    @property
+    def sample_rate(self) -> int:
+        return 2 * self.mel_config.sample_rate
+
+    @property
+    def samples_per_frame(self) -> int:
+        return 2 * self.mel_config.hop_length
+
+    def synthesize(self, mel: Tensor, speaker: Tensor) -> Tensor:
+        x = torch.tanh(self.embed(mel / 4 + 1) + self.speaker(speaker))
+        samples = self.out(x).float().unflatten(1, (self.channels, -1))  # (batch, channels, samples, frames)
+        return samples.transpose(2, 3).flatten(2)
 '''
 
 # Run in the copy: from its configuration to its audio.
@@ -100,9 +153,87 @@ np.testing.assert_allclose(onnx_model(mel), whole, **near)
 """
 
 
+# Run in the copy: every way from a mel and an embedding to audio.
+USE_STEREO = """
+import io, sys
+from pathlib import Path
+import numpy as np
+import soundfile
+import torch
+from fastapi.testclient import TestClient
+from tests.support import models
+from vocoders import VocoderError, load
+from vocoders.checkpoint import Checkpoint, save_checkpoint
+from vocoders.cli.vocode import vocode
+from vocoders.cli.vocoders import vocoders
+from vocoders.complexity import mel_config_for
+from vocoders.generators import build_generator
+from vocoders.server.app import create_app
+from vocoders.server.registry import load_models
+
+name, folder = sys.argv[1], Path(sys.argv[2])
+mel_config = mel_config_for(24000, 240)
+torch.manual_seed(0)
+model, exported = str(folder / "model.safetensors"), str(folder / "model.onnx")
+save_checkpoint(Checkpoint(mel_config, build_generator(name, {}, mel_config)), model)
+assert vocoders(["export", model, "-o", exported]) == 0
+assert vocoders(["info", exported]) == 0
+
+mel, speaker = models.mel(90, 2, mel_config).numpy(), np.random.default_rng(0).normal(size=(2, 8))
+whole = load(model)(mel, speaker=speaker)
+assert whole.shape == (2, 2, 90 * 480)
+near = {"rtol": 0, "atol": 1e-5 * np.abs(whole).max()}
+for voc in (load(model), load(exported)):
+    assert (voc.sample_rate, voc.facts.channels, voc.lookahead) == (48000, 2, 3)
+    np.testing.assert_allclose(voc(mel, speaker=speaker), whole, **near)
+    batch = voc.synthesize_batch([mel[0], mel[1, :, :70]], speaker=[speaker[0], speaker[1]])
+    np.testing.assert_allclose(batch[0], whole[0], **near)
+    np.testing.assert_allclose(batch[1], voc(mel[1, :, :70], speaker=speaker[1]), **near)
+    for size in (1, 7, 40):
+        chunks = (mel[0][:, begin : begin + size] for begin in range(0, 90, size))
+        pieces = list(voc.stream(chunks, speaker=speaker[0]))
+        np.testing.assert_allclose(np.concatenate(pieces, -1), whole[0], **near)
+    for wrong, message in (({}, "needs speaker"), ({"speeker": speaker}, "did you mean 'speaker'")):
+        try:
+            voc(mel, **wrong)
+        except VocoderError as error:
+            assert message in str(error), error
+        else:
+            raise AssertionError(message)
+
+expected = np.clip(np.round(whole[0].T * 32768), -32768, 32767)
+archive = folder / "mel.npz"
+np.savez(archive, mel=mel[0], speaker=speaker[0])
+for path in (model, exported):
+    assert vocode([str(archive), "-m", path, "-o", str(folder / "out.wav"), "--overwrite"]) == 0
+    audio, rate = soundfile.read(folder / "out.wav", dtype="int16")
+    assert rate == 48000
+    np.testing.assert_allclose(audio, expected, atol=1)
+
+with TestClient(create_app(load_models([exported])), base_url="http://localhost") as client:
+    for query in ("", "?stream=true"):
+        response = client.post(f"/synthesize{query}", content=archive.read_bytes())
+        assert response.status_code == 200, response.text
+        audio, rate = soundfile.read(io.BytesIO(response.content), dtype="int16")
+        assert rate == 48000
+        np.testing.assert_allclose(audio, expected, atol=1)
+    assert client.get("/models").json()[0]["facts"]["channels"] == 2
+    with client.websocket_connect("ws://localhost/stream") as socket:
+        assert socket.receive_json()["sample_rate"] == 48000
+        socket.send_json({"speaker": speaker[0].tolist()})
+        for begin in range(0, 90, 40):
+            socket.send_bytes(np.ascontiguousarray(mel[0][:, begin : begin + 40].T, "<f4").tobytes())
+        socket.send_text("end")
+        data = b""
+        while (message := socket.receive())["type"] == "websocket.send":
+            data += message.get("bytes") or b""
+        np.testing.assert_allclose(np.frombuffer(data, "<i2").reshape(-1, 2), expected, atol=1)
+"""
+
+
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """The package with a new generator."""
+    """The package with new generators."""
     root = tmp_path / "copy"
     ignored = shutil.ignore_patterns("__pycache__", "*.safetensors", "*.png")
     for folder in ("vocoders", "losses", "recipes", "tests/support"):
@@ -116,16 +247,19 @@ def copy(tmp_path: Path) -> Path:
         (root / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / file, root / file)
     (root / "vocoders/generators/tiny_vocos.py").write_text(SOURCE)
+    (root / "vocoders/generators/tiny_stereo.py").write_text(STEREO)
     table = root / "vocoders/generators/__init__.py"
     head, opening, entries = table.read_text().partition("GENERATORS: dict[str, type[Generator]] = {\n")
     assert opening
-    line = f'    "{NAME}": TinyVocos,\n'
-    table.write_text(f"{head}from vocoders.generators.tiny_vocos import TinyVocos\n\n{opening}{line}{entries}")
+    imports = "".join(f"from vocoders.generators.{module} import {name}\n" for module, name in NEW.values())
+    lines = "".join(f'    "{key}": {name},\n' for key, (_, name) in NEW.items())
+    table.write_text(f"{head}{imports}\n{opening}{lines}{entries}")
     return root
 
 
 @pytest.mark.slow
-def test_one_file_and_one_line(copy: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "use"), [("tiny-vocos", USE), ("tiny-stereo", USE_STEREO)])
+def test_one_file_and_one_line(name: str, use: str, copy: Path, tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1"}
 
     def run(*arguments: str) -> str:
@@ -136,5 +270,5 @@ def test_one_file_and_one_line(copy: Path, tmp_path: Path) -> None:
         return done.stdout
 
     contract = "tests/vocoders/generators/test_contract.py"
-    assert " passed" in run("-m", "pytest", "-v", "-p", "no:cacheprovider", contract, "-k", NAME)
-    run("-c", USE, NAME, str(tmp_path))
+    assert " passed" in run("-m", "pytest", "-v", "-p", "no:cacheprovider", contract, "-k", name)
+    run("-c", use, name, str(tmp_path))

@@ -417,7 +417,7 @@ def _takes_a_mel(module: Any, voc: Any) -> None:
             audio, _ = module.inference(speech_feat=speech_feat, **rest)
         check(speech_feat, audio, mel[None], 480)
         audio[:, :960] *= 0
-    assert voc.estimates_f0
+    assert voc.facts.estimated == ("f0",)
 
 
 def test_every_mel_config_of_the_page_is_one() -> None:

@@ -2,8 +2,8 @@
 
 Header keys, each a string: ``format`` = "vocoders"; ``version``; in JSON ``mel_config``, ``generator`` ({"name",
 "config"}), ``f0_estimator`` (its configuration, and its "kind" where that is no ``F0Estimator``), ``training`` (how the
-networks were made) and ``lag`` (where it is not the usual one). ``generator`` and ``f0_estimator`` are there when their
-tensors, prefixed with the same word, are. No pickle is written or read.
+networks were made), ``lag`` (where it is not the usual one) and ``lookahead`` (of each network). ``generator`` and
+``f0_estimator`` are there when their tensors, prefixed with the same word, are. No pickle is written or read.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from vocoders.dsp.mel import MelConfig
 from vocoders.dsp.stft import float32_weights
 from vocoders.errors import CheckpointError, VocoderError, few
 from vocoders.f0_estimator import BaseF0Estimator, build_f0_estimator, describe_f0_estimator
+from vocoders.facts import Architecture, Facts
 from vocoders.files import atomic_write, refuse_pointer
 from vocoders.generators import build_generator, generator_name
 from vocoders.generators.base import Generator
@@ -50,6 +51,38 @@ class Checkpoint:
     lag: int | None = None
 
 
+def describe(checkpoint: Checkpoint) -> Facts:
+    """Return the facts about a model.
+
+    Args:
+        checkpoint: the model; it holds a generator.
+    """
+    generator, estimator = checkpoint.generator, checkpoint.f0_estimator
+    assert generator is not None
+    if estimator is not None and estimator.estimates not in [item.name for item in generator.inputs]:
+        estimator = None  # the generator has no use for it
+    networks = {"generator": generator, "f0_estimator": estimator}
+    return Facts(
+        mel_config=checkpoint.mel_config,
+        generator=Architecture(name=generator_name(generator), config=generator.config.model_dump(mode="json")),
+        sample_rate=generator.sample_rate,
+        channels=generator.channels,
+        samples_per_frame=generator.samples_per_frame,
+        inputs=generator.inputs,
+        estimated=() if estimator is None else (estimator.estimates,),
+        lookahead=generator.lookahead,
+        context=generator.context,
+        estimator_lookahead=0 if estimator is None else estimator.lookahead,
+        estimator_context=0 if estimator is None else estimator.context,
+        next_f0_share=generator.next_f0_share,
+        lag=checkpoint.lag,
+        parameters={
+            name: sum(p.numel() for p in network.parameters()) for name, network in networks.items() if network
+        },
+        training=checkpoint.training,
+    )
+
+
 def save_checkpoint(checkpoint: Checkpoint, path: str | Path) -> None:
     """Write a checkpoint, whole or not at all.
 
@@ -69,13 +102,17 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path) -> None:
     if checkpoint.lag is not None:
         header["lag"] = str(checkpoint.lag)
     tensors: dict[str, Tensor] = {}
+    lookahead: dict[str, int | None] = {}
     if checkpoint.generator is not None:
+        lookahead["generator"] = checkpoint.generator.lookahead
         config = checkpoint.generator.config.model_dump(mode="json")
         header["generator"] = json.dumps({"name": generator_name(checkpoint.generator), "config": config})
         tensors |= {f"generator.{key}": value for key, value in checkpoint.generator.state_dict().items()}
     if checkpoint.f0_estimator is not None:
+        lookahead["f0_estimator"] = checkpoint.f0_estimator.lookahead
         header["f0_estimator"] = json.dumps(describe_f0_estimator(checkpoint.f0_estimator))
         tensors |= {f"f0_estimator.{key}": value for key, value in checkpoint.f0_estimator.state_dict().items()}
+    header["lookahead"] = json.dumps(lookahead)
     tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     write_tensors(tensors, Path(path), header)
 
@@ -156,16 +193,21 @@ def _describe(path: Path, header: dict[str, str]) -> Checkpoint:
             f"install a release of vocoders that matches it"
         )
     try:
-        keys = ("mel_config", "training", "generator", "f0_estimator", "lag")
+        keys = ("mel_config", "training", "generator", "f0_estimator", "lag", "lookahead")
         parts = {key: json.loads(header[key]) for key in keys if key in header}
         mel_config = bind(MelConfig, parts["mel_config"], "mel_config")
-        checkpoint = Checkpoint(mel_config, training=dict(parts.get("training", {})), lag=_lag(parts))
+        measured = dict(parts.get("lookahead", {}))
+        checkpoint = Checkpoint(mel_config, training=dict(parts.get("training", {})), lag=_frames(parts, "lag"))
         with torch.device("meta"):  # shapes only
             if "generator" in parts:
                 name, config = parts["generator"]["name"], parts["generator"]["config"]
                 checkpoint.generator = build_generator(name, config, mel_config)
+                if "generator" in measured:
+                    checkpoint.generator.lookahead = _frames(measured, "generator")
             if "f0_estimator" in parts:
                 checkpoint.f0_estimator = build_f0_estimator(parts["f0_estimator"], mel_config)
+                if (lookahead := _frames(measured, "f0_estimator")) is not None:
+                    checkpoint.f0_estimator.lookahead = lookahead
     except VocoderError as error:
         raise CheckpointError(f"the header of {path} describes a model that cannot be built: {error}") from None
     except (LookupError, TypeError, AttributeError, ValueError, RecursionError, ArithmeticError, RuntimeError) as error:
@@ -174,11 +216,12 @@ def _describe(path: Path, header: dict[str, str]) -> Checkpoint:
     return checkpoint
 
 
-def _lag(parts: dict[str, Any]) -> int | None:
-    lag = parts.get("lag")
-    if lag is not None and (type(lag) is not int or lag < 0):
-        raise ValueError(f"lag {lag!r:.20}")
-    return lag
+def _frames(parts: dict[str, Any], key: str) -> int | None:
+    """Return a count of frames or samples, or None."""
+    count = parts.get(key)
+    if count is not None and (type(count) is not int or count < 0):
+        raise ValueError(f"{key} {count!r:.20}")
+    return count
 
 
 def _check_keys(path: Path, expected: set[str], present: set[str]) -> None:

@@ -33,11 +33,11 @@ def macs_per_second(generator: Generator) -> float:
     mel_config = generator.mel_config
     model = copy.deepcopy(generator).to("meta")
     mel = torch.empty(1, mel_config.n_mels, _FRAMES, device="meta")
-    f0 = torch.empty(1, 1, _FRAMES, device="meta")
-    noise = torch.empty(1, 1, _FRAMES * mel_config.hop_length, device="meta")
+    size = model.samples_per_frame
+    shapes = {item.name: (1, item.channels, item.columns(_FRAMES, size)) for item in model.inputs}
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(mel, f0=f0, noise=noise)
-    return counter.get_total_flops() / 2 * mel_config.sample_rate / mel_config.hop_length / _FRAMES
+        model(mel, **{name: torch.empty(shape, device="meta") for name, shape in shapes.items()})
+    return counter.get_total_flops() / 2 * model.sample_rate / size / _FRAMES
 
 
 def mel_config_for(sample_rate: int, hop_length: int, n_mels: int | None = None) -> MelConfig:

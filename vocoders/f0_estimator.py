@@ -7,6 +7,7 @@ estimator reads it from the mel; it is stored in the checkpoint, beside the gene
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import cached_property, lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,7 +18,10 @@ from torch import Tensor, nn
 from vocoders.config import Channels, Config, Count, OddSize, build
 from vocoders.dsp.mel import MelConfig
 from vocoders.dsp.stft import float32_weights
+from vocoders.errors import VocoderError
+from vocoders.inputs import F0
 from vocoders.nn.layers import ConvNeXtBlock1d, PaddedConv1d
+from vocoders.streaming.lookahead import measure_lookahead
 
 _CONV_LAYERS = 5  # of ConvF0Estimator
 _CONV_KERNEL = 3
@@ -28,9 +32,11 @@ class BaseF0Estimator(nn.Module, ABC):
 
     Attributes:
         config_type: the class of its configuration.
+        estimates: name of the input that it estimates.
     """
 
     config_type: ClassVar[type[Config]]
+    estimates: ClassVar[str] = F0.name
 
     def __init__(self, config: Config, mel_config: MelConfig) -> None:
         super().__init__()
@@ -39,8 +45,13 @@ class BaseF0Estimator(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def receptive_field(self) -> int:
-        """Frames on each side that an estimate of F0 depends on."""
+    def context(self) -> int:
+        """Frames before a frame that its estimate depends on."""
+
+    @cached_property
+    def lookahead(self) -> int:
+        """Frames after a frame that its estimate depends on; measured on the device "meta", and stored."""
+        return _measure(type(self), self.config, self.mel_config)
 
     @abstractmethod
     def estimate(self, mel: Tensor) -> Tensor:
@@ -53,6 +64,17 @@ class BaseF0Estimator(nn.Module, ABC):
             float32 (batch, 1, frames) in Hz on the device of the mel. 0 where unvoiced, or so low that the generator
             which the estimator belongs to takes it for unvoiced.
         """
+
+
+@lru_cache(maxsize=64)
+def _measure(kind: type[BaseF0Estimator], config: Config, mel_config: MelConfig) -> int:
+    """Measure the lookahead of an F0 estimator."""
+    with torch.device("meta"):
+        estimator = kind(config, mel_config).eval().to("meta")
+    lookahead = measure_lookahead(estimator.estimate, [(mel_config.n_mels, 1)])
+    if lookahead is None:
+        raise VocoderError(f"{kind.__name__} cannot be evaluated piece by piece, which every F0 estimator must")
+    return lookahead
 
 
 class F0EstimatorConfig(Config):
@@ -94,7 +116,7 @@ class F0Estimator(BaseF0Estimator):
         self.register_buffer("frequencies", torch.from_numpy(frequencies).float(), persistent=False)
 
     @property
-    def receptive_field(self) -> int:
+    def context(self) -> int:
         return 2 + self.config.blocks * (self.config.kernel_size // 2)
 
     def forward(self, mel: Tensor) -> tuple[Tensor, Tensor]:
@@ -159,7 +181,7 @@ class ConvF0Estimator(BaseF0Estimator):
         self.output = nn.Linear(config.channels, 1)
 
     @property
-    def receptive_field(self) -> int:
+    def context(self) -> int:
         return (_CONV_LAYERS - 1) * (_CONV_KERNEL - 1) if self.config.causal else _CONV_LAYERS * (_CONV_KERNEL // 2)
 
     def estimate(self, mel: Tensor) -> Tensor:

@@ -24,8 +24,8 @@ def main(folder: Path = HERE) -> None:
     voc = vocoders.load(model)  # ONNX Runtime Web does not show the metadata of a model
     facts = {
         "name": name,
-        "receptive_field": voc.receptive_field,
-        "f0_receptive_field": voc.f0_receptive_field,
+        "lookahead": voc.facts.lookahead,
+        "estimator_lookahead": voc.facts.estimator_lookahead,
         "mel_config_name": voc.mel_config.name,
         "mel_config": voc.mel_config.model_dump(),
         "example": EXAMPLE.name,

@@ -26,7 +26,7 @@ export async function openVocoder(folder, progress) {
 
 async function* synthesize(ort, session, facts, mel, noise = normalNoise, chunkFrames = CHUNK_FRAMES) {
   const { n_mels, hop_length: hop, sample_rate } = facts.mel_config, { frames } = mel;
-  const context = facts.receptive_field, f0Context = facts.f0_receptive_field;
+  const context = facts.lookahead, f0Context = facts.estimator_lookahead;
   const f0 = new Float32Array(frames).fill(-1); // Hz; negative where it is to be estimated
   let first = 0, phase = 0; // of the first harmonic at the frame `first`, in cycles
   for (let begin = 0; begin < frames; begin += chunkFrames) {

@@ -106,7 +106,7 @@ def noise_mel(mel_config: MelConfig, seconds: float) -> np.ndarray:
 
 def f0_for(vocoder: Any, frames: int) -> np.ndarray | None:
     """Return F0 (frames,) in Hz for a model that needs it and cannot estimate it, else None."""
-    return np.full(frames, 150, np.float32) if vocoder.uses_f0 and not vocoder.estimates_f0 else None
+    return vocoder.plain_inputs(1, frames).get("f0")
 
 
 def peak_memory(device: torch.device | str) -> float:

@@ -19,6 +19,7 @@ from recipes.evaluation.griffin_lim import griffin_lim
 from recipes.evaluation.summary import RECORDING
 from vocoders.errors import VocoderError
 from vocoders.inference.base import BaseVocoder
+from vocoders.inputs import F0, required
 from vocoders.pretrained import DEFAULT_MODEL, list_models, load
 
 
@@ -50,7 +51,7 @@ class System:
     @property
     def given_f0(self) -> bool:
         """Whether the synthesis gets the recording's F0, because the model cannot estimate it."""
-        return self.voc.uses_f0 and not self.voc.estimates_f0 and not self.griffin_lim
+        return F0 in required(self.voc.facts.inputs, self.voc.facts.estimated) and not self.griffin_lim
 
     @property
     def name(self) -> str:

@@ -25,6 +25,7 @@ from vocoders.errors import VocoderError
 from vocoders.f0_estimator import BaseF0Estimator
 from vocoders.generators import build_generator, generator_name
 from vocoders.generators.base import Generator
+from vocoders.inputs import F0
 from vocoders.pretrained import find_pretrained
 
 MEASURED = ("mel", "multi_resolution_stft")  # measured in every validation
@@ -45,7 +46,7 @@ class GeneratorTask(Task):
         assert recipe.generator is not None
         self.mels = mels
         self.model: Generator = build_model(recipe.generator, recipe.mel_config)
-        self.uses_f0 = self.model.uses_f0
+        self.uses_f0 = F0 in self.model.inputs
         if self.model.uses_weight_norm:
             for layer in list(self.model.modules()):
                 if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d)):
@@ -84,7 +85,9 @@ class GeneratorTask(Task):
                 mel = transpose_share(mel, audio.squeeze(1), f0, shares, draws.rand(3), self.log_mel)
             phase = draws.rand(1, 1)
             noises = [draws.randn(*audio.shape[1:]) for _ in range(2 if self.recipe.train.energy_distance else 1)]
-        outputs = self.model.outputs(mel, f0=f0, noises=noises, phase=phase)
+        names = [item.name for item in self.model.inputs]
+        given = [{"f0": f0, "noise": noise, "phase": phase} for noise in noises]
+        outputs = self.model.outputs(mel, [{name: values[name] for name in names} for values in given])
         losses = self.own_losses(mel, exact, outputs, audio)
         for name in self.trained:
             losses |= self.compare(self.spectral_losses[name], outputs["audio"], audio)

@@ -33,8 +33,9 @@ from vocoders.checkpoint import load_checkpoint, save_checkpoint
 from vocoders.errors import VocoderError
 from vocoders.importers.files import read_config, read_stats, read_weights
 from vocoders.inference.vocoder import Vocoder
+from vocoders.inputs import F0
 from vocoders.io.audio import AUDIO_SUFFIXES, encode_audio, read_audio
-from vocoders.io.mels import encode_mel, read_f0, read_mel
+from vocoders.io.mels import encode_mel, read_inputs, read_mel
 from vocoders.onnx.vocoder import OnnxVocoder
 from vocoders.server.registry import ServedModel
 from vocoders.server.requests import Limits, RequestError, analyze_body, decoded_bytes
@@ -118,8 +119,9 @@ def _stats(folder: Path) -> list[bytes]:
 
 def _read_mel(path: Path) -> None:
     data = path.read_bytes()
-    for array in (read_mel(data, "a")[0], read_f0(data, "a")):
-        assert array is None or (array.dtype.kind in "fiu" and array.nbytes <= 2**30)
+    for array in (read_mel(data, "a")[0], *read_inputs(data, "a", [F0]).values()):
+        assert array.dtype.kind in "fiu"
+        assert array.nbytes <= 2**30
 
 
 def _read_sound(path: Path) -> None:
@@ -136,7 +138,7 @@ def _served() -> ServedModel:
 
 def _read_body(path: Path) -> None:
     data, limits = path.read_bytes(), Limits(max_body=2**20, max_seconds=5.0)
-    decoded_bytes(data, limits.max_body)
+    decoded_bytes(data, _served(), limits.max_body)
     mel = np.load(io.BytesIO(analyze_body(data, _served(), None, limits)))
     assert mel.shape[0] == 20
     assert np.isfinite(mel).all()
@@ -144,7 +146,7 @@ def _read_body(path: Path) -> None:
 
 def _synthesise(voc: Any) -> None:
     mel = np.full((voc.mel_config.n_mels, 4), -5.0, np.float32)
-    audio = voc(mel, f0=np.full(4, 100.0, np.float32) if voc.uses_f0 and not voc.estimates_f0 else None)
+    audio = voc(mel, **voc.plain_inputs(1, 4))
     assert audio.shape == (4 * voc.mel_config.hop_length,)
     assert np.isfinite(audio).all()
 

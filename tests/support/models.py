@@ -17,6 +17,7 @@ from vocoders.f0_estimator import (
 from vocoders.generators import GENERATORS, build_generator
 from vocoders.generators.base import Generator
 from vocoders.inference.vocoder import Vocoder
+from vocoders.inputs import F0, PHASE
 
 MEL_CONFIG = MelConfig(sample_rate=8000, n_fft=128, hop_length=32, win_length=128, n_mels=20, fmin=0, fmax=4000)
 
@@ -81,6 +82,21 @@ def mel(frames: int, batch: int = 1, mel_config: MelConfig = MEL_CONFIG, seed: i
     """(batch, n_mels, frames), in the range of log-mels of speech."""
     source = torch.Generator().manual_seed(seed)
     return torch.randn(batch, mel_config.n_mels, frames, generator=source) * 1.2 - 6.5
+
+
+def inputs(model: Generator, frames: int, batch: int = 1, seed: int = 0) -> dict[str, torch.Tensor]:
+    """A value for each input of a generator."""
+    source = torch.Generator().manual_seed(seed)
+    values = {}
+    for item in model.inputs:
+        shape = batch, item.channels, item.columns(frames, model.samples_per_frame)
+        dtype = torch.float64 if item == PHASE else torch.float32
+        values[item.name] = (
+            torch.rand(shape, generator=source, dtype=dtype) if item == PHASE else torch.randn(shape, generator=source)
+        )
+        if item == F0:
+            values[item.name] = f0(frames, batch, seed)
+    return values
 
 
 def f0(frames: int, batch: int = 1, seed: int = 0) -> torch.Tensor:

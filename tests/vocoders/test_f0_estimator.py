@@ -92,8 +92,8 @@ def test_the_estimate_depends_on_its_receptive_field_alone() -> None:
     with torch.no_grad():
         moved = [(a != b).any(1)[0] for a, b in zip(estimator(mel), estimator(changed), strict=True)]
     where = torch.nonzero(moved[0] | moved[1]).flatten().tolist()
-    assert where[0] == 20 - estimator.receptive_field
-    assert where[-1] == 20 + estimator.receptive_field
+    assert where[0] == 20 - estimator.context
+    assert where[-1] == 20 + estimator.context
 
 
 @pytest.mark.parametrize(("causal", "reach"), [(False, (5, 5)), (True, (8, 3))])
@@ -104,7 +104,7 @@ def test_the_estimate_of_convolutions_depends_on_its_receptive_field_alone(
     changed = mel.clone()
     changed[..., 20] += 3
     moved = torch.nonzero((estimator.estimate(mel) != estimator.estimate(changed))[0, 0]).flatten().tolist()
-    assert estimator.receptive_field == max(reach)
+    assert estimator.context == max(reach)
     assert moved == list(range(20 - reach[1], 20 + reach[0] + 1))
 
 

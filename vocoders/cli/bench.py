@@ -7,12 +7,14 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vocoders.inference.base import BaseVocoder
+from vocoders.inputs import constants_of
 
 if TYPE_CHECKING:  # it takes torch, which a model that ONNX Runtime runs is measured without
     from vocoders.generators.base import Generator
@@ -42,12 +44,12 @@ def bench(voc: BaseVocoder, device: str, seconds: float, runs: int, batch: int) 
     frames = max(1, round(seconds * mel_config.sample_rate / mel_config.hop_length))
     rng = np.random.default_rng(0)
     mel = rng.normal(mel_config.log_floor / 2, 0.5, (batch, mel_config.n_mels, frames)).astype(np.float32)
-    f0 = np.full((batch, frames), 150.0, np.float32) if voc.uses_f0 and not voc.estimates_f0 else None
-    duration = median_time(lambda: voc(mel, f0), runs)
-    audio = batch * frames * mel_config.hop_length / mel_config.sample_rate
+    inputs = voc.plain_inputs(batch, frames)
+    duration = median_time(lambda: voc(mel, **inputs), runs)
+    audio = batch * frames * voc.facts.samples_per_frame / voc.sample_rate
     return {
         "x_real_time": audio / duration,
-        **latency(voc, mel[0], f0 is not None, runs),
+        **latency(voc, mel[0], runs),
         "memory_mib": peak_memory(device),
     }
 
@@ -79,14 +81,16 @@ def utilization(generator: Generator, x_real_time: float, device: str) -> dict[s
     }
 
 
-def latency(voc: BaseVocoder, mel: np.ndarray, given_f0: bool, runs: int) -> dict[str, float | None]:
+def latency(
+    voc: BaseVocoder, mel: np.ndarray, runs: int, given: dict[str, Any] | None = None
+) -> dict[str, float | None]:
     """Measure the time to the first audio of a stream; see ``bench``.
 
     Args:
         voc: the model.
         mel: (n_mels, frames), repeated should it be shorter than the lookahead.
-        given_f0: whether F0 is pushed with the frames.
         runs: number of measurements.
+        given: inputs for PUSH_FRAMES frames; those that the model cannot do without when not given.
     """
     if voc.lookahead is None:
         return {"first_audio_ms": None, "lookahead_ms": None}
@@ -100,14 +104,17 @@ def latency(voc: BaseVocoder, mel: np.ndarray, given_f0: bool, runs: int) -> dic
             pushed += PUSH_FRAMES
             yield np.take(mel, indices, axis=1, mode="wrap")
 
-    def f0_chunks() -> Iterator[np.ndarray]:
-        while True:
-            yield np.full(PUSH_FRAMES, 150.0, np.float32)
+    given = voc.plain_inputs(1, PUSH_FRAMES) if given is None else given
+    constants = constants_of(voc.facts.inputs, given)
 
-    duration = median_time(lambda: next(voc.stream(chunks(), f0_chunks() if given_f0 else None)), runs)
+    def first_audio() -> np.ndarray:
+        signals: dict[str, Any] = {name: repeat(value) for name, value in given.items() if name not in constants}
+        return next(voc.stream(chunks(), **signals, **constants))
+
+    duration = median_time(first_audio, runs)
     return {
         "first_audio_ms": 1000 * duration,
-        "lookahead_ms": 1000 * pushed * voc.mel_config.hop_length / voc.sample_rate,
+        "lookahead_ms": 1000 * pushed * voc.facts.samples_per_frame / voc.sample_rate,
     }
 
 

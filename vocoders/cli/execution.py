@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,8 +22,9 @@ from vocoders.errors import VocoderError, printable
 from vocoders.files import Bytes, atomic_write, make_folder, map_file, read_file, write_file
 from vocoders.inference.checks import prepare_mel
 from vocoders.inference.synthesis import BackendName, Precision
+from vocoders.inputs import accepted
 from vocoders.io.audio import AUDIO_SUFFIXES, AudioWriter, read_audio
-from vocoders.io.mels import MEL_SUFFIXES, encode_mel, read_array, read_f0, read_frames, read_mel
+from vocoders.io.mels import MEL_SUFFIXES, encode_mel, read_array, read_frames, read_inputs, read_mel
 from vocoders.pretrained import list_models, load
 
 _LOUDEST = 3.0  # peak of audio that no right mel gives
@@ -41,7 +42,7 @@ class Options:
         backend: as for ``load``.
         mel_config: the mel config of mels that do not carry one and of mels to be made, as ``MelConfig.parse`` takes
             it; None for the model's.
-        f0: file of F0 in Hz per frame; None for the array f0 of an .npz, or to estimate F0.
+        inputs: files of inputs of the model by name; the others are taken from an .npz.
         seed: seed of the noise.
         raw_mel: whether standard input is headerless frames.
         quiet: whether only errors are printed.
@@ -52,7 +53,7 @@ class Options:
     precision: Precision = "float32"
     backend: BackendName | None = None
     mel_config: str | None = None
-    f0: Path | None = None
+    inputs: dict[str, Path] = field(default_factory=dict)
     seed: int = 0
     raw_mel: bool = False
     quiet: bool = False
@@ -78,7 +79,7 @@ class Worker:
     Attributes:
         voc: the model.
         mel_config: the mel config that the user stated; None for the model's.
-        f0: float (frames,) that the user gave, or None.
+        given: inputs that the user gave for all jobs, by name.
         notes: notes for the user.
     """
 
@@ -92,9 +93,7 @@ class Worker:
         self.notes = Notes(options.quiet)
         self.voc = load(options.model, options.device, options.precision, options.backend)
         self.mel_config = MelConfig.parse(options.mel_config) if options.mel_config else None
-        self.f0 = None if options.f0 is None else read_array(read_file(options.f0), str(options.f0))
-        if self.f0 is not None and self.f0.ndim != 1:
-            raise VocoderError(f"{options.f0} must hold one F0 per frame, 1-D; it has shape {self.f0.shape}")
+        self.given = {name: read_array(read_file(path), str(path)) for name, path in options.inputs.items()}
 
     def do(self, job: Job, bar: bool = False, data: Bytes | None = None) -> str:
         """Do one job.
@@ -113,12 +112,12 @@ class Worker:
         with naming(job):
             if self.options.raw_mel:
                 return self.write_audio(job, self._stream(job.name), None, bar)
-            mel, f0 = self.read(job, data)
+            mel, values = self.read(job, data)
             if job.makes_mel:
                 return self._write_mel(job, mel)
-            return self.write_audio(job, self.voc.synthesize(mel, f0, self.options.seed), mel.shape[1], bar)
+            return self.write_audio(job, self.voc.synthesize(mel, seed=self.options.seed, **values), mel.shape[1], bar)
 
-    def read(self, job: Job, data: Bytes | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+    def read(self, job: Job, data: Bytes | None = None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Read the mel of a job's input; that of a sound file is computed.
 
         Args:
@@ -126,8 +125,8 @@ class Worker:
             data: as for ``do``.
 
         Returns:
-            The mel, float32 (n_mels, frames), as the model takes it or as the job's output has it, and the F0 that
-            comes with it, (frames,) or None.
+            The mel, float32 (n_mels, frames), as the model takes it or as the job's output has it, and the inputs of
+            the model that come with it, by name.
 
         Raises:
             VocoderError: when it cannot be read.
@@ -135,11 +134,11 @@ class Worker:
         if data is None:
             data = map_file(job.source) if job.source else _read_standard_input()
         if not _is_mel(job, data):
-            return self._analyze(data, job), self.f0
+            return self._analyze(data, job), self.given
         if job.makes_mel:
             raise VocoderError("it is a mel already; its output must be a sound file")
         mel = self._read_mel(data, job.name)
-        return mel, read_f0(data, job.name) if self.f0 is None else self.f0
+        return mel, read_inputs(data, job.name, accepted(self.voc.facts.inputs)) | self.given
 
     def _read_mel(self, data: Bytes, name: str) -> np.ndarray:
         """Read the mel of a file, (n_mels, frames), as the model takes it."""
@@ -175,8 +174,8 @@ class Worker:
 
     def _analyze(self, data: Bytes, job: Job) -> np.ndarray:
         """Compute the mel of a sound file."""
-        if self.f0 is not None and job.makes_mel:
-            raise VocoderError("--f0 is not used in analysis; leave it out")
+        if self.given and job.makes_mel:
+            raise VocoderError(f"--{min(self.given)} is not used in analysis; leave it out")
         if self.mel_config and not job.makes_mel:
             raise VocoderError("--mel-config is not used in copy synthesis, which takes the model's; leave it out")
         mel_config, sound = self.mel_config or self.voc.mel_config, read_audio(data, job.name)
@@ -232,7 +231,7 @@ class Worker:
 
         Args:
             job: as for ``do``.
-            pieces: float32 (samples,) each.
+            pieces: float32 (samples,) or (channels, samples) each.
             frames: frames that the audio is made of; None where that is not known yet.
             bar: as for ``do``.
 
@@ -242,29 +241,29 @@ class Worker:
         Raises:
             VocoderError: when it cannot be written.
         """
-        mel_config, begin = self.voc.mel_config, time.perf_counter()
+        facts, begin = self.voc.facts, time.perf_counter()
         long = frames is None or frames > (self.voc.frames_at_once or frames)
         with ExitStack() as stack:
             target = stack.enter_context(_output(job))
-            writer = stack.enter_context(AudioWriter(target, mel_config.sample_rate, job.format))
-            total = None if frames is None else frames * mel_config.hop_length
+            writer = stack.enter_context(AudioWriter(target, facts.sample_rate, job.format, facts.channels))
+            total = None if frames is None else frames * facts.samples_per_frame
             hidden = None if bar and long else True  # None: shown on a terminal
             progress = stack.enter_context(
                 tqdm(total=total, unit="sample", unit_scale=True, leave=False, disable=hidden)
             )
             for audio in pieces:
                 writer.write(audio)
-                progress.update(len(audio))
+                progress.update(audio.shape[-1])
         if writer.peak > _LOUDEST:
             self.notes.say(
                 f"{job.name}: peaks reach {writer.peak:.2f}, clipped at 1: the mel is probably of another scale; state "
-                f"its mel config, such as --mel-config {mel_config.text.split(':')[0]}:log=log10"
+                f"its mel config, such as --mel-config {facts.mel_config.text.split(':')[0]}:log=log10"
             )
         elif writer.peak > 1:
             self.notes.say(f"{job.name}: peaks reach {writer.peak:.2f} and are clipped at 1")
-        length = writer.samples / mel_config.sample_rate
+        length = writer.samples / facts.sample_rate
         speed = length / (time.perf_counter() - begin)
-        return f"wrote {_target(job)}: {length:.2f} s at {mel_config.sample_rate} Hz, {speed:.0f} x real time"
+        return f"wrote {_target(job)}: {length:.2f} s at {facts.sample_rate} Hz, {speed:.0f} x real time"
 
 
 def do_all(worker: Worker, jobs: Sequence[Job]) -> int:

@@ -173,7 +173,7 @@ def _worker_options(options: argparse.Namespace) -> Options:
         precision=options.precision,
         backend=options.backend,
         mel_config=options.mel_config,
-        f0=options.f0,
+        inputs={"f0": options.f0} if options.f0 else {},
         seed=options.seed,
         raw_mel=options.raw_mel,
         quiet=options.quiet,

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from functools import cached_property, lru_cache
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from vocoders.config import Config
 from vocoders.dsp.mel import MelConfig
-from vocoders.dsp.noise import white_noise
 from vocoders.errors import VocoderError
+from vocoders.inputs import PHASE, Input, check_names, draw
+from vocoders.streaming.lookahead import measure_lookahead
 
 
 class Generator(nn.Module, ABC):
@@ -30,8 +32,7 @@ class Generator(nn.Module, ABC):
         configs: its published sizes by name; the first one is the default.
         output_names: the keys of what ``outputs`` returns.
         own_loss_names: the keys of what ``own_losses`` returns.
-        uses_f0: whether it needs F0 beside the mel.
-        uses_noise: whether it needs noise beside the mel.
+        inputs: what it takes beside the mel; ``synthesize`` has exactly these parameters. An instance may narrow it.
         next_f0_share: share of the next frame's F0 in the mean F0 of a frame, from which the phase in the next frame
             follows: 0 for F0 that is held constant within a frame.
         uses_weight_norm: whether its convolutions are trained with weight norm; checkpoints hold the product.
@@ -43,8 +44,7 @@ class Generator(nn.Module, ABC):
     configs: ClassVar[dict[str, Config]]
     output_names: ClassVar[tuple[str, ...]] = ("audio",)
     own_loss_names: ClassVar[tuple[str, ...]] = ()
-    uses_f0: ClassVar[bool] = False
-    uses_noise: bool = False
+    inputs: tuple[Input, ...] = ()
     next_f0_share: float = 0.0
     uses_weight_norm: ClassVar[bool] = False
     chunk_frames: int = 256
@@ -95,69 +95,78 @@ class Generator(nn.Module, ABC):
         """Take the statistics the generator needs of its data from ``mel`` (batch, n_mels, frames), before training."""
 
     @property
+    def samples_per_frame(self) -> int:
+        """Samples of audio that a frame becomes."""
+        return self.mel_config.hop_length
+
+    @property
+    def sample_rate(self) -> int:
+        """Sample rate of the audio in Hz."""
+        return self.mel_config.sample_rate
+
+    @property
+    def channels(self) -> int:
+        """Channels of the audio."""
+        return 1
+
+    @property
     @abstractmethod
-    def receptive_field(self) -> int | None:
-        """Frames on each side that a frame of audio depends on; None when it depends on the whole utterance."""
+    def context(self) -> int | None:
+        """Frames before a frame that its audio depends on, or one more; None when it depends on the whole utterance."""
+
+    @cached_property
+    def lookahead(self) -> int | None:
+        """Frames that must follow a frame in a stream before its audio is final; None when it cannot stream.
+
+        It is measured on the device "meta", and stored in checkpoints.
+        """
+        return None if self.context is None else _measure(type(self), self.config, self.mel_config)
 
     @abstractmethod
-    def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
-        """Do the work of ``forward``, once its arguments are checked and complete.
+    def synthesize(self, mel: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Do the work of ``forward``: its parameters are the mel and each of ``inputs`` by name.
 
         Streams evaluate it piece by piece; docs/streaming.md lists the operations it may use.
+
+        Args:
+            mel: (batch, n_mels, frames), in the mel config ``mel_config``, at least one frame.
+            args: (batch, channels, length) for each input; the phase may be None, which is 0.
+            kwargs: see ``args``.
+
+        Returns:
+            float32 (batch, ``channels``, frames * ``samples_per_frame``), nominally in [-1, 1].
         """
 
-    def forward(
-        self,
-        mel: Tensor,
-        *,
-        f0: Tensor | None = None,
-        noise: Tensor | None = None,
-        phase: Tensor | None = None,
-        seed: int = 0,
-    ) -> Tensor:
+    def forward(self, mel: Tensor, *, seed: int = 0, **given: Tensor | None) -> Tensor:
         """Turn a log-mel into audio.
 
         Args:
             mel: (batch, n_mels, frames), in the mel config ``mel_config``, at least one frame.
-            f0: (batch, 1, frames) in Hz, 0 = unvoiced. Required when ``uses_f0``, ignored otherwise.
-            noise: (batch, 1, frames * hop_length), standard normal. Drawn from ``seed`` when not given, the same for
-                every item of the batch, so that an item sounds as it would alone.
-            phase: (batch, 1, 1) in cycles: the phase of the first harmonic at the first sample, for synthesis in
-                chunks. 0 when not given.
-            seed: of the noise.
+            seed: of the noise, which is the same for every item of the batch, so that an item sounds as it would alone.
+            given: inputs by name, (batch, channels, length). Noise is drawn where it is not given, and the phase is 0.
 
         Returns:
-            float32 (batch, 1, frames * hop_length), nominally in [-1, 1].
+            As ``synthesize``.
 
         Raises:
-            ValueError: when the shapes do not fit.
+            ValueError: when a shape does not fit, or an input is missing or unknown.
         """
-        return self.synthesize(mel, *self.complete(mel, f0, noise, phase, seed))
+        return self.synthesize(mel, **self.fill(mel, given, seed))
 
-    def outputs(
-        self,
-        mel: Tensor,
-        *,
-        f0: Tensor | None = None,
-        noises: Sequence[Tensor | None] = (None,),
-        phase: Tensor | None = None,
-    ) -> dict[str, list[Tensor]]:
+    def outputs(self, mel: Tensor, draws: Sequence[Mapping[str, Tensor | None]] = ({},)) -> dict[str, list[Tensor]]:
         """Return what training compares with recordings, for several draws of noise.
 
         Args:
-            mel: as for ``forward``, like ``f0`` and ``phase``.
-            f0: see ``forward``.
-            noises: one draw each, as ``noise`` of ``forward``.
-            phase: see ``forward``.
+            mel: as for ``forward``.
+            draws: the inputs of each draw, as for ``forward``; they differ in the noise alone.
 
         Returns:
-            For each name of ``output_names`` one tensor (batch, 1, frames * hop_length) a draw; "audio" is what
-            ``forward`` returns.
+            For each name of ``output_names`` one tensor of audio a draw; "audio" is what ``forward`` returns.
 
         Raises:
-            ValueError: when the shapes do not fit.
+            ValueError: as for ``forward``.
         """
-        return {"audio": [self(mel, f0=f0, noise=noise, phase=phase) for noise in noises]}
+        return {"audio": [self(mel, **given) for given in draws]}
 
     def own_losses(self, mel: Tensor, exact: Tensor, outputs: dict[str, list[Tensor]]) -> dict[str, Tensor]:
         """Return the losses that only this architecture has, float32 scalars by names of ``own_loss_names``.
@@ -169,31 +178,50 @@ class Generator(nn.Module, ABC):
         """
         return {}
 
-    def complete(
-        self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None, seed: int = 0
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Check the arguments of ``forward`` and return (f0, noise, phase): drawn where needed, None where not used.
+    def fill(self, mel: Tensor, given: Mapping[str, Tensor | None], seed: int = 0) -> dict[str, Tensor | None]:
+        """Check the arguments of ``forward`` and return all inputs by name.
 
         Raises:
-            ValueError: when the shapes do not fit.
+            ValueError: as for ``forward``.
         """
         if mel.dim() != 3 or mel.shape[1] != self.mel_config.n_mels or mel.shape[2] < 1:
             raise ValueError(f"mel must be (batch, {self.mel_config.n_mels}, frames >= 1), got {tuple(mel.shape)}")
         batch, _, frames = mel.shape
-        samples = frames * self.mel_config.hop_length
-        if not self.uses_f0:
-            f0 = phase = None
-        elif f0 is None:
-            raise ValueError(f"{type(self).__name__} needs f0 (batch, 1, frames)")
-        elif f0.shape != (batch, 1, frames):
-            raise ValueError(f"f0 must be {(batch, 1, frames)} for this mel, got {tuple(f0.shape)}")
-        if not self.uses_noise:
-            noise = None
-        elif noise is None:
-            noise = torch.from_numpy(white_noise(0, samples, seed)).to(mel.device).expand(batch, 1, -1)
-        elif noise.shape != (batch, 1, samples):
-            raise ValueError(f"noise must be {(batch, 1, samples)} for this mel, got {tuple(noise.shape)}")
-        return f0, noise, phase
+        check_names(self.inputs, given)
+        given_names = [name for name, value in given.items() if value is not None]
+        drawn = draw(self.inputs, given_names, 0, frames * self.samples_per_frame, [seed])
+        values: dict[str, Tensor | None] = {}
+        for item in self.inputs:
+            shape = batch, item.channels, item.columns(frames, self.samples_per_frame)
+            value = given.get(item.name)
+            if value is None and item.name in drawn:
+                value = torch.from_numpy(drawn[item.name]).to(mel.device).expand(shape)
+            elif value is None and item != PHASE:
+                raise ValueError(f"{type(self).__name__} needs {item.name} {shape}")
+            if value is not None and value.shape != shape:
+                raise ValueError(f"{item.name} must be {shape} for this mel, got {tuple(value.shape)}")
+            values[item.name] = value
+        return values
+
+
+@lru_cache(maxsize=64)
+def _measure(kind: type[Generator], config: Config, mel_config: MelConfig) -> int | None:
+    """Measure the lookahead of a generator; None when it cannot stream."""
+    with torch.device("meta"):
+        model = kind(config, mel_config).eval().to("meta")
+    spf = model.samples_per_frame
+    signals = [item for item in model.inputs if item.is_signal]
+    constants = {
+        item.name: None if item == PHASE else torch.empty(1, item.channels, 1, device="meta")
+        for item in model.inputs
+        if not item.is_signal
+    }
+    names = [item.name for item in signals]
+    return measure_lookahead(
+        lambda mel, *pieces: model.synthesize(mel, **dict(zip(names, pieces, strict=True)), **constants),
+        [(mel_config.n_mels, 1), *((item.channels, item.columns(1, spf)) for item in signals)],
+        spf,
+    )
 
 
 def check_upsampling(rates: tuple[int, ...], mel_config: MelConfig) -> None:

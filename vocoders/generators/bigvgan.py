@@ -115,9 +115,9 @@ class BigVGAN(Generator):
         )
 
     @property
-    def receptive_field(self) -> int:
+    def context(self) -> int:
         return self.trunk.frames_around(self.mel_config.hop_length, _OUTER_KERNEL // 2 + REACH)
 
-    def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
+    def synthesize(self, mel: Tensor) -> Tensor:
         audio = self.conv_post(self.trunk(mel)).float()
         return torch.tanh(audio) if self.config.output == "tanh" else audio.clamp(-1, 1)

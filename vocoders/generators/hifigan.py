@@ -295,10 +295,10 @@ class HiFiGAN(Generator):
         )
 
     @property
-    def receptive_field(self) -> int:
+    def context(self) -> int:
         return self.trunk.frames_around(self.mel_config.hop_length, _OUTER_KERNEL // 2, self.config.surplus // 2)
 
-    def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
+    def synthesize(self, mel: Tensor) -> Tensor:
         mel, edge = self.standardize(mel), self.config.edge_frames
         if edge:
             mel = F.pad(mel, (edge, edge), mode="replicate")

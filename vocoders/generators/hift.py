@@ -29,6 +29,7 @@ from vocoders.generators.base import Generator, check_upsampling, upsampling_rat
 from vocoders.generators.hifigan import depends_on
 from vocoders.generators.hift_trunk import CausalHiFTTrunk, HiFTConfig, HiFTTrunk
 from vocoders.generators.istftnet import fitting_istft_hop
+from vocoders.inputs import F0, NOISE, PHASE
 from vocoders.nn.fast import channels_together
 from vocoders.nn.layers import HarmonicSource, PaddedConv1d
 
@@ -53,8 +54,7 @@ class HiFT(Generator):
         "cosyvoice3": HiFTConfig(source=3, causal=True),
     }
     config: HiFTConfig
-    uses_f0 = True
-    uses_noise = True
+    inputs = (F0, NOISE, PHASE)
     uses_weight_norm = True
 
     @classmethod
@@ -96,7 +96,7 @@ class HiFT(Generator):
         self.conv_post = PaddedConv1d(self.trunk.channels_out, self.stft.n_fft + 2, _OUTER_KERNEL, pads)
 
     @property
-    def receptive_field(self) -> int:
+    def context(self) -> int:
         trunk, hop = self.trunk, self.config.istft_hop
         # Sample n is covered by the spectra whose window of 4 hops, centred on spectrum t at t * hop, holds it.
         first = math.ceil((0 - 2 * hop + 1) / hop)
@@ -113,9 +113,7 @@ class HiFT(Generator):
         reached += trunk.conv_pre.depends_on(first, last)
         return max(-min(reached), max(reached))
 
-    def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
-        assert f0 is not None
-        assert noise is not None
+    def synthesize(self, mel: Tensor, f0: Tensor, noise: Tensor, phase: Tensor | None) -> Tensor:
         spectrum = self.stft(self.source_signal(f0, noise, phase).squeeze(1))
         x = self.trunk(mel, channels_together(torch.cat([spectrum.real, spectrum.imag], dim=1)))
         magnitude, angle = self.conv_post(x).float().chunk(2, dim=1)

@@ -32,8 +32,8 @@ training has moved.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -47,6 +47,7 @@ from vocoders.dsp.log_mel import LogMelSpectrogram
 from vocoders.dsp.mel import MelConfig, bin_frequencies, mel_filter_bank, mel_frequencies
 from vocoders.dsp.stft import STFT, full_precision
 from vocoders.generators.base import Generator
+from vocoders.inputs import F0, NOISE, PHASE
 from vocoders.nn.layers import ConvNeXtBlock1d, ConvNeXtBlock2d, ConvNeXtBlocks2d
 
 _FADE = 0.001  # seconds; audio that is cut off in mid-sound would begin and end with a click
@@ -148,8 +149,7 @@ class HNMask(Generator):
     output_names = ("audio", "draft")
     own_loss_names = ("strength",)
     config: HNMaskConfig
-    uses_f0 = True
-    uses_noise = True
+    inputs = (F0, NOISE, PHASE)
 
     @classmethod
     def config_for(cls, mel_config: MelConfig) -> HNMaskConfig:
@@ -239,7 +239,7 @@ class HNMask(Generator):
         return torch.from_numpy(np.full((1, 1, size), 2 / size, np.float32))
 
     @property
-    def receptive_field(self) -> int:
+    def context(self) -> int:
         c, mel_config = self.config, self.mel_config
         # How far a window reaches over its own hop on each side, in frames.
         shaped = (c.n_fft - mel_config.hop_length) / 2 / mel_config.hop_length
@@ -252,28 +252,14 @@ class HNMask(Generator):
             reach = math.ceil(reach + projected) + compared + projected  # audio to whole frames, and back
         return math.ceil(reach + self.fade.shape[-1] // 2 / mel_config.hop_length)
 
-    def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
-        assert f0 is not None
-        assert noise is not None
+    def synthesize(self, mel: Tensor, f0: Tensor, noise: Tensor, phase: Tensor | None) -> Tensor:
         return self.finish(self.mix(*self.shape(mel, f0, phase), noise), mel)
 
-    def outputs(
-        self,
-        mel: Tensor,
-        *,
-        f0: Tensor | None = None,
-        noises: Sequence[Tensor | None] = (None,),
-        phase: Tensor | None = None,
-    ) -> dict[str, list[Tensor]]:
+    def outputs(self, mel: Tensor, draws: Sequence[Mapping[str, Tensor | None]] = ({},)) -> dict[str, list[Tensor]]:
         """Return "audio", and "draft": the audio before the mel projection. All draws share one call of ``shape``."""
-        draws = []
-        for given in noises:
-            f0, noise, phase = self.complete(mel, f0, given, phase)
-            assert noise is not None
-            draws.append(noise)
-        assert f0 is not None
-        shaped = self.shape(mel, f0, phase)
-        drafts = [self.mix(*shaped, noise) for noise in draws]
+        filled: list[dict[str, Any]] = [self.fill(mel, given) for given in draws]
+        shaped = self.shape(mel, filled[0]["f0"], filled[0]["phase"])
+        drafts = [self.mix(*shaped, values["noise"]) for values in filled]
         return {"audio": [self.finish(draft, mel) for draft in drafts], "draft": drafts}
 
     def own_losses(self, mel: Tensor, exact: Tensor, outputs: dict[str, list[Tensor]]) -> dict[str, Tensor]:

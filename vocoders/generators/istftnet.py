@@ -100,7 +100,7 @@ class ISTFTNet(Generator):
         self.conv_post = Conv1d(self.trunk.channels_out, self.stft.n_fft + 2, _OUTER_KERNEL, padding=_OUTER_KERNEL // 2)
 
     @property
-    def receptive_field(self) -> int:
+    def context(self) -> int:
         hop = self.config.istft_hop
         # Sample n is covered by the spectra whose window of 4 hops, centred on spectrum t at t * hop, holds it.
         first = math.ceil((0 - 2 * hop + 1) / hop)
@@ -109,7 +109,7 @@ class ISTFTNet(Generator):
         first, last = self.trunk.depends_on(*self.conv_post.depends_on(first - 1, last - 1))
         return max(-first, last)
 
-    def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
+    def synthesize(self, mel: Tensor) -> Tensor:
         x = self.conv_post(reflect_pad(self.trunk(self.standardize(mel)), 1, 0)).float()
         magnitude, angle = x.chunk(2, dim=1)
         return self.stft.inverse(torch.polar(magnitude.exp(), angle.sin())).unsqueeze(1)

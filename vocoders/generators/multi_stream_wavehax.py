@@ -20,6 +20,7 @@ from vocoders.dsp.stft import STFT, reflect_pad
 from vocoders.errors import VocoderError
 from vocoders.generators.base import Generator
 from vocoders.generators.wavehax import PROJECTION_KERNEL, initialize, wavehax_prior
+from vocoders.inputs import F0, NOISE, PHASE
 from vocoders.nn.layers import ConvNeXtBlock2d, ConvNeXtBlocks2d, LayerNorm2d, Standardize
 
 _TAPS = 63  # of the filters that split and join the streams
@@ -43,8 +44,7 @@ class MultiStreamWavehax(Generator):
     config_type = MultiStreamWavehaxConfig
     configs: ClassVar[dict[str, Config]] = {"v1": MultiStreamWavehaxConfig()}
     config: MultiStreamWavehaxConfig
-    uses_f0 = True
-    uses_noise = True
+    inputs = (F0, NOISE, PHASE)
 
     @classmethod
     def config_for(cls, mel_config: MelConfig) -> MultiStreamWavehaxConfig:
@@ -89,7 +89,7 @@ class MultiStreamWavehax(Generator):
         self.apply(initialize)
 
     @property
-    def receptive_field(self) -> int | None:
+    def context(self) -> int | None:
         if not self.config.framewise_norm:
             return None
         filters = (_TAPS // 2) / self.mel_config.hop_length  # frames that splitting and joining reach over
@@ -101,9 +101,7 @@ class MultiStreamWavehax(Generator):
     def set_statistics(self, mel: Tensor) -> None:
         self.standardize.fit(mel)
 
-    def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
-        assert f0 is not None
-        assert noise is not None
+    def synthesize(self, mel: Tensor, f0: Tensor, noise: Tensor, phase: Tensor | None) -> Tensor:
         streams, taps = self.config.streams, _TAPS // 2
         with torch.no_grad():
             prior = wavehax_prior(f0, noise, phase, self.mel_config)

@@ -25,6 +25,7 @@ from vocoders.dsp.harmonics import glide_share, gliding_phase, sample_phase
 from vocoders.dsp.mel import MelConfig
 from vocoders.generators.base import Generator, check_upsampling
 from vocoders.generators.hifigan import HiFiGANConfig, HiFiGANTrunk, sizes_for, small_sizes_for
+from vocoders.inputs import F0, NOISE, PHASE, Input
 from vocoders.nn.layers import Conv1d, HarmonicSource
 
 INITIAL_PHASES = (0.0, 0.64, 0.27, 0.04, 0.02, 0.81, 0.91, 0.61, 0.73)  # cycles; but for the first drawn once
@@ -57,8 +58,7 @@ class NSFHiFiGAN(Generator):
         "mini": NSFHiFiGANConfig(source="fundamental"),
     }
     config: NSFHiFiGANConfig
-    uses_f0 = True
-    uses_noise = True
+    inputs: tuple[Input, ...] = (F0, NOISE, PHASE)
     uses_weight_norm = True
 
     @classmethod
@@ -77,16 +77,15 @@ class NSFHiFiGAN(Generator):
         self.source: HarmonicSource | SineSource
         if config.source == "fundamental":
             self.source = SineSource(mel_config, math.prod(config.upsample_rates[: _SINE_STAGE + 1]))
-            self.uses_noise, self.next_f0_share = False, glide_share(self.source.samples)
+            self.inputs, self.next_f0_share = (F0, PHASE), glide_share(self.source.samples)
         else:
             self.source = HarmonicSource(INITIAL_PHASES)
 
     @property
-    def receptive_field(self) -> int:
+    def context(self) -> int:
         return self.trunk.frames_around(self.mel_config.hop_length, _OUTER_KERNEL // 2)
 
-    def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
-        assert f0 is not None
+    def synthesize(self, mel: Tensor, f0: Tensor, phase: Tensor | None, noise: Tensor | None = None) -> Tensor:
         if isinstance(self.source, SineSource):
             source = self.source(f0, phase)
         else:

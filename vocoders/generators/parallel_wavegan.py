@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from vocoders.config import Channels, Config, Count, OddSize
 from vocoders.dsp.mel import MelConfig
 from vocoders.generators.base import Generator, check_upsampling, upsampling_rates
+from vocoders.inputs import NOISE
 from vocoders.nn.fast import channels_together
 from vocoders.nn.layers import Conv1d, Standardize
 
@@ -73,7 +74,7 @@ class ParallelWaveGAN(Generator):
         "v1-24k": ParallelWaveGANConfig(upsample_rates=(4, 5, 3, 5)),
     }
     config: ParallelWaveGANConfig
-    uses_noise = True
+    inputs = (NOISE,)
     uses_weight_norm = True
     chunk_frames = 64  # of 128 channels at the sample rate: more would not stay in the cache
 
@@ -120,7 +121,7 @@ class ParallelWaveGAN(Generator):
         return [2 ** (layer % period) for layer in range(self.config.layers)]
 
     @property
-    def receptive_field(self) -> int:
+    def context(self) -> int:
         reach = (self.config.kernel_size // 2) * sum(self._dilations())
         first, last = -reach, self.mel_config.hop_length - 1 + reach
         for rate in reversed(self.config.upsample_rates):
@@ -130,8 +131,7 @@ class ParallelWaveGAN(Generator):
     def set_statistics(self, mel: Tensor) -> None:
         self.standardize.fit(mel)
 
-    def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
-        assert noise is not None
+    def synthesize(self, mel: Tensor, noise: Tensor) -> Tensor:
         context = self.config.context
         c = self.conv_in(F.pad(self.standardize(mel), (context, context), mode="replicate"))
         for rate, smooth in zip(self.config.upsample_rates, self.smooth, strict=True):

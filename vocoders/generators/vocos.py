@@ -83,12 +83,12 @@ class Vocos(Generator):
             self.head = WaveNeXtHead(channels, config.n_fft, mel_config.hop_length)
 
     @property
-    def receptive_field(self) -> int:
+    def context(self) -> int:
         hop, n_fft = self.mel_config.hop_length, self.config.n_fft
         transform = math.ceil((n_fft - hop) / 2 / hop) if self.config.head == "istft" else 0
         return (1 + self.config.blocks) * (_KERNEL // 2) + transform
 
-    def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
+    def synthesize(self, mel: Tensor) -> Tensor:
         x = self.embed_norm(self.embed(mel).transpose(1, 2)).transpose(1, 2)
         x = self.output_norm(self.blocks(x).transpose(1, 2))
         samples: Tensor = self.head(x)

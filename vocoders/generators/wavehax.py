@@ -22,6 +22,7 @@ from vocoders.dsp.harmonics import harmonic_prior
 from vocoders.dsp.mel import MelConfig
 from vocoders.dsp.stft import STFT, reflect_pad
 from vocoders.generators.base import Generator
+from vocoders.inputs import F0, NOISE, PHASE
 from vocoders.nn.layers import ConvNeXtBlock2d, ConvNeXtBlocks2d, LayerNorm2d, Standardize
 
 PROJECTION_KERNEL = 7
@@ -43,8 +44,7 @@ class WavehaxBase(Generator):
 
     config_type: ClassVar[type[WavehaxConfig]]
     config: WavehaxConfig
-    uses_f0 = True
-    uses_noise = True
+    inputs = (F0, NOISE, PHASE)
 
     @classmethod
     def config_for(cls, mel_config: MelConfig) -> WavehaxConfig:
@@ -65,7 +65,7 @@ class WavehaxBase(Generator):
         self.stft = STFT(config.n_fft, mel_config.hop_length, padding="same-zeros")
 
     @property
-    def receptive_field(self) -> int | None:
+    def context(self) -> int | None:
         if not self.config.framewise_norm:
             return None
         hop = self.mel_config.hop_length
@@ -75,9 +75,7 @@ class WavehaxBase(Generator):
     def set_statistics(self, mel: Tensor) -> None:
         self.standardize.fit(mel)
 
-    def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
-        assert f0 is not None
-        assert noise is not None
+    def synthesize(self, mel: Tensor, f0: Tensor, noise: Tensor, phase: Tensor | None) -> Tensor:
         with torch.no_grad():
             prior = self.stft(wavehax_prior(f0, noise, phase, self.mel_config).squeeze(1))
         x = self.shape(prior.real, prior.imag, self.standardize(mel)).float()

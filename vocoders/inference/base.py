@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -12,23 +12,34 @@ from vocoders.dsp.analysis import analyze
 from vocoders.dsp.arrays import AnyArray, Array, as_numpy, kind_of
 from vocoders.dsp.mel import MelConfig, convert_mel
 from vocoders.errors import MelWarning, VocoderError
-from vocoders.inference.checks import as_mel_config, check_seed, prepare_audio, prepare_f0, prepare_mel
+from vocoders.inference.checks import as_mel_config, check_seed, prepare_audio, prepare_mel
 from vocoders.inference.stream import Stream
-from vocoders.inference.synthesis import Backend
+from vocoders.inference.synthesis import Backend, Synthesis
+from vocoders.inputs import F0, Values, accepted, check_names, check_value, constants_of, required, signals_of
 
 
 class BaseVocoder(Backend):
     """Model that turns log-mel-spectrograms into audio. ``load`` makes one; see ``__call__``."""
 
     @property
+    def mel_config(self) -> MelConfig:
+        """The mel config of the mels it takes."""
+        return self.facts.mel_config
+
+    @property
     def sample_rate(self) -> int:
         """Sample rate of the audio in Hz."""
-        return self.mel_config.sample_rate
+        return self.facts.sample_rate
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """How the model was made: the recipe, steps, data, figures."""
+        return self.facts.training
 
     @property
     def lag(self) -> int:
         """Samples by which the audio is later than the recording that a mel is of."""
-        return self.mel_config.usual_lag if self.stated_lag is None else self.stated_lag
+        return self.mel_config.usual_lag if self.facts.lag is None else self.facts.lag
 
     @property
     def lookahead(self) -> int | None:
@@ -36,15 +47,15 @@ class BaseVocoder(Backend):
 
         A stream that is given its F0 needs fewer: see ``Stream.lookahead``.
         """
-        return None if self.receptive_field is None else self.receptive_field + self.f0_receptive_field
+        return self.facts.lookahead_with(())
 
     @overload
-    def __call__(self, mel: Array, f0: AnyArray | None = None, seed: int | None = None) -> Array: ...
+    def __call__(self, mel: Array, f0: AnyArray | None = None, seed: int | None = None, **inputs: Any) -> Array: ...
     @overload
     def __call__(
-        self, mel: Sequence[Array], f0: Sequence[AnyArray | None] | None = None, seed: int | None = None
+        self, mel: Sequence[Array], f0: Sequence[AnyArray | None] | None = None, seed: int | None = None, **inputs: Any
     ) -> list[Array]: ...
-    def __call__(self, mel: Any, f0: Any = None, seed: int | None = None) -> Any:
+    def __call__(self, mel: Any, f0: Any = None, seed: int | None = None, **inputs: Any) -> Any:
         """Synthesise audio from a log-mel.
 
         Args:
@@ -54,51 +65,56 @@ class BaseVocoder(Backend):
                 mel when not given; ignored by generators that need none.
             seed: seed of the noise, 0 to 2^63 - 1; 0 when not given. The same seed gives the same audio, and every item
                 of a batch or a list equals, to rounding, what it gives alone.
+            inputs: other inputs of the model, see ``facts.inputs``: (channels, length), without the axis that is 1, and
+                with a batch or in a list like ``mel``.
 
         Returns:
-            float32 audio, nominally in [-1, 1], not clipped: (samples,) or (batch, samples) with
-            samples = frames * hop_length, of the kind and on the device of the mel; a list for a list.
+            float32 audio, nominally in [-1, 1], not clipped: (samples,) or (batch, samples), of the kind and on the
+            device of the mel; a list for a list. Audio of several channels is (channels, samples) in place of
+            (samples,).
 
         Raises:
-            VocoderError: for a mel, an F0 or a seed that does not fit.
+            VocoderError: for a mel, an input or a seed that does not fit.
 
         Warns:
             MelWarning: when the values look like those of another mel config.
         """
-        seed = check_seed(seed)
+        seed, named = check_seed(seed), {"f0": f0, **inputs}
         if isinstance(mel, (list, tuple)):
-            return self._synthesize_list(mel, f0, seed)
-        values = self._prepare(mel)
-        batch = values if values.ndim == 3 else values[None]
-        items, _, frames = batch.shape
-        track = None if f0 is None else prepare_f0(as_numpy(f0), items, frames, self.mel_config)
-        audio = self._whole(batch, track, [seed] * items)
-        return kind_of(mel)(audio if values.ndim == 3 else audio[0])
+            return self._synthesize_list(mel, named, seed)
+        mels = self._prepare(mel)
+        batch = mels if mels.ndim == 3 else mels[None]
+        audio = self._whole(batch, self.check_inputs(named, *batch.shape[::2]), [seed] * len(batch))
+        return kind_of(mel)(audio if mels.ndim == 3 else audio[0])
 
-    def synthesize(self, mel: AnyArray, f0: AnyArray | None = None, seed: int = 0) -> Iterator[np.ndarray]:
+    def synthesize(
+        self, mel: AnyArray, f0: AnyArray | None = None, seed: int = 0, **inputs: Any
+    ) -> Iterator[np.ndarray]:
         """Synthesise the audio of one log-mel in pieces, in memory that does not grow with its length.
 
         Args:
             mel: (n_mels, frames), in the mel config ``mel_config``. It is not diagnosed: see ``prepare_mel``.
             f0: (frames,), as for ``__call__``.
             seed: as for ``__call__``.
+            inputs: as for ``__call__``.
 
         Returns:
-            An iterator of float32 (samples,). Joined they are ``voc(mel, f0, seed)``. A model with ``chunk_frames``
-            None gives one piece.
+            An iterator of float32 (samples,) or (channels, samples). Joined they are ``voc(mel, f0, seed, **inputs)``.
+            A model with ``chunk_frames`` None gives one piece.
 
         Raises:
-            VocoderError: for a mel, an F0 or a seed that does not fit.
+            VocoderError: for a mel, an input or a seed that does not fit.
         """
         seed = check_seed(seed)
         values = self._check_single(prepare_mel(as_numpy(mel), self.mel_config, self.mel_config).values)
-        return self._pieces(values[None], self._track(f0, values), seed)
+        return self._pieces(values[None], self.check_inputs({"f0": f0, **inputs}, 1, values.shape[1]), seed)
 
     def synthesize_batch(
         self,
         mels: Sequence[AnyArray],
         f0s: Sequence[AnyArray | None] | None = None,
         seeds: Sequence[int] | None = None,
+        **inputs: Sequence[Any],
     ) -> list[np.ndarray]:
         """Synthesise several log-mels of any lengths in as few passes of the network as their lengths allow.
 
@@ -106,21 +122,20 @@ class BaseVocoder(Backend):
             mels: (n_mels, frames) each, in the mel config ``mel_config``. They are not diagnosed: see ``prepare_mel``.
             f0s: (frames,) each, as for ``__call__``; None for those whose F0 is to be estimated.
             seeds: seed of the noise for each; 0 when not given.
+            inputs: other inputs of the model, one value for each mel.
 
         Returns:
-            float32 (samples,) each, equal to ``voc(mel, f0, seed)`` to rounding.
+            float32 (samples,) or (channels, samples) each, equal to ``voc(mel, f0, seed, **inputs)`` to rounding.
 
         Raises:
-            VocoderError: for a mel, an F0 or a seed that does not fit.
+            VocoderError: for a mel, an input or a seed that does not fit.
         """
-        f0s = [None] * len(mels) if f0s is None else f0s
         seeds = [0] * len(mels) if seeds is None else [check_seed(seed) for seed in seeds]
-        if not len(mels) == len(f0s) == len(seeds):
-            raise VocoderError(f"{len(mels)} mels, but {len(f0s)} f0 tracks and {len(seeds)} seeds")
+        if len(mels) != len(seeds):
+            raise VocoderError(f"{len(mels)} mels, but {len(seeds)} seeds")
         checked = (prepare_mel(as_numpy(mel), self.mel_config, self.mel_config).values for mel in mels)
         values = [self._check_single(mel) for mel in checked]
-        tracks = [self._track(f0, mel) for f0, mel in zip(f0s, values, strict=True)]
-        return self._batch(values, tracks, seeds)
+        return self._batch(values, self._values_of_list({"f0": f0s, **inputs}, values), seeds)
 
     def stream(
         self,
@@ -128,6 +143,7 @@ class BaseVocoder(Backend):
         f0_chunks: Iterable[AnyArray] | None = None,
         seed: int | None = None,
         lookahead: int | None = None,
+        **inputs: Any,
     ) -> Iterator[Array]:
         """Synthesise audio while the frames arrive, equal to that of the whole mel.
 
@@ -139,31 +155,40 @@ class BaseVocoder(Backend):
             seed: as for ``__call__``.
             lookahead: frames to look ahead at most, for audio that comes sooner than the model's ``lookahead`` allows,
                 and is not quite the same; see ``Stream``.
+            inputs: other inputs of the model: the value of an utterance-rate one, chunks of the others.
 
         Returns:
-            An iterator of float32 (samples,) of the kind of the chunks, none of them empty. Joined they are
-            ``voc(mel, f0, seed)``, to rounding, unless ``lookahead`` is less than the model's.
+            An iterator of float32 (samples,) or (channels, samples) of the kind of the chunks, none of them empty.
+            Joined they are ``voc(mel, f0, seed, **inputs)``, to rounding, unless ``lookahead`` is less than the
+            model's.
 
         Raises:
             VocoderError: for a model that cannot stream, a chunk, a seed or a lookahead that does not fit, or no frame
                 at all.
         """
         # Not a generator function itself, so that the call refuses a model that cannot stream.
-        return self.open_stream(seed, f0_chunks is not None, lookahead).pieces(mel_chunks, f0_chunks)
+        named = {name: value for name, value in {"f0": f0_chunks, **inputs}.items() if value is not None}
+        check_names(self.facts.inputs, named)
+        constants = constants_of(self.facts.inputs, named)
+        chunks = {name: value for name, value in named.items() if name not in constants}
+        return self.open_stream(seed, tuple(chunks), lookahead, **constants).pieces(mel_chunks, chunks)
 
-    def open_stream(self, seed: int | None = None, given_f0: bool = False, lookahead: int | None = None) -> Stream:
+    def open_stream(
+        self, seed: int | None = None, given: Collection[str] = (), lookahead: int | None = None, **constants: Any
+    ) -> Stream:
         """Open a stream to which the frames of one utterance are pushed; see ``Stream``.
 
         Args:
             seed: as for ``__call__``.
-            given_f0: whether each push brings its F0.
+            given: names of the inputs that each push brings although the model could do without, such as ``["f0"]``.
             lookahead: as for ``stream``.
+            constants: utterance-rate inputs.
 
         Raises:
-            VocoderError: for a model that cannot stream, or that needs F0 that is neither given nor estimated, and for
-                a bad seed or lookahead.
+            VocoderError: for a model that cannot stream or lacks an input, and for a bad seed or lookahead.
         """
-        return Stream(self, seed, given_f0, lookahead)
+        values = self.check_inputs(constants, 1, 0)
+        return Stream(self, seed, given, lookahead, values)
 
     def analyze(self, audio: Array, sample_rate: int, mel_config: MelConfig | str | None = None) -> Array:
         """Compute the log-mel of audio.
@@ -200,17 +225,29 @@ class BaseVocoder(Backend):
         """
         return convert_mel(mel, as_mel_config(source), self.mel_config)
 
-    def _synthesize_list(self, mels: Sequence[AnyArray], f0s: Sequence[AnyArray | None] | None, seed: int) -> list[Any]:
+    def plain_inputs(self, batch: int, frames: int) -> dict[str, Any]:
+        """Return a value for each input that the model cannot do without, for trials: 150 Hz, and ones for all others.
+
+        Args:
+            batch: number of mels.
+            frames: frames of each.
+
+        Returns:
+            float32 (batch, channels, length) by name.
+        """
+        size = self.facts.samples_per_frame
+        return {
+            item.name: np.full((batch, item.channels, item.columns(frames, size)), 150 if item == F0 else 1, np.float32)
+            for item in required(self.facts.inputs, self.facts.estimated)
+        }
+
+    def _synthesize_list(self, mels: Sequence[AnyArray], named: Mapping[str, Any], seed: int) -> list[Any]:
         """Synthesise a list, for ``__call__``."""
-        if f0s is not None and len(f0s) != len(mels):
-            raise VocoderError(f"{len(mels)} mels, but {len(f0s)} f0 tracks")
         values: list[np.ndarray] = []
         for mel in mels:  # not a comprehension, which before Python 3.12 is a stack frame that stacklevel counts
             values.append(self._check_single(self._prepare(mel, stacklevel=4)))
-        f0s = [None] * len(mels) if f0s is None else f0s
-        tracks = [self._track(f0, mel) for f0, mel in zip(f0s, values, strict=True)]
         synthesize = self._batch if self.batching_pays else self._each
-        audio = synthesize(values, tracks, [seed] * len(mels))
+        audio = synthesize(values, self._values_of_list(named, values), [seed] * len(mels))
         return [kind_of(mel)(item) for mel, item in zip(mels, audio, strict=True)]
 
     def _prepare(self, mel: AnyArray, stacklevel: int = 3) -> np.ndarray:
@@ -225,31 +262,59 @@ class BaseVocoder(Backend):
             raise VocoderError(f"each mel must be (n_mels, frames), this one is {values.shape}")
         return values
 
-    def _track(self, f0: AnyArray | None, mel: np.ndarray) -> np.ndarray | None:
-        """Validate the F0 of one mel, (n_mels, frames) -> (1, 1, frames)."""
-        return None if f0 is None else prepare_f0(as_numpy(f0), 1, mel.shape[1], self.mel_config)
+    def check_inputs(self, named: Mapping[str, Any], batch: int, frames: int) -> Values:
+        """Check the inputs that a user gives for mels of one length.
 
-    def _batch(
-        self, mels: Sequence[np.ndarray], f0s: Sequence[np.ndarray | None], seeds: Sequence[int]
-    ) -> list[np.ndarray]:
-        """Synthesise utterances, (n_mels, frames) and (1, 1, frames) each, in few passes where the backend can."""
-        return self._each(mels, f0s, seeds)
+        Args:
+            named: their values, as for ``__call__``; None where one is not given.
+            batch: number of mels.
+            frames: frames of each.
 
-    def _each(
-        self, mels: Sequence[np.ndarray], f0s: Sequence[np.ndarray | None], seeds: Sequence[int]
-    ) -> list[np.ndarray]:
+        Returns:
+            float32 (batch, channels, length) by name.
+
+        Raises:
+            VocoderError: for an unknown name, and a value that does not fit.
+        """
+        check_names(self.facts.inputs, named)
+        values = {}
+        for item in accepted(self.facts.inputs):
+            if (value := named.get(item.name)) is not None:
+                columns = item.columns(frames, self.facts.samples_per_frame)
+                values[item.name] = check_value(item, as_numpy(value), batch, columns, self.mel_config)
+        return values
+
+    def _values_of_list(self, named: Mapping[str, Any], mels: Sequence[np.ndarray]) -> list[Values]:
+        """Check the inputs that a user gives for a list of mels."""
+        lists = {name: values for name, values in named.items() if values is not None}
+        for name, values in lists.items():
+            if len(values) != len(mels):
+                raise VocoderError(f"{len(mels)} mels, but {len(values)} values of {name}")
+        items = [{name: values[i] for name, values in lists.items()} for i in range(len(mels))]
+        return [self.check_inputs(item, 1, mel.shape[1]) for item, mel in zip(items, mels, strict=True)]
+
+    def _batch(self, mels: Sequence[np.ndarray], values: Sequence[Values], seeds: Sequence[int]) -> list[np.ndarray]:
+        """Synthesise utterances, (n_mels, frames) each, in few passes where the backend can."""
+        return self._each(mels, values, seeds)
+
+    def _each(self, mels: Sequence[np.ndarray], values: Sequence[Values], seeds: Sequence[int]) -> list[np.ndarray]:
         """Synthesise utterances as ``_batch`` does, one after the other."""
-        return [self._whole(mel[None], f0, [seed])[0] for mel, f0, seed in zip(mels, f0s, seeds, strict=True)]
+        items = zip(mels, values, seeds, strict=True)
+        return [self._whole(mel[None], given, [seed])[0] for mel, given, seed in items]
 
-    def _whole(self, mel: np.ndarray, f0: np.ndarray | None, seeds: Sequence[int]) -> np.ndarray:
-        """Synthesise a batch of one length, (batch, n_mels, frames) and (batch, 1, frames) -> (batch, samples)."""
-        return self.start(seeds, given_f0=f0 is not None).advance(mel, f0, last=True)
+    def _whole(self, mel: np.ndarray, values: Values, seeds: Sequence[int]) -> np.ndarray:
+        """Synthesise a batch of one length, (batch, n_mels, frames)."""
+        return self._start(values, seeds).advance(mel, values, last=True)
 
-    def _pieces(self, mel: np.ndarray, f0: np.ndarray | None, seed: int) -> Iterator[np.ndarray]:
-        """Synthesise one utterance, (1, n_mels, frames) and (1, 1, frames), piece by piece."""
-        synthesis, frames = self.start([seed], given_f0=f0 is not None), mel.shape[-1]
+    def _pieces(self, mel: np.ndarray, values: Values, seed: int) -> Iterator[np.ndarray]:
+        """Synthesise one utterance, (1, n_mels, frames), piece by piece."""
+        synthesis, frames = self._start(values, [seed]), mel.shape[-1]
         for piece in self.pieces(frames):
-            track = None if f0 is None else f0[..., piece]
-            audio = synthesis.advance(mel[..., piece], track, last=piece.stop == frames)[0]
-            if len(audio):
+            signals = self.cut(values, piece.start, piece.stop)
+            audio = synthesis.advance(mel[..., piece], signals, last=piece.stop == frames)[0]
+            if audio.size:
                 yield audio
+
+    def _start(self, values: Values, seeds: Sequence[int]) -> Synthesis:
+        inputs = self.facts.inputs
+        return self.start(seeds, tuple(signals_of(inputs, values)), constants_of(inputs, values))

@@ -1,4 +1,4 @@
-"""Validation of the input of synthesis: mels, F0, seeds and audio. Does not import torch."""
+"""Validation of the input of synthesis: mels, seeds and audio. Does not import torch."""
 
 from __future__ import annotations
 
@@ -75,35 +75,6 @@ def _check_shape(shape: tuple[int, ...], mel_config: MelConfig) -> None:
             f"the model expects {mel_config.n_mels} bands ({mel_config.name}), this mel has {shape[-2]}: shape "
             f"{shape}{hint}"
         )
-
-
-def prepare_f0(f0: np.ndarray, batch: int, frames: int, mel_config: MelConfig) -> np.ndarray:
-    """Validate F0.
-
-    Args:
-        f0: Hz per frame, 0 = unvoiced: (frames,), (batch, frames) or (batch, 1, frames).
-        batch: number of mels it is for.
-        frames: number of frames of each mel.
-        mel_config: the mel config of the model.
-
-    Returns:
-        float32 (batch, 1, frames).
-
-    Raises:
-        VocoderError: when the shape does not fit, or the values are anything but frequencies up to half the sample
-            rate.
-    """
-    values = as_float_array(f0)
-    if values.shape not in ((frames,), (batch, frames), (batch, 1, frames)) or values.size != batch * frames:
-        expected, got = f"shape {(frames,) if batch == 1 else (batch, frames)}", f"shape {values.shape}"
-        if batch == 1 and values.ndim == 1:
-            expected, got = str(frames), str(len(values))
-        raise VocoderError(f"f0 must hold one value per frame: expected {expected}, got {got}")
-    values = values.reshape(batch, 1, frames)
-    low, high, limit = float(values.min()), float(values.max()), mel_config.sample_rate / 2
-    if not 0 <= low <= high <= limit:  # NaN compares false
-        raise VocoderError(f"f0 must be in Hz, from 0 (unvoiced) to {limit:g}; it holds {low:g} to {high:g}")
-    return values
 
 
 def check_seed(seed: Any) -> int:

@@ -10,12 +10,13 @@ because each block knows more of what follows than the one before, is cross-fade
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from vocoders.inference.synthesis import Backend
 from vocoders.inference.windows import WindowedSynthesis
+from vocoders.inputs import Values
 
 _SHARE = 3  # a block has a third of the lookahead; larger ones take less time, and leave less to look ahead
 
@@ -23,44 +24,47 @@ _SHARE = 3  # a block has a third of the lookahead; larger ones take less time, 
 class NearsightedSynthesis(WindowedSynthesis):
     """Synthesis of a batch of utterances with at most ``lookahead`` frames of lookahead."""
 
-    def __init__(self, backend: Backend, seeds: Sequence[int], given_f0: bool, lookahead: int) -> None:
+    def __init__(
+        self, backend: Backend, seeds: Sequence[int], lookahead: int, given: Collection[str], constants: Values
+    ) -> None:
         """Start a synthesis.
 
         Args:
             backend: the model; it can stream.
             seeds: seed of the noise for each utterance.
-            given_f0: whether F0 will be given.
             lookahead: frames that must follow a frame, at most, before its audio is final; at least 1.
+            given: as for ``Backend.start``.
+            constants: as for ``Backend.start``.
 
         Raises:
-            VocoderError: when the model needs F0 and it is neither given nor estimated.
+            VocoderError: as for ``Backend.start``.
         """
-        super().__init__(backend, seeds, given_f0)
+        super().__init__(backend, seeds, given, constants)
         self._block = max(1, lookahead // _SHARE)
         self._seen = lookahead + 1  # frames in sight of a block, it included; one after it at least is cross-faded
-        self._context = max(backend.receptive_field or 0, backend.f0_receptive_field) + 1
-        self._next = np.empty((len(self.seeds), 0), np.float32)  # the frame after those done, as the last block has it
+        self._context = max(self.facts.context or 0, self.facts.estimator_context) + 1
+        self._next = self.nothing()  # the frame after those done, as the last block has it
 
-    def _advance(self, mel: np.ndarray, f0: np.ndarray | None, last: bool) -> np.ndarray:
-        self._take(mel, f0)
+    def _advance(self, mel: np.ndarray, signals: Values, last: bool) -> np.ndarray:
+        self._take(mel, signals)
         come = self.frames + mel.shape[2]
         audio = []
         while come - self._done >= self._seen:
             audio.append(self._synthesize(self._block, self._done + self._seen))
         if last and come > self._done:
             audio.append(self._synthesize(come - self._done, come))
-        return np.concatenate(audio, 1) if audio else np.empty((len(mel), 0), np.float32)
+        return np.concatenate(audio, 2) if audio else self.nothing()
 
     def _synthesize(self, block: int, end: int) -> np.ndarray:
         """Return the audio of the next ``block`` frames, synthesised as if the utterance ended at ``end``."""
         audio, used = self._run_window(end)
-        hop, start, stop = self.hop_length, self._done - self._first, self._done - self._first + block
-        out = audio[:, start * hop : stop * hop].copy()
-        if self._next.shape[1]:
-            rising = (np.arange(hop, dtype=np.float32) + 0.5) / hop
-            out[:, :hop] = self._next * (1 - rising) + out[:, :hop] * rising
-        self._next = audio[:, stop * hop : (stop + 1) * hop].copy()
-        self._f0[..., start:stop] = used[..., start:stop]
+        size, start, stop = self.facts.samples_per_frame, self._done - self._first, self._done - self._first + block
+        out = audio[..., start * size : stop * size].copy()
+        if self._next.shape[2]:
+            rising = (np.arange(size, dtype=np.float32) + 0.5) / size
+            out[..., :size] = self._next * (1 - rising) + out[..., :size] * rising
+        self._next = audio[..., stop * size : (stop + 1) * size].copy()
+        self._keep_estimates(used, start, stop)
         self._done += block
         self._drop_before(self._done - self._context)
         return out

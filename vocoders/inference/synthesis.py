@@ -7,14 +7,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, get_args
+from collections.abc import Collection, Mapping, Sequence
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 
-from vocoders.dsp.mel import MelConfig
-from vocoders.dsp.noise import white_noise
 from vocoders.errors import VocoderError
+from vocoders.facts import Facts
+from vocoders.inputs import UNKNOWN, Value, Values, check_given, constants_of, cut, draw, signals_of
 
 BackendName = Literal["onnx", "torch"]
 Precision = Literal["float32", "bfloat16"]
@@ -25,54 +25,15 @@ class Backend(ABC):
 
     Attributes:
         name: the name given to ``load``.
-        mel_config: the mel config of the mels it takes.
-        training: how the model was made: the recipe, steps, data, figures.
-        stated_lag: that of the checkpoint, see ``Checkpoint``.
+        facts: what is known of the model.
         precision: floating-point type in which the generator multiplies.
         backend: what runs it, "torch" or "onnx".
     """
 
     name: str
-    mel_config: MelConfig
-    training: dict[str, Any]
-    stated_lag: int | None
+    facts: Facts
     precision: Precision
     backend: ClassVar[BackendName]
-
-    @property
-    @abstractmethod
-    def architecture(self) -> tuple[str, dict[str, Any]]:
-        """Name of the generator in ``GENERATORS``, and its configuration."""
-
-    @property
-    @abstractmethod
-    def uses_f0(self) -> bool:
-        """Whether the generator needs F0."""
-
-    @property
-    @abstractmethod
-    def uses_noise(self) -> bool:
-        """Whether the generator starts from noise, which depends on a seed."""
-
-    @property
-    @abstractmethod
-    def estimates_f0(self) -> bool:
-        """Whether the model estimates F0 from the mel where it needs F0 and none is given."""
-
-    @property
-    @abstractmethod
-    def receptive_field(self) -> int | None:
-        """Frames on each side that a frame of audio depends on; None for the whole utterance."""
-
-    @property
-    @abstractmethod
-    def f0_receptive_field(self) -> int:
-        """Frames on each side that an estimate of F0 depends on; 0 for a model that estimates none."""
-
-    @property
-    @abstractmethod
-    def next_f0_share(self) -> float:
-        """Share of the next frame's F0 in the mean F0 of a frame; see ``Generator``."""
 
     @property
     @abstractmethod
@@ -99,55 +60,38 @@ class Backend(ABC):
         """Whether several utterances in one pass of the network take less time than one after the other."""
         return False
 
-    def check_f0(self, given: bool) -> None:
-        """Check that the model gets the F0 it needs.
-
-        Args:
-            given: whether the caller gives F0.
-
-        Raises:
-            VocoderError: when the model needs F0 and it is neither given nor estimated.
-        """
-        if self.uses_f0 and not (given or self.estimates_f0):
-            raise VocoderError("this model needs f0 and has no estimator of its own; pass f0, in Hz per frame")
-
     @abstractmethod
-    def start(self, seeds: Sequence[int], given_f0: bool = False) -> Synthesis:
+    def start(self, seeds: Sequence[int], given: Collection[str] = (), constants: Values | None = None) -> Synthesis:
         """Start the synthesis of a batch of utterances of one length.
 
         Args:
             seeds: seed of the noise for each utterance.
-            given_f0: whether F0 will be given for all frames, and not estimated.
+            given: names of the signals that will be given for all frames.
+            constants: inputs that hold for the whole utterance, (batch, channels, 1).
 
         Raises:
-            VocoderError: when the model needs F0 and it is neither given nor estimated.
+            VocoderError: when the model needs an input that is neither given nor estimated.
         """
 
     @abstractmethod
-    def run(
-        self, mel: np.ndarray, f0: np.ndarray, noise: np.ndarray | None, phase: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def run(self, mel: np.ndarray, values: Values) -> tuple[np.ndarray, Values]:
         """Run the networks once.
 
         Args:
-            mel: float32 (batch, n_mels, frames). What the model does not use is ignored.
-            f0: float32 (batch, 1, frames) in Hz, 0 = unvoiced, negative where it is to be estimated.
-            noise: float32 (batch, 1, frames * hop_length), standard normal; for generators that use noise.
-            phase: phase of the first harmonic at the first sample, float64 (batch, 1, 1), in cycles.
+            mel: float32 (batch, n_mels, frames).
+            values: all inputs of the generator, (batch, channels, length); UNKNOWN where one is to be estimated.
 
         Returns:
-            The audio, float32 (batch, 1, frames * hop_length), and the F0 that was used, (batch, 1, frames).
+            The audio, float32 (batch, channels, samples), and the estimated inputs as they were used.
         """
 
-    def phase_after(self, f0: np.ndarray, phase: np.ndarray, count: int) -> np.ndarray:
-        """Compute the phase of the first harmonic after ``count`` frames of F0, from that before them; as for ``run``.
+    def cut(self, values: Mapping[str, Value], first: int, end: int) -> dict[str, Value]:
+        """Cut the frames ``first`` to ``end`` out of inputs."""
+        return cut(self.facts.inputs, values, first, end, self.facts.samples_per_frame)
 
-        F0 holds for one frame more where ``next_f0_share`` is not 0.
-        """
-        f0 = f0.astype(np.float64)
-        f0 += self.next_f0_share * np.diff(f0, append=f0[..., -1:])
-        cycles = f0[..., :count] * self.mel_config.hop_length / self.mel_config.sample_rate
-        return (phase + cycles.sum(2, keepdims=True)) % 1.0
+    def with_channels(self, audio: np.ndarray) -> np.ndarray:
+        """Return audio (batch, channels, samples) as users get it: of one channel (batch, samples)."""
+        return audio[:, 0] if self.facts.channels == 1 else audio
 
 
 class Synthesis(ABC):
@@ -157,50 +101,61 @@ class Synthesis(ABC):
         frames: number of frames that have come.
     """
 
-    def __init__(self, backend: Backend, seeds: Sequence[int], given_f0: bool) -> None:
-        backend.check_f0(given_f0)
+    def __init__(
+        self, backend: Backend, seeds: Sequence[int], given: Collection[str] = (), constants: Values | None = None
+    ) -> None:
+        facts, constants = backend.facts, constants or {}
+        check_given(facts.inputs, facts.estimated, [*given, *constants])
+        self.backend = backend
+        self.facts = facts
         self.seeds = list(seeds)
-        self.given_f0 = given_f0
+        self.given = {item.name for item in facts.inputs if item.name in given}
+        self.constants = constants_of(facts.inputs, constants)
         self.frames = 0
-        self.hop_length = backend.mel_config.hop_length
 
-    def advance(self, mel: np.ndarray, f0: np.ndarray | None = None, last: bool = False) -> np.ndarray:
+    def advance(self, mel: np.ndarray, signals: Values | None = None, last: bool = False) -> np.ndarray:
         """Take the next frames and return all audio that is final now.
 
         Many frames are synthesised in ``pieces``, so that beside the audio no memory grows with their number.
 
         Args:
             mel: float32 (batch, n_mels, frames), of any number of frames, also 0.
-            f0: float32 (batch, 1, frames) in Hz when F0 is given, else None.
+            signals: float32 (batch, channels, length) for each of the names in ``given``.
             last: whether the utterances end with these frames.
 
         Returns:
-            float32 (batch, samples); samples may be 0.
+            float32 (batch, samples), or (batch, channels, samples); samples may be 0.
 
         Raises:
             VocoderError: when the audio is not finite.
         """
-        audio = self._advance(mel, f0, last)
+        audio = self._advance(mel, signals_of(self.facts.inputs, signals or {}), last)
         self.frames += mel.shape[-1]
-        return check_finite(audio)
+        return self.backend.with_channels(check_finite(audio))
 
     @abstractmethod
-    def _advance(self, mel: np.ndarray, f0: np.ndarray | None, last: bool) -> np.ndarray:
-        """Implement ``advance`` without its check. ``frames`` does not count the new frames yet."""
+    def _advance(self, mel: np.ndarray, signals: Values, last: bool) -> np.ndarray:
+        """Implement ``advance`` for audio (batch, channels, samples). ``frames`` does not count the new frames yet."""
 
-    def noise(self, first: int, end: int) -> np.ndarray:
-        """Return the noise for the frames ``first`` to ``end``.
+    def nothing(self) -> np.ndarray:
+        """Return audio of no samples."""
+        return np.empty((len(self.seeds), self.facts.channels, 0), np.float32)
 
-        float32 (batch, 1, samples), or (1, 1, samples) when all seeds are the same.
-        """
-        seeds = self.seeds if len(set(self.seeds)) > 1 else self.seeds[:1]
-        start, stop = first * self.hop_length, end * self.hop_length
-        return np.stack([white_noise(start, stop, seed)[None] for seed in seeds])
+    def drawn(self, first: int, end: int) -> Values:
+        """Draw the inputs of the frames ``first`` to ``end`` that are drawn: (batch, 1, samples) or (1, 1, samples)."""
+        size = self.facts.samples_per_frame
+        return draw(self.facts.inputs, self.given, first * size, end * size, self.seeds)
 
-    def noise_of_items(self, first: int, end: int) -> np.ndarray:
-        """Return the noise for the frames ``first`` to ``end`` of each item, float32 (batch, 1, samples)."""
-        noise = self.noise(first, end)
-        return np.array(np.broadcast_to(noise, (len(self.seeds), *noise.shape[1:])))
+    def drawn_for_items(self, first: int, end: int) -> Values:
+        """Draw them for each item, (batch, 1, samples)."""
+        drawn = self.drawn(first, end).items()
+        return {name: np.array(np.broadcast_to(x, (len(self.seeds), *x.shape[1:]))) for name, x in drawn}
+
+    def unknown(self, frames: int) -> Values:
+        """Return the inputs that are to be estimated, for a number of frames."""
+        wanted = (item for item in self.facts.inputs if item.name in self.facts.estimated)
+        shape = len(self.seeds), 1, frames
+        return {item.name: np.full(shape, UNKNOWN, np.float32) for item in wanted if item.name not in self.given}
 
 
 def check_precision(precision: str) -> None:

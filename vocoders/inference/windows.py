@@ -2,44 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from vocoders.inference.synthesis import Backend, Synthesis
+from vocoders.inputs import Values, constants_after, fill_constants
 
 
 class WindowedSynthesis(Synthesis):
-    """What syntheses in windows share: the frames that are still needed, their F0, and the phase that they start with.
+    """What syntheses in windows share: the frames that are still needed, and all inputs from the first of them on.
 
-    So windows join: F0 that is known stays as it is, the phase follows from it, and noise belongs to its sample.
+    Windows join exactly because estimates, phase and noise carry over.
     """
 
-    def __init__(self, backend: Backend, seeds: Sequence[int], given_f0: bool) -> None:
-        super().__init__(backend, seeds, given_f0)
-        self._backend = backend
-        items = len(self.seeds)
+    def __init__(
+        self, backend: Backend, seeds: Sequence[int], given: Collection[str] = (), constants: Values | None = None
+    ) -> None:
+        super().__init__(backend, seeds, given, constants)
+        self.constants = fill_constants(self.facts.inputs, self.constants, len(self.seeds))
         self._first = 0  # the first frame that is still needed
         self._done = 0  # frames whose audio is final
-        self._mel = np.empty((items, backend.mel_config.n_mels, 0), np.float32)  # from ``_first`` on
-        self._f0 = np.empty((items, 1, 0), np.float32)  # of these frames; negative where it is not known yet
-        self._phase = np.zeros((items, 1, 1))  # at the first of these frames, in cycles
+        self._mel = np.empty((len(self.seeds), self.facts.mel_config.n_mels, 0), np.float32)  # from ``_first`` on
+        self._signals: Values = {}  # of these frames; UNKNOWN where one is not estimated yet
 
-    def _take(self, mel: np.ndarray, f0: np.ndarray | None) -> None:
-        """Take the next frames, whose F0 is to be estimated where it is None."""
+    def _take(self, mel: np.ndarray, signals: Values) -> None:
+        """Take the next frames."""
         self._mel = np.concatenate([self._mel, mel], 2)
-        self._f0 = np.concatenate([self._f0, np.full_like(mel[:, :1], -1) if f0 is None else f0], 2)
+        for name, value in (signals | self.unknown(mel.shape[2])).items():
+            before = self._signals.get(name, value[..., :0])
+            self._signals[name] = np.concatenate([before, value], 2)
 
-    def _run_window(self, end: int) -> tuple[np.ndarray, np.ndarray]:
-        """Run the networks for the frames from ``_first`` to ``end``: audio (batch, samples), F0 (batch, 1, frames)."""
-        frames = slice(0, end - self._first)
-        noise = self.noise_of_items(self._first, end) if self._backend.uses_noise else None
-        audio, used = self._backend.run(self._mel[..., frames], self._f0[..., frames], noise, self._phase)
-        return audio[:, 0], used
+    def _run_window(self, end: int) -> tuple[np.ndarray, Values]:
+        """Run the networks for the frames from ``_first`` to ``end``: the audio, and the inputs they estimated."""
+        count = end - self._first
+        signals = self.backend.cut(self._signals, 0, count) | self.drawn_for_items(self._first, end)
+        return self.backend.run(self._mel[..., :count], signals | self.constants)
+
+    def _keep_estimates(self, used: Values, first: int, end: int) -> None:
+        """Keep what was estimated for the frames ``first`` to ``end``, counted from ``_first``."""
+        for name, values in used.items():
+            self._signals[name][..., first:end] = values[..., first:end]
 
     def _drop_before(self, frame: int) -> None:
-        """Drop the frames before ``frame``, on which no later audio depends, and keep the phase after them."""
-        count = max(0, frame - self._first)
-        self._phase = self._backend.phase_after(self._f0, self._phase, count)
-        self._mel, self._f0 = self._mel[..., count:], self._f0[..., count:]
+        """Drop the frames before ``frame``, on which no later audio depends."""
+        count, facts = max(0, frame - self._first), self.facts
+        values = self._signals | self.constants
+        self.constants = constants_after(facts.inputs, values, count, facts.mel_config, facts.next_f0_share)
+        self._signals = self.backend.cut(self._signals, count, self._mel.shape[2])
+        self._mel = self._mel[..., count:]
         self._first += count

@@ -204,21 +204,24 @@ def resample(audio: np.ndarray, source: int, target: int) -> np.ndarray:
 
 
 def to_pcm(audio: np.ndarray) -> np.ndarray:
-    """Convert float32 (samples,) to little-endian 16-bit integers; samples beyond [-1, 1] are clipped."""
-    return np.clip(np.round(audio * 32768.0), -32768, 32767).astype("<i2")
+    """Convert float32 (samples,) or (channels, samples) to little-endian 16-bit integers, (samples[, channels]).
+
+    Samples beyond [-1, 1] are clipped.
+    """
+    return np.clip(np.round(audio.T * 32768.0), -32768, 32767).astype("<i2", order="C")
 
 
 class AudioWriter:
-    """Writer of 16-bit mono sound in pieces, for a ``with`` block; samples beyond [-1, 1] are clipped.
+    """Writer of 16-bit sound in pieces, for a ``with`` block; samples beyond [-1, 1] are clipped.
 
     The block raises the ``OSError`` of what could not be written, such as to a full disk, at its end at the latest.
 
     Attributes:
-        samples: number of samples written.
+        samples: number of samples written, of each channel.
         peak: the largest magnitude among them, before clipping.
     """
 
-    def __init__(self, target: Path | BinaryIO, sample_rate: int, format: str) -> None:
+    def __init__(self, target: Path | BinaryIO, sample_rate: int, format: str, channels: int = 1) -> None:
         """Open the output.
 
         Args:
@@ -227,6 +230,7 @@ class AudioWriter:
                 formats at the end, because their headers hold the length.
             sample_rate: sample rate in Hz.
             format: a file ending without its dot, or "raw" for little-endian PCM without a header.
+            channels: channels of the audio; raw PCM has the samples of a moment together.
 
         Raises:
             VocoderError: for a rate or format that libsndfile cannot write.
@@ -239,20 +243,20 @@ class AudioWriter:
             self._file: Any = opened.enter_context(target.open("wb")) if isinstance(target, Path) else target
             self._buffer = None if regular or format == "raw" else io.BytesIO()  # the encoded file, until its end
             self._sink = _Sink(self._buffer or self._file)
-            self._encoder = None if format == "raw" else self._encode(sample_rate, format)
+            self._encoder = None if format == "raw" else self._encode(sample_rate, format, channels)
             self._opened = opened.pop_all()
 
     def write(self, audio: np.ndarray) -> None:
         """Write the next piece.
 
         Args:
-            audio: float32 (samples,).
+            audio: float32 (samples,), or (channels, samples).
 
         Raises:
             OSError: when it cannot be written, such as to a full disk.
             VocoderError: when libsndfile cannot encode it.
         """
-        self.samples += len(audio)
+        self.samples += audio.shape[-1]
         self.peak = max(self.peak, float(abs(audio).max(initial=0)))
         pcm = to_pcm(audio)
         if self._encoder is None:
@@ -263,12 +267,12 @@ class AudioWriter:
             with self._checked():
                 self._encoder.write(pcm[begin : begin + _BLOCK])
 
-    def _encode(self, sample_rate: int, format: str) -> Any:
+    def _encode(self, sample_rate: int, format: str, channels: int) -> Any:
         import soundfile
 
         container = {"aif": "AIFF"}.get(format, format.upper())
         try:
-            return soundfile.SoundFile(self._sink, "w", sample_rate, 1, format=container)
+            return soundfile.SoundFile(self._sink, "w", sample_rate, channels, format=container)
         except (RuntimeError, ValueError, TypeError) as error:
             raise self._problem(error) from None
 

@@ -6,7 +6,7 @@ import io
 import json
 import math
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -15,6 +15,7 @@ from vocoders.config import bind
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError, shorten
 from vocoders.files import Bytes
+from vocoders.inputs import Input
 from vocoders.io.foreign import refuse_foreign
 
 MEL_SUFFIXES = (".npy", ".npz")
@@ -105,36 +106,41 @@ def read_mel(data: Bytes, name: str, max_bytes: int = _LARGEST_ARRAY) -> tuple[n
     return mel, bind(MelConfig, values, f"the mel config stored in {name}")
 
 
-def read_f0(data: Bytes, name: str, max_bytes: int = _LARGEST_ARRAY) -> np.ndarray | None:
-    """Decode the array "f0" of an .npz file.
+def read_inputs(
+    data: Bytes, name: str, inputs: Sequence[Input], max_bytes: int = _LARGEST_ARRAY
+) -> dict[str, np.ndarray]:
+    """Decode the arrays of an .npz file that are inputs of a model beside the mel.
 
     Args:
         data: as for ``read_mel``.
         name: as for ``read_mel``.
+        inputs: those of the model.
         max_bytes: as for ``read_mel``.
 
     Returns:
-        The array as it is stored; None where the file holds none, and for a .npy file.
+        The arrays by name as they are stored; none for a .npy file.
 
     Raises:
         VocoderError: when the file is damaged, as for ``read_mel``.
     """
     if data[:2] != b"PK":
-        return None
-    parts = _unpack(data, name, {"f0": max_bytes})
-    return read_array(parts["f0"], f"{name} (array 'f0')") if "f0" in parts else None
+        return {}
+    parts = _unpack(data, name, {item.name: max_bytes for item in inputs})
+    return {key: read_array(part, f"{name} (array '{key}')") for key, part in parts.items()}
 
 
-def unpacked_bytes(data: Bytes, max_bytes: int = _LARGEST_ARRAY) -> int:
-    """Return the bytes that the arrays "mel" and "f0" of an .npz file claim to take; 0 when it cannot be read.
+def unpacked_bytes(data: Bytes, inputs: Sequence[Input], max_bytes: int = _LARGEST_ARRAY) -> int:
+    """Return the bytes that the mel and the inputs in an .npz file claim to take; 0 when it cannot be read.
 
     Args:
         data: as for ``read_mel``.
+        inputs: as for ``read_inputs``.
         max_bytes: as for ``read_mel``; an array that claims more is refused, and counts as nothing.
     """
+    names = {"mel.npy", *(f"{item.name}.npy" for item in inputs)}
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            sizes = [info.file_size for info in archive.infolist() if info.filename in ("mel.npy", "f0.npy")]
+            sizes = [info.file_size for info in archive.infolist() if info.filename in names]
     except Exception:  # as in _unpack, which says what is wrong
         return 0
     return sum(size for size in sizes if size <= max_bytes)

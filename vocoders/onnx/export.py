@@ -17,13 +17,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from vocoders.checkpoint import Checkpoint
+from vocoders.checkpoint import Checkpoint, describe
 from vocoders.errors import CheckpointError, VocoderError
 from vocoders.extras import require
-from vocoders.f0_estimator import describe_f0_estimator
 from vocoders.files import write_file
-from vocoders.generators import generator_name
 from vocoders.generators.base import Generator
+from vocoders.inputs import UNKNOWN, cut
 from vocoders.onnx.graph import Graph, MelGraph, StatefulGraph
 from vocoders.onnx.session import runtime
 from vocoders.onnx.storage import Weights, fold_unsqueezes, store_weights
@@ -36,11 +35,10 @@ OPSET = 20  # the first with Gelu; ONNX Runtime 1.18 and later run it
 LARGEST_DIFFERENCE = 1e-4  # from torch's audio, as a fraction of its peak
 _LARGEST_CONSTANT = 4096  # numbers; what the graph computes from constants is stored up to this size
 
-_DYNAMIC_AXES = {
-    "mel": {0: "batch", 2: "frames"},
-    "f0": {0: "batch", 2: "frames"},
-    "noise": {0: "batch", 2: "samples"},
-    "phase": {0: "batch"},
+_AXES = {  # by the rate of an input
+    "frame": {0: "batch", 2: "frames"},
+    "sample": {0: "batch", 2: "samples"},
+    "utterance": {0: "batch"},
 }
 
 
@@ -91,7 +89,7 @@ def export_onnx(checkpoint: Checkpoint, path: Path, target: Target = "vocoders",
 def _export(checkpoint: Checkpoint, target: Target) -> tuple[Graph | MelGraph, Any]:
     """Export a model, with state where its generator streams by operations for which that is possible."""
     assert checkpoint.generator is not None
-    if target == "vocoders" and checkpoint.generator.receptive_field is not None:
+    if target == "vocoders" and checkpoint.generator.lookahead is not None:
         try:
             graph = StatefulGraph(checkpoint)
             model = _to_onnx(graph)
@@ -109,14 +107,16 @@ def _to_onnx(graph: Graph | MelGraph) -> Any:
     import onnxscript
 
     inputs = graph.example(2, 5)
+    given = graph.generator.inputs if isinstance(graph, Graph) else ()
+    axes = (tuple(_AXES[item.rate] for item in given),) if given else ()
     with _silence():
         program = torch.onnx.export(
             graph,
-            kwargs=inputs,
+            tuple(inputs.values()),
             dynamo=True,
             verbose=False,
             opset_version=OPSET,
-            dynamic_shapes={name: _DYNAMIC_AXES[name] for name in inputs},
+            dynamic_shapes=(_AXES["frame"], *axes),
             input_names=list(inputs),
             output_names=graph.output_names,
             optimize=False,  # but below, where tables that the graph computes are left to be computed
@@ -137,36 +137,12 @@ def metadata(checkpoint: Checkpoint, target: Target = "vocoders") -> dict[str, s
         target: as for ``export_onnx``.
 
     Returns:
-        ``format``, ``mel_config``, ``generator``, ``f0_estimator`` and ``training`` as in the header of a checkpoint
-        (see checkpoint.py); ``version`` of the inputs, outputs and metadata; ``opset``; ``sample_rate`` in Hz; and, in
-        frames on each side, ``receptive_field`` of the generator, "null" for the whole utterance, and
-        ``pitch_receptive_field`` of the F0 estimator; ``next_f0_share`` of the generator where it is not 0; ``lag``
-        where a checkpoint has it; and ``parameters``, the number of weights of ``generator`` and ``f0_estimator``. For
+        ``format``; ``version`` of the inputs, outputs and metadata; ``opset``; and ``Facts``, each field in JSON. For
         sherpa-onnx also ``target`` and ``model_type``, "hifigan": its kind of vocoder that takes a mel and gives audio.
     """
-    generator = checkpoint.generator
-    assert generator is not None
-    described = {"name": generator_name(generator), "config": generator.config.model_dump(mode="json")}
-    properties = {
-        "format": "vocoders",
-        "version": VERSION,
-        "mel_config": checkpoint.mel_config.model_dump_json(),
-        "generator": json.dumps(described),
-        "training": json.dumps(checkpoint.training),
-        "opset": str(OPSET),
-        "sample_rate": str(checkpoint.mel_config.sample_rate),
-        "receptive_field": json.dumps(generator.receptive_field),
-    }
-    if generator.next_f0_share:
-        properties["next_f0_share"] = str(generator.next_f0_share)
-    if checkpoint.lag is not None:
-        properties["lag"] = str(checkpoint.lag)
-    parameters = {"generator": sum(p.numel() for p in generator.parameters())}
-    if generator.uses_f0 and checkpoint.f0_estimator is not None:
-        properties["f0_estimator"] = json.dumps(describe_f0_estimator(checkpoint.f0_estimator))
-        properties["pitch_receptive_field"] = str(checkpoint.f0_estimator.receptive_field)
-        parameters["f0_estimator"] = sum(p.numel() for p in checkpoint.f0_estimator.parameters())
-    properties["parameters"] = json.dumps(parameters)
+    facts = describe(checkpoint).model_dump(mode="json")
+    properties = {"format": "vocoders", "version": VERSION, "opset": str(OPSET)}
+    properties |= {name: json.dumps(value) for name, value in facts.items()}
     if target == "sherpa-onnx":
         properties |= {"target": target, "model_type": "hifigan"}
     return properties
@@ -203,17 +179,17 @@ def _streams(graph: Any, model: Any) -> bool:
 def _difference_of_pieces(graph: Any, model: Any) -> float:
     """Return the largest difference of a stream's audio from that of the whole, as a fraction of its peak."""
     session = _session(model)
-    names = [value.name for value in session.get_outputs() if value.name != "used_f0"]
-    hop, first, audio = graph.generator.mel_config.hop_length, graph.lookahead + 1, []
-    inputs = {name: value.numpy() for name, value in graph.example(2, first + 5).items()}
-    if "f0" in inputs and graph.f0_estimator is not None:
-        inputs["f0"][:] = -1
-    whole = session.run(["audio"], inputs)[0]
+    names = [value.name for value in session.get_outputs() if value.name not in graph.output_names[1:]]
+    inputs, size, first = graph.generator.inputs, graph.generator.samples_per_frame, graph.lookahead + 1
+    mel, *given = (value.numpy() for value in graph.example(2, first + 5).values())
+    values = {item.name: value for item, value in zip(inputs, given, strict=True)}
+    for name in graph.estimated:
+        values[name][:] = UNKNOWN
+    whole = session.run(["audio"], {"mel": mel, **values})[0]
     state: dict[str, np.ndarray] = {}
+    audio = []
     for begin, end in ((0, first), (first, first + 1), (first + 1, first + 4), (first + 4, first + 5)):
-        rates = {"mel": 1, "f0": 1, "noise": hop}
-        piece = {name: x[..., begin * rates[name] : end * rates[name]] for name, x in inputs.items() if name in rates}
-        piece |= {name: x for name, x in inputs.items() if name not in rates}
+        piece = {"mel": mel[..., begin:end], **cut(inputs, values, begin, end, size)}
         last = np.array([int(end == first + 5)])
         out, *following = session.run(names, piece | state | {"last": last})
         state = {name.removeprefix("next_"): value for name, value in zip(names[1:], following, strict=True)}

@@ -1,17 +1,16 @@
 """The graphs that are exported: a model from mel to audio in real arithmetic and in operators that ONNX Runtime has.
 
-``MelGraph`` has the mel as its only input, as sherpa-onnx wants it. ``Graph`` is for programs that stream and choose F0
-and noise. Its inputs; a model has those that it needs:
+``MelGraph`` has the mel as its only input, as sherpa-onnx wants it. ``Graph`` is for programs that stream and choose
+the other inputs. Its inputs:
 
-    mel     float32 (batch, n_mels, frames), in the mel config of the metadata
-    f0      float32 (batch, 1, frames), Hz, 0 = unvoiced; where it is negative the model estimates it from the mel
-    noise   float32 (batch, 1, frames * hop_length), standard normal
-    phase   float64 (batch, 1, 1), in cycles: phase of the first harmonic at the first sample
+    mel      float32 (batch, n_mels, frames), in the mel config of the metadata
+    each of ``Facts.inputs``, (batch, channels, length), float32. One of ``Facts.estimated`` is estimated from the mel
+    where it is negative. The input phase is float64.
 
 and its outputs:
 
-    audio   float32 (batch, 1, frames * hop_length)
-    used_f0 float32 (batch, 1, frames): F0 as given or estimated; only of models that estimate it
+    audio    float32 (batch, channels, samples)
+    used_f0  float32, like each of ``Facts.estimated``: as given or estimated
 
 So a program can synthesise in chunks that join exactly: it gives the graph each chunk with its context, the F0 that is
 known already and the phase that follows from it. ``vocoders/onnx/vocoder.py`` does so.
@@ -25,11 +24,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from vocoders.checkpoint import Checkpoint
+from vocoders.checkpoint import Checkpoint, describe
 from vocoders.dsp.noise import white_noise
 from vocoders.dsp.stft import STFT
 from vocoders.errors import VocoderError
 from vocoders.f0_estimator import BaseF0Estimator
+from vocoders.inputs import F0, NOISE, PHASE, Input, required
 from vocoders.nn.layers import LayerNorm2d
 from vocoders.onnx.operators import MatrixConv1d, MatrixLinear, PlainELU, TabulatedGELU, UtteranceNorm
 from vocoders.onnx.pairs import PairArithmetic
@@ -69,41 +69,37 @@ class Graph(nn.Module):
                     setattr(module, name, MatrixLinear(child))
                 elif isinstance(child, LayerNorm2d) and not child.framewise:
                     setattr(module, name, UtteranceNorm(child))
+        self.names = [item.name for item in self.generator.inputs]
+        self.estimated = describe(checkpoint).estimated
         self.f0_estimator = None
-        if self.generator.uses_f0 and checkpoint.f0_estimator is not None:
+        if self.estimated and checkpoint.f0_estimator is not None:
             self.f0_estimator = in_float64(checkpoint.f0_estimator)
 
-    def forward(
-        self, mel: Tensor, f0: Tensor | None = None, noise: Tensor | None = None, phase: Tensor | None = None
-    ) -> tuple[Tensor, ...]:
+    def forward(self, mel: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
+        values = dict(zip(self.names, given, strict=True))
         if self.f0_estimator is not None:
-            assert f0 is not None
-            f0 = torch.where(f0 < 0, self.f0_estimator.estimate(mel), f0)
-        audio = self.synthesize(mel, f0, noise, phase)
-        return (audio,) if self.f0_estimator is None or f0 is None else (audio, f0)
+            estimate = self.f0_estimator.estimate(mel)
+            values |= {name: torch.where(values[name] < 0, estimate, values[name]) for name in self.estimated}
+        return self.synthesize(mel, **values), *(values[name] for name in self.estimated)
 
-    def synthesize(self, mel: Tensor, f0: Tensor | None, noise: Tensor | None, phase: Tensor | None) -> Tensor:
+    def synthesize(self, mel: Tensor, **values: Tensor | None) -> Tensor:
         """Do what the generator's method does, in real arithmetic."""
         with PairArithmetic():
-            return self.generator.synthesize(mel, f0, noise, phase)
+            return self.generator.synthesize(mel, **values)
 
     @property
     def output_names(self) -> list[str]:
         """Names of what ``forward`` returns."""
-        return ["audio"] if self.f0_estimator is None else ["audio", "used_f0"]
+        return ["audio", *(f"used_{name}" for name in self.estimated)]
 
     def example(self, batch: int, frames: int) -> dict[str, Tensor]:
         """Draw values for all inputs of the graph."""
-        mel_config, source = self.generator.mel_config, torch.Generator().manual_seed(frames)
-        inputs = {"mel": torch.randn(batch, mel_config.n_mels, frames, generator=source) - 5}
-        if self.generator.uses_f0:
-            inputs["f0"] = 100 + 200 * torch.rand(batch, 1, frames, generator=source)
-            inputs["f0"][..., frames // 2 :: 7] = 0
-        if self.generator.uses_noise:
-            inputs["noise"] = torch.randn(batch, 1, frames * mel_config.hop_length, generator=source)
-        if self.generator.uses_f0:
-            inputs["phase"] = torch.rand(batch, 1, 1, generator=source, dtype=torch.float64)
-        return inputs
+        generator, source = self.generator, torch.Generator().manual_seed(frames)
+        examples = {"mel": torch.randn(batch, generator.mel_config.n_mels, frames, generator=source) - 5}
+        for item in generator.inputs:
+            shape = batch, item.channels, item.columns(frames, generator.samples_per_frame)
+            examples[item.name] = example_of(item, shape, source)
+        return examples
 
 
 class StatefulGraph(Graph):
@@ -118,43 +114,59 @@ class StatefulGraph(Graph):
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
         generator, estimator = self.generator, self.f0_estimator
-        if generator.receptive_field is None:
-            raise VocoderError("it normalises over the whole utterance")
+        if generator.lookahead is None:
+            raise VocoderError("it cannot be evaluated piece by piece")
+        self.signals = [item for item in generator.inputs if item.is_signal]
+        held = self.example(1, 1)
+        constants = {item.name: held[item.name] for item in generator.inputs if not item.is_signal}
 
         def draw(batch: int, frames: int) -> list[Tensor | None]:
             inputs = self.example(batch, frames)
-            return [inputs.get(name) for name in ("mel", "f0", "noise")]
+            return [inputs[name] for name in ("mel", *(item.name for item in self.signals))]
 
-        synthesize = self._from(torch.zeros(1, 1, 1, dtype=torch.float64))
-        self._synthesis = measure_states(synthesize, draw, generator.receptive_field + 1)
+        self._synthesis = measure_states(self._holding(constants), draw, generator.lookahead + 1)
         if estimator is not None:
-            mels, enough = (lambda *size: draw(*size)[:1]), estimator.receptive_field + 1
+            mels, enough = (lambda *size: draw(*size)[:1]), estimator.lookahead + 1
             self._estimation = measure_states(estimator.estimate, mels, enough)
 
-    def forward(
-        self, mel: Tensor, f0: Tensor | None = None, noise: Tensor | None = None, phase: Tensor | None = None
-    ) -> tuple[Tensor, ...]:
-        synthesize = Traced(self._from(phase), self._synthesis)
-        if self.f0_estimator is None:
-            return (synthesize(mel, f0, noise),)
-        assert f0 is not None
-        wait = self.f0_estimator.receptive_field
-        estimate = Traced(self.f0_estimator.estimate, self._estimation)(Extend.trace(mel, wait))
-        mel, f0 = Wait.trace(mel, wait), Wait.trace(f0, wait)
-        if noise is not None:
-            noise = Wait.trace(noise, wait * self.generator.mel_config.hop_length)
-        f0 = torch.where(f0 < 0, Fit.trace(estimate, f0), f0)
-        return synthesize(mel, f0, noise), f0
+    def forward(self, mel: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
+        values = dict(zip(self.names, given, strict=True))
+        constants = {name: values[name] for name in self.names if name not in [item.name for item in self.signals]}
+        synthesize = Traced(self._holding(constants), self._synthesis)
+        if self.f0_estimator is not None:
+            wait = self.f0_estimator.lookahead
+            estimate = Traced(self.f0_estimator.estimate, self._estimation)(Extend.trace(mel, wait))
+            mel = Wait.trace(mel, wait)
+            for item in self.signals:
+                columns = item.columns(wait, self.generator.samples_per_frame)
+                values[item.name] = Wait.trace(values[item.name], columns)
+            for name in self.estimated:
+                value = values[name]
+                values[name] = torch.where(value < 0, Fit.trace(estimate, value), value)
+        audio = synthesize(mel, *(values[item.name] for item in self.signals))
+        return audio, *(values[name] for name in self.estimated)
 
     @property
     def lookahead(self) -> int:
         """Frames that must follow a frame before its audio is final, where F0 is estimated."""
-        assert self.generator.receptive_field is not None
-        return self.generator.receptive_field + (self.f0_estimator.receptive_field if self.f0_estimator else 0)
+        assert self.generator.lookahead is not None
+        return self.generator.lookahead + (self.f0_estimator.lookahead if self.f0_estimator else 0)
 
-    def _from(self, phase: Tensor | None) -> Callable[..., Tensor]:
-        """Return the synthesis from a phase on, as a function of mel, F0 and noise."""
-        return lambda mel, f0, noise: self.synthesize(mel, f0, noise, phase)
+    def _holding(self, constants: dict[str, Tensor]) -> Callable[..., Tensor]:
+        """Return the synthesis as a function of the mel and the signals."""
+        names = [item.name for item in self.signals]
+        return lambda mel, *signals: self.synthesize(mel, **dict(zip(names, signals, strict=True)), **constants)
+
+
+def example_of(item: Input, shape: tuple[int, int, int], source: torch.Generator) -> Tensor:
+    """Draw a value of an input."""
+    if item == F0:
+        track = 100 + 200 * torch.rand(shape, generator=source)
+        track[..., shape[2] // 2 :: 7] = 0
+        return track
+    if item == PHASE:
+        return torch.rand(shape, generator=source, dtype=torch.float64)
+    return torch.randn(shape, generator=source)
 
 
 class MelGraph(nn.Module):
@@ -173,22 +185,22 @@ class MelGraph(nn.Module):
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
         self.model = Graph(checkpoint)
-        if self.model.generator.uses_f0 and self.model.f0_estimator is None:
-            raise VocoderError("this model needs f0 beside the mel and has no estimator of its own")
+        if needed := required(self.model.generator.inputs, self.model.estimated):
+            raise VocoderError(f"sherpa-onnx gives a model the mel alone; this one needs {needed[0].name} as well")
         # Rounded to 11 bits: white noise stays white, and the file is smaller by half a megabyte.
         noise = torch.from_numpy(white_noise(0, NOISE_SAMPLES, 0)).half()
         self.register_buffer("noise", noise, persistent=False)
 
     def forward(self, mel: Tensor) -> tuple[Tensor]:
         """Log-mel (batch, n_mels, frames) -> audio (batch, 1, frames * hop_length)."""
-        generator, estimator = self.model.generator, self.model.f0_estimator
-        f0 = noise = None
-        if estimator is not None:
-            f0 = estimator.estimate(mel)
-        if generator.uses_noise:
-            samples = torch.arange(mel.shape[-1] * generator.mel_config.hop_length) % NOISE_SAMPLES
-            noise = self.noise[samples].float().expand(mel.shape[0], 1, -1)
-        return (self.model.synthesize(mel, f0, noise, None),)
+        model, generator = self.model, self.model.generator
+        values: dict[str, Tensor | None] = dict.fromkeys(model.names)
+        if model.f0_estimator is not None:
+            values |= dict.fromkeys(model.estimated, model.f0_estimator.estimate(mel))
+        if NOISE in generator.inputs:
+            samples = torch.arange(mel.shape[-1] * generator.samples_per_frame) % NOISE_SAMPLES
+            values[NOISE.name] = self.noise[samples].float().expand(mel.shape[0], 1, -1)
+        return (model.synthesize(mel, **values),)
 
     def example(self, batch: int, frames: int) -> dict[str, Tensor]:
         """Draw values for the input."""

@@ -21,27 +21,29 @@ class Encoder:
     Args:
         format: "wav", "flac", or "raw" for little-endian PCM without a header.
         sample_rate: sample rate in Hz.
-        samples: number of samples of the whole file.
+        samples: number of samples of the whole file, of each channel.
+        channels: channels of the audio.
     """
 
-    def __init__(self, format: Format, sample_rate: int, samples: int) -> None:
+    def __init__(self, format: Format, sample_rate: int, samples: int, channels: int = 1) -> None:
         self._samples = samples
         self._file: Any = None
         self._buffer = _ForwardBuffer()
         if format == "wav":
-            layout = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, sample_rate, 2 * sample_rate, 2, 16)
-            self._buffer.write(struct.pack("<4sI4s", b"RIFF", 36 + 2 * samples, b"WAVE") + layout)
-            self._buffer.write(struct.pack("<4sI", b"data", 2 * samples))
+            size = 2 * channels  # bytes of a moment
+            layout = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, channels, sample_rate, size * sample_rate, size, 16)
+            self._buffer.write(struct.pack("<4sI4s", b"RIFF", 36 + size * samples, b"WAVE") + layout)
+            self._buffer.write(struct.pack("<4sI", b"data", size * samples))
         elif format == "flac":
             import soundfile
 
-            self._file = soundfile.SoundFile(self._buffer, "w", sample_rate, 1, format="FLAC")
+            self._file = soundfile.SoundFile(self._buffer, "w", sample_rate, channels, format="FLAC")
 
     def encode(self, audio: np.ndarray) -> bytes:
         """Encode the next samples.
 
         Args:
-            audio: float32 (samples,), clipped to [-1, 1].
+            audio: float32 (samples,) or (channels, samples), clipped to [-1, 1].
 
         Returns:
             The bytes that are ready, perhaps none.

@@ -12,6 +12,7 @@ from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
 from vocoders.inference.base import BaseVocoder
 from vocoders.inference.synthesis import BackendName
+from vocoders.inputs import F0, constants_of, signals_of
 from vocoders.pretrained import DEFAULT_MODEL, load
 
 F0Use = Literal["estimated", "required", "not used"]
@@ -32,13 +33,14 @@ class ServedModel:
     @property
     def f0(self) -> F0Use:
         """How the model gets F0: "required" of the request where the model uses F0 and has no F0 estimator."""
-        if not self.vocoder.uses_f0:
+        facts = self.vocoder.facts
+        if F0 not in facts.inputs:
             return "not used"
-        return "estimated" if self.vocoder.estimates_f0 else "required"
+        return "estimated" if F0.name in facts.estimated else "required"
 
     def seconds(self, frames: int) -> float:
         """Return the duration of ``frames`` frames."""
-        return frames * self.mel_config.hop_length / self.mel_config.sample_rate
+        return frames * self.vocoder.facts.samples_per_frame / self.vocoder.sample_rate
 
     def warm_up(self) -> None:
         """Synthesise a little quiet noise, because the first synthesis is slow in every runtime.
@@ -48,11 +50,12 @@ class ServedModel:
         """
         frames, config = 64, self.mel_config
         mel = np.random.default_rng(0).normal(config.log_floor / 2, 0.5, (config.n_mels, frames)).astype(np.float32)
-        f0 = np.full(frames, 100.0, np.float32) if self.f0 == "required" else None
-        self.vocoder.synthesize_batch([mel], [f0])
+        values = self.vocoder.plain_inputs(1, frames)
+        self.vocoder.synthesize_batch([mel], **{name: [value] for name, value in values.items()})
         if self.vocoder.lookahead is not None:
-            stream = self.vocoder.open_stream(given_f0=f0 is not None)
-            stream.push(mel, f0)
+            inputs = self.vocoder.facts.inputs
+            stream = self.vocoder.open_stream(**constants_of(inputs, values))
+            stream.push(mel, **signals_of(inputs, values))
             stream.finish()
 
 

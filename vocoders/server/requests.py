@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic import create_model
 
 from vocoders.config import Config, bind
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import MelMismatch, VocoderError
-from vocoders.inference.checks import prepare_f0, prepare_mel
+from vocoders.inference.checks import prepare_mel
+from vocoders.inputs import Values, accepted
 from vocoders.io.audio import Sound, SoundTooLong, read_audio
-from vocoders.io.mels import encode_mel, read_f0, read_mel, unpacked_bytes
+from vocoders.io.mels import encode_mel, read_inputs, read_mel, unpacked_bytes
 from vocoders.server.registry import ServedModel
 
 _NPY = b"\x93NUMPY"
@@ -65,20 +67,19 @@ class SynthesisInput(NamedTuple):
 
     Attributes:
         mel: float32 (n_mels, frames), in the mel config of the model.
-        f0: float32 (frames,), in Hz, 0 = unvoiced; None where the request has none.
+        values: the other inputs that the request has, (1, channels, length) by name.
         warning: one sentence, when the values look like those of another mel config; else None.
     """
 
     mel: np.ndarray
-    f0: np.ndarray | None
+    values: Values
     warning: str | None
 
 
 class JSONBody(Config):
-    """Schema of a JSON body."""
+    """Schema of a JSON body, to which the inputs of a model are added."""
 
     mel: Any
-    f0: Any = None
     mel_config: Any = None
 
 
@@ -86,7 +87,7 @@ class _Body(NamedTuple):
     """The arrays of a body as they are stored, and the mel config that it states."""
 
     mel: np.ndarray
-    f0: np.ndarray | None
+    values: dict[str, np.ndarray]
     mel_config: MelConfig | None
 
 
@@ -104,11 +105,12 @@ def check_mel_config(mel_config: MelConfig, model: ServedModel) -> None:
         raise RequestError(409, str(error), differences=differences) from None
 
 
-def decoded_bytes(data: bytes, max_size: int) -> int:
+def decoded_bytes(data: bytes, model: ServedModel, max_size: int) -> int:
     """Return the bytes that decoding a body takes at most, beside the body.
 
     Args:
         data: the body.
+        model: the model.
         max_size: most bytes that an array of an archive may take.
 
     Raises:
@@ -119,7 +121,7 @@ def decoded_bytes(data: bytes, max_size: int) -> int:
     if data.startswith(b"PK"):
         if data.count(b"PK\x01\x02") > _MAX_MEMBERS:
             raise RequestError(400, f"the body is an archive of more than {_MAX_MEMBERS} members")
-        return 2 * unpacked_bytes(data, max_size)  # in two types
+        return 2 * unpacked_bytes(data, accepted(model.vocoder.facts.inputs), max_size)  # in two types
     return 2 * (len(data) if data.startswith(_NPY) else _MAX_SOUND)
 
 
@@ -135,9 +137,9 @@ def decode_body(data: bytes, model: ServedModel, mel_config: MelConfig | None, l
     Raises:
         RequestError: 400 for a body that cannot be read or holds no mel, 409 for a mel config that cannot be
             converted, 413 for more frames than allowed, 422 for a query that contradicts the body.
-        VocoderError: when the mel or the F0 does not fit the model, or the mel config of a JSON body is invalid.
+        VocoderError: when the mel or an input does not fit the model, or the mel config of a JSON body is invalid.
     """
-    body = _read_body(data, limits.max_body)
+    body = _read_body(data, model, limits.max_body)
     stated = body.mel_config
     if mel_config is not None and stated is not None and mel_config != stated:
         pairs = stated.differences(mel_config).items()
@@ -153,8 +155,8 @@ def decode_body(data: bytes, model: ServedModel, mel_config: MelConfig | None, l
         _check_length(mel.shape[1], model, limits)
     with np.errstate(over="ignore"):  # what float32 cannot hold is refused as infinite
         values, warning = prepare_mel(mel, model.mel_config, source)
-        f0 = None if body.f0 is None else prepare_f0(body.f0, 1, values.shape[1], model.mel_config)[0, 0]
-    return SynthesisInput(values, f0, warning.sentence("?mel_config={}") if warning else None)
+        given = model.vocoder.check_inputs(body.values, 1, values.shape[1])
+    return SynthesisInput(values, given, warning.sentence("?mel_config={}") if warning else None)
 
 
 def _check_length(frames: int, model: ServedModel, limits: Limits) -> None:
@@ -169,31 +171,37 @@ def _is_json(data: bytes) -> bool:
     return data[:64].lstrip().startswith(b"{")
 
 
-def _read_body(data: bytes, max_size: int) -> _Body:
+def _read_body(data: bytes, model: ServedModel, max_size: int) -> _Body:
     if not data:
         raise RequestError(400, "the body is empty; it must hold a mel: .npy, .npz or JSON")
     try:
         if not _is_json(data):
-            return _read_arrays(data, max_size)
-        fields = _read_json(data)
+            return _read_arrays(data, model, max_size)
+        fields = _read_json(data, model)
         mel = _numbers(fields.mel, "'mel' must be a list of n_mels lists of numbers, all of one length")
     except VocoderError as error:
         raise RequestError(400, str(error)) from None
-    f0 = None if fields.f0 is None else _numbers(fields.f0, "'f0' must be a list of one number a frame")
-    return _Body(mel, f0, _read_mel_config(fields.mel_config))
+    values = {}
+    for item in accepted(model.vocoder.facts.inputs):
+        if (value := getattr(fields, item.name)) is not None:
+            what = {"frame": "one number a frame", "sample": "one number a sample", "utterance": "numbers"}[item.rate]
+            lists = "lists" if item.channels > 1 and item.is_signal else "a list"
+            values[item.name] = _numbers(value, f"'{item.name}' must be {lists} of {what}")
+    return _Body(mel, values, _read_mel_config(fields.mel_config))
 
 
-def _read_arrays(data: bytes, max_size: int) -> _Body:
+def _read_arrays(data: bytes, model: ServedModel, max_size: int) -> _Body:
     if not data.startswith((b"PK", _NPY)):
         raise VocoderError(
             "the body is neither .npy nor .npz nor a JSON object; send the file itself, not a form; sound files go to "
             "/mel"
         )
     mel, mel_config = read_mel(data, "the body", max_size)
-    return _Body(mel, read_f0(data, "the body", max_size), mel_config)
+    values = read_inputs(data, "the body", accepted(model.vocoder.facts.inputs), max_size)
+    return _Body(mel, values, mel_config)
 
 
-def _read_json(data: bytes) -> JSONBody:
+def _read_json(data: bytes, model: ServedModel) -> Any:
     if len(data) > _MAX_JSON:
         raise RequestError(413, f"a body of JSON may have {_MAX_JSON >> 20} MiB; send a longer mel as .npy or .npz")
     if sum(data.count(mark) for mark in (b"[", b"{", b'"')) > _MAX_JSON_TOKENS:
@@ -202,7 +210,8 @@ def _read_json(data: bytes) -> JSONBody:
         values = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise VocoderError(f"the body is not JSON ({error})") from None
-    return bind(JSONBody, values, "the body")
+    fields: dict[str, Any] = {item.name: (Any, None) for item in accepted(model.vocoder.facts.inputs)}
+    return bind(create_model("JSONBody", __base__=JSONBody, **fields), values, "the body")
 
 
 def _read_mel_config(value: Any) -> MelConfig | None:

@@ -22,6 +22,7 @@ from starlette.requests import HTTPConnection
 
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import shorten
+from vocoders.inputs import F0, check_given, constants_of, required, signals_of
 from vocoders.server.encoding import MEDIA_TYPES, Encoder, Format
 from vocoders.server.http import AudioResponse, DisconnectListener, read_body
 from vocoders.server.metrics import Metrics
@@ -89,7 +90,7 @@ class ServerState:
         memory.
         """
         async with self.turns[function]:
-            size = await anyio.to_thread.run_sync(decoded_bytes, body, self.limits.max_body)
+            size = await anyio.to_thread.run_sync(decoded_bytes, body, utterance.model, self.limits.max_body)
             with self.scheduler.decoding(utterance, size):
                 call = anyio.to_thread.run_sync(function, body, utterance.model, mel_config, self.limits)
                 work = asyncio.ensure_future(call)
@@ -212,14 +213,19 @@ async def synthesize(
         body = await read_body(request, limits, partial(state.scheduler.reserve, utterance))
         listener = DisconnectListener(request.receive)
         stack.callback(listener.stop)
-        mel, f0, warning = await listener.wait_for(state.decode(decode_body, body, utterance, source), limits.timeout)
+        mel, values, warning = await listener.wait_for(
+            state.decode(decode_body, body, utterance, source), limits.timeout
+        )
         del body
-        chosen.vocoder.check_f0(given=f0 is not None)
-        samples = mel.shape[1] * chosen.mel_config.hop_length
-        state.scheduler.reserve(utterance, mel.nbytes + 4 * samples)
-        utterance.push(mel, f0)
+        facts = chosen.vocoder.facts
+        check_given(facts.inputs, facts.estimated, values)
+        samples = mel.shape[1] * facts.samples_per_frame
+        arrays = sum(value.nbytes for value in (mel, *values.values()))
+        state.scheduler.reserve(utterance, arrays + 4 * facts.channels * samples)
+        utterance.constants = constants_of(facts.inputs, values)
+        utterance.push(mel, signals_of(facts.inputs, values))
         utterance.finish()
-        pieces = _encode(utterance, Encoder(format, chosen.mel_config.sample_rate, samples))
+        pieces = _encode(utterance, Encoder(format, facts.sample_rate, samples, facts.channels))
         size = None
         if not stream:
             whole = await listener.wait_for(_join(pieces), limits.timeout)
@@ -290,8 +296,10 @@ async def stream(
     utterance = state.admit(chosen, seed, stream=True)
     try:
         check_mel_config(source, chosen)
-        chosen.vocoder.check_f0(given=f0)
-        await StreamSession(websocket, utterance, source, f0, state.limits).run()
+        facts, given = chosen.vocoder.facts, [F0.name] if f0 else []
+        others = [item.name for item in required(facts.inputs, facts.estimated) if item != F0]
+        check_given(facts.inputs, facts.estimated, [*given, *others])  # every frame holds the others
+        await StreamSession(websocket, utterance, source, given, state.limits).run()
     finally:
         utterance.close()
 
@@ -309,10 +317,11 @@ async def models(request: Request) -> list[ModelInfo]:
         ModelInfo(
             name=model.name,
             default=number == 0,
-            sample_rate=model.mel_config.sample_rate,
-            mel_config=model.mel_config.name,
             f0=model.f0,
             lookahead=model.vocoder.lookahead,
+            mel_config=model.mel_config.name,
+            sample_rate=model.vocoder.sample_rate,
+            facts=model.vocoder.facts.model_copy(update={"training": {}}),
         )
         for number, model in enumerate(server_state(request).models.values())
     ]

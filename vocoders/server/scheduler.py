@@ -200,7 +200,7 @@ def _synthesize(steps: list[Step]) -> list[np.ndarray | Exception]:
         steps: one step, or several whole utterances of one model.
 
     Returns:
-        The audio of each step, float32 (samples,), or the error that it raised.
+        The audio of each step, float32 (samples,) or (channels, samples), or the error that it raised.
     """
     if len(steps) > 1:
         try:
@@ -218,10 +218,10 @@ def _synthesize_one(step: Step) -> np.ndarray | Exception:
             return _synthesize_whole([step])[0]
         pieces = []
         if len(step.frames):
-            pieces.append(step.stream.push(step.frames.mel, step.frames.f0))
+            pieces.append(step.stream.push(step.frames.mel, **step.frames.signals))
         if step.last:
             pieces.append(step.stream.finish())
-        return np.concatenate(pieces)
+        return np.concatenate(pieces, -1)
     except VocoderError as error:
         return error
     except Exception as error:  # a bug must not stop the thread
@@ -232,6 +232,7 @@ def _synthesize_one(step: Step) -> np.ndarray | Exception:
 def _synthesize_whole(steps: list[Step]) -> list[np.ndarray]:
     """Synthesise whole utterances of one model."""
     mels = [step.frames.mel for step in steps]
-    f0s = [step.frames.f0 for step in steps]
+    values = [step.frames.signals | step.utterance.constants for step in steps]
+    inputs = {name: [given.get(name) for given in values] for name in set().union(*values)}
     seeds = [step.utterance.seed for step in steps]
-    return steps[0].utterance.model.vocoder.synthesize_batch(mels, f0s, seeds)
+    return steps[0].utterance.model.vocoder.synthesize_batch(mels, seeds=seeds, **inputs)

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from vocoders.facts import Facts
 from vocoders.server.registry import F0Use
 
 
@@ -39,6 +40,7 @@ class ModelInfo(BaseModel):
     lookahead: int | None = Field(
         description="frames that must follow a frame before its audio is final; null for a model that cannot stream"
     )
+    facts: Facts
 
 
 class Health(BaseModel):

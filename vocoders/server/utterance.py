@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from vocoders.inference.stream import Stream
+from vocoders.inputs import Values
 from vocoders.server.registry import ServedModel
 
 # The first steps of a stream are shorter than a chunk of the model, so that its audio begins soon.
@@ -26,11 +28,11 @@ class Frames:
 
     Attributes:
         mel: float32 (n_mels, frames).
-        f0: float32 (frames,), in Hz, 0 = unvoiced; None where the client gives none.
+        signals: the inputs that the client gives with them, (1, channels, length) by name.
     """
 
     mel: np.ndarray
-    f0: np.ndarray | None = None
+    signals: Values = field(default_factory=dict)
 
     def __len__(self) -> int:
         frames: int = self.mel.shape[1]
@@ -38,17 +40,19 @@ class Frames:
 
     def split(self, count: int) -> tuple[Frames, Frames]:
         """Split into the first ``count`` frames and the others."""
-        if self.f0 is None:
-            return Frames(self.mel[:, :count]), Frames(self.mel[:, count:])
-        return Frames(self.mel[:, :count], self.f0[:count]), Frames(self.mel[:, count:], self.f0[count:])
+        columns = {name: value.shape[-1] * count // len(self) for name, value in self.signals.items()}
+        first = {name: value[..., : columns[name]] for name, value in self.signals.items()}
+        rest = {name: value[..., columns[name] :] for name, value in self.signals.items()}
+        return Frames(self.mel[:, :count], first), Frames(self.mel[:, count:], rest)
 
     @classmethod
     def join(cls, pieces: Sequence[Frames]) -> Frames:
         """Join one or more pieces."""
         if len(pieces) == 1:
             return pieces[0]
-        f0 = [piece.f0 for piece in pieces if piece.f0 is not None]
-        return cls(np.concatenate([piece.mel for piece in pieces], axis=1), np.concatenate(f0) if f0 else None)
+        names = pieces[0].signals
+        signals = {name: np.concatenate([piece.signals[name] for piece in pieces], axis=-1) for name in names}
+        return cls(np.concatenate([piece.mel for piece in pieces], axis=1), signals)
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,7 @@ class Utterance:
         stream: whether the client gets the audio while it is computed.
         reserved: bytes that the scheduler reserves for it.
         frames_waiting: frames that wait to be synthesised.
+        constants: the utterance-rate inputs, (1, channels, 1) by name.
 
     Args:
         model: the model.
@@ -108,6 +113,7 @@ class Utterance:
         self.stream = stream
         self.reserved = 0
         self.frames_waiting = 0
+        self.constants: dict[str, Any] = {}
         self._on_ready = on_ready
         self._on_close = on_close
         self._frames: deque[Frames] = deque()
@@ -119,14 +125,14 @@ class Utterance:
         self._error: Exception | None = None
         self._changed = asyncio.Event()
 
-    def push(self, mel: np.ndarray, f0: np.ndarray | None = None) -> None:
+    def push(self, mel: np.ndarray, signals: Values | None = None) -> None:
         """Add frames.
 
         Args:
             mel: float32 (n_mels, frames), of one frame or more.
-            f0: float32 (frames,), in Hz; with all frames of the utterance or with none.
+            signals: inputs for them, (1, channels, length) by name; the same names with all frames of the utterance.
         """
-        self._frames.append(Frames(mel, f0))
+        self._frames.append(Frames(mel, signals or {}))
         self.frames_waiting += mel.shape[1]
         self._on_ready(self)
 
@@ -144,7 +150,7 @@ class Utterance:
         """Iterate over the audio as it becomes final.
 
         Yields:
-            float32 (samples,).
+            float32 (samples,) or (channels, samples).
 
         Raises:
             Exception: the error that the synthesis raised, if any.
@@ -193,8 +199,8 @@ class Utterance:
         limit = self.frames_waiting
         if not self.fits_one_step:
             if self._stream is None:
-                given_f0 = bool(self._frames) and self._frames[0].f0 is not None
-                self._stream = self.model.vocoder.open_stream(self.seed, given_f0)
+                given = tuple(self._frames[0].signals) if self._frames else ()
+                self._stream = self.model.vocoder.open_stream(self.seed, given, **self.constants)
             limit = self.model.vocoder.chunk_frames or limit
             if self.stream:
                 limit = min(limit, max(FIRST_STEP_FRAMES, self._frames_taken))
@@ -220,11 +226,11 @@ class Utterance:
         """Take the audio of a step.
 
         Args:
-            audio: float32 (samples,), perhaps none.
+            audio: float32 (samples,) or (channels, samples), perhaps none.
             last: whether it is the last.
         """
         if not self._finished:  # it may have been closed meanwhile
-            if len(audio):
+            if audio.shape[-1]:
                 self._audio.append(audio)
             self._finished = last
             self._changed.set()

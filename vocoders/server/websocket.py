@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
-from vocoders.inference.checks import prepare_f0, prepare_mel
+from vocoders.inference.checks import prepare_mel
+from vocoders.inputs import accepted, constants_of, required
 from vocoders.io.audio import to_pcm
 from vocoders.server.requests import Limits
 from vocoders.server.utterance import Utterance
@@ -36,27 +39,32 @@ class _Close(Exception):
 class StreamSession:
     """Exchange of messages with one client.
 
-    The client sends binary messages of whole frames, little-endian float32 (frames, n_mels), or (frames, n_mels + 1)
-    with F0 as the last value of each, and the text ``end`` after the last frame. The server first sends a text message,
-    JSON with ``sample_rate``, ``n_mels`` and ``lookahead``, then binary messages of little-endian 16-bit samples, and
-    closes with code 1000 after the last. After an error it sends a text message, JSON with ``detail``, and closes with
-    another code.
+    The server first sends a text message, JSON with ``sample_rate``, ``channels``, ``n_mels``, ``inputs`` and
+    ``lookahead``. The client sends the utterance-rate inputs of the model, if it has any, as a text message: JSON,
+    lists of numbers by name. Then it sends binary messages of whole frames, little-endian float32 (frames, values),
+    and the text ``end`` after the last frame. The values of a frame are the mel, and then those of each signal in
+    ``inputs``, such as F0. The server sends binary messages of little-endian 16-bit samples, and closes with code 1000
+    after the last. After an error it sends a text message, JSON with ``detail``, and closes with another code.
 
     Args:
         websocket: the connection, before its handshake.
         utterance: the utterance, closed by the caller.
         mel_config: the mel config of the frames; it must be convertible to the model's.
-        given_f0: whether the frames hold F0.
+        given: names of the signals that the frames hold although the model could do without.
         limits: the limits of a request.
     """
 
     def __init__(
-        self, websocket: WebSocket, utterance: Utterance, mel_config: MelConfig, given_f0: bool, limits: Limits
+        self, websocket: WebSocket, utterance: Utterance, mel_config: MelConfig, given: Sequence[str], limits: Limits
     ) -> None:
+        facts = utterance.model.vocoder.facts
+        needed = [item.name for item in required(facts.inputs, facts.estimated)]
+        self._facts = facts
+        self._constants = [name for name in needed if name in constants_of(facts.inputs, dict.fromkeys(needed))]
+        self._signals = [item for item in accepted(facts.inputs) if item.is_signal and item.name in (*given, *needed)]
         self._websocket = websocket
         self._utterance = utterance
         self._mel_config = mel_config
-        self._given_f0 = given_f0
         self._limits = limits
 
     async def run(self) -> None:
@@ -104,6 +112,9 @@ class StreamSession:
                 ended = True
                 self._utterance.finish()
                 continue
+            if text is not None and not frames and text.lstrip().startswith("{"):
+                self._take_constants(text)
+                continue
             values = self._decode(text, data)
             if not len(values):
                 continue
@@ -117,7 +128,8 @@ class StreamSession:
         """Decode the frames of a message, (frames, values)."""
         if len(data) > MAX_MESSAGE:  # uvicorn refuses it before, but for that of Ray Serve
             raise _Close(_TOO_BIG, f"the message has more than {MAX_MESSAGE} bytes; send fewer frames at once")
-        count = self._utterance.model.mel_config.n_mels + self._given_f0
+        size = self._facts.samples_per_frame
+        count = self._facts.mel_config.n_mels + sum(item.channels * item.columns(1, size) for item in self._signals)
         if text is not None or len(data) % (4 * count):
             got = f"{len(data)} bytes" if text is None else f"the text {text[:40]!r}"
             raise _Close(
@@ -132,18 +144,43 @@ class StreamSession:
         Raises:
             VocoderError: for values that do not fit the model.
         """
-        target = self._utterance.model.mel_config
-        mel = prepare_mel(values[:, : target.n_mels].T, target, self._mel_config).values
-        f0 = prepare_f0(values[:, -1], 1, len(values), target)[0, 0] if self._given_f0 else None
-        self._utterance.push(mel, f0)
+        if missing := [name for name in self._constants if name not in self._utterance.constants]:
+            raise VocoderError(
+                f"this model needs {missing[0]} before the first frame; send it as a text message, "
+                f'{{"{missing[0]}": [...]}}'
+            )
+        target, begin, signals = self._facts.mel_config, self._facts.mel_config.n_mels, {}
+        mel = prepare_mel(values[:, :begin].T, target, self._mel_config).values
+        for item in self._signals:
+            columns = item.columns(1, self._facts.samples_per_frame)
+            block = values[:, begin : begin + item.channels * columns].reshape(len(values), item.channels, columns)
+            begin += item.channels * columns
+            signals[item.name] = block.swapaxes(0, 1).reshape(item.channels, -1)
+        self._utterance.push(mel, self._utterance.model.vocoder.check_inputs(signals, 1, len(values)))
+
+    def _take_constants(self, text: str) -> None:
+        """Take the utterance-rate inputs of a message.
+
+        Raises:
+            VocoderError: for values that do not fit the model.
+        """
+        try:
+            named = {name: np.array(value, np.float64) for name, value in json.loads(text).items()}
+        except (ValueError, TypeError, OverflowError, RecursionError):
+            raise VocoderError("expected a JSON object of lists of numbers, before the first frame") from None
+        self._utterance.constants |= constants_of(
+            self._facts.inputs, self._utterance.model.vocoder.check_inputs(named, 1, 0)
+        )
 
     async def _send_audio(self) -> None:
-        vocoder, timeout = self._utterance.model.vocoder, self._limits.timeout
+        facts, timeout = self._facts, self._limits.timeout
+        given = [item.name for item in self._signals]
         hello = {
-            "sample_rate": vocoder.mel_config.sample_rate,
-            "n_mels": vocoder.mel_config.n_mels,
-            # An estimate of F0 needs more frames.
-            "lookahead": vocoder.receptive_field if self._given_f0 else vocoder.lookahead,
+            "sample_rate": facts.sample_rate,
+            "channels": facts.channels,
+            "n_mels": facts.mel_config.n_mels,
+            "inputs": given,
+            "lookahead": facts.lookahead_with(given),
         }
         try:
             await asyncio.wait_for(self._websocket.send_json(hello), timeout)

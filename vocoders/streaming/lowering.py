@@ -41,6 +41,7 @@ def add_state(model: onnx.ModelProto) -> None:
     import onnx
 
     graph = model.graph
+    signals = {value.name for value in graph.input if value.type.tensor_type.shape.dim[2].dim_param}
     marks = _marks(graph)
     build = Builder(graph, marks.values())
     for node in graph.node:
@@ -49,7 +50,7 @@ def add_state(model: onnx.ModelProto) -> None:
             build.nodes.append(node)
         else:
             LOWER[mark.kind](build, mark, node.output[0], *node.input)
-    _localize(build)
+    _localize(build, signals)
     for dtype, name in STATES.items():
         if build.kept[dtype]:
             build.node("Concat", *build.kept[dtype], *build.waited[dtype], axis=1, output=f"next_{name}")
@@ -62,14 +63,14 @@ def add_state(model: onnx.ModelProto) -> None:
     graph.input.append(onnx.helper.make_tensor_value_info(build.last, onnx.TensorProto.INT64, [1]))
     graph.initializer.append(onnx.numpy_helper.from_array(np.ones(1, np.int64), build.last))
     for value, length in zip(graph.output, ("final_samples", "final_frames"), strict=False):
-        if value.name in ("audio", "used_f0"):
+        if not value.name.startswith("next_"):
             value.type.tensor_type.shape.dim[2].dim_param = length
     del graph.value_info[:]  # lengths in it are those of whole utterances
     _prune(graph, [*build.first_nodes, *build.nodes])
     standard = [entry for entry in model.opset_import if not entry.domain]
     del model.opset_import[:]
     model.opset_import.extend(standard)  # without the domain of the marks
-    if any(_is_length(node) for node in graph.node):
+    if any(_is_length(node, signals) for node in graph.node):
         raise VocoderError("its graph computes with the length of the whole utterance")
 
 
@@ -113,7 +114,7 @@ def _marks(graph: onnx.GraphProto) -> dict[str, Mark]:
     return marks
 
 
-def _localize(build: Builder) -> None:
+def _localize(build: Builder, signals: set[str]) -> None:
     """Let each Reshape take the length of what it is given, where it takes that of the mel."""
     import onnx
 
@@ -123,7 +124,7 @@ def _localize(build: Builder) -> None:
     nodes, build.nodes = build.nodes, []
     for node in nodes:
         values = node.input[:1] if node.op_type == "Reshape" else node.input
-        if _is_length(node) or (node.op_type in _ARITHMETIC and lengths.intersection(values)):
+        if _is_length(node, signals) or (node.op_type in _ARITHMETIC and lengths.intersection(values)):
             lengths.update(node.output)
         elif node.op_type == "Reshape" and node.input[1] in lengths and made[node.input[1]].op_type == "Concat":
             sizes = made[node.input[1]].input
@@ -136,9 +137,9 @@ def _localize(build: Builder) -> None:
         build.nodes.append(node)
 
 
-def _is_length(node: onnx.NodeProto) -> bool:
+def _is_length(node: onnx.NodeProto, signals: set[str]) -> bool:
     """Whether a node returns the length of an input."""
-    if node.op_type != "Shape" or node.input[0] not in ("mel", "f0", "noise"):
+    if node.op_type != "Shape" or node.input[0] not in signals:
         return False
     return not any(attribute.name == "end" and attribute.i == 1 for attribute in node.attribute)
 

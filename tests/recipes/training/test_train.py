@@ -78,7 +78,7 @@ def test_an_f0_estimator_learns_and_is_saved_with_a_generator(data: Path, tmp_pa
 
     recipe = load_recipe(corpus.recipe(tmp_path, data), [f"generator.f0_estimator={estimator}"])
     voc = load(run_training(recipe, tmp_path / "run"))
-    assert voc.estimates_f0
+    assert voc.facts.estimated == ("f0",)
     assert voc(torch.full((20, 5), -8.0)).shape == (5 * 64,)
 
 

@@ -27,7 +27,7 @@ def test_published_sizes(version: str, parameters: int) -> None:
     with torch.device("meta"):
         model = build_generator("complex-wavehax", ComplexWavehax.configs[version], MEL_CONFIGS["wavehax-24k"])
     assert sum(p.numel() for p in model.parameters()) == parameters
-    assert model.receptive_field is None
+    assert model.context is None
 
 
 def test_layers_multiply_complex_numbers() -> None:

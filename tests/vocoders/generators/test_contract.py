@@ -14,6 +14,7 @@ from vocoders.dsp.noise import white_noise
 from vocoders.generators import GENERATORS, build_generator
 from vocoders.generators.hifigan import HiFiGAN
 from vocoders.generators.hnmask import HNMask
+from vocoders.inputs import F0, NOISE
 
 every_generator = pytest.mark.parametrize("name", GENERATORS)
 
@@ -32,7 +33,7 @@ def test_the_same_call_gives_the_same_audio_and_the_seed_matters(name: str) -> N
     model = models.generator(name)
     first, again, other = (model(models.mel(9), f0=models.f0(9), seed=seed) for seed in (3, 3, 4))
     assert torch.equal(first, again)
-    assert torch.equal(first, other) != model.uses_noise
+    assert torch.equal(first, other) != (NOISE in model.inputs)
     torch.manual_seed(99)  # the global generator has no say
     assert torch.equal(first, model(models.mel(9), f0=models.f0(9), seed=3))
 
@@ -50,40 +51,42 @@ def test_an_item_of_a_batch_sounds_as_alone(name: str) -> None:
 def test_given_noise_replaces_the_drawn_one(name: str) -> None:
     model = models.generator(name)
     drawn = model(models.mel(9), f0=models.f0(9), seed=7)
-    given = model(models.mel(9), f0=models.f0(9), noise=torch.from_numpy(white_noise(0, 9 * 32, 7))[None, None], seed=0)
+    noise = {"noise": torch.from_numpy(white_noise(0, 9 * 32, 7))[None, None]} if NOISE in model.inputs else {}
+    given = model(models.mel(9), f0=models.f0(9), seed=0, **noise)
     assert torch.equal(drawn, given)
 
 
 @pytest.mark.parametrize(("name", "changes"), [*((name, {}) for name in GENERATORS), ("hnmask", {"free_pitch": True})])
 @pytest.mark.parametrize("moved", ["mel", "f0"])
 @pytest.mark.parametrize("win_length", [128, 64])
-def test_the_receptive_field_is_what_a_perturbed_frame_shows(
+def test_context_and_lookahead_are_what_a_perturbed_frame_shows(
     name: str, changes: dict[str, Any], moved: str, win_length: int
 ) -> None:
     model = models.generator(name, models.MEL_CONFIG.model_copy(update={"win_length": win_length}), **changes)
     if changes:
         model.get_parameter("strength.output.bias").data.zero_()  # far from 0 the strength hardly varies
-    reach = model.receptive_field
+    reach, ahead = model.context, model.lookahead
     assert reach is not None
+    assert ahead is not None
     frames = 2 * reach + 21
     middle = frames // 2
     mel, f0 = models.mel(frames), torch.full((1, 1, frames), 250.0)
     other_mel, other_f0 = mel.clone(), f0.clone()
     if moved == "mel":
         other_mel[..., middle] += 2.0
-    elif model.uses_f0:
+    elif F0 in model.inputs:
         other_f0[..., middle] = 750.0  # both have whole periods in a frame of 32 samples at 8 kHz: later phases stay
     difference = (model(mel, f0=f0) - model(other_mel, f0=other_f0)).abs().reshape(frames, 32).amax(1)
     reached = torch.nonzero(difference).flatten().tolist()
-    if moved == "f0" and not model.uses_f0:
+    if moved == "f0" and F0 not in model.inputs:
         assert not reached
         return
-    changed = f"receptive_field is {reach}; frames {reached[0] - middle} to {reached[-1] - middle} change"
-    assert middle - reach <= reached[0], changed
+    changed = f"context is {reach}, lookahead {ahead}; frames {reached[0] - middle} to {reached[-1] - middle} change"
+    assert middle - ahead <= reached[0], changed
     assert reached[-1] <= middle + reach, changed
     if moved == "mel":  # not merely large enough: what the mel does not pass through is at most one transform
         spare = 1 + (128 - win_length) // 32  # and the zeros around a window, for what has one
-        assert reached[0] <= middle - reach + spare, changed
+        assert reached[0] <= middle - ahead + spare, changed
         assert reached[-1] >= middle + reach - spare, changed
 
 
@@ -91,7 +94,7 @@ def test_the_receptive_field_is_what_a_perturbed_frame_shows(
 def test_gradients_reach_every_parameter_and_the_mel(name: str, changes: dict[str, Any]) -> None:
     model = models.generator(name, **changes).train()
     mel = models.mel(12).requires_grad_()
-    outputs = model.outputs(mel, f0=models.f0(12))
+    outputs = model.outputs(mel, [{"f0": models.f0(12)}])
     outputs["audio"][0].square().mean().backward()
     for loss in model.own_losses(mel.detach(), models.mel(12, seed=1), outputs).values():
         loss.backward()
@@ -111,12 +114,12 @@ def test_shapes_that_do_not_fit_are_refused(name: str) -> None:
         model(torch.zeros(1, 21, 4))
     with pytest.raises(ValueError, match="frames >= 1"):
         model(torch.zeros(1, 20, 0))
-    if model.uses_f0:
+    if F0 in model.inputs:
         with pytest.raises(ValueError, match="needs f0"):
             model(models.mel(4))
         with pytest.raises(ValueError, match=r"f0 must be \(1, 1, 4\)"):
             model(models.mel(4), f0=models.f0(5))
-    if model.uses_noise:
+    if NOISE in model.inputs:
         with pytest.raises(ValueError, match=r"noise must be \(1, 1, 128\)"):
             model(models.mel(4), f0=models.f0(4), noise=torch.zeros(1, 1, 127))
 
@@ -141,17 +144,16 @@ def test_every_mel_config_can_be_built_for(name: str) -> None:
 @every_generator
 def test_outputs_are_what_forward_gives_for_each_draw(name: str) -> None:
     model = models.generator(name)
-    mel, f0, phase = models.mel(9, 2), models.f0(9, 2), torch.rand(2, 1, 1)
-    noises = [torch.randn(2, 1, 9 * 32) for _ in range(2)]
-    outputs = model.outputs(mel, f0=f0, noises=noises, phase=phase)
+    mel, given = models.mel(9, 2), models.inputs(model, 9, 2)
+    other = given | {"noise": torch.randn(2, 1, 9 * 32)} if NOISE in model.inputs else given
+    outputs = model.outputs(mel, [given, other])
     assert tuple(outputs) == model.output_names
     for draws in outputs.values():
         assert [draw.shape for draw in draws] == [(2, 1, 9 * 32)] * 2
-    for noise, audio in zip(noises, outputs["audio"], strict=True):
-        assert torch.equal(audio, model(mel, f0=f0, noise=noise, phase=phase))
-    assert torch.equal(model.outputs(mel, f0=f0)["audio"][0], model(mel, f0=f0))
+    for values, audio in zip([given, other], outputs["audio"], strict=True):
+        assert torch.equal(audio, model(mel, **values))
     with pytest.raises(ValueError, match="frames >= 1"):
-        model.outputs(mel[..., :0], f0=f0)
+        model.outputs(mel[..., :0], [given])
 
 
 @every_generator
@@ -172,7 +174,7 @@ def test_a_class_without_small_sizes_takes_its_smallest_published_one(monkeypatc
 def test_the_draft_is_what_the_projection_starts_from() -> None:
     model = models.generator("hnmask")
     mel, f0 = models.mel(9), models.f0(9)
-    outputs = model.outputs(mel, f0=f0)
+    outputs = model.outputs(mel, [{"f0": f0}])
     assert not torch.equal(outputs["draft"][0], outputs["audio"][0])
     unprojected = models.generator("hnmask", projections=0)
     assert isinstance(unprojected, HNMask)
@@ -183,7 +185,7 @@ def test_the_draft_is_what_the_projection_starts_from() -> None:
 def test_the_projection_goes_less_far_where_the_mel_seems_wrong() -> None:
     model, mel = models.generator("hnmask").train(), models.mel(9)  # in training it does not overshoot
     assert isinstance(model, HNMask)
-    draft = model.outputs(mel, f0=models.f0(9))["draft"][0]
+    draft = model.outputs(mel, [{"f0": models.f0(9)}])["draft"][0]
     model.get_parameter("strength.output.weight").zero_()
     louder = model.mel(draft[:, 0]) + 1
     for share, expected in ((1e-6, 0.0), (0.5, 0.5), (1 - 1e-6, 1.0)):
@@ -210,7 +212,7 @@ def test_the_strength_is_learned_from_the_error_of_the_mel() -> None:
 
 def test_with_free_pitch_each_band_is_trusted_by_itself() -> None:
     model, exact = models.generator("hnmask", free_pitch=True).train(), models.mel(40)
-    outputs = model.outputs(exact, f0=models.f0(40))
+    outputs = model.outputs(exact, [{"f0": models.f0(40)}])
     assert isinstance(model, HNMask)
     model.get_parameter("strength.output.weight").data.zero_()
     bias = model.get_parameter("strength.output.bias")

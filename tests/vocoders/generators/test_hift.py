@@ -131,7 +131,7 @@ def causal_checkpoint() -> Checkpoint:
 
 def test_the_causal_variant_depends_on_the_frames_that_it_states() -> None:
     model = causal()
-    reach = model.receptive_field
+    reach = model.context
     assert reach is not None
     frames = 2 * reach + 11
     mel, f0 = models.mel(frames), torch.full((1, 1, frames), 250.0)

@@ -14,6 +14,7 @@ from vocoders.dsp.harmonics import frame_phase
 from vocoders.dsp.mel import MEL_CONFIGS
 from vocoders.generators import build_generator
 from vocoders.generators.nsf_hifigan import INITIAL_PHASES, NSFHiFiGAN, SineSource
+from vocoders.inputs import NOISE
 from vocoders.nn.layers import HarmonicSource
 from vocoders.onnx.export import export_onnx
 from vocoders.onnx.vocoder import OnnxVocoder
@@ -26,7 +27,7 @@ def test_published_sizes(version: str, millions: float) -> None:
     with torch.device("meta"):
         model = build_generator("nsf-hifigan", NSFHiFiGAN.configs[version].model_dump(), MEL_CONFIGS["openvpi-44k"])
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.005)
-    assert model.uses_noise == (version == "v1")
+    assert (NOISE in model.inputs) == (version == "v1")
 
 
 @pytest.mark.parametrize("config", [{}, SINE])
@@ -44,7 +45,7 @@ def test_a_window_with_its_phase_is_a_part_of_the_whole(config: dict[str, Any], 
         model(mel[..., window], f0=f0[..., window], noise=noise[..., samples], phase=start).detach()
         for start in (phase, phase + 0.5)
     )
-    reach = model.receptive_field
+    reach = model.context
     assert isinstance(reach, int)
     whole = model(mel, f0=f0, noise=noise).detach()
     assert whole.shape == (1, 1, 60 * hop)
@@ -99,7 +100,7 @@ def test_one_sine_exports_and_streams(tmp_path: Path) -> None:
     export_onnx(checkpoint, tmp_path / "model.onnx")
     voc, mel, f0 = OnnxVocoder(tmp_path / "model.onnx"), models.mel(70)[0].numpy(), models.f0(70)[0, 0].numpy()
     whole = Vocoder(checkpoint)(mel, f0)
-    assert not voc.uses_noise
+    assert NOISE not in voc.facts.inputs
     np.testing.assert_allclose(voc(mel, f0), whole, atol=1e-5)
     pieces = list(voc.stream(np.split(mel, [1, 25], 1), np.split(f0, [1, 25])))
     np.testing.assert_allclose(np.concatenate(pieces), whole, atol=1e-5)

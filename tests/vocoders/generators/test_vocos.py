@@ -49,7 +49,7 @@ def test_wavenext_depends_on_the_frames_that_it_states() -> None:
     other = mel.clone()
     other[..., 20] += 2.0
     changed = torch.nonzero((model(mel) - model(other)).reshape(41, 32).abs().amax(1)).flatten().tolist()
-    assert model.receptive_field == 9
+    assert model.context == 9
     assert changed == list(range(20 - 9, 20 + 10))
 
 

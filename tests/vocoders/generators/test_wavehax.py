@@ -29,4 +29,4 @@ def test_published_sizes(version: str, millions: float, framewise: bool) -> None
         )
     model = build_generator("wavehax", config, mel_config)
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.005)
-    assert (model.receptive_field is not None) == framewise
+    assert (model.context is not None) == framewise

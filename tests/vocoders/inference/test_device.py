@@ -28,7 +28,8 @@ def test_a_synthesis_reads_no_value_and_copies_nothing_to_the_device(
     mel, noise = torch.empty(2, 20, 30, device=META), torch.empty(2, 1, 30 * 32, device=META)
     given = torch.empty(2, 1, 30, device=META) if f0 == "given" else None
     with torch.inference_mode(), nothing_copied():
-        assert voc.generate(mel, given, noise, torch.empty(2, 1, 1, device=META)).shape == (2, 1, 30 * 32)
+        audio = voc.generate(mel, f0=given, noise=noise, phase=torch.empty(2, 1, 1, device=META))
+        assert audio.shape == (2, 1, 30 * 32)
 
 
 @pytest.mark.parametrize("name", GENERATORS)

@@ -56,7 +56,7 @@ def test_what_was_synthesised_before_is_continued() -> None:
     voc, mel = vocoder("hnmask"), np.repeat(models.mel(1)[0].numpy(), FRAMES, axis=1)
     f0 = [np.full(FRAMES, 200.0)]
     whole = stream(voc, mel, [FRAMES], f0_chunks=f0)
-    near = stream(voc, mel, [FRAMES], f0_chunks=f0, lookahead=voc.open_stream(given_f0=True).lookahead - 1)
+    near = stream(voc, mel, [FRAMES], f0_chunks=f0, lookahead=voc.open_stream(given=["f0"]).lookahead - 1)
     assert np.abs(near - whole).max() < 0.1 * np.abs(whole).max()
 
 

@@ -90,8 +90,8 @@ def test_pieces_with_their_f0_join_to_the_whole(name: str, exported: Exported, l
 @pytest.mark.parametrize("backend", ["torch", "onnx"])
 def test_a_given_f0_shortens_the_lookahead(backend: str, exported: Exported) -> None:
     voc = vocoder("hnmask") if backend == "torch" else exported("hnmask")
-    estimating, given = voc.open_stream(), voc.open_stream(given_f0=True)
-    assert estimating.lookahead == voc.lookahead == given.lookahead + voc.f0_receptive_field
+    estimating, given = voc.open_stream(), voc.open_stream(given=["f0"])
+    assert estimating.lookahead == voc.lookahead == given.lookahead + voc.facts.estimator_lookahead
     mel = models.mel(given.lookahead + 2)[0].numpy()
     assert len(estimating.push(mel)) < len(given.push(mel, np.full(mel.shape[1], 200.0)))
 
@@ -100,14 +100,14 @@ def test_a_given_f0_shortens_the_lookahead(backend: str, exported: Exported) -> 
 def test_f0_comes_with_every_push_or_with_none(backend: str, exported: Exported) -> None:
     voc = vocoder("hnmask") if backend == "torch" else exported("hnmask")
     mel, f0 = models.mel(30)[0].numpy(), models.f0(30)[0, 0]
-    stream = voc.open_stream(given_f0=True)
+    stream = voc.open_stream(given=["f0"])
     pieces = [stream.push(mel[:, :20], f0[:20])]
     for bad, message in ((None, "with every push of a stream or with none"), (f0[:9], "expected 10, got 9")):
         with pytest.raises(VocoderError, match=message):
             stream.push(mel[:, 20:], bad)
     pieces += [stream.push(mel[:, 20:], f0[20:]), stream.finish()]
     np.testing.assert_allclose(np.concatenate(pieces), voc(mel, f0), atol=1e-5)
-    with pytest.raises(VocoderError, match="open the stream with given_f0=True to give it"):
+    with pytest.raises(VocoderError, match=r"open the stream with given=\['f0'\] to give it"):
         voc.open_stream().push(mel, f0)
     for f0_chunks, message in (([f0[:20]], "fewer chunks of f0"), ([f0[:20], f0[20:], f0], "more chunks of f0")):
         with pytest.raises(VocoderError, match=message):

@@ -245,9 +245,9 @@ def test_pieces_of_bounded_size(name: str, monkeypatch: pytest.MonkeyPatch) -> N
     expected = voc(mel, f0, 3)
     monkeypatch.setattr(voc.generator, "chunk_frames", 32)
     assert voc.frames_at_once == 64
-    assert voc.receptive_field is not None
+    assert voc.facts.lookahead is not None
     pieces = list(voc.synthesize(mel, f0, 3))
-    assert 0 < min(map(len, pieces)) <= max(map(len, pieces)) <= (32 + voc.receptive_field) * 32
+    assert 0 < min(map(len, pieces)) <= max(map(len, pieces)) <= (32 + voc.facts.lookahead) * 32
     np.testing.assert_allclose(np.concatenate(pieces), expected, atol=1e-5)
     assert len(list(voc.synthesize(mel[:, :64]))) == 1
     with pytest.raises(VocoderError, match="looks transposed"):
@@ -310,7 +310,7 @@ def test_the_built_in_voice() -> None:
         assert voc.name == "hnmask-22k"
         assert voc.mel_config.name == "hifigan-22k"
         assert voc.sample_rate == 22050
-        assert voc.estimates_f0
+        assert voc.facts.estimated == ("f0",)
         assert load(voc.name).training == voc.training
     assert {path.suffix for path in MODELS.glob("hnmask-22k.*")} == {".md", ".onnx", ".safetensors"}
     for path in MODELS.iterdir():

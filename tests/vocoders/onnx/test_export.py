@@ -38,13 +38,14 @@ def difference(result: np.ndarray, expected: np.ndarray) -> float:
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("frames", [1, 2, 7, 131])
 def test_the_graph_equals_torch(name: str, batch: int, frames: int, exported: Exported) -> None:
-    mel, f0, noise = models.mel(frames, batch), models.f0(frames, batch), torch.randn(batch, 1, frames * 32)
-    phase = torch.rand(batch, 1, 1, dtype=torch.float64)
+    model, mel = models.generator(name), models.mel(frames, batch)
+    values = models.inputs(model, frames, batch)
     with torch.inference_mode():
-        expected = models.generator(name)(mel, f0=f0, noise=noise, phase=phase).numpy()
-    result, used = exported(name).run(mel.numpy(), f0.numpy(), noise.numpy(), phase.numpy())
+        expected = model(mel, **values).numpy()
+    result, used = exported(name).run(mel.numpy(), {key: value.numpy() for key, value in values.items()})
     assert difference(result, expected) < 1e-5
-    np.testing.assert_array_equal(used, f0.numpy())
+    for key, value in used.items():
+        np.testing.assert_array_equal(value, values[key].numpy())
 
 
 @every_generator
@@ -81,8 +82,8 @@ def test_f0_is_estimated_where_it_is_negative_and_taken_where_it_is_given(export
     frames = 40
     mel, f0 = models.mel(frames).numpy(), models.f0(frames).numpy()
     f0[..., 25:] = -1
-    rest = (np.zeros((1, 1, frames * 32), np.float32), np.zeros((1, 1, 1)))
-    _, used = exported("hnmask").run(mel, f0, *rest)
+    noise, phase = np.zeros((1, 1, frames * 32), np.float32), np.zeros((1, 1, 1))
+    used = exported("hnmask").run(mel, {"f0": f0, "noise": noise, "phase": phase})[1]["f0"]
     np.testing.assert_array_equal(used[..., :25], f0[..., :25])
     estimate = models.f0_estimator().double().estimate(torch.from_numpy(mel)).detach().numpy()
     assert (estimate[..., 25:] > 0).any()
@@ -113,9 +114,9 @@ def test_the_file_is_plain_onnx_in_real_numbers(name: str, exported: Exported) -
     assert not {"DFT", "STFT", "Loop", "If"} & {node.op_type for node in model.graph.node}
     inputs = {value.name: value.type.tensor_type.shape.dim for value in model.graph.input}
     assert [axis.dim_param or axis.dim_value for axis in inputs["mel"]] == ["batch", 20, "frames"]
-    needed = {"mel": True, "f0": kind.uses_f0, "noise": kind.uses_noise, "phase": kind.uses_f0}
-    state = {"state", "last"} | ({"state_f64"} if kind.uses_f0 else set())
-    assert set(inputs) == {name for name, is_needed in needed.items() if is_needed} | state
+    needed = [item.name for item in kind.inputs]
+    state = {"state", "last"} | ({"state_f64"} if "f0" in needed else set())
+    assert set(inputs) == {"mel", *needed} | state
     defaults = {tensor.name: tensor for tensor in model.graph.initializer if tensor.name in inputs}
     assert set(defaults) == state  # so a program that wants whole utterances gives the others only
     assert all(onnx.numpy_helper.to_array(defaults[name]).shape == (1, 0) for name in state - {"last"})
@@ -139,16 +140,17 @@ def test_the_metadata(exported: Exported) -> None:
     properties = {entry.key: entry.value for entry in onnx.load(exported("hnmask").name).metadata_props}
     checkpoint = models.checkpoint("hnmask")
     generator, f0_estimator = models.generator_of(checkpoint), models.f0_estimator_of(checkpoint)
-    assert (properties["format"], properties["version"], properties["opset"]) == ("vocoders", "1", str(OPSET))
+    assert (properties["format"], properties["version"], properties["opset"]) == ("vocoders", "2", str(OPSET))
     assert MelConfig.model_validate_json(properties["mel_config"]) == models.MEL_CONFIG
     assert properties["sample_rate"] == "8000"
-    assert int(properties["receptive_field"]) == generator.receptive_field
-    assert int(properties["pitch_receptive_field"]) == f0_estimator.receptive_field
+    assert int(properties["lookahead"]) == generator.lookahead
+    assert int(properties["context"]) == generator.context
+    assert int(properties["estimator_lookahead"]) == f0_estimator.lookahead
     config = generator.config.model_dump(mode="json")
     assert json.loads(properties["generator"]) == {"name": "hnmask", "config": config}
-    assert json.loads(properties["f0_estimator"]) == f0_estimator.config.model_dump(mode="json")
     assert json.loads(properties["training"]) == {"data": "none"}
-    assert "f0_estimator" not in {entry.key for entry in onnx.load(exported("hifigan").name).metadata_props}
+    assert [item["name"] for item in json.loads(properties["inputs"])] == ["f0", "noise", "phase"]
+    assert json.loads(properties["estimated"]) == ["f0"]
 
 
 def test_the_command(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -157,7 +159,7 @@ def test_the_command(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr()
     assert "wrote hifigan.onnx: 0.1 MB, opset 20, audio within" in text.out
     assert text.err == ""
-    assert OnnxVocoder(Path("hifigan.onnx")).architecture[0] == "hifigan"
+    assert OnnxVocoder(Path("hifigan.onnx")).facts.generator.name == "hifigan"
 
 
 @pytest.mark.slow
@@ -193,7 +195,7 @@ def test_a_generator_of_whole_utterances_that_is_given_its_f0(tmp_path: Path) ->
     checkpoint = Checkpoint(models.MEL_CONFIG, generator)
     export_onnx(checkpoint, tmp_path / "model.onnx")
     voc = OnnxVocoder(tmp_path / "model.onnx")
-    assert voc.receptive_field is None
+    assert voc.lookahead is None
     mel, f0 = models.mel(15_000).numpy(), models.f0(15_000).numpy()  # a minute
     assert difference(voc(mel, f0), Vocoder(checkpoint)(mel, f0)) < 1e-5
     with pytest.raises(VocoderError, match="needs f0 and has no estimator"):

@@ -45,8 +45,8 @@ def test_a_mel_longer_than_the_noise_in_sherpa_onnx(voice_for_sherpa: Path, tmp_
     voc, mel = load(), np.tile(hello(), (1, 3))
     audio, expected = speak(tmp_path, voice_for_sherpa, mel, 22050), voc(mel)
     assert audio.size > NOISE_SAMPLES * 5 // 4
-    assert voc.receptive_field is not None
-    same = NOISE_SAMPLES - voc.receptive_field * voc.mel_config.hop_length
+    assert voc.facts.context is not None
+    same = NOISE_SAMPLES - voc.facts.context * voc.mel_config.hop_length
     assert difference(audio[:same], expected[:same]) < 1e-3
     assert difference(audio[NOISE_SAMPLES:], expected[NOISE_SAMPLES:]) < 0.5
     assert np.std(audio[NOISE_SAMPLES:]) == pytest.approx(np.std(expected[NOISE_SAMPLES:]), rel=0.02)
@@ -122,5 +122,5 @@ def test_a_model_that_cannot_estimate_its_f0_is_refused(
     text = capsys.readouterr()
     assert text.out == ""
     assert text.err.count("\n") == 1
-    assert "needs f0 beside the mel and has no estimator of its own" in text.err
+    assert "gives a model the mel alone; this one needs f0" in text.err
     assert files(tmp_path) == before

@@ -138,7 +138,7 @@ def test_f0_in_a_stream(name: str, client: ServerClient) -> None:
         begin += size
     hello, audio, detail, code = exchange(client, f"f0=true&model={name}", [*messages, "end"])
     assert (detail, code) == ("", 1000)
-    assert hello["lookahead"] == served.vocoder.receptive_field
+    assert hello["lookahead"] == served.vocoder.facts.lookahead
     close(audio, served.vocoder(values, track))
 
 

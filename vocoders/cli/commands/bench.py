@@ -62,7 +62,7 @@ def _measure(model: str, options: argparse.Namespace) -> dict[str, Any]:
         return settings | figures
     from vocoders.complexity import build_on_meta
 
-    generator = build_on_meta(*voc.architecture, voc.mel_config)
+    generator = build_on_meta(voc.facts.generator.name, voc.facts.generator.config, voc.mel_config)
     return settings | figures | utilization(generator, figures["x_real_time"], options.device)
 
 

@@ -38,7 +38,7 @@ def _run(options: argparse.Namespace) -> int:
     mel_config = _mel_config(options)
     config = generator_class(options.generator).config_for(mel_config)
     generator = build_on_meta(options.generator, config, mel_config)
-    context = generator.receptive_field
+    context = generator.context
     frame = mel_config.hop_length / mel_config.sample_rate * 1000
     print("# for a recipe; JSON is YAML")
     print(f"mel_config: {mel_config.model_dump_json()}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vocoders.errors import printable
 
 if TYPE_CHECKING:
-    from vocoders.dsp.mel import MelConfig
+    from vocoders.facts import Facts
 
 
 def add_parser(commands: Any) -> None:
@@ -38,12 +38,17 @@ def _run(options: argparse.Namespace) -> int:
         return 0
     lines = facts | {key: value for key, value in training.items() if not isinstance(value, (dict, list))}
     for key, value in lines.items():
-        if key.startswith("context") and value is None:
+        if key in ("context", "lookahead") and value is None:
             value = "the whole utterance"
-        if isinstance(value, dict):
-            value = ", ".join(f"{field} {item}" for field, item in value.items())
-        print(printable(f"{key.replace('_', ' '):<27} {value}"))
+        print(printable(f"{key.replace('_', ' '):<27} {_text(value)}"))
     return 0
+
+
+def _text(value: Any) -> Any:
+    """Return a value for people."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_text(item)}" for key, item in value.items())
+    return "; ".join(str(_text(item)) for item in value) or "-" if isinstance(value, list) else value
 
 
 def model_facts(name: str, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -63,47 +68,31 @@ def model_facts(name: str, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _checkpoint_facts(name: str, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    from vocoders.checkpoint import load_checkpoint
-    from vocoders.generators import generator_name
+    from vocoders.checkpoint import describe, load_checkpoint
 
     checkpoint = load_checkpoint(path)
-    mel_config, generator, f0_estimator = checkpoint.mel_config, checkpoint.generator, checkpoint.f0_estimator
-    facts: dict[str, Any] = {"model": name, **_mel_facts(mel_config)}
-    if generator is not None:
-        facts["generator"] = generator_name(generator)
-        facts["parameters"] = sum(p.numel() for p in generator.parameters())
-        facts["config"] = generator.config.model_dump(mode="json")
-        facts["f0"] = _f0_fact(generator.uses_f0, f0_estimator is not None)
-        facts |= _context_facts(generator.receptive_field, mel_config)
-    if f0_estimator is not None:
-        facts["f0_estimator_parameters"] = sum(p.numel() for p in f0_estimator.parameters())
-    return facts, checkpoint.training
+    if checkpoint.generator is not None:
+        return _facts(name, describe(checkpoint)), checkpoint.training
+    assert checkpoint.f0_estimator is not None
+    count = sum(p.numel() for p in checkpoint.f0_estimator.parameters())
+    mel_config = checkpoint.mel_config.model_dump(mode="json")
+    return {"model": name, "mel_config": mel_config, "parameters": {"f0_estimator": count}}, checkpoint.training
 
 
 def _onnx_facts(name: str, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     from vocoders.onnx.vocoder import OnnxVocoder
 
     voc = OnnxVocoder(path)
-    facts: dict[str, Any] = {"model": name, "opset": voc.opset, **_mel_facts(voc.mel_config)}
-    facts["generator"], config = voc.architecture
-    if "generator" in voc.parameters:
-        facts["parameters"] = voc.parameters["generator"]
-    facts["config"] = config
-    facts["f0"] = _f0_fact(voc.uses_f0, voc.estimates_f0)
-    facts |= _context_facts(voc.receptive_field, voc.mel_config)
-    if "f0_estimator" in voc.parameters:
-        facts["f0_estimator_parameters"] = voc.parameters["f0_estimator"]
-    return facts, voc.training
+    return _facts(name, voc.facts) | {"opset": voc.opset}, voc.training
 
 
-def _mel_facts(mel_config: MelConfig) -> dict[str, Any]:
-    return {"mel_config_name": mel_config.name, "mel_config": mel_config.model_dump(mode="json")}
-
-
-def _f0_fact(used: bool, estimated: bool) -> str:
-    return ("estimated" if estimated else "to be given") if used else "not used"
-
-
-def _context_facts(frames: int | None, mel_config: MelConfig) -> dict[str, int | None]:
-    milliseconds = None if frames is None else round(frames * mel_config.hop_length / mel_config.sample_rate * 1000)
-    return {"context_frames": frames, "context_ms": milliseconds}
+def _facts(name: str, facts: Facts) -> dict[str, Any]:
+    """Return the record of a model without its training, with what follows from it for people."""
+    milliseconds = 1000 * facts.mel_config.hop_length / facts.mel_config.sample_rate
+    lookahead = facts.lookahead_with(())
+    return {
+        "model": name,
+        "mel_config_name": facts.mel_config.name,
+        **facts.model_dump(mode="json", exclude={"training"}),
+        "lookahead_ms": None if lookahead is None else round(lookahead * milliseconds),
+    }

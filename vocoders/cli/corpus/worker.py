@@ -19,7 +19,9 @@ from vocoders.cli.corpus.items import Item, list_outputs
 from vocoders.cli.execution import Notes, Options, Worker, describe_failure, naming
 from vocoders.cli.plan import Job
 from vocoders.cluster import storage
+from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
+from vocoders.facts import Facts
 from vocoders.files import Bytes, make_folder, map_file
 from vocoders.io.audio import AUDIO_SUFFIXES
 from vocoders.io.mels import MEL_SUFFIXES, read_mel
@@ -109,7 +111,7 @@ class _Group:
         self.transfers = transfers
         self.numbers = itertools.count()
         self.results: list[tuple[Item, Future[Result]]] = []
-        self.waiting: list[tuple[Item, Job, np.ndarray, np.ndarray | None]] = []
+        self.waiting: list[tuple[Item, Job, np.ndarray, dict[str, np.ndarray]]] = []
         self.notes = worker.notes = _KeptNotes()
 
     def do(self, item: Item, read: Callable[[], Bytes]) -> None:
@@ -157,11 +159,12 @@ class _Group:
         short = [one for one in waiting if one[2].shape[1] <= (voc.frames_at_once or _BATCH_FRAMES)]
         ready: dict[str, np.ndarray] = {}
         with suppress(Exception):  # one by one, below, where it is seen whose fault it is
-            audio = voc.synthesize_batch([one[2] for one in short], [one[3] for one in short], [seed] * len(short))
+            inputs = {name: [one[3].get(name) for one in short] for name in set().union(*(one[3] for one in short))}
+            audio = voc.synthesize_batch([one[2] for one in short], seeds=[seed] * len(short), **inputs)
             ready = {item.target: samples for (item, *_), samples in zip(short, audio, strict=True)}
-        for item, job, mel, f0 in waiting:
+        for item, job, mel, values in waiting:
             with self._catching(item), naming(job):
-                pieces = [ready[item.target]] if item.target in ready else voc.synthesize(mel, f0, seed)
+                pieces = [ready[item.target]] if item.target in ready else voc.synthesize(mel, seed=seed, **values)
                 self.worker.write_audio(job, pieces, mel.shape[1])
                 self._settle(item, job)
 
@@ -183,7 +186,7 @@ class _Group:
             job.target.write_bytes(storage.read(item.target))
         voc, given = self.worker.voc, self.worker.mel_config
         mel_config = given if given and job.makes_mel else voc.mel_config
-        samples, rate = _measure(job.target, mel_config.sample_rate, mel_config.hop_length)
+        samples, rate = _measure(job.target, mel_config, voc.facts)
         if storage.is_url(item.target):
             if not item.exists:
                 storage.upload(job.target, item.target)
@@ -238,13 +241,13 @@ def _members(source: str) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
                 yield name, member.size, content.read
 
 
-def _measure(path: Path, sample_rate: int, hop_length: int) -> tuple[int, int]:
+def _measure(path: Path, mel_config: MelConfig, facts: Facts) -> tuple[int, int]:
     """Return samples and sample rate of an output; of a mel, those of the audio that it stands for."""
     if path.suffix in MEL_SUFFIXES:
         mel, _ = read_mel(map_file(path), str(path))
-        return mel.shape[-1] * hop_length, sample_rate
+        return mel.shape[-1] * mel_config.hop_length, mel_config.sample_rate
     if path.suffix == ".raw":
-        return path.stat().st_size // 2, sample_rate
+        return path.stat().st_size // (2 * facts.channels), facts.sample_rate
     import soundfile
 
     try:
