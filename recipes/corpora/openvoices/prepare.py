@@ -223,7 +223,7 @@ def sentence(path: Path) -> tuple[str, str]:
 
 
 def write_lists(folder: Path, paths: list[Path]) -> bool:
-    """Write valid.txt, and train.txt with all other sentences; return whether all can be read, as others are left out."""
+    """Write valid.txt, and train.txt with all other sentences; return whether all could be read."""
     names = Path(__file__).with_name("valid.txt").read_text(encoding="utf-8").split()
     validated = {sentence(Path(name)) for name in names}
     lists = {

@@ -179,6 +179,6 @@ def test_a_layer_says_what_it_depends_on() -> None:
     for layer in layers_of_one_channel:
         x = signal(1, 1, 40).requires_grad_()
         for n in (12, 13, 14):
-            (gradient,) = torch.autograd.grad(layer.double()(x)[0, 0, n], x)  # type: ignore[operator]
+            (gradient,) = torch.autograd.grad(layer.double()(x)[0, 0, n], x)
             where = gradient[0, 0].nonzero()[:, 0].tolist()
-            assert layer.depends_on(n, n) == (where[0], where[-1])
+            assert layer.depends_on(n, n) == (where[0], where[-1])  # type: ignore[operator]
