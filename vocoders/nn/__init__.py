@@ -1,1 +1,1 @@
-"""Layers, and their fast paths."""
+"""Layers and their fast paths."""

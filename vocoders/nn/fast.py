@@ -1,7 +1,7 @@
-"""Fast computations of what the layers of layers.py define, apart from rounding. They take tensors, never modules.
+"""Fast versions of the layers in layers.py, equal apart from rounding; functions of tensors.
 
-Convolutions are fastest by oneDNN in PyTorch's channels_last format. Memory that is fresh, or does not fit into the
-cache, takes longer than the arithmetic. Each function names the benchmark that shows what it gains.
+oneDNN convolves fastest in the channels_last format. Fresh memory, or memory beyond the cache, costs more than the
+arithmetic. Each function names the benchmark that shows its gain.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from vocoders.dsp.stft import reflect_pad
 
 _TILE = 64  # frames
 TINY = 1e-9
-_TILE_VALUES = 131_072  # for each thread: half a MiB, and twice that at twice the sample rate
-_LONG_TILE = 2**20  # values: 4 MiB; in smaller ones the fixed cost of a convolution counts
-_LONGEST_TILE = 2**15  # columns: for longer ones oneDNN's kernels of few channels take megabytes each
-_TILES_PER_REACH = 64  # of a tile's columns, a thirty-second is computed twice at most
-_SMALL = 20_480  # values: PyTorch gives oneDNN no convolution of fewer, unless several items come at once
+_TILE_VALUES = 131_072  # for each thread: 0.5 MiB, twice that at twice the rate
+_LONG_TILE = 2**20  # values: 4 MiB; below, a convolution's fixed cost counts
+_LONGEST_TILE = 2**15  # columns: beyond, oneDNN's kernels for few channels take megabytes
+_TILES_PER_REACH = 64  # at most a thirty-second of a tile's columns is computed twice
+_SMALL = 20_480  # values: PyTorch gives oneDNN no smaller convolution of a single item
 
 
 class Affine(NamedTuple):
@@ -39,40 +39,38 @@ Function = Callable[[Tensor], Tensor]
 
 
 class Block(NamedTuple):
-    """A ConvNeXt block over time and frequency, as tensors and functions of tensors."""
+    """A ConvNeXt block over time and frequency, as tensors and functions."""
 
     convolve: Callable[[Tensor, tuple[int, int]], Tensor]
-    """Of (batch, channels, frames, bins), with so many zeros around frames and bins."""
+    """Convolves (batch, channels, frames, bins) with this many zeros around frames and bins."""
     reach: tuple[int, int]
     """Frames and bins on each side that the convolution covers."""
     mirrors: bool
-    """Whether both ends are mirrored; else there are zeros."""
+    """Whether ends are mirrored; else zeros."""
     standardize: Function
-    """Of (batch, frames, bins, channels), without an affine transform."""
+    """Standardises (batch, frames, bins, channels), without affine transform."""
     standardizing: Callable[[Affine, Iterable[Tensor]], Iterable[Affine]] | None
-    """Puts the standardisation of a whole utterance, given in tiles, into a layer, for each item of the batch; None
-    where each frame is standardised by itself."""
+    """Folds the standardisation of a whole utterance, given in tiles, into a layer per item; None for framewise norms."""
     first: Affine
-    """With the affine transform of the norm."""
+    """With the norm's affine transform."""
     activation: Function
     second: Affine
     """With gamma."""
 
 
 def folds(parameter: Tensor) -> bool:
-    """Whether blocks with this parameter are evaluated by this file: on a CPU, and on a GPU of NVIDIA or AMD.
+    """Whether this file evaluates blocks with this parameter: on CPU, and on GPUs of NVIDIA or AMD.
 
-    There only folded weights count, which save passes over memory (recipes.benchmarks.training_step).
+    On a GPU only the folded weights help, which save passes over memory (recipes.benchmarks.training_step).
     """
     return parameter.device.type in ("cpu", "cuda")
 
 
 def in_tiles(x: Tensor) -> bool:
-    """Whether x is treated a few frames at a time.
+    """Whether to process x a few frames at a time, so that they stay in the cache through a block.
 
-    They stay in the cache from the first operation of a block to the last: a minute of Wavehax took twice the time
-    without. Not where gradients are needed, which keep everything anyway, nor in exports and streams, where each
-    operation counts.
+    It halves the time of a minute of Wavehax. Not with gradients, which keep everything, nor in exports and streams,
+    where each operation counts.
     """
     if type(x) is not Tensor or x.device.type != "cpu":
         return False
@@ -80,9 +78,9 @@ def in_tiles(x: Tensor) -> bool:
 
 
 def convnext_blocks_2d(x: Tensor, blocks: Sequence[Block]) -> Tensor:
-    """Evaluate blocks one after the other, (batch, frames, bins, channels) -> the same shape.
+    """Evaluate blocks in sequence, (batch, frames, bins, channels) -> the same shape.
 
-    Each block writes where the block before the previous one has written: of large memory the first use is slow.
+    Each block reuses the memory of the block before the last: first use of large memory is slow.
     """
     if not in_tiles(x):
         for block in blocks:
@@ -97,9 +95,9 @@ def convnext_blocks_2d(x: Tensor, blocks: Sequence[Block]) -> Tensor:
 
 @wrap_torch_function(lambda block, x, y: (x, y))
 def convnext_tail(block: Block, x: Tensor, y: Tensor) -> Tensor:
-    """Return x plus what a block makes of ``y``, the result of its depthwise convolution; y may be overwritten.
+    """Return x plus the rest of a block on ``y``, its depthwise convolution; y may be overwritten.
 
-    One operation for streams, where many small ones are what costs (recipes.benchmarks.streaming).
+    One operation for streams, where many small ones are slow (recipes.benchmarks.streaming).
     """
     if not in_tiles(x):
         return _mix(block, x, y)
@@ -111,7 +109,7 @@ def convnext_tail(block: Block, x: Tensor, y: Tensor) -> Tensor:
 def depthwise_2d(
     x: Tensor, convolve: Callable[[Tensor, tuple[int, int]], Tensor], reach: tuple[int, int], mirrors: bool
 ) -> Tensor:
-    """Convolve (batch, frames, bins, channels) by depth -> the same shape; arguments as in ``Block``."""
+    """Convolve (batch, frames, bins, channels) by channel -> the same shape; arguments as in ``Block``."""
     y = x.permute(0, 3, 1, 2)
     y = convolve(reflect_pad_2d(y, *reach), (0, 0)) if mirrors else convolve(y, reach)
     return y.permute(0, 2, 3, 1)
@@ -122,13 +120,13 @@ def reflect_pad_2d(x: Tensor, frames: int, bins: int) -> Tensor:
     """Mirror both ends of the last two axes of (batch, channels, frames, bins), see ``reflect_pad``."""
     if not torch.compiler.is_exporting() and x.shape[2] > frames and x.shape[3] > bins:
         return F.pad(x, (bins, bins, frames, frames), mode="reflect")
-    x = x.permute(0, 2, 3, 1)  # where channels come last, what is copied lies together
-    x = reflect_pad(x, frames, frames, 1) if frames else x  # where a stream has mirrored the frames already
+    x = x.permute(0, 2, 3, 1)  # channels last: copies are contiguous
+    x = reflect_pad(x, frames, frames, 1) if frames else x  # a stream has mirrored the frames already
     return reflect_pad(x, bins, bins, 2).permute(0, 3, 1, 2)
 
 
 def layer_norm_2d(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """Normalise x (batch, frames, bins, channels) over all but the batch, in tiles, see ``in_tiles``."""
+    """Normalise x (batch, frames, bins, channels) over all but the batch, in tiles."""
     mean, scale = (y.view(-1, 1, 1, 1) for y in _moments(x.split(_TILE, 1), eps))
     gain = (scale * weight).to(weight.dtype)
     shift = (bias - mean * gain).to(weight.dtype)
@@ -139,7 +137,7 @@ def layer_norm_2d(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor
 
 
 def standardizing(layer: Affine, tiles: Iterable[Tensor], eps: float) -> Iterator[Affine]:
-    """Yield for each item of the batch ``layer`` with the item's mean and standard deviation over all tiles in it."""
+    """Yield for each item ``layer`` with the item's mean and standard deviation over all tiles folded in."""
     weight, bias = layer
     for mean, scale in zip(*_moments(tiles, eps), strict=True):
         scaled = (weight * scale).to(weight.dtype)
@@ -149,7 +147,7 @@ def standardizing(layer: Affine, tiles: Iterable[Tensor], eps: float) -> Iterato
 def norm_2d(x: Tensor, layers: Callable[[Iterable[Tensor]], Iterable[Affine]], dtype: torch.dtype) -> Tensor:
     """Apply a norm over all but the batch to x (batch, frames, bins, channels), in tiles.
 
-    ``layers`` makes of the tiles a layer for each item of the batch, in ``dtype``.
+    ``layers`` makes a layer in ``dtype`` for each item from the tiles.
     """
     out = large_memory(x, dtype)
     for item, some, own in zip(x.split(1), out.split(1), layers(x.split(_TILE, 1)), strict=True):
@@ -168,12 +166,11 @@ def conv1d(
     dilation: Sequence[int],
     groups: int,
 ) -> Tensor:
-    """Do what ``F.conv1d`` does, as a 2-D convolution in the channels_last format.
+    """Compute ``F.conv1d`` as a 2-D convolution in the channels_last format, oneDNN's fastest.
 
-    oneDNN's convolutions are fastest in it, and PyTorch knows it for images only. The result is (batch, channels, time)
-    as usual, but lies in memory with its channels together, and elementwise operations leave it so: of a network of
-    such layers only the first input is copied (recipes.benchmarks.inference, HiFi-GAN). Short pieces of a stream, which
-    oneDNN does not get, are faster as they are (recipes.benchmarks.streaming).
+    PyTorch supports that format for images only. The result (batch, channels, time) keeps channels together in memory,
+    as do elementwise operations, so a network copies only its first input (recipes.benchmarks.inference, HiFi-GAN).
+    Short pieces of a stream, which oneDNN does not get, are faster unchanged (recipes.benchmarks.streaming).
     """
     if _is_small(x):
         return F.conv1d(x, weight, bias, stride, padding, dilation, groups)
@@ -185,10 +182,7 @@ def conv1d(
 
 @wrap_torch_function(lambda x: (x,))
 def channels_together(x: Tensor) -> Tensor:
-    """Return x, (batch, channels, time), in the layout that ``conv1d`` wants.
-
-    For what several layers take and none of them made, such as a conditioning signal: each would copy it.
-    """
+    """Return x (batch, channels, time) in the layout of ``conv1d``, once for several layers."""
     return x if _is_small(x) else x.unsqueeze(2).contiguous(memory_format=torch.channels_last).squeeze(2)
 
 
@@ -203,7 +197,7 @@ def conv_transpose1d(
     groups: int,
     dilation: Sequence[int],
 ) -> Tensor:
-    """Do what ``F.conv_transpose1d`` does, in the layout of ``conv1d`` and for the same reason."""
+    """Compute ``F.conv_transpose1d`` in the layout of ``conv1d``."""
     if _is_small(x):
         return F.conv_transpose1d(x, weight, bias, stride, padding, output_padding, groups, dilation)
     y = x.unsqueeze(2).contiguous(memory_format=torch.channels_last)
@@ -213,16 +207,12 @@ def conv_transpose1d(
 
 
 def by_tiles(function: Callable[[Tensor], Tensor], x: Tensor, reach: int) -> Tensor:
-    """Return ``function(x)``, of x (batch, channels, time) and of the same shape, some columns at a time.
+    """Return ``function(x)``, x (batch, channels, time) -> the same shape, tile by tile; ``reach`` columns overlap on
+    each side.
 
-    What the layers of a block need in between is then no longer than a tile, which takes a third of the memory of
-    HiFi-GAN V1 (recipes.benchmarks.inference). See ``in_tiles``. Tiles have few different lengths, because oneDNN keeps
-    a kernel for each (recipes.benchmarks.inference --memory).
-
-    Args:
-        function: from a signal to one of the same shape.
-        x: the signal.
-        reach: columns on each side that a column of the result depends on; they are computed again for each tile.
+    Intermediate results are then no longer than a tile: a third of the memory of HiFi-GAN V1
+    (recipes.benchmarks.inference). Tiles have few lengths, because oneDNN keeps a kernel for each
+    (recipes.benchmarks.inference --memory).
     """
     batch, channels, length = x.shape
     largest = max(min(_LONG_TILE // (channels * batch), _LONGEST_TILE), _TILES_PER_REACH * reach)
@@ -242,17 +232,17 @@ def by_tiles(function: Callable[[Tensor], Tensor], x: Tensor, reach: int) -> Ten
 
 
 def alias_free_snake(x: Tensor, alpha: Tensor, beta: Tensor, low_pass: Tensor) -> Tensor:
-    """Do what ``alias_free.alias_free_snake`` does, without the zeros that its upsampling inserts.
+    """Compute ``alias_free.alias_free_snake`` without the zeros that its upsampling inserts.
 
-    Even and odd samples at twice the rate are two rows, made of x and then summed up by depthwise convolutions with a
-    kernel of two rows, half of the filter in each: the same for both, as the filter is symmetric. In the layout of
-    ``conv1d``, and in tiles that stay in the cache (recipes.benchmarks.inference, BigVGAN).
+    Even and odd samples at twice the rate are two rows, computed and summed by depthwise convolutions with a kernel of
+    two rows, each half of the symmetric filter. In the layout of ``conv1d``, in tiles that fit the cache
+    (recipes.benchmarks.inference, BigVGAN).
     """
     channels, length = x.shape[1:]
     kernel = torch.stack([F.pad(low_pass[1::2], (1, 0)), F.pad(low_pass[::2], (0, 1))])
-    scale = beta.view(-1, 1, 1, 1)  # beta x + sin(alpha x)^2 takes a pass less than x + sin(alpha x)^2 / beta
+    scale = beta.view(-1, 1, 1, 1)  # beta x + sin(alpha x)^2 takes one pass less
     up, down, angle = 2 * scale * kernel, kernel / scale, (alpha / beta).view(-1, 1, 1)
-    reach = kernel.shape[1] - 1  # samples on each side of a tile, half of them of each convolution
+    reach = kernel.shape[1] - 1  # samples on each side of a tile, half per convolution
     x = channels_together(x).mT
     out = torch.empty_like(x)
     size = max(_TILE, _TILE_VALUES * torch.get_num_threads() // (channels * len(x)))
@@ -274,7 +264,7 @@ def alias_free_snake(x: Tensor, alpha: Tensor, beta: Tensor, low_pass: Tensor) -
 
 
 def snake(x: Tensor, alpha: Tensor) -> Tensor:
-    """Do what ``layers.snake`` does in one piece of memory: three fifths of the time (recipes.benchmarks.inference)."""
+    """Compute ``layers.snake`` in one piece of memory: three fifths of the time (recipes.benchmarks.inference)."""
     alpha = alpha[:, None]
     return (alpha * x).sin_().square_().mul_(1 / (alpha + TINY)).add_(x)
 
@@ -282,21 +272,20 @@ def snake(x: Tensor, alpha: Tensor) -> Tensor:
 def large_memory(x: Tensor, dtype: torch.dtype) -> Tensor:
     """Return uninitialised memory for as many values as x has.
 
-    NumPy asks Linux for huge pages for what is large, which are ready four times as fast.
+    NumPy asks Linux for huge pages for large arrays, which are ready four times as fast.
     """
     return torch.from_numpy(np.empty(x.numel() * dtype.itemsize, np.uint8)).view(dtype).view(x.shape)
 
 
 def set_up_memory() -> None:
-    """Set what PyTorch's libraries keep in memory on a CPU, before they run a model.
+    """Configure the memory that PyTorch's libraries keep on a CPU, before they run a model.
 
-    oneDNN keeps the kernels of 1024 operations, and an operation has another one for each length of a signal. With 256,
-    enough for the largest model, memory stays bounded (recipes.benchmarks.inference --memory). oneDNN reads the number
-    from the environment at a process's first convolution.
+    oneDNN keeps 1024 kernels, one for each operation and signal length. 256 are enough for the largest model and bound
+    the memory (recipes.benchmarks.inference --memory). oneDNN reads the variable at a process's first convolution.
 
-    The C library of Linux returns large blocks to the system when they are freed, and faulting them in again took up to
-    half of the time of a synthesis (recipes.benchmarks.inference). Freeing one of 32 MiB, the largest that counts,
-    makes glibc keep them (M_MMAP_THRESHOLD in mallopt(3)), unless the environment sets a threshold.
+    glibc returns large freed blocks to the system, and faulting them in again took up to half the time of a synthesis
+    (recipes.benchmarks.inference). Freeing a block of 32 MiB, the largest that counts, makes it keep them
+    (M_MMAP_THRESHOLD in mallopt(3)), unless the environment sets a threshold.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
     if sys.platform == "linux":
@@ -304,19 +293,19 @@ def set_up_memory() -> None:
 
 
 def _is_small(x: Tensor) -> bool:
-    """Whether oneDNN does not get convolutions of x; in exports, whose lengths are symbols, all are taken for large."""
+    """Whether oneDNN does not get convolutions of x; in exports, with symbolic lengths, none is small."""
     if x.device.type != "cpu" or torch.compiler.is_exporting():
         return False
     return x.shape[0] == 1 and x.numel() <= _SMALL
 
 
 def folded(layer: Affine, gamma: Tensor) -> Affine:
-    """Return ``layer`` with the scale gamma after it, which saves a pass (recipes.benchmarks.inference, Wavehax)."""
+    """Return ``layer`` with the scale gamma folded in, which saves a pass (recipes.benchmarks.inference, Wavehax)."""
     return Affine(gamma[:, None] * layer.weight, gamma * layer.bias)
 
 
 def _mix(block: Block, x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
-    """Return x plus the norm, both pointwise layers and the activation of y."""
+    """Return x plus norm, pointwise layers and activation of y."""
     y = block.standardize(y)
     if torch.compiler.is_exporting():
         return x + _mix_for_export(block, y)
@@ -324,10 +313,9 @@ def _mix(block: Block, x: Tensor, y: Tensor, out: Tensor | None = None) -> Tenso
 
 
 def _mix_for_export(block: Block, y: Tensor) -> Tensor:
-    """Apply both pointwise layers and the activation by what is fast in ONNX Runtime (recipes.benchmarks.inference).
+    """Apply both pointwise layers and the activation as is fast in ONNX Runtime (recipes.benchmarks.inference).
 
-    A convolution and a ReLU are one operation there, which does both while its values are in the cache. Other
-    activations are operations of their own: with them matrix products, of two axes, which are one with their bias.
+    It fuses a convolution with ReLU. For other activations, 2-D matrix products with a fused bias are faster.
     """
     first, activation, second = block.first, block.activation, block.second
     if activation is F.relu:
@@ -338,7 +326,7 @@ def _mix_for_export(block: Block, y: Tensor) -> Tensor:
 
 
 def _convnext_in_tiles(block: Block, x: Tensor, out: Tensor) -> Tensor:
-    """Evaluate a whole block a few frames at a time, see ``in_tiles``."""
+    """Evaluate a block a few frames at a time, see ``in_tiles``."""
     frames, size = x.shape[1], max(_TILE, block.reach[0])
     tiles = [slice(begin, min(begin + size, frames)) for begin in range(0, frames, size)]
     if block.standardizing is None:
@@ -351,7 +339,7 @@ def _convnext_in_tiles(block: Block, x: Tensor, out: Tensor) -> Tensor:
             out[:, tile] = y = _convolve_tile(block, x, tile)
             yield y
 
-    # What standardises an utterance goes into the weights as well.
+    # The standardisation of an utterance is folded into the weights.
     for i, layer in enumerate(block.standardizing(block.first, convolved())):
         for tile in tiles:
             some = out[i : i + 1, tile]
@@ -376,10 +364,7 @@ def _convolve_tile(block: Block, x: Tensor, tile: slice) -> Tensor:
 
 
 def _moments(tiles: Iterable[Tensor], eps: float) -> tuple[Tensor, Tensor]:
-    """Return mean and reciprocal standard deviation of each item, float64 (batch,), from parts of x along its frames.
-
-    Those of all come from those of the parts (Chan et al. 1979, eq. 2.1).
-    """
+    """Return mean and 1 / deviation per item, float64 (batch,), from tiles (Chan et al. 1979, eq. 2.1)."""
     counts, means, squares = [], [], []
     for tile in tiles:
         counts.append(tile[0].numel())
@@ -395,9 +380,8 @@ def _moments(tiles: Iterable[Tensor], eps: float) -> tuple[Tensor, Tensor]:
 def _pointwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Apply a linear layer over the last axis of x (batch, frames, bins, channels).
 
-    As a convolution, because oneDNN's reach twice the speed of MKL's matrix products on processors of AMD. Dilated,
-    which means nothing for a kernel of 1, because PyTorch keeps plain ones of that size from oneDNN
-    (recipes.benchmarks.inference, Wavehax).
+    As a convolution, because oneDNN's are twice as fast as MKL's matrix products on AMD processors. The dilation has no
+    effect on a kernel of 1, but keeps PyTorch from bypassing oneDNN (recipes.benchmarks.inference, Wavehax).
     """
     if x.device.type != "cpu" or torch.compiler.is_exporting():
         return F.linear(x, weight, bias)

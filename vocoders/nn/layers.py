@@ -1,7 +1,4 @@
-"""Layers that two or more networks use, as the papers define them. No architecture lives here.
-
-fast.py has what replaces a layer's definition where it is faster.
-"""
+"""Layers that several networks use, as the papers define them; fast.py has faster versions."""
 
 from __future__ import annotations
 
@@ -24,8 +21,8 @@ class Standardize(nn.Module):
     """(mel - mean) / scale in each band, (batch, n_mels, frames).
 
     Attributes:
-        mean: of the training data, (n_mels, 1); 0 unless set.
-        scale: standard deviation of the training data, (n_mels, 1); 1 unless set.
+        mean: mean of the training data, (n_mels, 1); 0 unless set.
+        scale: standard deviation, (n_mels, 1); 1 unless set.
     """
 
     mean: Tensor
@@ -47,9 +44,9 @@ class Standardize(nn.Module):
 
 
 class Conv1d(nn.Conv1d):
-    """``nn.Conv1d``, evaluated in the fastest layout: see ``fast.conv1d``.
+    """``nn.Conv1d`` in the fastest layout, see ``fast.conv1d``.
 
-    Padding is given in numbers; its mode is "zeros", or "reflect", which here takes signals of any length.
+    Padding is a number; its mode is "zeros", or "reflect" for signals of any length.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -57,12 +54,12 @@ class Conv1d(nn.Conv1d):
         padding = self.padding
         assert not isinstance(padding, str)
         if self.padding_mode == "reflect":
-            # Along the axis whose steps are large in the layout of fast.conv1d: whole columns are copied.
+            # Transposed, so that whole columns are copied in the layout of fast.conv1d.
             x, padding = reflect_pad(x.transpose(1, 2), padding[0], padding[0], 1).transpose(1, 2), (0,)
         return fast.conv1d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
     def depends_on(self, first: int, last: int) -> tuple[int, int]:
-        """Return the first and last input that the outputs ``first`` to ``last`` depend on."""
+        """Return the first and last input of the outputs ``first`` to ``last``."""
         assert not isinstance(self.padding, str)
         return self._depends_on(first, last, self.padding[0])
 
@@ -72,11 +69,7 @@ class Conv1d(nn.Conv1d):
 
 
 class PaddedConv1d(Conv1d):
-    """A ``Conv1d`` with its own number of zeros at each end.
-
-    Attributes:
-        pads: zeros before the first sample, and after the last one.
-    """
+    """A ``Conv1d`` with its own number of zeros at each end: ``pads``, before and after."""
 
     def __init__(
         self,
@@ -94,7 +87,7 @@ class PaddedConv1d(Conv1d):
     def forward(self, x: Tensor) -> Tensor:
         """(batch, in_channels, time) -> (batch, out_channels, time)."""
         if self.pads[0] != self.pads[1]:
-            x = F.pad(x.transpose(1, 2), (0, 0, *self.pads)).transpose(1, 2)  # its channels stay together
+            x = F.pad(x.transpose(1, 2), (0, 0, *self.pads)).transpose(1, 2)  # keeps channels together
         return super().forward(x)
 
     def depends_on(self, first: int, last: int) -> tuple[int, int]:
@@ -102,7 +95,7 @@ class PaddedConv1d(Conv1d):
 
 
 class ConvTranspose1d(nn.ConvTranspose1d):
-    """``nn.ConvTranspose1d``, evaluated in the fastest layout: see ``fast.conv1d``."""
+    """``nn.ConvTranspose1d`` in the fastest layout, see ``fast.conv1d``."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """(batch, in_channels, time) -> (batch, out_channels, time * stride + ...)."""
@@ -112,7 +105,7 @@ class ConvTranspose1d(nn.ConvTranspose1d):
         return fast.conv_transpose1d(x, self.weight, self.bias, *settings)
 
     def depends_on(self, first: int, last: int) -> tuple[int, int]:
-        """Return the first and last input that the outputs ``first`` to ``last`` depend on."""
+        """Return the first and last input of the outputs ``first`` to ``last``."""
         assert not isinstance(self.padding, str)
         (rate,), (kernel_size,), (padding,) = self.stride, self.kernel_size, self.padding
         # Input m reaches the outputs m * rate - padding + (0 ... kernel_size - 1).
@@ -120,10 +113,10 @@ class ConvTranspose1d(nn.ConvTranspose1d):
 
 
 class HarmonicSource(nn.Module):
-    """Sines at F0 and its multiples and noise, mixed to one signal (Wang et al. 2019, arXiv 1904.12088).
+    """Sines at multiples of F0 plus noise, mixed to one signal (Wang et al. 2019, arXiv 1904.12088).
 
-    tanh(weight . (amplitude * sines where voiced + noise) + bias). The public implementations draw noise for each sine;
-    the weighted sum of such draws is distributed as one draw times the norm of the weights, which is what is added.
+    tanh(weight . (amplitude * sines where voiced + noise) + bias). Public implementations draw noise for each sine;
+    their weighted sum is distributed as one draw times the norm of the weights.
     """
 
     initial_phases: Tensor
@@ -138,13 +131,13 @@ class HarmonicSource(nn.Module):
         """Make a source.
 
         Args:
-            initial_phases: one for each sine, the first of them at F0, in cycles.
-            amplitude: of the sines. Where unvoiced, a third of it is the deviation of the noise.
-            noise_deviation: of the noise where voiced.
-            as_uniform: give the noise mean and deviation of draws that are uniform in (0, 1), times those above.
+            initial_phases: one per sine, the first at F0, in cycles.
+            amplitude: amplitude of the sines; a third of it is the noise deviation where unvoiced.
+            noise_deviation: noise deviation where voiced.
+            as_uniform: give the noise mean and deviation of uniform draws in (0, 1), times those above.
         """
         super().__init__()
-        # A buffer, because a tensor that is made in every pass would be copied to a GPU in every pass.
+        # A buffer: a tensor made in each pass would be copied to the GPU in each pass.
         phases = torch.from_numpy(np.array(initial_phases, np.float32))
         self.register_buffer("initial_phases", phases, persistent=False)
         self.amplitude = amplitude
@@ -153,15 +146,12 @@ class HarmonicSource(nn.Module):
         self.linear = nn.Linear(len(initial_phases), 1)
 
     def forward(self, cycles: Tensor, voiced: Tensor, noise: Tensor) -> Tensor:
-        """Compute the source.
+        """Compute the source: float32 (batch, 1, samples) in (-1, 1).
 
         Args:
-            cycles: phase of the first sine at each sample, float64 (batch, 1, frames, samples of a frame), in cycles.
+            cycles: phase of the first sine at each sample, float64 (batch, 1, frames, samples of a frame).
             voiced: bool (batch, 1, frames).
             noise: (batch, 1, samples), standard normal.
-
-        Returns:
-            float32 (batch, 1, samples) in (-1, 1).
         """
         with full_precision(noise):
             weight, bias = self.linear.weight[0].float(), self.linear.bias.float()
@@ -184,7 +174,7 @@ class HarmonicSource(nn.Module):
 
 
 class Snake(nn.Module):
-    """x + sin(alpha x)^2 / alpha, with one alpha a channel (Ziyin et al. 2020, arXiv 2006.08195)."""
+    """x + sin(alpha x)^2 / alpha, one alpha per channel (Ziyin et al. 2020, arXiv 2006.08195)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -213,13 +203,12 @@ class ConvNeXtBlock1d(nn.Module):
         """Make a block.
 
         Args:
-            channels: of input and output.
-            expansion: channels between the pointwise layers, as a multiple.
+            channels: channels of input and output.
+            expansion: factor of channels between the pointwise layers.
             kernel_size: frames, odd.
-            scale: initial value of gamma.
+            scale: initial gamma.
             eps: added to the variance in the layer norm.
-            conv: ``Conv1d`` in a network that has its channels together in memory throughout, where the pointwise
-                layers want them.
+            conv: ``Conv1d`` where all layers keep channels together in memory, as the pointwise layers want.
         """
         super().__init__()
         self.dwconv = conv(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
@@ -237,10 +226,10 @@ class ConvNeXtBlock1d(nn.Module):
 
 
 class LayerNorm2d(nn.Module):
-    """Layer norm of (batch, frames, bins, channels) over (bins, channels), or over frames as well.
+    """Layer norm of (batch, frames, bins, channels) over (bins, channels), and over frames unless ``framewise``.
 
-    ``framewise`` normalises each frame by itself, which bounds the receptive field; without it every output depends on
-    the whole utterance. The affine transform is per channel.
+    Framewise norms bound the receptive field; else each output depends on the whole utterance. The affine transform is
+    per channel.
     """
 
     def __init__(self, channels: int, framewise: bool, eps: float = 1e-6) -> None:
@@ -261,31 +250,25 @@ class LayerNorm2d(nn.Module):
         return F.layer_norm(x, x.shape[2:] if self.framewise else x.shape[1:], eps=self.eps)
 
     def fold(self, layer: fast.Affine) -> fast.Affine:
-        """Return ``layer`` with the affine transform before it."""
+        """Return ``layer`` with the affine transform folded in."""
         weight, bias = layer
         return fast.Affine(weight * self.weight, bias + weight @ self.bias)
 
     @property
     def standardizing(self) -> Callable[[fast.Affine, Iterable[Tensor]], Iterable[fast.Affine]] | None:
-        """Puts ``standardize`` into a layer, see ``fast.Block``."""
+        """Return how to fold ``standardize`` into a layer, see ``fast.Block``."""
         return None if self.framewise else partial(fast.standardizing, eps=self.eps)
 
 
 class DepthwiseConv2d(nn.Conv2d):
-    """Convolution of each channel by itself over frames and bins.
+    """Depthwise convolution over frames and bins.
 
-    (batch, frames, bins, channels) -> the same shape. Channels come last: pointwise layers are then plain matrix
-    products, a norm is one fused call, and the convolution sees PyTorch's channels_last format.
+    (batch, frames, bins, channels) -> the same shape. With channels last, pointwise layers are matrix products, a norm
+    is one fused call, and the convolution gets the channels_last format.
     """
 
     def __init__(self, channels: int, kernel_size: tuple[int, int], padding_mode: Literal["reflect", "zeros"]) -> None:
-        """Make a layer.
-
-        Args:
-            channels: of input and output.
-            kernel_size: (bins, frames), as Wavehax writes it.
-            padding_mode: what lies beyond both ends of both axes.
-        """
+        """Make a layer with ``kernel_size`` (bins, frames), as Wavehax writes it."""
         super().__init__(channels, channels, kernel_size[::-1], groups=channels, bias=False)
         self.reach = (kernel_size[1] // 2, kernel_size[0] // 2)  # (frames, bins) on each side
         self.mirrors = padding_mode == "reflect"
@@ -295,14 +278,14 @@ class DepthwiseConv2d(nn.Conv2d):
         return fast.depthwise_2d(x, self.convolve, self.reach, self.mirrors)
 
     def convolve(self, x: Tensor, padding: tuple[int, int]) -> Tensor:
-        """Convolve (batch, channels, frames, bins), with so many zeros around it."""
+        """Convolve (batch, channels, frames, bins) with this many zeros around it."""
         return F.conv2d(x, self.weight, None, (1, 1), padding, (1, 1), x.shape[1])
 
 
 class ConvNeXtBlock2d(nn.Module):
-    """ConvNeXt block over time and frequency (as in Wavehax, Yoneyama et al. 2024, arXiv 2411.06807).
+    """ConvNeXt block over time and frequency, (batch, frames, bins, channels) -> the same shape.
 
-    (batch, frames, bins, channels) -> the same shape.
+    As in Wavehax (Yoneyama et al. 2024, arXiv 2411.06807).
     """
 
     def __init__(
@@ -318,10 +301,10 @@ class ConvNeXtBlock2d(nn.Module):
         """Make a block.
 
         Args:
-            channels: of input and output.
-            expansion: channels between the pointwise layers, as a multiple.
+            channels: channels of input and output.
+            expansion: factor of channels between the pointwise layers.
             kernel_size: (bins, frames), both odd.
-            scale: initial value of gamma.
+            scale: initial gamma.
             framewise: see ``LayerNorm2d``.
             activation: the nonlinearity.
             padding_mode: of the depthwise convolution.
@@ -341,7 +324,7 @@ class ConvNeXtBlock2d(nn.Module):
         return fast.convnext_blocks_2d(x, [self.tensors()])
 
     def tensors(self) -> fast.Block:
-        """Return what the fast path takes."""
+        """Return the block for the fast path."""
         conv, norm = self.dwconv, self.norm
         first, second = (fast.Affine(layer.weight, layer.bias) for layer in (self.pwconv1, self.pwconv2))
         settings = conv.convolve, conv.reach, conv.mirrors, norm.standardize, norm.standardizing
@@ -349,7 +332,7 @@ class ConvNeXtBlock2d(nn.Module):
 
 
 class ConvNeXtBlocks2d(nn.Sequential):
-    """Blocks in sequence. Each has ``gamma`` and ``tensors()``, as ``ConvNeXtBlock2d`` does."""
+    """Blocks in sequence, each with ``gamma`` and ``tensors()`` as ``ConvNeXtBlock2d``."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, frames, bins, channels) -> the same shape."""
@@ -361,7 +344,7 @@ class ConvNeXtBlocks2d(nn.Sequential):
 
 @wrap_torch_function(lambda x, alpha: (x,))
 def snake(x: Tensor, alpha: Tensor) -> Tensor:
-    """Return x + sin(alpha x)^2 / alpha, x (batch, channels, time), alpha (channels,). One operation for streams."""
+    """Return x + sin(alpha x)^2 / alpha, x (batch, channels, time), alpha (channels,); one operation for streams."""
     if torch.is_grad_enabled() or torch.compiler.is_exporting():
         return x + torch.sin(alpha[:, None] * x).square() * (1 / (alpha[:, None] + fast.TINY))
     return fast.snake(x, alpha)

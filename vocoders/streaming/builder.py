@@ -1,4 +1,4 @@
-"""Adds ONNX operators that join what the run before has kept with the new columns; see lowering.py."""
+"""Add ONNX operators that join the kept columns of the previous run with new ones; see lowering.py."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
     import onnx
 
 STATES = {1: "state", 11: "state_f64"}  # by ONNX element type: float32, float64
-END = np.iinfo(np.int64).max  # as the end of a slice
+END = np.iinfo(np.int64).max  # end of a slice
 
 
 class Builder:
-    """Makes the nodes of a graph with state.
+    """Builds the nodes of a graph with state.
 
     Attributes:
-        first_nodes: those that depend on inputs and constants only; each is made once, before the others.
+        first_nodes: nodes of inputs and constants only, each made once, before the others.
         nodes: the others.
-        kept: what is kept for the next run, (batch, values) each, by element type.
-        waited: what is kept only where F0 is estimated; it follows ``kept``.
-        first: 1 in the first run of an utterance, else 0.
+        kept: tensors kept for the next run, (batch, values), by element type.
+        waited: those kept only where F0 is estimated; they follow ``kept``.
+        first: 1 in an utterance's first run, else 0.
         old: 0 in the first run, else 1.
         last: 1 in the last run, else 0.
-        batch: the size of the batch, (1,) as those above.
+        batch: batch size; (1,), as the flags.
     """
 
     def __init__(self, graph: onnx.GraphProto, marks: Iterable[Mark]) -> None:
@@ -48,7 +48,7 @@ class Builder:
         self.is_last = self.once("Cast", self.last, to=9)
 
     def constant(self, values: Any) -> str:
-        """Return the name of a constant of whole numbers."""
+        """Return the name of an integer constant."""
         import onnx
 
         key = repr(values)
@@ -76,16 +76,16 @@ class Builder:
         return output
 
     def slice(self, x: str, axis: int, begin: int | str, end: int | str, output: str = "") -> str:
-        """Cut columns out of x; names of ends are those of tensors (1,)."""
+        """Slice columns of x; ends given by name are tensors (1,)."""
         begin, end = (value if isinstance(value, str) else self.constant([value]) for value in (begin, end))
         return self.node("Slice", x, begin, end, self.constant([axis]), output=output)
 
     def times(self, flag: str, count: int) -> str:
-        """Return ``count`` where a flag is 1, else 0."""
+        """Return ``count`` if a flag is 1, else 0."""
         return self.once("Mul", flag, self.constant([count])) if count else self.constant([0])
 
     def end_without(self, count: int | str, at_last: int = 0) -> str:
-        """Return the end of a slice that leaves out ``count`` columns, or ``at_last`` in the last run."""
+        """Return the slice end that drops ``count`` columns, or ``at_last`` in the last run."""
         count = count if isinstance(count, str) else self.constant([-count or END])
         return self.once("Where", self.is_last, self.constant([-at_last or END]), count)
 
@@ -95,21 +95,21 @@ class Builder:
         return self.node("Shape", x, start=axis, end=axis + 1)
 
     def pad(self, mark: Mark, x: str, output: str) -> None:
-        """Put zeros before the first columns of the whole and after its last ones."""
+        """Put zeros before the first and after the last columns of the whole."""
         pads = [self.constant([0])] * (2 * mark.rank)
         pads[mark.rank + mark.axis] = self.times(self.first, mark.left)
         pads[mark.axis] = self.times(self.last, mark.right)
         self.node("Pad", x, self.once("Concat", *pads, axis=0), output=output)
 
     def zeros(self, mark: Mark, columns: str) -> str:
-        """Return zeros in the place of what is kept, ``columns`` of them."""
+        """Return ``columns`` zeros in the shape of the kept columns."""
         import onnx
 
         zero = onnx.helper.make_tensor("zero", mark.dtype, [1], [0])
         return self.once("ConstantOfShape", self._shape(mark, columns), value=zero)
 
     def read(self, mark: Mark, present: str = "") -> str:
-        """Return what the run before has kept; nothing where ``present`` is 0, by default in the first run."""
+        """Return the columns kept by the previous run, or none where ``present`` is 0 (default: in the first run)."""
         if mark.kind == "Wait":
             begin = self.wait_read_until
             self.wait_read_until += mark.values
@@ -123,7 +123,7 @@ class Builder:
         return self.node("Reshape", flat, shape, allowzero=1)
 
     def keep(self, mark: Mark, x: str, begin: int | str | None = None) -> None:
-        """Keep the columns of ``x`` from ``begin`` on for the next run, by default as many as the mark says."""
+        """Keep the columns of ``x`` from ``begin`` on, by default as many as the mark says."""
         x = self.slice(x, mark.axis, -mark.columns if begin is None else begin, END)
         if self._grows(mark):
             x = self.node("Reshape", x, self.once("Concat", self.batch, self.constant([-1]), axis=0))
@@ -133,11 +133,11 @@ class Builder:
         (self.waited if mark.kind == "Wait" else self.kept)[mark.dtype].append(x)
 
     def _grows(self, mark: Mark) -> bool:
-        """Whether what is kept grows with the batch."""
+        """Whether the kept columns grow with the batch."""
         return mark.kept is not None and mark.kept.batch is not None
 
     def _shape(self, mark: Mark, columns: str) -> str:
-        """Return the shape of what is kept, for a number of columns."""
+        """Return the shape of that many kept columns."""
         assert mark.kept is not None
         sizes = [self.constant([size]) for size in mark.kept.shape]
         sizes[mark.axis] = columns

@@ -1,8 +1,7 @@
-"""Test numerically whether an operation treats each column of time by itself.
+"""Test numerically whether an operation is pointwise in time.
 
-Shapes do not tell: group norm, pooling, a softmax over time, a flip or an LSTM return as many columns as they are
-given. So an operation is evaluated on random columns, all at once and in groups, and both results must be equal apart
-from rounding.
+Shapes do not tell: group norm, pooling, softmax over time, flips and LSTMs keep the length. So an operation is
+evaluated on random columns, all at once and in groups; both results must be equal apart from rounding.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from torch import Tensor
 from vocoders.nn import fast
 from vocoders.streaming.spans import Arguments, Span, map_tensors, name_of, refuse
 
-_GROUPS = (1, 2, 3)  # columns evaluated at a time; 1 because pieces of a single column do occur
-# Allowed differences by rounding, of the largest magnitude; what depends on other columns differs by much more.
+_GROUPS = (1, 2, 3)  # columns at a time; pieces of a single column occur
+# Rounding, relative to the largest magnitude; a dependence on other columns is far larger.
 _TOLERANCES = {torch.float64: 1e-6, torch.complex128: 1e-6, torch.float32: 1e-3, torch.complex64: 1e-3}
 _LOW_PRECISION = 0.05
 
@@ -27,23 +26,12 @@ Values = Literal["normal", "large", "unit"]
 
 
 def columnwise_axis(function: Callable[..., Any], arguments: Arguments, spans: list[Span]) -> int:
-    """Verify that an operation treats each column of time by itself, and return the axis of time in its result.
+    """Verify that an operation is pointwise in time; return the time axis of its result, counted from the end.
 
-    All tensors are copied, so that the test changes nothing. On "meta", which has no values, only shapes are compared.
-
-    Args:
-        function: the operation.
-        arguments: its arguments.
-        spans: the signals among them.
-
-    Returns:
-        The axis, counted from the last one; of each tensor, if the result is a sequence of them.
-
-    Raises:
-        VocoderError: when it does not.
+    For a sequence of tensors, their common axis. Works on copies; on "meta" only shapes are compared.
     """
     name, source, compared = name_of(function), torch.Generator().manual_seed(0), False
-    for values in ("normal", "large", "unit"):  # large: whatever limits; unit: what is defined from 0 to 1 only
+    for values in ("normal", "large", "unit"):  # large: reaches limits; unit: domain 0 to 1
         if values == "unit" and compared:
             break
         signals = [random_columns(span, span.axis, sum(_GROUPS), source, values) for span in spans]
@@ -65,7 +53,7 @@ def columnwise_axis(function: Callable[..., Any], arguments: Arguments, spans: l
 
 
 def random_columns(x: Tensor, axis: int, columns: int, source: torch.Generator, values: Values = "normal") -> Tensor:
-    """Draw ``columns`` columns with the shape, dtype and device of ``x``; whole numbers are 0 or 1."""
+    """Draw ``columns`` random columns with shape, dtype and device of ``x``; integers are 0 or 1."""
     shape = list(x.shape)
     shape[axis] = columns
     if x.is_complex():
@@ -79,9 +67,9 @@ def random_columns(x: Tensor, axis: int, columns: int, source: torch.Generator, 
 
 
 def _evaluate(function: Callable[..., Any], arguments: Arguments, signals: list[Tensor]) -> list[Tensor]:
-    """Evaluate the operation on ``signals`` and return its results."""
+    """Evaluate the operation on ``signals``."""
     name, remaining = name_of(function), iter(signals)
-    given: list[tuple[bool, Tensor, Tensor]] = []  # whether a signal, the tensor, its copy
+    given: list[tuple[bool, Tensor, Tensor]] = []  # is a signal, tensor, copy
 
     def copy(x: Tensor, is_signal: bool = False) -> Tensor:
         given.append((is_signal, x, x.detach().clone()))
@@ -103,7 +91,7 @@ def _evaluate(function: Callable[..., Any], arguments: Arguments, signals: list[
 
 
 def _axis_of_time(name: str, whole: list[Tensor], parts: list[list[Tensor]]) -> int:
-    """Return the axis whose size is in proportion to the columns, the same in every result."""
+    """Return the axis, the same in every result, whose size is proportional to the columns."""
     axes = set()
     for i, x in enumerate(whole):
         shapes = [x.shape, *(part[i].shape for part in parts if len(part) == len(whole))]
@@ -122,14 +110,14 @@ def _axis_of_time(name: str, whole: list[Tensor], parts: list[list[Tensor]]) -> 
 
 
 def equal_values(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors have the same shape, dtype and values, NaN being equal to NaN; on "meta" without values."""
+    """Whether shape, dtype and values are equal, with NaN equal to NaN; on "meta" without values."""
     if a.shape != b.shape or a.dtype != b.dtype or a.device != b.device:
         return False
     return a.device.type == "meta" or bool(((a == b) | ((a != a) & (b != b))).all())
 
 
 def _equal(expected: Tensor, x: Tensor, tolerance: float) -> bool:
-    """Whether two results are equal to ``tolerance`` of the largest finite magnitude; whole numbers exactly."""
+    """Whether results agree to ``tolerance`` of the largest finite magnitude; integers exactly."""
     if expected.dtype != x.dtype or not (x.is_floating_point() or x.is_complex()):
         return equal_values(expected, x)
     if x.is_complex():
@@ -144,7 +132,7 @@ def _equal(expected: Tensor, x: Tensor, tolerance: float) -> bool:
 
 
 def _tolerance(tensors: list[Tensor], arguments: Arguments) -> float:
-    """Return the tolerance of the lowest precision among the tensors, or of autocast."""
+    """Return the tolerance of the lowest precision of tensors or autocast."""
     device = tensors[0].device.type
     if device != "meta" and torch.is_autocast_enabled(device):
         return _LOW_PRECISION

@@ -1,12 +1,11 @@
 """Evaluate a network piece by piece along time: nothing is computed twice, and every result is final.
 
-Pieces of signals are tensors of the type ``Span``, whose operations PyTorch hands over instead of executing them
-(``__torch_function__``). A network executes the same operations in every pass, so the n-th operation of a pass finds
-what the n-th operation of the previous pass has kept. states.py has the kinds of what is kept, rules.py says which
-operation keeps which. docs/streaming.md explains it with an example.
+Pieces of signals are tensors of type ``Span``, whose operations PyTorch hands over (``__torch_function__``). A network
+executes the same operations in every pass, so the n-th operation finds what it kept in the previous pass. states.py has
+the kinds of state, rules.py chooses one for each operation. docs/streaming.md has an example.
 
-At the first and at the last piece each operation does what it does at the ends of the whole, so a layer that pads its
-input pads it there and nowhere else. A piece may be empty: at first many operations have no result yet.
+Ends of the whole are padded at the first and last piece only. A piece may be empty, as many operations have no result
+at first.
 """
 
 from __future__ import annotations
@@ -27,37 +26,37 @@ from vocoders.streaming.states import State
 
 
 class Verified(NamedTuple):
-    """An operation of a verified network."""
+    """A verified operation."""
 
     function: Any
     constants: Any
-    """Its arguments, without objects and values of tensors."""
+    """Its arguments, without objects and tensor values."""
     axis: int | None
-    """Of time in the result, where each column is treated by itself."""
+    """Time axis of the result, if the operation is pointwise in time."""
 
 
 _VERIFIED: WeakKeyDictionary[Any, dict[Hashable, list[Verified]]] = WeakKeyDictionary()
 
 
 class Incremental:
-    """A function from signals to a signal, all with time as their last axis, evaluated piece by piece.
+    """A function of signals, all with time as last axis, evaluated piece by piece.
 
     Attributes:
-        operations: those of a pass, in their order, each with what it keeps.
+        operations: operations of a pass, in order, each with its state.
     """
 
     def __init__(self, function: Callable[..., Tensor], owner: object | None = None) -> None:
         """Prepare the evaluation of one utterance.
 
         Args:
-            function: from tensors (..., time) to a tensor (..., time). It is called once a piece, and in a trial.
-            owner: what holds the parameters of ``function``, such as a generator. The trial is made once for each kind
-                of signal and remembered as long as the owner lives; without an owner it is made every time.
+            function: from tensors (..., time) to a tensor (..., time); called once per piece, and in a trial.
+            owner: holder of the parameters, such as a generator; remembers the trial, made once for each kind of
+                signal. Default: a trial each time.
         """
         self.function = function
         self.owner = owner
         self.operations: list[State] = []
-        self._position = 0  # of the next operation in the pass
+        self._position = 0  # of the next operation
         self._last = False
         self._verified: list[Verified] | None = None
 
@@ -65,16 +64,16 @@ class Incremental:
         """Evaluate the next piece of each signal.
 
         Args:
-            pieces: one of each signal, perhaps empty. A signal that is None is None in every pass.
+            pieces: one per signal, possibly empty; None stays None in every pass.
             last: whether the signals end here.
 
         Returns:
-            The next piece of the result, as far as it is final; perhaps empty.
+            The final part of the result since the last piece, possibly empty.
 
         Raises:
-            VocoderError: when ``function`` uses an operation that cannot be evaluated piece by piece.
+            VocoderError: when an operation cannot be evaluated piece by piece.
         """
-        if last and not self.operations:  # the first piece as well: the whole
+        if last and not self.operations:  # first and last: the whole
             return self.function(*pieces)
         if self._verified is None and all(piece is None or piece.shape[-1] for piece in pieces):
             known = _VERIFIED.get(self.owner, {}) if self.owner is not None else {}
@@ -82,13 +81,13 @@ class Incremental:
             if self._verified is not None:
                 try:
                     return self._pass(pieces, last)
-                except _OtherOperationsError:  # the owner has been changed, or has another function
+                except _OtherOperationsError:  # the owner or its function changed
                     self.operations.clear()
             self._verify(pieces)
         return self._pass(pieces, last)
 
     def execute(self, function: Callable[..., Any], arguments: Arguments, spans: list[Span]) -> Any:
-        """Execute the next operation of a pass, with the spans among its arguments."""
+        """Execute the next operation of a pass."""
         if function in DESCRIPTIONS:
             return function(*arguments[0], **arguments[1])
         position = self._position
@@ -122,7 +121,7 @@ class Incremental:
         return as_plain(result)
 
     def _axis(self, position: int, function: Callable[..., Any], arguments: Arguments) -> int | None:
-        """Return the axis of a new operation if the network is verified; fail when another operation was verified."""
+        """Return the verified axis of a new operation; fail if another operation was verified."""
         if self._verified is None:
             return None
         verified = self._verified[position] if position < len(self._verified) else None
@@ -131,18 +130,18 @@ class Incremental:
         return verified.axis
 
     def _verify(self, pieces: Sequence[Tensor | None]) -> None:
-        """Try the function on random pieces whose lengths are in proportion to those of the given ones."""
+        """Try the function on random pieces with lengths in proportion to the given ones."""
         kind = self._kind(pieces)
         unit = math.gcd(*(piece.shape[-1] for piece in pieces if piece is not None))
         try:
             self._verified = Trial(self.function).run(pieces, unit, 1)
         except _FailedError:
-            self._verified = Trial(self.function).run(pieces, unit, 16)  # some layers take no short signals
+            self._verified = Trial(self.function).run(pieces, unit, 16)  # some layers need longer signals
         if self.owner is not None:
             _VERIFIED.setdefault(self.owner, {})[kind] = self._verified
 
     def _kind(self, pieces: Sequence[Tensor | None]) -> Hashable:
-        """Return what may decide which operations the function uses: kinds of signals and modes of PyTorch."""
+        """Return what may change the operations: kinds of signals and PyTorch modes."""
         signals = tuple(None if piece is None else (piece.dtype, piece.device, piece.shape[:-1]) for piece in pieces)
         devices = {piece.device.type for piece in pieces if piece is not None} - {"meta"}
         autocast = frozenset((device, torch.is_autocast_enabled(device)) for device in devices)
@@ -150,20 +149,14 @@ class Incremental:
 
 
 class Trial(Incremental):
-    """Evaluates random pieces of several lengths and checks that only the signals of each operation change."""
+    """Evaluates random pieces of several lengths, and checks that only each operation's signals change."""
 
-    LENGTHS = (3, 5, 4)  # no two alike: what depends on the length of a piece shows
+    LENGTHS = (3, 5, 4)  # all different, so that a dependence on the length shows
 
     def run(self, pieces: Sequence[Tensor | None], unit: int, scale: int) -> list[Verified]:
         """Return the verified operations.
 
-        Args:
-            pieces: of the signals to draw random ones like.
-            unit: how many times the lengths of ``pieces`` contain the shortest ones that are in proportion.
-            scale: the lengths to try, as a multiple of LENGTHS.
-
-        Raises:
-            VocoderError: when the function cannot be evaluated piece by piece.
+        ``unit`` is the length of ``pieces`` relative to the shortest proportional ones, ``scale`` a factor of LENGTHS.
         """
         source = torch.Generator().manual_seed(0)
         self._arguments: list[Arguments] = []
@@ -196,11 +189,11 @@ class Trial(Incremental):
 
 
 class _OtherOperationsError(VocoderError):
-    """A pass has other operations than the one before."""
+    """A pass differs in its operations from the one before."""
 
 
 class _FailedError(VocoderError):
-    """An operation fails in a trial."""
+    """An operation failed in a trial."""
 
 
 def _other(name: str, before: str) -> VocoderError:
@@ -209,7 +202,7 @@ def _other(name: str, before: str) -> VocoderError:
 
 
 def constants_of(arguments: Any) -> Any:
-    """Replace tensors and objects in nested arguments by their kinds, so that they can be compared and stored."""
+    """Replace tensors and objects in nested arguments by their kinds, to compare and store them."""
     if is_span(arguments):
         return Span, arguments.axis
     if isinstance(arguments, Tensor):
@@ -223,7 +216,7 @@ def constants_of(arguments: Any) -> Any:
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Whether the arguments of two passes are equal but for their signals."""
+    """Whether two passes' arguments are equal except signals."""
     values: list[Tensor] = []
     others: list[Tensor] = []
     map_tensors(a, lambda _: None, values.append)

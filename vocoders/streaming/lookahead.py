@@ -1,4 +1,4 @@
-"""How many frames a stream waits for: measured by pushing frames without values."""
+"""Measure a stream's lookahead by pushing frames without values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST_PUSHES = 64
 
 
 class _Untried(Incremental):
-    """Skips the trial, which compares values: the device "meta" has none."""
+    """Skips the trial, which compares values that "meta" lacks."""
 
     def _verify(self, pieces: Sequence[Tensor | None]) -> None:
         pass
@@ -25,15 +25,15 @@ class _Untried(Incremental):
 def measure_lookahead(
     function: Callable[..., Tensor], rates: Sequence[tuple[int, int]], columns_per_frame: int = 1
 ) -> int | None:
-    """Measure how many frames must follow a frame before all of its result is final.
+    """Measure how many frames must follow a frame before its result is final.
 
     Args:
-        function: from signals (1, channels, time) to a signal, on the device "meta".
-        rates: channels of each signal, and its columns per frame.
+        function: from signals (1, channels, time) to a signal, on "meta".
+        rates: channels and columns per frame of each signal.
         columns_per_frame: of the result.
 
     Returns:
-        Frames; None when the function cannot be evaluated piece by piece, or only at the end.
+        Frames; None when the function cannot stream, or only returns its result at the end.
     """
     network = _Untried(function)
     pieces = [torch.empty(1, channels, columns * _PUSH, device="meta") for channels, columns in rates]

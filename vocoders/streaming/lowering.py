@@ -1,14 +1,14 @@
-"""State of an exported graph: what one run keeps for the next, so that a stream computes nothing twice.
+"""Give an exported graph its state: what one run keeps for the next.
 
-Each mark of a traced graph becomes plain ONNX operators, which join what was kept with the new columns. All that is
-kept goes from run to run in one tensor for each type:
+Each mark of a traced graph becomes ONNX operators that join kept and new columns. All kept values pass from run to run
+in one tensor per type:
 
-    state, state_f64            (batch, values); nothing, (1, 0), at the start of an utterance, which is the default
-    last                        int64 (1,): 1, the default, when the utterance ends with this run, else 0
-    next_state, next_state_f64  ``state`` and ``state_f64`` of the next run
+    state, state_f64            (batch, values); by default empty, (1, 0): the start of an utterance
+    last                        int64 (1,): 1, the default, if the utterance ends with this run, else 0
+    next_state, next_state_f64  state of the next run
 
-The defaults make one run of a whole utterance. In a stream the first run needs as many frames as make some audio final,
-one more than the lookahead; then no signal in the graph is empty, and what is kept has the same size after every run.
+The defaults make one run of a whole utterance. A stream's first run needs lookahead + 1 frames; then no signal is
+empty, and the state has the same size after every run.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _ARITHMETIC = ("Add", "Cast", "Concat", "Div", "Max", "Min", "Mul", "Reshape", "
 def add_state(model: onnx.ModelProto) -> None:
     """Replace the marks of a graph, in place.
 
-    Raises:
-        VocoderError: when the graph computes with the length of the mel, which in a stream is not that of the signals.
+    Raises VocoderError when the graph computes with the length of the mel, which in a stream is not that of the
+    signals.
     """
     import onnx
 
@@ -65,20 +65,20 @@ def add_state(model: onnx.ModelProto) -> None:
     for value, length in zip(graph.output, ("final_samples", "final_frames"), strict=False):
         if not value.name.startswith("next_"):
             value.type.tensor_type.shape.dim[2].dim_param = length
-    del graph.value_info[:]  # lengths in it are those of whole utterances
+    del graph.value_info[:]  # it holds lengths of whole utterances
     _prune(graph, [*build.first_nodes, *build.nodes])
     standard = [entry for entry in model.opset_import if not entry.domain]
     del model.opset_import[:]
-    model.opset_import.extend(standard)  # without the domain of the marks
+    model.opset_import.extend(standard)  # drops the domain of the marks
     if any(_is_length(node, signals) for node in graph.node):
         raise VocoderError("its graph computes with the length of the whole utterance")
 
 
 def _marks(graph: onnx.GraphProto) -> dict[str, Mark]:
-    """Read the marks of a graph, by their outputs, and save copies of long signals.
+    """Read the marks by their outputs, and save copies of long signals.
 
-    A window after a Transpose moves before it, because ONNX Runtime does a Transpose and a Conv in one. A delay of a
-    signal that has a window already becomes a part of it.
+    A window moves before a Transpose, as ONNX Runtime fuses Transpose and Conv. A delay of a signal that has a window
+    becomes part of that.
     """
     import onnx
 
@@ -115,12 +115,12 @@ def _marks(graph: onnx.GraphProto) -> dict[str, Mark]:
 
 
 def _localize(build: Builder, signals: set[str]) -> None:
-    """Let each Reshape take the length of what it is given, where it takes that of the mel."""
+    """Let each Reshape take the length of its input instead of the mel's."""
     import onnx
 
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in build.graph.initializer}
     made = {output: node for node in build.nodes for output in node.output}
-    lengths: set[str] = set()  # names of whatever depends on the length of an input, other than signals
+    lengths: set[str] = set()  # whatever depends on an input's length, except signals
     nodes, build.nodes = build.nodes, []
     for node in nodes:
         values = node.input[:1] if node.op_type == "Reshape" else node.input
@@ -138,14 +138,14 @@ def _localize(build: Builder, signals: set[str]) -> None:
 
 
 def _is_length(node: onnx.NodeProto, signals: set[str]) -> bool:
-    """Whether a node returns the length of an input."""
+    """Whether a node returns an input's length."""
     if node.op_type != "Shape" or node.input[0] not in signals:
         return False
     return not any(attribute.name == "end" and attribute.i == 1 for attribute in node.attribute)
 
 
 def _prune(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
-    """Give a graph its nodes, without those and the constants that no output depends on."""
+    """Set a graph's nodes, without nodes and constants that no output needs."""
     needed, kept = {value.name for value in graph.output}, []
     for node in reversed(nodes):
         if needed.intersection(node.output):

@@ -1,4 +1,4 @@
-"""Marks: nodes of a traced graph that say what an operation keeps; lowering.py puts ONNX operators in their place."""
+"""Marks: nodes of a traced graph that say what an operation keeps; lowering.py replaces them by ONNX operators."""
 
 from __future__ import annotations
 
@@ -17,41 +17,35 @@ _DOMAIN = "vocoders"
 
 
 class Kept(NamedTuple):
-    """What an operation keeps of one signal after each run, a constant number of columns."""
+    """What an operation keeps of a signal after each run, always as many columns."""
 
     shape: tuple[int, ...]
     """For a batch of one."""
     batch: int | None
-    """Axis that grows with the batch; None where none does."""
+    """Axis that grows with the batch, if any."""
 
 
 class Mark(NamedTuple):
     """One mark."""
 
     kind: str
-    """Name of the class whose ``lower`` it is for."""
+    """Class whose ``lower`` replaces it."""
     axis: int = -1
-    """Of time, counted from the last one."""
+    """Time axis, counted from the end."""
     left: int = 0
-    """Columns at the start of the whole; the class says what becomes of them."""
+    """Columns at the start; the class says what becomes of them."""
     right: int = 0
-    """Columns at its end."""
+    """Columns at the end."""
     kept: Kept | None = None
     mode: str = ""
-    """For kinds that have several."""
+    """For kinds with several modes."""
     rank: int = 0
-    """Number of axes of the signal; ``put`` sets it."""
+    """Number of axes of the signal, set by ``put``."""
     dtype: int = 0
-    """ONNX element type; ``read`` sets it."""
+    """ONNX element type, set by ``read``."""
 
     def put(self, x: Tensor, longer: int = 0, like: Tensor | None = None) -> Tensor:
-        """Return ``x`` with this mark, in the trace of a whole signal.
-
-        Args:
-            x: the signal.
-            longer: by how many columns the mark lengthens the whole.
-            like: another signal that ``lower`` needs.
-        """
+        """Mark a whole signal in a trace, ``longer`` by some columns; ``like`` is another signal for ``lower``."""
         size = list(x.shape)
         size[self.axis] += longer
         attributes: dict[str, Any] = {"kind": self.kind, "mode": self.mode, "axis": self.axis, "rank": x.dim()}
@@ -64,7 +58,7 @@ class Mark(NamedTuple):
 
     @classmethod
     def read(cls, node: onnx.NodeProto, dtype: int) -> Mark:
-        """Read the mark that a node of an ONNX graph is."""
+        """Read the mark in an ONNX node."""
         import onnx
 
         values = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
@@ -75,16 +69,16 @@ class Mark(NamedTuple):
 
     @property
     def columns(self) -> int:
-        """Number of columns that are kept."""
+        """Number of kept columns."""
         return self.kept.shape[self.axis] if self.kept else 0
 
     @property
     def values(self) -> int:
-        """Number of values that are kept for each item of a batch."""
+        """Number of kept values per item."""
         return math.prod(self.kept.shape) if self.kept else 0
 
     def before_transpose(self, perm: Sequence[int]) -> Mark:
-        """Return the mark for the signal before it was transposed."""
+        """Return the mark for the signal before a Transpose."""
         kept = self.kept
         if kept is not None:
             shape = tuple(kept.shape[perm.index(i)] for i in range(self.rank))

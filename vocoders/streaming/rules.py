@@ -1,6 +1,6 @@
-"""RULES: which kind of state an operation of a network keeps, and the arguments of it.
+"""RULES: the kind of state of each operation, and its arguments.
 
-An operation without a rule has to treat each column of time by itself; a trial verifies that.
+An operation without a rule must be pointwise in time, which a trial verifies.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from vocoders.streaming.spans import Arguments, Span, name_of, refuse
 from vocoders.streaming.states import Delay, Overlap, Pad, State, Sum, Trim, Window, Within
 
 Settings = dict[str, Any]
-"""Arguments of ``run`` and ``trace`` of a kind of state."""
+"""Arguments of a kind's ``run`` and ``trace``."""
 ReadArguments = Callable[..., Settings | None]
-"""From an operation and its arguments; None where it treats each column by itself."""
+"""Reads an operation's arguments; None if it is pointwise in time."""
 
 
 def rule_of(function: Callable[..., Any], arguments: Arguments, spans: list[Span]) -> tuple[type[State], Settings]:
-    """Return which kind of state an operation keeps, and the arguments of that."""
+    """Return the kind of state of an operation, and its arguments."""
     if function in RULES:
         if len(spans) > 1 or not arguments[0] or arguments[0][0] is not spans[0]:
             raise refuse(name_of(function), "its first argument, and no other, may be a signal")
@@ -40,7 +40,7 @@ def rule_of(function: Callable[..., Any], arguments: Arguments, spans: list[Span
 
 
 def as_operation(kind: type[State], read: ReadArguments) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
-    """Hand a function over as one operation, with this rule."""
+    """Make a function one operation with this rule."""
 
     def register(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         handed_over = wrap_torch_function(lambda x, *_: (x,))(function)
@@ -60,9 +60,9 @@ def conv_arguments(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Settings | None:
-    """Read the arguments of ``torch.conv1d``, ``torch.conv2d`` and what takes the same."""
+    """Read ``torch.conv1d``, ``torch.conv2d`` and the like."""
     axis, axes = x.axis, weight.dim() - 2
-    if axis < -axes or x.dim() != weight.dim():  # time is the batch, or the channels
+    if axis < -axes or x.dim() != weight.dim():  # time is the batch or channel axis
         return None
     stride, dilation = _per_axis(stride, axes), _per_axis(dilation, axes)
     size = (weight.shape[axis] - 1) * dilation[axis] + 1
@@ -96,7 +96,7 @@ def conv_transpose_arguments(
     groups: int = 1,
     dilation: Any = 1,
 ) -> Settings | None:
-    """Read the arguments of ``torch.conv_transpose1d``, ``torch.conv_transpose2d`` and what takes the same."""
+    """Read ``torch.conv_transpose1d``, ``torch.conv_transpose2d`` and the like."""
     axes = weight.dim() - 2
     if x.axis < -axes or x.dim() != weight.dim():
         return None
@@ -112,7 +112,7 @@ def conv_transpose_arguments(
 
 
 def overlap_add_arguments(function: Any, frames: Span, hop_length: int, left: int, right: int) -> Settings | None:
-    """Read the arguments of ``dsp.stft.overlap_add``."""
+    """Read ``dsp.stft.overlap_add``."""
     if frames.axis != -2:
         return None
     settings = {"x": frames, "axis": -2, "stride": hop_length, "left": left, "right": right}
@@ -120,7 +120,7 @@ def overlap_add_arguments(function: Any, frames: Span, hop_length: int, left: in
 
 
 def unfold_arguments(function: Any, x: Span, dimension: int, size: int, step: int) -> Settings | None:
-    """Read the arguments of ``Tensor.unfold``."""
+    """Read ``Tensor.unfold``."""
     axis = _from_the_end(dimension, x)
     if axis != x.axis:
         return None
@@ -129,7 +129,7 @@ def unfold_arguments(function: Any, x: Span, dimension: int, size: int, step: in
 
 
 def framing_arguments(function: Callable[..., Tensor], x: Span, size: int, step: int) -> Settings | None:
-    """Read the arguments of a function (..., time) -> (..., size, windows) that takes complete windows only."""
+    """Read a framing function, (..., time) -> (..., size, windows), of complete windows."""
     if x.axis != -1:
         return None
     settings = {"x": x, "axis": -1, "size": size, "stride": step, "out_axis": -1, "complete": True}
@@ -139,7 +139,7 @@ def framing_arguments(function: Callable[..., Tensor], x: Span, size: int, step:
 def pad_arguments(
     function: Any, x: Span, pad: Any, mode: str = "constant", value: float | None = None
 ) -> Settings | None:
-    """Read the arguments of ``F.pad``."""
+    """Read ``F.pad``."""
     axis, before = x.axis, 2 * (-x.axis - 1)  # F.pad begins with the last axis
     left, right = (*pad[before : before + 2], 0, 0)[:2]
     if left == right == 0:
@@ -153,7 +153,7 @@ def pad_arguments(
 
 
 def reflect_pad_arguments(function: Any, x: Span, left: int, right: int, dim: int = -1) -> Settings | None:
-    """Read the arguments of ``dsp.stft.reflect_pad``."""
+    """Read ``dsp.stft.reflect_pad``."""
     axis = _from_the_end(dim, x)
     if axis != x.axis:
         return None
@@ -162,12 +162,12 @@ def reflect_pad_arguments(function: Any, x: Span, left: int, right: int, dim: in
 
 
 def reflect_pad_2d_arguments(function: Any, x: Span, frames: int, bins: int) -> Settings:
-    """Read the arguments of ``nn.fast.reflect_pad_2d``; the axis of bins is padded here."""
+    """Read ``nn.fast.reflect_pad_2d``; the bins are padded here."""
     if x.axis != -2:
         raise refuse("reflect_pad_2d", f"time must be axis -2, it is axis {x.axis}")
 
     def pad(x: Tensor, left: int, right: int) -> Tensor:
-        if x.shape[-2] > max(left, right):  # as below, in the channels_last format
+        if x.shape[-2] > max(left, right):  # in the channels_last format
             return F.pad(x, (0, 0, left, right), mode="reflect")
         return reflect_pad(x, left, right, -2)
 
@@ -176,19 +176,19 @@ def reflect_pad_2d_arguments(function: Any, x: Span, frames: int, bins: int) -> 
 
 
 def alias_free_snake_arguments(function: Any, x: Span, *parameters: Tensor) -> Settings | None:
-    """Read the arguments of ``nn.alias_free.alias_free_snake``."""
+    """Read ``nn.alias_free.alias_free_snake``."""
     if x.axis != -1:
         return None
     return {"x": x, "reach": REACH, "function": lambda piece: alias_free_snake(piece, *parameters)}
 
 
 def trim_arguments(function: Any, x: Span, left: int, right: int) -> Settings | None:
-    """Read the arguments of ``nn.layers.trim``."""
+    """Read ``nn.layers.trim``."""
     return {"x": x, "left": left, "right": right} if x.axis == -1 else None
 
 
 def cumsum_arguments(function: Any, x: Span, dim: int, *, dtype: torch.dtype | None = None) -> Settings | None:
-    """Read the arguments of ``torch.cumsum``."""
+    """Read ``torch.cumsum``."""
     axis = _from_the_end(dim, x)
     return {"x": x, "axis": axis, "dtype": dtype} if axis == x.axis else None
 
@@ -211,7 +211,7 @@ RULES: dict[Any, tuple[type[State], ReadArguments]] = {
     Tensor.cumsum: (Sum, cumsum_arguments),
 }
 
-# These describe how a signal is laid out, and nothing of its values.
+# They describe a signal's layout, not its values.
 _PROPERTIES = (
     *("shape", "dtype", "device", "ndim", "layout", "itemsize", "requires_grad", "is_leaf"),
     *("is_cpu", "is_cuda", "is_mps", "is_meta"),
@@ -226,7 +226,7 @@ DESCRIPTIONS = {
 
 
 def _per_axis(value: Any, axes: int) -> list[int]:
-    """Return a setting of a convolution for each of its axes."""
+    """Expand a convolution setting to each axis."""
     return [value] * axes if isinstance(value, int) else list(value) if len(value) > 1 else list(value) * axes
 
 

@@ -1,4 +1,4 @@
-"""Pieces of signals, which hand over their operations, and the arguments of operations that hold them."""
+"""Spans: pieces of signals that hand over their operations."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch import Tensor
 from vocoders.errors import VocoderError
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
-"""Positional ones and those by keyword."""
+"""Positional and keyword arguments."""
 Execute = Callable[[Callable[..., Any], Arguments, "list[Span]"], Any]
-"""Executes an operation, with the spans among its arguments."""
+"""Executes an operation on arguments with these spans."""
 
 
 class Span(Tensor):
     """A piece of a signal.
 
     Attributes:
-        axis: of time, counted from the last one: -1, -2 ...
+        axis: time axis, counted from the end: -1, -2 ...
         execute: executes its operations.
     """
 
@@ -39,24 +39,24 @@ class Span(Tensor):
 
 
 def make_span(x: Tensor, axis: int, execute: Execute) -> Span:
-    """Return ``x`` as a piece of a signal, without a copy."""
+    """Make ``x`` a span, without a copy."""
     span = cast(Span, x) if torch.compiler.is_exporting() else x.as_subclass(Span)
     span.axis, span.execute = axis, execute
     return span
 
 
 def as_plain(span: Tensor) -> Tensor:
-    """Return a piece of a signal, or what it was made of, as a plain tensor."""
+    """Return a span as a plain tensor."""
     return span if torch.compiler.is_exporting() else span.as_subclass(Tensor)
 
 
 def is_span(x: Any) -> TypeGuard[Span]:
-    """Whether x is a piece of a signal. In an export, whose tensors have types of their own, its attributes tell."""
+    """Whether x is a span. Its attributes tell, as exports have their own tensor types."""
     return isinstance(x, Span) or (isinstance(x, Tensor) and hasattr(x, "execute"))
 
 
 def collect_spans(arguments: Any, spans: list[Span]) -> None:
-    """Append all spans in nested tuples, lists and dicts to ``spans``."""
+    """Append all spans of nested arguments to ``spans``."""
     for item in arguments.values() if isinstance(arguments, dict) else arguments:
         if is_span(item):
             spans.append(item)
@@ -65,7 +65,7 @@ def collect_spans(arguments: Any, spans: list[Span]) -> None:
 
 
 def map_tensors(arguments: Any, span: Callable[[Span], Any], tensor: Callable[[Tensor], Any] = lambda x: x) -> Any:
-    """Return nested arguments with ``span(x)`` in the place of each span, and ``tensor(x)`` of any other tensor."""
+    """Map each span in nested arguments by ``span``, other tensors by ``tensor``."""
     if is_span(arguments):
         return span(arguments)
     if isinstance(arguments, Tensor):
@@ -78,7 +78,7 @@ def map_tensors(arguments: Any, span: Callable[[Span], Any], tensor: Callable[[T
 
 
 def like(sequence: Any, items: list[Any]) -> Any:
-    """Return ``items`` in a tuple, list, named tuple or PyTorch's result type such as that of ``sequence``."""
+    """Return ``items`` as the tuple, list, named tuple or PyTorch result type of ``sequence``."""
     return sequence._make(items) if hasattr(sequence, "_make") else type(sequence)(items)
 
 

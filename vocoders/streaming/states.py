@@ -1,7 +1,6 @@
-"""The kinds of state: what an operation keeps from one piece of a signal to the next.
+"""Kinds of state: what an operation keeps from one piece of a signal to the next.
 
-Each kind has three methods. ``run`` evaluates the next piece, ``trace`` puts marks where a graph is traced, and
-``lower`` puts ONNX operators in the place of a mark.
+``run`` evaluates the next piece, ``trace`` marks a traced graph, ``lower`` replaces a mark by ONNX operators.
 """
 
 from __future__ import annotations
@@ -22,19 +21,19 @@ Function = Callable[[Tensor], Tensor]
 
 
 class State:
-    """What one operation of a network keeps; a subclass is a kind of state.
+    """State of one operation; a subclass is a kind of state.
 
     Attributes:
-        run: takes the next piece and returns the next piece of the result, and its axis of time.
-        trace: takes a whole signal with the same arguments and returns the whole result with marks, and its axis.
-        lower: takes a builder, a mark, the name of its output and those of its inputs, and adds ONNX operators.
+        run: from the next piece to the next piece of the result, and its time axis.
+        trace: from a whole signal to the whole result with marks, and its time axis.
+        lower: adds ONNX operators, given a builder, a mark, and the names of output and inputs.
         function: the operation.
-        axis: of time in its result, where it treats each column by itself and that is verified.
+        axis: time axis of the result, if the operation is verified as pointwise in time.
         first: whether this is the first piece.
         last: whether this is the last piece.
         kept: columns for later pieces.
-        count: of columns; each kind says which.
-        keeps: what ``kept`` is after each piece, for ``trace``.
+        count: number of columns; each kind says which.
+        keeps: shape of ``kept`` after each piece, for ``trace``.
     """
 
     run: Callable[..., tuple[Any, int]]
@@ -51,7 +50,7 @@ class State:
         self.keeps: dict[int, Kept] = {}
 
     def join(self, x: Tensor, axis: int, key: int = 0) -> Tensor:
-        """Return what was kept, followed by ``x``."""
+        """Return the kept columns followed by ``x``."""
         kept = self.kept.pop(key, None)
         if kept is None:
             return x
@@ -67,11 +66,10 @@ class State:
 
 
 class Window(State):
-    """Windows of the signal, as of a convolution: its end is kept for later windows.
+    """Windows, as of a convolution: the end of the signal is kept for later windows.
 
-    Arguments: the signal and its axis of time; size and stride of the windows; the function from columns to one result
-    a window, and the axis of time in that; zeros before and after the whole; whether the function takes no incomplete
-    window at the end.
+    Arguments: signal and time axis; size and stride of windows; function from columns to one result per window, and its
+    time axis; zeros before and after the whole; whether the function drops an incomplete last window.
     """
 
     def run(
@@ -130,11 +128,11 @@ class Window(State):
 
 
 class Overlap(State):
-    """Results that overlap, as of a transposed convolution: later columns still add to the end that is kept.
+    """Overlapping results, as of a transposed convolution: the end, to which later columns add, is kept.
 
-    Arguments: the signal and its axis of time; the function from columns to the sum of their results along the last
-    axis; by how much results are apart; columns cut off at the start and at the end of the whole; what is added at
-    last. ``count`` is what remains to be cut off at the start.
+    Arguments: signal and time axis; function from columns to the sum of their results along the last axis; distance of
+    results; columns cut off at both ends of the whole; what is added last. ``count``: what remains to be cut at the
+    start.
     """
 
     def run(
@@ -175,18 +173,17 @@ class Overlap(State):
 
 
 class Pad(State):
-    """Padding of both ends of the whole: columns that are mirrored at the end are kept.
+    """Padding of the whole: columns to be mirrored at the end are kept.
 
-    Arguments: the signal and its axis of time; columns before and after it; the mode "constant", "reflect" or
-    "replicate"; the function of a signal and these two numbers that pads in this mode. ``count`` is how many columns
-    are kept.
+    Arguments: signal and time axis; columns before and after; mode "constant", "reflect" or "replicate"; function of a
+    signal and both numbers that pads so. ``count``: columns kept.
     """
 
     def run(
         self, x: Tensor, axis: int, left: int, right: int, mode: str, pad: Callable[[Tensor, int, int], Tensor]
     ) -> tuple[Tensor, int]:
         if self.count is None:
-            needed = {"constant": 0, "replicate": 1, "reflect": left + 1}[mode]  # columns of x, at the left
+            needed = {"constant": 0, "replicate": 1, "reflect": left + 1}[mode]  # of x, at the left
             x = self.join(x, axis)
             if x.shape[axis] < needed and not self.last:
                 return self.split(x, axis, 0), axis
@@ -221,10 +218,10 @@ class Pad(State):
 
 
 class Trim(State):
-    """A cut at both ends of the whole. ``count`` is what remains to be cut off at the start."""
+    """A cut at both ends of the whole. ``count``: what remains to be cut at the start."""
 
     def run(self, x: Tensor, left: int, right: int) -> tuple[Tensor, int]:
-        # The last piece has all of its end, because the layers before have padded it.
+        # Earlier layers have padded the last piece, so it holds the whole end.
         length = x.shape[-1] - (right if self.last else 0)
         cut = left if self.count is None else self.count
         if length < (cut if self.last else 0):
@@ -241,10 +238,9 @@ class Trim(State):
 
 
 class Within(State):
-    """A function each column of whose result depends on ``reach`` columns on both sides.
+    """A function whose results depend on ``reach`` columns on both sides.
 
-    It takes the ends of a piece for those of the whole, so their results are left out. ``count`` is how many of the
-    columns that are kept have been returned.
+    It treats a piece's ends as the whole's, so those results are dropped. ``count``: kept columns already returned.
     """
 
     def run(self, x: Tensor, reach: int, function: Function) -> tuple[Tensor, int]:
@@ -267,7 +263,7 @@ class Within(State):
 
 
 class Sum(State):
-    """A running sum: its last value is kept."""
+    """A running sum; its last value is kept."""
 
     def run(self, x: Tensor, axis: int, dtype: torch.dtype | None) -> tuple[Tensor, int]:
         out = x.cumsum(axis, dtype=dtype)
@@ -289,9 +285,9 @@ class Sum(State):
 
 
 class Delay(State):
-    """Any operation that treats each column by itself: what one signal is ahead of the others is kept.
+    """An operation that is pointwise in time: what one signal is ahead of the others is kept.
 
-    Arguments: those of the operation, and the signals among them.
+    Arguments: the operation's, and the signals among them.
     """
 
     def run(self, arguments: Arguments, spans: list[Span]) -> tuple[Any, int]:
@@ -307,7 +303,7 @@ class Delay(State):
         if count:
             return self.function(*whole[0], **whole[1]), self.axis
         args, kwargs = map_tensors(arguments, lambda span: zeros(span, span.axis, 1))
-        out = self.function(*args, **kwargs)  # some operations refuse what is empty
+        out = self.function(*args, **kwargs)  # some operations refuse empty tensors
         if isinstance(out, Tensor):
             return out.narrow(self.axis, 0, 0), self.axis
         return like(out, [part.narrow(self.axis, 0, 0) for part in out]), self.axis
@@ -325,7 +321,7 @@ class Delay(State):
 
     @staticmethod
     def lower(build: Builder, mark: Mark, out: str, x: str) -> None:
-        if not mark.kept:  # x is a window, which keeps these columns already
+        if not mark.kept:  # x is a window, which keeps these columns
             build.slice(x, mark.axis, mark.left, -mark.right or END, out)
             return
         whole = build.node("Concat", build.read(mark), x, axis=mark.axis)
@@ -337,7 +333,7 @@ KINDS: tuple[type[State], ...] = (Window, Overlap, Pad, Trim, Within, Sum, Delay
 
 
 def zeros(x: Tensor, axis: int, columns: int) -> Tensor:
-    """Return as many columns of zeros, otherwise like ``x``."""
+    """Return that many columns of zeros, otherwise like ``x``."""
     shape = list(x.shape)
     shape[axis] = columns
     return x.new_zeros(shape)
@@ -352,12 +348,12 @@ def _pad_zeros(x: Tensor, axis: int, left: int, right: int) -> Tensor:
 
 
 def _channels_together(x: Tensor, axis: int) -> bool:
-    """Whether x has the layout of ``fast.conv1d``, which PyTorch itself keeps for images only."""
+    """Whether x has the layout of ``fast.conv1d``, which PyTorch keeps for images only."""
     return axis == -1 and x.dim() == 3 and x.stride(1) == 1 != x.stride(2)
 
 
 def _columns_beyond(build: Builder, mark: Mark, x: str, size: str, begin: str, end: str) -> str:
-    """Return the columns from ``begin`` to ``end``, before the first or after the last one of x, which are mirrored."""
+    """Return the mirrored columns from ``begin`` to ``end``, before the first or after the last of x."""
     index = build.node("Range", build.node("Squeeze", begin), build.node("Squeeze", end), build.constant(1))
     top = build.node("Sub", size, build.one)
     if mark.mode == "reflect":

@@ -1,7 +1,6 @@
-"""A network traced as a whole, with marks where a stream keeps something, for an exported graph.
+"""Trace a whole network with marks where a stream keeps something, for export.
 
-``Incremental`` evaluates a network piece by piece in torch. Here the same operations and rules run once more while
-torch.export traces the network. lowering.py then puts ONNX operators in the place of the marks.
+The operations and rules of ``Incremental`` run while torch.export traces; lowering.py then replaces the marks.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ from vocoders.streaming.states import State
 
 
 class Traced(Incremental):
-    """A function from signals to a signal, called with whole signals to be traced."""
+    """A function of signals, called with whole signals to be traced."""
 
     def __init__(self, function: Callable[..., Tensor], operations: list[State]) -> None:
-        """Make one of the operations that ``measure_states`` has returned for the function."""
+        """Take the operations that ``measure_states`` returned for the function."""
         super().__init__(function)
         self.operations = operations
 
@@ -37,7 +36,7 @@ class Traced(Incremental):
 
 
 class _HandOver(TorchFunctionMode):
-    """Hands over the operations on signals, whose tensors have types of their own in an export."""
+    """Hands over operations on signals, whose tensors have their own types in an export."""
 
     def __init__(self, network: Traced) -> None:
         super().__init__()
@@ -53,15 +52,9 @@ class _HandOver(TorchFunctionMode):
 def measure_states(
     function: Callable[..., Tensor], draw: Callable[[int, int], list[Tensor | None]], frames: int
 ) -> list[State]:
-    """Evaluate a function piece by piece and return its operations, with how much each one keeps.
+    """Evaluate a function piece by piece and return its operations, with how much each keeps.
 
-    Args:
-        function: from signals to a signal.
-        draw: makes signals for it, of a batch and a number of frames.
-        frames: of the first piece, of which the function can make some audio.
-
-    Raises:
-        VocoderError: when it cannot be evaluated piece by piece, or does not keep the same number of columns always.
+    ``draw`` makes signals of a batch size and a number of frames; ``frames``, the first piece, must give some audio.
     """
     one, two = (_kept_shapes(function, [draw(batch, count) for count in (frames, 1, 2)]) for batch in (1, 2))
     for (state, *shapes), (_, *of_two) in zip(one, two, strict=True):
@@ -75,7 +68,7 @@ def measure_states(
 
 @torch.inference_mode()
 def _kept_shapes(function: Callable[..., Tensor], pieces: list[list[Tensor | None]]) -> list[tuple[Any, ...]]:
-    """Return each operation of a function, and the shapes of what it keeps after each piece."""
+    """Return a function's operations and the shapes of what they keep after each piece."""
     network, shapes = Incremental(function), []
     for piece in pieces:
         network(*piece)

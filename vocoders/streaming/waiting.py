@@ -1,7 +1,7 @@
-"""What waits for an estimate of F0 in an exported graph that streams.
+"""Delay inputs for the F0 estimate in an exported graph that streams.
 
-The generator's other inputs are delayed by the F0 estimator's lookahead. Where F0 is given nothing is delayed. The
-estimator then gets more frames instead, and what it returns, which nobody uses, is cut to the length of the given F0.
+The generator's other inputs are delayed by the F0 estimator's lookahead. With given F0 nothing is delayed; the
+estimator gets more frames, and its unused result is cut to the length of F0.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from vocoders.streaming.marks import Kept, Mark
 
 
 class Wait:
-    """A delay of x (batch, rows, time) by a number of columns, where F0 is estimated."""
+    """Delay x (batch, rows, time) by a number of columns where F0 is estimated."""
 
     @staticmethod
     def trace(x: Tensor, columns: int) -> Tensor:
@@ -28,7 +28,7 @@ class Wait:
 
 
 class Extend:
-    """Columns of zeros after x (batch, rows, time) where F0 is given, in the first run of several."""
+    """Append columns of zeros to x (batch, rows, time) where F0 is given, in the first of several runs."""
 
     @staticmethod
     def trace(x: Tensor, columns: int) -> Tensor:
@@ -42,7 +42,7 @@ class Extend:
 
 
 class Fit:
-    """As many columns of x as another signal has."""
+    """Cut x to the length of another signal."""
 
     @staticmethod
     def trace(x: Tensor, like: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ class Fit:
 
 
 def _waits(build: Builder) -> str:
-    """Return 1 where F0 is estimated, else 0. The first run of a stream decides."""
+    """Return 1 where F0 is estimated, else 0; a stream's first run decides."""
     zero = build.once("CastLike", build.constant([0]), "f0")
     negative = build.once("Cast", build.once("Less", "f0", zero), to=7)
     some = build.once("Min", build.one, build.once("ReduceSum", build.once("Reshape", negative, build.constant([-1]))))
@@ -63,6 +63,6 @@ def _waits(build: Builder) -> str:
 
 
 def _where_waiting(build: Builder, count: int) -> str:
-    """Return ``count`` as an end of a slice, or no end where nothing waits."""
+    """Return ``count`` as a slice end, or no end where nothing waits."""
     condition = build.once("Cast", _waits(build), to=9)
     return build.once("Where", condition, build.constant([count]), build.constant([END]))
