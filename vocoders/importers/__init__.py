@@ -1,7 +1,6 @@
-"""Import checkpoints of other projects: ``IMPORTERS``, one file a family.
+"""Import checkpoints of other projects: ``IMPORTERS``, one file per family.
 
-Nothing in a file is run, weight norm is folded into the weights, and missing or superfluous keys are an error that
-lists them.
+No code in a file is run, weight norm is folded, and an error lists missing or superfluous keys.
 """
 
 from __future__ import annotations
@@ -71,24 +70,23 @@ def import_checkpoint(
 
     Args:
         family: a key of ``IMPORTERS``.
-        checkpoint: the file that the project's training wrote.
-        config: its configuration file, JSON or YAML; by default the one beside it that has a name of the family's
-            ``configs``.
-        stats: mean and scale of the mels, .npy (2, n_mels) or .h5 with "mean" and "scale", for families that keep them
-            in a file of their own; by default stats.h5 or stats.npy beside the checkpoint where the model needs them.
-        mel_config: the mel config, as ``MelConfig.parse`` takes it, for configurations that do not state it.
-        repository: name of the repository that the files are from, which tells the mel config of some published models;
-            by default that of the checkpoint's folder.
+        checkpoint: the file of the project's training.
+        config: its configuration, JSON or YAML. Default: the file beside it named in the family's ``configs``.
+        stats: mean and scale of the mels, .npy (2, n_mels) or .h5 with "mean" and "scale", if the family keeps them in
+            a file. Default: stats.h5 or stats.npy beside the checkpoint.
+        mel_config: the mel config, for ``MelConfig.parse``, if the configuration does not state it.
+        repository: name of the files' repository, which tells the mel config of some published models. Default: the
+            checkpoint's folder.
 
     Returns:
-        The generator with its mel config, and the F0 estimator of a model that has its own.
+        The generator, its mel config, and the model's own F0 estimator, if any.
 
     Raises:
-        VocoderError: for files that the family does not write, and for a model that this package cannot represent.
+        VocoderError: for files of another family, and for an unsupported model.
     """
     if family not in IMPORTERS:
         raise VocoderError(f"cannot import '{family}'; supported: {', '.join(IMPORTERS)}")
-    check_checkpoint(checkpoint)  # before the configuration, which is looked for beside it
+    check_checkpoint(checkpoint)  # first, as the configuration is looked for beside it
     importer = IMPORTERS[family]
     content = None
     if importer.archive:

@@ -1,4 +1,4 @@
-"""HiFi-GAN as open-mmlab/Amphion writes it."""
+"""Import HiFi-GAN of open-mmlab/Amphion."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _convert(config: Settings, weights: Weights, _: MelConfig | None) -> Importe
     if mode := preprocess.get("mel_extract_mode"):
         raise VocoderError(f"mels with mel_extract_mode {mode} are not supported, only those without")
     check_only(preprocess, "a mel", mel_min_max_norm=False, use_min_max_norm_mel=False)
-    # utils/mel.py, extract_mel_features: those of HiFi-GAN, with other names for three of the numbers
+    # utils/mel.py, extract_mel_features: as HiFi-GAN, with other names
     mel = preprocess | {"sampling_rate": preprocess["sample_rate"], "num_mels": preprocess["n_mel"]}
     weights = hifi_gan_weights(fold_weight_norm(weights), len(sizes["resblock_kernel_sizes"]))
     return Imported("hifigan", hifi_gan_variant_config(sizes, weights), hifi_gan_mel_config(mel), weights)

@@ -1,4 +1,4 @@
-"""The interface of importers; renaming and folding of weights, building of the generator."""
+"""The contract of importers; rename and fold weights, build the generator."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from vocoders.generators.base import Generator
 Weights = dict[str, Tensor]
 Settings = dict[str, Any]
 
-# Where the projects keep the weights of a generator, from the outside inwards, and how a training calls its part
+# where projects keep a generator's weights, from outside in, and the name of that part in training
 _PLACES = ("state_dict", "model", "generator_state_dict", "generator")
 _PARTS = ("generator.", "model_g.")
-_WRAPPERS = re.compile(r"(?<![^.])(?:module|_orig_mod)\.")  # of several GPUs, and of torch.compile
+_WRAPPERS = re.compile(r"(?<![^.])(?:module|_orig_mod)\.")  # from several GPUs and torch.compile
 
 
 class Imported(NamedTuple):
-    """A model of another project, in the terms of this package.
+    """A model of another project, in this package's terms.
 
     Attributes:
         generator: a key of ``GENERATORS``.
         config: keys and values of its ``config_type``.
         mel_config: the mel config it was trained on.
-        weights: the ``state_dict`` of the generator; "standardize.mean" and "standardize.scale" may be absent.
-        f0_estimator: of a model that estimates F0 itself, what ``build_f0_estimator`` takes, and the ``state_dict``.
-        levels: mean and scale that turn a mel of ``mel_config`` into one that the statistics in a file are of.
-        lag: samples by which the audio of this package's generator is later than the recording that the mel is of. Most
-            projects train on the samples from t * hop_length on for frame t, whatever the padding.
+        weights: ``state_dict`` of the generator, "standardize.mean" and "standardize.scale" optional.
+        f0_estimator: of a model that estimates F0, the argument of ``build_f0_estimator`` and the ``state_dict``.
+        levels: mean and scale from a mel of ``mel_config`` to one that the statistics in a file describe.
+        lag: samples by which this package's generator lags the recording. Most projects train frame t on the samples
+            from t * hop_length on, whatever the padding.
     """
 
     generator: str
@@ -52,24 +52,22 @@ class Imported(NamedTuple):
 
 @dataclass(frozen=True)
 class Importer:
-    """Reader of the checkpoints of one family of models.
+    """Reader of a family of checkpoints.
 
     Attributes:
-        name: name of the family in ``vocoders import``.
-        description: the project and the files that are needed, in one line.
-        convert: function that makes an ``Imported`` of the configuration, the weights in the checkpoint, and the mel
-            config that the user stated, if any. It may raise KeyError for a missing key.
-        recognizes: function that tells whether a configuration is one of this family.
-        checkpoints: names of its checkpoints, with ``*``; of several kinds of file the preferred one first.
-        harmless: keys of its configuration that do not change what comes out, with ``*``; "a.b" is b in a. Every other
-            key that ``convert`` does not read is refused.
-        configs: names of its configuration, which lies beside the checkpoint.
-        needs_config: whether there must be one; without it the configuration is empty.
-        standardizes: tells from the configuration whether the model was trained on mels of mean 0 and deviation 1, and
-            their statistics are in a file of their own.
-        archive: names of the configuration and the weights, where one tar archive holds both.
-        mel_configs: of published models whose configuration does not state the mel config, by the name of their
-            repository without its owner.
+        name: name in ``vocoders import``.
+        description: project and needed files, in one line.
+        convert: makes an ``Imported`` from configuration, weights and the stated mel config, if any; may raise KeyError
+            for a missing key.
+        recognizes: whether a configuration is of this family.
+        checkpoints: names of checkpoints, with ``*``; preferred kind first.
+        harmless: keys of the configuration without effect on the result, with ``*``; "a.b" is b in a. Any other key
+            that ``convert`` does not read is refused.
+        configs: names of the configuration beside the checkpoint.
+        needs_config: whether it must exist; else it may be empty.
+        standardizes: whether a configuration means standardised mels, with statistics in their own file.
+        archive: names of configuration and weights in a tar archive.
+        mel_configs: of published models whose configuration lacks it, by repository name without owner.
     """
 
     name: str
@@ -85,12 +83,11 @@ class Importer:
     mel_configs: Mapping[str, MelConfig] = field(default_factory=dict)
 
     def read(self, settings: Settings, content: Any, stated: MelConfig | None, checkpoint: Path) -> Imported:
-        """Convert a checkpoint from ``read_config`` and ``read_weights``.
-
-        ``stated`` is the mel config that the user stated, or that of the published model of its name, or None.
+        """Convert a checkpoint from ``read_config`` and ``read_weights``; ``stated``: mel config of the user or the
+        repository.
 
         Raises:
-            VocoderError: when the configuration or the checkpoint is not what the family writes.
+            VocoderError: when configuration or checkpoint are not of the family.
         """
         config, weights = Noting(settings), find_weights(content, checkpoint)
         try:
@@ -116,7 +113,7 @@ class Importer:
 
 
 class Noting(Settings):
-    """A configuration, or a mapping in it, that notes which of its keys are read."""
+    """A configuration, or a mapping in it, that notes which keys are read."""
 
     def __init__(self, values: Settings, noted: set[str] | None = None) -> None:
         super().__init__({key: Noting(value) if type(value) is dict else value for key, value in values.items()})
@@ -137,7 +134,7 @@ class Noting(Settings):
         return Noting({**defaults, **self}, self.noted)
 
     def unread(self) -> Iterator[str]:
-        """Return the keys that were not read; "a.b" is b in a."""
+        """Return the unread keys; "a.b" is b in a."""
         for key, value in self.items():
             if key not in self.noted:
                 yield str(key)
@@ -159,19 +156,17 @@ def part(config: Settings, key: str) -> Settings:
 
 
 def check_only(config: Settings, what: str, **supported: Any) -> None:
-    """Raise VocoderError where a key has another value than the supported one, which is the default."""
+    """Raise VocoderError where a key has another than the supported value, the default."""
     for key, only in supported.items():
         if (value := config.get(key, only)) != only:
             raise VocoderError(f"{what} with {key} {value!s:.40} is not supported, only {only}")
 
 
 def find_weights(content: Any, checkpoint: Path) -> Weights:
-    """Return the weights of the generator in a checkpoint, by their names in the generator's module.
-
-    They may be the whole checkpoint, or lie where a training keeps them, with its prefixes.
+    """Return a generator's weights, without prefixes, from wherever a training keeps them in a checkpoint.
 
     Raises:
-        VocoderError: when there are none, or some are no plain tensors.
+        VocoderError: when there are none, or some are not plain tensors.
     """
     for place in _PLACES:
         if isinstance(content, Mapping) and isinstance(content.get(place), Mapping):
@@ -190,21 +185,19 @@ def find_weights(content: Any, checkpoint: Path) -> Weights:
         storage = value.untyped_storage()
         storages[storage.data_ptr() or key] = storage.nbytes()
         claimed += value.numel() * value.element_size()
-    if claimed > 2 * sum(storages.values()):  # expanded: some bytes become as many as the shape says
+    if claimed > 2 * sum(storages.values()):  # expanded: few bytes claim a large shape
         raise VocoderError(f"the weights in {checkpoint} claim {claimed} bytes, it holds {sum(storages.values())}")
     return weights
 
 
 def build_imported(imported: Imported, statistics: tuple[Tensor, Tensor] | None, checkpoint: Path) -> Generator:
-    """Build the generator of an imported model, in evaluation mode and without gradients.
-
-    ``statistics`` of the mels are those of ``read_stats``, None without a file; ``checkpoint`` is for messages.
+    """Build an imported generator, for evaluation, without gradients; ``statistics`` are from ``read_stats``.
 
     Raises:
-        VocoderError: when the weights do not fit the configuration; the message lists the keys.
+        VocoderError: with the keys, when the weights do not fit the configuration.
     """
     n_mels = imported.mel_config.n_mels
-    with torch.device("meta"):  # the weights are read once and not copied into others
+    with torch.device("meta"):  # avoids a second copy of the weights
         generator = build_generator(imported.generator, imported.config, imported.mel_config)
     mean, scale = statistics or (torch.zeros(n_mels, 1), torch.ones(n_mels, 1))
     offset, unit = imported.levels
@@ -216,7 +209,7 @@ def build_imported(imported: Imported, statistics: tuple[Tensor, Tensor] | None,
 
 
 def build_imported_f0_estimator(imported: Imported, checkpoint: Path) -> BaseF0Estimator | None:
-    """Build the F0 estimator of an imported model, if it has one, as ``build_imported`` does the generator."""
+    """Build the F0 estimator of an imported model, if any."""
     if imported.f0_estimator is None:
         return None
     description, weights = imported.f0_estimator
@@ -227,7 +220,7 @@ def build_imported_f0_estimator(imported: Imported, checkpoint: Path) -> BaseF0E
 
 
 def _fill(model: nn.Module, weights: Weights, checkpoint: Path) -> None:
-    """Load the weights of a network on the "meta" device, once all are known to fit."""
+    """Load weights into a network on "meta", once all are known to fit."""
     expected = model.state_dict()
     misfit = f"{checkpoint} does not fit its configuration"
     if missing := expected.keys() - weights.keys():
@@ -249,11 +242,7 @@ def _fill(model: nn.Module, weights: Weights, checkpoint: Path) -> None:
 
 
 def require_mel_config(mel_config: MelConfig | None) -> MelConfig:
-    """Return ``mel_config``; for families whose configuration does not state it.
-
-    Raises:
-        VocoderError: when it is None.
-    """
+    """Return ``mel_config``; VocoderError if it is None, for families that do not state it."""
     if mel_config is None:
         raise VocoderError(
             "the configuration does not state the mel config of the model; give --mel-config to 'vocoders import'"
@@ -262,12 +251,12 @@ def require_mel_config(mel_config: MelConfig | None) -> MelConfig:
 
 
 def resolved(settings: Settings, config: Settings) -> Settings:
-    """Return a mapping in a configuration with what its values refer to, see ``resolve``."""
+    """Return a mapping with all references resolved, see ``resolve``."""
     return Noting({key: resolve(value, config) for key, value in settings.items()}, getattr(settings, "noted", None))
 
 
 def rename(weights: Weights, rules: list[tuple[str, Any]]) -> Weights:
-    """Rename keys by regular expressions that are applied in turn; replacements are as for ``re.sub``."""
+    """Rename keys by regular expressions in turn, with replacements as for ``re.sub``."""
     renamed = {}
     for key, value in weights.items():
         for pattern, replacement in rules:
@@ -277,9 +266,9 @@ def rename(weights: Weights, rules: list[tuple[str, Any]]) -> Weights:
 
 
 def fold_weight_norm(weights: Mapping[str, Tensor]) -> Weights:
-    """Fold weight norm, in PyTorch's old and new keys, into the weights.
+    """Fold weight norm, with PyTorch's old and new keys, into the weights.
 
-    weight = g v / |v|, with |v| over all axes but the first (Salimans & Kingma 2016, equation 2).
+    weight = g v / |v|, |v| over all axes but the first (Salimans & Kingma 2016, equation 2).
     """
     folded = {}
     for key, value in weights.items():
@@ -301,6 +290,6 @@ def fold_weight_norm(weights: Mapping[str, Tensor]) -> Weights:
 
 
 def resolve(value: Any, config: Settings) -> Any:
-    """Return what a value such as "!ref <sample_rate>" refers to (KeyError without it), and any other as it is."""
+    """Return what "!ref <sample_rate>" refers to (KeyError without it), other values unchanged."""
     match = re.fullmatch(r"!ref <(\w+)>", value) if isinstance(value, str) else None
     return config[match[1]] if match else value

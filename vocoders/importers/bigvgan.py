@@ -1,4 +1,4 @@
-"""BigVGAN as NVIDIA/BigVGAN writes it, version 1 and 2."""
+"""Import BigVGAN of NVIDIA/BigVGAN, versions 1 and 2."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def _convert(config: Settings, weights: Weights, _: MelConfig | None) -> Importe
     own = hifi_gan_config(config, weights) | {
         "activation": config["activation"],
         "log_scale": config["snake_logscale"],
-        # bigvgan.py: both are true in version 1, whose configurations do not name them
+        # bigvgan.py: both are true in version 1, which does not name them
         "output": "tanh" if config.get("use_tanh_at_final", True) else "clamp",
         "output_bias": config.get("use_bias_at_final", True),
     }
-    # meldataset.py is that of jik876/hifi-gan
+    # meldataset.py of jik876/hifi-gan
     return Imported("bigvgan", own, hifi_gan_mel_config(config), weights)
 
 
@@ -48,7 +48,7 @@ BIGVGAN = Importer(
 
 
 def _weights(config: Settings, weights: Weights) -> Weights:
-    """Rename the keys of NVIDIA/BigVGAN; raises VocoderError for a filter that is not that of ``AliasFreeSnake``."""
+    """Rename NVIDIA/BigVGAN's keys; VocoderError for a filter other than ``AliasFreeSnake``'s."""
     for key in [key for key in weights if _FILTER.search(key)]:
         taps = weights[key].flatten().float()
         expected = low_pass_filter()

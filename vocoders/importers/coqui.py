@@ -1,4 +1,4 @@
-"""HiFi-GAN as coqui-ai/TTS and its successor idiap/coqui-ai-TTS write it."""
+"""Import HiFi-GAN of coqui-ai/TTS and its successor idiap/coqui-ai-TTS."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from vocoders.errors import VocoderError
 from vocoders.importers.base import Imported, Importer, Settings, Weights, check_only, fold_weight_norm, part
 from vocoders.importers.hifi_gan import hifi_gan_config_of_factors, hifi_gan_weights
 
-_EDGE_FRAMES = 5  # the default of inference_padding in vocoder/models/hifigan_generator.py
-# The defaults of BaseAudioConfig in config/shared_configs.py, of what decides the numbers of a mel
+_EDGE_FRAMES = 5  # default of inference_padding in vocoder/models/hifigan_generator.py
+# defaults of BaseAudioConfig in config/shared_configs.py that affect the mel
 _AUDIO: Settings = {
     "fft_size": 1024,
     "win_length": 1024,
@@ -77,7 +77,7 @@ COQUI = Importer(
 
 
 class _Levels(NamedTuple):
-    """How a network takes its mel: (log mel - mean) / scale, cut off below a linear value of ``floor``."""
+    """Scaling of a network's mel: (log mel - mean) / scale, clipped below a linear value of ``floor``."""
 
     mean: float
     scale: float
@@ -85,11 +85,11 @@ class _Levels(NamedTuple):
 
 
 def _levels(audio: Settings) -> _Levels:
-    """Return the levels of ``AudioProcessor.normalize`` (utils/audio/processor.py), without its upper clipping."""
+    """Return the scaling of ``AudioProcessor.normalize`` (utils/audio/processor.py), without its upper clipping."""
     gain = float(audio["spec_gain"])
     if not audio["signal_norm"]:
         return _Levels(0.0, 1 / gain, _FLOOR)
-    # The levels from min_level_db + ref_level_db to ref_level_db become those from low to max_norm.
+    # Maps min_level_db + ref_level_db ... ref_level_db to low ... max_norm.
     high = float(audio["max_norm"])
     low = -high if audio["symmetric_norm"] else 0.0
     span = -float(audio["min_level_db"]) / (high - low) / gain
@@ -100,9 +100,9 @@ def _levels(audio: Settings) -> _Levels:
 
 
 def _mel_config(audio: Settings, levels: _Levels) -> MelConfig:
-    """Return the mel config of ``AudioProcessor.melspectrogram``, or raise VocoderError where it cannot be computed."""
+    """Return the mel config of ``AudioProcessor.melspectrogram``; VocoderError if unsupported."""
     check_only(audio, "a mel", stft_pad_mode="reflect", preemphasis=0, do_amp_to_db_mel=True)
-    check_only(audio, "a mel", frame_shift_ms=None, frame_length_ms=None)  # which replace lengths in samples
+    check_only(audio, "a mel", frame_shift_ms=None, frame_length_ms=None)  # they replace lengths in samples
     if audio["signal_norm"] and audio["stats_path"]:
         raise VocoderError(
             f"mels normalised by the file {audio['stats_path']} (stats_path), a pickle, are not supported"

@@ -1,4 +1,4 @@
-"""Read configurations, checkpoints and statistics of other projects without running anything in them."""
+"""Read configurations, checkpoints and statistics of other projects without running their code."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from vocoders.io.mels import read_array
 
 STATISTICS = ("stats.h5", "stats.npy")  # files beside a checkpoint
 
-_LARGEST_MEMBER = 4 << 30  # bytes: a compressed archive may say little of what it becomes
-_LARGEST_CONFIG = 1 << 20  # bytes; published ones have less than 20,000
-_MOST_VALUES = 100_000  # in a configuration; an alias of YAML stands for as many as are in what it names
+_LARGEST_MEMBER = 4 << 30  # bytes: a compressed archive may expand without limit
+_LARGEST_CONFIG = 1 << 20  # bytes; published ones have under 20,000
+_MOST_VALUES = 100_000  # a YAML alias counts as many as it names
 _MOST_STATISTICS = 1 << 16  # values
-# Comments, and a comma before a closing bracket, which json5 has beyond JSON; strings, group 1, are passed over. What
-# does not end goes to the end of the text: no place is searched from twice.
+# Comments, and commas before closing brackets, which json5 allows; strings (group 1) are skipped. Unclosed ones extend
+# to the end of the text, so no place is searched twice.
 _COMMENT = re.compile(r'("(?:[^"\\]|\\.)*+"?)|//[^\n]*|/\*.*?(?:\*/|\Z)', re.DOTALL)
 _LAST_COMMA = re.compile(r'("(?:[^"\\]|\\.)*+"?)|,(?=\s*[\]}])', re.DOTALL)
-_ZIP_START = b"PK\x03\x04"  # of files of torch since 1.6
-# Of those before: MAGIC_NUMBER of torch/serialization.py, pickled
+_ZIP_START = b"PK\x03\x04"  # torch since 1.6
+# torch before: MAGIC_NUMBER of torch/serialization.py, pickled
 _LEGACY_START = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 
 
 def check_checkpoint(path: Path) -> None:
-    """Raise VocoderError when there is no such file."""
+    """Raise VocoderError when the file is missing."""
     if path.is_dir():
         raise VocoderError(f"{path} is a folder, not a checkpoint")
     if not path.is_file():
@@ -47,11 +47,7 @@ def check_checkpoint(path: Path) -> None:
 
 
 def find_config(checkpoint: Path, importer: Importer) -> Path | None:
-    """Find the configuration beside a checkpoint; None where there is none and the family needs none.
-
-    Raises:
-        VocoderError: when the family needs one.
-    """
+    """Find the configuration beside a checkpoint; None if the family needs none."""
     for name in importer.configs:
         if (checkpoint.parent / name).is_file():
             return checkpoint.parent / name
@@ -63,11 +59,7 @@ def find_config(checkpoint: Path, importer: Importer) -> Path | None:
 
 
 def find_stats(checkpoint: Path) -> Path:
-    """Find the statistics of the mels beside a checkpoint that was trained on standardised ones.
-
-    Raises:
-        VocoderError: when there are none: the model would turn every mel into noise.
-    """
+    """Find the mel statistics beside a checkpoint; without them the model turns every mel into noise."""
     for name in STATISTICS:
         if (checkpoint.parent / name).is_file():
             return checkpoint.parent / name
@@ -78,19 +70,16 @@ def find_stats(checkpoint: Path) -> Path:
 
 
 def read_config(path: Path) -> Settings:
-    """Read a YAML or JSON file, also with comments and a comma after a last value.
+    """Read YAML or JSON, with comments and trailing commas allowed.
 
-    Of tags such as HyperPyYAML's "!new:Class", which build objects, plain values are read: a mapping has its tag at the
-    key "!", the text of a scalar begins with it.
-
-    Raises:
-        VocoderError: when it cannot be read or does not hold keys and values.
+    Tags that build objects, such as HyperPyYAML's "!new:Class", become plain values: a mapping has its tag at the key
+    "!", a scalar's text begins with it.
     """
     return _parse_config(read_file(path), str(path))
 
 
 def _parse_config(data: bytes, name: str) -> Settings:
-    """Parse the content of a configuration file called ``name``, see ``read_config``."""
+    """Parse a configuration file called ``name``."""
     if len(data) > _LARGEST_CONFIG:
         raise VocoderError(f"{name} is not a readable configuration (it has {len(data)} bytes)")
     text, is_json = data.decode(errors="replace"), name.endswith(".json")
@@ -122,12 +111,12 @@ def _load_yaml(text: str) -> Any:
         return f"!{tag} {node.value}"
 
     class Loader(yaml.SafeLoader):
-        """Builds plain values only, as its base does, which refuses the tags."""
+        """Builds plain values from tags, which its base refuses."""
 
     def count(node: yaml.Node, counts: dict[int, int]) -> int:
-        """Count the values of a node, those behind aliases as often as they are named."""
+        """Count a node's values, aliased ones each time."""
         if id(node) not in counts:
-            counts[id(node)] = _MOST_VALUES  # of an alias inside what it names
+            counts[id(node)] = _MOST_VALUES  # for an alias inside its own target
             inner: list[yaml.Node] = []
             if isinstance(node, yaml.CollectionNode):
                 inner = [part for item in node.value for part in (item if isinstance(item, tuple) else (item,))]
@@ -144,12 +133,9 @@ def _load_yaml(text: str) -> Any:
 
 
 def read_weights(path: Path) -> Any:
-    """Read a checkpoint: nested dictionaries of tensors, or flat ones from a .safetensors file.
+    """Read a checkpoint: nested dictionaries of tensors, flat from .safetensors.
 
-    Pickles are read with ``weights_only=True``, those of torch before 1.6, which are no zip archives, too.
-
-    Raises:
-        VocoderError: when it holds more than tensors and plain containers, or cannot be read.
+    Pickles, also of torch before 1.6, are read with ``weights_only=True``.
     """
     map_file(path)  # refuses a Git LFS pointer
     if path.suffix == ".safetensors":
@@ -166,7 +152,7 @@ def read_weights(path: Path) -> Any:
 
 
 def _load_tensors(source: Path | io.BytesIO, name: str, mapped: bool, start: bytes) -> Any:
-    """Load a checkpoint of torch called ``name`` that begins with ``start``; ``mapped``: without a copy in memory."""
+    """Load a torch checkpoint that begins with ``start``; ``mapped``: without a copy in memory."""
     if not start.startswith((_ZIP_START, _LEGACY_START)):
         raise VocoderError(f"{name} is not a readable checkpoint (torch has written no such file)")
     try:
@@ -178,12 +164,12 @@ def _load_tensors(source: Path | io.BytesIO, name: str, mapped: bool, start: byt
             f"{name} holds more than tensors; unpickling it could run code, so it is refused: where it was written, "
             f"save the weights alone by torch.save(generator.state_dict(), 'weights.pt')"
         ) from None
-    except Exception as error:  # of the many that torch.load raises for damaged files
+    except Exception as error:  # torch.load raises many kinds for damaged files
         raise VocoderError(f"{name} is not a readable checkpoint ({reason(error)})") from None
 
 
 def _check_zip(source: Path | io.BytesIO) -> None:
-    """Raise ValueError for a zip archive with compressed or overlapping members, whose stated size may be false."""
+    """Raise ValueError for compressed or overlapping zip members, whose stated size may be false."""
     with zipfile.ZipFile(source) as archive:
         members = archive.infolist()
         held = archive.start_dir
@@ -194,11 +180,7 @@ def _check_zip(source: Path | io.BytesIO) -> None:
 
 
 def read_archive(path: Path, config: str, weights: str) -> tuple[Settings, Any]:
-    """Read ``config`` and ``weights`` of a tar archive in memory, as ``read_config`` and ``read_weights`` do.
-
-    Raises:
-        VocoderError: when it is no such archive, or a file in it is too large, is refused or cannot be read.
-    """
+    """Read ``config`` and ``weights`` of a tar archive in memory."""
     found: dict[str, bytes] = {}
     map_file(path)  # refuses a Git LFS pointer
     try:
@@ -210,7 +192,7 @@ def read_archive(path: Path, config: str, weights: str) -> tuple[Settings, Any]:
                 if member.size > _LARGEST_MEMBER:
                     raise VocoderError(f"{name} in {path} is larger than {_LARGEST_MEMBER >> 30} GiB")
                 content = archive.extractfile(member)
-                assert content is not None  # of a file
+                assert content is not None  # it is a file
                 found[name] = content.read()
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise VocoderError(f"{path} is not a readable archive ({reason(error).rstrip(':')})") from None
@@ -222,11 +204,7 @@ def read_archive(path: Path, config: str, weights: str) -> tuple[Settings, Any]:
 
 
 def read_stats(path: Path, n_mels: int) -> tuple[Tensor, Tensor]:
-    """Read mean and scale of the mels, each (n_mels, 1), from a .npy (2, n_mels) or a .h5 file with "mean" and "scale".
-
-    Raises:
-        VocoderError: when it does not hold them.
-    """
+    """Read mean and scale of mels, each (n_mels, 1), from a .npy (2, n_mels) or .h5 with "mean" and "scale"."""
     data = read_file(path)
     if path.suffix == ".npy":
         values = read_array(data, str(path))
@@ -251,12 +229,12 @@ def _read_hdf5(data: bytes, path: Path) -> list[Any]:
     try:
         with h5py.File(io.BytesIO(data)) as file:
             return [_read_dataset(file, name) for name in ("mean", "scale")]
-    except Exception as error:  # of the many that h5py raises for damaged files
+    except Exception as error:  # h5py raises many kinds for damaged files
         raise VocoderError(f"{path} does not hold mean and scale ({reason(error)})") from None
 
 
 def _read_dataset(file: Any, name: str) -> Any:
-    """Read a small dataset in the file itself: a link or external storage could read any file."""
+    """Read a small dataset in the file itself: links and external storage could read any file."""
     import h5py
 
     dataset = file[name] if isinstance(file.get(name, getlink=True), h5py.HardLink) else None

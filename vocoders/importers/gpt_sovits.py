@@ -1,8 +1,8 @@
-"""The HiFi-GAN of GPT-SoVITS v4 as RVC-Boss/GPT-SoVITS writes it.
+"""Import the HiFi-GAN of GPT-SoVITS v4 (RVC-Boss/GPT-SoVITS).
 
-It turns mels of audio at 32 kHz into audio at 48 kHz, 480 samples a frame. Such a mel is also one of audio at 48 kHz,
-"gpt-sovits-48k": a window of 40 ms holds 1.5 times as many samples, so magnitudes are 1.5 times as large, which the
-network's input is divided by.
+It turns mels of audio at 32 kHz into audio at 48 kHz, 480 samples a frame. Such a mel equals one at 48 kHz,
+"gpt-sovits-48k": a window of 40 ms holds 1.5 times as many samples, so magnitudes are 1.5 times as large, and the input
+is divided by that.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from vocoders.errors import VocoderError
 from vocoders.importers.base import Imported, Importer, Settings, Weights, fold_weight_norm, require_mel_config
 from vocoders.importers.hifi_gan import hifi_gan_variant_config, hifi_gan_weights
 
-_DILATIONS = [1, 3, 5]  # of every residual block, TTS_infer_pack/TTS.py, init_vocoder
+_DILATIONS = [1, 3, 5]  # TTS_infer_pack/TTS.py, init_vocoder
 _GAIN = 1.5  # 48 kHz / 32 kHz
 
 
@@ -47,10 +47,9 @@ GPT_SOVITS = Importer(
 
 
 def _sizes(weights: Weights) -> Settings:
-    """Read the sizes off the weights, in the form of jik876/hifi-gan's config.json, as no configuration states them.
+    """Read the sizes off the weights, as no configuration states them, in the form of jik876/hifi-gan's config.json.
 
-    Raises:
-        VocoderError: when upsamplings have kernels of another size than twice their rate, as far as that shows.
+    Raises VocoderError where upsampling kernels visibly differ from twice their rate.
     """
     kernels = [weights[f"ups.{i}.weight"].shape[2] for i in range(_count(weights, "ups."))]
     if not kernels or any(kernel % 2 for kernel in kernels):
@@ -67,5 +66,5 @@ def _sizes(weights: Weights) -> Settings:
 
 
 def _count(weights: Weights, prefix: str) -> int:
-    """Return how many numbers follow ``prefix`` in the keys."""
+    """Count the numbers that follow ``prefix`` in the keys."""
     return len({key.removeprefix(prefix).split(".")[0] for key in weights if key.startswith(prefix)})

@@ -1,4 +1,4 @@
-"""HiFi-GAN as jik876/hifi-gan writes it; its layout is the base of several other families."""
+"""Import HiFi-GAN of jik876/hifi-gan, whose layout several families share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
 from vocoders.importers.base import Imported, Importer, Settings, Weights, check_only, fold_weight_norm, rename
 
-# What a training alone reads in config.json of jik876/hifi-gan and of those that add keys to it
+# keys of config.json for training only, in jik876/hifi-gan and its derivatives
 TRAINING = """
     adam_b1 adam_b2 batch_size checkpoint_interval discriminator_periods dist_config fine_tuning fmax_for_loss
     learning_rate lr_decay num_freq num_gpus num_workers seed segment_size
@@ -35,12 +35,12 @@ HIFI_GAN = Importer(
 
 
 def is_hifi_gan(config: Settings) -> bool:
-    """Tell whether a configuration is that of jik876/hifi-gan, or of one of those that add keys to it."""
+    """Whether a configuration is jik876/hifi-gan's or a derivative's."""
     return {"resblock", "upsample_rates", "upsample_initial_channel", "num_mels", "hop_size"} <= config.keys()
 
 
 def hifi_gan_mel_config(config: Settings) -> MelConfig:
-    """Return the mel config of meldataset.py with the numbers of config.json."""
+    """Return the mel config of meldataset.py for config.json."""
     values = {
         "sample_rate": config["sampling_rate"],
         "n_fft": config["n_fft"],
@@ -55,10 +55,9 @@ def hifi_gan_mel_config(config: Settings) -> MelConfig:
 
 
 def hifi_gan_config(config: Settings, weights: Weights) -> dict[str, Any]:
-    """Convert config.json to the configuration of ``HiFiGAN``, or of a network on its trunk, with these ``weights``.
+    """Convert config.json and weights to the configuration of ``HiFiGAN``, or of a network on its trunk.
 
-    Raises:
-        VocoderError: for kernels whose upsampling does not multiply the length exactly.
+    Raises VocoderError for kernels whose upsampling does not multiply the length exactly.
     """
     sizes = _sizes(config, weights)
     for rate, kernel in _odd_upsamplings(sizes):
@@ -67,18 +66,15 @@ def hifi_gan_config(config: Settings, weights: Weights) -> dict[str, Any]:
 
 
 def hifi_gan_variant_config(config: Settings, weights: Weights) -> dict[str, Any]:
-    """Convert config.json to the configuration of ``HiFiGAN``, whose upsamplings may lengthen the signal."""
+    """Convert config.json to the configuration of ``HiFiGAN``; upsamplings may lengthen the signal."""
     sizes = _sizes(config, weights)
     return sizes | ({"odd_upsampling": "longer"} if _odd_upsamplings(sizes) else {})
 
 
 def hifi_gan_config_of_factors(params: Settings, weights: Weights, edge_frames: int) -> dict[str, Any]:
-    """Convert the arguments of HifiganGenerator, of Coqui TTS and SpeechBrain, to those of ``HiFiGAN``.
+    """Convert HifiganGenerator's arguments, of Coqui TTS and SpeechBrain, to ``HiFiGAN``'s.
 
-    ``edge_frames`` is that of ``HiFiGANVariantConfig``, where the arguments do not state it.
-
-    Raises:
-        VocoderError: for a network that takes more than a mel, or has several outputs.
+    ``edge_frames`` is the default of ``HiFiGANVariantConfig``'s.
     """
     check_only(
         params, "HifiganGenerator", cond_channels=0, out_channels=1, pre_linear=None, cond_in_each_up_layer=False
@@ -90,7 +86,7 @@ def hifi_gan_config_of_factors(params: Settings, weights: Weights, edge_frames: 
 
 
 def _sizes(config: Settings, weights: Weights) -> dict[str, Any]:
-    # What the number 1 means, and how many of the dilations count, differs between projects: the weights tell.
+    # Projects differ in the meaning of "1" and the dilations used: the weights tell.
     kind, dilations = int(config["resblock"]), config["resblock_dilation_sizes"]
     if weights and not isinstance(config["resblock"], str):
         kind = 1 if any(".convs2." in key for key in weights) else 2
@@ -107,16 +103,16 @@ def _sizes(config: Settings, weights: Weights) -> dict[str, Any]:
 
 
 def _odd_upsamplings(sizes: dict[str, Any]) -> list[tuple[int, int]]:
-    """Return rates and kernels that differ by an odd number."""
+    """Return rates and kernels with an odd difference."""
     pairs = zip(sizes["upsample_rates"], sizes["upsample_kernel_sizes"], strict=True)
     return [(rate, kernel) for rate, kernel in pairs if (kernel - rate) % 2]
 
 
 def hifi_gan_weights(weights: Weights, resblocks: int | None) -> Weights:
-    """Rename the keys of jik876/hifi-gan, weight norm folded, to those of ``HiFiGAN``.
+    """Rename jik876/hifi-gan's keys, weight norm folded, to ``HiFiGAN``'s.
 
-    ``resblocks`` is the number of residual blocks after each upsampling, which jik876/hifi-gan numbers consecutively;
-    None where each upsampling counts its own.
+    ``resblocks``: residual blocks per upsampling, which jik876/hifi-gan numbers in one row; None where each upsampling
+    counts its own.
     """
     if resblocks is not None:
         count = resblocks

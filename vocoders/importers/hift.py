@@ -1,4 +1,4 @@
-"""HiFT as FunAudioLLM/CosyVoice writes it, versions 1 to 3, and resemble-ai/chatterbox inside its S3Gen."""
+"""Import HiFT of FunAudioLLM/CosyVoice, versions 1 to 3, and of resemble-ai/chatterbox's S3Gen."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vocoders.importers.base import (
 )
 from vocoders.importers.hifi_gan import hifi_gan_weights
 
-# The defaults of HiFTGenerator in cosyvoice/hifigan/generator.py, and of its predictor in f0_predictor.py
+# defaults of HiFTGenerator in cosyvoice/hifigan/generator.py and its predictor in f0_predictor.py
 _SIZES: Settings = {
     "in_channels": 80,
     "base_channels": 512,
@@ -42,7 +42,7 @@ _SIZES: Settings = {
     "audio_limit": 0.99,
     "f0_predictor": {"num_class": 1, "in_channels": 80, "cond_channels": 512},
 }
-# chatterbox, models/s3gen/s3gen.py: at 24 kHz with the sizes of CosyVoice 2, but with the sine generator of CosyVoice 1
+# chatterbox, models/s3gen/s3gen.py: sizes of CosyVoice 2 at 24 kHz, sine generator of CosyVoice 1
 _CHATTERBOX = _SIZES | {
     "sampling_rate": 24000,
     "upsample_rates": [8, 5, 3],
@@ -100,7 +100,7 @@ HIFT = Importer(
 
 
 def _sizes(config: Settings) -> Settings:
-    """Return the arguments of HiFTGenerator, complete; raises VocoderError without any, and for unsupported ones."""
+    """Return HiFTGenerator's complete arguments; VocoderError if missing or unsupported."""
     if "hift" not in config:
         raise VocoderError("the configuration has no 'hift'; give that of CosyVoice, such as cosyvoice2.yaml: --config")
     given = resolved(part(config, "hift"), config)
@@ -117,7 +117,7 @@ def _sizes(config: Settings) -> Settings:
 
 
 def _own(sizes: Settings) -> dict[str, Any]:
-    """Convert the arguments of HiFTGenerator to the configuration of ``HiFT``."""
+    """Convert HiFTGenerator's arguments to the configuration of ``HiFT``."""
     return {
         "channels": sizes["base_channels"],
         "upsample_rates": sizes["upsample_rates"],
@@ -136,10 +136,7 @@ def _own(sizes: Settings) -> dict[str, Any]:
 
 
 def _mel_config(config: Settings) -> MelConfig | None:
-    """Return the mel config of ``feat_extractor``, None without one.
-
-    That is ``mel_spectrogram`` of shivammehta25/Matcha-TTS, matcha/utils/audio.py.
-    """
+    """Return the mel config of ``feat_extractor``, if any: matcha/utils/audio.py of shivammehta25/Matcha-TTS."""
     if "feat_extractor" not in config:
         return None
     given = resolved(part(config, "feat_extractor"), config)
@@ -159,7 +156,7 @@ def _mel_config(config: Settings) -> MelConfig | None:
 
 
 def _class_of(values: Settings) -> str | None:
-    """Return the name of the class in the tag of a part of the configuration; None without one."""
+    """Return the class name in a part's tag, if any."""
     return re.split(r"[:.]", values["!"])[-1] if "!" in values else None
 
 
@@ -168,12 +165,12 @@ def _is_causal(values: Settings) -> bool:
 
 
 def _check_class(name: str, values: Settings, *supported: str) -> None:
-    """Raise VocoderError where a part of the configuration is of an unsupported class."""
+    """Raise VocoderError for a part of an unsupported class."""
     found = _class_of(values)
     if found is not None and found not in supported:
         raise VocoderError(f"the {name} {found} is not supported, only {' and '.join(supported)}")
 
 
 def _beginning(weights: Weights, prefix: str) -> Weights:
-    """Return the weights whose keys begin with ``prefix``, without it."""
+    """Return the weights under ``prefix``, without it."""
     return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}

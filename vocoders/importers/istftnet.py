@@ -1,4 +1,4 @@
-"""iSTFTNet as rishikksh20/iSTFTNet-pytorch writes it."""
+"""Import iSTFTNet of rishikksh20/iSTFTNet-pytorch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HiFi-GAN as NVIDIA/NeMo writes it."""
+"""Import HiFi-GAN of NVIDIA/NeMo."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from vocoders.errors import VocoderError
 from vocoders.importers.base import Imported, Importer, Settings, Weights, check_only, fold_weight_norm, part
 from vocoders.importers.hifi_gan import hifi_gan_variant_config, hifi_gan_weights
 
-# The defaults of FilterbankFeatures in collections/asr/parts/preprocessing/features.py, of what decides the numbers
+# defaults of FilterbankFeatures in collections/asr/parts/preprocessing/features.py that affect the mel
 _FEATURES: Settings = {
     "sample_rate": 16000,
     "n_window_size": 320,
@@ -67,13 +67,13 @@ NEMO = Importer(
 
 
 def _check_class(name: str, values: Settings, supported: str) -> None:
-    """Raise VocoderError where a part of the configuration is of another class than ``supported``."""
+    """Raise VocoderError for a part of another class than ``supported``."""
     if (kind := ".".join(str(values["_target_"]).split(".")[-2:])) != supported:
         raise VocoderError(f"the {name} {kind} of NeMo is not supported, only {supported}")
 
 
 def _mel_config(config: Settings) -> MelConfig:
-    """Return the mel config of ``FilterbankFeatures``, or raise VocoderError where it cannot be computed."""
+    """Return the mel config of ``FilterbankFeatures``; VocoderError if unsupported."""
     _check_class("preprocessor", part(config, "preprocessor"), "features.FilterbankFeatures")
     given = _FEATURES | part(config, "preprocessor")
     check_only(given, "FilterbankFeatures", **_SUPPORTED)

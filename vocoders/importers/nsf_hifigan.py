@@ -1,4 +1,4 @@
-"""NSF-HiFiGAN as openvpi/SingingVocoders and openvpi/DiffSinger write it: jik876's layout with a source."""
+"""Import NSF-HiFiGAN of openvpi/SingingVocoders and openvpi/DiffSinger: jik876's layout with a source."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _convert(config: Settings, weights: Weights, _: MelConfig | None) -> Importe
         )
     weights = hifi_gan_weights(fold_weight_norm(weights), len(config["resblock_kernel_sizes"]))
     own = hifi_gan_config(config, weights) | {"source": "fundamental" if config.get("mini_nsf") else "harmonics"}
-    # utils/wav2mel.py: the mel of jik876/hifi-gan, but nothing added under the root
+    # utils/wav2mel.py: jik876/hifi-gan's mel without an epsilon
     mel_config = hifi_gan_mel_config(config).model_copy(update={"epsilon": 0.0})
     weights = rename(
         weights,
@@ -33,7 +33,7 @@ NSF_HIFIGAN = Importer(
     "nsf-hifigan",
     "openvpi/SingingVocoders, for DiffSinger: model.ckpt of a release (model in those of 2022) and config.json",
     _convert,
-    recognizes=is_hifi_gan,  # the configurations of 2022 have the keys of jik876's alone
+    recognizes=is_hifi_gan,  # configurations of 2022 have only jik876's keys
     checkpoints=("model.ckpt", "model"),
-    harmless=TRAINING + "pc_aug",  # mels of shifted pitch in training
+    harmless=TRAINING + "pc_aug",  # pc_aug: pitch augmentation in training
 )

@@ -1,4 +1,4 @@
-"""Parallel WaveGAN and HiFi-GAN as kan-bayashi/ParallelWaveGAN writes them."""
+"""Import Parallel WaveGAN and HiFi-GAN of kan-bayashi/ParallelWaveGAN."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def _convert(config: Settings, weights: Weights, _: MelConfig | None) -> Importe
 
 
 def _standardizes(config: Settings) -> bool:
-    """Tell whether the mels of the training were normalised, by their folder in the configuration.
+    """Whether training normalised the mels, told by their folder in the configuration.
 
-    bin/train.py writes its arguments into config.yml: the run.sh of every recipe on mels (egs) computes them into
-    .../raw, normalises them into .../norm and trains on those.
+    bin/train.py writes its arguments into config.yml; every run.sh (egs) computes mels into .../raw and normalises them
+    into .../norm for training.
     """
     parts = Path(config.get("train_dumpdir") or "norm").parts
     return next((part for part in reversed(parts) if part in ("raw", "norm")), "norm") == "norm"
@@ -58,8 +58,8 @@ PARALLEL_WAVEGAN = Importer(
 def _mel_config(config: Settings) -> tuple[MelConfig, tuple[float, float]]:
     """Return the mel config of bin/preprocess.py, and the levels of the statistics, see ``Imported``.
 
-    With sampling_rate_for_feats, mels are those of the audio at another rate. Such a mel is also one at its own rate:
-    the same window holds ``ratio`` times as many samples, so magnitudes are ``ratio`` times as large.
+    With sampling_rate_for_feats, mels are those of another rate. Such a mel equals one at the model's rate: the window
+    holds ``ratio`` times as many samples, so magnitudes are ``ratio`` times as large.
     """
     check_only(config, "a mel", window="hann")
     base = config.get("log_base", 10.0)
@@ -82,14 +82,14 @@ def _mel_config(config: Settings) -> tuple[MelConfig, tuple[float, float]]:
         "log": "log10" if base == 10 else "ln",
         "floor": 1e-10 * float(ratio),
     }
-    unit = math.log(2) if base == 2 else 1.0  # of log2 in natural logarithms
+    unit = math.log(2) if base == 2 else 1.0  # log2 in natural logarithms
     offset = math.log10(ratio) if base == 10 else math.log(ratio)
     return bind(MelConfig, values, "the mel config in the configuration"), (offset, unit)
 
 
 def _hifi_gan(params: Settings, weights: Weights) -> tuple[Settings, Weights]:
     check_only(params, "HiFiGANGenerator", kernel_size=7, nonlinear_activation="LeakyReLU")
-    if "nonlinear_activation_params" in params:  # without negative_slope it is that of torch.nn.LeakyReLU
+    if "nonlinear_activation_params" in params:  # default negative_slope: torch.nn.LeakyReLU's
         slope = part(params, "nonlinear_activation_params").get("negative_slope", 0.01)
         check_only({"negative_slope": slope}, "HiFiGANGenerator", negative_slope=SLOPE)
     weights = rename(

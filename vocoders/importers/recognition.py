@@ -1,7 +1,7 @@
-"""Find models of other projects in folders and repositories, and convert them.
+"""Find and convert models of other projects in folders and repositories.
 
-The configuration tells the family, the name the checkpoint. A converted model is kept in the folder of the environment
-variable VOCODERS_CACHE, by default ~/.cache/vocoders.
+The configuration tells the family, the file name the checkpoint. Conversions are cached in VOCODERS_CACHE, by default
+~/.cache/vocoders.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from vocoders.importers.files import STATISTICS, read_config
 
 
 class Found(NamedTuple):
-    """A checkpoint of another project, its importer, and its configuration, None for a family without one."""
+    """A checkpoint with its importer and its configuration, if the family has one."""
 
     importer: Importer
     checkpoint: Path
@@ -35,9 +35,9 @@ CONFIGURATIONS = tuple(sorted({name for importer in IMPORTERS.values() for name 
 
 
 def file_patterns(folder: Path) -> list[list[str]]:
-    """Return the file names, with ``*``, of the models whose configurations a folder holds, by kind of file.
+    """Return the file patterns, with ``*``, of the models that a folder's configurations describe, by kind of file.
 
-    Preferred kinds first: a repository may hold a checkpoint in several forms, or a much larger one of a training.
+    Preferred kinds first: a repository may hold several forms, or a much larger training checkpoint.
     """
     without = [(folder, importer) for importer in IMPORTERS.values() if not importer.needs_config]
     families = without + [(place, importer) for place in _places(folder) for importer, _ in _families(place)]
@@ -52,16 +52,12 @@ def file_patterns(folder: Path) -> list[list[str]]:
 
 
 def holds_model(folder: Path) -> bool:
-    """Tell whether a folder, or one in it, holds a model of another project."""
+    """Whether a folder, or one in it, holds another project's model."""
     return any(_models(place) for place in _places(folder))
 
 
 def recognize_folder(folder: Path) -> Found:
-    """Find the one model of another project in a folder or, where it has none, in the folders in it.
-
-    Raises:
-        VocoderError: when there is none or several.
-    """
+    """Find the only model of another project in a folder, or else in its subfolders."""
     places = _places(folder)
     for level in (places[:1], places[1:]):
         found = [model for place in level for model in _models(place)]
@@ -80,11 +76,7 @@ def recognize_folder(folder: Path) -> Found:
 
 
 def recognize_file(checkpoint: Path) -> Found:
-    """Find the family of a checkpoint of another project, by its name and the configuration beside it.
-
-    Raises:
-        VocoderError: when they do not tell it.
-    """
+    """Find a checkpoint's family by its name and the configuration beside it."""
     families = _families(checkpoint.parent)
     named = [pair for pair in families if any(fnmatch(checkpoint.name, name) for name in pair[0].checkpoints)]
     if not (candidates := named or [pair for pair in families if pair[1]]):
@@ -100,11 +92,7 @@ def recognize_file(checkpoint: Path) -> Found:
 
 
 def convert(found: Found, repository: str | None = None) -> Path:
-    """Convert a checkpoint of another project once; returns the converted checkpoint in the cache.
-
-    Raises:
-        VocoderError: when it cannot be imported, or the cache not written.
-    """
+    """Convert a checkpoint once; return its path in the cache."""
     beside = (found.checkpoint.with_name(name) for name in STATISTICS)
     files = [path for path in (found.checkpoint, found.config, *beside) if path and path.is_file()]
     stamps = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
@@ -112,7 +100,7 @@ def convert(found: Found, repository: str | None = None) -> Path:
     name = f"{found.importer.name}-{hashlib.sha256(identity.encode()).hexdigest()[:20]}.safetensors"
     try:
         folder = Path(os.environ.get("VOCODERS_CACHE") or Path.home() / ".cache" / "vocoders")
-    except RuntimeError:  # a user without an entry in the list of users, as in containers
+    except RuntimeError:  # a user without an account entry, as in containers
         raise VocoderError(
             "there is no home folder to keep the converted model in; name a folder: export VOCODERS_CACHE=/tmp/vocoders"
         ) from None
@@ -129,7 +117,7 @@ def convert(found: Found, repository: str | None = None) -> Path:
 
 
 def _is_whole(path: Path) -> bool:
-    """Tell whether a conversion is in the cache, and not cut off."""
+    """Whether a cached conversion is complete."""
     try:
         with safe_open(path, framework="pt"):
             return True
@@ -138,12 +126,12 @@ def _is_whole(path: Path) -> bool:
 
 
 def _places(folder: Path) -> list[Path]:
-    """Return a folder and those in it."""
+    """Return a folder and its subfolders."""
     return [folder, *sorted(path for path in folder.iterdir() if path.is_dir())] if folder.is_dir() else []
 
 
 def _families(place: Path) -> list[tuple[Importer, Path | None]]:
-    """Return the families that the files of a folder tell of, with the configuration; None for those that have none."""
+    """Return the families that a folder's files tell of, with their configuration, if any."""
     found: list[tuple[Importer, Path | None]] = []
     for name in CONFIGURATIONS:
         if settings := _read(place / name):
@@ -159,12 +147,12 @@ def _read(config: Path) -> Settings | None:
         return None
     try:
         return read_config(config)
-    except VocoderError:  # of something else
+    except VocoderError:  # some other file
         return None
 
 
 def _checkpoints(importer: Importer, place: Path) -> list[Path]:
-    """Return the checkpoints of a family in a folder; of two kinds of file the one that its project prefers."""
+    """Return a family's checkpoints in a folder, of the preferred kind."""
     names = sorted(path.name for path in place.iterdir() if path.is_file())
     for pattern in importer.checkpoints:
         if matching := [place / name for name in names if fnmatch(name, pattern)]:
@@ -177,13 +165,13 @@ def _models(place: Path) -> list[Found]:
 
 
 def _content(folder: Path) -> str:
-    """Say what a folder holds that is no model, for messages."""
+    """Describe a folder without a model, for messages."""
     names = [path.name for path in folder.iterdir()]
     if not names:
         return "it is empty"
     families = f"the known families, {', '.join(IMPORTERS)}"
     for name in CONFIGURATIONS:
         if (folder / name).is_file():
-            read_config(folder / name)  # what cannot be read is said
+            read_config(folder / name)  # raises what is wrong
             return f"{name} is of none of {families}"
     return f"it holds {few(names)}, and no configuration of {families}"

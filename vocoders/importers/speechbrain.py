@@ -1,4 +1,4 @@
-"""HiFi-GAN as speechbrain/speechbrain writes it."""
+"""Import HiFi-GAN of speechbrain/speechbrain."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vocoders.importers.base import (
 )
 from vocoders.importers.hifi_gan import hifi_gan_config_of_factors, hifi_gan_weights
 
-_EDGE_FRAMES = 5  # the default of inference_padding in lobes/models/HifiGAN.py
+_EDGE_FRAMES = 5  # default of inference_padding in lobes/models/HifiGAN.py
 
 
 def _convert(config: Settings, weights: Weights, stated: MelConfig | None) -> Imported:
@@ -40,7 +40,7 @@ def _convert(config: Settings, weights: Weights, stated: MelConfig | None) -> Im
     mel_config = stated
     if "mel_spectogram" in config:
         mel_config = _mel_config(config)
-    elif stated is None:  # of a file that only synthesises: by its rate, as the recipes have it
+    elif stated is None:  # a file for synthesis only: by rate, as in the recipes
         sizes = config.get("sample_rate"), params["in_channels"], math.prod(params["upsample_factors"])
         known = (MEL_CONFIGS["tacotron2-22k"], MEL_CONFIGS["speechbrain-16k"])
         mel_config = next((m for m in known if sizes == (m.sample_rate, m.n_mels, m.hop_length)), None)
@@ -61,7 +61,7 @@ SPEECHBRAIN = Importer(
         power pretrain* progress_* resblock_* sample_rate sch_class* seed segment_size skip_prep split* upsample_*
         use_tensorboard weight_decay win_length generator.in_channels
     """,
-    mel_configs={  # of recipes/LJSpeech/TTS/vocoder/hifigan and recipes/LibriTTS/vocoder/hifigan
+    mel_configs={  # recipes/LJSpeech/TTS/vocoder/hifigan and recipes/LibriTTS/vocoder/hifigan
         "tts-hifigan-ljspeech": MEL_CONFIGS["tacotron2-22k"],
         "tts-hifigan-libritts-22050Hz": MEL_CONFIGS["tacotron2-22k"],
         "tts-hifigan-libritts-16kHz": MEL_CONFIGS["speechbrain-16k"],
@@ -70,7 +70,7 @@ SPEECHBRAIN = Importer(
 
 
 def _mel_config(config: Settings) -> MelConfig:
-    """Return the mel config of ``mel_spectogram`` (lobes/models/HifiGAN.py), or raise VocoderError."""
+    """Return the mel config of ``mel_spectogram`` (lobes/models/HifiGAN.py); VocoderError if unsupported."""
     given = resolved(part(config, "mel_spectogram"), config)
     if (kind := str(given.get("!", "mel_spectogram")).rpartition(".")[2]) != "mel_spectogram":
         raise VocoderError(f"the mel_spectogram {kind} of SpeechBrain is not supported, only mel_spectogram")

@@ -1,4 +1,4 @@
-"""The HiFi-GAN of SpeechT5, FastSpeech2Conformer and AudioLDM as transformers writes it."""
+"""Import transformers' HiFi-GAN of SpeechT5, FastSpeech2Conformer and AudioLDM."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _convert(config: Settings, weights: Weights, mel_config: MelConfig | None) -
     weights = hifi_gan_weights(weights, len(config["resblock_kernel_sizes"]))
     if config.get("normalize_before", True):
         weights |= {"standardize.mean": mean, "standardize.scale": scale}
-    # The configuration of FastSpeech2ConformerHifiGan has no sampling_rate.
+    # FastSpeech2ConformerHifiGan's configuration has no sampling_rate.
     sizes = config.get("sampling_rate"), config["model_in_dim"], math.prod(config["upsample_rates"])
     for known in (MEL_CONFIGS["speecht5-16k"], MEL_CONFIGS["audioldm-16k"]):
         if mel_config is None and sizes == (known.sample_rate, known.n_mels, known.hop_length):
@@ -42,5 +42,5 @@ SPEECHT5 = Importer(
     recognizes=lambda config: {"model_in_dim", "upsample_rates"} <= config.keys(),
     checkpoints=("model.safetensors", "pytorch_model.bin"),
     harmless="_* architectures auto_map dtype initializer_range model_type torch_dtype transformers_version",
-    mel_configs={"fastspeech2_conformer_hifigan": MEL_CONFIGS["pwg-ljspeech-22k"]},  # of ESPnet2 on LJ Speech
+    mel_configs={"fastspeech2_conformer_hifigan": MEL_CONFIGS["pwg-ljspeech-22k"]},  # ESPnet2 on LJ Speech
 )

@@ -1,4 +1,4 @@
-"""Vocos and WaveNeXt as gemelo-ai/vocos and its forks write them."""
+"""Import Vocos and WaveNeXt of gemelo-ai/vocos and its forks."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from vocoders.importers.base import Imported, Importer, Settings, Weights, part,
 
 # gemelo-ai/vocos feature_extractors.py
 _FEATURES: Settings = {"sample_rate": 24000, "n_fft": 1024, "hop_length": 256, "n_mels": 100, "padding": "center"}
-# Of forks that match other mels: feature_extractors.py of wetdog/wavenext_pytorch and of langtech-bsc/vocos, branch
-# matcha, which have other defaults
+# feature_extractors.py of forks for other mels, with other defaults: wetdog/wavenext_pytorch, langtech-bsc/vocos
+# (branch matcha)
 _FORK_FEATURES = {"f_min", "f_max", "norm", "mel_scale"}
-_OTHER_PARTS = re.compile(r"feature_extractor\.|\w*(disc|loss)\w*\.")  # in the checkpoint of a training
+_OTHER_PARTS = re.compile(r"feature_extractor\.|\w*(disc|loss)\w*\.")  # in training checkpoints
 
 
 def _convert(config: Settings, weights: Weights, stated: MelConfig | None) -> Imported:
@@ -39,7 +39,7 @@ def _convert(config: Settings, weights: Weights, stated: MelConfig | None) -> Im
         "n_fft": sizes["n_fft"],
         "head": "istft" if head == "ISTFTHead" else "wavenext",
     }
-    # With "center" padding theirs cuts off half a hop at both ends, which this package's generator keeps.
+    # With "center" padding theirs cuts half a hop at both ends, ours does not.
     hops = 0.5 * (sizes.get("padding", "same") == "center")
     return Imported("vocos", own, mel_config, _weights(weights), lag=round(hops * mel_config.hop_length))
 
@@ -64,7 +64,7 @@ VOCOS = Importer(
 
 
 def _model(config: Settings) -> Settings:
-    """Return the three parts of a model, which the configuration of a training has further inside."""
+    """Return a model's three parts, which a training configuration nests."""
     for key in ("model", "init_args"):
         if isinstance(config.get(key), dict):
             config = config[key]
@@ -72,7 +72,7 @@ def _model(config: Settings) -> Settings:
 
 
 def _part(config: Settings, name: str, supported: tuple[str, ...]) -> tuple[str, Settings]:
-    """Return class and arguments of one of the three parts of a model; raises VocoderError for an unsupported class."""
+    """Return class and arguments of one part; VocoderError for an unsupported class."""
     described = part(config, name)
     kind = str(described["class_path"]).rpartition(".")[2]
     if kind not in supported:
@@ -81,10 +81,10 @@ def _part(config: Settings, name: str, supported: tuple[str, ...]) -> tuple[str,
 
 
 def _mel_config(arguments: Settings) -> MelConfig | None:
-    """Return the mel config of a ``MelSpectrogramFeatures``; None where a fork's defaults would decide."""
+    """Return the mel config of a ``MelSpectrogramFeatures``; None where a fork's defaults decide."""
     given = _FEATURES | arguments
     matched = given.keys() & _FORK_FEATURES
-    floor = 1e-5 if matched else 1e-7  # modules.py, safe_log: langtech-bsc/vocos has the former and no clip_val
+    floor = 1e-5 if matched else 1e-7  # modules.py, safe_log: langtech-bsc/vocos uses 1e-5, without clip_val
     f_max = given.get("f_max")
     values = {key: given[key] for key in _FEATURES} | {
         "win_length": given["n_fft"],
@@ -100,7 +100,7 @@ def _mel_config(arguments: Settings) -> MelConfig | None:
 
 
 def _weights(weights: Weights) -> Weights:
-    """Rename the keys of gemelo-ai/vocos to those of ``Vocos``, without its analysis, constants and discriminators."""
+    """Rename gemelo-ai/vocos's keys to ``Vocos``'s, without analysis, constants and discriminators."""
     weights = {key: value for key, value in weights.items() if not _OTHER_PARTS.match(key)}
     weights.pop("head.istft.window", None)
     return rename(

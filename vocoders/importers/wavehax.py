@@ -1,4 +1,4 @@
-"""Wavehax, multi-stream and complex Wavehax as chomeyama/wavehax writes them."""
+"""Import Wavehax, multi-stream and complex Wavehax of chomeyama/wavehax."""
 
 from __future__ import annotations
 
@@ -52,17 +52,17 @@ WAVEHAX = Importer(
         data defaults discriminator hydra out_dir seed train drop_prob init_weights generator.drop_prob
         generator.init_weights
     """,
-    standardizes=lambda _: True,  # datasets/audio_feat_dataset.py normalises whatever it reads
+    standardizes=lambda _: True,  # datasets/audio_feat_dataset.py always normalises
 )
 
 
 def _generator(config: Settings) -> Settings:
-    """Return the configuration of the generator, which that of a training has further inside."""
+    """Return the generator's configuration, which a training configuration nests."""
     return config["generator"] if isinstance(config.get("generator"), dict) else config
 
 
 def _weights(theirs: Mapping[str, Tensor]) -> Weights:
-    """Convert the keys and layouts of chomeyama/wavehax to those of ``Wavehax``, without its constants."""
+    """Convert chomeyama/wavehax's keys and layouts to ``Wavehax``'s, without constants."""
     weights: Weights = {}
     for key, value in theirs.items():
         if key.startswith("stft.") or key == "decomposer.updown_filter":
@@ -80,7 +80,7 @@ def _weights(theirs: Mapping[str, Tensor]) -> Weights:
 
 
 def _joined(theirs: Mapping[str, Tensor]) -> Weights:
-    """Join real and imaginary parts, which have keys of their own there."""
+    """Join real and imaginary parts, which are separate there."""
     weights = dict(theirs)
     for first, *others, ours in (
         (".real_conv.weight", ".imag_conv.weight", ".weight"),

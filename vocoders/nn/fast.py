@@ -50,7 +50,7 @@ class Block(NamedTuple):
     standardize: Function
     """Standardises (batch, frames, bins, channels), without affine transform."""
     standardizing: Callable[[Affine, Iterable[Tensor]], Iterable[Affine]] | None
-    """Folds the standardisation of a whole utterance, given in tiles, into a layer per item; None for framewise norms."""
+    """Folds the standardisation of a whole utterance, given in tiles, into a layer per item; None if framewise."""
     first: Affine
     """With the norm's affine transform."""
     activation: Function
