@@ -1,4 +1,4 @@
-"""Audio to log-mel in float64 numpy. Does not import torch."""
+"""Analyse audio to a log-mel in float64 numpy, without torch."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from vocoders.dsp.mel import MelConfig, mel_filter_bank
 
-_BLOCK = 1 << 19  # samples analysed at once; they, not the length of the audio, set the memory that analysis needs
+_BLOCK = 1 << 19  # samples analysed at once, which bound the memory
 
 
 def analyze(audio: np.ndarray, mel_config: MelConfig) -> np.ndarray:
-    """Compute a log-mel in float64, block by block: beside audio and result, memory does not grow with the length.
-
-    The same transform as ``LogMelSpectrogram``, which training differentiates through.
+    """Compute a log-mel in float64, block by block, in bounded memory; the same transform as ``LogMelSpectrogram``.
 
     Args:
-        audio: float32 (..., samples) in [-1, 1], at the sample rate of the mel config, at least one frame long.
+        audio: float32 (..., samples) in [-1, 1], at the mel config's rate, at least one frame long.
         mel_config: the mel config of the result.
 
     Returns:
@@ -37,7 +35,7 @@ def analyze(audio: np.ndarray, mel_config: MelConfig) -> np.ndarray:
 
 
 def _pad_ends(audio: np.ndarray, mel_config: MelConfig) -> np.ndarray:
-    """Pad audio (..., samples) as the mel config says; see ``STFT`` for the paddings."""
+    """Pad audio (..., samples) at both ends, see ``STFT``."""
     total = mel_config.n_fft - (0 if mel_config.padding == "center" else mel_config.hop_length)
     left, right = total // 2, total - total // 2
     mode = "constant" if mel_config.padding == "same-zeros" else "reflect"
@@ -53,6 +51,6 @@ def _window(mel_config: MelConfig) -> np.ndarray:
 
 
 def _magnitude(spectrum: np.ndarray, mel_config: MelConfig) -> np.ndarray:
-    """Return the magnitudes, or their squares, that the mel filters add up."""
+    """Return magnitudes or their squares, for the mel filters."""
     power = spectrum.real**2 + spectrum.imag**2 + mel_config.epsilon
     return power if mel_config.power == 2 else np.sqrt(power)

@@ -1,4 +1,4 @@
-"""Convert users' arrays, numpy or torch, to those the package computes with. Does not import torch."""
+"""Convert users' arrays, numpy or torch, without importing torch."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from vocoders.errors import VocoderError
 if TYPE_CHECKING:
     from torch import Tensor
 
-Array = TypeVar("Array", np.ndarray, "Tensor")  # input and output of a function are of the same kind
+Array = TypeVar("Array", np.ndarray, "Tensor")  # a function's input and output are of one kind
 AnyArray = Union[np.ndarray, "Tensor"]
 
 
 def as_numpy(values: Any) -> np.ndarray:
-    """Return an array, a list or a torch tensor on any device as a numpy array, without a copy where possible."""
+    """Return an array, list or torch tensor on any device as numpy, without a copy where possible."""
     if _is_tensor(values):
         # numpy has no bfloat16.
         return (values.float() if values.is_floating_point() else values).numpy(force=True)
@@ -26,7 +26,7 @@ def as_numpy(values: Any) -> np.ndarray:
 
 
 def kind_of(values: Any) -> Callable[[np.ndarray], Any]:
-    """Return a function from numpy arrays to the kind of ``values``: tensors on its device, or numpy arrays."""
+    """Return a function from numpy arrays to the kind of ``values``: tensors on its device, or numpy."""
     if not _is_tensor(values):
         return lambda array: array
     from_numpy, device = sys.modules["torch"].from_numpy, values.device
@@ -34,13 +34,9 @@ def kind_of(values: Any) -> Callable[[np.ndarray], Any]:
 
 
 def as_float_array(array: np.ndarray) -> np.ndarray:
-    """Return numbers of any size and byte order as float32.
+    """Return real numbers of any size and byte order as float32; values beyond its range become infinite.
 
-    It is copied only where torch cannot take it as it is, so a mapped file stays mapped. Values beyond the range of
-    float32 become infinite.
-
-    Raises:
-        VocoderError: when the array holds anything but real numbers.
+    Copies only what torch cannot take, so a mapped file stays mapped.
     """
     if array.dtype.kind not in "fiub":
         raise VocoderError(f"expected an array of floats, got dtype {array.dtype}")
@@ -51,5 +47,5 @@ def as_float_array(array: np.ndarray) -> np.ndarray:
 
 
 def _is_tensor(values: Any) -> bool:
-    torch = sys.modules.get("torch")  # a tensor can only come from a torch that is already imported
+    torch = sys.modules.get("torch")  # a tensor implies that torch is imported
     return torch is not None and isinstance(values, torch.Tensor)

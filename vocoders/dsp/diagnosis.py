@@ -1,7 +1,6 @@
-"""Diagnose mels: are the values on the scale of a mel config, and what undoes another scale.
+"""Diagnose mels: tell values on another scale than a mel config's, and what corrects them.
 
-Thresholds are in nepers below a sine of full scale in the same band, where the mels of a recording agree in all mel
-configs, whatever their filter banks, logarithms and powers.
+Thresholds are in nepers below a full-scale sine in the same band, on which all mel configs agree about a recording.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from vocoders.dsp.mel import MelConfig, mel_filter_bank
 
 _DECIBEL = math.log(10.0) / 20.0  # nepers
 _TYPICAL = (-7.4, -4.1, -1.7)  # median, 95th percentile and maximum of a recorded sentence
-_LIKELY = 4.5  # sum of the distances from these three; 3.4 at most for recorded sentences
-_UNLIKELY = 7.5  # such a sum of values for which nothing else is known; loud music has less
-_AS_LIKELY = 0.5  # difference of two such sums that does not decide
-_LONG = 100  # frames from which the range of the values says something
+_LIKELY = 4.5  # sum of distances from these three; at most 3.4 for recorded sentences
+_UNLIKELY = 7.5  # such a sum if nothing else is known; loud music has less
+_AS_LIKELY = 0.5  # indecisive difference of such sums
+_LONG = 100  # frames for a meaningful range of values
 
 
 class _Scale(NamedTuple):
-    """A linear scale: nepers of a unit and at 0, the range of the smallest value of a mel, the largest value."""
+    """A linear scale: nepers of a unit and at 0, range of a mel's smallest value, largest value."""
 
     kind: str
     factor: float
@@ -63,13 +62,13 @@ _PCEN = Guess("per-channel energy normalisation, which nothing undoes: vocode re
 
 
 class Diagnosis(NamedTuple):
-    """Why values are unusual for a mel config (half a sentence), and the guesses that fit best."""
+    """Why values are unusual for a mel config (half a sentence), and the best guesses."""
 
     values: str
     guesses: tuple[Guess, ...]
 
     def sentence(self, state: str = "mel = voc.convert(mel, '{}')", apply: str = "mel = {}") -> str:
-        """Return the sentence with the remedies; {} in ``state`` is the mel config, in ``apply`` the expression."""
+        """Return a sentence with the remedies; {} in ``state`` is the mel config, in ``apply`` the expression."""
         parts = []
         for kind, mel_config, expression in self.guesses:
             remedy = state.replace("{}", mel_config) if mel_config else apply.replace("{}", expression or "")
@@ -81,7 +80,7 @@ class Diagnosis(NamedTuple):
 
 
 def diagnose(mel: np.ndarray, mel_config: MelConfig) -> Diagnosis | None:
-    """Guess whether a log-mel (..., n_mels, frames) is on another scale than ``mel_config``'s; None if it may fit."""
+    """Guess whether a log-mel (..., n_mels, frames) is on another scale than ``mel_config``; None if it may fit."""
     bands = np.moveaxis(mel, -2, 0).reshape(mel_config.n_mels, -1).astype(np.float64)
     low, high = float(bands.min()), float(bands.max())
     if not _unusual(bands, mel_config) or not (guesses := _guess(bands, mel_config)):
@@ -95,14 +94,14 @@ def diagnose(mel: np.ndarray, mel_config: MelConfig) -> Diagnosis | None:
 
 @lru_cache(16)
 def _full_scale(mel_config: MelConfig) -> np.ndarray:
-    """Return the natural logarithm of the magnitude of a sine of full scale in the middle of each band, (n_mels, 1)."""
+    """Return the log magnitude of a full-scale sine in the middle of each band, (n_mels, 1)."""
     peaks = np.maximum(mel_filter_bank(mel_config).max(1, keepdims=True), 1e-12)  # a band may be empty
     levels: np.ndarray = np.log(peaks) / mel_config.power + math.log(mel_config.win_length / 2)
     return levels
 
 
 def _unusual(bands: np.ndarray, mel_config: MelConfig) -> bool:
-    """Whether no sound, or hardly any, gives such values, (n_mels, frames)."""
+    """Whether hardly any sound gives such values, (n_mels, frames)."""
     full = _full_scale(mel_config)
     natural = mel_config.natural_log_magnitude(bands)
     levels = natural - full
@@ -111,11 +110,11 @@ def _unusual(bands: np.ndarray, mel_config: MelConfig) -> bool:
         return True
     if lowest > -4.4:
         return bool(bands.min() < bands.max())  # a constant says nothing
-    # A steady noise or tone has a small range itself: its frames are alike.
+    # The frames of steady noise or a tone are alike, so their range is small.
     if bands.mean(0).var() < 0.03 * bands.var():
         return False
     low, high = np.percentile(levels, [5, 95])
-    cut_off = np.percentile(bands, 5) < mel_config.log_floor + 0.5  # by the floor, which narrows the range
+    cut_off = np.percentile(bands, 5) < mel_config.log_floor + 0.5  # the floor narrows the range
     narrow = high - low < (3.9 if bands.shape[1] >= _LONG else 2.5) and highest > -5.0 and not cut_off
     wide = high - low > 10.5 and middle < -12.5 and not cut_off
     at_other_floor = abs(bands.min() - _other_log(mel_config).log_floor) < 1e-3 and _clipped(bands)
@@ -123,7 +122,7 @@ def _unusual(bands: np.ndarray, mel_config: MelConfig) -> bool:
 
 
 def _clipped(bands: np.ndarray) -> bool:
-    """Whether the smallest value stands where smaller ones were cut off."""
+    """Whether small values were cut off at the smallest."""
     return bool((bands < bands.min() + 1e-3).mean() > 0.01)
 
 
@@ -132,11 +131,11 @@ def _other_log(mel_config: MelConfig) -> MelConfig:
 
 
 def _guess(bands: np.ndarray, mel_config: MelConfig) -> tuple[Guess, ...]:
-    """Return what fits unusual values (n_mels, frames) best; nothing where that is the mel config itself."""
+    """Return the best fits for unusual values (n_mels, frames); none if the mel config fits best."""
     above_floor = bands.min() > mel_config.log_floor - 0.5
     if (
         above_floor and bands.shape[1] >= _LONG and bands.mean(1).var() < 0.05 * bands.var()
-    ):  # speech has less in high bands
+    ):  # speech is weak in high bands
         if bands.min() >= 0:
             return (_PCEN,)
         if abs(bands.mean()) < 0.5 and 0.5 < bands.std() < 1.5:
@@ -155,15 +154,15 @@ def _guess(bands: np.ndarray, mel_config: MelConfig) -> tuple[Guess, ...]:
 
 
 def _distance(natural: np.ndarray, mel_config: MelConfig) -> float:
-    """Return how far natural logarithms of magnitudes, (n_mels, frames), are from those of a recorded sentence."""
+    """Return the distance of log magnitudes (n_mels, frames) from those of a recorded sentence."""
     levels = natural - _full_scale(mel_config)
     if (natural > natural.min() + 1e-3).any():
-        levels = levels[natural > natural.min() + 1e-3]  # without digital silence and what was cut off
+        levels = levels[natural > natural.min() + 1e-3]  # without digital silence and clipped values
     return float(np.abs(np.percentile(levels, [50, 95, 100]) - np.maximum(_TYPICAL, levels.min())).sum())
 
 
 def _candidates(bands: np.ndarray, mel_config: MelConfig) -> Iterator[tuple[Guess | None, np.ndarray]]:
-    """Yield each scale the values (n_mels, frames) may have, None for that of the mel config, and what undoes it."""
+    """Yield possible scales of values (n_mels, frames), None for the mel config's, and the corrected values."""
     low, high = float(bands.min()), float(bands.max())
     if low < 0:
         yield _floor(bands, mel_config), mel_config.natural_log_magnitude(bands)
@@ -187,7 +186,7 @@ def _candidates(bands: np.ndarray, mel_config: MelConfig) -> Iterator[tuple[Gues
 
 
 def _floor(bands: np.ndarray, mel_config: MelConfig) -> Guess | None:
-    """Return the guess that only the floor is another one."""
+    """Guess that only the floor differs."""
     low = float(bands.min())
     floor = math.exp(low) if mel_config.log == "ln" else 10.0**low
     stated = mel_config.model_copy(update={"floor": float(f"{max(floor, 1e-300):.1g}")}).text

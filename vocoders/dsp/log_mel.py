@@ -1,4 +1,4 @@
-"""LogMelSpectrogram: the log-mel of audio as a module, which training differentiates through."""
+"""Compute the log-mel of audio as a differentiable module."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from vocoders.dsp.stft import STFT, float32_weights, full_precision
 
 
 class LogMelSpectrogram(nn.Module):
-    """Log-mel-spectrogram of a mel config: differentiable, and computed on the device of the audio.
+    """Log-mel-spectrogram of a mel config: differentiable, on the device of the audio.
 
-    Computed in ``dtype``, also inside autocast. In float32 the Fourier transform rounds: values down to 70 dB below the
-    loudest frequency of their frame are right to 1e-4, quieter ones less and less; hence ``analyze`` is in float64.
+    Computed in ``dtype``, also inside autocast. In float32, values down to 70 dB below their frame's loudest frequency
+    are right to 1e-4, quieter ones less; hence ``analyze`` uses float64.
 
     Args:
         mel_config: the mel config.

@@ -1,7 +1,7 @@
-"""Mel configs, by name and in full, and exact conversion between them. Does not import torch.
+"""Define mel configs, by name and in full, and convert mels exactly between them. Does not import torch.
 
-A vocoder makes noise of a mel of another mel config than it was trained on. Hence the mel config is one complete,
-immutable object in every checkpoint and .npz mel file, and a mel is converted exactly or not at all.
+A mel of another mel config than the vocoder's becomes noise. So every checkpoint and .npz mel holds its complete mel
+config, and a mel is converted exactly or not at all.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from vocoders.config import Config, FFTSize, Padding, Window, bind
 from vocoders.dsp.arrays import Array
 from vocoders.errors import MelMismatch, MelWarning, VocoderError, shorten
 
-_CONVERTIBLE = ("log", "floor")  # fields in which two mel configs may differ and still convert
-_LONGEST_NAME = 1000  # characters, with all changes
+_CONVERTIBLE = ("log", "floor")  # fields that can be converted
+_LONGEST_NAME = 1000  # characters, changes included
 _NATURAL_LOGS_PER_UNIT = {"ln": 1.0, "log10": math.log(10.0)}
 
 
@@ -28,21 +28,21 @@ class MelConfig(Config):
     log_mel = log(max(filter_bank @ |STFT|^power, floor)), |STFT| = sqrt(re^2 + im^2 + epsilon), Hann window.
 
     Attributes:
-        sample_rate: sample rate of the audio, Hz.
+        sample_rate: rate of the audio, Hz.
         n_fft: size of the Fourier transform, samples.
         hop_length: distance between frames, samples.
-        win_length: length of the window, which is centred in n_fft, samples.
+        win_length: window length, samples; centred in n_fft.
         n_mels: number of bands.
         fmin: lowest frequency of the filter bank, Hz.
         fmax: highest frequency of the filter bank, Hz.
         mel_scale: "slaney" or "htk".
-        mel_norm: "slaney" for filters of unit area, "none" for filters of height 1.
-        power: 1 for the magnitude, 2 for the power.
-        padding: what is added at both ends of the audio; see ``vocoders.dsp.stft.STFT``.
+        mel_norm: "slaney" for filters of unit area, "none" for height 1.
+        power: 1 for magnitude, 2 for power.
+        padding: padding of the audio, see ``vocoders.dsp.stft.STFT``.
         log: base of the logarithm, "ln" or "log10".
         floor: smallest value before the logarithm.
         epsilon: added to the power under the root.
-        window: "hann" for the periodic Hann window, "hann-symmetric" for the one that ends in zero on both sides.
+        window: "hann", periodic, or "hann-symmetric", which ends in zero on both sides.
     """
 
     sample_rate: int = Field(gt=0, le=1_000_000, description="Hz")
@@ -81,39 +81,35 @@ class MelConfig(Config):
 
     @property
     def text(self) -> str:
-        """Text from which ``parse`` makes this mel config: the most similar name, and the fields that differ."""
+        """Text for ``parse``: the most similar name, and the fields that differ."""
         name = min(MEL_CONFIGS, key=lambda name: len(self.differences(MEL_CONFIGS[name])))
         changes = self.differences(MEL_CONFIGS[name]).items()
         return f"{name}:{','.join(f'{field}={own}' for field, (own, _) in changes)}".removesuffix(":")
 
     @property
     def log_floor(self) -> float:
-        """Smallest value that a mel of this mel config can hold."""
+        """Smallest value of such a mel."""
         return math.log(self.floor) if self.log == "ln" else math.log10(self.floor)
 
     @property
     def usual_lag(self) -> int:
-        """Samples by which audio lags the recording where generators place frame t in the middle of hop t."""
+        """Samples by which audio lags the recording if generators put frame t in the middle of hop t."""
         return self.hop_length // 2 if self.padding == "center" else 0
 
     def natural_log_magnitude(self, mel: Array) -> Array:
-        """Convert a log-mel to the natural logarithm of the linear mel's magnitude, whatever ``log`` and ``power``."""
+        """Convert a log-mel to the natural logarithm of the linear mel's magnitude."""
         return mel * (_NATURAL_LOGS_PER_UNIT[self.log] / self.power)
 
     def differences(self, other: MelConfig) -> dict[str, tuple[Any, Any]]:
-        """Return the fields in which two mel configs differ, as {field: (own value, other's value)}."""
+        """Return the fields that differ, as {field: (own value, other's value)}."""
         pairs = {field: (getattr(self, field), getattr(other, field)) for field in MelConfig.model_fields}
         return {field: pair for field, pair in pairs.items() if pair[0] != pair[1]}
 
     def check_convertible(self, target: MelConfig) -> None:
         """Check that mels of this mel config can be converted to ``target``.
 
-        Args:
-            target: the mel config to convert to.
-
         Raises:
-            MelMismatch: when they differ in more than the log base and the floor; the message names each such field
-                and both values.
+            MelMismatch: naming the fields and values, when more than log base and floor differ.
         """
         hard = {field: pair for field, pair in self.differences(target).items() if field not in _CONVERTIBLE}
         if hard:
@@ -125,11 +121,7 @@ class MelConfig(Config):
 
     @classmethod
     def parse(cls, text: str) -> MelConfig:
-        """Parse the name of a mel config, with changes if any.
-
-        Args:
-            text: a key of ``MEL_CONFIGS``, such as "hifigan-22k", or one with changed fields, such as
-                "hifigan-22k:log=log10,floor=1e-10".
+        """Parse a key of ``MEL_CONFIGS``, with changes if any: "hifigan-22k:log=log10,floor=1e-10".
 
         Raises:
             VocoderError: for an unknown name, field or value.
@@ -145,7 +137,7 @@ class MelConfig(Config):
 
 
 def list_differences(differences: dict[str, tuple[Any, Any]]) -> str:
-    """Say what ``MelConfig.differences`` returns: "log ln against log10, floor 1e-05 against 1e-10"."""
+    """Format ``MelConfig.differences``: "log ln against log10, floor 1e-05 against 1e-10"."""
     return ", ".join(f"{field} {own} against {other}" for field, (own, other) in differences.items())
 
 
@@ -220,24 +212,23 @@ MEL_CONFIGS: dict[str, MelConfig] = {
 def convert_mel(mel: Array, source: MelConfig, target: MelConfig) -> Array:
     """Convert a log-mel from one mel config to another, exactly.
 
-    Only the log base and the floor can be converted. A higher floor of the target is applied; a lower one does not
-    restore what the source cut off.
+    Only log base and floor can be converted. A lower floor does not restore what the source cut off.
 
     Args:
         mel: (..., n_mels, frames), numpy or torch.
-        source: the mel config it was computed with.
-        target: the mel config to convert it to.
+        source: the mel config of ``mel``.
+        target: the mel config of the result.
 
     Returns:
-        The converted mel, or ``mel`` itself when the two are the same.
+        The converted mel, or ``mel`` itself if both are equal.
 
     Raises:
-        MelMismatch: when anything else differs; see ``MelConfig.check_convertible``.
+        MelMismatch: when anything else differs.
     """
     source.check_convertible(target)
     if source == target:
         return mel
-    # By the ratio of the logarithms: linear values would overflow and round.
+    # A ratio of logarithms: linear values would overflow and round.
     factor = _NATURAL_LOGS_PER_UNIT[source.log] / _NATURAL_LOGS_PER_UNIT[target.log]
     return (mel * factor).clip(target.log_floor)
 
@@ -257,10 +248,7 @@ def _mel_to_hz(mel: np.ndarray, scale: str) -> np.ndarray:
 
 
 def mel_frequencies(mel_config: MelConfig) -> np.ndarray:
-    """Return the filters' corners in Hz, float64 (n_mels + 2,).
-
-    Filter i rises from corner i to its peak at corner i + 1 and falls to corner i + 2.
-    """
+    """Return the filters' corners in Hz, float64 (n_mels + 2,): filter i rises from corner i to i + 1, falls to i + 2."""
     low, high = _hz_to_mel(np.array([mel_config.fmin, mel_config.fmax]), mel_config.mel_scale)
     return _mel_to_hz(np.linspace(low, high, mel_config.n_mels + 2), mel_config.mel_scale)
 
@@ -271,12 +259,12 @@ def bin_frequencies(mel_config: MelConfig, n_fft: int) -> np.ndarray:
 
 
 def mel_filter_bank(mel_config: MelConfig) -> np.ndarray:
-    """Return the triangular filters, float64 (n_mels, n_fft // 2 + 1), equal to those of librosa.filters.mel.
+    """Return the triangular filters, float64 (n_mels, n_fft // 2 + 1), equal to librosa.filters.mel's.
 
-    Not torchaudio's, whose import is slow and which rounds to float32.
+    torchaudio's import is slow, and it rounds to float32.
 
     Warns:
-        MelWarning: when a filter is narrower than the distance of the bins, and holds none.
+        MelWarning: when a filter is narrower than the distance of the bins, and empty.
     """
     corners = mel_frequencies(mel_config)
     distance = corners[:, None] - bin_frequencies(mel_config, mel_config.n_fft)

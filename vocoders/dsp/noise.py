@@ -1,4 +1,4 @@
-"""White noise of a seed, the same whether drawn whole or in chunks. Does not import torch."""
+"""White noise of a seed, equal whether drawn whole or in chunks. Does not import torch."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ _BLOCK = 1 << 14
 def white_noise(start: int, stop: int, seed: int) -> np.ndarray:
     """Draw samples ``start`` to ``stop`` of the standard normal noise of a seed: float32 (stop - start,).
 
-    It is drawn in blocks, each seeded by the seed and its number, so a late chunk takes no longer than the first one,
-    and equals that part of the whole, on every device and in every runtime.
+    Blocks are seeded by seed and number, so late chunks are as fast as the first and the same on every device and
+    runtime.
     """
     first, last = start // _BLOCK, -(-stop // _BLOCK)
     draws = (np.random.default_rng([seed, block]).standard_normal(_BLOCK, np.float32) for block in range(first, last))

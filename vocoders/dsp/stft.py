@@ -1,4 +1,4 @@
-"""Short-time Fourier transform and its inverse, as modules."""
+"""Short-time Fourier transform and its inverse."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from vocoders.config import Padding, Window
 
 
 def full_precision(x: Tensor) -> torch.autocast:
-    """Return a context without autocast on the device of ``x``, also for shapes without data on "meta"."""
+    """Return a context without autocast on the device of ``x``, also on "meta"."""
     return torch.autocast("cpu" if x.device.type == "meta" else x.device.type, enabled=False)
 
 
 @contextmanager
 def float32_weights() -> Iterator[None]:
-    """Make networks with weights in float32 that gradients reach, whatever dtype and mode the caller has set."""
+    """Make networks with trainable float32 weights, whatever dtype and mode the caller set."""
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
@@ -32,14 +32,13 @@ def float32_weights() -> Iterator[None]:
 
 @wrap_torch_function(lambda x, *_, **__: (x,))
 def reflect_pad(x: Tensor, left: int, right: int, dim: int = -1) -> Tensor:
-    """Mirror both ends of ``dim`` without repeating the edge: adds ``left`` and ``right`` elements.
+    """Mirror both ends of ``dim`` without repeating the edge, adding ``left`` and ``right`` elements.
 
-    Unlike ``torch.nn.functional.pad`` it takes any length, as ``numpy.pad(mode="reflect")`` does: a short axis is
-    mirrored over and over, and one of length 1 repeated.
+    Takes any length, as ``numpy.pad(mode="reflect")``: a short axis is mirrored repeatedly, one of length 1 repeated.
     """
     length = x.shape[dim]
     index = torch.arange(-left, length + right, device=x.device)
-    # A tensor instead of a branch for a length of 1: an exported graph then fits every length.
+    # No branch for a length of 1, so that an exported graph fits every length.
     period = torch.full_like(index[:1], 2 * (length - 1)).clamp_min(1)
     index = index.remainder(period)
     return x.index_select(dim, torch.minimum(index, period - index))
@@ -47,17 +46,17 @@ def reflect_pad(x: Tensor, left: int, right: int, dim: int = -1) -> Tensor:
 
 @wrap_torch_function(lambda frames, *_: (frames,))
 def overlap_add(frames: Tensor, hop_length: int, left: int, right: int) -> Tensor:
-    """Add up frames (..., frames, size) that start ``hop_length`` apart, and cut off ``left`` and ``right`` samples.
+    """Add up frames (..., frames, size) ``hop_length`` apart; cut off ``left`` and ``right`` samples.
 
     Returns:
         (..., (frames - 1) * hop_length + size - left - right).
     """
     count, size = frames.shape[-2:]
-    # Each frame is cut into pieces of hop_length; the pieces of one index are a shifted copy of the whole signal.
+    # Frames are cut into pieces of hop_length; pieces of one index form a shifted copy of the signal.
     pieces = -(-size // hop_length)
     frames = F.pad(frames, (0, pieces * hop_length - size)).unflatten(-1, (pieces, hop_length))
     right += pieces * hop_length - size
-    if torch.compiler.is_exporting():  # ONNX adds nothing in place
+    if torch.compiler.is_exporting():  # ONNX cannot add in place
         first, *others = (F.pad(frames[..., i, :], (0, 0, i, pieces - 1 - i)) for i in range(pieces))
         return sum(others, first).flatten(-2)[..., left : -right or None]
     audio = torch.zeros(*frames.shape[:-3], count + pieces - 1, hop_length, dtype=frames.dtype, device=frames.device)
@@ -69,19 +68,19 @@ def overlap_add(frames: Tensor, hop_length: int, left: int, right: int) -> Tenso
 class STFT(nn.Module):
     """STFT with a Hann window, and its exact inverse.
 
-    Computed in ``dtype`` whatever the input's, also inside autocast. Unlike ``torch.stft`` the window may be shorter
-    than n_fft with all three paddings, and short signals are allowed.
+    Computed in ``dtype``, also inside autocast. Unlike ``torch.stft`` it takes short signals, and windows shorter than
+    n_fft with all paddings.
 
     Args:
         n_fft: size of the Fourier transform in samples, even.
         hop_length: samples between frames.
-        win_length: length of the window in samples, centred in n_fft; n_fft by default.
-        padding: what is added at both ends of the audio. "same": (n_fft - hop) / 2 samples by reflection, as in
-            HiFi-GAN; frames = samples // hop, and frame t stands for the samples t * hop ... (t + 1) * hop.
-            "same-zeros": as many zeros, as in Wavehax. "center": n_fft / 2 samples by reflection, as in librosa,
-            Tacotron 2 and ESPnet; frames = samples // hop + 1, and frame t is centred on sample t * hop.
+        win_length: window length in samples, centred in n_fft. Default: n_fft.
+        padding: padding of the audio. "same": (n_fft - hop) / 2 samples by reflection, as in HiFi-GAN; frames = samples
+            // hop, and frame t stands for samples t * hop ... (t + 1) * hop. "same-zeros": as many zeros, as in
+            Wavehax. "center": n_fft / 2 samples by reflection, as in librosa, Tacotron 2 and ESPnet; frames = samples
+            // hop + 1, frame t centred on sample t * hop.
         dtype: floating-point type of the computation.
-        window: "hann" for the periodic one, "hann-symmetric".
+        window: "hann", periodic, or "hann-symmetric".
 
     Raises:
         ValueError: when the sizes do not fit each other.
@@ -114,7 +113,7 @@ class STFT(nn.Module):
         self.pad = (total // 2, total - total // 2)
         values = torch.hann_window(
             win_length, periodic=window == "hann", dtype=torch.float64, device="cpu"
-        )  # also when a model is built on "meta"
+        )  # also for models on "meta"
         margin = n_fft - win_length
         values = F.pad(values, (margin // 2, margin - margin // 2))
         self.register_buffer("window", values.to(dtype), persistent=False)
@@ -125,12 +124,12 @@ class STFT(nn.Module):
         return torch.fft.rfft(frames * self.window).transpose(-1, -2)
 
     def pad_ends(self, audio: Tensor) -> Tensor:
-        """Pad audio (..., samples) at both ends as ``padding`` says."""
+        """Pad audio (..., samples) at both ends."""
         left, right = self.pad
         return F.pad(audio, (left, right)) if self.padding == "same-zeros" else reflect_pad(audio, left, right)
 
     def inverse(self, spectrum: Tensor) -> Tensor:
-        """Compute the audio whose transform is nearest, the least-squares inverse of Griffin and Lim (1984).
+        """Compute the least-squares inverse of Griffin and Lim (1984), the audio with the nearest transform.
 
         Args:
             spectrum: complex (..., n_fft // 2 + 1, frames).
@@ -141,12 +140,12 @@ class STFT(nn.Module):
         return self.join(torch.fft.irfft(spectrum.transpose(-1, -2), n=self.n_fft))
 
     def join(self, frames: Tensor) -> Tensor:
-        """Join frames (..., frames, n_fft), which are what the spectra were made of, to audio (..., samples)."""
+        """Join frames (..., frames, n_fft), the inverse transforms of spectra, to audio (..., samples)."""
         frames = frames * self.window
-        one = frames[(0,) * (frames.dim() - 2)]  # the squared windows add up to the same in all signals
+        one = frames[(0,) * (frames.dim() - 2)]  # the squared windows sum up equally in all signals
         envelope = overlap_add(self.squares(one), self.hop_length, *self.pad)
         return overlap_add(frames, self.hop_length, *self.pad) / envelope.clamp_min(1e-8)
 
     def squares(self, frames: Tensor) -> Tensor:
-        """Return the squared window for each of some frames (frames, n_fft)."""
+        """Return the squared window for each frame of (frames, n_fft)."""
         return self.window.square().expand_as(frames)
