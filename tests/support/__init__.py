@@ -1,4 +1,4 @@
-"""What tests share: small models, signals, corpora, servers, a browser."""
+"""Shared by tests: small models, signals, corpora, servers, a browser."""
 
 from pathlib import Path
 

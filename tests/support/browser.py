@@ -1,4 +1,4 @@
-"""A headless Chromium, driven over its DevTools protocol."""
+"""Drive a headless Chromium over its DevTools protocol."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from websockets.sync.client import ClientConnection, connect
 
 
 def chromium() -> str | None:
-    """A Chromium on this machine: by its usual names, or Playwright's."""
+    """Find a Chromium by its usual names, or Playwright's."""
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "headless_shell")
     cache = Path(os.environ.get("PLAYWRIGHT_BROWSERS_PATH", Path.home() / ".cache" / "ms-playwright"))
     programs = [shutil.which(name) for name in names]
@@ -26,7 +26,7 @@ def chromium() -> str | None:
 
 
 class Tab:
-    """One page. ``events`` holds what the browser reported meanwhile."""
+    """A page; ``events`` holds the browser's reports."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
@@ -55,7 +55,7 @@ class Tab:
             time.sleep(0.05)
 
     def drop(self, selector: str, file: Path) -> None:
-        """Drag a file from outside and let it go over an element."""
+        """Drag a file from outside and drop it on an element."""
         box = self.evaluate(f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])"
                             f"(document.querySelector({selector!r}).getBoundingClientRect())")  # fmt: skip
         data = {"items": [], "files": [str(file)], "dragOperationsMask": 1}
@@ -63,7 +63,7 @@ class Tab:
             self.call("Input.dispatchDragEvent", type=kind, x=box[0], y=box[1], data=data)
 
     def requests(self) -> list[str]:
-        """The addresses asked for since ``Network.enable``."""
+        """Addresses requested since ``Network.enable``."""
         return [e["params"]["request"]["url"] for e in self.events if e["method"] == "Network.requestWillBeSent"]
 
     def errors(self) -> list[Any]:
@@ -78,7 +78,7 @@ class Tab:
 
 @contextlib.contextmanager
 def browsing(profile: Path) -> Iterator[Tab]:
-    """A Chromium with an empty page."""
+    """Open a Chromium with an empty page."""
     program = chromium()
     assert program
     flags = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",

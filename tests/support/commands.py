@@ -1,4 +1,4 @@
-"""Running the programs in tests."""
+"""Run the programs in tests."""
 
 import subprocess
 import sys
@@ -9,12 +9,12 @@ import pytest
 from tests.support import DATA
 from vocoders.cli.vocode import vocode
 
-VOCODE = [sys.executable, "-m", "vocoders.cli.vocode"]  # in a process of its own
+VOCODE = [sys.executable, "-m", "vocoders.cli.vocode"]  # in its own process
 HELLO = DATA / "hello.npz"
 
 
 def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run code in a process of its own; it must not fail."""
+    """Run code in its own process; it must succeed."""
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done
@@ -25,7 +25,7 @@ def files(folder: Path) -> set[str]:
 
 
 def refused(work: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """Return the one sentence of a refusal: status 2, nothing on standard output, no file more than before."""
+    """Return a refusal's only sentence: status 2, nothing on standard output, no new file."""
     before = files(work)
     assert vocode([*arguments, "-m", "model.safetensors"] if "-m" not in arguments else list(arguments)) == 2
     captured = capsys.readouterr()

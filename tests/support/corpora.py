@@ -1,4 +1,4 @@
-"""Tiny copies of the datasets in recipes/, in their published layouts: what each prepare.py is tested on."""
+"""Make tiny copies of the datasets in recipes/, in their published layouts, to test each prepare.py."""
 
 import shutil
 from collections.abc import Callable
@@ -9,16 +9,16 @@ import soundfile
 from tests.support import signals
 
 Expected = dict[str, set[str]]
-"""The paths that belong in each list."""
+"""Paths that belong in each list."""
 
 
 def lists(folder: Path) -> Expected:
-    """What prepare.py wrote."""
+    """Read the lists of prepare.py."""
     return {name: set((folder / f"{name}.txt").read_text("utf-8").splitlines()) for name in ("train", "valid", "test")}
 
 
 class Maker:
-    """Writes sound files of one rate and notes into which list each belongs."""
+    """Writes sound files of one rate, and notes the list each belongs to."""
 
     def __init__(self, folder: Path, sample_rate: int, suffix: str = ".wav") -> None:
         self.folder = folder
@@ -30,7 +30,7 @@ class Maker:
             soundfile.write(self.originals[kind], signals.voice(sample_rate, seconds), sample_rate)
 
     def add(self, name: str | None, *paths: str) -> None:
-        """Files for one list, or for none of them."""
+        """Add files for a list, or for none."""
         for path in paths:
             (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self.originals["long" if name == "train" else "short"], self.folder / path)
@@ -129,4 +129,4 @@ CORPORA: dict[str, Callable[[Path], Expected]] = {
     "m4singer": m4singer,
 }
 OPTIONS = {"libritts": ["--parts", "train-clean-100"]}
-"""What the command needs beside the folder."""
+"""Options that the command needs beside the folder."""

@@ -1,4 +1,4 @@
-"""A tiny synthetic corpus with the layout of openvoices, and a recipe for it."""
+"""Make a tiny synthetic corpus with the layout of openvoices, and a recipe for it."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ MEL_CONFIG = {
 
 
 def make(folder: Path) -> Path:
-    """Four clips of vowels, noise and silence at 16 kHz; two to train on."""
+    """Write four clips of vowels, noise and silence at 16 kHz; two are to train on."""
     folder.mkdir(parents=True)
     for i, hz in enumerate((110, 160, 220, 330)):
         parts = [signals.voice(16000, 0.5, f0=hz), 0.2 * signals.noise(16000, 0.2, seed=i), np.zeros(1600)]
@@ -32,7 +32,7 @@ def make(folder: Path) -> Path:
 
 
 def recipe(folder: Path, data: Path, **changes: object) -> Path:
-    """A recipe of a few steps of a small HNMask."""
+    """Write a recipe of a few steps of a small HNMask."""
     values: dict[str, object] = {
         "name": "tiny",
         "mel_config": MEL_CONFIG,
@@ -65,18 +65,18 @@ def recipe(folder: Path, data: Path, **changes: object) -> Path:
 
 
 def scalars(folder: Path) -> dict[str, list[float]]:
-    """The numbers a run logged, by tag."""
+    """Return a run's logged numbers, by tag."""
     events = log(folder)
     return {tag: [event.value for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
 def tags(folder: Path, kind: str) -> set[str]:
-    """The tags of what else a run logged, "audio" or "images"."""
+    """Return the tags of a run's "audio" or "images"."""
     return set(log(folder).Tags()[kind])
 
 
 def log(folder: Path) -> Any:
-    """What a run logged."""
+    """Load a run's log."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(folder / "log"), size_guidance={"scalars": 0})

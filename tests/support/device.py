@@ -1,4 +1,4 @@
-"""The device "meta" stands for a GPU in tests: it computes nothing, and refuses to tell the processor a value."""
+"""Use the device "meta" as a GPU in tests: it computes nothing, and cannot return values to the CPU."""
 
 import contextlib
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ META = torch.device("meta")
 
 @contextlib.contextmanager
 def nothing_copied() -> Iterator[None]:
-    """Refuse what copies from the memory of the processor to the device "meta": a GPU would wait for it."""
+    """Refuse copies from CPU memory to "meta", which a GPU would wait for."""
     with _NoCopies(), _NoNewTensors():
         yield
 
@@ -30,7 +30,7 @@ class _NoCopies(TorchDispatchMode):
 
 
 class _NoNewTensors(TorchFunctionMode):
-    """Refuses tensors that are made of numbers, which no operation shows."""
+    """Refuses tensors made of numbers, which no operation shows."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

@@ -1,4 +1,4 @@
-"""Exported models for the tests, each made once: exporting takes seconds."""
+"""Export each model of the tests once, as exporting takes seconds."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,4 +7,4 @@ from vocoders.onnx.vocoder import OnnxVocoder
 
 Exported = Callable[[str], OnnxVocoder]
 MadeOnce = Callable[[str, Callable[[Path], None]], Path]
-"""From a name and what makes the file to its path."""
+"""From a name and the function that makes the file, to its path."""

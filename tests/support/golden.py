@@ -1,8 +1,8 @@
-"""Results of public implementations, and the rule by which their weights were filled.
+"""Results of public implementations, and the rule that filled their weights.
 
-data/discriminators_golden.npz was made by running, outside this repository, jik876/hifi-gan, chomeyama/wavehax,
-kan-bayashi/ParallelWaveGAN, facebookresearch/encodec, open-mmlab/Amphion (with nnAudio) and NVIDIA/BigVGAN.
-For each score and feature map it holds the shape, the mean, the mean magnitude and 64 values spread over it.
+data/discriminators_golden.npz was made outside this repository by jik876/hifi-gan, chomeyama/wavehax,
+kan-bayashi/ParallelWaveGAN, facebookresearch/encodec, open-mmlab/Amphion (with nnAudio) and NVIDIA/BigVGAN. It holds
+shape, mean, mean magnitude and 64 spread values of each score and feature map.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ def audio(seed: int = 7) -> Tensor:
 
 
 def filling(number: int, shape: torch.Size, spectral: bool = False) -> tuple[Tensor, Tensor]:
-    """Weight and bias of convolution ``number``, by a random stream that numpy never changes."""
+    """Make weight and bias of convolution ``number`` from a random stream that numpy never changes."""
     stream = np.random.RandomState(1000 + number)
     weight = stream.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
     bias = stream.standard_normal(shape[0]) * 0.1
@@ -30,11 +30,11 @@ def filling(number: int, shape: torch.Size, spectral: bool = False) -> tuple[Ten
 
 
 def fill(module: nn.Module, first: int = 0, spectral: bool = False) -> None:
-    """Give every convolution, in the order of ``modules()``, the weight it multiplies with."""
+    """Set every convolution's effective weight, in the order of ``modules()``."""
     convs = [layer for layer in module.modules() if isinstance(layer, (nn.Conv1d, nn.Conv2d))]
     for number, conv in enumerate(convs, first):
         weight, bias = filling(number, conv.weight.shape, spectral)
-        if spectral:  # the norm is tested by itself; here the convolution takes the weight as it is
+        if spectral:  # the norm has its own test; here the convolution takes the weight itself
             nn.utils.parametrize.remove_parametrizations(conv, "weight", leave_parametrized=False)
             conv.weight.data = weight
         else:
@@ -44,7 +44,7 @@ def fill(module: nn.Module, first: int = 0, spectral: bool = False) -> None:
 
 
 def matches(tensor: Tensor, key: str) -> None:
-    """Compare with a stored digest, to 1e-4 of the spread of the values."""
+    """Compare with a stored digest, to 1e-4 of the values' spread."""
     reference = GOLDEN[f"{key}/values"]
     flat = tensor.detach().double().reshape(-1)
     indices = np.linspace(0, len(flat) - 1, min(64, len(flat))).astype(int)

@@ -1,4 +1,4 @@
-"""Repositories of the Hugging Face hub in a cache that huggingface_hub wrote, without a network."""
+"""Make repositories in a cache of huggingface_hub, without a network."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ _COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def snapshot(hub: Path, repository: str, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder for the files of a repository in a new cache, which huggingface_hub then uses and nothing else."""
+    """Return the folder for a repository's files in a new cache, the only one that huggingface_hub uses."""
     place = hub / f"models--{repository.replace('/', '--')}"
     (place / "refs").mkdir(parents=True)
     (place / "refs" / "main").write_text(_COMMIT)

@@ -1,4 +1,4 @@
-"""A training run that dies at a step, as a kill would end it."""
+"""A training run that dies at a step, as if killed."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from recipes.training.tasks import Batch
 
 
 def run_and_die(recipe: Recipe, folder: Path, step: int) -> None:
-    """Train until ``step``, which it does not take."""
+    """Train until ``step``, and die before taking it."""
 
     class Killed(Exception):
         pass

@@ -1,8 +1,7 @@
-"""Keys and shapes of the checkpoints of other projects, computed from their configurations.
+"""Compute keys and shapes of other projects' checkpoints from their configurations.
 
-They are those of PyTorch modules in the public implementations, written down again here: nothing is taken from the
-importers. test_published_models.py compares them with the keys of the golden checkpoints, which the public
-implementations wrote at tiny sizes, and then uses them at the published ones.
+Written from the public implementations, independent of the importers. test_published_models.py checks them against the
+golden checkpoints of tiny sizes, then uses them at the published ones.
 """
 
 import math
@@ -15,7 +14,7 @@ from vocoders.importers.base import resolve
 Settings = dict[str, Any]
 Shapes = dict[str, tuple[int, ...]]
 
-OLD, NEW, FOLDED = "old", "new", "folded"  # weight norm: keys of PyTorch before and since 2.1; none
+OLD, NEW, FOLDED = "old", "new", "folded"  # weight norm keys before and since PyTorch 2.1; none
 
 
 class Convolution(NamedTuple):
@@ -27,7 +26,7 @@ class Convolution(NamedTuple):
 
 
 def keys(convolutions: list[Convolution], style: str) -> Shapes:
-    """Keys and shapes of convolutions with weight norm in a style."""
+    """Return keys and shapes of convolutions with a style of weight norm."""
     shapes: Shapes = {}
     for name, shape, bias in convolutions:
         if bias:
@@ -44,7 +43,7 @@ def keys(convolutions: list[Convolution], style: str) -> Shapes:
 
 
 def hifi_gan(config: Settings, outputs: int = 1, post_bias: bool = True) -> list[Convolution]:
-    """The convolutions of a HiFi-GAN whose configuration has the names of jik876/hifi-gan."""
+    """List the convolutions of a HiFi-GAN configured as jik876/hifi-gan."""
     channels, last = config["upsample_initial_channel"], 0
     layers = [Convolution("conv_pre", (channels, config["num_mels"], 7), channels)]
     sizes = list(zip(config["upsample_rates"], config["upsample_kernel_sizes"], strict=True))
@@ -59,14 +58,14 @@ def hifi_gan(config: Settings, outputs: int = 1, post_bias: bool = True) -> list
 
 
 def residual(name: str, channels: int, kernel: int, count: int, kinds: tuple[str, ...]) -> Iterator[Convolution]:
-    """The convolutions of a residual block."""
+    """List the convolutions of a residual block."""
     for kind in kinds:
         for index in range(count):
             yield Convolution(f"{name}.{kind}.{index}", (channels, channels, kernel), channels)
 
 
 def renamed(layers: list[Convolution], *rules: tuple[str, str]) -> list[Convolution]:
-    """Layers under other names, by regular expressions."""
+    """Rename layers by regular expressions."""
     for pattern, replacement in rules:
         layers = [layer._replace(name=re.sub(pattern, replacement, layer.name)) for layer in layers]
     return layers
@@ -131,7 +130,7 @@ def gpt_sovits(config: Settings) -> Shapes:
 
 
 def of_factors(params: Settings, bands: int) -> list[Convolution]:
-    """The convolutions of the HifiganGenerator of Coqui TTS and SpeechBrain."""
+    """List the convolutions of HifiganGenerator of Coqui TTS and SpeechBrain."""
     own = {"num_mels": bands, "upsample_rates": params["upsample_factors"], "resblock": params["resblock_type"]}
     return hifi_gan(params | own, post_bias=params.get("conv_post_bias", True))
 
@@ -168,7 +167,7 @@ def parallel_wavegan(config: Settings) -> Shapes:
 
 
 def _wavenet(params: Settings) -> list[Convolution]:
-    """The convolutions of Parallel WaveGAN."""
+    """List the convolutions of Parallel WaveGAN."""
     inner, gate, skip = (params[f"{name}_channels"] for name in ("residual", "gate", "skip"))
     bands, context = params["aux_channels"], 2 * params["aux_context_window"] + 1
     layers = [
@@ -230,7 +229,7 @@ def hift(config: Settings) -> Shapes:
         layers = [_causal(layer, params["conv_pre_look_right"] + 1) for layer in layers]
     shapes: Shapes = {"m_source.l_linear.weight": (1, params["nb_harmonics"] + 1), "m_source.l_linear.bias": (1,)}
     blocks = len(params["resblock_kernel_sizes"])
-    snakes = {}  # width and number of each residual block
+    snakes = {}  # width and number of residual blocks
     for block in range(blocks * len(rates)):
         count = len(params["resblock_dilation_sizes"][block % blocks])
         snakes[f"resblocks.{block}"] = (channels // 2 ** (block // blocks + 1), count)
@@ -254,7 +253,7 @@ def hift(config: Settings) -> Shapes:
 
 
 def _causal(layer: Convolution, first: int) -> Convolution:
-    """A layer of the causal HiFT, whose upsamplings repeat samples and convolve them."""
+    """Convert to a layer of the causal HiFT, whose upsamplings repeat and convolve samples."""
     if layer.name == "conv_pre":
         return layer._replace(shape=(*layer.shape[:2], first))
     if layer.name.startswith("ups."):

@@ -1,4 +1,4 @@
-"""A published model as files: its folder, with the configuration's numbers and random weights."""
+"""Write a published model as files: its configuration, with random weights."""
 
 import json
 import math
@@ -24,16 +24,16 @@ class Model:
 
     Attributes:
         family: a key of IMPORTERS.
-        checkpoint: name of its file.
-        config_file: name of its configuration, in the checkpoint if that is an archive; "" where there is none, and
-            ``config`` says what the code has.
+        checkpoint: file name.
+        config_file: name of its configuration, in the checkpoint if that is an archive; "" if none, and ``config`` says
+            what the code has.
         config: keys and values, or YAML.
         place: where the weights lie in the checkpoint.
-        prefix: what the keys begin with; other weights lie beside these.
-        folder: the folder in the repository that holds the files.
-        others: further files there, which are left empty.
-        channels: the key of a number of channels that is divided by 8 where a large model is written.
-        stats: number of bands whose statistics lie in stats.h5, 0 for none.
+        prefix: prefix of the keys; others are written beside them.
+        folder: folder of the files in the repository.
+        others: further files, left empty.
+        channels: key of a channel count, divided by 8 for a large model.
+        stats: bands of the statistics in stats.h5, 0 for none.
     """
 
     family: str
@@ -48,7 +48,7 @@ class Model:
     stats: int = 0
 
     def write(self, place: Path, full: bool = False) -> None:
-        """Write the files into a folder, those of a large model with fewer channels unless ``full``."""
+        """Write the files; a large model has fewer channels unless ``full``."""
         folder = place / self.folder
         folder.mkdir(parents=True, exist_ok=True)
         weights: Any = self.weights(self.write_config(folder, full))
@@ -76,7 +76,7 @@ class Model:
             (place / name).touch()
 
     def write_config(self, folder: Path, full: bool) -> Settings:
-        """Write the configuration, if there is one; returns what it says."""
+        """Write the configuration, if there is one, and return it."""
         config = self.config
         if self.channels and not full:
             assert isinstance(config, dict)
@@ -89,7 +89,7 @@ class Model:
         return read_config(path)
 
     def weights(self, config: Settings) -> dict[str, torch.Tensor]:
-        """Random weights on torch's default device."""
+        """Make random weights on torch's default device."""
         return {self.prefix + key: _random(key, shape) for key, shape in LAYOUTS[self.family](config).items()}
 
 

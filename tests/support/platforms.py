@@ -1,7 +1,6 @@
-"""Windows and macOS on Linux: a prelude for other processes that hides what those systems lack.
+"""Imitate Windows and macOS on Linux: a prelude for processes that hides what those systems lack.
 
-What is hidden is what this package could use. The third-party libraries are imported before, because their own choices
-for a system are not the ones under test.
+It hides what this package could use. Third-party libraries are imported first, as their choices are not under test.
 """
 
 import os
@@ -112,18 +111,18 @@ CLUSTER = ("ray", "ray.exceptions", "ray.serve", "ray.serve.exceptions", "ray.se
 
 
 def prelude(platform: str, libraries: tuple[str, ...]) -> str:
-    """Code that makes a process take itself for one on "win32" or "darwin"."""
+    """Return code that makes a process believe it runs on "win32" or "darwin"."""
     return PRELUDE.replace("{platform!r}", repr(platform)).replace("{libraries!r}", repr(libraries))
 
 
 def environment() -> dict[str, str]:
-    """An environment whose text files are ASCII by default, and standard output the code page of Western Europe."""
+    """Return an environment with ASCII text files and a Western European standard output."""
     changes = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C", "PYTHONIOENCODING": "cp1252"}
     return {**os.environ, **changes, "PYTHONPATH": str(ROOT), "PYTHONWARNDEFAULTENCODING": "1"}
 
 
 def run_on(platform: str, code: str, cwd: Path, libraries: tuple[str, ...] = LIBRARIES) -> str:
-    """Run code as on "win32" or "darwin"; returns what it prints."""
+    """Run code as on "win32" or "darwin" and return its output."""
     command = [sys.executable, "-c", prelude(platform, libraries) + code]
     done = subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, encoding="utf-8", errors="replace")
     assert done.returncode == 0, done.stderr

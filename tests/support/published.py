@@ -1,39 +1,39 @@
-"""Checkpoints of other projects at tiny sizes, and what their public implementations make of a mel.
+"""Checkpoints of other projects at tiny sizes, and the audio of their public implementations.
 
-data/published_golden.npz was made by running jik876/hifi-gan, rishikksh20/iSTFTNet-pytorch, kan-bayashi/ParallelWaveGAN
-(its own generator and its HiFi-GAN), chomeyama/wavehax and transformers' SpeechT5HifiGan at tiny sizes with random
-weights: configuration and state_dict as they are there, input and output. Random numbers inside were replaced by those
-stored, the initial phase of Wavehax by zero.
+All files hold configuration and state_dict as the project has them, random weights, input and output. Random numbers
+drawn inside were replaced by stored ones.
 
-data/published_golden_nsf.npz was made in the same way, by running openvpi/SingingVocoders, with its own analysis. The
-initial phases of the sines were replaced by those of NSFHiFiGAN, and what each of the nine draws at a sample by
-n * weight / |weight|, where n is the stored noise. F0 is 0 in frames 4 to 6. "nsf-hifigan-fundamental" has three
-upsamplings and two residual convolutions in a block. The configuration of "nsf-hifigan-harmonics" is that of 2022,
-without mini_nsf, noise_sigma and pc_aug.
+published_golden.npz: jik876/hifi-gan, rishikksh20/iSTFTNet-pytorch, kan-bayashi/ParallelWaveGAN (its own generator and
+its HiFi-GAN), chomeyama/wavehax (initial phase 0) and transformers' SpeechT5HifiGan.
 
-data/published_golden_vocos.npz was made in the same way, by running gemelo-ai/vocos ("vocos-center") and
-wetdog/wavenext_pytorch (the other two), each with its own analysis: "mel" is what that makes of "recording", which is
-noise. In "vocos-same" the biases of three log magnitudes were raised by 5, beyond where magnitudes are clipped, and
-some audio of "vocos-wavenext" is clipped. With "center" padding 12 frames of 24 samples become 11 hops there.
+published_golden_nsf.npz: openvpi/SingingVocoders, with its analysis. Initial phases are those of NSFHiFiGAN; the draw
+of each of nine sines is n * weight / |weight|, with the stored noise n. F0 is 0 in frames 4 to 6.
+"nsf-hifigan-fundamental" has three upsamplings and two residual convolutions in a block. "nsf-hifigan-harmonics" has
+the configuration of 2022, without mini_nsf, noise_sigma and pc_aug.
 
-data/published_golden_bigvgan.npz was made in the same way, by running NVIDIA/BigVGAN with its own analysis of noise:
-"bigvgan-v2" has what version 2 has (snakebeta, logarithms, clipping, of which there is some, no last bias, fmax null),
-"bigvgan-snake" snake without logarithms, tanh and a last bias, "bigvgan-2" blocks of kind 2. Alphas and betas, and
-their logarithms, are random.
-data/published_golden_complex_wavehax.npz was made like the Wavehax of the first file.
-data/published_golden_hifigans.npz was made in the same way, by running the HiFi-GANs of other projects: transformers'
-SpeechT5HifiGan with upsamplings like AudioLDM's ("audioldm"), and speechbrain/speechbrain's and
-idiap/coqui-ai-TTS's by their ``inference``. The latter came with the mels of its AudioProcessor, which are stored here
-denormalised, logarithms of its ``spec_gain``-th part: those of "coqui-2" are clipped to [-4, 4] there. "nemo" is
-NVIDIA/NeMo's, with the mels of its FilterbankFeatures, without the masking of their last frame. "gpt-sovits" is
-RVC-Boss/GPT-SoVITS's, without weight norm; "amphion" is open-mmlab/Amphion's.
-data/published_golden_hift.npz was made in the same way, by running FunAudioLLM/CosyVoice's HiFTGenerator with the sine
-generators of version 1 ("hift-1") and 2 ("hift-2"), and its CausalHiFTGenerator ("hift-3"), at F0 of its own predictor
-("f0"), with a frame below 10 Hz in each. Its normal draws for the nine sines were replaced by one signal, "noise",
-times the sines' weights in the linear layer over their norm, the uniform ones of "hift-3" by the same over the root of
-12, plus 1/2. The initial phases were 0 in "hift-1" and left to chance in the others, where two runs gave the same to
-the bit. Some audio is clipped, and some magnitudes of "hift-2" are. "mel" is what the function of Matcha-TTS makes of
-"recording", "source" the signal after tanh, and "config" is YAML for HyperPyYAML.
+published_golden_vocos.npz: gemelo-ai/vocos ("vocos-center") and wetdog/wavenext_pytorch (the others), each with its
+analysis: "mel" is that of the noise "recording". In "vocos-same" the biases of three log magnitudes were raised by 5,
+to clip magnitudes; some audio of "vocos-wavenext" is clipped. With "center" padding 12 frames of 24 samples become 11
+hops.
+
+published_golden_bigvgan.npz: NVIDIA/BigVGAN, with its analysis of noise. "bigvgan-v2": version 2 (snakebeta,
+logarithms, clipping, which occurs, no last bias, fmax null); "bigvgan-snake": snake without logarithms, tanh, a last
+bias; "bigvgan-2": blocks of kind 2. Alphas and betas, or their logarithms, are random.
+
+published_golden_complex_wavehax.npz: as Wavehax in the first file.
+
+published_golden_hifigans.npz: transformers' SpeechT5HifiGan with upsamplings like AudioLDM's ("audioldm");
+speechbrain/speechbrain and idiap/coqui-ai-TTS by their ``inference``, the latter with mels of its AudioProcessor,
+stored denormalised as logarithms of their ``spec_gain``-th part, in "coqui-2" clipped to [-4, 4]; "nemo": NVIDIA/NeMo
+with mels of its FilterbankFeatures, last frame unmasked; "gpt-sovits": RVC-Boss/GPT-SoVITS without weight norm;
+"amphion": open-mmlab/Amphion.
+
+published_golden_hift.npz: FunAudioLLM/CosyVoice's HiFTGenerator with the sine generators of version 1 ("hift-1") and 2
+("hift-2"), and its CausalHiFTGenerator ("hift-3"), at F0 of its predictor ("f0"), each with a frame below 10 Hz. The
+normal draws of the nine sines are "noise" times the sines' weights in the linear layer over their norm, the uniform
+ones of "hift-3" the same over the root of 12, plus 1/2. Initial phases are 0 in "hift-1" and random in the others,
+where two runs agreed to the bit. Some audio, and some magnitudes of "hift-2", are clipped. "mel" is Matcha-TTS's of
+"recording", "source" the signal after tanh, "config" YAML for HyperPyYAML.
 """
 
 import io
@@ -56,7 +56,7 @@ COMPLEX_WAVEHAX_MEL = "hifigan-22k:sample_rate=2400,n_fft=96,hop_length=12,win_l
 SPEECHT5_MEL = "hifigan-22k:sample_rate=8000,n_fft=256,hop_length=24,win_length=256,n_mels=10,fmax=4000"
 AUDIOLDM_MEL = "hifigan-22k:sample_rate=8000,n_fft=256,hop_length=40,win_length=256,n_mels=8,fmax=4000"
 GPT_SOVITS_MEL = "hifigan-22k:sample_rate=8000,n_fft=64,hop_length=12,win_length=64,n_mels=4,fmax=4000"
-PARTS = {  # part of the file: family, where the weights lie in the checkpoint, --mel-config
+PARTS = {  # part of the file: family, place of the weights in the checkpoint, --mel-config
     "hifi-gan-1": ("hifi-gan", ("generator",), None),
     "hifi-gan-2": ("hifi-gan", ("generator",), None),
     "istftnet": ("istftnet", ("generator",), None),
@@ -90,7 +90,7 @@ PARTS = {  # part of the file: family, where the weights lie in the checkpoint, 
     "gpt-sovits": ("gpt-sovits", (), GPT_SOVITS_MEL),
     "amphion": ("amphion", ("generator_state_dict",), None),
 }
-LONGER = {  # part: samples that there are more, half of them at each end
+LONGER = {  # part: additional samples, half at each end
     "audioldm": 10,
     "speechbrain-1": 2 * 2 * 8,
     "speechbrain-2": 2 * 5 * 8,
@@ -111,7 +111,7 @@ def golden(part: str) -> dict[str, np.ndarray]:
 
 
 def hift_layout(generator: nn.Module, f0_estimator: nn.Module, blocks: int) -> dict[str, torch.Tensor]:
-    """Weights of HiFT and its F0 estimator under the names of CosyVoice, ``blocks`` after each upsampling."""
+    """Rename weights of HiFT and its F0 estimator to CosyVoice's; ``blocks`` after each upsampling."""
     weights = {}
     for key, value in generator.state_dict().items():
         key = key.removeprefix("trunk.").replace("source.linear", "m_source.l_linear")
@@ -124,7 +124,7 @@ def hift_layout(generator: nn.Module, f0_estimator: nn.Module, blocks: int) -> d
 
 
 def write(folder: Path, part: str, new_style: bool = False, drop: str = "", extra: str = "") -> dict[str, Any]:
-    """A checkpoint as the public implementation writes it; returns the arguments of import_checkpoint."""
+    """Write a checkpoint as the public implementation does; return the arguments of import_checkpoint."""
     arrays = golden(part)
     family, place, mel_config = PARTS[part]
     weights = {k.removeprefix("weights/"): torch.from_numpy(v) for k, v in arrays.items() if k.startswith("weights/")}
@@ -143,22 +143,22 @@ def write(folder: Path, part: str, new_style: bool = False, drop: str = "", extr
     arguments: dict[str, Any] = {"family": family, "checkpoint": folder / "checkpoint.pkl", "mel_config": mel_config}
     if family == "nemo":
         write_tar(arguments["checkpoint"], {"./model_config.yaml": name, "./model_weights.ckpt": "checkpoint.pkl"})
-    if "stats" in arrays:  # what is beside the checkpoint is taken
+    if "stats" in arrays:  # read from beside the checkpoint
         np.save(folder / "stats.npy", arrays["stats"])
-    elif family == "wavehax":  # trained on normalised mels, which the stored ones stand for
+    elif family == "wavehax":  # trained on normalised mels, as stored
         np.save(folder / "stats.npy", [np.zeros(8), np.ones(8)])
     return arguments
 
 
 def refused(message: str, **arguments: Any) -> None:
-    """Check that import_checkpoint refuses its arguments with one sentence that matches."""
+    """Check that import_checkpoint refuses its arguments with one matching sentence."""
     with pytest.raises(VocoderError, match=message) as caught:
         import_checkpoint(**arguments)
     assert "\n" not in str(caught.value)
 
 
 def write_tar(path: Path, members: dict[str, str], mode: Literal["w", "w:gz"] = "w") -> None:
-    """Write a tar archive of files beside it; members: their names in it, and as they are now."""
+    """Write a tar archive; ``members`` maps names in it to files beside it."""
     contents = {inside: (path.parent / outside).read_bytes() for inside, outside in members.items()}
     with tarfile.open(path, mode) as archive:
         for name, data in contents.items():

@@ -1,8 +1,7 @@
-"""Models that other projects publish: their folders, with the configurations' numbers and random weights.
+"""Published models of other projects: their folders, configurations and random weights.
 
-Of each configuration is here what decides the network and its mel, with the numbers of the published file; what only a
-training reads is left out. Files, nesting and prefix are those of the repository or archive, the names and shapes of
-the weights those of layouts.py.
+Configurations hold the published numbers that decide network and mel. Files, nesting and prefix are the repository's or
+archive's; layouts.py gives names and shapes of weights.
 """
 
 import json
@@ -10,7 +9,7 @@ from typing import Any
 
 from tests.support.model_files import Model, Settings
 
-# What HiFi-GAN and all that follow it have in common
+# shared by HiFi-GAN and its derivatives
 BLOCKS: Settings = {"resblock_kernel_sizes": [3, 7, 11], "resblock_dilation_sizes": [[1, 3, 5]] * 3}
 V1: Settings = {
     "upsample_rates": [8, 8, 2, 2],
@@ -28,7 +27,7 @@ def jik876(checkpoint: str, size: Settings, *others: str) -> Model:
 
 
 def bigvgan(rate: int, bands: int, fmax: int | None, hop: int = 256, version: int = 2) -> Model:
-    """A model of NVIDIA; version 0 is the base of version 1."""
+    """Describe a model of NVIDIA; version 0 is the base of version 1."""
     six = {"upsample_rates": [4, 4, 2, 2, 2, 2], "upsample_kernel_sizes": [8, 8, 4, 4, 4, 4]}
     large = six | {"upsample_initial_channel": 1536}
     if hop == 512:
@@ -87,7 +86,7 @@ SPEECHBRAIN = Model(
 
 
 def parallel_wavegan(steps: int, params: Settings, features: Settings, generator: str = "") -> Model:
-    """A tag of ParallelWaveGAN; bin/train.py writes its arguments into the configuration too."""
+    """Describe a tag of ParallelWaveGAN; bin/train.py adds its arguments to the configuration."""
     config: Settings = {"sampling_rate": 22050, "fft_size": 1024, "hop_size": 256, "win_length": None}
     config |= {"num_mels": 80, "fmin": 80, "fmax": 7600, "generator_params": params, "format": "hdf5"} | features
     config |= {"generator_type": generator} if generator else {}
@@ -142,7 +141,7 @@ def hift_sizes(rates: list[int], kernels: list[int], sources: list[int]) -> Sett
 
 
 def cosyvoice(config_file: str, rate: int, n_fft: int, hop: int, sizes: Settings) -> Model:
-    """CosyVoice; its YAML is for HyperPyYAML."""
+    """Describe CosyVoice, with YAML for HyperPyYAML."""
     causal, fmax = ("Causal", "null") if "conv_pre_look_right" in sizes else ("", "8000")
     predictor = json.dumps(sizes["f0_predictor"])
     plain = "".join(f"    {key}: {json.dumps(value)}\n" for key, value in sizes.items() if key != "f0_predictor")
@@ -191,7 +190,7 @@ NEMO = {
     "target": "nemo.collections.tts.models.hifigan.HifiGanModel",
 }
 
-# By the names in the table of docs/models.md
+# by name in the table of docs/models.md
 MODELS: dict[str, Model] = {
     "nvidia/bigvgan_v2_44khz_128band_512x": bigvgan(44100, 128, None, 512),
     "nvidia/bigvgan_v2_44khz_128band_256x": bigvgan(44100, 128, None),

@@ -1,4 +1,4 @@
-"""Training in other processes that import it once: a process that has done so is forked for each."""
+"""Train in forks of a process that has imported training once."""
 
 import contextlib
 import multiprocessing
@@ -11,7 +11,7 @@ from recipes.train import main
 
 
 def start(arguments: list[str], log: Path | None = None, **environment: str) -> BaseProcess:
-    """Start ``recipes.train``; ``log`` is the file of its standard error."""
+    """Start ``recipes.train``, with standard error to the file ``log``."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["recipes.training.loop"])
     process = context.Process(target=_train, args=(arguments, log, environment))
@@ -20,9 +20,9 @@ def start(arguments: list[str], log: Path | None = None, **environment: str) -> 
 
 
 def train_on_two(first: list[str], second: list[str], logs: Path) -> tuple[list[int | None], str]:
-    """Train on two ranks, as torchrun starts them -> their exit statuses, and what they print."""
+    """Train on two ranks, as under torchrun; return their exit statuses and output."""
     files = [logs / "rank0.log", logs / "rank1.log"]
-    with socket.socket() as reserved:  # bound, not listening: rank 0 can listen, and nobody else is given the port
+    with socket.socket() as reserved:  # bound, not listening: only rank 0 can listen on this port
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         reserved.bind(("127.0.0.1", 0))
         port = str(reserved.getsockname()[1])

@@ -1,4 +1,4 @@
-"""Servers for the tests: in a thread with a small model, and in a process of their own."""
+"""Servers for the tests: in a thread with a small model, or in their own process."""
 
 from __future__ import annotations
 
@@ -32,14 +32,11 @@ from vocoders.server.requests import Limits
 from vocoders.server.scheduler import Scheduler
 
 SMALL = DATA / "small.onnx"
-"""The default small model, exported; python -m tests.support.small writes it."""
+"""The default small model, exported by python -m tests.support.small."""
 
 
 def small_model(generator: str = "hnmask", f0_estimator: bool = True, **changes: Any) -> ServedModel:
-    """A model as the server holds it; ``changes`` are those of the generator's configuration.
-
-    Where there is no torch it is the default one, as it was exported.
-    """
+    """Make a served model, without torch the exported default; ``changes`` are to the generator's configuration."""
     if find_spec("torch") is None:
         return ServedModel(generator, OnnxVocoder(SMALL))
     from tests.support import models
@@ -54,14 +51,14 @@ def small_model(generator: str = "hnmask", f0_estimator: bool = True, **changes:
 
 
 def changed(vocoder: BaseVocoder, **methods: Callable[..., Any]) -> BaseVocoder:
-    """A copy of a vocoder with other methods, in Mocks, which count their calls."""
+    """Copy a vocoder with some methods replaced by Mocks, which count calls."""
     copied = copy.copy(vocoder)
     vars(copied).update({name: Mock(side_effect=method) for name, method in methods.items()})
     return copied
 
 
 def slow(vocoder: BaseVocoder, seconds: float) -> BaseVocoder:
-    """A copy of a vocoder that takes its time for whole utterances."""
+    """Copy a vocoder, with slow synthesis of whole utterances."""
 
     def synthesize_batch(*args: Any, **kwargs: Any) -> list[np.ndarray]:
         time.sleep(seconds)
@@ -71,7 +68,7 @@ def slow(vocoder: BaseVocoder, seconds: float) -> BaseVocoder:
 
 
 def held(vocoder: BaseVocoder, go: threading.Event) -> BaseVocoder:
-    """A copy of a vocoder that synthesises utterances, and streams beyond their first step, once ``go`` is set."""
+    """Copy a vocoder that waits for ``go``: whole utterances, and streams after their first step."""
 
     def synthesize_batch(*args: Any, **kwargs: Any) -> list[np.ndarray]:
         assert go.wait(300)
@@ -92,12 +89,12 @@ def held(vocoder: BaseVocoder, go: threading.Event) -> BaseVocoder:
 
 
 def waiting(client: ServerClient) -> int:
-    """How many whole utterances wait for the synthesis."""
+    """Count whole utterances that wait for synthesis."""
     return len(client.scheduler._whole)
 
 
 def calls(vocoder: BaseVocoder) -> int:
-    """How often a ``slow`` vocoder was called."""
+    """Count the calls of a ``slow`` vocoder."""
     assert isinstance(vocoder.synthesize_batch, Mock)
     return vocoder.synthesize_batch.call_count
 
@@ -107,7 +104,7 @@ class ServerClient(httpx.Client):
 
     Attributes:
         app: the application.
-        port: its port on this machine.
+        port: its port.
         scheduler: its scheduler.
     """
 
@@ -118,7 +115,7 @@ class ServerClient(httpx.Client):
 
 @contextlib.contextmanager
 def serving(*served: ServedModel, **options: Any) -> Iterator[ServerClient]:
-    """A server in a thread, and a client of it."""
+    """Run a server in a thread, and make a client of it."""
     limits = Limits(**options.pop("limits", {}))
     app = create_app({model.name: model for model in served}, limits=limits, **options)
     config = configure(app, port=0, log_level="critical", timeout_graceful_shutdown=2)
@@ -142,7 +139,7 @@ def serving(*served: ServedModel, **options: Any) -> Iterator[ServerClient]:
 def process(
     *arguments: str, cwd: Path, forbidden: Sequence[str] = (), first: str = ""
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """``vocoders serve`` and its address; ``forbidden`` modules cannot be imported, and ``first`` is run before it."""
+    """Run ``vocoders serve`` without ``forbidden`` modules, after the code ``first``; yield process and address."""
     code = f"import runpy, sys; sys.modules |= dict.fromkeys({list(forbidden)})\n{first}\n"
     code += "runpy.run_module('vocoders', run_name='__main__')"
     with subprocess.Popen(
@@ -159,7 +156,7 @@ def process(
 
 
 def mel(frames: int, seed: int = 0) -> np.ndarray:
-    """(n_mels, frames) of the small models."""
+    """Make a mel (n_mels, frames) for the small models."""
     return np.random.default_rng(seed).normal(-6.5, 1.2, (20, frames)).astype(np.float32)
 
 
@@ -170,20 +167,20 @@ def npy(mel: np.ndarray) -> bytes:
 
 
 def send_raw(client: ServerClient, head: str, body: bytes = b"") -> socket.socket:
-    """A connection on which ``head`` and ``body`` were sent."""
+    """Open a connection and send ``head`` and ``body``."""
     connection = socket.create_connection(("127.0.0.1", client.port), timeout=20)
     connection.sendall(head.replace("\n", "\r\n").encode() + b"\r\n\r\n" + body)
     return connection
 
 
 def metric(client: httpx.Client, name: str) -> float:
-    """The value of a metric, labels included in its name."""
+    """Return a metric, labels included in its name."""
     match = re.search(rf"^{re.escape(name)} (\S+)$", client.get("/metrics").text, re.MULTILINE)
     return float(match[1]) if match else 0.0
 
 
 def eventually(condition: Callable[[], object], seconds: float = 300.0) -> None:
-    """Wait until something is so; fail when it never is."""
+    """Wait until a condition holds; fail if it never does."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end

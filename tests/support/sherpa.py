@@ -1,4 +1,4 @@
-"""sherpa-onnx as a client: it speaks with an exported vocoder after an acoustic model that returns a stored mel."""
+"""Use sherpa-onnx as a client: an exported vocoder after an acoustic model that returns a stored mel."""
 
 from pathlib import Path
 
@@ -8,10 +8,10 @@ from onnx import TensorProto, helper
 
 
 def write_acoustic_model(folder: Path, mel: np.ndarray, sample_rate: int) -> None:
-    """Write a Matcha model whose mel for any text is the given one: acoustic.onnx, tokens.txt, lexicon.txt.
+    """Write a Matcha model that returns this mel for any text: acoustic.onnx, tokens.txt, lexicon.txt.
 
-    Its inputs, output and metadata are those of icefall's Matcha models, which sherpa-onnx asks for
-    (offline-tts-matcha-model.cc); "jieba" chooses the front-end that needs no files but a list of tokens and a lexicon.
+    Inputs, output and metadata are those of icefall's Matcha models, as sherpa-onnx expects
+    (offline-tts-matcha-model.cc); the front-end "jieba" needs only tokens and lexicon.
     """
     inputs = [
         helper.make_tensor_value_info("x", TensorProto.INT64, [1, "tokens"]),
@@ -31,7 +31,7 @@ def write_acoustic_model(folder: Path, mel: np.ndarray, sample_rate: int) -> Non
 
 
 def speak(folder: Path, vocoder: Path, mel: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Return the samples that sherpa-onnx's Python package makes of a mel (n_mels, frames) with an exported vocoder."""
+    """Synthesise a mel (n_mels, frames) with an exported vocoder in sherpa-onnx: samples."""
     import sherpa_onnx
 
     write_acoustic_model(folder, mel, sample_rate)
@@ -44,7 +44,7 @@ def speak(folder: Path, vocoder: Path, mel: np.ndarray, sample_rate: int) -> np.
     config = sherpa_onnx.OfflineTtsConfig(model=sherpa_onnx.OfflineTtsModelConfig(matcha=matcha))
     assert config.validate()
     generation = sherpa_onnx.GenerationConfig()
-    generation.silence_scale = 1  # by default it shortens pauses
+    generation.silence_scale = 1  # the default shortens pauses
     audio = sherpa_onnx.OfflineTts(config).generate("a", generation)
     assert audio.sample_rate == sample_rate
     return np.asarray(audio.samples, np.float32)

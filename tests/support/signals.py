@@ -19,7 +19,7 @@ def chirp(sample_rate: int, seconds: float = 0.5) -> np.ndarray:
 
 
 def voice(sample_rate: int, seconds: float = 0.5, f0: float = 140.0, glide: float = 40.0) -> np.ndarray:
-    """Harmonics of a gliding F0 under a falling envelope with two formants, over a little noise."""
+    """Make harmonics of a gliding F0 with two formants and a little noise."""
     t = np.arange(int(sample_rate * seconds)) / sample_rate
     phase = 2 * np.pi * (f0 * t + glide * t**2 / (2 * seconds))
     total = np.zeros_like(t)
@@ -31,7 +31,7 @@ def voice(sample_rate: int, seconds: float = 0.5, f0: float = 140.0, glide: floa
 
 
 def speech(sample_rate: int, seed: int = 0) -> np.ndarray:
-    """Vowel, noise, vowel, and 0.2 s of near silence, 2.4 s: float32."""
+    """Make vowel, noise, vowel and 0.2 s of near silence, 2.4 s in all: float32."""
     hiss, quiet = 0.3 * noise(sample_rate, 0.6, seed=seed), 1e-4 * noise(sample_rate, 0.2, seed=seed)
     parts = [voice(sample_rate, 0.8), hiss, voice(sample_rate, 0.8, f0=200), quiet]
     return np.concatenate(parts).astype(np.float32)

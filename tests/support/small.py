@@ -1,4 +1,4 @@
-"""Writes tests/data/small.onnx, with which tests run where there is no torch: python -m tests.support.small"""
+"""Write tests/data/small.onnx, for tests without torch: python -m tests.support.small"""
 
 from tests.support import models
 from tests.support.server import SMALL

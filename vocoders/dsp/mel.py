@@ -248,7 +248,7 @@ def _mel_to_hz(mel: np.ndarray, scale: str) -> np.ndarray:
 
 
 def mel_frequencies(mel_config: MelConfig) -> np.ndarray:
-    """Return the filters' corners in Hz, float64 (n_mels + 2,): filter i rises from corner i to i + 1, falls to i + 2."""
+    """Return the corners in Hz, float64 (n_mels + 2,); filter i rises from corner i to i + 1 and falls to i + 2."""
     low, high = _hz_to_mel(np.array([mel_config.fmin, mel_config.fmax]), mel_config.mel_scale)
     return _mel_to_hz(np.linspace(low, high, mel_config.n_mels + 2), mel_config.mel_scale)
 
