@@ -1,20 +1,17 @@
 """Synthesis of a mel file to a sound file: python examples/synthesise.py tests/data/hello.npz out.wav"""
 
 import sys
-from pathlib import Path
 
 import numpy as np
 import soundfile
 
 import vocoders
-from vocoders.files import read_file
-from vocoders.io.mels import read_mel
 
 
 def main(mel_file: str, sound_file: str) -> None:
     voc = vocoders.load()  # the built-in model; or a file, or "org/name" on the Hugging Face hub
 
-    mel, mel_config = read_mel(read_file(Path(mel_file)), mel_file)  # None for an .npy, which does not state it
+    mel, mel_config = vocoders.read_mel(mel_file)  # None for an .npy, which does not state it
     if mel_config is not None:
         mel = voc.convert(mel, mel_config)  # exact, or MelMismatch with the fields that differ
 

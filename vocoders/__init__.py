@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vocoders.inference.base import BaseVocoder
     from vocoders.inference.stream import Stream
     from vocoders.inference.vocoder import Vocoder
+    from vocoders.io.mels import read_mel
     from vocoders.onnx.vocoder import OnnxVocoder
     from vocoders.pretrained import list_models, load
 
@@ -41,6 +42,7 @@ _MODULES = {
     "list_models": "vocoders.pretrained",
     "load": "vocoders.pretrained",
     "load_checkpoint": "vocoders.checkpoint",
+    "read_mel": "vocoders.io.mels",
     "save_checkpoint": "vocoders.checkpoint",
 }
 
@@ -62,6 +64,7 @@ __all__ = [
     "list_models",
     "load",
     "load_checkpoint",
+    "read_mel",
     "save_checkpoint",
 ]
 

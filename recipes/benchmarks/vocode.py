@@ -44,7 +44,7 @@ else:
     import vocoders.inference.vocoder
 imported = time.perf_counter()
 voc = vocoders.pretrained.load(model, backend=backend)
-mel, _ = vocoders.io.mels.read_mel(vocoders.files.read_file(Path(mel)), "mel")
+mel, _ = vocoders.io.mels.decode_mel(vocoders.files.read_file(Path(mel)), "mel")
 loaded = time.perf_counter()
 audio = voc(mel)
 synthesised = time.perf_counter()

@@ -20,7 +20,7 @@ from vocoders.dsp.log_mel import LogMelSpectrogram
 from vocoders.dsp.mel import MelConfig, convert_mel, list_differences
 from vocoders.errors import VocoderError
 from vocoders.files import read_file
-from vocoders.io.mels import MEL_SUFFIXES, read_mel
+from vocoders.io.mels import MEL_SUFFIXES, decode_mel
 
 _COMPARED = 8  # mels to compare with other mel configs
 MAX_OFFSET = 12  # frames that ``align`` tries in each direction
@@ -152,7 +152,7 @@ class PredictedMels:
 
     def read(self, path: Path) -> Tensor:
         """Read a mel as float32 (n_mels, frames) in the model's mel config."""
-        values, stored = read_mel(read_file(path), path.name)  # a bare .npy has the model's mel config
+        values, stored = decode_mel(read_file(path), path.name)  # a bare .npy has the model's mel config
         if values.ndim != 2 or not np.issubdtype(values.dtype, np.floating) or not np.isfinite(values).all():
             raise VocoderError(f"needs finite numbers (n_mels, frames), got {values.dtype} {values.shape}")
         mel = torch.from_numpy(values).float()

@@ -35,7 +35,7 @@ from vocoders.importers.files import read_config, read_stats, read_weights
 from vocoders.inference.vocoder import Vocoder
 from vocoders.inputs import F0
 from vocoders.io.audio import AUDIO_SUFFIXES, encode_audio, read_audio
-from vocoders.io.mels import encode_mel, read_inputs, read_mel
+from vocoders.io.mels import decode_mel, encode_mel, read_inputs
 from vocoders.onnx.vocoder import OnnxVocoder
 from vocoders.server.registry import ServedModel
 from vocoders.server.requests import Limits, RequestError, analyze_body, decoded_bytes
@@ -119,7 +119,7 @@ def _stats(folder: Path) -> list[bytes]:
 
 def _read_mel(path: Path) -> None:
     data = path.read_bytes()
-    for array in (read_mel(data, "a")[0], *read_inputs(data, "a", [F0]).values()):
+    for array in (decode_mel(data, "a")[0], *read_inputs(data, "a", [F0]).values()):
         assert array.dtype.kind in "fiu"
         assert array.nbytes <= 2**30
 

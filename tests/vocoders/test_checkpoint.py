@@ -15,7 +15,7 @@ from tests.support import models
 from vocoders.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from vocoders.errors import CheckpointError, VocoderError
 from vocoders.generators import GENERATORS
-from vocoders.io.mels import encode_mel, read_mel
+from vocoders.io.mels import decode_mel, encode_mel
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_the_window_of_the_mel_is_kept_and_older_files_have_the_periodic_one(tmp
     save_checkpoint(Checkpoint(mel_config, models.generator("hifigan", mel_config)), path)
     assert load_checkpoint(path).mel_config == mel_config
     mel = np.zeros((mel_config.n_mels, 3), np.float32)
-    assert read_mel(encode_mel(mel, mel_config, "npz"), "x.npz")[1] == mel_config
+    assert decode_mel(encode_mel(mel, mel_config, "npz"), "x.npz")[1] == mel_config
     old = {key: value for key, value in mel_config.model_dump().items() if key != "window"}
     rewrite(path, {"mel_config": json.dumps(old)})
     assert load_checkpoint(path).mel_config == models.MEL_CONFIG

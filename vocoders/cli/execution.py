@@ -24,7 +24,7 @@ from vocoders.inference.checks import prepare_mel
 from vocoders.inference.synthesis import BackendName, Precision
 from vocoders.inputs import accepted
 from vocoders.io.audio import AUDIO_SUFFIXES, AudioWriter, read_audio
-from vocoders.io.mels import MEL_SUFFIXES, encode_mel, read_array, read_frames, read_inputs, read_mel
+from vocoders.io.mels import MEL_SUFFIXES, decode_mel, encode_mel, read_array, read_frames, read_inputs, single_mel
 from vocoders.pretrained import list_models, load
 
 _LOUDEST = 3.0  # peak of audio that no right mel gives
@@ -142,13 +142,8 @@ class Worker:
 
     def _read_mel(self, data: Bytes, name: str) -> np.ndarray:
         """Read the mel of a file, (n_mels, frames), as the model takes it."""
-        mel, stored = read_mel(data, name)
-        if mel.ndim == 3 and len(mel) == 1:
-            mel = mel[0]
-        if mel.ndim == 3:
-            raise VocoderError(
-                f"a file holds one mel, (n_mels, frames); this array is {mel.shape}: save its items one by one"
-            )
+        mel, stored = decode_mel(data, name)
+        mel = single_mel(mel)
         if stored and self.mel_config and stored != self.mel_config:
             raise VocoderError(
                 f"its own mel config contradicts --mel-config {self.options.mel_config}: "

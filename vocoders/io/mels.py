@@ -7,6 +7,7 @@ import json
 import math
 import zipfile
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from vocoders.config import bind
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError, shorten
-from vocoders.files import Bytes
+from vocoders.files import Bytes, map_file
 from vocoders.inputs import Input
 from vocoders.io.foreign import refuse_foreign
 
@@ -77,7 +78,38 @@ def _read_header(data: Bytes, name: str) -> tuple[tuple[int, ...], bool, np.dtyp
     return shape, fortran, dtype, buffer.tell()
 
 
-def read_mel(data: Bytes, name: str, max_bytes: int = _LARGEST_ARRAY) -> tuple[np.ndarray, MelConfig | None]:
+def read_mel(path: str | Path) -> tuple[np.ndarray, MelConfig | None]:
+    """Read a mel file (.npy or .npz).
+
+    Args:
+        path: the file.
+
+    Returns:
+        The mel, (n_mels, frames), and its mel config: None for a .npy file, which carries none.
+
+    Raises:
+        VocoderError: when it cannot be read, as for ``decode_mel``, and when it holds several mels.
+    """
+    mel, mel_config = decode_mel(map_file(Path(path)), str(path))
+    return single_mel(mel), mel_config
+
+
+def single_mel(mel: np.ndarray) -> np.ndarray:
+    """Return the mel of a file, (n_mels, frames), without the axis of a batch of one.
+
+    Raises:
+        VocoderError: for a batch of several.
+    """
+    if mel.ndim == 3 and len(mel) == 1:
+        return mel[0]
+    if mel.ndim == 3:
+        raise VocoderError(
+            f"a file holds one mel, (n_mels, frames); this array is {mel.shape}: save its items one by one"
+        )
+    return mel
+
+
+def decode_mel(data: Bytes, name: str, max_bytes: int = _LARGEST_ARRAY) -> tuple[np.ndarray, MelConfig | None]:
     """Decode a mel file: the array as it is stored, and its mel config.
 
     A .npy file carries no mel config, an .npz file does if ``encode_mel`` wrote it. Nothing is unpickled.
@@ -112,16 +144,16 @@ def read_inputs(
     """Decode the arrays of an .npz file that are inputs of a model beside the mel.
 
     Args:
-        data: as for ``read_mel``.
-        name: as for ``read_mel``.
+        data: as for ``decode_mel``.
+        name: as for ``decode_mel``.
         inputs: those of the model.
-        max_bytes: as for ``read_mel``.
+        max_bytes: as for ``decode_mel``.
 
     Returns:
         The arrays by name as they are stored; none for a .npy file.
 
     Raises:
-        VocoderError: when the file is damaged, as for ``read_mel``.
+        VocoderError: when the file is damaged, as for ``decode_mel``.
     """
     if data[:2] != b"PK":
         return {}
@@ -133,9 +165,9 @@ def unpacked_bytes(data: Bytes, inputs: Sequence[Input], max_bytes: int = _LARGE
     """Return the bytes that the mel and the inputs in an .npz file claim to take; 0 when it cannot be read.
 
     Args:
-        data: as for ``read_mel``.
+        data: as for ``decode_mel``.
         inputs: as for ``read_inputs``.
-        max_bytes: as for ``read_mel``; an array that claims more is refused, and counts as nothing.
+        max_bytes: as for ``decode_mel``; an array that claims more is refused, and counts as nothing.
     """
     names = {"mel.npy", *(f"{item.name}.npy" for item in inputs)}
     try:

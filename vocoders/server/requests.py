@@ -15,7 +15,7 @@ from vocoders.errors import MelMismatch, VocoderError
 from vocoders.inference.checks import prepare_mel
 from vocoders.inputs import Values, accepted
 from vocoders.io.audio import Sound, SoundTooLong, read_audio
-from vocoders.io.mels import encode_mel, read_inputs, read_mel, unpacked_bytes
+from vocoders.io.mels import decode_mel, encode_mel, read_inputs, unpacked_bytes
 from vocoders.server.registry import ServedModel
 
 _NPY = b"\x93NUMPY"
@@ -196,7 +196,7 @@ def _read_arrays(data: bytes, model: ServedModel, max_size: int) -> _Body:
             "the body is neither .npy nor .npz nor a JSON object; send the file itself, not a form; sound files go to "
             "/mel"
         )
-    mel, mel_config = read_mel(data, "the body", max_size)
+    mel, mel_config = decode_mel(data, "the body", max_size)
     values = read_inputs(data, "the body", accepted(model.vocoder.facts.inputs), max_size)
     return _Body(mel, values, mel_config)
 

@@ -19,7 +19,7 @@ from vocoders.errors import VocoderError
 from vocoders.files import read_file
 from vocoders.importers.files import read_weights
 from vocoders.io.audio import read_audio
-from vocoders.io.mels import read_mel
+from vocoders.io.mels import decode_mel
 from vocoders.onnx.session import open_session
 
 MEL = np.linspace(-11, 1, 60, dtype=np.float32).reshape(12, 5)
@@ -63,14 +63,14 @@ def test_the_command_makes_a_mel_of_it(name: str, tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     kind, make = MAKERS[name]
     make(Path(name))
-    for read in (read_mel, read_audio):
+    for read in (decode_mel, read_audio):
         with pytest.raises(VocoderError) as caught:
             read(read_file(Path(name)), name)
         assert str(caught.value).startswith(f"{name} {kind}")
     code = shlex.split(str(caught.value).split("; to convert it: python -c ")[1])
     subprocess.run([sys.executable, "-c", *code], check=True)
     made = re.findall(r"numpy\.save\('(.*?)'", code[0])[0]
-    np.testing.assert_allclose(read_mel(read_file(Path(made)), made)[0], MEL, rtol=1e-6)
+    np.testing.assert_allclose(decode_mel(read_file(Path(made)), made)[0], MEL, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -99,9 +99,9 @@ def test_pointers_and_web_pages_are_named_wherever_a_file_is_read(tmp_path: Path
         (read_weights, "model.pt"),
         (lambda path: open_session(path, "cpu"), "model.onnx"),
         (lambda path: read_audio(path.read_bytes(), str(path)), "voice.wav"),
-        (lambda path: read_mel(path.read_bytes(), str(path)), "mel.npy"),
+        (lambda path: decode_mel(path.read_bytes(), str(path)), "mel.npy"),
     ):
         with pytest.raises(VocoderError, match=f'is a Git LFS pointer, .* git -C "{tmp_path}" lfs pull'):
             read(tmp_path / name)
     with pytest.raises(VocoderError, match="is a web page, not the file"):
-        read_mel(b"\n<!DOCTYPE html><html>", "mel.npy")
+        decode_mel(b"\n<!DOCTYPE html><html>", "mel.npy")

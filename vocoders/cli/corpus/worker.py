@@ -24,7 +24,7 @@ from vocoders.errors import VocoderError
 from vocoders.facts import Facts
 from vocoders.files import Bytes, make_folder, map_file
 from vocoders.io.audio import AUDIO_SUFFIXES
-from vocoders.io.mels import MEL_SUFFIXES, read_mel
+from vocoders.io.mels import MEL_SUFFIXES, decode_mel
 
 _TRANSFERS = 8  # files that a worker reads and uploads at a time
 _BATCH_FRAMES = 1 << 15  # frames of the mels that wait to be synthesised as a batch
@@ -244,7 +244,7 @@ def _members(source: str) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
 def _measure(path: Path, mel_config: MelConfig, facts: Facts) -> tuple[int, int]:
     """Return samples and sample rate of an output; of a mel, those of the audio that it stands for."""
     if path.suffix in MEL_SUFFIXES:
-        mel, _ = read_mel(map_file(path), str(path))
+        mel, _ = decode_mel(map_file(path), str(path))
         return mel.shape[-1] * mel_config.hop_length, mel_config.sample_rate
     if path.suffix == ".raw":
         return path.stat().st_size // (2 * facts.channels), facts.sample_rate
