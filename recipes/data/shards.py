@@ -1,8 +1,8 @@
 """Draw random segments of recordings from tar shards, read by URL.
 
-A shard is a tar of sound files, KEY.flac or KEY.wav, as webdataset packs them; other files are skipped. Shards are read
-whole, in a random order for each epoch, the next one in the background. ``shards_at_once`` shards are open, each for
-its part of every batch. Segment i depends on seed and i only, so a resumed run starts at the right shard.
+A shard is a tar of KEY.flac or KEY.wav, as webdataset packs them; other files are skipped. Shards are read whole, in a
+random order per epoch, the next in the background; ``shards_at_once`` are open, each for its part of every batch.
+Segment i depends on seed and i only, so a run can resume.
 """
 
 from __future__ import annotations
