@@ -106,14 +106,8 @@ def read_valid(urls: list[str], count: int) -> list[Clip]:
 class ShardDataset(Dataset[dict[str, Tensor]]):
     """Random segments of recordings in shards; each shard works as a ``SegmentDataset``.
 
-    Args:
-        urls: the shards.
-        data: settings of the data.
-        mel_config: gives rate and hop.
-        frames: length of a segment.
-        seed: seed of the random numbers.
-        batch_size: items of a whole batch, a multiple of ``data.shards_at_once``.
-        cache: folder of F0 labels. None: f0 is 0.
+    ``batch_size`` counts the items of a whole batch, a multiple of ``data.shards_at_once``. ``cache`` is the folder of F0
+    labels; without it f0 is 0.
     """
 
     def __init__(
