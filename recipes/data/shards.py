@@ -106,7 +106,7 @@ def read_valid(urls: list[str], count: int) -> list[Clip]:
 class ShardDataset(Dataset[dict[str, Tensor]]):
     """Random segments of recordings in shards; each shard works as a ``SegmentDataset``.
 
-    ``batch_size`` counts the items of a whole batch, a multiple of ``data.shards_at_once``. ``cache`` is the folder of F0
+    ``batch_size``, the items of a whole batch, is a multiple of ``data.shards_at_once``. ``cache`` is the folder of F0
     labels; without it f0 is 0.
     """
 
