@@ -1,16 +1,15 @@
 """Measure cost and latency of streaming: python -m recipes.benchmarks.streaming [MODEL ...] [--recomputed | --backends]
 
-Measures the given models, or every published size, untrained, with an F0 estimator if needed, and framewise norms
-instead of norms over the utterance, which cannot stream.
+Measures models, by default every published size, untrained, with an F0 estimator if needed and framewise norms, as
+norms over the utterance cannot stream.
 
     lookahead    frames needed after a frame before its audio is final, and their duration
-    first audio  processor time until the first audio, for each push size. In real time, add lookahead and one push
-    cost         processor time per second of audio, for each push size, relative to a whole utterance; with
-                 --recomputed also when each push repeats its context, the simplest exact method
+    first audio  processor time until the first audio, for each push size; in real time add lookahead and one push
+    cost         processor time per second of audio, for each push size, relative to a whole utterance; --recomputed
+                 adds pushes that repeat their context, the simplest exact method
 
---backends times a stream of 192 frames by ONNX Runtime and by torch, by default of the built-in model; a MODEL file
-runs on the backend of its ending. Times are medians of processor time, which other work hardly changes, on --threads
-cores.
+--backends times a stream of 192 frames by ONNX Runtime and torch, by default of the built-in model; a MODEL file runs
+on its own backend. Times are medians of processor time on --threads cores.
 """
 
 from __future__ import annotations

@@ -28,11 +28,12 @@ def transpose_share(
 
 
 def transpose_mel(audio: Tensor, f0: Tensor, ratio: float, log_mel: LogMelSpectrogram) -> Tensor:
-    """Return the log-mel (batch, n_mels, frames) of audio at ``ratio`` times its pitch, with its formants and tempo.
+    """Return the log-mel (batch, n_mels, frames) of audio (batch, samples) at ``ratio`` times its pitch, formants and
+    tempo kept.
 
-    A window ``ratio`` times as long shows the spectrum of the recording played that much faster, which moves harmonics
-    and formants. The ratio of both spectra, smoothed over one harmonic distance, moves the formants back. Shapes:
-    ``audio`` (batch, frames * hop_length), ``f0`` (batch, 1, frames) in Hz, 0 = unvoiced.
+    A window ``ratio`` times as long shows the recording played faster, with harmonics and formants moved. The ratio of
+    both spectra, smoothed over one harmonic distance, moves the formants back. ``f0`` is (batch, 1, frames) in Hz, 0 =
+    unvoiced.
     """
     c = log_mel.mel_config
     size, bins = 2 * round(c.n_fft * ratio / 2), c.n_fft // 2 + 1

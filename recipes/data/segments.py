@@ -48,14 +48,7 @@ class SegmentDataset(Dataset[dict[str, Tensor]]):
     whole frames, and ``context`` is the audio with enough frames around it that its inner mel is part of the
     recording's mel.
 
-    Args:
-        clips: recordings to draw from.
-        labels: their F0 labels. None: f0 is 0.
-        data: ranges of speed and gain.
-        mel_config: gives rate and hop.
-        frames: length of a segment.
-        seed: seed of the random numbers.
-        mels: predicted mels; items then hold ``mel`` (n_mels, frames).
+    Without ``labels`` f0 is 0; with predicted ``mels`` items also hold ``mel`` (n_mels, frames).
     """
 
     def __init__(

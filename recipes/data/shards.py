@@ -1,8 +1,8 @@
 """Draw random segments of recordings from tar shards, read by URL.
 
-A shard is a tar of sound files, KEY.flac or KEY.wav, as webdataset packs them; other files are skipped. Shards are read
-whole, in a random order for each epoch, the next one in the background. ``shards_at_once`` shards are open, each for
-its part of every batch. Segment i depends on seed and i only, so a resumed run starts at the right shard.
+A shard is a tar of KEY.flac or KEY.wav, as webdataset packs them; other files are skipped. Shards are read whole, in a
+random order per epoch, the next in the background; ``shards_at_once`` are open, each for its part of every batch.
+Segment i depends on seed and i only, so a run can resume.
 """
 
 from __future__ import annotations
@@ -106,14 +106,8 @@ def read_valid(urls: list[str], count: int) -> list[Clip]:
 class ShardDataset(Dataset[dict[str, Tensor]]):
     """Random segments of recordings in shards; each shard works as a ``SegmentDataset``.
 
-    Args:
-        urls: the shards.
-        data: settings of the data.
-        mel_config: gives rate and hop.
-        frames: length of a segment.
-        seed: seed of the random numbers.
-        batch_size: items of a whole batch, a multiple of ``data.shards_at_once``.
-        cache: folder of F0 labels. None: f0 is 0.
+    ``batch_size``, the items of a whole batch, is a multiple of ``data.shards_at_once``. ``cache`` is the folder of F0
+    labels; without it f0 is 0.
     """
 
     def __init__(

@@ -63,23 +63,10 @@ def evaluate(
     workers: int = 1,
     ray: str | None = None,
 ) -> tuple[list[Outcome], list[str]]:
-    """Measure the copy synthesis of recordings.
+    """Measure the copy synthesis of recordings below ``root``, in ``workers`` processes or on a Ray cluster.
 
-    Args:
-        clips: recordings below ``root``.
-        comparison: what to compare.
-        root: folder that clip names are relative to.
-        page: the listening page to write, if any.
-        with_nisqa: whether to measure NISQA.
-        with_judges: whether to ask the judges.
-        workers: number of processes.
-        ray: address of a Ray cluster to measure on instead, as for ``connected``.
-
-    Returns:
-        The outcome of each clip, and a sentence for each failed clip.
-
-    Raises:
-        VocoderError: when all clips failed, or the page cannot be written.
+    Returns the outcome of each clip, and a sentence for each failed clip. Raises VocoderError when all clips failed, or
+    the page cannot be written.
     """
     with atomic_folder(page.folder) if page else nullcontext() as folder:
         save = partial(write_sounds, folder, sound_format=page.sound_format) if page and folder else None

@@ -22,7 +22,7 @@ from recipes.evaluation.metrics import NAN, Signal
 from vocoders.errors import VocoderError
 
 RATE = 16000  # Hz
-SECONDS = 1.0  # ViSQOL needs as many frames, and DNSMOS would repeat a shorter signal
+SECONDS = 1.0  # shorter signals have too few frames for ViSQOL, and DNSMOS repeats them
 
 
 def distillmos(reference: Signal, estimate: Signal) -> float:

@@ -20,10 +20,8 @@ class Column(NamedTuple):
     """Format of a metric in tables.
 
     Attributes:
-        title: name of the metric.
         digits: number of decimals, after scaling.
         better: better direction, or ideal value.
-        meaning: short definition.
         scale: factor, 100 for percentages.
     """
 
@@ -70,7 +68,6 @@ class Outcome(NamedTuple):
 
     Attributes:
         name: path of the clip.
-        seconds: duration.
         metrics: system -> metrics, empty without audio; F0 estimators count as systems.
         lines: system -> tones and stripes; none for the recording.
         clicks: system -> clicks, for the same systems.

@@ -49,8 +49,8 @@ class Discriminators(nn.Module):
     def forward(self, fake: Tensor, real: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Compute the adversarial losses of both sides in one pass: fake and real (batch, 1, samples).
 
-        A second pass over the fake would return the same, because the generator is updated first. Returns the
-        unweighted losses of the generator, and the loss of the discriminators.
+        The generator is updated first, so a second pass over the fake would be equal. Returns the generator's
+        unweighted losses and the discriminators' loss.
         """
         real_outputs, fake_outputs = self.discriminate(real), self.discriminate(fake)
         terms: dict[str, list[Tensor]] = {"adversarial": [], "feature_matching": [], "own": []}

@@ -112,12 +112,8 @@ class Run:
     """Everything that changes during training, and the rank of this process.
 
     Attributes:
-        recipe: the recipe.
-        task: the model and its losses.
         ema: moving average of the weights, which is validated and saved.
-        discriminators: the discriminators, if any.
         optimizers: by "model" and "discriminators".
-        distributed: rank and device of this process.
         step: number of steps done.
         best: lowest ``selection_metric`` so far.
         epoch: steps that train on as many segments as there are recordings.

@@ -1,7 +1,7 @@
-"""Damaged files for every reader. Input number N of a kind is always the same: python -m tests.support.fuzz npz 17
+"""Damage files for every reader; input N of a kind is always equal: python -m tests.support.fuzz npz 17
 
-Run without arguments but the number of inputs, it reads them all in this process, with limits on memory and time, and
-prints a line of JSON before each input and one for each that ends neither in a result nor in a sentence.
+With only the number of inputs, reads them all in this process, within limits of memory and time. Prints a line of JSON
+before each input, and for each that ends neither in a result nor in a sentence.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ from vocoders.onnx.vocoder import OnnxVocoder
 from vocoders.server.registry import ServedModel
 from vocoders.server.requests import Limits, RequestError, analyze_body, decoded_bytes
 
-MEMORY = 2**30  # bytes that reading may take beside what the process has at first
+MEMORY = 2**30  # bytes beyond the process's start
 SECONDS = 20  # for one input, on a busy machine
 
 
 class Kind(NamedTuple):
-    """A kind of file: ``read`` checks what it returns, ``share`` of all inputs are of this kind."""
+    """A kind of file: ``read`` checks its result, ``share`` is its part of all inputs."""
 
     share: float
     suffix: str
@@ -173,7 +173,7 @@ EXTREMES = (0, 1, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**62, 2**63, 2**64 - 1)
 
 
 def damaged(seed: bytes, source: random.Random) -> bytes:
-    """A copy of ``seed`` with some bytes changed, most of them at the beginning or the end, where the headers are."""
+    """Copy ``seed`` with some bytes changed, mostly in headers at the beginning or the end."""
     if seed.startswith(b"PK") and source.random() < 0.5:
         return _repacked(seed, source)
     data = bytearray(seed)
@@ -201,7 +201,7 @@ def damaged(seed: bytes, source: random.Random) -> bytes:
 
 
 def _repacked(seed: bytes, source: random.Random) -> bytes:
-    """A zip archive whose files are damaged and whose checksums are right."""
+    """Make a zip archive of damaged files with right checksums."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(seed)) as archive, zipfile.ZipFile(buffer, "w") as copy:
         for name in archive.namelist():
@@ -211,7 +211,7 @@ def _repacked(seed: bytes, source: random.Random) -> bytes:
 
 
 def run(kind: str, number: int, seeds: list[bytes], folder: Path) -> None:
-    """Read one input; whatever is raised is a fault. Number 0 is not damaged, and must be read."""
+    """Read one input; any exception is a fault. Number 0 is intact and must be read."""
     source = random.Random(zlib.crc32(f"{kind} {number}".encode()))
     path = folder / f"input{KINDS[kind].suffix}"
     path.write_bytes(damaged(source.choice(seeds), source) if number else seeds[0])
@@ -228,7 +228,7 @@ def run(kind: str, number: int, seeds: list[bytes], folder: Path) -> None:
 def main(total: int, begin: list[str]) -> None:
     """Run all inputs, from the input ``begin`` on."""
     report = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # libraries in C print to standard output too
+    os.dup2(2, 1)  # C libraries print to standard output too
     with tempfile.TemporaryDirectory() as name:
         folder, limited = Path(name), False
         for kind, (share, _, seeds_of, _) in KINDS.items():

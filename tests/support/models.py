@@ -1,4 +1,4 @@
-"""Small models for the tests: every generator and discriminator, quick to run."""
+"""Small, fast models for the tests: every generator and discriminator."""
 
 from typing import Any
 
@@ -28,12 +28,12 @@ SOME_DISCRIMINATORS = {
 
 
 def small(name: str, mel_config: MelConfig = MEL_CONFIG) -> dict[str, Any]:
-    """The small configuration of a generator, in plain values as recipes and file headers hold it."""
+    """Return a generator's small configuration in plain values, as in recipes and file headers."""
     return GENERATORS[name].small_config(mel_config).model_dump(mode="json")
 
 
 def generator(name: str, mel_config: MelConfig = MEL_CONFIG, **changes: Any) -> Generator:
-    """A small generator with weights large enough that everything acts."""
+    """Make a small generator with weights large enough that everything has an effect."""
     torch.manual_seed(1)
     model = build_generator(name, small(name, mel_config) | changes, mel_config).eval()
     with torch.no_grad():
@@ -48,7 +48,7 @@ def f0_estimator(mel_config: MelConfig = MEL_CONFIG) -> F0Estimator:
 
 
 def conv_f0_estimator(mel_config: MelConfig = MEL_CONFIG, causal: bool = False) -> ConvF0Estimator:
-    """An estimator of the other kind, whose F0 goes from 0 to some hundreds of Hz."""
+    """Make an estimator of the other kind, with F0 from 0 to some hundreds of Hz."""
     torch.manual_seed(2)
     estimator = ConvF0Estimator(ConvF0EstimatorConfig(channels=8, causal=causal), mel_config).eval()
     with torch.no_grad():
@@ -58,7 +58,7 @@ def conv_f0_estimator(mel_config: MelConfig = MEL_CONFIG, causal: bool = False) 
 
 
 def estimator_for(name: str, mel_config: MelConfig = MEL_CONFIG) -> BaseF0Estimator:
-    """An F0 estimator of the kind that belongs to a generator."""
+    """Make an F0 estimator of a generator's kind."""
     return conv_f0_estimator(mel_config) if name == "hift" else f0_estimator(mel_config)
 
 
@@ -67,13 +67,13 @@ def checkpoint(name: str = "hnmask", mel_config: MelConfig = MEL_CONFIG) -> Chec
 
 
 def generator_of(checkpoint: Checkpoint) -> Generator:
-    """The generator of a checkpoint that holds one."""
+    """Return the generator of a checkpoint that holds one."""
     assert checkpoint.generator is not None
     return checkpoint.generator
 
 
 def f0_estimator_of(model: Checkpoint | Vocoder) -> BaseF0Estimator:
-    """The F0 estimator of a checkpoint or a vocoder that has one."""
+    """Return the F0 estimator of a checkpoint or vocoder that has one."""
     assert model.f0_estimator is not None
     return model.f0_estimator
 
@@ -85,7 +85,7 @@ def mel(frames: int, batch: int = 1, mel_config: MelConfig = MEL_CONFIG, seed: i
 
 
 def inputs(model: Generator, frames: int, batch: int = 1, seed: int = 0) -> dict[str, torch.Tensor]:
-    """A value for each input of a generator."""
+    """Make a value for each input of a generator."""
     source = torch.Generator().manual_seed(seed)
     values = {}
     for item in model.inputs:

@@ -168,9 +168,9 @@ def conv1d(
 ) -> Tensor:
     """Compute ``F.conv1d`` as a 2-D convolution in the channels_last format, oneDNN's fastest.
 
-    PyTorch supports that format for images only. The result (batch, channels, time) keeps channels together in memory,
-    as do elementwise operations, so a network copies only its first input (recipes.benchmarks.inference, HiFi-GAN).
-    Short pieces of a stream, which oneDNN does not get, are faster unchanged (recipes.benchmarks.streaming).
+    The result (batch, channels, time) keeps channels together in memory, as do elementwise operations, so a network
+    copies only its first input (recipes.benchmarks.inference, HiFi-GAN). Short pieces of a stream are faster unchanged
+    (recipes.benchmarks.streaming).
     """
     if _is_small(x):
         return F.conv1d(x, weight, bias, stride, padding, dilation, groups)
@@ -280,12 +280,12 @@ def large_memory(x: Tensor, dtype: torch.dtype) -> Tensor:
 def set_up_memory() -> None:
     """Configure the memory that PyTorch's libraries keep on a CPU, before they run a model.
 
-    oneDNN keeps 1024 kernels, one for each operation and signal length. 256 are enough for the largest model and bound
-    the memory (recipes.benchmarks.inference --memory). oneDNN reads the variable at a process's first convolution.
+    oneDNN keeps 1024 kernels, one per operation and length; 256 suffice and bound the memory
+    (recipes.benchmarks.inference --memory). It reads the variable at a process's first convolution.
 
-    glibc returns large freed blocks to the system, and faulting them in again took up to half the time of a synthesis
-    (recipes.benchmarks.inference). Freeing a block of 32 MiB, the largest that counts, makes it keep them
-    (M_MMAP_THRESHOLD in mallopt(3)), unless the environment sets a threshold.
+    glibc returns large freed blocks to the system; faulting them in again took up to half the time of a synthesis
+    (recipes.benchmarks.inference). Freeing 32 MiB, the largest that counts, makes it keep them (M_MMAP_THRESHOLD in
+    mallopt(3)), unless the environment sets a threshold.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
     if sys.platform == "linux":

@@ -45,7 +45,7 @@ class Mark(NamedTuple):
     """ONNX element type, set by ``read``."""
 
     def put(self, x: Tensor, longer: int = 0, like: Tensor | None = None) -> Tensor:
-        """Mark a whole signal in a trace, ``longer`` by some columns; ``like`` is another signal for ``lower``."""
+        """Mark a traced whole signal, lengthened by ``longer`` columns; ``like`` is another signal for ``lower``."""
         size = list(x.shape)
         size[self.axis] += longer
         attributes: dict[str, Any] = {"kind": self.kind, "mode": self.mode, "axis": self.axis, "rank": x.dim()}

@@ -60,7 +60,7 @@ def conv_arguments(
     dilation: Any = 1,
     groups: int = 1,
 ) -> Settings | None:
-    """Read ``torch.conv1d``, ``torch.conv2d`` and the like."""
+    """Read the arguments of ``torch.conv1d``, ``torch.conv2d`` and the like."""
     axis, axes = x.axis, weight.dim() - 2
     if axis < -axes or x.dim() != weight.dim():  # time is the batch or channel axis
         return None
@@ -96,7 +96,7 @@ def conv_transpose_arguments(
     groups: int = 1,
     dilation: Any = 1,
 ) -> Settings | None:
-    """Read ``torch.conv_transpose1d``, ``torch.conv_transpose2d`` and the like."""
+    """Read the arguments of ``torch.conv_transpose1d``, ``torch.conv_transpose2d`` and the like."""
     axes = weight.dim() - 2
     if x.axis < -axes or x.dim() != weight.dim():
         return None
@@ -112,7 +112,7 @@ def conv_transpose_arguments(
 
 
 def overlap_add_arguments(function: Any, frames: Span, hop_length: int, left: int, right: int) -> Settings | None:
-    """Read ``dsp.stft.overlap_add``."""
+    """Read the arguments of ``dsp.stft.overlap_add``."""
     if frames.axis != -2:
         return None
     settings = {"x": frames, "axis": -2, "stride": hop_length, "left": left, "right": right}
@@ -120,7 +120,7 @@ def overlap_add_arguments(function: Any, frames: Span, hop_length: int, left: in
 
 
 def unfold_arguments(function: Any, x: Span, dimension: int, size: int, step: int) -> Settings | None:
-    """Read ``Tensor.unfold``."""
+    """Read the arguments of ``Tensor.unfold``."""
     axis = _from_the_end(dimension, x)
     if axis != x.axis:
         return None
@@ -129,7 +129,7 @@ def unfold_arguments(function: Any, x: Span, dimension: int, size: int, step: in
 
 
 def framing_arguments(function: Callable[..., Tensor], x: Span, size: int, step: int) -> Settings | None:
-    """Read a framing function, (..., time) -> (..., size, windows), of complete windows."""
+    """Read the arguments of a framing function, (..., time) -> (..., size, windows), of complete windows."""
     if x.axis != -1:
         return None
     settings = {"x": x, "axis": -1, "size": size, "stride": step, "out_axis": -1, "complete": True}
@@ -139,7 +139,7 @@ def framing_arguments(function: Callable[..., Tensor], x: Span, size: int, step:
 def pad_arguments(
     function: Any, x: Span, pad: Any, mode: str = "constant", value: float | None = None
 ) -> Settings | None:
-    """Read ``F.pad``."""
+    """Read the arguments of ``F.pad``."""
     axis, before = x.axis, 2 * (-x.axis - 1)  # F.pad begins with the last axis
     left, right = (*pad[before : before + 2], 0, 0)[:2]
     if left == right == 0:
@@ -153,7 +153,7 @@ def pad_arguments(
 
 
 def reflect_pad_arguments(function: Any, x: Span, left: int, right: int, dim: int = -1) -> Settings | None:
-    """Read ``dsp.stft.reflect_pad``."""
+    """Read the arguments of ``dsp.stft.reflect_pad``."""
     axis = _from_the_end(dim, x)
     if axis != x.axis:
         return None
@@ -162,7 +162,7 @@ def reflect_pad_arguments(function: Any, x: Span, left: int, right: int, dim: in
 
 
 def reflect_pad_2d_arguments(function: Any, x: Span, frames: int, bins: int) -> Settings:
-    """Read ``nn.fast.reflect_pad_2d``; the bins are padded here."""
+    """Read the arguments of ``nn.fast.reflect_pad_2d``; the bins are padded here."""
     if x.axis != -2:
         raise refuse("reflect_pad_2d", f"time must be axis -2, it is axis {x.axis}")
 
@@ -176,19 +176,19 @@ def reflect_pad_2d_arguments(function: Any, x: Span, frames: int, bins: int) -> 
 
 
 def alias_free_snake_arguments(function: Any, x: Span, *parameters: Tensor) -> Settings | None:
-    """Read ``nn.alias_free.alias_free_snake``."""
+    """Read the arguments of ``nn.alias_free.alias_free_snake``."""
     if x.axis != -1:
         return None
     return {"x": x, "reach": REACH, "function": lambda piece: alias_free_snake(piece, *parameters)}
 
 
 def trim_arguments(function: Any, x: Span, left: int, right: int) -> Settings | None:
-    """Read ``nn.layers.trim``."""
+    """Read the arguments of ``nn.layers.trim``."""
     return {"x": x, "left": left, "right": right} if x.axis == -1 else None
 
 
 def cumsum_arguments(function: Any, x: Span, dim: int, *, dtype: torch.dtype | None = None) -> Settings | None:
-    """Read ``torch.cumsum``."""
+    """Read the arguments of ``torch.cumsum``."""
     axis = _from_the_end(dim, x)
     return {"x": x, "axis": axis, "dtype": dtype} if axis == x.axis else None
 
