@@ -25,7 +25,7 @@ from vocoders.errors import VocoderError
 from vocoders.f0_estimator import BaseF0Estimator
 from vocoders.generators import build_generator, generator_name
 from vocoders.generators.base import Generator
-from vocoders.inputs import F0
+from vocoders.inputs import F0, NOISE, PHASE
 from vocoders.pretrained import find_pretrained
 
 MEASURED = ("mel", "multi_resolution_stft")  # measured in every validation
@@ -46,6 +46,7 @@ class GeneratorTask(Task):
         assert recipe.generator is not None
         self.mels = mels
         self.model: Generator = build_model(recipe.generator, recipe.mel_config)
+        check_trainable(self.model, recipe.generator.name)
         self.uses_f0 = F0 in self.model.inputs
         if self.model.uses_weight_norm:
             for layer in list(self.model.modules()):
@@ -183,6 +184,19 @@ class GeneratorTask(Task):
     @property
     def _device(self) -> torch.device:
         return self.log_mel.filter_bank.device
+
+
+def check_trainable(model: Generator, name: str) -> None:
+    """Refuse a generator whose audio or inputs the recordings alone do not give."""
+    audio = (model.sample_rate, model.samples_per_frame, model.channels)
+    expected = (model.mel_config.sample_rate, model.mel_config.hop_length, 1)
+    if audio != expected:
+        raise VocoderError(
+            f"training is for mono audio at the rate of the mel, {expected[0]} Hz and {expected[1]} samples a frame; "
+            f"{name} gives {audio[2]} channel(s) at {audio[0]} Hz and {audio[1]} samples a frame"
+        )
+    if others := [item.name for item in model.inputs if item not in (F0, NOISE, PHASE)]:
+        raise VocoderError(f"training gives a generator F0, noise and phase; {name} also needs {', '.join(others)}")
 
 
 def build_model(settings: GeneratorRecipe, mel_config: MelConfig) -> Generator:

@@ -7,12 +7,15 @@ import torch
 
 from recipes.data.segments import frame_times
 from recipes.training.distributed import Draws
-from recipes.training.generator_task import GeneratorTask
+from recipes.training.generator_task import GeneratorTask, check_trainable
 from recipes.training.recipe import load_recipe
 from tests.support import corpus, models
 from vocoders.checkpoint import save_checkpoint
 from vocoders.dsp.mel import MelConfig
+from vocoders.errors import VocoderError
 from vocoders.generators import generator_name
+from vocoders.generators.vocos import Vocos
+from vocoders.inputs import Input
 
 SMOOTH = "data.augmentation={smooth: %s, coefficients: [0.05, 0.05], blur: [0, 0]}"
 
@@ -29,9 +32,9 @@ def test_smoothed_mels_belong_to_the_recordings_as_they_are(tmp_path: Path, shar
     given = []
     outputs = task.model.outputs
 
-    def keep(mel: torch.Tensor, **arguments: object) -> object:
+    def keep(mel: torch.Tensor, draws: object) -> object:
         given.append(mel)
-        return outputs(mel, **arguments)  # type: ignore[arg-type]
+        return outputs(mel, draws)  # type: ignore[arg-type]
 
     task.model.outputs = keep  # type: ignore[method-assign, assignment]
     losses = task(batch, Draws(0, 0, 2, slice(0, 2), torch.device("cpu"))).losses
@@ -65,3 +68,19 @@ def test_fine_tuning_starts_where_the_model_puts_its_frames(tmp_path: Path, lag:
     assert task.checkpoint(task.model).lag == lag
     times = frame_times(frames, task.recipe.analysis_config)
     assert times[frame] * 22050 == pytest.approx(frame * 64 + (0 if lag == 0 else 32))
+
+
+def test_what_training_cannot_give_is_refused() -> None:
+    model = models.generator("hifigan")
+    check_trainable(model, "hifigan")
+    model.inputs = (Input(name="speaker", rate="utterance", channels=8),)
+    with pytest.raises(VocoderError, match="hifigan also needs speaker"):
+        check_trainable(model, "hifigan")
+
+
+def test_audio_of_two_channels_is_refused() -> None:
+    class Stereo(Vocos):
+        channels = 2
+
+    with pytest.raises(VocoderError, match=r"stereo gives 2 channel\(s\) at 8000 Hz and 32 samples a frame"):
+        check_trainable(Stereo(Vocos.small_config(models.MEL_CONFIG), models.MEL_CONFIG), "stereo")
