@@ -15,7 +15,17 @@ from vocoders.errors import MelWarning, VocoderError
 from vocoders.inference.checks import as_mel_config, check_seed, prepare_audio, prepare_mel
 from vocoders.inference.stream import Stream
 from vocoders.inference.synthesis import Backend, Synthesis
-from vocoders.inputs import F0, Values, accepted, check_names, check_value, constants_of, required, signals_of
+from vocoders.inputs import (
+    F0,
+    Values,
+    accepted,
+    check_given,
+    check_names,
+    check_value,
+    constants_of,
+    required,
+    signals_of,
+)
 
 
 class BaseVocoder(Backend):
@@ -168,7 +178,7 @@ class BaseVocoder(Backend):
         """
         # Not a generator function itself, so that the call refuses a model that cannot stream.
         named = {name: value for name, value in {"f0": f0_chunks, **inputs}.items() if value is not None}
-        check_names(self.facts.inputs, named)
+        check_given(self.facts.inputs, self.facts.estimated, named)
         constants = constants_of(self.facts.inputs, named)
         chunks = {name: value for name, value in named.items() if name not in constants}
         return self.open_stream(seed, tuple(chunks), lookahead, **constants).pieces(mel_chunks, chunks)
@@ -289,7 +299,7 @@ class BaseVocoder(Backend):
         lists = {name: values for name, values in named.items() if values is not None}
         for name, values in lists.items():
             if len(values) != len(mels):
-                raise VocoderError(f"{len(mels)} mels, but {len(values)} values of {name}")
+                raise VocoderError(f"{len(mels)} mels, but {len(values)} {name}")
         items = [{name: values[i] for name, values in lists.items()} for i in range(len(mels))]
         return [self.check_inputs(item, 1, mel.shape[1]) for item, mel in zip(items, mels, strict=True)]
 
