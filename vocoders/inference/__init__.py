@@ -1,1 +1,1 @@
-"""From mels to audio with a trained model: whole, in batches and streamed."""
+"""Synthesis with a trained model: whole, in batches and streamed."""

@@ -1,4 +1,4 @@
-"""BaseVocoder: the interface of a model for users, whatever backend runs it. Does not import torch."""
+"""BaseVocoder: the interface of a model for users. Does not import torch."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from vocoders.inputs import (
 
 
 class BaseVocoder(Backend):
-    """Model that turns log-mel-spectrograms into audio. ``load`` makes one; see ``__call__``."""
+    """Model that ``load`` returns: log-mel-spectrograms in, audio out; see ``__call__``."""
 
     @property
     def mel_config(self) -> MelConfig:
-        """The mel config of the mels it takes."""
+        """Mel config of the model's input."""
         return self.facts.mel_config
 
     @property
@@ -43,20 +43,17 @@ class BaseVocoder(Backend):
 
     @property
     def training(self) -> dict[str, Any]:
-        """How the model was made: the recipe, steps, data, figures."""
+        """Record of the training: recipe, steps, data, figures."""
         return self.facts.training
 
     @property
     def lag(self) -> int:
-        """Samples by which the audio is later than the recording that a mel is of."""
+        """Delay of the audio against the recording of the mel, in samples."""
         return self.mel_config.usual_lag if self.facts.lag is None else self.facts.lag
 
     @property
     def lookahead(self) -> int | None:
-        """Frames that must follow a frame in a stream before its audio is final; None when the model cannot stream.
-
-        A stream that is given its F0 needs fewer: see ``Stream.lookahead``.
-        """
+        """Frames that a stream needs after a frame; None when the model cannot stream. With F0 given it needs fewer."""
         return self.facts.lookahead_with(())
 
     @overload
@@ -69,22 +66,20 @@ class BaseVocoder(Backend):
         """Synthesise audio from a log-mel.
 
         Args:
-            mel: (n_mels, frames) or (batch, n_mels, frames), numpy or torch, any float dtype, in the mel config
-                ``mel_config``; or a list of (n_mels, frames) of any lengths.
-            f0: Hz per frame, 0 = unvoiced: (frames,) or (batch, frames), or a list like ``mel``. Estimated from the
-                mel when not given; ignored by generators that need none.
-            seed: seed of the noise, 0 to 2^63 - 1; 0 when not given. The same seed gives the same audio, and every item
-                of a batch or a list equals, to rounding, what it gives alone.
-            inputs: other inputs of the model, see ``facts.inputs``: (channels, length), without the axis that is 1, and
-                with a batch or in a list like ``mel``.
+            mel: (n_mels, frames) or (batch, n_mels, frames), numpy or torch, any float dtype, in ``mel_config``; or a
+                list of (n_mels, frames) of any lengths.
+            f0: Hz per frame, 0 = unvoiced: (frames,) or (batch, frames), or a list like ``mel``. Estimated by default;
+                ignored by generators without F0.
+            seed: seed of the noise, 0 to 2^63 - 1, 0 by default. Each item gets the noise that it gets alone.
+            inputs: other inputs of the model, see ``facts.inputs``: (channels, length) without axes of 1; batched or
+                listed like ``mel``.
 
         Returns:
             float32 audio, nominally in [-1, 1], not clipped: (samples,) or (batch, samples), of the kind and on the
-            device of the mel; a list for a list. Audio of several channels is (channels, samples) in place of
-            (samples,).
+            device of the mel; a list for a list. With several channels (channels, samples) replaces (samples,).
 
         Raises:
-            VocoderError: for a mel, an input or a seed that does not fit.
+            VocoderError: for a mel, input or seed that does not fit.
 
         Warns:
             MelWarning: when the values look like those of another mel config.
@@ -100,20 +95,20 @@ class BaseVocoder(Backend):
     def synthesize(
         self, mel: AnyArray, f0: AnyArray | None = None, seed: int = 0, **inputs: Any
     ) -> Iterator[np.ndarray]:
-        """Synthesise the audio of one log-mel in pieces, in memory that does not grow with its length.
+        """Synthesise one log-mel in pieces, in constant memory; arguments as for ``__call__``.
 
         Args:
-            mel: (n_mels, frames), in the mel config ``mel_config``. It is not diagnosed: see ``prepare_mel``.
-            f0: (frames,), as for ``__call__``.
-            seed: as for ``__call__``.
-            inputs: as for ``__call__``.
+            mel: (n_mels, frames); it is not diagnosed.
+            f0: (frames,).
+            seed: seed of the noise.
+            inputs: other inputs.
 
         Returns:
-            An iterator of float32 (samples,) or (channels, samples). Joined they are ``voc(mel, f0, seed, **inputs)``.
-            A model with ``chunk_frames`` None gives one piece.
+            An iterator of float32 (samples,) or (channels, samples), which join to ``voc(mel, f0, seed, **inputs)``;
+            one piece when ``chunk_frames`` is None.
 
         Raises:
-            VocoderError: for a mel, an input or a seed that does not fit.
+            VocoderError: as for ``__call__``.
         """
         seed = check_seed(seed)
         values = self._check_single(prepare_mel(as_numpy(mel), self.mel_config, self.mel_config).values)
@@ -126,19 +121,19 @@ class BaseVocoder(Backend):
         seeds: Sequence[int] | None = None,
         **inputs: Sequence[Any],
     ) -> list[np.ndarray]:
-        """Synthesise several log-mels of any lengths in as few passes of the network as their lengths allow.
+        """Synthesise log-mels of any lengths in few passes of the network.
 
         Args:
-            mels: (n_mels, frames) each, in the mel config ``mel_config``. They are not diagnosed: see ``prepare_mel``.
-            f0s: (frames,) each, as for ``__call__``; None for those whose F0 is to be estimated.
-            seeds: seed of the noise for each; 0 when not given.
-            inputs: other inputs of the model, one value for each mel.
+            mels: (n_mels, frames) each; they are not diagnosed.
+            f0s: (frames,) each; None where F0 is to be estimated.
+            seeds: one for each mel, 0 by default.
+            inputs: other inputs, one value for each mel.
 
         Returns:
             float32 (samples,) or (channels, samples) each, equal to ``voc(mel, f0, seed, **inputs)`` to rounding.
 
         Raises:
-            VocoderError: for a mel, an input or a seed that does not fit.
+            VocoderError: as for ``__call__``.
         """
         seeds = [0] * len(mels) if seeds is None else [check_seed(seed) for seed in seeds]
         if len(mels) != len(seeds):
@@ -155,28 +150,24 @@ class BaseVocoder(Backend):
         lookahead: int | None = None,
         **inputs: Any,
     ) -> Iterator[Array]:
-        """Synthesise audio while the frames arrive, equal to that of the whole mel.
-
-        With ``open_stream`` the caller pushes the frames instead.
+        """Synthesise audio while the frames arrive; see also ``open_stream``.
 
         Args:
-            mel_chunks: log-mels (n_mels, frames), numpy or torch, one after the other, of one frame or more.
-            f0_chunks: F0 of each chunk, (frames,), as for ``__call__``; estimated from the mel when not given.
+            mel_chunks: (n_mels, frames) each, at least one frame.
+            f0_chunks: F0 of each chunk, (frames,); estimated by default.
             seed: as for ``__call__``.
-            lookahead: frames to look ahead at most, for audio that comes sooner than the model's ``lookahead`` allows,
-                and is not quite the same; see ``Stream``.
-            inputs: other inputs of the model: the value of an utterance-rate one, chunks of the others.
+            lookahead: frames to look ahead at most. Less than the model's ``lookahead`` gives audio sooner, but not
+                quite the same.
+            inputs: other inputs: chunks, or the value of an utterance-rate input.
 
         Returns:
-            An iterator of float32 (samples,) or (channels, samples) of the kind of the chunks, none of them empty.
-            Joined they are ``voc(mel, f0, seed, **inputs)``, to rounding, unless ``lookahead`` is less than the
-            model's.
+            An iterator of non-empty float32 (samples,) or (channels, samples) of the kind of the chunks. With the
+            model's ``lookahead`` they join to ``voc(mel, f0, seed, **inputs)``, to rounding.
 
         Raises:
-            VocoderError: for a model that cannot stream, a chunk, a seed or a lookahead that does not fit, or no frame
-                at all.
+            VocoderError: when the model cannot stream, no frame comes, or an argument does not fit.
         """
-        # Not a generator function itself, so that the call refuses a model that cannot stream.
+        # Not a generator function, so that the call itself raises.
         named = {name: value for name, value in {"f0": f0_chunks, **inputs}.items() if value is not None}
         check_given(self.facts.inputs, self.facts.estimated, named)
         constants = constants_of(self.facts.inputs, named)
@@ -186,16 +177,16 @@ class BaseVocoder(Backend):
     def open_stream(
         self, seed: int | None = None, given: Collection[str] = (), lookahead: int | None = None, **constants: Any
     ) -> Stream:
-        """Open a stream to which the frames of one utterance are pushed; see ``Stream``.
+        """Open a stream to which the caller pushes the frames of one utterance.
 
         Args:
             seed: as for ``__call__``.
-            given: names of the inputs that each push brings although the model could do without, such as ``["f0"]``.
+            given: names of optional inputs that each push brings, such as ``["f0"]``.
             lookahead: as for ``stream``.
             constants: utterance-rate inputs.
 
         Raises:
-            VocoderError: for a model that cannot stream or lacks an input, and for a bad seed or lookahead.
+            VocoderError: when the model cannot stream, lacks an input, or an argument does not fit.
         """
         values = self.check_inputs(constants, 1, 0)
         return Stream(self, seed, given, lookahead, values)
@@ -205,16 +196,15 @@ class BaseVocoder(Backend):
 
         Args:
             audio: floats in [-1, 1], (..., samples), numpy or torch.
-            sample_rate: sample rate of the audio, Hz; resampled when it is not that of the mel config.
-            mel_config: the mel config of the result, or its name, as ``MelConfig.parse`` takes it; the model's when
-                not given.
+            sample_rate: of the audio, Hz; it is resampled where the mel config has another.
+            mel_config: mel config of the result, or its name; the model's by default.
 
         Returns:
             float32 (..., n_mels, frames), of the kind and on the device of the audio.
 
         Raises:
-            VocoderError: for audio that does not hold floats, is not finite or is shorter than one frame, for a sample
-                rate that is not a positive number, and for an unknown mel config.
+            VocoderError: for audio that is not finite floats or is shorter than one frame, and for a bad sample rate or
+                mel config.
         """
         target = self.mel_config if mel_config is None else as_mel_config(mel_config)
         return kind_of(audio)(analyze(prepare_audio(as_numpy(audio), sample_rate, target), target))
@@ -224,7 +214,7 @@ class BaseVocoder(Backend):
 
         Args:
             mel: (..., n_mels, frames), numpy or torch.
-            source: its mel config, or the name, as ``MelConfig.parse`` takes it.
+            source: its mel config or name.
 
         Returns:
             The converted mel, of the same kind.
@@ -236,15 +226,7 @@ class BaseVocoder(Backend):
         return convert_mel(mel, as_mel_config(source), self.mel_config)
 
     def plain_inputs(self, batch: int, frames: int) -> dict[str, Any]:
-        """Return a value for each input that the model cannot do without, for trials: 150 Hz, and ones for all others.
-
-        Args:
-            batch: number of mels.
-            frames: frames of each.
-
-        Returns:
-            float32 (batch, channels, length) by name.
-        """
+        """Return trial values of the required inputs, F0 of 150 Hz and ones: (batch, channels, length) by name."""
         size = self.facts.samples_per_frame
         return {
             item.name: np.full((batch, item.channels, item.columns(frames, size)), 150 if item == F0 else 1, np.float32)
@@ -252,16 +234,15 @@ class BaseVocoder(Backend):
         }
 
     def _synthesize_list(self, mels: Sequence[AnyArray], named: Mapping[str, Any], seed: int) -> list[Any]:
-        """Synthesise a list, for ``__call__``."""
         values: list[np.ndarray] = []
-        for mel in mels:  # not a comprehension, which before Python 3.12 is a stack frame that stacklevel counts
+        for mel in mels:  # before Python 3.12 a comprehension would be one more frame for stacklevel
             values.append(self._check_single(self._prepare(mel, stacklevel=4)))
         synthesize = self._batch if self.batching_pays else self._each
         audio = synthesize(values, self._values_of_list(named, values), [seed] * len(mels))
         return [kind_of(mel)(item) for mel, item in zip(mels, audio, strict=True)]
 
     def _prepare(self, mel: AnyArray, stacklevel: int = 3) -> np.ndarray:
-        """Validate a mel, and warn the caller of the public method when it looks like one of another mel config."""
+        """Validate a mel; warn the caller of the public method when it looks like another mel config."""
         values, warning = prepare_mel(as_numpy(mel), self.mel_config)
         if warning:
             warnings.warn(str(warning), MelWarning, stacklevel=stacklevel)
@@ -273,19 +254,7 @@ class BaseVocoder(Backend):
         return values
 
     def check_inputs(self, named: Mapping[str, Any], batch: int, frames: int) -> Values:
-        """Check the inputs that a user gives for mels of one length.
-
-        Args:
-            named: their values, as for ``__call__``; None where one is not given.
-            batch: number of mels.
-            frames: frames of each.
-
-        Returns:
-            float32 (batch, channels, length) by name.
-
-        Raises:
-            VocoderError: for an unknown name, and a value that does not fit.
-        """
+        """Check inputs, as for ``__call__``, of mels of one length: (batch, channels, length) by name."""
         check_names(self.facts.inputs, named)
         values = {}
         for item in accepted(self.facts.inputs):
@@ -295,7 +264,6 @@ class BaseVocoder(Backend):
         return values
 
     def _values_of_list(self, named: Mapping[str, Any], mels: Sequence[np.ndarray]) -> list[Values]:
-        """Check the inputs that a user gives for a list of mels."""
         lists = {name: values for name, values in named.items() if values is not None}
         for name, values in lists.items():
             if len(values) != len(mels):
@@ -308,7 +276,6 @@ class BaseVocoder(Backend):
         return self._each(mels, values, seeds)
 
     def _each(self, mels: Sequence[np.ndarray], values: Sequence[Values], seeds: Sequence[int]) -> list[np.ndarray]:
-        """Synthesise utterances as ``_batch`` does, one after the other."""
         items = zip(mels, values, seeds, strict=True)
         return [self._whole(mel[None], given, [seed])[0] for mel, given, seed in items]
 

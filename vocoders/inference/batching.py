@@ -1,9 +1,8 @@
-"""Batching of utterances of different lengths in few passes of the network, with the audio that each gives alone.
+"""Synthesise utterances of different lengths in few passes, with the audio that each gives alone.
 
-A pass takes windows of one length. Nothing is padded, because padding would be audible at the ends. Let the utterances
-have ``short`` to ``long`` frames. The first pass takes the first ``short`` frames of each; the second one takes the
-last ``long - short + context + lookahead`` frames of those that are longer. So all audio is computed with its whole
-context, except beside a cut, where the audio of the other pass is used:
+A pass takes windows of one length, without padding, which would be audible. For utterances of ``short`` to ``long``
+frames, the first pass takes the first ``short`` frames of each, the second the last ``long - short + context +
+lookahead`` frames of the longer ones. Beside a cut, audio comes from the pass that has its whole context:
 
     first pass    |=============|
     second pass           |=============|
@@ -17,12 +16,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Frames of all windows of a pass, at most; they, not the number of utterances, set the memory that a list needs.
+# Most frames in a pass; they set the memory that a list needs.
 PASS_FRAMES = 8192
 
 
 class Window(NamedTuple):
-    """The frames ``first`` to ``end`` (exclusive) of the utterance with an index."""
+    """Frames ``first`` to ``end`` (exclusive) of an utterance."""
 
     utterance: int
     first: int
@@ -30,15 +29,9 @@ class Window(NamedTuple):
 
 
 def group_by_length(lengths: Sequence[int], limit: int | None, reach: int | None) -> list[list[int]]:
-    """Decide which utterances share their passes.
+    """Group utterances that share passes: indices, the shortest utterance of a group first.
 
-    Args:
-        lengths: frames of each utterance.
-        limit: frames of the longest utterance that may share a pass; None for any.
-        reach: frames before and after a frame, together, that its audio depends on; None for the whole utterance.
-
-    Returns:
-        Groups of indices, the shortest utterance of each group first.
+    ``limit``: frames of the longest in a shared pass; ``reach``: context and lookahead. None: any length, the whole.
     """
     groups: list[list[int]] = []
     for index, length in sorted(enumerate(lengths), key=lambda pair: pair[1]):
@@ -60,18 +53,7 @@ def synthesize_group(
     samples_per_frame: int,
     run: Callable[[list[Window]], np.ndarray],
 ) -> list[np.ndarray]:
-    """Synthesise the utterances of one group in one or two passes.
-
-    Args:
-        lengths: frames of each utterance, the shortest first.
-        context: frames before a frame that its audio depends on.
-        lookahead: frames after it.
-        samples_per_frame: of the audio.
-        run: function for one pass of the network, from windows of one length to their audio (windows, ..., samples).
-
-    Returns:
-        float32 (..., samples) each.
-    """
+    """Synthesise a group, shortest first, in one or two passes; ``run`` maps windows to (windows, ..., samples)."""
     short, long = lengths[0], lengths[-1]
     length, cut = long - short + context + lookahead, short - lookahead
     audio = list(run([Window(index, 0, short) for index in range(len(lengths))]))

@@ -1,4 +1,4 @@
-"""Validation of the input of synthesis: mels, seeds and audio. Does not import torch."""
+"""Validate mels, seeds and audio. Does not import torch."""
 
 from __future__ import annotations
 
@@ -14,35 +14,21 @@ from vocoders.dsp.mel import MelConfig, convert_mel
 from vocoders.errors import VocoderError
 from vocoders.io.audio import FULL_SCALE_LIMIT, full_scale, resample
 
-_BLOCK = 4096  # frames checked at once, and the most that are diagnosed: memory does not grow with the length
+_BLOCK = 4096  # frames checked at once, and the most that are diagnosed, to bound memory
 _MOST_CHANNELS = 8
 
 
 class PreparedMel(NamedTuple):
-    """A mel that a model can take.
-
-    Attributes:
-        values: float32 (n_mels, frames) or (batch, n_mels, frames), finite, in the mel config of the model.
-        warning: what the values look like, when they are unusual for the mel config; as text one sentence.
-    """
+    """float32 (n_mels, frames) or (batch, n_mels, frames) in the mel config of the model, and what looks unusual."""
 
     values: np.ndarray
     warning: Diagnosis | None
 
 
 def prepare_mel(mel: np.ndarray, target: MelConfig, source: MelConfig | None = None) -> PreparedMel:
-    """Validate a mel, convert it to a model's mel config, and diagnose its values.
+    """Validate a mel, (n_mels, frames) or (batch, n_mels, frames), and convert it from ``source`` to ``target``.
 
-    float32 values that need no conversion are not copied: a mel that is mapped from a file stays there.
-
-    Args:
-        mel: floats (n_mels, frames) or (batch, n_mels, frames).
-        target: the mel config of the model.
-        source: the mel config of the mel. When it is None, the mel is taken to have that of ``target`` and diagnosed.
-
-    Raises:
-        MelMismatch: when mels of ``source`` cannot be converted to ``target``.
-        VocoderError: when the mel does not hold floats, is empty, has another shape or holds NaN or infinite values.
+    Without ``source`` the values are diagnosed. float32 is not copied, so a mapped mel stays in its file.
     """
     if source is not None:
         source.check_convertible(target)
@@ -78,11 +64,7 @@ def _check_shape(shape: tuple[int, ...], mel_config: MelConfig) -> None:
 
 
 def check_seed(seed: Any) -> int:
-    """Return a seed as an int, 0 for None.
-
-    Raises:
-        VocoderError: when it is no whole number from 0 to 2^63 - 1.
-    """
+    """Return a seed as an int, 0 for None; VocoderError unless it is a whole number from 0 to 2^63 - 1."""
     if seed is None:
         return 0
     if not isinstance(seed, Integral) or not 0 <= int(seed) < 2**63:
@@ -91,22 +73,14 @@ def check_seed(seed: Any) -> int:
 
 
 def check_lookahead(lookahead: Any) -> int:
-    """Return the lookahead of a stream in frames as an int.
-
-    Raises:
-        VocoderError: when it is no whole number from 1 on.
-    """
+    """Return a lookahead in frames as an int; VocoderError unless it is a whole number from 1 on."""
     if not isinstance(lookahead, Integral) or int(lookahead) < 1:
         raise VocoderError(f"a lookahead must be a whole number of frames from 1 on, got {lookahead!r}")
     return int(lookahead)
 
 
 def as_mel_config(mel_config: MelConfig | str) -> MelConfig:
-    """Return a mel config that is given as such or by name, as ``MelConfig.parse`` takes it.
-
-    Raises:
-        VocoderError: for an unknown name, and for anything that is neither.
-    """
+    """Return a mel config given as such or by name; VocoderError for anything else."""
     if isinstance(mel_config, str):
         return MelConfig.parse(mel_config)
     if not isinstance(mel_config, MelConfig):
@@ -117,20 +91,7 @@ def as_mel_config(mel_config: MelConfig | str) -> MelConfig:
 
 
 def prepare_audio(audio: np.ndarray, sample_rate: int, mel_config: MelConfig) -> np.ndarray:
-    """Validate audio and resample it to the sample rate of a mel config.
-
-    Args:
-        audio: floats (..., samples).
-        sample_rate: sample rate of the audio, Hz.
-        mel_config: the mel config of the mel to be computed.
-
-    Returns:
-        float32 (..., samples).
-
-    Raises:
-        VocoderError: when the audio does not hold floats, is not finite, far beyond [-1, 1], shorter than one frame or
-            (samples, channels), or the sample rate is not a number of Hz.
-    """
+    """Validate audio (..., samples) and resample it to the rate of a mel config, as float32."""
     if audio.dtype.kind != "f":
         raise VocoderError(f"audio must hold floats in [-1, 1], this holds {audio.dtype}")
     if not isinstance(sample_rate, Real) or not 0 < float(sample_rate) < math.inf:

@@ -1,11 +1,7 @@
-"""Synthesis with less lookahead than the model's own: sooner, and not quite the audio of the whole mel.
+"""Stream with less lookahead than the model needs: audio comes sooner, and is not quite that of the whole mel.
 
-Frames are synthesised in blocks. Each block is synthesised as if the utterance ended ``lookahead`` frames later, with
-all the context before it that the model needs. So any model can look less far ahead, without other weights; the price
-is time, because the context is computed again for each block, and quality, because the model does not see what follows.
-
-A block continues the one before exactly in F0, in the phase that follows from it, and in noise. What still differs,
-because each block knows more of what follows than the one before, is cross-faded in the first frame of the block.
+Each block of frames is synthesised with its whole context, computed again, as if the utterance ended ``lookahead``
+frames later. F0, phase and noise continue exactly; the rest is cross-faded in the first frame of a block.
 """
 
 from __future__ import annotations
@@ -18,32 +14,21 @@ from vocoders.inference.synthesis import Backend
 from vocoders.inference.windows import WindowedSynthesis
 from vocoders.inputs import Values
 
-_SHARE = 3  # a block has a third of the lookahead; larger ones take less time, and leave less to look ahead
+_SHARE = 3  # a block is a third of the lookahead; larger ones are faster and see less ahead
 
 
 class NearsightedSynthesis(WindowedSynthesis):
-    """Synthesis of a batch of utterances with at most ``lookahead`` frames of lookahead."""
+    """Synthesise a batch of utterances with at most ``lookahead`` frames of lookahead."""
 
     def __init__(
         self, backend: Backend, seeds: Sequence[int], lookahead: int, given: Collection[str], constants: Values
     ) -> None:
-        """Start a synthesis.
-
-        Args:
-            backend: the model; it can stream.
-            seeds: seed of the noise for each utterance.
-            lookahead: frames that must follow a frame, at most, before its audio is final; at least 1.
-            given: as for ``Backend.start``.
-            constants: as for ``Backend.start``.
-
-        Raises:
-            VocoderError: as for ``Backend.start``.
-        """
+        """Start a synthesis; ``lookahead`` >= 1."""
         super().__init__(backend, seeds, given, constants)
         self._block = max(1, lookahead // _SHARE)
-        self._seen = lookahead + 1  # frames in sight of a block, it included; one after it at least is cross-faded
+        self._seen = lookahead + 1  # frames of a block and those it sees; at least one after it, to cross-fade
         self._context = max(self.facts.context or 0, self.facts.estimator_context) + 1
-        self._next = self.nothing()  # the frame after those done, as the last block has it
+        self._next = self.nothing()  # the last block's audio of the frame after it
 
     def _advance(self, mel: np.ndarray, signals: Values, last: bool) -> np.ndarray:
         self._take(mel, signals)
@@ -56,7 +41,7 @@ class NearsightedSynthesis(WindowedSynthesis):
         return np.concatenate(audio, 2) if audio else self.nothing()
 
     def _synthesize(self, block: int, end: int) -> np.ndarray:
-        """Return the audio of the next ``block`` frames, synthesised as if the utterance ended at ``end``."""
+        """Synthesise the next ``block`` frames as if the utterance ended at ``end``."""
         audio, used = self._run_window(end)
         size, start, stop = self.facts.samples_per_frame, self._done - self._first, self._done - self._first + block
         out = audio[..., start * size : stop * size].copy()

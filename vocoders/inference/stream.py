@@ -18,18 +18,14 @@ _END = object()
 
 
 class Stream:
-    """One utterance, synthesised while its frames arrive.
+    """Synthesise one utterance while its frames arrive, in constant memory, used by one thread at a time.
 
-    What ``push`` and ``finish`` return, joined, is what ``voc(mel, f0, seed, **inputs)`` returns for the whole mel, to
-    rounding, unless the stream is to look less far ahead than the model needs. Memory does not grow with the length. A
-    stream belongs to one thread at a time; different streams of a vocoder may run in different threads.
-
-    An exported model whose graph keeps no state computes the ``lookahead`` frames before
-    and after a push again; pushes of fewer frames than that waste time.
+    The audio of all calls joins to ``voc(mel, f0, seed, **inputs)``, to rounding, unless ``lookahead`` is less than the
+    model needs. An exported model without state computes the context of each push again, so small pushes waste time.
 
     Attributes:
         given: names of the inputs that each push brings.
-        lookahead: frames that must follow a frame, at most, before all of its audio is final.
+        lookahead: most frames that must follow a frame before its audio is final.
     """
 
     def __init__(
@@ -44,15 +40,14 @@ class Stream:
 
         Args:
             vocoder: a ``Vocoder`` or an ``OnnxVocoder``.
-            seed: seed of the noise, 0 to 2^63 - 1; 0 when not given.
-            given: names of the inputs that each push brings beside those that the model cannot do without. An input
-                that is not given is estimated from the mel, for which more frames must follow, or drawn.
-            lookahead: frames to look ahead at most. Where that is less than the model needs, the audio is no longer
-                that of the whole mel: see ``nearsighted.py``.
+            seed: as for ``BaseVocoder.__call__``.
+            given: names of optional inputs that each push brings. Others are drawn, or estimated, which needs more
+                lookahead.
+            lookahead: as for ``BaseVocoder.stream``.
             constants: utterance-rate inputs, (1, channels, 1).
 
         Raises:
-            VocoderError: when the model cannot stream or lacks an input; and for a bad seed or lookahead.
+            VocoderError: as for ``BaseVocoder.open_stream``.
         """
         facts = vocoder.facts
         check_names(facts.inputs, given)
@@ -81,17 +76,15 @@ class Stream:
         """Take the next frames and return the audio that is final now, perhaps none.
 
         Args:
-            mel: log-mel (n_mels, frames), numpy or torch, of at least one frame, in ``mel_config``.
-            f0: Hz per frame, 0 = unvoiced, (frames,), numpy or torch; needed in every push of a stream that was opened
-                with ``given=["f0"]``, refused in others.
+            mel: log-mel (n_mels, frames), numpy or torch, of at least one frame.
+            f0: Hz per frame, 0 = unvoiced, (frames,); required with ``given=["f0"]``, else refused.
             signals: the other inputs in ``given``, for these frames.
 
         Returns:
             float32 (samples,) or (channels, samples), of the kind and on the device of the mel.
 
         Raises:
-            VocoderError: for a mel or an input that does not fit, which leaves the stream as it was; and for a stream
-                that is over.
+            VocoderError: for a mel or input that does not fit, which leaves the stream unchanged; and after its end.
         """
         mels = prepare_mel(as_numpy(mel), self.mel_config, self.mel_config).values
         if mels.ndim != 2:
@@ -115,7 +108,7 @@ class Stream:
         """End the stream and return the rest of the audio, of the kind of the last mel.
 
         Raises:
-            VocoderError: when no frame was pushed, or the stream is over already.
+            VocoderError: when no frame was pushed, or the stream is over.
         """
         if self._synthesis and self._synthesis.frames == 0:
             raise VocoderError("the stream ended before its first frame")
@@ -124,7 +117,7 @@ class Stream:
         return self._advance(np.empty((self.mel_config.n_mels, 0), np.float32), values, last=True)
 
     def pieces(self, mel_chunks: Iterable[Array], chunks: Mapping[str, Iterable[Any]] | None = None) -> Iterator[Array]:
-        """Push all chunks, finish, and yield the audio as it becomes final, without empty pieces."""
+        """Push all chunks, finish, and yield the non-empty audio."""
         signals = {name: iter(values) for name, values in (chunks or {}).items()}
         for mel in mel_chunks:
             values = {name: next(chunk, _END) for name, chunk in signals.items()}

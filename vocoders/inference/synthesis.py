@@ -1,7 +1,6 @@
-"""Interface of a backend: facts about its model, and a synthesis that takes frames piece by piece.
+"""The contract of a backend, which ``Vocoder`` (torch) and ``OnnxVocoder`` implement. Does not import torch.
 
-``Vocoder`` implements it with torch, ``OnnxVocoder`` with ONNX Runtime. Everything else is written once on top of it:
-``BaseVocoder`` and ``Stream``. Nothing here imports torch.
+``BaseVocoder`` and ``Stream`` build on it.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ Precision = Literal["float32", "bfloat16"]
 
 
 class Backend(ABC):
-    """A model that can be run.
+    """Model that can be run.
 
     Attributes:
         name: the name given to ``load``.
-        facts: what is known of the model.
-        precision: floating-point type in which the generator multiplies.
-        backend: what runs it, "torch" or "onnx".
+        facts: record of the model.
+        precision: floating-point type of the generator.
+        backend: what runs it.
     """
 
     name: str
@@ -38,10 +37,7 @@ class Backend(ABC):
     @property
     @abstractmethod
     def chunk_frames(self) -> int | None:
-        """Frames of a long utterance that are synthesised at a time; None where only the whole can be.
-
-        Up to twice as many are synthesised at once; see ``frames_at_once``.
-        """
+        """Frames of a long utterance synthesised at a time; None where only the whole can be."""
 
     @property
     def frames_at_once(self) -> int | None:
@@ -57,7 +53,7 @@ class Backend(ABC):
 
     @property
     def batching_pays(self) -> bool:
-        """Whether several utterances in one pass of the network take less time than one after the other."""
+        """Whether one pass for several utterances is faster than a pass each."""
         return False
 
     @abstractmethod
@@ -67,10 +63,10 @@ class Backend(ABC):
         Args:
             seeds: seed of the noise for each utterance.
             given: names of the signals that will be given for all frames.
-            constants: inputs that hold for the whole utterance, (batch, channels, 1).
+            constants: utterance-rate inputs, (batch, channels, 1).
 
         Raises:
-            VocoderError: when the model needs an input that is neither given nor estimated.
+            VocoderError: when a required input is missing.
         """
 
     @abstractmethod
@@ -82,7 +78,7 @@ class Backend(ABC):
             values: all inputs of the generator, (batch, channels, length); UNKNOWN where one is to be estimated.
 
         Returns:
-            The audio, float32 (batch, channels, samples), and the estimated inputs as they were used.
+            The audio, float32 (batch, channels, samples), and the estimated inputs as used.
         """
 
     def cut(self, values: Mapping[str, Value], first: int, end: int) -> dict[str, Value]:
@@ -90,7 +86,7 @@ class Backend(ABC):
         return cut(self.facts.inputs, values, first, end, self.facts.samples_per_frame)
 
     def with_channels(self, audio: np.ndarray) -> np.ndarray:
-        """Return audio (batch, channels, samples) as users get it: of one channel (batch, samples)."""
+        """Drop the channel axis of mono audio (batch, channels, samples)."""
         return audio[:, 0] if self.facts.channels == 1 else audio
 
 
@@ -98,7 +94,7 @@ class Synthesis(ABC):
     """Synthesis of a batch of utterances whose frames come in one or several calls.
 
     Attributes:
-        frames: number of frames that have come.
+        frames: number of frames taken.
     """
 
     def __init__(
@@ -116,15 +112,13 @@ class Synthesis(ABC):
     def advance(self, mel: np.ndarray, signals: Values | None = None, last: bool = False) -> np.ndarray:
         """Take the next frames and return all audio that is final now.
 
-        Many frames are synthesised in ``pieces``, so that beside the audio no memory grows with their number.
-
         Args:
             mel: float32 (batch, n_mels, frames), of any number of frames, also 0.
-            signals: float32 (batch, channels, length) for each of the names in ``given``.
+            signals: float32 (batch, channels, length) for each name in ``given``.
             last: whether the utterances end with these frames.
 
         Returns:
-            float32 (batch, samples), or (batch, channels, samples); samples may be 0.
+            float32 (batch, samples) or (batch, channels, samples); samples may be 0.
 
         Raises:
             VocoderError: when the audio is not finite.
@@ -135,14 +129,14 @@ class Synthesis(ABC):
 
     @abstractmethod
     def _advance(self, mel: np.ndarray, signals: Values, last: bool) -> np.ndarray:
-        """Implement ``advance`` for audio (batch, channels, samples). ``frames`` does not count the new frames yet."""
+        """Implement ``advance``: audio (batch, channels, samples). ``frames`` does not count the new frames yet."""
 
     def nothing(self) -> np.ndarray:
         """Return audio of no samples."""
         return np.empty((len(self.seeds), self.facts.channels, 0), np.float32)
 
     def drawn(self, first: int, end: int) -> Values:
-        """Draw the inputs of the frames ``first`` to ``end`` that are drawn: (batch, 1, samples) or (1, 1, samples)."""
+        """Draw the random inputs of the frames ``first`` to ``end``: (batch or 1, 1, samples)."""
         size = self.facts.samples_per_frame
         return draw(self.facts.inputs, self.given, first * size, end * size, self.seeds)
 
@@ -152,30 +146,26 @@ class Synthesis(ABC):
         return {name: np.array(np.broadcast_to(x, (len(self.seeds), *x.shape[1:]))) for name, x in drawn}
 
     def unknown(self, frames: int) -> Values:
-        """Return the inputs that are to be estimated, for a number of frames."""
+        """Return UNKNOWN for each input that is to be estimated: (batch, 1, frames)."""
         wanted = (item for item in self.facts.inputs if item.name in self.facts.estimated)
         shape = len(self.seeds), 1, frames
         return {item.name: np.full(shape, UNKNOWN, np.float32) for item in wanted if item.name not in self.given}
 
 
 def check_precision(precision: str) -> None:
-    """Raise VocoderError for anything that is no ``Precision``."""
+    """Raise VocoderError for an unknown precision."""
     if precision not in get_args(Precision):
         raise VocoderError(f"unknown precision {precision!r}; known: {', '.join(get_args(Precision))}")
 
 
 def check_backend(backend: str) -> None:
-    """Raise VocoderError for anything that is no ``BackendName``."""
+    """Raise VocoderError for an unknown backend."""
     if backend not in get_args(BackendName):
         raise VocoderError(f"unknown backend {backend!r}; known: {', '.join(get_args(BackendName))}")
 
 
 def check_finite(audio: np.ndarray) -> np.ndarray:
-    """Return ``audio``.
-
-    Raises:
-        VocoderError: when it is not finite.
-    """
+    """Return audio; VocoderError when it is not finite."""
     if not np.isfinite(audio).all():
         raise VocoderError(
             "the model's output is not finite: the mel's values are out of all range, or the model is damaged"

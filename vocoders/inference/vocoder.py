@@ -22,24 +22,23 @@ from vocoders.streaming.incremental import Incremental
 
 
 class Vocoder(BaseVocoder):
-    """Model of a checkpoint, run by torch. ``load`` makes one; its methods are those of ``BaseVocoder``.
+    """Model of a checkpoint, run by torch; its methods are those of ``BaseVocoder``.
 
     Attributes:
         generator: the network.
-        f0_estimator: the network that estimates F0 from the mel, in float64; None in checkpoints without one.
+        f0_estimator: in float64; None in checkpoints without one.
     """
 
     backend = "torch"
 
     @float32_weights()
     def __init__(self, checkpoint: Checkpoint, name: str = "", precision: Precision = "float32") -> None:
-        """Make a vocoder of a checkpoint, on the device where its generator is.
+        """Make a vocoder of a checkpoint, on the device of its generator.
 
         Args:
-            checkpoint: the model. Its generator is used, not copied; its F0 estimator is copied.
+            checkpoint: the model. Its generator is used as it is; its F0 estimator is copied.
             name: the name given to ``load``.
-            precision: floating-point type in which the generator multiplies; F0 and phase are always computed in
-                float64.
+            precision: floating-point type of the generator; F0 and phase are always float64.
 
         Raises:
             CheckpointError: when the checkpoint holds no generator.
@@ -53,20 +52,20 @@ class Vocoder(BaseVocoder):
         self.generator = checkpoint.generator.eval()
         self.f0_estimator: BaseF0Estimator | None = None
         if checkpoint.f0_estimator is not None:
-            # In float64: rounding that depends on the size of a batch or of a chunk would add up in the phase.
+            # In float64: rounding that depends on the batch or chunk would add up in the phase.
             self.f0_estimator = copy.deepcopy(checkpoint.f0_estimator).eval().double()
         self.facts = describe(checkpoint)
 
     @property
     def device(self) -> torch.device:
-        """Device that the generator is on."""
+        """Device of the generator."""
         return next(self.generator.parameters()).device
 
     @property
     def chunk_frames(self) -> int | None:
         if self.facts.lookahead is None:
             return None
-        # A CPU is faster while a chunk fits its cache; a GPU loses time at each launch of a kernel.
+        # A chunk should fit a CPU's cache; a GPU wants fewer kernel launches.
         return self.generator.chunk_frames * (1 if self.device.type == "cpu" else 4)
 
     @property
@@ -96,7 +95,7 @@ class Vocoder(BaseVocoder):
         return TorchSynthesis(self, seeds, given, constants)
 
     def estimate_f0(self, mel: Tensor) -> Tensor:
-        """Estimate F0 from a log-mel (batch, n_mels, frames) -> float32 (batch, 1, frames) in Hz, 0 = unvoiced.
+        """Estimate F0 in Hz, 0 = unvoiced: (batch, n_mels, frames) -> float32 (batch, 1, frames).
 
         Raises:
             VocoderError: when the model has no F0 estimator.
@@ -110,8 +109,7 @@ class Vocoder(BaseVocoder):
 
         Args:
             mel: float32 (batch, n_mels, frames), on ``device``.
-            values: inputs of the generator by name, (batch, channels, length); what can be estimated is where it is
-                not given, and the phase is 0.
+            values: inputs by name, (batch, channels, length). Missing F0 is estimated; a missing phase is 0.
 
         Returns:
             float32 (batch, channels, samples).
@@ -143,7 +141,7 @@ class Vocoder(BaseVocoder):
 
     @torch.inference_mode()
     def _group(self, mels: Sequence[np.ndarray], values: Sequence[Values], seeds: Sequence[int]) -> list[np.ndarray]:
-        """Synthesise utterances of similar lengths, the shortest first, in one or two passes."""
+        """Synthesise utterances of similar lengths, shortest first, in one or two passes."""
         utterances = [_Utterance(self, *item) for item in zip(mels, values, seeds, strict=True)]
 
         def run(windows: list[Window]) -> np.ndarray:
@@ -156,8 +154,6 @@ class Vocoder(BaseVocoder):
 
 
 class TorchSynthesis(Synthesis):
-    """Synthesis of a batch of utterances by torch."""
-
     backend: Vocoder
 
     def __init__(
@@ -184,7 +180,7 @@ class TorchSynthesis(Synthesis):
             pieces |= {name: to_device(value, device).expand(len(mel), -1, -1) for name, value in drawn.items()}
             end = last and piece.stop == frames
             audio.append(self._network(mels[..., piece], *map(pieces.get, self._names), last=end))
-        # Only now is the audio fetched: a GPU does not wait for the processor between the pieces.
+        # Fetched once, so that a GPU does not wait between the pieces.
         return torch.cat(audio, -1).numpy(force=True)
 
 
@@ -206,7 +202,7 @@ class _Utterance:
             self.phase = phase + self.values[PHASE.name].to(phase.device)
 
     def window(self, first: int, end: int) -> dict[str, Tensor]:
-        """Return mel and inputs for the frames ``first`` to ``end``."""
+        """Return mel and inputs of the frames ``first`` to ``end``."""
         facts = self.vocoder.facts
         values = cut(facts.inputs, self.values, first, end, facts.samples_per_frame)
         if self.phase is not None:
@@ -215,8 +211,8 @@ class _Utterance:
 
 
 def to_device(array: np.ndarray, device: torch.device) -> Tensor:
-    """Return the values of an array on a device."""
+    """Copy an array to a device."""
     values = torch.from_numpy(array)
-    if device.type == "cuda":  # from memory that is not pinned, the processor would wait for the copy
+    if device.type == "cuda":  # unpinned memory would block the CPU
         return values.pin_memory().to(device, non_blocking=True)
     return values.to(device)
