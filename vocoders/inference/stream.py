@@ -18,10 +18,11 @@ _END = object()
 
 
 class Stream:
-    """Synthesise one utterance while its frames arrive, in constant memory, used by one thread at a time.
+    """Synthesise one utterance while its frames arrive, in constant memory.
 
     The audio of all calls joins to ``voc(mel, f0, seed, **inputs)``, to rounding, unless ``lookahead`` is less than the
-    model needs. An exported model without state computes the context of each push again, so small pushes waste time.
+    model needs. Different streams of a vocoder may run in different threads, one stream in one at a time. An exported
+    model without state computes the context of each push again, so small pushes waste time.
 
     Attributes:
         given: names of the inputs that each push brings.

@@ -1,1 +1,1 @@
-"""Export to ONNX, and exported models run by ONNX Runtime without torch."""
+"""Export to ONNX, and exported models run without torch."""

@@ -1,4 +1,4 @@
-"""Which ONNX models hold control flow. A loop without end would block the process, as soon as it is opened."""
+"""Find control flow in ONNX models: an endless loop would block the process as soon as the model is opened."""
 
 from __future__ import annotations
 
@@ -9,20 +9,14 @@ from vocoders.errors import CheckpointError
 from vocoders.files import Bytes, map_file
 
 _CONTROL_FLOW = (b"Loop", b"Scan", b"If", b"SequenceMap")
-# Numbers of fields in onnx.proto
+# Field numbers in onnx.proto
 _GRAPH, _FUNCTIONS = 7, 25  # of a model
 _NODE = 1  # of a graph
 _OP_TYPE = 4  # of a node
 
 
 def check_control_flow(path: Path) -> None:
-    """Check that a model has neither loops, nor branches, nor functions, in which there may be some.
-
-    No model that this package exports has any. The weights are passed over unread.
-
-    Raises:
-        CheckpointError: when it has some, or is no ONNX model.
-    """
+    """Raise CheckpointError when a model holds loops, branches or functions, or is no ONNX model."""
     data = map_file(path)
     try:
         for number, start, end in _fields(data, 0, len(data)):
@@ -39,14 +33,14 @@ def _nodes(data: Bytes, start: int, end: int) -> Iterator[bytes]:
 
 
 def _is_control_flow(node: bytes) -> bool:
-    if not any(name in node for name in _CONTROL_FLOW):  # most nodes: the names of weights and others may hold one
+    if not any(name in node for name in _CONTROL_FLOW):  # fast path; other names may hold one too
         return False
     fields = _fields(node, 0, len(node))
     return any(number == _OP_TYPE and node[first:last] in _CONTROL_FLOW for number, first, last in fields)
 
 
 def _fields(data: Bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yield number, start and end of the fields of a message of Protocol Buffers; IndexError where it is none."""
+    """Yield number, start and end of the fields of a Protocol Buffers message; IndexError where it is none."""
     while start < end:
         key, start = _number(data, start)
         kind = key & 7
@@ -66,7 +60,7 @@ def _fields(data: Bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]
 
 
 def _number(data: Bytes, place: int) -> tuple[int, int]:
-    """Read a number of variable length and return it and the place behind it."""
+    """Read a number of variable length; return it and the place behind it."""
     value = shift = 0
     while True:
         byte = data[place]

@@ -1,8 +1,4 @@
-"""Export to ONNX: a model as one self-describing graph from mel to audio, which runs without torch.
-
-The graphs are those of ``vocoders.onnx.graph``. The metadata makes the file as self-describing as a checkpoint; see
-``metadata``.
-"""
+"""Export a model to ONNX, as one self-describing graph that runs without torch."""
 
 from __future__ import annotations
 
@@ -33,7 +29,7 @@ Target = Literal["vocoders", "sherpa-onnx"]
 
 OPSET = 20  # the first with Gelu; ONNX Runtime 1.18 and later run it
 LARGEST_DIFFERENCE = 1e-4  # from torch's audio, as a fraction of its peak
-_LARGEST_CONSTANT = 4096  # numbers; what the graph computes from constants is stored up to this size
+_LARGEST_CONSTANT = 4096  # numbers; larger results of constants are computed when the model is opened
 
 _AXES = {  # by the rate of an input
     "frame": {0: "batch", 2: "frames"},
@@ -43,24 +39,24 @@ _AXES = {  # by the rate of an input
 
 
 def export_onnx(checkpoint: Checkpoint, path: Path, target: Target = "vocoders", weights: Weights = "float32") -> float:
-    """Write the generator of a checkpoint as ONNX, with its F0 estimator where it needs F0.
+    """Export a generator to ONNX, with its F0 estimator where it needs F0.
 
-    The file is written whole or not at all, and only when ONNX Runtime's audio from it, before weights are rounded,
-    equals torch's to LARGEST_DIFFERENCE of the peak.
+    The file is written only when ONNX Runtime's audio, before weights are rounded, equals torch's to
+    LARGEST_DIFFERENCE.
 
     Args:
         checkpoint: the model, on the CPU.
-        path: the file to write.
+        path: file to write.
         target: "vocoders" for the graph that this package runs, "sherpa-onnx" for one with the mel as its only input.
-        weights: type in which weights are stored; "float16" rounds them and takes half the bytes.
+        weights: stored type; "float16" rounds weights and halves their bytes.
 
     Returns:
-        The largest difference from torch's audio, as a fraction of its peak; of rounded weights also.
+        The largest difference from torch's audio, rounded weights included, as a fraction of its peak.
 
     Raises:
         CheckpointError: when the checkpoint holds no generator.
-        VocoderError: when onnx or onnxscript are not installed, the model cannot do what the target asks, the audio
-            differs or the file cannot be written.
+        VocoderError: when onnx or onnxscript are missing, the model does not suit the target, the audio differs or the
+            file cannot be written.
     """
     if checkpoint.generator is None:
         raise CheckpointError("there is no generator to export, only an F0 estimator")
@@ -87,7 +83,7 @@ def export_onnx(checkpoint: Checkpoint, path: Path, target: Target = "vocoders",
 
 
 def _export(checkpoint: Checkpoint, target: Target) -> tuple[Graph | MelGraph, Any]:
-    """Export a model, with state where its generator streams by operations for which that is possible."""
+    """Export a model, with state where its generator streams in ONNX."""
     assert checkpoint.generator is not None
     if target == "vocoders" and checkpoint.generator.lookahead is not None:
         try:
@@ -97,7 +93,7 @@ def _export(checkpoint: Checkpoint, target: Target) -> tuple[Graph | MelGraph, A
             if _streams(graph, model):
                 return graph, model
         except (VocoderError, torch.onnx.OnnxExporterError):
-            pass  # it streams nevertheless: each push computes its context again
+            pass  # without state, each push computes its context again
     plain = Graph(checkpoint) if target == "vocoders" else MelGraph(checkpoint)
     return plain, _to_onnx(plain)
 
@@ -119,26 +115,26 @@ def _to_onnx(graph: Graph | MelGraph) -> Any:
             dynamic_shapes=(_AXES["frame"], *axes),
             input_names=list(inputs),
             output_names=graph.output_names,
-            optimize=False,  # but below, where tables that the graph computes are left to be computed
+            optimize=False,  # done below, with a limit on stored constants
         )
         assert program is not None
         model = onnxscript.optimizer.optimize(program.model_proto, output_size_limit=_LARGEST_CONSTANT)
     fold_unsqueezes(model)
     for node in model.graph.node:
-        del node.metadata_props[:]  # the source code of each node, which would be half of the file
+        del node.metadata_props[:]  # source code, which would be half of the file
     return model
 
 
 def metadata(checkpoint: Checkpoint, target: Target = "vocoders") -> dict[str, str]:
-    """Describe an exported model for its metadata.
+    """Describe an exported model.
 
     Args:
-        checkpoint: the model; it holds a generator.
+        checkpoint: a model with a generator.
         target: as for ``export_onnx``.
 
     Returns:
-        ``format``; ``version`` of the inputs, outputs and metadata; ``opset``; and ``Facts``, each field in JSON. For
-        sherpa-onnx also ``target`` and ``model_type``, "hifigan": its kind of vocoder that takes a mel and gives audio.
+        ``format``, ``version`` of the graph's interface, ``opset``, and each field of ``Facts`` in JSON. For
+        sherpa-onnx also ``target`` and ``model_type``: its "hifigan" is any vocoder from mel to audio.
     """
     facts = describe(checkpoint).model_dump(mode="json")
     properties = {"format": "vocoders", "version": VERSION, "opset": str(OPSET)}
@@ -150,7 +146,7 @@ def metadata(checkpoint: Checkpoint, target: Target = "vocoders") -> dict[str, s
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Suppress the warnings and log lines of the exporter."""
+    """Silence the exporter."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
@@ -161,7 +157,7 @@ def _silence() -> Iterator[None]:
 
 
 def _session(model: Any) -> Any:
-    """Open a session of an onnx.ModelProto."""
+    """Open an onnx.ModelProto."""
     onnxruntime = runtime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # it warns of inputs that have defaults
@@ -169,15 +165,15 @@ def _session(model: Any) -> Any:
 
 
 def _streams(graph: Any, model: Any) -> bool:
-    """Whether the audio of a stream is that of the whole."""
+    """Whether a stream gives the audio of the whole."""
     try:
         return _difference_of_pieces(graph, model) <= LARGEST_DIFFERENCE
-    except Exception:  # those of ONNX Runtime have no base of their own
+    except Exception:  # ONNX Runtime's errors have no common base
         return False
 
 
 def _difference_of_pieces(graph: Any, model: Any) -> float:
-    """Return the largest difference of a stream's audio from that of the whole, as a fraction of its peak."""
+    """Return the largest difference of a stream's audio from the whole, as a fraction of its peak."""
     session = _session(model)
     names = [value.name for value in session.get_outputs() if value.name not in graph.output_names[1:]]
     inputs, size, first = graph.generator.inputs, graph.generator.samples_per_frame, graph.lookahead + 1
@@ -200,7 +196,7 @@ def _difference_of_pieces(graph: Any, model: Any) -> float:
 def _difference(graph: Graph | MelGraph, generator: Generator, model: Any) -> float:
     """Return the largest difference of ONNX Runtime's audio from torch's, as a fraction of its peak.
 
-    Torch runs the generator, or, where the graph makes the generator's inputs, the module that is exported.
+    Torch runs the generator, or the exported module where that makes the generator's inputs.
     """
     session = _session(model)
     differences = []

@@ -1,19 +1,18 @@
-"""The graphs that are exported: a model from mel to audio in real arithmetic and in operators that ONNX Runtime has.
+"""The exported graphs, in real arithmetic and in operators that ONNX Runtime has.
 
-``MelGraph`` has the mel as its only input, as sherpa-onnx wants it. ``Graph`` is for programs that stream and choose
-the other inputs. Its inputs:
+``MelGraph`` has the mel as its only input, for sherpa-onnx. ``Graph`` has the inputs:
 
     mel      float32 (batch, n_mels, frames), in the mel config of the metadata
-    each of ``Facts.inputs``, (batch, channels, length), float32. One of ``Facts.estimated`` is estimated from the mel
-    where it is negative. The input phase is float64.
+    each of ``Facts.inputs``, (batch, channels, length), float32; the phase is float64. Where one of
+    ``Facts.estimated`` is negative, it is estimated from the mel.
 
-and its outputs:
+and the outputs:
 
     audio    float32 (batch, channels, samples)
     used_f0  float32, like each of ``Facts.estimated``: as given or estimated
 
-So a program can synthesise in chunks that join exactly: it gives the graph each chunk with its context, the F0 that is
-known already and the phase that follows from it. ``vocoders/onnx/vocoder.py`` does so.
+Chunks join exactly when each comes with its context, the F0 known so far and the phase that follows from it; see
+``vocoders/onnx/vocoder.py``.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ NOISE_SAMPLES = 1 << 18
 
 
 def in_float64(estimator: BaseF0Estimator) -> BaseF0Estimator:
-    """Copy an F0 estimator in float64, as ``Vocoder`` runs it, built of operators that ONNX Runtime has in float64."""
+    """Copy an F0 estimator in float64, of operators that ONNX Runtime has in float64."""
     estimator, gelu, elu = copy.deepcopy(estimator).cpu().eval().double(), TabulatedGELU(), PlainELU()
     for module in list(estimator.modules()):
         for name, child in list(module.named_children()):
@@ -55,7 +54,7 @@ def in_float64(estimator: BaseF0Estimator) -> BaseF0Estimator:
 
 
 class Graph(nn.Module):
-    """Generator and F0 estimator as one module, with the inputs and outputs that the docstring of this file lists."""
+    """Generator and F0 estimator as one module; inputs and outputs as this file's docstring lists them."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
@@ -83,17 +82,16 @@ class Graph(nn.Module):
         return self.synthesize(mel, **values), *(values[name] for name in self.estimated)
 
     def synthesize(self, mel: Tensor, **values: Tensor | None) -> Tensor:
-        """Do what the generator's method does, in real arithmetic."""
+        """Run the generator in real arithmetic."""
         with PairArithmetic():
             return self.generator.synthesize(mel, **values)
 
     @property
     def output_names(self) -> list[str]:
-        """Names of what ``forward`` returns."""
         return ["audio", *(f"used_{name}" for name in self.estimated)]
 
     def example(self, batch: int, frames: int) -> dict[str, Tensor]:
-        """Draw values for all inputs of the graph."""
+        """Draw all inputs of the graph."""
         generator, source = self.generator, torch.Generator().manual_seed(frames)
         examples = {"mel": torch.randn(batch, generator.mel_config.n_mels, frames, generator=source) - 5}
         for item in generator.inputs:
@@ -103,12 +101,10 @@ class Graph(nn.Module):
 
 
 class StatefulGraph(Graph):
-    """A ``Graph`` with marks where a stream keeps what the next run needs; ``add_state`` makes ONNX of it.
+    """``Graph`` with marks where a stream keeps state, which ``add_state`` turns into inputs and outputs.
 
-    Where F0 is estimated, the generator's inputs are delayed by the F0 estimator's lookahead; see streaming/waiting.py.
-
-    Raises:
-        VocoderError: when the model cannot be evaluated piece by piece in ONNX.
+    The generator's inputs are delayed by the F0 estimator's lookahead (streaming/waiting.py). Raises VocoderError when
+    the model cannot stream in ONNX.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -148,12 +144,12 @@ class StatefulGraph(Graph):
 
     @property
     def lookahead(self) -> int:
-        """Frames that must follow a frame before its audio is final, where F0 is estimated."""
+        """Lookahead in frames, with that of the F0 estimator."""
         assert self.generator.lookahead is not None
         return self.generator.lookahead + (self.f0_estimator.lookahead if self.f0_estimator else 0)
 
     def _holding(self, constants: dict[str, Tensor]) -> Callable[..., Tensor]:
-        """Return the synthesis as a function of the mel and the signals."""
+        """Return the synthesis as a function of mel and signals."""
         names = [item.name for item in self.signals]
         return lambda mel, *signals: self.synthesize(mel, **dict(zip(names, signals, strict=True)), **constants)
 
@@ -170,13 +166,9 @@ def example_of(item: Input, shape: tuple[int, int, int], source: torch.Generator
 
 
 class MelGraph(nn.Module):
-    """Model with the mel as its only input: F0 is estimated, the phase starts at 0, and noise is part of the graph.
+    """Model from the mel alone: F0 is estimated, the phase starts at 0, and the graph holds the noise of seed 0.
 
-    The noise is that of seed 0. It repeats after NOISE_SAMPLES samples, some ten seconds; a synthesised sentence is
-    shorter.
-
-    Raises:
-        VocoderError: when the model needs F0 and has no estimator of its own.
+    The noise repeats after NOISE_SAMPLES samples, about ten seconds. Raises VocoderError when an input cannot be made.
     """
 
     output_names = ("audio",)
@@ -187,12 +179,12 @@ class MelGraph(nn.Module):
         self.model = Graph(checkpoint)
         if needed := required(self.model.generator.inputs, self.model.estimated):
             raise VocoderError(f"sherpa-onnx gives a model the mel alone; this one needs {needed[0].name} as well")
-        # Rounded to 11 bits: white noise stays white, and the file is smaller by half a megabyte.
+        # Rounded to 11 bits, which saves half a megabyte; white noise stays white.
         noise = torch.from_numpy(white_noise(0, NOISE_SAMPLES, 0)).half()
         self.register_buffer("noise", noise, persistent=False)
 
     def forward(self, mel: Tensor) -> tuple[Tensor]:
-        """Log-mel (batch, n_mels, frames) -> audio (batch, 1, frames * hop_length)."""
+        """Log-mel (batch, n_mels, frames) -> audio (batch, 1, samples)."""
         model, generator = self.model, self.model.generator
         values: dict[str, Tensor | None] = dict.fromkeys(model.names)
         if model.f0_estimator is not None:
@@ -203,5 +195,5 @@ class MelGraph(nn.Module):
         return (model.synthesize(mel, **values),)
 
     def example(self, batch: int, frames: int) -> dict[str, Tensor]:
-        """Draw values for the input."""
+        """Draw the input."""
         return {"mel": self.model.example(batch, frames)["mel"]}

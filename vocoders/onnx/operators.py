@@ -1,4 +1,4 @@
-"""Layers in real arithmetic and in operators that ONNX Runtime has, and has fast; each gives what it replaces gives."""
+"""Layers rewritten in operators that ONNX Runtime has, and has fast."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _GELU_REACH = 7  # beyond it x P(x) is 0 or x, to 1e-12 of x
 
 
 class UtteranceNorm(LayerNorm2d):
-    """Layer norm over all frames by means of means, because ONNX Runtime's sums over minutes of frames lose digits."""
+    """Layer norm over all frames by means of means: ONNX Runtime's sums over minutes lose digits."""
 
     def __init__(self, norm: LayerNorm2d) -> None:
         super().__init__(len(norm.weight), norm.framewise, norm.eps)
@@ -30,7 +30,7 @@ class UtteranceNorm(LayerNorm2d):
 
 
 class MatrixLinear(nn.Linear):
-    """Linear layer as a product of two axes: ONNX Runtime adds the bias to one of two or three axes, not of more."""
+    """Linear layer on rows: ONNX Runtime adds a bias to matrices of at most three axes."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__(linear.in_features, linear.out_features, linear.bias is not None)
@@ -42,14 +42,14 @@ class MatrixLinear(nn.Linear):
 
 @wrap_torch_function(lambda x, *_: (x,))
 def linear_of_rows(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Do what ``F.linear`` does. One operation for streams: time is not an axis of the rows."""
+    """``F.linear`` on flattened rows, as one streaming operation: time is no axis of the rows."""
     return F.linear(x.flatten(0, -2), weight, bias).unflatten(0, x.shape[:-1])
 
 
 class MatrixConv1d(nn.Module):
-    """Convolution over time as one matrix product per tap: ONNX Runtime has no convolution in float64.
+    """Convolution as one matrix product per tap: ONNX Runtime has no convolution in float64.
 
-    The convolution has a stride of 1, keeps the length, and is dense or depthwise.
+    Stride 1, length kept, dense or depthwise.
     """
 
     def __init__(self, conv: nn.Conv1d) -> None:
@@ -69,7 +69,7 @@ class MatrixConv1d(nn.Module):
 def matrix_conv1d(
     x: Tensor, weight: Tensor, bias: Tensor, stride: Any, padding: Any, dilation: Any, groups: int
 ) -> Tensor:
-    """Do what ``F.conv1d`` does for a stride and a dilation of 1, with one matrix product per tap."""
+    """``F.conv1d`` for stride and dilation 1, with one matrix product per tap."""
     taps, (padding,) = weight.shape[-1], padding if isinstance(padding, list) else (padding,)
     x = F.pad(x, (padding, padding)) if padding else x
     parts = [x[..., k : k + 1 - taps or None] for k in range(taps)]
@@ -81,9 +81,10 @@ def matrix_conv1d(
 
 
 class TabulatedGELU(nn.Module):
-    """GELU, x P(x), in float64 to 1e-10, from a table of the normal distribution P and its density p at i / 1024.
+    """GELU, x P(x), in float64 to 1e-10: ONNX Runtime has no error function in float64.
 
-    P(z + d) = P(z) + p(z) (d - z d^2 / 2 + ...). ONNX Runtime has no error function in float64.
+    From a table of the normal distribution P and its density p at i / 1024: P(z + d) = P(z) + p(z) (d - z d^2 / 2 +
+    ...).
     """
 
     table: Tensor

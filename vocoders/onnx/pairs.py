@@ -1,7 +1,7 @@
 """Complex signals as pairs of real tensors: ONNX has no complex numbers.
 
-The exporter of torch would make one tensor of both parts, with an axis of 2 at its end. Along such an axis ONNX Runtime
-moves single numbers, which took a tenth of the time of the built-in models.
+Torch's exporter would add an axis of 2 at the end, along which ONNX Runtime moves single numbers: a tenth of the time
+of the built-in models.
 """
 
 from __future__ import annotations
@@ -19,10 +19,7 @@ _LAYOUT = {"contiguous", "flatten", "movedim", "permute", "reshape", "squeeze", 
 
 
 class Pair:
-    """A complex tensor as its real and its imaginary part; it has what generators use of a complex tensor.
-
-    That is sums, products, quotients by real numbers, magnitudes, and the methods in ``_LAYOUT``.
-    """
+    """Complex tensor as real and imaginary part: sums, products, real quotients, magnitudes, and ``_LAYOUT``."""
 
     def __init__(self, real: Tensor, imag: Tensor) -> None:
         self.real = real
@@ -41,7 +38,6 @@ class Pair:
         return self.map(lambda part: part / other)
 
     def abs(self) -> Tensor:
-        """Return the magnitude."""
         return (self.real.square() + self.imag.square()).sqrt()
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Pair:
@@ -59,7 +55,7 @@ class Pair:
 
 
 class PairArithmetic(TorchFunctionMode):
-    """Makes pairs where torch would make complex tensors, and tells torch's functions how to take them."""
+    """Mode in which torch makes and takes pairs instead of complex tensors."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return _FUNCTIONS.get(func, func)(*args, **(kwargs or {}))

@@ -16,16 +16,15 @@ from vocoders.streaming.states import Window
 
 
 class RealSTFT(STFT):
-    """STFT whose Fourier transforms are products with cosines and sines, and whose spectrum is a ``Pair``.
+    """STFT by products with cosines and sines; its spectrum is a ``Pair``.
 
-    A cosine is even and a sine odd around the middle of a frame, so the one sees only the sum of the frame and its
-    mirror image, the other only the difference: half of a frame each. Where n_fft is divisible by 4, those of even bins
-    are even or odd around a quarter of a frame once more, and those of odd bins the other way round. Folded twice, a
-    transform takes a quarter of the multiplications, by four square matrices: cosines and sines of even and odd bins.
-    Time is the last axis, so that to fold is to move and add rows.
+    A cosine is even and a sine odd around the middle of a frame, so they need only the sum and the difference of a
+    frame and its mirror image: half a frame each. With n_fft divisible by 4, even and odd bins are again even or odd
+    around a quarter of a frame. Folded twice, a transform takes a quarter of the multiplications, by four square
+    matrices: cosines and sines of even and odd bins. Time is the last axis, so that folding moves and adds rows.
 
-    The graph makes the matrices of one turn of the cosine and the sine, because they would be much of the file; ONNX
-    Runtime does so once, when it opens the model.
+    The graph makes the matrices of one turn of cosine and sine, once, when the model is opened: stored, they would be
+    much of the file.
     """
 
     cos: Tensor
@@ -41,13 +40,13 @@ class RealSTFT(STFT):
         self.size = self.n_fft // 2 // self.step + 1  # of a matrix
 
     def forward(self, audio: Tensor) -> Any:
-        """Transform audio (..., samples), whole hops -> a ``Pair`` (..., n_fft // 2 + 1, frames)."""
+        """Transform audio (..., samples), whole hops -> ``Pair`` (..., n_fft // 2 + 1, frames)."""
         frames = frame(self.pad_ends(audio), self.n_fft, self.hop_length) * self.window[:, None]
         seen: tuple[Tensor, ...] = fold(torch.cat([frames, frames[..., :1, :]], -2))  # a period from end to end
         if self.step == 2:
             even, odd = seen
             seen = *fold(even), *reversed(fold(odd))
-        once = torch.tensor([0.5, *[1.0] * (self.size - 2), 0.5])  # what is its own mirror image is added to itself
+        once = torch.tensor([0.5, *[1.0] * (self.size - 2), 0.5])  # the ends are added to themselves
         bins = (self._waves() * once) @ torch.stack(seen, -3).unflatten(-3, (2, self.step))
         bins = bins.transpose(-3, -2).flatten(-3, -2)[..., : self.n_fft // 2 + 1, :]
         return Pair(*bins.unbind(-3))
@@ -56,7 +55,7 @@ class RealSTFT(STFT):
         """Return the audio (..., samples) of a ``Pair`` (..., n_fft // 2 + 1, frames)."""
         bins = F.pad(torch.stack([spectrum.real, spectrum.imag], -3), (0, 0, 0, self.step - 1))
         bins = bins.unflatten(-2, (self.size, self.step)).transpose(-3, -2)
-        # A bin counts together with its mirror image; the first and the last one have none.
+        # A bin counts twice, for its mirror image; the first and last have none.
         counts = torch.tensor([1.0, *[2.0] * (self.n_fft // 2 - 1), 1.0, 0.0])[: self.size * self.step] / self.n_fft
         counts = counts.unflatten(0, (self.size, self.step)).T[..., None]
         parts = ((self._waves() * counts).mT @ bins).flatten(-4, -3).unbind(-3)
@@ -66,10 +65,10 @@ class RealSTFT(STFT):
         return self.join(unfold(*parts)[..., :-1, :].mT)
 
     def squares(self, frames: Tensor) -> Tensor:
-        return torch.ones_like(frames[:, :1]) * self.window.square()  # a stream has no place for a length to expand to
+        return torch.ones_like(frames[:, :1]) * self.window.square()  # a stream cannot expand to a length
 
     def _waves(self) -> Tensor:
-        """Return cosines and negative sines, (2, step, size, size): a row for each bin, a column for each sample."""
+        """Return cosines and negative sines, (2, step, bins, samples)."""
         n = torch.arange(self.size)
         bins = (self.step * n + torch.arange(self.step)[:, None])[..., None]
         turns = (bins * n).remainder(self.n_fft)
@@ -78,22 +77,19 @@ class RealSTFT(STFT):
 
 @as_operation(Window, framing_arguments)
 def frame(x: Tensor, size: int, step: int) -> Tensor:
-    """Cut x (..., time) into windows (..., size, windows) that start ``step`` apart; the last one ends where x ends."""
+    """Cut x (..., time) into whole windows (..., size, windows), ``step`` apart."""
     pieces = -(-size // step)
     steps = F.pad(x, (0, pieces * step - size)).unflatten(-1, (-1, step)).mT
     return torch.cat([steps[..., i : i + 1 - pieces or None] for i in range(pieces)], -2)[..., :size, :]
 
 
 def fold(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the sum and the difference of the first half of x (..., 2 m + 1, frames) and the second one reversed.
-
-    Both are (..., m + 1, frames): the middle belongs to both halves.
-    """
+    """Return sum and difference of the halves of x (..., 2 m + 1, frames), one reversed: (..., m + 1, frames)."""
     middle = x.shape[-2] // 2
     first, second = x[..., : middle + 1, :], x[..., middle:, :].flip(-2)
     return first + second, first - second
 
 
 def unfold(even: Tensor, odd: Tensor) -> Tensor:
-    """Return even + odd, two signals (..., 2 m + 1, frames) of each of which the first m + 1 rows are given."""
+    """Return even + odd, signals (..., 2 m + 1, frames) given by their first m + 1 rows."""
     return torch.cat([even + odd, (even - odd)[..., :-1, :].flip(-2)], -2)

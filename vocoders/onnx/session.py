@@ -1,7 +1,4 @@
-"""Sessions of ONNX Runtime, which may be opened in the background. Imports neither torch nor pydantic.
-
-Import onnxruntime by ``runtime()`` alone, which keeps it from reporting to its maker.
-"""
+"""Open sessions of ONNX Runtime, in the background too. Imports neither torch nor pydantic."""
 
 from __future__ import annotations
 
@@ -15,10 +12,8 @@ from vocoders.errors import CheckpointError, VocoderError
 from vocoders.files import refuse_pointer
 from vocoders.onnx.control_flow import check_control_flow
 
-# Optimisations of ONNX Runtime that gain nothing on the graphs of this package, and take up to half of the time to open
-# one: each goes through all nodes, most of them for what transformers and quantised models have. What is left folds
-# constants and activations and gives convolutions the layout that they like. A release that has no optimisation of a
-# name ignores it.
+# Optimisations that gain nothing here (most are for transformers and quantised models) and take up to half of the time
+# to open a model. ONNX Runtime ignores unknown names.
 _IDLE_OPTIMISATIONS = """
     AttentionFusion BiasDropoutFusion BiasGeluFusion BiasSkipLayerNormFusion BiasSoftmaxFusion
     CommonSubexpressionElimination ConstantSharing ConvAddActivationFusion DoubleQDQPairsRemover
@@ -32,14 +27,11 @@ _IDLE_OPTIMISATIONS = """
     SwiGluFusion TransposeOptimizer TransposeOptimizer_CPUExecutionProvider WeightBiasQuantization WhereDummyDq
 """
 
-_started: dict[tuple[Path, str], Future[Any]] = {}  # one at most
+_started: dict[tuple[Path, str], Future[Any]] = {}  # at most one
 
 
 def runtime() -> Any:
-    """Import onnxruntime, with its reports to Microsoft switched off: since 1.32 it makes them on Linux as well.
-
-    It reads the environment when it loads; ``disable_telemetry_events`` comes too late.
-    """
+    """Import onnxruntime with its telemetry off; it reads the environment when it loads."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
@@ -47,14 +39,9 @@ def runtime() -> Any:
 
 
 def start_session(path: Path, device: str) -> None:
-    """Begin to open a built-in model in a thread of its own, for the next ``open_session`` with the same arguments.
+    """Begin to open a built-in model in a thread, for the next ``open_session`` with the same arguments.
 
-    ONNX Runtime reads and optimises a model without holding Python's lock, so a program can import its other modules
-    and read its input meanwhile. Errors are raised by ``open_session``.
-
-    Args:
-        path: the model.
-        device: "cpu", "cuda" or "cuda:N".
+    ONNX Runtime holds no Python lock meanwhile. ``open_session`` raises the errors.
     """
     future: Future[Any] = Future()
 
@@ -64,29 +51,23 @@ def start_session(path: Path, device: str) -> None:
         except BaseException as error:
             future.set_exception(error)
 
-    runtime()  # here: while a thread imports it, imports of this one would wait for it
+    runtime()  # here, since an import in the thread would block those of this one
     _started.clear()
     _started[path, device] = future
     threading.Thread(target=work).start()
 
 
 def open_session(path: Path, device: str) -> Any:
-    """Open the ``InferenceSession`` of a model.
+    """Open the ``InferenceSession`` of a model on "cpu", "cuda" or "cuda:N".
 
-    Args:
-        path: the model.
-        device: "cpu", "cuda" or "cuda:N".
-
-    Raises:
-        CheckpointError: for a file that is no ONNX model.
-        VocoderError: for a device that cannot be used here.
+    Raises CheckpointError for a file that is no ONNX model, VocoderError for an unusable device.
     """
     started = _started.pop((path, device), None)
     return started.result() if started else _open(path, device)
 
 
 def stated_threads() -> int:
-    """Return the number of threads that OMP_NUM_THREADS states, as torch obeys it; 0 for one for each core."""
+    """Return the threads that OMP_NUM_THREADS states, which torch obeys; 0 if it states none."""
     threads = os.environ.get("OMP_NUM_THREADS", "")
     return int(threads) if threads.isdecimal() else 0
 
@@ -106,7 +87,7 @@ def _open(path: Path, device: str, trusted: bool = False) -> Any:
         )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # the exception says what is wrong
-    options.enable_mem_pattern = False  # one plan for each length of a piece would take half of all memory
+    options.enable_mem_pattern = False  # plans for each length would take half of all memory
     options.intra_op_num_threads = stated_threads()
     choice = (provider, {"device_id": number or "0"}) if kind == "cuda" else provider
     idle = _IDLE_OPTIMISATIONS.split() if kind == "cpu" else None
@@ -114,11 +95,11 @@ def _open(path: Path, device: str, trusted: bool = False) -> Any:
         check_control_flow(path)
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=[choice], disabled_optimizers=idle)
-    except Exception as error:  # onnxruntime raises a class of its own for each status
+    except Exception as error:  # onnxruntime's errors have no common base
         with path.open("rb") as damaged:
             refuse_pointer(damaged.read(64), str(path))
         reason = str(error).split("\n")[0]
         raise CheckpointError(f"{path} is not a readable ONNX model, or cannot be run here ({reason})") from None
-    if provider not in session.get_providers():  # it would fall back to the CPU silently
+    if provider not in session.get_providers():  # it falls back to the CPU silently
         raise VocoderError(f"device '{device}' cannot be used here: onnxruntime finds no CUDA that fits it")
     return session

@@ -1,6 +1,6 @@
-"""How an exported model stores its weights: in the shapes in which it uses them, and in fewer bytes.
+"""Store the weights of an exported model in the shapes of their use, and in fewer bytes.
 
-Weights become constants of a smaller type and a cast each, which ONNX Runtime does once, when it opens the model.
+Weights become constants of a smaller type and a cast, which ONNX Runtime does once, when it opens the model.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 Weights = Literal["float32", "float16"]
 
-_STORED = "_stored"  # ending of the names of stored weights
-_SMALLEST = 256  # numbers; smaller weights stay as they are, a cast would take as many bytes
+_STORED = "_stored"  # suffix of the names of stored weights
+_SMALLEST = 256  # numbers; in smaller weights a cast would cost what it saves
 
 
 def fold_unsqueezes(model: onnx.ModelProto) -> None:
-    """Store weights with the axes that an Unsqueeze gives them, in place: quantize_dynamic of ONNX Runtime wants it."""
+    """Store weights with the axes that an Unsqueeze adds, in place, as ONNX Runtime's quantize_dynamic needs."""
     import onnx
 
     graph = model.graph
@@ -41,12 +41,8 @@ def fold_unsqueezes(model: onnx.ModelProto) -> None:
 def store_weights(model: onnx.ModelProto, weights: Weights) -> None:
     """Store the weights of a model in fewer bytes, in place.
 
-    Those in float64 that are exact in float32, as the F0 estimator's are, become float32; the graph computes the same
-    from them. Called again, it leaves them so: an error of F0 adds up in the phase.
-
-    Args:
-        model: the model.
-        weights: type of the weights in float32: "float16" takes half as many bytes and rounds them to 11 bits.
+    float64 weights that are exact in float32, as the F0 estimator's are, become float32 and are never rounded, because
+    an error of F0 adds up in the phase. "float16" rounds the other weights to 11 bits.
     """
     import onnx
 
@@ -65,7 +61,7 @@ def store_weights(model: onnx.ModelProto, weights: Weights) -> None:
 
 
 def _stored(values: np.ndarray, weights: Weights) -> np.ndarray:
-    """Return weights in the type in which they are stored."""
+    """Return weights in their stored type."""
     if values.dtype == np.float64:
         smaller = values.astype(np.float32)
         return smaller if np.array_equal(smaller, values) else values

@@ -18,10 +18,9 @@ from vocoders.inference.windows import WindowedSynthesis
 from vocoders.inputs import Values, fill_constants
 from vocoders.onnx.session import open_session
 
-VERSION = "2"  # of the graph's inputs, outputs and metadata, see graph.py and export.py
+VERSION = "2"  # of the graph's interface and metadata, see graph.py and export.py
 
-# Frames synthesised at once. They, not the length of the utterance, set the memory that synthesis needs. A graph
-# without state computes the context of each chunk again, so it takes more of them.
+# Frames synthesised at once, which set the memory needed; more without state, because each chunk computes its context.
 _CHUNK_FRAMES = 128
 _CHUNK_FRAMES_WITHOUT_STATE = 512
 
@@ -29,7 +28,7 @@ _DTYPES = {"tensor(double)": np.float64, "tensor(int64)": np.int64}
 
 
 class OnnxVocoder(BaseVocoder):
-    """Model that ``vocoders export`` wrote, run by ONNX Runtime. ``load`` makes one; see ``BaseVocoder``.
+    """Model that ``vocoders export`` wrote, run by ONNX Runtime; see ``BaseVocoder``.
 
     Attributes:
         device: "cpu" or "cuda".
@@ -42,7 +41,7 @@ class OnnxVocoder(BaseVocoder):
         """Open an exported model.
 
         Args:
-            path: the model.onnx.
+            path: model.onnx.
             name: the name given to ``load``.
             device: "cpu", "cuda" or "cuda:N".
 
@@ -87,7 +86,7 @@ class OnnxVocoder(BaseVocoder):
         self._states = [name.removeprefix("next_") for name in self._outputs if name.startswith("next_")]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle and copy it as its file, which is opened again: sessions of ONNX Runtime can do neither."""
+        """Pickle and copy as the file, because sessions cannot be."""
         return type(self), (self._path, self.name, self.device)
 
     @property
@@ -107,17 +106,7 @@ class OnnxVocoder(BaseVocoder):
         return audio, dict(zip(estimated, used, strict=True))
 
     def advance(self, mel: np.ndarray, values: Values, state: Values, last: bool) -> tuple[np.ndarray, Values]:
-        """Run a graph with state.
-
-        Args:
-            mel: the next frames, as for ``run``.
-            values: as for ``run``.
-            state: of the previous run; empty before the first one.
-            last: whether the utterances end here.
-
-        Returns:
-            The audio that is final now, (batch, channels, samples), and the state for the next run.
-        """
+        """Run a graph with state for the next frames; return the final audio (batch, channels, samples) and state."""
         inputs = {"mel": mel, **values, **state, "last": np.array([int(last)])}
         audio, *following = self._run(inputs, ["audio", *(f"next_{name}" for name in self._states)])
         return audio, dict(zip(self._states, following, strict=True))
@@ -126,12 +115,12 @@ class OnnxVocoder(BaseVocoder):
         feed = {name: value.astype(self._inputs.get(name, value.dtype), copy=False) for name, value in inputs.items()}
         try:
             return self._session.run(outputs, feed)
-        except Exception as error:  # onnxruntime raises a class of its own for each status
+        except Exception as error:  # onnxruntime's errors have no common base
             raise CheckpointError(f"{self.name} cannot be run ({reason(error)})") from None
 
 
 class OnnxSynthesis(Synthesis):
-    """Synthesis of a batch of utterances by ONNX Runtime; a state goes from run to run (streaming/lowering.py)."""
+    """Synthesis of a batch of utterances by a graph with state (streaming/lowering.py)."""
 
     backend: OnnxVocoder
 
@@ -164,21 +153,21 @@ class OnnxSynthesis(Synthesis):
         return audio[0] if len(audio) == 1 else np.concatenate(audio, 2)
 
     def _run(self, mel: np.ndarray, values: Values, last: bool) -> np.ndarray:
-        """Run the graph for the next frames and return the audio that is final now."""
+        """Run the graph for the next frames; return the final audio."""
         state = self._runs[0].following if self._runs else {}
         audio, following = self.backend.advance(mel, values, state, last)
         self._runs = [_Run(mel, values, state, following, audio.shape[2])]
         return audio
 
     def _finish(self) -> np.ndarray:
-        """End without new frames: operators of ONNX Runtime take no empty signals, so the last run is made again."""
+        """End without new frames: ONNX Runtime takes no empty signals, so the last run is repeated."""
         run = self._runs[0]
         audio, _ = self.backend.advance(run.mel, run.values, run.state, last=True)
         return audio[..., run.samples :]
 
 
 class _Run(NamedTuple):
-    """A run of a graph with state: its inputs, and what came of it."""
+    """One run of a graph with state: inputs and result."""
 
     mel: np.ndarray
     values: Values
@@ -190,7 +179,7 @@ class _Run(NamedTuple):
 
 
 class RecomputingSynthesis(WindowedSynthesis):
-    """Synthesis of a batch of utterances by a graph without state: each run gets all of its context again."""
+    """Synthesis of a batch of utterances by a graph without state: each run gets its context again."""
 
     def _advance(self, mel: np.ndarray, signals: Values, last: bool) -> np.ndarray:
         audio, pieces = [], self.backend.pieces(mel.shape[2])
@@ -200,7 +189,7 @@ class RecomputingSynthesis(WindowedSynthesis):
         return audio[0] if len(audio) == 1 else np.concatenate(audio, 2)
 
     def _synthesize(self, come: int, last: bool) -> np.ndarray:
-        """Return the audio that is final when ``come`` frames have come."""
+        """Return the audio that is final after ``come`` frames."""
         facts = self.facts
         estimates = any(name not in self.given for name in facts.estimated)
         known = come - facts.estimator_lookahead * estimates  # frames whose estimates are final
