@@ -1,1 +1,1 @@
-"""Sound files and mel files: reading, writing and resampling. Does not import torch."""
+"""Sound files and mel files. Does not import torch."""

@@ -1,4 +1,4 @@
-"""Sound files: reading, resampling, writing."""
+"""Read, resample and write sound files."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au", ".w64", ".caf")
 
-FULL_SCALE_LIMIT = 2.0  # magnitude from which samples are not those of a sound in [-1, 1]
+FULL_SCALE_LIMIT = 2.0  # larger samples are no sound in [-1, 1]
 
-_MP3_SEARCH = 1 << 20  # bytes in which its first frame is searched
+_MP3_SEARCH = 1 << 20  # bytes searched for the first frame
 _MPEG1_KILOBITS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 _MPEG2_KILOBITS = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
-_BLOCK = 1 << 16  # samples handed to libsndfile at once: it keeps a whole block of Ogg on its stack
+_BLOCK = 1 << 16  # samples at once: libsndfile keeps a block of Ogg on its stack
 _LARGEST_SOUND = 2**32  # bytes; six hours at 48 kHz
 
 
 class Sound(NamedTuple):
-    """A decoded sound file: float32 (samples,), nominally in [-1, 1], and the number of channels that were averaged."""
+    """Decoded sound: float32 (samples,), nominally in [-1, 1]; ``channels`` of the file were averaged."""
 
     audio: np.ndarray
     sample_rate: int
@@ -39,7 +39,7 @@ class Sound(NamedTuple):
 
 
 class SoundTooLong(VocoderError):
-    """A sound file holds more than is accepted."""
+    """A sound file exceeds a limit."""
 
 
 def read_audio(
@@ -48,16 +48,16 @@ def read_audio(
     """Decode a sound file of any format that libsndfile reads; channels are averaged.
 
     Args:
-        data: the bytes of the file.
-        name: name of the file in error messages.
-        max_seconds: length of the longest audio that is accepted.
+        data: bytes of the file.
+        name: name in error messages.
+        max_seconds: longest accepted audio.
         max_bytes: most bytes of audio, whatever sample rate the file claims.
         timeout: seconds that decoding may take.
 
     Raises:
-        SoundTooLong: when it holds more than ``max_seconds`` or ``max_bytes``.
-        VocoderError: when it is no sound file, is damaged or empty, takes too long, or holds NaN or infinite samples,
-            or such as are far beyond [-1, 1].
+        SoundTooLong: above ``max_seconds`` or ``max_bytes``.
+        VocoderError: for a file that is no sound, damaged, empty or too slow, and samples not finite or far beyond [-1,
+            1].
     """
     import soundfile
 
@@ -67,7 +67,7 @@ def read_audio(
         with open_sound(data, deadline) as file:
             rate, channels = file.samplerate, file.channels
             most = min(max_seconds * rate, max_bytes / 4)
-            # Block by block to the end: the header of a damaged file may claim another length.
+            # To the end, because a damaged header may claim another length.
             while len(block := file.read(max(1, _BLOCK // channels), dtype="float32", always_2d=True)):
                 blocks.append(block.mean(1))
                 samples += len(block)
@@ -92,9 +92,9 @@ def read_audio(
 
 
 class _SoundBytes(io.BytesIO):
-    """Bytes that libsndfile reads, which end at a deadline, because it cannot be interrupted.
+    """Bytes for libsndfile that end at a deadline, because it cannot be interrupted.
 
-    A seek that a damaged header asks for fails without an exception, which cannot pass through libsndfile's callback.
+    Exceptions cannot pass its callback, so a bad seek fails without one.
     """
 
     def __init__(self, data: Bytes, deadline: float) -> None:
@@ -112,11 +112,7 @@ class _SoundBytes(io.BytesIO):
 
 
 def open_sound(data: Bytes, deadline: float = math.inf) -> soundfile.SoundFile:
-    """Open the bytes of a sound file; an MP3 may have anything in front of its first frame.
-
-    Raises:
-        soundfile.LibsndfileError: when libsndfile cannot read it.
-    """
+    """Open the bytes of a sound file; an MP3 may have anything before its first frame."""
     import soundfile
 
     try:
@@ -129,7 +125,7 @@ def open_sound(data: Bytes, deadline: float = math.inf) -> soundfile.SoundFile:
 
 
 def _find_mp3_frame(data: Bytes) -> int | None:
-    """Return the place of the first MP3 frame that two more follow, in the first MiB; libsndfile expects it at 0."""
+    """Find the first of three MP3 frames in a row in the first MiB; libsndfile expects it at 0."""
     head = bytes(data[: _MP3_SEARCH + 3 * 4096])
     begin = 0
     while 0 <= (begin := head.find(b"\xff", begin)) < _MP3_SEARCH:
@@ -143,7 +139,7 @@ def _find_mp3_frame(data: Bytes) -> int | None:
 
 
 def _mp3_frame_size(header: bytes, first: bytes) -> int:
-    """Return the bytes of the MP3 frame with this header; 0 without one, or for another stream than ``first``."""
+    """Return the bytes of an MP3 frame by its header; 0 without one or for another stream than ``first``."""
     if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2 or header[1] & 0x18 == 0x08:
         return 0  # no sync, not layer III, or a reserved version
     bitrate, rate = header[2] >> 4, header[2] >> 2 & 3
@@ -156,11 +152,7 @@ def _mp3_frame_size(header: bytes, first: bytes) -> int:
 
 
 def check_full_scale(audio: np.ndarray, name: str) -> None:
-    """Check that samples are in [-1, 1], with some tolerance.
-
-    Raises:
-        VocoderError: when they are not; it says how to scale the file ``name``.
-    """
+    """Raise VocoderError when samples are not in [-1, 1], with some tolerance; it says how to scale them."""
     peak = float(np.abs(audio).max(initial=0.0))
     if peak > FULL_SCALE_LIMIT:
         path = Path(name if Path(name).suffix else "FILE.wav")
@@ -173,7 +165,7 @@ def check_full_scale(audio: np.ndarray, name: str) -> None:
 
 
 def full_scale(peak: float) -> float:
-    """Return the value that stands for full scale in samples up to ``peak``: that of 16-bit integers, or of 32-bit."""
+    """Return the full scale of samples up to ``peak``: that of 16-bit or 32-bit integers, else ``peak``."""
     return next((scale for scale in (32768.0, 2.0**31) if 0.002 * scale < peak <= scale), peak)
 
 
@@ -182,7 +174,7 @@ def resample(audio: np.ndarray, source: int, target: int) -> np.ndarray:
 
     Args:
         audio: float32 (..., samples).
-        source: sample rate of the audio in Hz; the two rates need no common divisor.
+        source: its sample rate in Hz; the rates need no common divisor.
         target: sample rate of the result in Hz.
 
     Returns:
@@ -204,33 +196,29 @@ def resample(audio: np.ndarray, source: int, target: int) -> np.ndarray:
 
 
 def to_pcm(audio: np.ndarray) -> np.ndarray:
-    """Convert float32 (samples,) or (channels, samples) to little-endian 16-bit integers, (samples[, channels]).
-
-    Samples beyond [-1, 1] are clipped.
-    """
+    """Convert float32 ([channels, ]samples) to little-endian 16-bit (samples[, channels]), clipped to [-1, 1]."""
     return np.clip(np.round(audio.T * 32768.0), -32768, 32767).astype("<i2", order="C")
 
 
 class AudioWriter:
-    """Writer of 16-bit sound in pieces, for a ``with`` block; samples beyond [-1, 1] are clipped.
+    """Write 16-bit sound in pieces, in a ``with`` block; samples are clipped to [-1, 1].
 
-    The block raises the ``OSError`` of what could not be written, such as to a full disk, at its end at the latest.
+    A failed write raises ``OSError``, at the end of the block at the latest.
 
     Attributes:
-        samples: number of samples written, of each channel.
-        peak: the largest magnitude among them, before clipping.
+        samples: samples written, of each channel.
+        peak: largest magnitude before clipping.
     """
 
     def __init__(self, target: Path | BinaryIO, sample_rate: int, format: str, channels: int = 1) -> None:
         """Open the output.
 
         Args:
-            target: the path of a file, or an open file such as standard output. A regular file is written as the
-                audio comes, in any format. A device, a pipe or an open file gets raw PCM as it comes, and other
-                formats at the end, because their headers hold the length.
+            target: a path or an open file. Other formats than raw PCM come at the end, for their headers hold the
+                length, except into a regular file.
             sample_rate: sample rate in Hz.
             format: a file ending without its dot, or "raw" for little-endian PCM without a header.
-            channels: channels of the audio; raw PCM has the samples of a moment together.
+            channels: channels of the audio, interleaved in raw PCM.
 
         Raises:
             VocoderError: for a rate or format that libsndfile cannot write.
@@ -247,15 +235,7 @@ class AudioWriter:
             self._opened = opened.pop_all()
 
     def write(self, audio: np.ndarray) -> None:
-        """Write the next piece.
-
-        Args:
-            audio: float32 (samples,), or (channels, samples).
-
-        Raises:
-            OSError: when it cannot be written, such as to a full disk.
-            VocoderError: when libsndfile cannot encode it.
-        """
+        """Write float32 (samples,) or (channels, samples); OSError or VocoderError when that fails."""
         self.samples += audio.shape[-1]
         self.peak = max(self.peak, float(abs(audio).max(initial=0)))
         pcm = to_pcm(audio)
@@ -278,7 +258,7 @@ class AudioWriter:
 
     @contextmanager
     def _checked(self) -> Iterator[None]:
-        """Raise what went wrong in a call of libsndfile, which passes over a failure to write in most formats."""
+        """Raise what went wrong in libsndfile, which ignores failures to write in most formats."""
         try:
             yield
         except (RuntimeError, AssertionError) as error:  # a LibsndfileError, or less written than given
@@ -302,7 +282,7 @@ class AudioWriter:
 
 
 class _Sink:
-    """A file that libsndfile writes to; no exception can pass through libsndfile, so ``error`` keeps the first one."""
+    """File for libsndfile; exceptions cannot pass it, so ``error`` keeps the first one."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.error: OSError | None = None
@@ -326,11 +306,7 @@ class _Sink:
 
 
 def encode_audio(audio: np.ndarray, sample_rate: int, format: str) -> bytes:
-    """Encode float32 (samples,) as the bytes of a sound file, in a format of ``AudioWriter``.
-
-    Raises:
-        VocoderError: for a rate or format that libsndfile cannot write.
-    """
+    """Encode float32 (samples,) as the bytes of a sound file, as ``AudioWriter`` does."""
     buffer = io.BytesIO()
     with AudioWriter(buffer, sample_rate, format) as writer:
         writer.write(audio)

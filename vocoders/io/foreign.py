@@ -1,4 +1,4 @@
-"""Name files that are neither readable mels nor sounds, with the command that converts them."""
+"""Refuse files that are neither mels nor sounds, with the command that converts them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _JSON = (
 )
 _TEXT = ("is text", "import numpy; numpy.save({target}, numpy.loadtxt({source}, 'float32'))")
 _CSV = ("is text", "import numpy; numpy.save({target}, numpy.loadtxt({source}, 'float32', delimiter=','))")
-_FFMPEG = "ffmpeg"  # what converts a sound that libsndfile cannot read
+_FFMPEG = "ffmpeg"  # converts sounds that libsndfile cannot read
 
 _BY_ENDING = {
     ".pt": _TORCH,
@@ -54,11 +54,7 @@ _BY_ENDING = {
 
 
 def refuse_foreign(data: Bytes, name: str) -> None:
-    """Refuse a file of a known kind that is neither a readable mel nor a readable sound.
-
-    Raises:
-        VocoderError: which names the kind, and the command that converts it.
-    """
+    """Raise VocoderError for a file of a known foreign kind, with the command that converts it."""
     refuse_pointer(data, name)
     if bytes(data[:256]).lstrip().lower().startswith((b"<!doctype html", b"<html")):
         raise VocoderError(f"{name} is a web page, not the file that it should be; download the file itself again")
@@ -76,7 +72,7 @@ def refuse_foreign(data: Bytes, name: str) -> None:
 
 
 def _kind(data: Bytes, name: str) -> tuple[str, str] | None:
-    """Return description and converter of a foreign file, by its first bytes, else by its ending."""
+    """Return description and converter of a foreign file, by its first bytes, else its ending."""
     head = bytes(data[:512])
     if head.startswith((b"\x93NUMPY", b"RIFF", b"fLaC", b"OggS", b"FORM")):
         return None

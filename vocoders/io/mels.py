@@ -1,4 +1,4 @@
-"""Mel files: .npy, .npz and headerless frames."""
+"""Read and write mel files: .npy, .npz and headerless frames."""
 
 from __future__ import annotations
 
@@ -22,20 +22,19 @@ from vocoders.io.foreign import refuse_foreign
 MEL_SUFFIXES = (".npy", ".npz")
 
 _LARGEST_ARRAY = 2**30  # bytes; the mel of ten hours of speech
-_LARGEST_MEL_CONFIG = 2**16  # bytes of a mel config in an .npz file: UTF-32, as numpy writes text
-_BLOCK = 1 << 16  # bytes, the most that is read from a stream at once
-_LONGEST_HEADER = 1 << 16  # bytes; numpy itself refuses far shorter headers of a .npy file
+_LARGEST_MEL_CONFIG = 2**16  # bytes, in UTF-32 as numpy writes text
+_BLOCK = 1 << 16  # bytes read from a stream at once, at most
+_LONGEST_HEADER = 1 << 16  # bytes; numpy refuses far shorter ones
 _MOST_DIMENSIONS = 8
 
 
 def read_array(data: Bytes, name: str) -> np.ndarray:
-    """Decode a .npy file of real numbers, without unpickling.
+    """Decode a .npy file of real numbers, without unpickling or allocating more than the file holds.
 
-    The header is checked first: no memory is allocated for a size that the file does not hold. A mapped file is not
-    copied: the array is a view of it, and changes to the array do not reach the file.
+    The array of a mapped file is a view of it; changes do not reach the file.
 
     Raises:
-        VocoderError: when it is no .npy file, is cut off, or holds anything but floats or integers of up to 64 bits.
+        VocoderError: when it is no whole .npy file of floats or integers of up to 64 bits.
     """
     shape, fortran, dtype, begin = _read_header(data, name)
     if dtype.kind not in "fiu" or dtype.itemsize > 8:
@@ -56,19 +55,19 @@ def _read_text(data: Bytes, name: str) -> str:
 
 
 def _read_header(data: Bytes, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
-    """Read the shape, the order (True: Fortran) and the dtype of a .npy file, and where its numbers begin."""
+    """Read shape, order (True: Fortran), dtype and start of the numbers of a .npy file."""
     buffer = io.BytesIO(data[:_LONGEST_HEADER])
     try:
         version = np.lib.format.read_magic(buffer)
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read_header(buffer)
-    except Exception as error:  # numpy's parser raises all kinds for a hostile header
+    except Exception as error:  # numpy raises all kinds for a hostile header
         if data[:1] == b"\x80":  # a pickle
             raise _pickled(name) from None
         raise VocoderError(f"{name} is not a readable .npy file ({shorten(error)})") from None
     if dtype.hasobject:
         raise _pickled(name)
-    # numpy itself takes negative numbers and booleans, and fails later. A size beside a 0 may be of any size.
+    # numpy accepts negative numbers and booleans and fails later; beside a 0 it accepts any size.
     sizes_fit = all(type(size) is int and size >= 0 for size in shape) and math.prod(n or 1 for n in shape) < 2**60
     if len(shape) > _MOST_DIMENSIONS or not sizes_fit:
         raise VocoderError(f"{name} is not a readable .npy file (its header claims the shape {shorten(shape)})")
@@ -85,21 +84,17 @@ def read_mel(path: str | Path) -> tuple[np.ndarray, MelConfig | None]:
         path: the file.
 
     Returns:
-        The mel, (n_mels, frames), and its mel config: None for a .npy file, which carries none.
+        The mel, (n_mels, frames), and its mel config, None for a .npy file.
 
     Raises:
-        VocoderError: when it cannot be read, as for ``decode_mel``, and when it holds several mels.
+        VocoderError: as for ``decode_mel``, and when the file holds several mels.
     """
     mel, mel_config = decode_mel(map_file(Path(path)), str(path))
     return single_mel(mel), mel_config
 
 
 def single_mel(mel: np.ndarray) -> np.ndarray:
-    """Return the mel of a file, (n_mels, frames), without the axis of a batch of one.
-
-    Raises:
-        VocoderError: for a batch of several.
-    """
+    """Drop the batch axis of one mel; VocoderError for several."""
     if mel.ndim == 3 and len(mel) == 1:
         return mel[0]
     if mel.ndim == 3:
@@ -110,18 +105,16 @@ def single_mel(mel: np.ndarray) -> np.ndarray:
 
 
 def decode_mel(data: Bytes, name: str, max_bytes: int = _LARGEST_ARRAY) -> tuple[np.ndarray, MelConfig | None]:
-    """Decode a mel file: the array as it is stored, and its mel config.
-
-    A .npy file carries no mel config, an .npz file does if ``encode_mel`` wrote it. Nothing is unpickled.
+    """Decode a mel file: the stored array, and the mel config of an .npz that ``encode_mel`` wrote.
 
     Args:
-        data: the bytes of the file.
-        name: name of the file in error messages.
-        max_bytes: most bytes that an array of an .npz file may take once it is unpacked.
+        data: bytes of the file.
+        name: name in error messages.
+        max_bytes: most bytes of an unpacked array of an .npz.
 
     Raises:
-        VocoderError: when it is neither .npy nor .npz, is damaged or too large, holds no array named "mel", or its mel
-            config is invalid.
+        VocoderError: when it is no .npy or .npz with an array "mel", damaged, pickled or too large, or its mel config
+            is invalid.
     """
     refuse_foreign(data, name)
     if data[:2] != b"PK":
@@ -141,7 +134,7 @@ def decode_mel(data: Bytes, name: str, max_bytes: int = _LARGEST_ARRAY) -> tuple
 def read_inputs(
     data: Bytes, name: str, inputs: Sequence[Input], max_bytes: int = _LARGEST_ARRAY
 ) -> dict[str, np.ndarray]:
-    """Decode the arrays of an .npz file that are inputs of a model beside the mel.
+    """Decode the arrays of an .npz file that are inputs of a model; none for a .npy file.
 
     Args:
         data: as for ``decode_mel``.
@@ -149,11 +142,8 @@ def read_inputs(
         inputs: those of the model.
         max_bytes: as for ``decode_mel``.
 
-    Returns:
-        The arrays by name as they are stored; none for a .npy file.
-
     Raises:
-        VocoderError: when the file is damaged, as for ``decode_mel``.
+        VocoderError: when the file is damaged.
     """
     if data[:2] != b"PK":
         return {}
@@ -162,24 +152,18 @@ def read_inputs(
 
 
 def unpacked_bytes(data: Bytes, inputs: Sequence[Input], max_bytes: int = _LARGEST_ARRAY) -> int:
-    """Return the bytes that the mel and the inputs in an .npz file claim to take; 0 when it cannot be read.
-
-    Args:
-        data: as for ``decode_mel``.
-        inputs: as for ``read_inputs``.
-        max_bytes: as for ``decode_mel``; an array that claims more is refused, and counts as nothing.
-    """
+    """Return the bytes that mel and inputs of an .npz claim, arrays above ``max_bytes`` left out; 0 when unreadable."""
     names = {"mel.npy", *(f"{item.name}.npy" for item in inputs)}
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             sizes = [info.file_size for info in archive.infolist() if info.filename in names]
-    except Exception:  # as in _unpack, which says what is wrong
+    except Exception:  # _unpack says what is wrong
         return 0
     return sum(size for size in sizes if size <= max_bytes)
 
 
 def _unpack(data: Bytes, name: str, limits: dict[str, int]) -> dict[str, bytes]:
-    """Read the arrays named in ``limits`` from an .npz file, where it holds them, each as the bytes of a .npy file."""
+    """Read the arrays named in ``limits`` (name -> most bytes) from an .npz, each as a .npy file."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
@@ -202,7 +186,7 @@ def _unpack(data: Bytes, name: str, limits: dict[str, int]) -> dict[str, bytes]:
 
 
 def encode_mel(mel: np.ndarray, mel_config: MelConfig, format: str) -> bytes:
-    """Encode a mel, float32 (n_mels, frames), as "npz", which carries the mel config, or "npy", which cannot."""
+    """Encode a mel, float32 (n_mels, frames), as "npz", with its mel config, or as "npy", without."""
     buffer = io.BytesIO()
     if format == "npy":
         np.save(buffer, mel)
@@ -212,16 +196,16 @@ def encode_mel(mel: np.ndarray, mel_config: MelConfig, format: str) -> bytes:
 
 
 def read_frames(file: BinaryIO, n_mels: int, name: str) -> Iterator[np.ndarray]:
-    """Read headerless frames as they arrive: little-endian float32, the ``n_mels`` values of a frame together.
+    """Read headerless frames as they arrive: little-endian float32, ``n_mels`` values a frame.
 
     Yields:
-        float32 (n_mels, frames) with frames >= 1: the frames that have arrived since the last yield.
+        float32 (n_mels, frames) that arrived since the last yield, frames >= 1.
 
     Raises:
         VocoderError: when the file ends within a frame.
     """
     size, rest = 4 * n_mels, b""
-    while block := file.read1(_BLOCK):  # type: ignore[attr-defined]  # what is there, without waiting for more
+    while block := file.read1(_BLOCK):  # type: ignore[attr-defined]  # without waiting for more
         rest += block
         whole = len(rest) // size * size
         if whole:
