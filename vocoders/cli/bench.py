@@ -1,4 +1,4 @@
-"""Speed, latency and memory of a model on this machine: the figures of ``vocoders bench``."""
+"""Measure speed, latency and memory of a model, for ``vocoders bench``."""
 
 from __future__ import annotations
 
@@ -16,29 +16,19 @@ import numpy as np
 from vocoders.inference.base import BaseVocoder
 from vocoders.inputs import constants_of
 
-if TYPE_CHECKING:  # it takes torch, which a model that ONNX Runtime runs is measured without
+if TYPE_CHECKING:  # it imports torch, which exported models do not need
     from vocoders.generators.base import Generator
 
 PUSH_FRAMES = 16
-_STATUS = Path("/proc/self/status")  # what Linux says of this process
+_STATUS = Path("/proc/self/status")  # on Linux
 
 
 def bench(voc: BaseVocoder, device: str, seconds: float, runs: int, batch: int) -> dict[str, Any]:
-    """Measure speed, latency and memory of a model; times are medians of ``runs`` after a first run that warms up.
+    """Measure a model with ``batch`` utterances of ``seconds``; times are medians of ``runs``.
 
-    Args:
-        voc: the model.
-        device: the device of the model.
-        seconds: length of each utterance.
-        runs: number of measurements of each time.
-        batch: number of utterances at once.
-
-    Returns:
-        x_real_time: seconds of audio synthesised in a second, summed over the batch.
-        first_audio_ms: time of computation until the first audio of a stream that is pushed 16 frames at a time.
-        lookahead_ms: duration of the frames pushed until then; both None for a model that cannot stream.
-        memory_mib: peak resident memory of this process so far; on a GPU, peak memory of torch. None where it is not
-            known.
+    x_real_time: seconds of audio per second, summed over the batch. first_audio_ms: computing time to a stream's first
+    audio, pushed PUSH_FRAMES at a time; lookahead_ms: duration of the frames pushed by then; both None without
+    streaming. memory_mib: peak of the process, on a GPU of torch; None if unknown.
     """
     mel_config = voc.mel_config
     frames = max(1, round(seconds * mel_config.sample_rate / mel_config.hop_length))
@@ -55,19 +45,9 @@ def bench(voc: BaseVocoder, device: str, seconds: float, runs: int, batch: int) 
 
 
 def utilization(generator: Generator, x_real_time: float, device: str) -> dict[str, Any]:
-    """Compare the rate of a model's arithmetic with the rate that the machine reaches in matrix products.
+    """Compare a model's multiply-accumulates, in 10^9 (GMAC) per second, with those of large float32 matrix products.
 
-    Args:
-        generator: the generator of the model, for its work; on any device, "meta" included.
-        x_real_time: seconds of audio synthesised in a second.
-        device: the device of the model.
-
-    Returns:
-        gmac_per_second_of_audio, gmac_per_second: multiply-accumulates in units of 10^9, and the rate at which they are
-            done.
-        matrix_gmac_per_second: the rate of torch's products of large float32 matrices on the same device.
-        share_of_matrix_rate: the quotient of the two rates; more than 1 where convolutions have faster kernels than
-            matrix products.
+    share_of_matrix_rate exceeds 1 where convolutions have faster kernels.
     """
     from vocoders.complexity import macs_per_second
 
@@ -84,13 +64,10 @@ def utilization(generator: Generator, x_real_time: float, device: str) -> dict[s
 def latency(
     voc: BaseVocoder, mel: np.ndarray, runs: int, given: dict[str, Any] | None = None
 ) -> dict[str, float | None]:
-    """Measure the time to the first audio of a stream; see ``bench``.
+    """Measure the time to a stream's first audio; see ``bench``.
 
-    Args:
-        voc: the model.
-        mel: (n_mels, frames), repeated should it be shorter than the lookahead.
-        runs: number of measurements.
-        given: inputs for PUSH_FRAMES frames; those that the model cannot do without when not given.
+    mel (n_mels, frames) is repeated as needed; ``given`` holds inputs for PUSH_FRAMES frames, by default
+    ``plain_inputs``.
     """
     if voc.lookahead is None:
         return {"first_audio_ms": None, "lookahead_ms": None}
@@ -119,15 +96,7 @@ def latency(
 
 
 def median_time(function: Callable[[], Any], runs: int) -> float:
-    """Time a function whose result lies in host memory, so that a GPU has finished when it returns.
-
-    Args:
-        function: the function; a first call, not measured, warms up.
-        runs: number of measured calls.
-
-    Returns:
-        The median in seconds.
-    """
+    """Return the median seconds of ``runs`` calls after a warm-up; the result must lie in host memory."""
     times = []
     for _ in range(runs + 1):
         begin = time.perf_counter()
@@ -137,8 +106,8 @@ def median_time(function: Callable[[], Any], runs: int) -> float:
 
 
 def peak_memory(device: str) -> float | None:
-    """Return the peak memory of this process on a device in MiB, None where it is not known."""
-    if device.startswith("cuda"):  # only torch counts; an exported model on a GPU does not use torch
+    """Return the peak memory of this process on a device in MiB, None if unknown."""
+    if device.startswith("cuda"):  # only torch counts
         torch = sys.modules.get("torch")
         return None if torch is None else torch.cuda.max_memory_allocated(device) / 2**20 or None
     if _STATUS.exists():  # Linux, where ru_maxrss may be that of the parent process
@@ -153,7 +122,7 @@ def peak_memory(device: str) -> float | None:
 
 
 def matrix_rate(device: str) -> float:
-    """Measure the rate of torch's products of float32 matrices of 2048 x 2048, in GMAC per second."""
+    """Measure torch's rate of 2048 x 2048 float32 matrix products, in GMAC per second."""
     import torch
 
     size = 2048

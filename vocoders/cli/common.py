@@ -1,4 +1,4 @@
-"""Options that the programs share, and errors as one line and an exit status."""
+"""Options that the programs share; errors as one line and an exit status."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from vocoders.errors import VocoderError, printable
 
 
 class Parser(argparse.ArgumentParser):
-    """Says in one line what is wrong with the arguments, and where to find help; so do its subparsers."""
+    """Parser that reports an error in one line, with where to find help."""
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # parse_args and subparsers call it
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # also for subparsers
         for argument in sys.argv[1:] if args is None else args:
-            if re.fullmatch(r"(--[\w-]+=)?", argument):  # "" is the path of the current folder
+            if re.fullmatch(r"(--[\w-]+=)?", argument):  # "" would be the current folder
                 self.error(f"the argument '{argument}' is empty, as of a variable that is not set")
         return super().parse_known_args(args, namespace)
 
@@ -30,12 +30,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_version(parser: argparse.ArgumentParser) -> None:
-    """Add ``--version``."""
     parser.add_argument("--version", action=_Version, help="print the version and exit")
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
-    """Add ``--device``, ``--backend`` and ``--threads``."""
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps")
     parser.add_argument(
         "--backend",
@@ -48,7 +46,6 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def add_precision(parser: argparse.ArgumentParser) -> None:
-    """Add ``--precision``."""
     parser.add_argument(
         "--precision",
         choices=("float32", "bfloat16"),
@@ -63,12 +60,12 @@ def seed(text: str) -> int:
 
 
 def count(text: str) -> int:
-    """Parse a whole number of at least 1."""
+    """Parse a whole number >= 1."""
     return _whole_number(text, 1, sys.maxsize, "of at least 1")
 
 
 def port(text: str) -> int:
-    """Parse a port of TCP, 0 to 65535."""
+    """Parse a TCP port, 0 to 65535."""
     return _whole_number(text, 0, 65535, "from 0 to 65535")
 
 
@@ -84,14 +81,10 @@ def seconds(text: str) -> float:
 
 
 def limit_threads(threads: int | None) -> None:
-    """Set the number of threads that models compute with, before they are loaded.
-
-    Args:
-        threads: their number; None for the default of torch and of ONNX Runtime, one for each core.
-    """
+    """Set the CPU threads of models, before they are loaded; None for one for each core."""
     if threads is None:
         return
-    # OnnxVocoder reads it for its session, and torch when it is imported: an exported model must not import torch.
+    # ONNX sessions read it, and torch when imported, which exported models must not do.
     os.environ["OMP_NUM_THREADS"] = str(threads)
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(threads)
@@ -99,10 +92,9 @@ def limit_threads(threads: int | None) -> None:
 
 @contextlib.contextmanager
 def lasting() -> Iterator[None]:
-    """Spare the garbage collector what is made in the block, such as modules and a model: it lasts until the end.
+    """Disable garbage collection during start-up, then freeze what survives. For programs only.
 
-    The collector would go through all of it again and again while modules are imported, and once more at the end of the
-    process. For programs only: what is garbage already is never collected.
+    Else the collector scans modules and model again and again, and once more at exit.
     """
     gc.disable()
     try:
@@ -113,22 +105,18 @@ def lasting() -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """Print a line on standard error; one that is closed or full changes nothing of what is done."""
-    from tqdm import tqdm  # --help does not wait for it
+    """Print a line on standard error; ignore a closed or full one."""
+    from tqdm import tqdm  # slow to import
 
     with contextlib.suppress(OSError):
-        tqdm.write(printable(text), file=sys.stderr)  # above a progress bar
+        tqdm.write(printable(text), file=sys.stderr)  # above progress bars
 
 
 def run(command: Callable[[], int], name: str) -> int:
-    """Run a command and turn what a user can act on into one line on standard error.
-
-    Args:
-        command: does the work and returns the exit status.
-        name: name of the program, with which the line begins.
+    """Run a command of the program ``name``; print errors that a user can act on as one line.
 
     Returns:
-        The exit status: the command's, or 2 for bad input, 1 when the reader of the output has gone, 130 for Ctrl+C.
+        The exit status: the command's, 2 for bad input, 1 when the reader of the output has gone, 130 for Ctrl+C.
     """
     prepare_streams()
     try:
@@ -139,7 +127,7 @@ def run(command: Callable[[], int], name: str) -> int:
     except VocoderError as error:
         say(f"{name}: {error}")
         return 2
-    except BrokenPipeError:  # the reader of our output has gone
+    except BrokenPipeError:  # the reader has gone
         return 1
     except OSError as error:
         say(f"{name}: {explain(error)}")
@@ -156,21 +144,21 @@ def run(command: Callable[[], int], name: str) -> int:
 
 
 def explain(error: OSError) -> str:
-    """Say in a sentence what the system refused, and of which file."""
+    """Say in a sentence what the system refused, and for which file."""
     return f"{error.filename or 'the system'}: {error.strerror or error}"
 
 
 def prepare_streams() -> None:
-    """Lead closed standard streams nowhere, and have what standard output cannot encode printed as escapes.
+    """Open closed standard streams on the null device, and escape what standard output cannot encode.
 
-    Else the next file that is opened would be standard error, say, and get what libraries print there. Windows encodes
-    output to a file or a pipe in the code page of the country, which lacks most letters.
+    Else the next opened file would become standard error, say. Windows encodes redirected output in a code page that
+    lacks most letters.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
     if sys.stderr is None:
         sys.stderr = os.fdopen(2, "w", closefd=False)
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
@@ -178,7 +166,7 @@ def prepare_streams() -> None:
 
 
 def _drop_unwritable(stream: TextIO | None) -> None:
-    """Drop what a stream holds and cannot write, over which Python would fail at its end."""
+    """Drop unwritable output, over which Python would fail at exit."""
     try:
         if stream is not None:
             stream.flush()
@@ -198,7 +186,7 @@ def _whole_number(text: str, low: int, high: int, range_text: str) -> int:
 
 
 class _Version(argparse.Action):
-    """Option that prints the version, which is looked up only when it is asked for."""
+    """Option that looks up and prints the version."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, **rest: Any) -> None:
         super().__init__(option_strings, dest, nargs=0, **rest)

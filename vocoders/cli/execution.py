@@ -1,4 +1,4 @@
-"""Execution of the jobs of a ``vocode`` call, one after the other, with one model."""
+"""Do the jobs of a ``vocode`` call, one after the other, with one model."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from vocoders.io.audio import AUDIO_SUFFIXES, AudioWriter, read_audio
 from vocoders.io.mels import MEL_SUFFIXES, decode_mel, encode_mel, read_array, read_frames, read_inputs, single_mel
 from vocoders.pretrained import list_models, load
 
-_LOUDEST = 3.0  # peak of audio that no right mel gives
-_DIAGNOSED_FRAMES = 100  # of raw frames, about a second: enough to tell another mel config by
+_LOUDEST = 3.0  # a peak that no right mel gives
+_DIAGNOSED_FRAMES = 100  # raw frames, about a second: enough to recognise a mel config
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,9 @@ class Options:
     """Options of a ``vocode`` call that apply to all its jobs.
 
     Attributes:
-        model: as for ``load``.
-        device: as for ``load``.
-        precision: as for ``load``.
-        backend: as for ``load``.
-        mel_config: the mel config of mels that do not carry one and of mels to be made, as ``MelConfig.parse`` takes
-            it; None for the model's.
-        inputs: files of inputs of the model by name; the others are taken from an .npz.
+        model, device, precision, backend: as for ``load``.
+        mel_config: of mels without one and of mels to be made; None for the model's.
+        inputs: files of inputs by name; the others come from an .npz.
         seed: seed of the noise.
         raw_mel: whether standard input is headerless frames.
         quiet: whether only errors are printed.
@@ -67,28 +63,24 @@ class Notes:
         self.said: set[str] = set()
 
     def say(self, text: str, once: str | None = None) -> None:
-        """Print ``text``, unless it was printed before, or another text of the same kind ``once``."""
+        """Print a note once; ``once`` names its kind."""
         if not self.quiet and (once or text) not in self.said:
             self.said.add(once or text)
             say(f"vocode: {text}")
 
 
 class Worker:
-    """Does jobs with one model.
+    """Do jobs with one model.
 
     Attributes:
         voc: the model.
-        mel_config: the mel config that the user stated; None for the model's.
-        given: inputs that the user gave for all jobs, by name.
+        mel_config: stated by the user; None for the model's.
+        given: inputs for all jobs, by name.
         notes: notes for the user.
     """
 
     def __init__(self, options: Options) -> None:
-        """Load the model and the F0 that the options name.
-
-        Raises:
-            VocoderError: when either cannot be loaded.
-        """
+        """Load the model and the inputs that the options name."""
         self.options = options
         self.notes = Notes(options.quiet)
         self.voc = load(options.model, options.device, options.precision, options.backend)
@@ -96,19 +88,7 @@ class Worker:
         self.given = {name: read_array(read_file(path), str(path)) for name, path in options.inputs.items()}
 
     def do(self, job: Job, bar: bool = False, data: Bytes | None = None) -> str:
-        """Do one job.
-
-        Args:
-            job: its input and output.
-            bar: whether a long synthesis shows a progress bar.
-            data: the bytes of the input, where they have been read already.
-
-        Returns:
-            What was done, in a sentence.
-
-        Raises:
-            VocoderError: when it cannot be done; the message names the input.
-        """
+        """Do one job and say in a sentence what was done; ``data`` holds input that was read already."""
         with naming(job):
             if self.options.raw_mel:
                 return self.write_audio(job, self._stream(job.name), None, bar)
@@ -118,19 +98,7 @@ class Worker:
             return self.write_audio(job, self.voc.synthesize(mel, seed=self.options.seed, **values), mel.shape[1], bar)
 
     def read(self, job: Job, data: Bytes | None = None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Read the mel of a job's input; that of a sound file is computed.
-
-        Args:
-            job: as for ``do``.
-            data: as for ``do``.
-
-        Returns:
-            The mel, float32 (n_mels, frames), as the model takes it or as the job's output has it, and the inputs of
-            the model that come with it, by name.
-
-        Raises:
-            VocoderError: when it cannot be read.
-        """
+        """Return the mel of a job's input, float32 (n_mels, frames), computed from a sound, and its other inputs."""
         if data is None:
             data = map_file(job.source) if job.source else _read_standard_input()
         if not _is_mel(job, data):
@@ -141,7 +109,7 @@ class Worker:
         return mel, read_inputs(data, job.name, accepted(self.voc.facts.inputs)) | self.given
 
     def _read_mel(self, data: Bytes, name: str) -> np.ndarray:
-        """Read the mel of a file, (n_mels, frames), as the model takes it."""
+        """Read a mel (n_mels, frames) and convert it for the model."""
         mel, stored = decode_mel(data, name)
         mel = single_mel(mel)
         if stored and self.mel_config and stored != self.mel_config:
@@ -161,7 +129,7 @@ class Worker:
         return values
 
     def _other_model(self, mel: np.ndarray) -> str:
-        """Name the built-in model that takes a mel of so many bands, where the model does not."""
+        """Name a built-in model that takes so many bands, where the model does not."""
         if mel.ndim != 2 or self.voc.mel_config.n_mels in mel.shape:
             return ""
         fitting = [name for name in list_models() if load(name).mel_config.n_mels == mel.shape[0]]
@@ -181,7 +149,7 @@ class Worker:
         return self.voc.analyze(sound.audio, sound.sample_rate, mel_config)
 
     def _stream(self, name: str) -> Iterator[np.ndarray]:
-        """Synthesise raw frames on standard input while they arrive."""
+        """Synthesise raw frames on standard input as they arrive."""
         target, stated = self.voc.mel_config, self.mel_config
         if sys.stdin is None:
             raise VocoderError("standard input is closed")
@@ -222,19 +190,9 @@ class Worker:
         return f"wrote {_target(job)}: {mel.shape[0]} bands x {mel.shape[1]} frames, {mel_config.name}"
 
     def write_audio(self, job: Job, pieces: Iterable[np.ndarray], frames: int | None, bar: bool = False) -> str:
-        """Write audio as it is synthesised.
+        """Write pieces of float32 (samples,) or (channels, samples) as they come; say in a sentence what was written.
 
-        Args:
-            job: as for ``do``.
-            pieces: float32 (samples,) or (channels, samples) each.
-            frames: frames that the audio is made of; None where that is not known yet.
-            bar: as for ``do``.
-
-        Returns:
-            What was written, in a sentence.
-
-        Raises:
-            VocoderError: when it cannot be written.
+        ``frames`` is None where their number is not known yet.
         """
         facts, begin = self.voc.facts, time.perf_counter()
         long = frames is None or frames > (self.voc.frames_at_once or frames)
@@ -242,7 +200,7 @@ class Worker:
             target = stack.enter_context(_output(job))
             writer = stack.enter_context(AudioWriter(target, facts.sample_rate, job.format, facts.channels))
             total = None if frames is None else frames * facts.samples_per_frame
-            hidden = None if bar and long else True  # None: shown on a terminal
+            hidden = None if bar and long else True  # None: on a terminal only
             progress = stack.enter_context(
                 tqdm(total=total, unit="sample", unit_scale=True, leave=False, disable=hidden)
             )
@@ -262,22 +220,14 @@ class Worker:
 
 
 def do_all(worker: Worker, jobs: Sequence[Job]) -> int:
-    """Do a batch; a file that cannot be done is listed at the end and does not keep the others from being done.
-
-    Args:
-        worker: does the jobs.
-        jobs: each with a file as target, whose folder is made.
-
-    Returns:
-        The exit status: 0, or 1 when some could not be done.
-    """
+    """Do a batch whose jobs have target files; list failures at the end. Returns the exit status, 1 for failures."""
     failed = []
     for job in tqdm(jobs, unit="file", disable=True if worker.options.quiet else None):
         try:
             assert job.target is not None
             make_folder(job.target.parent)
             worker.do(job)
-        except Exception as error:  # a bug that one file triggers must not stop the others
+        except Exception as error:  # a bug with one file must not stop the others
             failed.append(describe_failure(job, error))
     if failed:
         say(f"vocode: {len(failed)} of {len(jobs)} files could not be done:")
@@ -288,7 +238,7 @@ def do_all(worker: Worker, jobs: Sequence[Job]) -> int:
 
 @contextmanager
 def naming(job: Job) -> Iterator[None]:
-    """Name the job's input in a ``VocoderError`` of the block that does not."""
+    """Name the job's input in a ``VocoderError`` that does not."""
     try:
         yield
     except VocoderError as error:
@@ -298,7 +248,7 @@ def naming(job: Job) -> Iterator[None]:
 
 
 def describe_failure(job: Job, error: Exception) -> str:
-    """Say in a sentence why a job of a batch could not be done, whether it is the input's fault or a bug of ours."""
+    """Say in a sentence why a job failed, by its input or by a bug of ours."""
     if isinstance(error, VocoderError):
         return str(error)
     if isinstance(error, OSError):
@@ -307,7 +257,7 @@ def describe_failure(job: Job, error: Exception) -> str:
 
 
 def _remedy(diagnosis: Diagnosis, name: str) -> str:
-    """Say what a mel looks like, and the option or the command that helps."""
+    """Say what a mel looks like, and which option or command helps."""
     array = f"np.load({name!r})" + ("['mel']" if name.endswith(".npz") else "")
     convert = f"import numpy as np; mel = {array}; np.save({str(Path(name).with_suffix('.converted.npy'))!r}, {{}})"
     return diagnosis.sentence("--mel-config {}", f'python -c "{convert}"')
@@ -318,7 +268,7 @@ def _target(job: Job) -> str:
 
 
 def _is_mel(job: Job, data: Bytes) -> bool:
-    """Whether the input is a mel, by its file ending; without a known one or a file, by its first bytes."""
+    """Whether the input is a mel, by its ending, else by its first bytes."""
     ending = job.source.suffix.lower() if job.source else ""
     if ending in MEL_SUFFIXES + AUDIO_SUFFIXES:
         return ending in MEL_SUFFIXES
@@ -333,7 +283,6 @@ def _read_standard_input() -> bytes:
 
 
 def _output(job: Job) -> AbstractContextManager[Path | BinaryIO]:
-    """Open what audio is written to."""
     return atomic_write(job.target) if job.target else _standard_output()
 
 
@@ -347,6 +296,6 @@ def _standard_output() -> Iterator[BinaryIO]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        if sys.platform == "win32" and error.errno == errno.EINVAL:  # what Windows says when the reader has gone
+        if sys.platform == "win32" and error.errno == errno.EINVAL:  # on Windows: the reader has gone
             raise BrokenPipeError from None
         raise VocoderError(f"cannot write to standard output: {error.strerror}") from None

@@ -1,4 +1,4 @@
-"""Inputs and outputs of a ``vocode`` call, paired before a model is loaded."""
+"""Pair inputs with outputs of a ``vocode`` call, before a model is loaded."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Job:
     """One input and its output.
 
     Attributes:
-        source: the input file; None for standard input.
-        target: the output file; None for standard output.
-        format: format of the output: a file ending without its dot, or "raw".
-        title: name of the input in messages, where it is not that of its file.
+        source: input file; None for standard input.
+        target: output file; None for standard output.
+        format: of the output: a file ending without its dot, or "raw".
+        title: name in messages, where it is not the file's.
     """
 
     source: Path | None
@@ -38,7 +38,7 @@ class Job:
 
     @property
     def makes_mel(self) -> bool:
-        """Whether the output is a mel, not a sound."""
+        """Whether the output is a mel."""
         return f".{self.format}" in MEL_SUFFIXES
 
 
@@ -50,15 +50,15 @@ def plan(
     Args:
         inputs: files, folders, globs, or "-" for standard input.
         output: a file, a folder, or "-" for standard output.
-        format: format of outputs in a folder or on standard output, "wav" by default; an output file has its ending.
-        note: called with a sentence on the files of a folder that are left out.
+        format: of outputs in a folder or on standard output, "wav" by default; a file has its ending.
+        note: called with a sentence on files of a folder that are left out.
 
     Returns:
         The jobs, and whether they are a batch into a folder.
 
     Raises:
-        VocoderError: for an input that is missing, and for an output that is ambiguous, is made twice, is an input, or
-            has another ending than ``format``.
+        VocoderError: for a missing input, and an output that is ambiguous, made twice, an input, or contradicts
+            ``format``.
     """
     sources = list(expand(inputs, Path(output), format or "wav", note=note))
     ends_in_separator = output.endswith(("/", os.sep))  # Windows takes both
@@ -93,20 +93,9 @@ def expand(
     suffixes: Sequence[str] = AUDIO_SUFFIXES + MEL_SUFFIXES,
     note: Callable[[str], None] = lambda _: None,
 ) -> Iterator[tuple[Path | None, Path]]:
-    """Find the input files.
+    """Find input files: yield each, None for standard input, and its place below an output folder.
 
-    Args:
-        inputs: as for ``plan``.
-        output: folder of the outputs.
-        format: their format.
-        suffixes: endings of the files of a folder that are inputs.
-        note: as for ``plan``.
-
-    Yields:
-        An input file, or None for standard input, and its place below a folder of outputs, still with its own ending.
-
-    Raises:
-        VocoderError: for an input that is missing.
+    ``suffixes`` are the endings of a folder's inputs. Raises VocoderError for a missing input.
     """
     for text in inputs:
         path = Path(text)
@@ -120,7 +109,7 @@ def expand(
             found = [Path(p) for p in sorted(glob.glob(text, recursive=True)) if Path(p).is_file()]
             if not found:
                 raise VocoderError(f"no file matches '{text}'")
-            # Once each: a link to a folder above leads to the same files again and again.
+            # Once each: a link to a folder above repeats files endlessly.
             matches = {(os.path.realpath(p.parent), p.name): p for p in reversed(found)}
             yield from ((p, Path(p.name)) for p in reversed(matches.values()))
         else:
@@ -130,11 +119,11 @@ def expand(
 def _files_below(
     folder: Path, output: Path, format: str, suffixes: Sequence[str], note: Callable[[str], None]
 ) -> list[Path]:
-    """Return the inputs in a folder, without the files that an earlier call made; count and name the others."""
+    """List the inputs in a folder without earlier outputs; count and name other files."""
     files = [p for p in sorted(folder.rglob("*")) if not p.name.startswith(".") and not p.is_dir()]
-    # What an earlier call made is no input: all of an output folder inside the input folder; the files of the
-    # output's format where the input folder is the output itself.
-    made = os.path.realpath(output)  # unlike Path.resolve, it takes links that lead in a circle
+    # Earlier outputs are no inputs: all of an output folder inside the input folder; files of the output's format
+    # where the two are the same.
+    made = os.path.realpath(output)  # unlike Path.resolve it takes circular links
     if made == os.path.realpath(folder):
         files = [p for p in files if p.suffix.lower() != f".{format}"]
     else:

@@ -1,4 +1,4 @@
-"""The program ``vocode``: mel and sound files in, sound and mel files out."""
+"""The program ``vocode``: convert mel and sound files."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def vocode(arguments: list[str] | None = None) -> int:
     """Run ``vocode``.
 
     Args:
-        arguments: arguments of the command line, without the program's name; those of the process by default.
+        arguments: of the command line, without the program's name; those of the process by default.
 
     Returns:
         The exit status: 0, 1 (some files of a batch failed) or 2 (bad input).
     """
     options = _parser().parse_args(arguments)
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")  # it would look for them in every installed package
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")  # else it searches every installed package
     start = lasting() if arguments is None else nullcontext()
     return run(lambda: _vocode(options, start), "vocode")
 
@@ -126,8 +126,8 @@ def _vocode(options: argparse.Namespace, start: AbstractContextManager[None]) ->
 
 
 def _todo(options: argparse.Namespace) -> tuple[list[Job], bool]:
-    """Return the jobs whose outputs are not there yet, and whether they are a batch."""
-    from vocoders.cli.plan import plan  # numpy and more, which --help does not wait for
+    """Return the jobs that are left, and whether they are a batch."""
+    from vocoders.cli.plan import plan  # slow to import
 
     def note(text: str) -> None:
         if not options.quiet:
@@ -147,7 +147,6 @@ def _todo(options: argparse.Namespace) -> tuple[list[Job], bool]:
 
 
 def _vocode_corpus(options: argparse.Namespace) -> int:
-    """Do a corpus on a Ray cluster."""
     if options.f0 or options.raw_mel:
         raise VocoderError(f"{'--f0' if options.f0 else '--raw-mel'} is for a single input, --ray for a corpus")
     require("--ray", "ray", "ray", "ray.data", "fsspec")

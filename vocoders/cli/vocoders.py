@@ -1,4 +1,4 @@
-"""The program ``vocoders``: commands about models, each a file in commands/."""
+"""The program ``vocoders``: commands about models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def vocoders(arguments: list[str] | None = None) -> int:
     """Run ``vocoders``.
 
     Args:
-        arguments: arguments of the command line, without the program's name; those of the process by default.
+        arguments: as for ``vocode``.
 
     Returns:
         The exit status: 0, or 2 for bad input.

@@ -1,4 +1,4 @@
-"""The commands of ``vocoders``: one file each, with a function ``add_parser``, in the order of the help."""
+"""The commands of ``vocoders``, in the order of the help: a file each, with ``add_parser``."""
 
 from vocoders.cli.commands import bench, config, export, importing, info, listing, serve
 

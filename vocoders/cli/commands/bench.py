@@ -1,4 +1,4 @@
-"""``vocoders bench``: speed, latency and memory of models on this machine."""
+"""``vocoders bench``: measure speed, latency and memory of models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vocoders.errors import printable
 
 
 def add_parser(commands: Any) -> None:
-    """Add the command to the subparsers ``commands``."""
+    """Add the command."""
     parser = commands.add_parser(
         "bench",
         help="speed, latency and memory of a model on this machine",
@@ -49,7 +49,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _measure(model: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Return the settings and the figures of one model."""
+    """Measure one model: settings and figures."""
     from vocoders.cli.bench import bench, utilization
     from vocoders.pretrained import load
 
@@ -58,7 +58,7 @@ def _measure(model: str, options: argparse.Namespace) -> dict[str, Any]:
     settings: dict[str, Any] = {"model": model, "device": options.device, "backend": voc.backend}
     settings |= {"threads": _threads(), "precision": options.precision}
     settings |= {"seconds": options.seconds, "batch": options.batch}
-    if find_spec("torch") is None:  # nor is it needed, but to count the work
+    if find_spec("torch") is None:  # needed to count the work
         return settings | figures
     from vocoders.complexity import build_on_meta
 
@@ -67,7 +67,7 @@ def _measure(model: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _threads() -> int:
-    """Return the number of threads that models compute with."""
+    """Return the number of CPU threads of models."""
     if torch := sys.modules.get("torch"):
         return torch.get_num_threads()
     from vocoders.onnx.session import stated_threads

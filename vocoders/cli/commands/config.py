@@ -1,4 +1,4 @@
-"""``vocoders config``: a valid configuration of a generator for any sample rate."""
+"""``vocoders config``: print a valid configuration of a generator for any sample rate."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from vocoders.cli.common import count
 from vocoders.errors import VocoderError
 from vocoders.extras import require
 
-if TYPE_CHECKING:  # imported where used, so that --help answers at once
+if TYPE_CHECKING:  # imported where used, for a fast --help
     from vocoders.dsp.mel import MelConfig
 
 
 def add_parser(commands: Any) -> None:
-    """Add the command to the subparsers ``commands``."""
+    """Add the command."""
     parser = commands.add_parser(
         "config",
         help="a valid configuration for any sample rate",
@@ -51,7 +51,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _mel_config(options: argparse.Namespace) -> MelConfig:
-    """The mel config that the options name, or one for the rate and hop that they state."""
+    """Return the mel config that the options name or describe."""
     from vocoders.complexity import mel_config_for
     from vocoders.dsp.mel import MelConfig
 

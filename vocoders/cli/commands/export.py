@@ -1,4 +1,4 @@
-"""``vocoders export``: a model as one ONNX graph."""
+"""``vocoders export``: export a model to ONNX."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vocoders.files import check_not_input
 
 
 def add_parser(commands: Any) -> None:
-    """Add the command to the subparsers ``commands``."""
+    """Add the command."""
     parser = commands.add_parser(
         "export",
         help="write a model as ONNX, which runs without torch",

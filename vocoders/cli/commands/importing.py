@@ -1,4 +1,4 @@
-"""``vocoders import``: a checkpoint of another project as a checkpoint of this package."""
+"""``vocoders import``: convert a checkpoint of another project."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vocoders.files import check_not_input
 
 
 def add_parser(commands: Any) -> None:
-    """Add the command to the subparsers ``commands``."""
+    """Add the command."""
     parser = commands.add_parser(
         "import",
         help="convert a checkpoint of another project",
@@ -34,7 +34,7 @@ def add_parser(commands: Any) -> None:
 
 
 def _help(parser: argparse.ArgumentParser) -> str:
-    """Format the help with the families at its end: they and torch are imported only when it is asked for."""
+    """Format the help with the families, which need torch."""
     try:
         require("the list of families", "import", "torch", "safetensors")
     except VocoderError as error:
@@ -53,7 +53,7 @@ def _run(options: argparse.Namespace) -> int:
     from vocoders.generators import generator_name
     from vocoders.importers import import_checkpoint
 
-    if options.output.suffix != ".safetensors":  # by which a model is known to be one of this package
+    if options.output.suffix != ".safetensors":  # the mark of this package's checkpoints
         raise VocoderError(f"'{options.output}' must end in .safetensors")
     check_not_input(options.output, options.checkpoint, options.config, options.stats)
     checkpoint = import_checkpoint(

@@ -1,4 +1,4 @@
-"""``vocoders info``: facts about a model and its training."""
+"""``vocoders info``: print facts about a model and its training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def add_parser(commands: Any) -> None:
-    """Add the command to the subparsers ``commands``."""
+    """Add the command."""
     parser = commands.add_parser(
         "info", help="facts about a model", description="Print facts about a model and its training."
     )
@@ -45,25 +45,14 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _text(value: Any) -> Any:
-    """Return a value for people."""
+    """Format a value for people."""
     if isinstance(value, dict):
         return ", ".join(f"{key} {_text(item)}" for key, item in value.items())
     return "; ".join(str(_text(item)) for item in value) or "-" if isinstance(value, list) else value
 
 
 def model_facts(name: str, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read the facts about a model and its training.
-
-    Args:
-        name: name of the model, as it was given.
-        path: its file, a checkpoint or an exported model.
-
-    Returns:
-        The facts about the model, and those about its training.
-
-    Raises:
-        CheckpointError: when the file is neither.
-    """
+    """Read the facts about a checkpoint or exported model, and about its training."""
     return (_onnx_facts if path.suffix.lower() == ".onnx" else _checkpoint_facts)(name, path)
 
 
@@ -87,7 +76,7 @@ def _onnx_facts(name: str, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _facts(name: str, facts: Facts) -> dict[str, Any]:
-    """Return the record of a model without its training, with what follows from it for people."""
+    """Return the record of a model without its training, with derived values."""
     milliseconds = 1000 * facts.mel_config.hop_length / facts.mel_config.sample_rate
     lookahead = facts.lookahead_with(())
     return {

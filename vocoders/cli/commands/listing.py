@@ -1,4 +1,4 @@
-"""``vocoders list``: names of mel configs, built-in models, generators and importers."""
+"""``vocoders list``: print names of mel configs, built-in models, generators and importers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def add_parser(commands: Any) -> None:
-    """Add the command to the subparsers ``commands``."""
+    """Add the command."""
     text = "mel configs, built-in models, generators, families that can be imported"
     parser = commands.add_parser("list", help=text, description=f"Print the names of {text}.")
     parser.set_defaults(run=_run)

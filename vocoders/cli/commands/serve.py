@@ -1,4 +1,4 @@
-"""``vocoders serve``: models over HTTP and WebSocket."""
+"""``vocoders serve``: serve models over HTTP and WebSocket."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vocoders.extras import require
 
 
 def add_parser(commands: Any) -> None:
-    """Add the command to the subparsers ``commands``."""
+    """Add the command."""
     parser = commands.add_parser(
         "serve",
         help="a server that turns mels into audio",

@@ -1,1 +1,1 @@
-"""``vocode --ray``: a corpus on the machines of a Ray cluster."""
+"""``vocode --ray``: do a corpus on a Ray cluster."""

@@ -1,4 +1,4 @@
-"""Inputs and outputs of a corpus, local or by URL, paired before a worker is started."""
+"""Inputs and outputs of a corpus, local or by URL, paired before workers start."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _FILE_SUFFIXES = AUDIO_SUFFIXES + MEL_SUFFIXES
 
 @dataclass(frozen=True)
 class Item:
-    """One input and its output; or a shard of inputs and the folder of its outputs.
+    """One input and its output, or a shard of inputs and the folder of its outputs.
 
     Attributes:
-        source: the input: an absolute path or a URL; of a member of a shard, that of the shard and its name in there.
-        place: the output, relative to the folder of all outputs.
-        target: the output: an absolute path or a URL.
+        source: absolute path or URL; for a member of a shard with its name appended.
+        place: the output, relative to the output folder.
+        target: its absolute path or URL.
         size: bytes of the input.
-        exists: whether the output is there already, and stays.
+        exists: whether the output is there, and stays.
     """
 
     source: str
@@ -38,16 +38,12 @@ class Item:
 
     @property
     def is_shard(self) -> bool:
-        """Whether it is a shard: a tar whose members are inputs."""
+        """Whether it is a tar of inputs."""
         return self.source.lower().endswith(SHARD_SUFFIX)
 
 
 def resolve_output(output: str) -> str:
-    """Return the folder of the outputs as all machines know it: an absolute path or a URL.
-
-    Raises:
-        VocoderError: when it is a file.
-    """
+    """Return the output folder as an absolute path or a URL; VocoderError for a file."""
     if storage.is_url(output):
         system, path = storage.filesystem(output)
         url: str = system.unstrip_protocol(path)
@@ -58,7 +54,7 @@ def resolve_output(output: str) -> str:
 
 
 def list_outputs(output: str) -> set[str]:
-    """Return the files below the folder of the outputs."""
+    """List the files below the output folder."""
     if storage.is_url(output):
         return set(storage.list_files(output))
     return {os.path.join(folder, name) for folder, _, names in os.walk(output) for name in names}
@@ -71,23 +67,11 @@ def find_items(
     there: Collection[str],
     note: Callable[[str], None] = lambda _: None,
 ) -> list[Item]:
-    """Pair each input with its output.
+    """Pair each input (file, folder, glob; path or URL) with its output; the largest first.
 
-    The outputs have the names that ``vocode`` without a cluster gives them. A member of a shard gets the name that it
-    would have if each shard were unpacked to a folder of its name.
-
-    Args:
-        inputs: files, folders, globs; paths or URLs.
-        output: folder of the outputs, as ``resolve_output`` returns it.
-        format: format of the outputs: a file ending without its dot, or "raw".
-        there: outputs that are there and stay, as ``list_outputs`` returns them.
-        note: called with a sentence on the files of a local folder that are left out.
-
-    Returns:
-        The items, the largest first.
-
-    Raises:
-        VocoderError: for an input that is missing, and for an output that is made twice, or is an input.
+    Outputs are named as by ``vocode``, members of a shard as if it were unpacked to a folder of its name. ``output``
+    and ``there`` come from ``resolve_output`` and ``list_outputs``; ``note`` takes a sentence on files left out. Raises
+    VocoderError for missing inputs and conflicting outputs.
     """
     items: dict[str, Item] = {}
     for source, place, size in (found for text in inputs for found in _find(text, output, format, note)):
@@ -102,7 +86,7 @@ def find_items(
 
 
 def group_by_size(items: Sequence[Item], most_bytes: int) -> list[list[Item]]:
-    """Cut a list into groups of about ``most_bytes`` bytes of input; a shard is a group of its own."""
+    """Group items of about ``most_bytes`` bytes of input; a shard is a group."""
     groups: list[list[Item]] = []
     room = 0
     for item in items:
@@ -115,7 +99,7 @@ def group_by_size(items: Sequence[Item], most_bytes: int) -> list[list[Item]]:
 
 
 def _find(text: str, output: str, format: str, note: Callable[[str], None]) -> Iterator[tuple[str, str, int]]:
-    """Yield source, place and size of each input that one argument names."""
+    """Yield source, place and size of the inputs of one argument."""
     if text == "-":
         raise VocoderError("--ray reads files, not standard input")
     if storage.is_url(text):

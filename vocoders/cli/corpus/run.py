@@ -1,4 +1,4 @@
-"""``vocode --ray`` from its inputs to the manifest."""
+"""Run ``vocode --ray`` from inputs to manifest."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from vocoders.files import make_folder, write_file
 
 MANIFEST = "manifest.jsonl"
 
-# Bytes of input of a group: some seconds of work. A group is what is lost with a worker, and what keeps it busy.
+# Bytes of input of a group: some seconds of work, lost when a worker dies.
 _GROUP_BYTES = {"cpu": 1 << 20, "cuda": 32 << 20}
-_GROUPS_EACH = 16  # groups for each worker at least, so that all end at about the same time
-_MOST_LINES = 10  # notes, or failed files, that are printed
+_GROUPS_EACH = 16  # groups for each worker at least, so that all end together
+_MOST_LINES = 10  # notes or failures printed
 
 Entry = dict[str, Any]
 
@@ -51,22 +51,22 @@ def vocode_corpus(
     overwrite: bool = False,
     threads: int = 1,
 ) -> int:
-    """Do a corpus on a Ray cluster: synthesis, copy synthesis or analysis, by the endings of the files.
+    """Synthesise, copy or analyse a corpus on a Ray cluster.
 
     Args:
         inputs: as for ``find_items``.
-        output: as for ``find_items``; a folder that is made.
+        output: folder, path or URL; made if missing.
         format: as for ``find_items``.
         address: of the cluster, as for ``connected``.
-        options: as for ``Worker``; ``device`` is "cpu", or "cuda" for a GPU for each worker.
-        overwrite: whether outputs that are there are made again.
+        options: as for ``Worker``; ``device`` "cuda" gives each worker a GPU.
+        overwrite: whether existing outputs are made again.
         threads: CPU threads of a worker.
 
     Returns:
-        The exit status: 0, or 1 when some inputs could not be done.
+        The exit status: 0, or 1 when some inputs failed.
 
     Raises:
-        VocoderError: when the inputs, the cluster or a machine of it are not as they must be.
+        VocoderError: when inputs, cluster or machines do not fit.
     """
     if options.device not in _GROUP_BYTES:
         raise VocoderError(f"--ray takes --device cpu, or cuda and gives each worker a GPU; got '{options.device}'")
@@ -101,7 +101,7 @@ def vocode_corpus(
 
 
 def _known(items: Sequence[Item], there: Collection[str], output: str) -> dict[str, list[Entry]]:
-    """Return what an earlier manifest says of the items that are done: source -> entries, several for a shard."""
+    """Read the entries of finished items from an earlier manifest: source -> entries, several for a shard."""
     manifest = storage.join(output, MANIFEST)
     text = storage.read(manifest).decode() if storage.is_url(manifest) else Path(manifest).read_text(encoding="utf-8")
     shards = {item.source for item in items if item.is_shard}
@@ -122,7 +122,7 @@ def _known(items: Sequence[Item], there: Collection[str], output: str) -> dict[s
 
 
 def _show(done: Iterable[tuple[list[Item], list[Result]]], groups: list[list[Item]], quiet: bool) -> Iterator[Entry]:
-    """Yield the entries of groups that are done, then of those that never were; shows the progress."""
+    """Yield the entries of finished groups, then of lost ones; show progress."""
     notes, seconds, begin = Notes(quiet), 0.0, time.perf_counter()
     lost = {group[0].source: group for group in groups}
     total = sum(item.size for group in groups for item in group)
@@ -161,7 +161,7 @@ def _write_manifest(entries: Sequence[Entry], manifest: str) -> None:
 
 
 def _report(failed: Sequence[Entry], count: int, manifest: str) -> int:
-    """Print what could not be done, and return the exit status."""
+    """Print failures; return the exit status."""
     if not failed:
         return 0
     say(f"vocode: {len(failed)} of {count} files could not be done, see {manifest}:")

@@ -1,4 +1,4 @@
-"""Worker of a corpus: reads, synthesises or analyses, and writes the items that it is given. Does not import Ray."""
+"""Worker of a corpus: does the items that it is given. Does not import Ray."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from vocoders.files import Bytes, make_folder, map_file
 from vocoders.io.audio import AUDIO_SUFFIXES
 from vocoders.io.mels import MEL_SUFFIXES, decode_mel
 
-_TRANSFERS = 8  # files that a worker reads and uploads at a time
-_BATCH_FRAMES = 1 << 15  # frames of the mels that wait to be synthesised as a batch
+_TRANSFERS = 8  # files read and uploaded at a time
+_BATCH_FRAMES = 1 << 15  # frames of a batch of mels
 
 Note = tuple[str, str | None]
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of an input.
+    """Result of one input.
 
     Attributes:
         entry: its line in the manifest.
-        seconds: seconds of audio that were made, or analysed; 0 where the output was there.
-        notes: notes for the user, as ``Notes.say`` takes them.
+        seconds: audio made or analysed; 0 for an existing output.
+        notes: arguments of ``Notes.say``.
     """
 
     entry: dict[str, Any]
@@ -48,31 +48,21 @@ class Result:
 
 
 class CorpusWorker:
-    """Does items with one model, as ``Worker`` does jobs."""
+    """Do items with one model, as ``Worker`` does jobs."""
 
     def __init__(self, options: Options, format: str, overwrite: bool, threads: int) -> None:
-        """Load the model.
-
-        Args:
-            options: as for ``Worker``.
-            format: format of the outputs.
-            overwrite: whether outputs of a shard that are there are made again.
-            threads: CPU threads to compute with.
-
-        Raises:
-            VocoderError: when it cannot be loaded.
-        """
+        """Load the model; ``overwrite`` concerns existing outputs of shards."""
         limit_threads(threads)
         self.worker = Worker(options)
         self.format = format
         self.overwrite = overwrite
 
     def __call__(self, items: list[Item]) -> list[Result]:
-        """Do items. One that cannot be done costs nothing but its own line."""
+        """Do items; a failed one costs only its own line."""
         with tempfile.TemporaryDirectory(prefix="vocoders-") as folder, ThreadPoolExecutor(_TRANSFERS) as transfers:
             group = _Group(self.worker, self.format, Path(folder), transfers)
             files = [item for item in items if not item.is_shard]
-            # All are read ahead of the computation: a group is small, and a store takes its time for each file.
+            # All are read ahead: groups are small, and stores are slow.
             reads = [transfers.submit(_read, item) for item in files]
             for item, read in zip(files, reads, strict=True):
                 group.do(item, read.result)
@@ -82,7 +72,7 @@ class CorpusWorker:
             return group.finish()
 
     def _do_shard(self, shard: Item, group: _Group) -> None:
-        """Do the members of a shard that are mels or sound files."""
+        """Do the mels and sound files of a shard."""
         try:
             there = set() if self.overwrite else list_outputs(shard.target)
             made: set[str] = set()
@@ -102,7 +92,7 @@ class CorpusWorker:
 
 
 class _Group:
-    """Items in the works; their outputs are described and uploaded while the next ones are computed."""
+    """Items in progress; outputs are described and uploaded while the next are computed."""
 
     def __init__(self, worker: Worker, format: str, folder: Path, transfers: ThreadPoolExecutor) -> None:
         self.worker = worker
@@ -115,12 +105,7 @@ class _Group:
         self.notes = worker.notes = _KeptNotes()
 
     def do(self, item: Item, read: Callable[[], Bytes]) -> None:
-        """Do an item, or keep its mel for a batch.
-
-        Args:
-            item: the item, not a shard.
-            read: returns the bytes of the input.
-        """
+        """Do an item that is no shard, or keep its mel for a batch; ``read`` returns its bytes."""
         with self._catching(item):
             job = Job(Path(item.source), self._place(item), self.format, title=item.source)
             if item.exists:
@@ -135,30 +120,30 @@ class _Group:
             self._synthesize_waiting()
 
     def fail(self, item: Item, error: Exception) -> None:
-        """Note that an item cannot be done."""
+        """Record a failed item."""
         failed: Future[Result] = Future()
         failed.set_exception(error)
         self.results.append((item, failed))
 
     def finish(self) -> list[Result]:
-        """Do what waits, and return the results of all items."""
+        """Do what waits; return all results."""
         self._synthesize_waiting()
         return [self._result(item, future) for item, future in self.results]
 
     def _result(self, item: Item, future: Future[Result]) -> Result:
         try:
             return future.result()
-        except Exception as error:  # a bug that one file triggers must not stop the others
+        except Exception as error:  # a bug with one file must not stop the others
             reason = describe_failure(Job(None, None, self.format, title=item.source), error)
             return Result({"input": item.source, "output": None, "error": reason})
 
     def _synthesize_waiting(self) -> None:
-        """Synthesise the mels that wait, in few passes of the network."""
+        """Synthesise the waiting mels in few passes."""
         waiting, self.waiting = self.waiting, []
         voc, seed = self.worker.voc, self.worker.options.seed
         short = [one for one in waiting if one[2].shape[1] <= (voc.frames_at_once or _BATCH_FRAMES)]
         ready: dict[str, np.ndarray] = {}
-        with suppress(Exception):  # one by one, below, where it is seen whose fault it is
+        with suppress(Exception):  # then one by one below, to find the culprit
             inputs = {name: [one[3].get(name) for one in short] for name in set().union(*(one[3] for one in short))}
             audio = voc.synthesize_batch([one[2] for one in short], seeds=[seed] * len(short), **inputs)
             ready = {item.target: samples for (item, *_), samples in zip(short, audio, strict=True)}
@@ -169,7 +154,7 @@ class _Group:
                 self._settle(item, job)
 
     def _place(self, item: Item) -> Path:
-        """Return the local file of an item's output; one that belongs to a URL is uploaded from here."""
+        """Return the local file of an output; those for a URL are uploaded from here."""
         if storage.is_url(item.target):
             return self.folder / f"{next(self.numbers)}.{self.format}"
         path = Path(item.target)
@@ -177,7 +162,7 @@ class _Group:
         return path
 
     def _settle(self, item: Item, job: Job) -> None:
-        """Describe the output of an item and upload it where it belongs, beside the computation of the next."""
+        """Describe and upload an output in a thread."""
         self.results.append((item, self.transfers.submit(self._describe, item, job, self.notes.take())))
 
     def _describe(self, item: Item, job: Job, notes: tuple[Note, ...]) -> Result:
@@ -203,7 +188,7 @@ class _Group:
 
 
 class _KeptNotes(Notes):
-    """Notes that are kept, to be said by the process that the user sees."""
+    """Notes kept for the process that the user sees."""
 
     def __init__(self) -> None:
         super().__init__(quiet=False)
@@ -221,14 +206,14 @@ class _KeptNotes(Notes):
 
 
 def _read(item: Item) -> Bytes:
-    """Return the bytes of an input; none where the output is there."""
+    """Read an input; nothing where the output exists."""
     if item.exists:
         return b""
     return storage.read(item.source) if storage.is_url(item.source) else map_file(Path(item.source))
 
 
 def _members(source: str) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
-    """Yield name, size and a function that returns the bytes of each mel and sound file of a shard, in its order."""
+    """Yield name, size and reader of each mel and sound file of a shard."""
     with (
         storage.open_file(source) if storage.is_url(source) else Path(source).open("rb") as file,
         tarfile.open(fileobj=file, mode="r|*") as shard,
@@ -242,7 +227,7 @@ def _members(source: str) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
 
 
 def _measure(path: Path, mel_config: MelConfig, facts: Facts) -> tuple[int, int]:
-    """Return samples and sample rate of an output; of a mel, those of the audio that it stands for."""
+    """Return samples and sample rate of an output; of a mel, those of its audio."""
     if path.suffix in MEL_SUFFIXES:
         mel, _ = decode_mel(map_file(path), str(path))
         return mel.shape[-1] * mel_config.hop_length, mel_config.sample_rate
