@@ -53,7 +53,7 @@ class BaseVocoder(Backend):
 
     @property
     def lookahead(self) -> int | None:
-        """Frames that a stream needs after a frame; None when the model cannot stream. With F0 given it needs fewer."""
+        """Frames that must follow a frame before its audio is final, fewer with F0 given; None without streaming."""
         return self.facts.lookahead_with(())
 
     @overload
@@ -75,11 +75,11 @@ class BaseVocoder(Backend):
                 listed like ``mel``.
 
         Returns:
-            float32 audio, nominally in [-1, 1], not clipped: (samples,) or (batch, samples), of the kind and on the
-            device of the mel; a list for a list. With several channels (channels, samples) replaces (samples,).
+            float32 audio, nominally in [-1, 1], not clipped, of the kind and on the device of the mel: (samples,) or
+            (batch, samples), or a list. With several channels (channels, samples) replaces (samples,).
 
         Raises:
-            VocoderError: for a mel, input or seed that does not fit.
+            VocoderError: for an argument that does not fit.
 
         Warns:
             MelWarning: when the values look like those of another mel config.
@@ -95,17 +95,16 @@ class BaseVocoder(Backend):
     def synthesize(
         self, mel: AnyArray, f0: AnyArray | None = None, seed: int = 0, **inputs: Any
     ) -> Iterator[np.ndarray]:
-        """Synthesise one log-mel in pieces, in constant memory; arguments as for ``__call__``.
+        """Synthesise one log-mel in pieces, in constant memory.
 
         Args:
-            mel: (n_mels, frames); it is not diagnosed.
+            mel: (n_mels, frames), as for ``__call__``, but not diagnosed.
             f0: (frames,).
             seed: seed of the noise.
             inputs: other inputs.
 
         Returns:
-            An iterator of float32 (samples,) or (channels, samples), which join to ``voc(mel, f0, seed, **inputs)``;
-            one piece when ``chunk_frames`` is None.
+            An iterator of float32 (samples,) or (channels, samples), which join to ``voc(mel, f0, seed, **inputs)``.
 
         Raises:
             VocoderError: as for ``__call__``.
@@ -124,13 +123,13 @@ class BaseVocoder(Backend):
         """Synthesise log-mels of any lengths in few passes of the network.
 
         Args:
-            mels: (n_mels, frames) each; they are not diagnosed.
+            mels: (n_mels, frames) each, not diagnosed.
             f0s: (frames,) each; None where F0 is to be estimated.
             seeds: one for each mel, 0 by default.
             inputs: other inputs, one value for each mel.
 
         Returns:
-            float32 (samples,) or (channels, samples) each, equal to ``voc(mel, f0, seed, **inputs)`` to rounding.
+            float32 (samples,) or (channels, samples) each, as ``__call__`` gives to rounding.
 
         Raises:
             VocoderError: as for ``__call__``.
@@ -156,12 +155,12 @@ class BaseVocoder(Backend):
             mel_chunks: (n_mels, frames) each, at least one frame.
             f0_chunks: F0 of each chunk, (frames,); estimated by default.
             seed: as for ``__call__``.
-            lookahead: frames to look ahead at most. Less than the model's ``lookahead`` gives audio sooner, but not
-                quite the same.
+            lookahead: most frames to look ahead. Less than the model's ``lookahead`` gives audio sooner, but not quite
+                the same.
             inputs: other inputs: chunks, or the value of an utterance-rate input.
 
         Returns:
-            An iterator of non-empty float32 (samples,) or (channels, samples) of the kind of the chunks. With the
+            An iterator of non-empty float32 (samples,) or (channels, samples), of the kind of the chunks. With the
             model's ``lookahead`` they join to ``voc(mel, f0, seed, **inputs)``, to rounding.
 
         Raises:
@@ -196,15 +195,15 @@ class BaseVocoder(Backend):
 
         Args:
             audio: floats in [-1, 1], (..., samples), numpy or torch.
-            sample_rate: of the audio, Hz; it is resampled where the mel config has another.
-            mel_config: mel config of the result, or its name; the model's by default.
+            sample_rate: of the audio, Hz; resampled where the mel config has another.
+            mel_config: of the result, or its name; the model's by default.
 
         Returns:
             float32 (..., n_mels, frames), of the kind and on the device of the audio.
 
         Raises:
-            VocoderError: for audio that is not finite floats or is shorter than one frame, and for a bad sample rate or
-                mel config.
+            VocoderError: for audio that is not finite floats or shorter than one frame, a bad sample rate or mel
+                config.
         """
         target = self.mel_config if mel_config is None else as_mel_config(mel_config)
         return kind_of(audio)(analyze(prepare_audio(as_numpy(audio), sample_rate, target), target))

@@ -1,8 +1,8 @@
 """Synthesise utterances of different lengths in few passes, with the audio that each gives alone.
 
-A pass takes windows of one length, without padding, which would be audible. For utterances of ``short`` to ``long``
-frames, the first pass takes the first ``short`` frames of each, the second the last ``long - short + context +
-lookahead`` frames of the longer ones. Beside a cut, audio comes from the pass that has its whole context:
+A pass takes windows of one length, without padding, which would be audible. For ``short`` to ``long`` frames, the first
+pass takes the first ``short`` frames of each, the second the last ``long - short + context + lookahead`` of the longer
+ones. Beside a cut, audio comes from the pass that has its whole context:
 
     first pass    |=============|
     second pass           |=============|

@@ -19,7 +19,7 @@ _MOST_CHANNELS = 8
 
 
 class PreparedMel(NamedTuple):
-    """float32 (n_mels, frames) or (batch, n_mels, frames) in the mel config of the model, and what looks unusual."""
+    """float32 (n_mels, frames) or (batch, n_mels, frames) in the model's mel config; a warning on unusual values."""
 
     values: np.ndarray
     warning: Diagnosis | None

@@ -77,7 +77,7 @@ class Stream:
         """Take the next frames and return the audio that is final now, perhaps none.
 
         Args:
-            mel: log-mel (n_mels, frames), numpy or torch, of at least one frame.
+            mel: (n_mels, frames), at least one frame.
             f0: Hz per frame, 0 = unvoiced, (frames,); required with ``given=["f0"]``, else refused.
             signals: the other inputs in ``given``, for these frames.
 
@@ -85,7 +85,7 @@ class Stream:
             float32 (samples,) or (channels, samples), of the kind and on the device of the mel.
 
         Raises:
-            VocoderError: for a mel or input that does not fit, which leaves the stream unchanged; and after its end.
+            VocoderError: for an argument that does not fit, which leaves the stream unchanged; and after its end.
         """
         mels = prepare_mel(as_numpy(mel), self.mel_config, self.mel_config).values
         if mels.ndim != 2:

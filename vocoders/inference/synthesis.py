@@ -41,7 +41,7 @@ class Backend(ABC):
 
     @property
     def frames_at_once(self) -> int | None:
-        """Longest utterance, in frames, that is synthesised at once; None for any length."""
+        """Frames of the longest utterance that is synthesised at once; None for any length."""
         return None if self.chunk_frames is None else 2 * self.chunk_frames
 
     def pieces(self, frames: int) -> list[slice]:
@@ -113,12 +113,12 @@ class Synthesis(ABC):
         """Take the next frames and return all audio that is final now.
 
         Args:
-            mel: float32 (batch, n_mels, frames), of any number of frames, also 0.
+            mel: float32 (batch, n_mels, frames), also of 0 frames.
             signals: float32 (batch, channels, length) for each name in ``given``.
             last: whether the utterances end with these frames.
 
         Returns:
-            float32 (batch, samples) or (batch, channels, samples); samples may be 0.
+            float32 (batch, samples) or (batch, channels, samples), perhaps of 0 samples.
 
         Raises:
             VocoderError: when the audio is not finite.

@@ -33,12 +33,12 @@ class Vocoder(BaseVocoder):
 
     @float32_weights()
     def __init__(self, checkpoint: Checkpoint, name: str = "", precision: Precision = "float32") -> None:
-        """Make a vocoder of a checkpoint, on the device of its generator.
+        """Make a vocoder on the device of the checkpoint's generator.
 
         Args:
-            checkpoint: the model. Its generator is used as it is; its F0 estimator is copied.
+            checkpoint: the model. Its generator is shared, its F0 estimator copied.
             name: the name given to ``load``.
-            precision: floating-point type of the generator; F0 and phase are always float64.
+            precision: of the generator; F0 and phase are always float64.
 
         Raises:
             CheckpointError: when the checkpoint holds no generator.
@@ -105,7 +105,7 @@ class Vocoder(BaseVocoder):
         return self.f0_estimator.estimate(mel)
 
     def generate(self, mel: Tensor, **values: Tensor | None) -> Tensor:
-        """Run the networks once, in the precision of the vocoder.
+        """Run the networks once.
 
         Args:
             mel: float32 (batch, n_mels, frames), on ``device``.
