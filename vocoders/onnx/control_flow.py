@@ -33,7 +33,7 @@ def _nodes(data: Bytes, start: int, end: int) -> Iterator[bytes]:
 
 
 def _is_control_flow(node: bytes) -> bool:
-    if not any(name in node for name in _CONTROL_FLOW):  # fast path; other names may hold one too
+    if not any(name in node for name in _CONTROL_FLOW):  # fast path; names of weights may match too
         return False
     fields = _fields(node, 0, len(node))
     return any(number == _OP_TYPE and node[first:last] in _CONTROL_FLOW for number, first, last in fields)

@@ -29,7 +29,7 @@ Target = Literal["vocoders", "sherpa-onnx"]
 
 OPSET = 20  # the first with Gelu; ONNX Runtime 1.18 and later run it
 LARGEST_DIFFERENCE = 1e-4  # from torch's audio, as a fraction of its peak
-_LARGEST_CONSTANT = 4096  # numbers; larger results of constants are computed when the model is opened
+_LARGEST_CONSTANT = 4096  # numbers; larger constants are computed when the model is opened
 
 _AXES = {  # by the rate of an input
     "frame": {0: "batch", 2: "frames"},
@@ -41,17 +41,16 @@ _AXES = {  # by the rate of an input
 def export_onnx(checkpoint: Checkpoint, path: Path, target: Target = "vocoders", weights: Weights = "float32") -> float:
     """Export a generator to ONNX, with its F0 estimator where it needs F0.
 
-    The file is written only when ONNX Runtime's audio, before weights are rounded, equals torch's to
-    LARGEST_DIFFERENCE.
+    The file is written only when ONNX Runtime's audio equals torch's to LARGEST_DIFFERENCE before weights are rounded.
 
     Args:
         checkpoint: the model, on the CPU.
         path: file to write.
-        target: "vocoders" for the graph that this package runs, "sherpa-onnx" for one with the mel as its only input.
+        target: "vocoders" for this package, "sherpa-onnx" for a graph with the mel as its only input.
         weights: stored type; "float16" rounds weights and halves their bytes.
 
     Returns:
-        The largest difference from torch's audio, rounded weights included, as a fraction of its peak.
+        The largest difference from torch's audio, rounding included, as a fraction of its peak.
 
     Raises:
         CheckpointError: when the checkpoint holds no generator.
@@ -99,7 +98,6 @@ def _export(checkpoint: Checkpoint, target: Target) -> tuple[Graph | MelGraph, A
 
 
 def _to_onnx(graph: Graph | MelGraph) -> Any:
-    """Convert a module to an onnx.ModelProto."""
     import onnxscript
 
     inputs = graph.example(2, 5)
@@ -133,20 +131,19 @@ def metadata(checkpoint: Checkpoint, target: Target = "vocoders") -> dict[str, s
         target: as for ``export_onnx``.
 
     Returns:
-        ``format``, ``version`` of the graph's interface, ``opset``, and each field of ``Facts`` in JSON. For
-        sherpa-onnx also ``target`` and ``model_type``: its "hifigan" is any vocoder from mel to audio.
+        ``format``, ``version`` of the graph's interface, ``opset``, and each field of ``Facts`` in JSON; for
+        sherpa-onnx also ``target`` and ``model_type``.
     """
     facts = describe(checkpoint).model_dump(mode="json")
     properties = {"format": "vocoders", "version": VERSION, "opset": str(OPSET)}
     properties |= {name: json.dumps(value) for name, value in facts.items()}
-    if target == "sherpa-onnx":
+    if target == "sherpa-onnx":  # its "hifigan" is any vocoder from mel to audio
         properties |= {"target": target, "model_type": "hifigan"}
     return properties
 
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Silence the exporter."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
@@ -157,7 +154,6 @@ def _silence() -> Iterator[None]:
 
 
 def _session(model: Any) -> Any:
-    """Open an onnx.ModelProto."""
     onnxruntime = runtime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # it warns of inputs that have defaults
@@ -194,10 +190,7 @@ def _difference_of_pieces(graph: Any, model: Any) -> float:
 
 
 def _difference(graph: Graph | MelGraph, generator: Generator, model: Any) -> float:
-    """Return the largest difference of ONNX Runtime's audio from torch's, as a fraction of its peak.
-
-    Torch runs the generator, or the exported module where that makes the generator's inputs.
-    """
+    """Return the largest difference of ONNX Runtime's audio from torch's, as a fraction of its peak."""
     session = _session(model)
     differences = []
     for size in ((1, 1), (2, 40)):

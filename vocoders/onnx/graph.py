@@ -54,7 +54,7 @@ def in_float64(estimator: BaseF0Estimator) -> BaseF0Estimator:
 
 
 class Graph(nn.Module):
-    """Generator and F0 estimator as one module; inputs and outputs as this file's docstring lists them."""
+    """Generator and F0 estimator as one module; see this file's docstring."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
@@ -155,7 +155,6 @@ class StatefulGraph(Graph):
 
 
 def example_of(item: Input, shape: tuple[int, int, int], source: torch.Generator) -> Tensor:
-    """Draw a value of an input."""
     if item == F0:
         track = 100 + 200 * torch.rand(shape, generator=source)
         track[..., shape[2] // 2 :: 7] = 0
@@ -195,5 +194,4 @@ class MelGraph(nn.Module):
         return (model.synthesize(mel, **values),)
 
     def example(self, batch: int, frames: int) -> dict[str, Tensor]:
-        """Draw the input."""
         return {"mel": self.model.example(batch, frames)["mel"]}

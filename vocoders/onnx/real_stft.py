@@ -1,4 +1,4 @@
-"""STFT in real arithmetic, by matrix products that symmetry makes small."""
+"""STFT in real arithmetic."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from vocoders.streaming.states import Window
 class RealSTFT(STFT):
     """STFT by products with cosines and sines; its spectrum is a ``Pair``.
 
-    A cosine is even and a sine odd around the middle of a frame, so they need only the sum and the difference of a
-    frame and its mirror image: half a frame each. With n_fft divisible by 4, even and odd bins are again even or odd
-    around a quarter of a frame. Folded twice, a transform takes a quarter of the multiplications, by four square
-    matrices: cosines and sines of even and odd bins. Time is the last axis, so that folding moves and adds rows.
+    Around the middle of a frame a cosine is even and a sine odd, so each needs half a frame: the sum or difference of
+    the frame and its mirror image. With n_fft divisible by 4, even and odd bins are again even or odd around a quarter.
+    Folded twice, a transform takes a quarter of the multiplications, by four square matrices: cosines and sines of even
+    and odd bins. Time is the last axis, so that folding moves and adds rows.
 
-    The graph makes the matrices of one turn of cosine and sine, once, when the model is opened: stored, they would be
-    much of the file.
+    The graph makes the matrices of one turn of cosine and sine when it is opened; stored, they would be much of the
+    file.
     """
 
     cos: Tensor

@@ -12,8 +12,7 @@ from vocoders.errors import CheckpointError, VocoderError
 from vocoders.files import refuse_pointer
 from vocoders.onnx.control_flow import check_control_flow
 
-# Optimisations that gain nothing here (most are for transformers and quantised models) and take up to half of the time
-# to open a model. ONNX Runtime ignores unknown names.
+# Optimisations that gain nothing here and take up to half of the time to open a model; unknown names are ignored.
 _IDLE_OPTIMISATIONS = """
     AttentionFusion BiasDropoutFusion BiasGeluFusion BiasSkipLayerNormFusion BiasSoftmaxFusion
     CommonSubexpressionElimination ConstantSharing ConvAddActivationFusion DoubleQDQPairsRemover

@@ -42,7 +42,7 @@ def store_weights(model: onnx.ModelProto, weights: Weights) -> None:
     """Store the weights of a model in fewer bytes, in place.
 
     float64 weights that are exact in float32, as the F0 estimator's are, become float32 and are never rounded, because
-    an error of F0 adds up in the phase. "float16" rounds the other weights to 11 bits.
+    an error of F0 adds up in the phase. "float16" rounds the others to 11 bits.
     """
     import onnx
 
@@ -61,7 +61,6 @@ def store_weights(model: onnx.ModelProto, weights: Weights) -> None:
 
 
 def _stored(values: np.ndarray, weights: Weights) -> np.ndarray:
-    """Return weights in their stored type."""
     if values.dtype == np.float64:
         smaller = values.astype(np.float32)
         return smaller if np.array_equal(smaller, values) else values

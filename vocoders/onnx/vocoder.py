@@ -20,7 +20,7 @@ from vocoders.onnx.session import open_session
 
 VERSION = "2"  # of the graph's interface and metadata, see graph.py and export.py
 
-# Frames synthesised at once, which set the memory needed; more without state, because each chunk computes its context.
+# Frames at once, which set the memory needed; more without state, where each chunk computes its context.
 _CHUNK_FRAMES = 128
 _CHUNK_FRAMES_WITHOUT_STATE = 512
 
@@ -47,7 +47,7 @@ class OnnxVocoder(BaseVocoder):
 
         Raises:
             CheckpointError: for a file that is no exported model.
-            VocoderError: when it cannot be run here.
+            VocoderError: when it cannot run here.
         """
         self.name = name or str(path)
         self.device = device
@@ -167,7 +167,7 @@ class OnnxSynthesis(Synthesis):
 
 
 class _Run(NamedTuple):
-    """One run of a graph with state: inputs and result."""
+    """Inputs and result of a run."""
 
     mel: np.ndarray
     values: Values
