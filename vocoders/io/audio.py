@@ -92,10 +92,7 @@ def read_audio(
 
 
 class _SoundBytes(io.BytesIO):
-    """Bytes for libsndfile that end at a deadline, because it cannot be interrupted.
-
-    Exceptions cannot pass its callback, so a bad seek fails without one.
-    """
+    """Bytes for libsndfile that end at a deadline; no exception may pass its callback, so bad seeks fail silently."""
 
     def __init__(self, data: Bytes, deadline: float) -> None:
         super().__init__(data)
@@ -174,7 +171,7 @@ def resample(audio: np.ndarray, source: int, target: int) -> np.ndarray:
 
     Args:
         audio: float32 (..., samples).
-        source: its sample rate in Hz; the rates need no common divisor.
+        source: its sample rate in Hz.
         target: sample rate of the result in Hz.
 
     Returns:
@@ -214,8 +211,8 @@ class AudioWriter:
         """Open the output.
 
         Args:
-            target: a path or an open file. Other formats than raw PCM come at the end, for their headers hold the
-                length, except into a regular file.
+            target: a path or an open file. Raw PCM and regular files are written as the audio comes, other outputs at
+                the end, because headers hold the length.
             sample_rate: sample rate in Hz.
             format: a file ending without its dot, or "raw" for little-endian PCM without a header.
             channels: channels of the audio, interleaved in raw PCM.

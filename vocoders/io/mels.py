@@ -134,17 +134,7 @@ def decode_mel(data: Bytes, name: str, max_bytes: int = _LARGEST_ARRAY) -> tuple
 def read_inputs(
     data: Bytes, name: str, inputs: Sequence[Input], max_bytes: int = _LARGEST_ARRAY
 ) -> dict[str, np.ndarray]:
-    """Decode the arrays of an .npz file that are inputs of a model; none for a .npy file.
-
-    Args:
-        data: as for ``decode_mel``.
-        name: as for ``decode_mel``.
-        inputs: those of the model.
-        max_bytes: as for ``decode_mel``.
-
-    Raises:
-        VocoderError: when the file is damaged.
-    """
+    """Decode the arrays of an .npz file that are inputs of a model, as ``decode_mel`` does; none for a .npy file."""
     if data[:2] != b"PK":
         return {}
     parts = _unpack(data, name, {item.name: max_bytes for item in inputs})
@@ -199,7 +189,7 @@ def read_frames(file: BinaryIO, n_mels: int, name: str) -> Iterator[np.ndarray]:
     """Read headerless frames as they arrive: little-endian float32, ``n_mels`` values a frame.
 
     Yields:
-        float32 (n_mels, frames) that arrived since the last yield, frames >= 1.
+        float32 (n_mels, frames), frames >= 1.
 
     Raises:
         VocoderError: when the file ends within a frame.
