@@ -26,9 +26,8 @@ _STATUS = Path("/proc/self/status")  # on Linux
 def bench(voc: BaseVocoder, device: str, seconds: float, runs: int, batch: int) -> dict[str, Any]:
     """Measure a model with ``batch`` utterances of ``seconds``; times are medians of ``runs``.
 
-    x_real_time: seconds of audio per second, summed over the batch. first_audio_ms: computing time to a stream's first
-    audio, pushed PUSH_FRAMES at a time; lookahead_ms: duration of the frames pushed by then; both None without
-    streaming. memory_mib: peak of the process, on a GPU of torch; None if unknown.
+    x_real_time: audio per second, summed over the batch. first_audio_ms: computing time to a stream's first audio,
+    lookahead_ms: duration of the frames pushed by then; None without streaming. memory_mib: see ``peak_memory``.
     """
     mel_config = voc.mel_config
     frames = max(1, round(seconds * mel_config.sample_rate / mel_config.hop_length))
@@ -64,10 +63,9 @@ def utilization(generator: Generator, x_real_time: float, device: str) -> dict[s
 def latency(
     voc: BaseVocoder, mel: np.ndarray, runs: int, given: dict[str, Any] | None = None
 ) -> dict[str, float | None]:
-    """Measure the time to a stream's first audio; see ``bench``.
+    """Measure the time to a stream's first audio, pushed PUSH_FRAMES at a time; see ``bench``.
 
-    mel (n_mels, frames) is repeated as needed; ``given`` holds inputs for PUSH_FRAMES frames, by default
-    ``plain_inputs``.
+    ``mel``, (n_mels, frames), is repeated as needed; ``given`` holds inputs for one push.
     """
     if voc.lookahead is None:
         return {"first_audio_ms": None, "lookahead_ms": None}
@@ -106,7 +104,7 @@ def median_time(function: Callable[[], Any], runs: int) -> float:
 
 
 def peak_memory(device: str) -> float | None:
-    """Return the peak memory of this process on a device in MiB, None if unknown."""
+    """Return the peak memory in MiB of this process, or of torch on a GPU; None if unknown."""
     if device.startswith("cuda"):  # only torch counts
         torch = sys.modules.get("torch")
         return None if torch is None else torch.cuda.max_memory_allocated(device) / 2**20 or None

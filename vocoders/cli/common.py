@@ -84,7 +84,7 @@ def limit_threads(threads: int | None) -> None:
     """Set the CPU threads of models, before they are loaded; None for one for each core."""
     if threads is None:
         return
-    # ONNX sessions read it, and torch when imported, which exported models must not do.
+    # Read by ONNX sessions, and by torch when imported; exported models must not import torch.
     os.environ["OMP_NUM_THREADS"] = str(threads)
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""Do the jobs of a ``vocode`` call, one after the other, with one model."""
+"""Process the jobs of a ``vocode`` call, one after the other, with one model."""
 
 from __future__ import annotations
 
@@ -33,15 +33,10 @@ _DIAGNOSED_FRAMES = 100  # raw frames, about a second: enough to recognise a mel
 
 @dataclass(frozen=True)
 class Options:
-    """Options of a ``vocode`` call that apply to all its jobs.
+    """Options of a ``vocode`` call, named as its arguments.
 
     Attributes:
-        model, device, precision, backend: as for ``load``.
-        mel_config: of mels without one and of mels to be made; None for the model's.
         inputs: files of inputs by name; the others come from an .npz.
-        seed: seed of the noise.
-        raw_mel: whether standard input is headerless frames.
-        quiet: whether only errors are printed.
     """
 
     model: str | None = None
@@ -70,13 +65,10 @@ class Notes:
 
 
 class Worker:
-    """Do jobs with one model.
+    """Process jobs with one model.
 
     Attributes:
-        voc: the model.
-        mel_config: stated by the user; None for the model's.
         given: inputs for all jobs, by name.
-        notes: notes for the user.
     """
 
     def __init__(self, options: Options) -> None:
@@ -88,7 +80,7 @@ class Worker:
         self.given = {name: read_array(read_file(path), str(path)) for name, path in options.inputs.items()}
 
     def do(self, job: Job, bar: bool = False, data: Bytes | None = None) -> str:
-        """Do one job and say in a sentence what was done; ``data`` holds input that was read already."""
+        """Process one job and say in a sentence what was done; ``data`` holds input that was read already."""
         with naming(job):
             if self.options.raw_mel:
                 return self.write_audio(job, self._stream(job.name), None, bar)
@@ -136,7 +128,7 @@ class Worker:
         return f"; a model that takes {mel.shape[0]} bands: -m {fitting[0]}" if fitting else ""
 
     def _analyze(self, data: Bytes, job: Job) -> np.ndarray:
-        """Compute the mel of a sound file."""
+        """Compute the mel of a sound."""
         if self.given and job.makes_mel:
             raise VocoderError(f"--{min(self.given)} is not used in analysis; leave it out")
         if self.mel_config and not job.makes_mel:
@@ -220,7 +212,7 @@ class Worker:
 
 
 def do_all(worker: Worker, jobs: Sequence[Job]) -> int:
-    """Do a batch whose jobs have target files; list failures at the end. Returns the exit status, 1 for failures."""
+    """Process a batch whose jobs have target files; list failures. Return the exit status, 1 for failures."""
     failed = []
     for job in tqdm(jobs, unit="file", disable=True if worker.options.quiet else None):
         try:

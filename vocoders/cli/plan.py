@@ -17,11 +17,9 @@ from vocoders.io.mels import MEL_SUFFIXES
 
 @dataclass(frozen=True)
 class Job:
-    """One input and its output.
+    """One input and its output; None for standard input or output.
 
     Attributes:
-        source: input file; None for standard input.
-        target: output file; None for standard output.
         format: of the output: a file ending without its dot, or "raw".
         title: name in messages, where it is not the file's.
     """
@@ -45,20 +43,11 @@ class Job:
 def plan(
     inputs: Sequence[str], output: str, format: str | None, note: Callable[[str], None] = lambda _: None
 ) -> tuple[list[Job], bool]:
-    """Pair each input with its output.
+    """Pair each input (file, folder, glob, "-") with its output; also return whether they are a batch into a folder.
 
-    Args:
-        inputs: files, folders, globs, or "-" for standard input.
-        output: a file, a folder, or "-" for standard output.
-        format: of outputs in a folder or on standard output, "wav" by default; a file has its ending.
-        note: called with a sentence on files of a folder that are left out.
-
-    Returns:
-        The jobs, and whether they are a batch into a folder.
-
-    Raises:
-        VocoderError: for a missing input, and an output that is ambiguous, made twice, an input, or contradicts
-            ``format``.
+    ``format`` applies to a folder or standard output, "wav" by default; ``note`` takes a sentence on files left out.
+    Raises VocoderError for a missing input, and an output that is ambiguous, made twice, an input, or contradicts
+    ``format``.
     """
     sources = list(expand(inputs, Path(output), format or "wav", note=note))
     ends_in_separator = output.endswith(("/", os.sep))  # Windows takes both
@@ -95,7 +84,7 @@ def expand(
 ) -> Iterator[tuple[Path | None, Path]]:
     """Find input files: yield each, None for standard input, and its place below an output folder.
 
-    ``suffixes`` are the endings of a folder's inputs. Raises VocoderError for a missing input.
+    ``suffixes`` are the endings of a folder's inputs.
     """
     for text in inputs:
         path = Path(text)

@@ -1,1 +1,1 @@
-"""``vocode --ray``: do a corpus on a Ray cluster."""
+"""``vocode --ray``: process a corpus on a Ray cluster."""

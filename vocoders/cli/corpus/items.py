@@ -23,10 +23,9 @@ class Item:
     """One input and its output, or a shard of inputs and the folder of its outputs.
 
     Attributes:
-        source: absolute path or URL; for a member of a shard with its name appended.
+        source: absolute path or URL, for a member of a shard with its name appended.
         place: the output, relative to the output folder.
         target: its absolute path or URL.
-        size: bytes of the input.
         exists: whether the output is there, and stays.
     """
 
@@ -69,8 +68,7 @@ def find_items(
 ) -> list[Item]:
     """Pair each input (file, folder, glob; path or URL) with its output; the largest first.
 
-    Outputs are named as by ``vocode``, members of a shard as if it were unpacked to a folder of its name. ``output``
-    and ``there`` come from ``resolve_output`` and ``list_outputs``; ``note`` takes a sentence on files left out. Raises
+    Outputs are named as by ``vocode``, those of a shard as if it were unpacked to a folder of its name. Raises
     VocoderError for missing inputs and conflicting outputs.
     """
     items: dict[str, Item] = {}

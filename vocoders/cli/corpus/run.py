@@ -51,22 +51,9 @@ def vocode_corpus(
     overwrite: bool = False,
     threads: int = 1,
 ) -> int:
-    """Synthesise, copy or analyse a corpus on a Ray cluster.
+    """Synthesise, copy or analyse a corpus on a Ray cluster; ``options.device`` "cuda" gives each worker a GPU.
 
-    Args:
-        inputs: as for ``find_items``.
-        output: folder, path or URL; made if missing.
-        format: as for ``find_items``.
-        address: of the cluster, as for ``connected``.
-        options: as for ``Worker``; ``device`` "cuda" gives each worker a GPU.
-        overwrite: whether existing outputs are made again.
-        threads: CPU threads of a worker.
-
-    Returns:
-        The exit status: 0, or 1 when some inputs failed.
-
-    Raises:
-        VocoderError: when inputs, cluster or machines do not fit.
+    Returns the exit status, 1 when some inputs failed.
     """
     if options.device not in _GROUP_BYTES:
         raise VocoderError(f"--ray takes --device cpu, or cuda and gives each worker a GPU; got '{options.device}'")

@@ -1,4 +1,4 @@
-"""Worker of a corpus: does the items that it is given. Does not import Ray."""
+"""Worker of a corpus: processes the items that it is given. Does not import Ray."""
 
 from __future__ import annotations
 
@@ -39,7 +39,6 @@ class Result:
     Attributes:
         entry: its line in the manifest.
         seconds: audio made or analysed; 0 for an existing output.
-        notes: arguments of ``Notes.say``.
     """
 
     entry: dict[str, Any]
@@ -48,7 +47,7 @@ class Result:
 
 
 class CorpusWorker:
-    """Do items with one model, as ``Worker`` does jobs."""
+    """Process items with one model, as ``Worker`` does jobs."""
 
     def __init__(self, options: Options, format: str, overwrite: bool, threads: int) -> None:
         """Load the model; ``overwrite`` concerns existing outputs of shards."""
@@ -58,7 +57,7 @@ class CorpusWorker:
         self.overwrite = overwrite
 
     def __call__(self, items: list[Item]) -> list[Result]:
-        """Do items; a failed one costs only its own line."""
+        """Process items; one failure does not stop the others."""
         with tempfile.TemporaryDirectory(prefix="vocoders-") as folder, ThreadPoolExecutor(_TRANSFERS) as transfers:
             group = _Group(self.worker, self.format, Path(folder), transfers)
             files = [item for item in items if not item.is_shard]
@@ -72,7 +71,7 @@ class CorpusWorker:
             return group.finish()
 
     def _do_shard(self, shard: Item, group: _Group) -> None:
-        """Do the mels and sound files of a shard."""
+        """Process the mels and sound files of a shard."""
         try:
             there = set() if self.overwrite else list_outputs(shard.target)
             made: set[str] = set()
@@ -105,7 +104,7 @@ class _Group:
         self.notes = worker.notes = _KeptNotes()
 
     def do(self, item: Item, read: Callable[[], Bytes]) -> None:
-        """Do an item that is no shard, or keep its mel for a batch; ``read`` returns its bytes."""
+        """Process an item that is no shard, or keep its mel for a batch; ``read`` returns its bytes."""
         with self._catching(item):
             job = Job(Path(item.source), self._place(item), self.format, title=item.source)
             if item.exists:
@@ -126,7 +125,7 @@ class _Group:
         self.results.append((item, failed))
 
     def finish(self) -> list[Result]:
-        """Do what waits; return all results."""
+        """Process what waits; return all results."""
         self._synthesize_waiting()
         return [self._result(item, future) for item, future in self.results]
 
@@ -143,7 +142,7 @@ class _Group:
         voc, seed = self.worker.voc, self.worker.options.seed
         short = [one for one in waiting if one[2].shape[1] <= (voc.frames_at_once or _BATCH_FRAMES)]
         ready: dict[str, np.ndarray] = {}
-        with suppress(Exception):  # then one by one below, to find the culprit
+        with suppress(Exception):  # then one by one below, to find the bad input
             inputs = {name: [one[3].get(name) for one in short] for name in set().union(*(one[3] for one in short))}
             audio = voc.synthesize_batch([one[2] for one in short], seeds=[seed] * len(short), **inputs)
             ready = {item.target: samples for (item, *_), samples in zip(short, audio, strict=True)}
