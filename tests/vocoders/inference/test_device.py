@@ -42,10 +42,14 @@ def test_nor_do_the_pieces_of_a_stream(name: str) -> None:
             return func(*args, **(kwargs or {}))
 
     voc = Vocoder(models.checkpoint(name))
+
+    def generate(mel: torch.Tensor, f0: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        return voc.generate(mel, f0=f0, noise=noise)
+
     mel, f0, noise = models.mel(60), models.f0(60), torch.randn(1, 1, 60 * 32)
     with torch.inference_mode():
         for mode in (contextlib.nullcontext(), Refuses()):
-            network = Incremental(voc.generate, owner=voc.generator)
+            network = Incremental(generate, owner=voc.generator)
             with mode:
                 pieces = [
                     network(mel[..., i : i + 20], f0[..., i : i + 20], noise[..., 32 * i : 32 * (i + 20)], last=i == 40)
