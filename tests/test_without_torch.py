@@ -87,7 +87,7 @@ def test_facts(tmp_path: Path) -> None:
     commands = (("info",), ("info", "hnmask-24k"), ("list",), ("bench", "--seconds", "0.2", "--runs", "1"))
     printed = one_after_another("vocoders", tmp_path, *commands)
     assert re.search(r"generator +hnmask", printed)
-    assert len(re.findall(r"^parameters +\d{6}$", printed, re.MULTILINE)) == 2
+    assert len(re.findall(r"^parameters +generator \d{6}, f0_estimator \d{6}$", printed, re.MULTILINE)) == 2
     assert "hnmask-22k (default)" in printed
     assert "hifigan-22k" in printed
     assert re.search(r"backend +onnx", printed)

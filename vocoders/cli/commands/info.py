@@ -36,12 +36,21 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(facts | {"training": training}, indent=2))
         return 0
-    lines = facts | {key: value for key, value in training.items() if not isinstance(value, (dict, list))}
-    for key, value in lines.items():
-        if key in ("context", "lookahead") and value is None:
-            value = "the whole utterance"
+    for key, value in (_for_people(facts) | training).items():
+        if key in training and isinstance(value, (dict, list)):  # such as a recipe
+            continue
         print(printable(f"{key.replace('_', ' '):<27} {_text(value)}"))
     return 0
+
+
+def _for_people(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return the facts to print, in lines of their own where JSON nests them."""
+    lines = {key: value for key, value in facts.items() if value is not None or key in ("context", "lookahead")}
+    lines |= {key: "the whole utterance" for key in ("context", "lookahead") if lines.get(key, 0) is None}
+    if "generator" in lines:
+        lines["inputs"] = [f"{item['name']}, one value per {item['rate']}" for item in facts["inputs"]]
+        lines |= {"generator": facts["generator"]["name"], "generator_config": facts["generator"]["config"]}
+    return lines
 
 
 def _text(value: Any) -> Any:
