@@ -1,4 +1,4 @@
-"""Spectral losses, discriminators and adversarial objectives, by the names that recipes use."""
+"""Spectral losses, discriminators and adversarial objectives, by the names in recipes."""
 
 from .adversarial import discriminator_loss, feature_matching, generator_loss
 from .cqt import CQT

@@ -1,7 +1,4 @@
-"""Adversarial objectives and feature matching, as pure functions of the outputs of discriminators.
-
-Sums over the sub-discriminators, as in HiFi-GAN's equations, of means over scores or features, in float32.
-"""
+"""Adversarial objectives and feature matching, summed over sub-discriminators, in float32."""
 
 from __future__ import annotations
 
@@ -20,18 +17,15 @@ Objective = Literal["lsgan", "hinge"]
 def discriminator_loss(
     real: Sequence[DiscriminatorOutput], fake: Sequence[DiscriminatorOutput], objective: Objective = "lsgan"
 ) -> Tensor:
-    """Compute the loss that the discriminators minimise.
+    """Compute the loss that the discriminators minimise, a float32 scalar.
 
     lsgan: mean (1 - D(real))^2 + mean D(fake)^2 (Mao et al. 2017; HiFi-GAN, equation 1).
     hinge: mean max(0, 1 - D(real)) + mean max(0, 1 + D(fake)) (Lim and Ye 2017; Wavehax).
 
     Args:
-        real: outputs for recordings, one for each sub-discriminator.
-        fake: outputs for generated audio, in the same order.
+        real: outputs for recordings.
+        fake: outputs for generated audio.
         objective: "lsgan" or "hinge".
-
-    Returns:
-        Float32 scalar.
     """
     terms = []
     for y, x in zip(real, fake, strict=True):
@@ -44,30 +38,24 @@ def discriminator_loss(
 
 
 def generator_loss(fake: Sequence[DiscriminatorOutput], objective: Objective = "lsgan") -> Tensor:
-    """Compute the adversarial loss that the generator minimises.
+    """Compute the adversarial loss that the generator minimises, a float32 scalar.
 
     lsgan: mean (1 - D(fake))^2 (HiFi-GAN, equation 2). hinge: mean -D(fake).
 
     Args:
-        fake: outputs for generated audio, one for each sub-discriminator.
+        fake: outputs for generated audio.
         objective: "lsgan" or "hinge".
-
-    Returns:
-        Float32 scalar.
     """
     scores = [x.scores.float() for x in fake]
     return torch.stack([(1 - s).square().mean() if objective == "lsgan" else -s.mean() for s in scores]).sum()
 
 
 def feature_matching(fake: Sequence[DiscriminatorOutput], real: Sequence[DiscriminatorOutput]) -> Tensor:
-    """Compute the mean absolute difference of feature maps, summed over layers (HiFi-GAN, equation 4).
+    """Sum the mean absolute differences of feature maps over layers: float32 scalar (HiFi-GAN, equation 4).
 
     Args:
-        fake: outputs for generated audio, one for each sub-discriminator.
-        real: outputs for recordings, in the same order; no gradient goes to their feature maps.
-
-    Returns:
-        Float32 scalar.
+        fake: outputs for generated audio.
+        real: outputs for recordings, without gradient.
     """
     pairs = [
         (x, y.detach())

@@ -1,4 +1,4 @@
-"""Differentiable constant-Q transform, on the device of the audio."""
+"""Differentiable constant-Q transform."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from vocoders.dsp.stft import full_precision
 from vocoders.errors import VocoderError
 
 LOWEST = 32.703196  # Hz, the note C1
-# Beyond this many bandwidths (sample_rate / kernel length) above its centre, the spectrum of a Hann window is below
-# -80 dB: what the decimation of an octave cuts off there is negligible.
+# The spectrum of a Hann window is below -80 dB beyond this many bandwidths (sample_rate / kernel length) from its
+# centre.
 _GUARD = 10
 
 
@@ -23,30 +23,26 @@ class CQT(nn.Module):
 
     X[k, t] = sqrt(N_k) / sum(w_k) * sum_n x[t * hop_length + n] w_k[n] exp(-2 pi i f_k n / sample_rate), with f_k =
     fmin * 2^(k / bins_per_octave), Q = 1 / (2^(1 / bins_per_octave) - 1), N_k = Q * sample_rate / f_k and w_k a Hann
-    window of N_k samples around n = 0 (Brown 1991; the scale is librosa's). Frame t is centred on sample
-    t * hop_length, with zeros beyond both ends of the audio.
+    window of N_k samples around n = 0 (Brown 1991; the scale is librosa's). The audio is zero-padded.
 
-    The octaves share one Fourier transform. Its lower bins, transformed back, are the audio at a lower rate, at
-    which the kernels of that octave are short (the idea of Schoerkhuber and Klapuri 2010, without its cascade of
-    filters). The rate is whole samples per frame, so any hop works.
+    All octaves share one Fourier transform. The inverse transform of its lower bins is the audio at a lower rate, where
+    an octave's kernels are short (after Schoerkhuber and Klapuri 2010).
 
     Args:
-        sample_rate: sample rate in Hz.
-        hop_length: samples between frames, any positive integer.
-        bins_per_octave: number of bins in an octave, 12 to 96.
-        fmin: frequency of the lowest bin, Hz. Default: as many octaves below half the sample rate as fit above C1,
-            32.7 Hz, or n_octaves of them.
-        n_octaves: number of octaves. Default: as many as fit between fmin and half the sample rate.
-        max_kernel: longest kernel in samples: below the frequency where it is reached, the bandwidth stays the same
-            (a variable-Q transform). Default: no limit.
-        partial_kernels: whether to accept audio shorter than the longest kernel, which then never lies inside it.
-        nnaudio_phase: whether to delay each octave as nnAudio's CQT2010v2 does, where each of its k halvings of the
-            rate slips by half a sample: X[k, t] is turned by -2 pi f (2^k - 1) / 2 / sample_rate.
-        dtype: floating-point type of the computation, also inside autocast.
+        sample_rate: Hz.
+        hop_length: samples between frames.
+        bins_per_octave: 12 to 96.
+        fmin: lowest frequency in Hz. Default: ``n_octaves`` below half the sample rate, or all above C1 (32.7 Hz).
+        n_octaves: number of octaves. Default: all from fmin to half the sample rate.
+        max_kernel: longest kernel in samples; low bins then have a constant bandwidth (variable-Q transform).
+        partial_kernels: whether to accept audio shorter than the longest kernel.
+        nnaudio_phase: whether to delay octaves as nnAudio's CQT2010v2: X[k, t] is turned by -2 pi f (2^k - 1) / 2 /
+            sample_rate after k halvings of the rate.
+        dtype: type of the computation, also inside autocast.
 
     Attributes:
-        frequencies: centre of each bin in Hz, float64 (n_bins,).
-        lengths: length of each kernel in samples, float64 (n_bins,).
+        frequencies: Hz, float64 (n_bins,).
+        lengths: kernel lengths in samples, float64 (n_bins,).
         min_samples: the longest kernel, rounded up.
 
     Raises:
@@ -77,16 +73,16 @@ class CQT(nn.Module):
         self.sample_rate, self.hop_length, self.bins_per_octave = sample_rate, hop_length, bins_per_octave
         self.fmin, self.n_octaves, self.partial_kernels, self.dtype = fmin, n_octaves, partial_kernels, dtype
 
-        on_cpu = torch.device("cpu")  # also when it is built on "meta"
+        on_cpu = torch.device("cpu")  # also when built on "meta"
         bins = torch.arange(n_octaves * bins_per_octave, dtype=torch.float64, device=on_cpu)
         self.frequencies = fmin * 2.0 ** (bins / bins_per_octave)
         ratio = 4.0 ** (1 / bins_per_octave)
         lengths = sample_rate * (ratio + 1) / (ratio - 1) / self.frequencies
         self.lengths = lengths if max_kernel is None else lengths.clamp_max(max_kernel)
         self.min_samples = math.ceil(self.lengths[0])
-        self._margin = math.ceil(self.min_samples / 2 / hop_length) + 1  # frames of silence at the end
+        self._margin = math.ceil(self.min_samples / 2 / hop_length) + 1  # silent frames at the end
 
-        self._rates: list[int] = []  # of each octave, samples per frame
+        self._rates: list[int] = []  # samples per frame of each octave
         for octave in range(n_octaves):
             chosen = slice(octave * bins_per_octave, (octave + 1) * bins_per_octave)
             frequencies, lengths = self.frequencies[chosen], self.lengths[chosen]
@@ -94,7 +90,7 @@ class CQT(nn.Module):
             rate = math.ceil(2 * highest / sample_rate * hop_length)
             rate = rate if rate <= hop_length / 2 else hop_length  # longer kernels cost less than transforms
             self._rates.append(rate)
-            # irfft divides by its own, shorter length, while rfft was taken over the whole one: hence the factor.
+            # The factor corrects irfft, which divides by its own length, not by that of rfft.
             delay = (2 ** (n_octaves - 1 - octave) - 1) / 2 if nnaudio_phase else 0.0
             kernel = _kernels(frequencies / sample_rate, lengths, hop_length / rate, delay) * (rate / hop_length)
             self.register_buffer(f"kernel{octave}", kernel.to(dtype), persistent=False)
@@ -138,17 +134,17 @@ class CQT(nn.Module):
             return torch.cat(octaves[::-1], dim=-1).transpose(-1, -2)
 
     def _octave(self, octave: int, audio: Tensor, frames: int) -> Tensor:
-        """Transform audio at the octave's rate, with silence at its end -> complex (..., frames, bins_per_octave)."""
+        """Transform audio at the octave's rate -> complex (..., frames, bins_per_octave)."""
         kernel = self.get_buffer(f"kernel{octave}")
         taps, rate = kernel.shape[0], self._rates[octave]
-        # The transform made the audio periodic: the silence at its end also precedes it.
+        # Periodic audio: the silence at its end also precedes it.
         around = torch.cat([audio[..., -(taps // 2) :], audio[..., : (frames - 1) * rate + taps // 2 + 1]], dim=-1)
         windows = around.unfold(-1, taps, rate)
         return torch.view_as_complex((windows @ kernel).unflatten(-1, (self.bins_per_octave, 2)))
 
 
 def _octaves(sample_rate: int, fmin: float | None, n_octaves: int | None) -> tuple[float, int]:
-    """Check the lowest frequency and the number of octaves, and set defaults."""
+    """Check fmin and n_octaves, and set defaults."""
     nyquist = sample_rate / 2
     if fmin is not None and not 0 < fmin <= nyquist / 2:
         raise VocoderError(f"CQT: fmin must be from 0 to {nyquist / 2:g} Hz at {sample_rate} Hz, got {fmin:g}")
@@ -164,9 +160,9 @@ def _octaves(sample_rate: int, fmin: float | None, n_octaves: int | None) -> tup
 
 
 def _kernels(frequencies: Tensor, lengths: Tensor, step: float, delay: float) -> Tensor:
-    """Compute the kernels of one octave every ``step`` samples: (taps, 2 * bins), real and imaginary parts in turn.
+    """Compute an octave's kernels at every ``step`` samples: (taps, 2 * bins), real and imaginary parts in turn.
 
-    ``frequencies`` are in cycles per sample, ``lengths`` and the ``delay`` of the phase in samples.
+    ``frequencies`` in cycles per sample, ``lengths`` and ``delay`` in samples.
     """
     half = math.ceil(float(lengths.max()) / 2 / step)
     time = torch.arange(-half, half + 1, dtype=torch.float64, device=lengths.device)[:, None] * step
@@ -177,7 +173,7 @@ def _kernels(frequencies: Tensor, lengths: Tensor, step: float, delay: float) ->
 
 
 def _smooth(number: int) -> int:
-    """Return the next number without prime factors above 5, for which the Fourier transform is fast."""
+    """Return the next number without prime factors above 5."""
     for candidate in count(number):
         rest = candidate
         for prime in (2, 3, 5):

@@ -73,12 +73,12 @@ _NEED_TORCH = {
     for name, module in _MODULES.items()
     if module in ("vocoders.checkpoint", "vocoders.dsp.log_mel", "vocoders.f0_estimator", "vocoders.inference.vocoder")
 }
-if find_spec("torch") is None or find_spec("safetensors") is None:  # then only what works is listed
+if find_spec("torch") is None or find_spec("safetensors") is None:  # list only what works
     __all__[:] = [name for name in __all__ if name not in _NEED_TORCH]
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name on first use, so that ``vocode --help`` does not wait for torch."""
+    """Import a public name on first use: ``vocode --help`` need not wait for torch."""
     if name == "__version__":
         from importlib.metadata import version
 
@@ -96,7 +96,7 @@ def __getattr__(name: str) -> Any:
         try:
             require(f"vocoders.{name}", "torch", "torch", "safetensors")
         except VocoderError as message:
-            # For "from vocoders import NAME" Python would replace the message of an AttributeError.
+            # "from vocoders import NAME" would replace the message of an AttributeError.
             importing = sys._getframe(1).f_code.co_name == "_handle_fromlist"
             raise (ImportError if importing else AttributeError)(str(message), name=name) from None
         raise

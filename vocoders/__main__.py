@@ -1,4 +1,4 @@
-"""Entry point of ``python -m vocoders``, the program ``vocoders``."""
+"""Entry point of ``python -m vocoders``."""
 
 import sys
 

@@ -1,9 +1,8 @@
-"""One self-describing .safetensors file: weights, and a header with all that is needed to use them.
+"""Checkpoints: self-describing .safetensors files.
 
 Header keys, each a string: ``format`` = "vocoders"; ``version``; in JSON ``mel_config``, ``generator`` ({"name",
-"config"}), ``f0_estimator`` (its configuration, and its "kind" where that is no ``F0Estimator``), ``training`` (how the
-networks were made), ``lag`` (where it is not the usual one) and ``lookahead`` (of each network). ``generator`` and
-``f0_estimator`` are there when their tensors, prefixed with the same word, are. No pickle is written or read.
+"config"}), ``f0_estimator`` (configuration, and "kind" unless ``F0Estimator``), ``training``, ``lag`` (unless usual)
+and ``lookahead`` of each network. A network's key prefixes its tensors. No pickle is written or read.
 """
 
 from __future__ import annotations
@@ -34,14 +33,14 @@ VERSION = "1"
 
 @dataclass
 class Checkpoint:
-    """Content of a checkpoint file: one or two networks, and what is needed to use them.
+    """Content of a checkpoint file.
 
     Attributes:
-        mel_config: the mel config of the mels that the networks take.
-        generator: the network from mel to audio; None in a checkpoint of an F0 estimator alone.
-        f0_estimator: the network that estimates F0 from the mel, for generators that need F0; None where there is none.
-        training: how the networks were made, any JSON: the recipe, steps, data, figures.
-        lag: samples by which the audio is later than the recording that a mel is of; None for ``MelConfig.usual_lag``.
+        mel_config: the networks' mel config.
+        generator: mel to audio, or None.
+        f0_estimator: mel to F0, or None.
+        training: how the networks were made, any JSON.
+        lag: delay of the audio in samples against the recording; None for ``MelConfig.usual_lag``.
     """
 
     mel_config: MelConfig
@@ -52,15 +51,11 @@ class Checkpoint:
 
 
 def describe(checkpoint: Checkpoint) -> Facts:
-    """Return the facts about a model.
-
-    Args:
-        checkpoint: the model; it holds a generator.
-    """
+    """Return the facts about a model with a generator."""
     generator, estimator = checkpoint.generator, checkpoint.f0_estimator
     assert generator is not None
     if estimator is not None and estimator.estimates not in [item.name for item in generator.inputs]:
-        estimator = None  # the generator has no use for it
+        estimator = None  # unused
     networks = {"generator": generator, "f0_estimator": estimator}
     return Facts(
         mel_config=checkpoint.mel_config,
@@ -84,11 +79,11 @@ def describe(checkpoint: Checkpoint) -> Facts:
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: str | Path) -> None:
-    """Write a checkpoint, whole or not at all.
+    """Write a checkpoint atomically.
 
     Args:
-        checkpoint: the networks and what is needed to use them.
-        path: the .safetensors file to write.
+        checkpoint: the content.
+        path: the .safetensors file.
 
     Raises:
         VocoderError: when the file cannot be written.
@@ -118,15 +113,11 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path) -> None:
 
 
 def write_tensors(tensors: dict[str, Tensor], path: Path, header: dict[str, str]) -> None:
-    """Write a .safetensors file of tensors on the CPU, whole or not at all.
-
-    Raises:
-        VocoderError: when it cannot be written.
-    """
+    """Write CPU tensors to a .safetensors file atomically."""
     with atomic_write(path) as partial:
         try:
             save_file(tensors, partial, header)
-        except SafetensorError as error:  # what it makes of an OSError, such as that of a full disk
+        except SafetensorError as error:  # wraps an OSError, such as of a full disk
             raise OSError(str(error)) from None
 
 
@@ -134,14 +125,11 @@ def write_tensors(tensors: dict[str, Tensor], path: Path, header: dict[str, str]
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint, its networks in eval mode, on the CPU and without gradients.
 
-    The tensors are read last, when the header is known to be valid; until then the networks take no memory.
-
     Args:
         path: the .safetensors file.
 
     Raises:
-        CheckpointError: for a file that is missing, truncated or of another format, whose header describes no model
-            that can be built, or whose tensors are not those of that model.
+        CheckpointError: for a missing, damaged or foreign file.
     """
     path = Path(path)
     if path.is_dir():
@@ -167,22 +155,18 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def is_foreign(path: Path) -> bool:
-    """Tell whether a file is a checkpoint of another project, as far as its name and its header say.
-
-    Args:
-        path: the file, which exists.
-    """
+    """Tell whether a file is another project's checkpoint, by name and header."""
     if path.suffix != ".safetensors":
         return True
     try:
         with safe_open(path, framework="pt") as file:
             return (file.metadata() or {}).get("format") != "vocoders"
-    except (SafetensorError, OSError):  # damaged, which load_checkpoint says
+    except (SafetensorError, OSError):  # damaged: load_checkpoint reports it
         return False
 
 
 def _describe(path: Path, header: dict[str, str]) -> Checkpoint:
-    """Build the checkpoint that a header describes, with networks on the "meta" device, which take no memory."""
+    """Build the checkpoint of a header, on "meta"."""
     if header.get("format") != "vocoders":
         raise CheckpointError(
             f"{path} is a safetensors file, but not a checkpoint of this package: its header lacks format 'vocoders'"
@@ -235,7 +219,7 @@ def _check_keys(path: Path, expected: set[str], present: set[str]) -> None:
 
 
 def _fill(path: Path, name: str, model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Load the tensors of a network on the "meta" device, once all are known to fit."""
+    """Load the tensors of a network on "meta", after checking all."""
     for key, value in model.state_dict().items():
         tensor = tensors[key]
         if tensor.shape != value.shape:
@@ -245,7 +229,7 @@ def _fill(path: Path, name: str, model: nn.Module, tensors: dict[str, Tensor]) -
             )
         if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
             raise CheckpointError(f"{path} is damaged: {name}.{key} does not hold finite floats")
-        # safetensors maps the file, and Windows does not let a mapped file be replaced, as training does.
+        # Windows cannot replace the file that safetensors maps.
         tensors[key] = tensor.to(value.dtype, copy=sys.platform == "win32")
     model.load_state_dict(tensors, assign=True)
     model.eval().requires_grad_(False)

@@ -13,20 +13,14 @@ from vocoders.dsp.mel import MelConfig
 from vocoders.generators import build_generator
 from vocoders.generators.base import Generator
 
-_FRAMES = 64  # length of the mel that the work is counted on; the work is proportional to it
+_FRAMES = 64  # work is proportional to the mel's length
 
 
 def macs_per_second(generator: Generator) -> float:
-    """Count the multiply-accumulates of a generator per second of audio.
-
-    As in the literature, those of convolutions and matrix products are counted. No arithmetic is done: shapes are
-    enough.
+    """Count the multiply-accumulates of convolutions and matrix products per second of audio.
 
     Args:
         generator: on any device, "meta" included.
-
-    Returns:
-        Multiply-accumulates per second of audio.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -41,15 +35,15 @@ def macs_per_second(generator: Generator) -> float:
 
 
 def mel_config_for(sample_rate: int, hop_length: int, n_mels: int | None = None) -> MelConfig:
-    """Return a mel config for any sample rate and hop, with the band up to half the sample rate.
+    """Return a mel config for any sample rate and hop, with the full band.
 
     Args:
-        sample_rate: the sample rate in Hz.
+        sample_rate: Hz.
         hop_length: samples between frames.
-        n_mels: number of bands; by default 80 up to 22.05 kHz, 100 up to 24 kHz, 128 above.
+        n_mels: number of bands; default: 80 up to 22.05 kHz, 100 up to 24 kHz, 128 above.
 
     Raises:
-        VocoderError: when these values make no valid mel config.
+        VocoderError: for invalid values.
     """
     window = 2 ** math.ceil(math.log2(max(4 * hop_length, 0.04 * sample_rate, 1)))
     n_mels = n_mels or (80 if sample_rate <= 22050 else 100 if sample_rate <= 24000 else 128)
@@ -60,15 +54,6 @@ def mel_config_for(sample_rate: int, hop_length: int, n_mels: int | None = None)
 
 
 def build_on_meta(name: str, config: dict[str, Any] | Config, mel_config: MelConfig) -> Generator:
-    """Build a generator on the "meta" device, where it takes no memory, to count its parameters and its work.
-
-    Args:
-        name: as for ``build_generator``.
-        config: as for ``build_generator``.
-        mel_config: as for ``build_generator``.
-
-    Raises:
-        VocoderError: as for ``build_generator``.
-    """
+    """Build a generator as ``build_generator``, on "meta", without memory."""
     with torch.device("meta"):
         return build_generator(name, config, mel_config)

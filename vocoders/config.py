@@ -1,4 +1,4 @@
-"""Immutable, strictly checked configuration objects: an unknown key or a wrong value never passes silently."""
+"""Immutable, strictly checked configurations."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from vocoders.errors import VocoderError, shorten
 
 T = TypeVar("T", bound=BaseModel)
 
-_MOST_FAULTS = 5  # that a message lists
-_quoted = reprlib.Repr()  # of a value of any size and depth
+_MOST_FAULTS = 5  # per message
+_quoted = reprlib.Repr()  # of any size and depth
 _quoted.maxstring = _quoted.maxother = 80
 
 
 class Config(BaseModel):
-    """Base of all configurations: frozen, no unknown keys, defaults checked as well."""
+    """Base of all configurations: frozen, no unknown keys, checked defaults."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
@@ -30,30 +30,19 @@ def _odd(value: int) -> int:
     return value
 
 
-# Sizes of networks. The bounds are far beyond any useful model: they keep a damaged or hostile checkpoint header from
-# asking for unlimited time or memory.
+# Bounds far above any useful model, against damaged or hostile checkpoint headers.
 Channels = Annotated[int, Field(gt=0, le=16384)]
 Count = Annotated[int, Field(gt=0, le=256)]
 OddSize = Annotated[int, Field(gt=0, le=255), AfterValidator(_odd)]
 FFTSize = Annotated[int, Field(gt=1, le=65536, multiple_of=2, description="samples")]
 
-# What an STFT adds at both ends of the audio; see vocoders.dsp.stft.STFT.
+# STFT padding, see vocoders.dsp.stft.STFT.
 Padding = Literal["same", "same-zeros", "center"]
 Window = Literal["hann", "hann-symmetric"]
 
 
 def bind(model: type[T], values: Any, what: str) -> T:
-    """Validate values as a configuration.
-
-    Args:
-        model: the class of the configuration.
-        values: its keys and values, usually a dict.
-        what: name of the configuration for messages.
-
-    Raises:
-        VocoderError: with one sentence that names ``what``, the key, its value and, for an unknown key, the nearest
-            known one.
-    """
+    """Validate ``values`` as a configuration; VocoderError names ``what``, the key, its value and the nearest key."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -64,17 +53,10 @@ def bind(model: type[T], values: Any, what: str) -> T:
 
 
 def build(kinds: Mapping[str, Any], what: str, name: str, values: dict[str, Any] | Config, *rest: Any) -> Any:
-    """Build the network that a table such as GENERATORS holds under a name.
+    """Build a network by its name in a table such as GENERATORS.
 
-    Args:
-        kinds: the table, from names to classes with a ``config_type``.
-        what: word for an entry of the table in messages, such as "generator".
-        name: key in the table.
-        values: keys and values of its configuration, or the configuration.
-        *rest: further arguments of the class.
-
-    Raises:
-        VocoderError: for an unknown name or an invalid configuration.
+    ``kinds`` are classes with a ``config_type``, ``what`` is an entry's name in messages, ``values`` its configuration
+    or keys and values; ``rest`` goes to the class.
     """
     if name not in kinds:
         raise VocoderError(f"unknown {what} '{name}'; known: {', '.join(kinds)}")
@@ -83,7 +65,7 @@ def build(kinds: Mapping[str, Any], what: str, name: str, values: dict[str, Any]
         return kind(bind(kind.config_type, values, f"{what} '{name}'"), *rest)
     except VocoderError:
         raise
-    except ValueError as error:  # raised by a layer that the sizes do not fit
+    except ValueError as error:  # by a layer that the sizes do not fit
         raise VocoderError(f"{what} '{name}': {error}") from None
 
 
@@ -103,11 +85,11 @@ def _explain(error: Any, model: type[BaseModel]) -> str:
 
 
 def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
-    """Return the field names of the nested model that ``path`` leads to."""
+    """Return the field names of the nested model at ``path``."""
     current: Any = model
     for part in path:
         field = getattr(current, "model_fields", {}).get(part)
-        if field is None:  # inside a mapping or a union: the part is a key, not a field
+        if field is None:  # inside a mapping or a union: no field
             continue
         candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
         nested = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]

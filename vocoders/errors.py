@@ -1,4 +1,4 @@
-"""Errors and warnings for users: each message is one sentence that says what is wrong and what to do."""
+"""Errors and warnings for users; each message is one sentence with the problem and the remedy."""
 
 from collections.abc import Iterable
 
@@ -6,19 +6,19 @@ _SHOWN = 5
 
 
 def printable(text: str) -> str:
-    """Escape what is no visible character: names of files and of models may hold codes that control a terminal."""
+    """Escape invisible characters: names may hold terminal control codes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class VocoderError(ValueError):
-    """Base class of all errors that this package raises about its input; its message can be printed as it is."""
+    """Base of all errors about input; its message can be printed as it is."""
 
     def __init__(self, message: str = "") -> None:
         super().__init__(printable(message))
 
 
 class MelMismatch(VocoderError):
-    """A mel-spectrogram was made with another mel config than the model expects."""
+    """A mel was made with another mel config than the model's."""
 
 
 class CheckpointError(VocoderError):
@@ -26,22 +26,22 @@ class CheckpointError(VocoderError):
 
 
 class MelWarning(UserWarning):
-    """The values of a mel look like those of another mel config than it is taken for."""
+    """The values of a mel look like those of another mel config."""
 
 
 def shorten(value: object, length: int = 80) -> str:
-    """Return a value that a message quotes as one line of at most ``length`` characters."""
+    """Quote a value in a message, one line of at most ``length`` characters."""
     line = " ".join(str(value)[: 2 * length].split())
     return line if len(line) <= length else line[: length - 3] + "..."
 
 
 def few(names: Iterable[str]) -> str:
-    """Join names for a message: the first five in order, and how many more there are."""
+    """Join the first five names, and count the others."""
     ordered = sorted(names)
     more = f" and {len(ordered) - _SHOWN} more" if len(ordered) > _SHOWN else ""
     return ", ".join(ordered[:_SHOWN]) + more
 
 
 def reason(error: BaseException) -> str:
-    """Return the first line of an error of another library, or its kind where it says nothing."""
+    """Return another library's error as one line, or its class name."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,4 +1,4 @@
-"""Optional dependencies: what needs one says so, with the extra that installs it. Does not import torch."""
+"""Optional dependencies. Does not import torch."""
 
 from __future__ import annotations
 
@@ -8,16 +8,7 @@ from vocoders.errors import VocoderError
 
 
 def require(purpose: str, extra: str, *modules: str) -> None:
-    """Check that modules of an extra can be imported.
-
-    Args:
-        purpose: what needs them, the subject of the message.
-        extra: the extra of this package that installs them.
-        modules: their names.
-
-    Raises:
-        VocoderError: for the first one that cannot be imported.
-    """
+    """Check that ``modules`` of an extra can be imported, for ``purpose``, the subject of the VocoderError."""
     for module in modules:
         try:
             import_module(module)

@@ -1,8 +1,4 @@
-"""F0 from a log-mel alone: the estimators of F0, ``F0Estimator`` and those of other projects.
-
-A text-to-speech system hands a vocoder a mel and nothing else, while generators with a harmonic prior need F0. The
-estimator reads it from the mel; it is stored in the checkpoint, beside the generator.
-"""
+"""Estimators of F0 from a log-mel, stored in the checkpoint beside the generator."""
 
 from __future__ import annotations
 
@@ -46,29 +42,28 @@ class BaseF0Estimator(nn.Module, ABC):
     @property
     @abstractmethod
     def context(self) -> int:
-        """Frames before a frame that its estimate depends on."""
+        """Past frames that an estimate depends on."""
 
     @cached_property
     def lookahead(self) -> int:
-        """Frames after a frame that its estimate depends on; measured on the device "meta", and stored."""
+        """Future frames that an estimate depends on; stored in checkpoints."""
         return _measure(type(self), self.config, self.mel_config)
 
     @abstractmethod
     def estimate(self, mel: Tensor) -> Tensor:
-        """Estimate F0, on the device of the estimator and in its dtype, whatever those of the mel.
+        """Estimate F0.
 
         Args:
-            mel: log-mel (batch, n_mels, frames).
+            mel: log-mel (batch, n_mels, frames), on any device.
 
         Returns:
-            float32 (batch, 1, frames) in Hz on the device of the mel. 0 where unvoiced, or so low that the generator
-            which the estimator belongs to takes it for unvoiced.
+            float32 (batch, 1, frames) in Hz on the mel's device; 0, or too low for the generator, where unvoiced.
         """
 
 
 @lru_cache(maxsize=64)
 def _measure(kind: type[BaseF0Estimator], config: Config, mel_config: MelConfig) -> int:
-    """Measure the lookahead of an F0 estimator."""
+    """Measure the lookahead."""
     with torch.device("meta"):
         estimator = kind(config, mel_config).eval().to("meta")
     lookahead = measure_lookahead(estimator.estimate, [(mel_config.n_mels, 1)])
@@ -78,7 +73,7 @@ def _measure(kind: type[BaseF0Estimator], config: Config, mel_config: MelConfig)
 
 
 class F0EstimatorConfig(Config):
-    """Size of an F0Estimator, and the range of F0 it can estimate."""
+    """Size of an F0Estimator, and its range of F0."""
 
     channels: Channels = 96
     blocks: Count = 6
@@ -93,7 +88,7 @@ class F0EstimatorConfig(Config):
 class F0Estimator(BaseF0Estimator):
     """Estimates F0 and voicing from a log-mel with a ConvNeXt over frames.
 
-    It classifies each frame over log-spaced frequencies, as CREPE does from audio (Kim et al. 2018, arXiv 1802.06182).
+    Classifies over log-spaced frequencies, as CREPE does from audio (Kim et al. 2018, arXiv 1802.06182).
     """
 
     config_type = F0EstimatorConfig
@@ -120,13 +115,13 @@ class F0Estimator(BaseF0Estimator):
         return 2 + self.config.blocks * (self.config.kernel_size // 2)
 
     def forward(self, mel: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute the logits of each frame, in float32 at least, also inside autocast.
+        """Compute the logits of each frame, in float32 at least.
 
         Args:
             mel: log-mel (batch, n_mels, frames).
 
         Returns:
-            Logits of F0 (batch, bins, frames), and logits of being voiced (batch, 1, frames).
+            Logits of F0 (batch, bins, frames) and of voicing (batch, 1, frames).
         """
         x = self.input(mel / 4 + 1)
         x = self.input_norm(x.transpose(1, 2)).transpose(1, 2)
@@ -138,8 +133,8 @@ class F0Estimator(BaseF0Estimator):
         """Decode logits to F0: the mean of log-F0 over the bins within a semitone and a half of the most likely one.
 
         Args:
-            logits: logits of F0 (batch, bins, frames), as ``forward`` returns them.
-            voicing: logits of being voiced (batch, 1, frames), as ``forward`` returns them.
+            logits: of F0 (batch, bins, frames).
+            voicing: logits (batch, 1, frames).
 
         Returns:
             (batch, 1, frames) in Hz, 0 where unvoiced.
@@ -166,8 +161,8 @@ class ConvF0EstimatorConfig(Config):
 class ConvF0Estimator(BaseF0Estimator):
     """The F0 predictor of HiFT: five convolutions over frames, and F0 as the magnitude of a linear layer.
 
-    ``ConvRNNF0Predictor`` of FunAudioLLM/CosyVoice (Apache 2.0), and its causal variant. It has no voicing: where there
-    is none its F0 is low, and ``HiFT`` takes frames of up to 10 Hz for unvoiced, while their phase goes on.
+    ``ConvRNNF0Predictor`` of FunAudioLLM/CosyVoice (Apache 2.0), and its causal variant. It has no voicing: ``HiFT``
+    treats F0 up to 10 Hz as unvoiced, and continues the phase.
     """
 
     config_type = ConvF0EstimatorConfig
@@ -193,7 +188,6 @@ class ConvF0Estimator(BaseF0Estimator):
 
 
 def _conv(in_channels: int, config: ConvF0EstimatorConfig, first: bool) -> nn.Conv1d:
-    """Make a layer of a ConvF0Estimator."""
     if not config.causal:
         return nn.Conv1d(in_channels, config.channels, _CONV_KERNEL, padding=_CONV_KERNEL // 2)
     size, pads = (_CONV_KERNEL + 1, (0, _CONV_KERNEL)) if first else (_CONV_KERNEL, (_CONV_KERNEL - 1, 0))
@@ -205,7 +199,7 @@ F0_ESTIMATORS: dict[str, type[BaseF0Estimator]] = {_DEFAULT: F0Estimator, "conv"
 
 
 def describe_f0_estimator(estimator: BaseF0Estimator) -> dict[str, Any]:
-    """Return what ``build_f0_estimator`` takes: the configuration, and "kind" where it is not the default one."""
+    """Return the argument of ``build_f0_estimator``."""
     kind = next(name for name, kind in F0_ESTIMATORS.items() if kind is type(estimator))
     return ({} if kind == _DEFAULT else {"kind": kind}) | estimator.config.model_dump(mode="json")
 
@@ -215,9 +209,8 @@ def build_f0_estimator(description: dict[str, Any], mel_config: MelConfig) -> Ba
     """Build a freshly initialised F0 estimator.
 
     Args:
-        description: keys and values of its configuration, and "kind", a key of ``F0_ESTIMATORS``; ``F0Estimator`` where
-            there is none.
-        mel_config: of the mels it takes.
+        description: its configuration as a dict, and optionally "kind", a key of ``F0_ESTIMATORS``.
+        mel_config: the mel config of its input.
 
     Raises:
         VocoderError: when the kind is unknown or the configuration invalid.

@@ -1,7 +1,6 @@
-"""Facts: what a program has to know of a model to run it. Does not import torch.
+"""Facts: all that a program must know to run a model. Does not import torch.
 
-The same record is what a backend says of its model, the metadata of an exported model, and what ``vocoders info`` and
-``GET /models`` print.
+Given by every backend, exported models, ``vocoders info`` and ``GET /models``.
 """
 
 from __future__ import annotations
@@ -64,6 +63,6 @@ class Facts(Config):
     training: dict[str, Any] = {}
 
     def lookahead_with(self, given: Collection[str]) -> int | None:
-        """Return the lookahead of a stream that is given the inputs ``given``; None when the model cannot stream."""
+        """Return the lookahead of a stream with the inputs ``given``."""
         waits = any(name not in given for name in self.estimated)
         return None if self.lookahead is None else self.lookahead + self.estimator_lookahead * waits

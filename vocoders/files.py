@@ -1,4 +1,4 @@
-"""Atomic writes of files and folders, and reads with clear errors."""
+"""Atomic writes and clear read errors."""
 
 from __future__ import annotations
 
@@ -20,20 +20,19 @@ if sys.platform != "win32":
 
 Bytes = bytes | mmap.mmap
 
-LFS_POINTER = b"version https://git-lfs.github.com/spec/"  # the first bytes of one
-_PREFIX = ".vocoders-"  # of files and folders that are not finished
-_STREAMS = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/")  # open files, even where they lead to a regular one
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"  # first bytes
+_PREFIX = ".vocoders-"  # of unfinished files and folders
+_STREAMS = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/")  # open files, even regular ones
 
-_swept: set[Path] = set()  # folders in which this process has removed what killed processes left
+_swept: set[Path] = set()  # folders already cleaned by this process
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; it replaces ``path`` if the block succeeds and is removed if it fails.
+    """Yield a temporary path beside ``path``; it replaces ``path`` if the block succeeds, else it is removed.
 
-    A file that is replaced passes on its permissions and, where that is allowed, its owner. A symbolic link is
-    followed. A device, a pipe or an open file of the process, such as /dev/stdout, cannot be replaced: the path itself
-    is yielded, to be written directly.
+    Keeps permissions and, where allowed, the owner; follows symbolic links. For a device, a pipe or an open file such
+    as /dev/stdout, ``path`` itself is yielded.
 
     Args:
         path: the file to write.
@@ -48,10 +47,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
         if str(path).startswith(_STREAMS) or (old and not stat.S_ISREG(old.st_mode)):
             yield path
             return
-        if old and not os.access(path, os.W_OK):  # a folder lets a file be replaced that may not be written
+        if old and not os.access(path, os.W_OK):  # the folder may allow replacing a read-only file
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         target = Path(os.path.realpath(path))
-        mode = 0o600 if old else 0o666  # less what the umask takes
+        mode = 0o600 if old else 0o666  # minus the umask
         with _partial(target, lambda new: os.close(os.open(new, os.O_CREAT | os.O_EXCL, mode))) as partial:
             yield partial
             sync(partial)
@@ -61,14 +60,13 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside ``path``; it becomes ``path`` if the block succeeds and is removed if it fails.
+    """Yield a temporary folder beside ``path``; it becomes ``path`` if the block succeeds, else it is removed.
 
     Args:
-        path: a folder that does not exist yet, or is empty.
+        path: a new or empty folder.
 
     Raises:
-        VocoderError: before the block, when the path is taken or cannot be written; after it, when what was written
-            did not reach the disk.
+        VocoderError: when the path is taken or cannot be written.
     """
     with _explained(path):
         old = _status(path)
@@ -81,29 +79,21 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             for written in [*partial.rglob("*"), partial]:
                 sync(written)
             _pass_on(old, partial)
-            if old:  # empty; Windows does not replace a folder
+            if old:  # empty; Windows cannot replace a folder
                 target.rmdir()
             partial.replace(target)
             sync(target.parent)
 
 
 def check_not_input(output: Path, *inputs: Path | None) -> None:
-    """Check that a file to be written is none of those that are read, by another name or a link either.
-
-    Raises:
-        VocoderError: when it is.
-    """
+    """Check that a file to be written is none of the inputs, links included; raise VocoderError."""
     for path in inputs:
         if path is not None and path.exists() and output.exists() and output.samefile(path):
             raise VocoderError(f"{output} is both input and output; name another file to write")
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder, and those above it, unless it is there.
-
-    Raises:
-        VocoderError: when it cannot be made.
-    """
+    """Make a missing folder and its parents, or raise VocoderError."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -111,11 +101,7 @@ def make_folder(path: Path) -> None:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a file with ``atomic_write``.
-
-    Raises:
-        VocoderError: when it cannot be written.
-    """
+    """Write a file with ``atomic_write``."""
     with atomic_write(path) as partial:
         partial.write_bytes(data)
 
@@ -130,17 +116,13 @@ def read_file(path: Path) -> bytes:
 
 
 def map_file(path: Path) -> Bytes:
-    """Read a file as ``read_file`` does, but map it into memory where possible, so that only what is used is read.
-
-    Raises:
-        VocoderError: as for ``read_file``.
-    """
+    """Read a file as ``read_file``, memory-mapped where possible."""
     try:
         with path.open("rb") as file:
             data: Bytes
             try:
                 data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-            except (ValueError, OSError):  # empty, or no regular file
+            except (ValueError, OSError):  # empty, or not a regular file
                 data = file.read()
     except FileNotFoundError:
         raise VocoderError(f"there is no file {path}") from None
@@ -153,24 +135,16 @@ def map_file(path: Path) -> Bytes:
 
 
 def refuse_pointer(data: Bytes, name: str) -> None:
-    """Refuse the pointer that a Git repository holds in place of a large file.
-
-    Raises:
-        VocoderError: when the bytes of the file ``name`` are such a pointer.
-    """
+    """Raise VocoderError if ``data``, of the file ``name``, is a Git LFS pointer."""
     if data[: len(LFS_POINTER)] == LFS_POINTER:
         folder = Path(name).parent
         raise VocoderError(f'{name} is a Git LFS pointer, not the file itself; fetch it: git -C "{folder}" lfs pull')
 
 
 def sync(path: Path) -> None:
-    """Have a file or a folder written to the disk, so that a power cut leaves it whole.
-
-    Raises:
-        OSError: when the disk cannot take it.
-    """
+    """Flush a file or folder to the disk, against a power cut; raise OSError."""
     if path.is_file():
-        with path.open("r+b") as file:  # Windows syncs only what is open for writing
+        with path.open("r+b") as file:  # Windows needs it open for writing
             os.fsync(file.fileno())
     elif sys.platform != "win32":  # which cannot open a folder
         handle = os.open(path, os.O_RDONLY)
@@ -182,14 +156,14 @@ def sync(path: Path) -> None:
 def _explained(path: Path) -> Iterator[None]:
     try:
         yield
-    except BrokenPipeError:  # the reader of the pipe has gone: for the program to handle
+    except BrokenPipeError:  # for the program to handle
         raise
     except OSError as error:
         raise VocoderError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def _status(path: Path) -> os.stat_result | None:
-    """Return what the system knows of a path, links followed; None where there is nothing."""
+    """Return the status of a path, links followed; None if it does not exist."""
     try:
         return path.stat()
     except FileNotFoundError:
@@ -198,13 +172,13 @@ def _status(path: Path) -> os.stat_result | None:
 
 @contextmanager
 def _partial(target: Path, make: Callable[[Path], None]) -> Iterator[Path]:
-    """Make a file or folder beside ``target``, locked as long as this process needs it, and remove it in the end."""
+    """Make a file or folder beside ``target``, locked and then removed."""
     _remove_left(target.parent)
     while True:
         path = target.with_name(f"{_PREFIX}{secrets.token_hex(8)}{target.suffix}")
         make(path)
         lock = _lock(path)
-        if path.exists():  # else another process took it for a left one, before it was locked
+        if path.exists():  # else another process removed it before the lock
             break
         _unlock(lock)
     try:
@@ -215,7 +189,7 @@ def _partial(target: Path, make: Callable[[Path], None]) -> Iterator[Path]:
 
 
 def _pass_on(old: os.stat_result | None, partial: Path) -> None:
-    """Give a partial file or folder the owner and the permissions of the one that it replaces."""
+    """Copy owner and permissions of the replaced file."""
     if old is None:
         return
     if sys.platform != "win32":
@@ -225,19 +199,19 @@ def _pass_on(old: os.stat_result | None, partial: Path) -> None:
 
 
 def _remove_left(folder: Path) -> None:
-    """Remove the partial files and folders that nobody holds locked: their processes were killed."""
+    """Remove partial files of killed processes."""
     if folder in _swept or sys.platform == "win32":
         return
     _swept.add(folder)
     for left in folder.glob(f"{_PREFIX}*"):
         if (lock := _lock(left)) is not None:
-            with suppress(OSError):  # it may belong to another user
+            with suppress(OSError):  # perhaps of another user
                 _remove(left)
             _unlock(lock)
 
 
 def _lock(path: Path) -> int | None:
-    """Lock a file or folder until ``_unlock`` or the end of the process; None where that is not possible."""
+    """Lock a file or folder until ``_unlock`` or exit; None where not possible."""
     if sys.platform == "win32":
         return None
     try:
@@ -246,7 +220,7 @@ def _lock(path: Path) -> int | None:
         return None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # another process has it, or the file system knows no locks
+    except OSError:  # locked by another process, or locks unsupported
         os.close(handle)
         return None
     return handle

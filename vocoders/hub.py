@@ -1,4 +1,4 @@
-"""Repositories of the Hugging Face hub, in the local cache of huggingface_hub."""
+"""Hugging Face hub repositories in the local cache."""
 
 from __future__ import annotations
 
@@ -10,14 +10,7 @@ from vocoders.errors import VocoderError, reason
 
 
 def cached_folder(repository: str) -> Path | None:
-    """Return the folder with those files of a repository that are in the cache; None where there are none.
-
-    Args:
-        repository: "org/name".
-
-    Raises:
-        VocoderError: for an impossible name.
-    """
+    """Return the cache folder of a repository ("org/name"), None without files."""
     with _explained(repository):
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import LocalEntryNotFoundError
@@ -29,18 +22,9 @@ def cached_folder(repository: str) -> Path | None:
 
 
 def download(repository: str, patterns: Sequence[str]) -> Path:
-    """Download files of a repository into the cache.
+    """Download the files of a repository ("org/name") that match ``patterns``, and return its cache folder.
 
-    Args:
-        repository: "org/name".
-        patterns: names of the files, with ``*`` for any characters; those that the repository does not hold are
-            ignored.
-
-    Returns:
-        The folder of the repository in the cache. It need not exist where no file has one of these names.
-
-    Raises:
-        VocoderError: when there is no such repository or it cannot be reached.
+    The folder may be missing where no file matches.
     """
     with _explained(repository):
         from huggingface_hub import snapshot_download

@@ -1,8 +1,7 @@
-"""What a generator takes beside the mel. Does not import torch.
+"""Inputs of a generator beside the mel. Does not import torch.
 
-A generator declares its inputs; everything else handles any of them by the functions here. Inside the package the value
-of an input is an array (batch, channels, length). The rate of the input gives the length: the number of frames, the
-number of samples, or 1.
+A value is an array (batch, channels, length); the length is the number of frames or of samples, or 1, by the rate of
+the input.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ Values = dict[str, np.ndarray]
 Value = TypeVar("Value", bound=Any)  # an array or a tensor
 
 UNKNOWN = -1.0
-"""Value that asks the model to estimate an input."""
+"""Value to be estimated by the model."""
 
 
 class Input(Config):
@@ -42,30 +41,26 @@ class Input(Config):
 
     @property
     def is_signal(self) -> bool:
-        """Whether it has a length that depends on the mel."""
+        """Whether its length depends on the mel."""
         return self.rate != "utterance"
 
     def columns(self, frames: int, samples_per_frame: int) -> int:
-        """Return its length for a number of frames."""
+        """Return its length."""
         return {"frame": frames, "sample": frames * samples_per_frame, "utterance": 1}[self.rate]
 
 
 F0 = Input(name="f0", rate="frame")  # Hz, 0 = unvoiced
 NOISE = Input(name="noise", rate="sample")  # standard normal
-PHASE = Input(name="phase", rate="utterance")  # of the first harmonic at the first sample, in cycles
+PHASE = Input(name="phase", rate="utterance")  # cycles, of the first harmonic at the first sample
 
 
 def accepted(inputs: Sequence[Input]) -> list[Input]:
-    """Return what a caller may give: the inputs of a model, and F0, which a model without that input ignores."""
+    """Return the accepted inputs: the model's, and F0, ignored by models without it."""
     return [*inputs] if F0 in inputs else [*inputs, F0]
 
 
 def check_names(inputs: Sequence[Input], given: Iterable[str]) -> None:
-    """Check the names of the inputs that a caller gives.
-
-    Raises:
-        VocoderError: for a name that the model does not have.
-    """
+    """Check the names of given inputs."""
     known = [item.name for item in accepted(inputs)]
     for name in given:
         if name not in known:
@@ -75,16 +70,12 @@ def check_names(inputs: Sequence[Input], given: Iterable[str]) -> None:
 
 
 def required(inputs: Sequence[Input], estimated: Collection[str]) -> list[Input]:
-    """Return the inputs that must be given: those that are neither estimated nor drawn."""
+    """Return the inputs that are neither estimated nor drawn."""
     return [item for item in inputs if item.name not in estimated and item not in (NOISE, PHASE)]
 
 
 def check_given(inputs: Sequence[Input], estimated: Collection[str], given: Collection[str]) -> None:
-    """Check that a model gets the inputs it needs.
-
-    Raises:
-        VocoderError: when one is neither given nor estimated nor drawn, and for an unknown name.
-    """
+    """Check that all needed inputs are given, and no unknown ones."""
     check_names(inputs, given)
     for item in required(inputs, estimated):
         if item.name not in given:
@@ -97,18 +88,9 @@ def check_given(inputs: Sequence[Input], estimated: Collection[str], given: Coll
 
 
 def check_value(item: Input, value: np.ndarray, batch: int, columns: int, mel_config: MelConfig) -> np.ndarray:
-    """Check the value of an input and return it as float32 (batch, channels, columns).
+    """Return a checked input as float32 (batch, channels, columns).
 
-    Args:
-        item: the input.
-        value: numbers of that shape. An axis of one channel, that of an utterance-rate input, and the batch of a single
-            item may be missing.
-        batch: number of mels it is for.
-        columns: its length.
-        mel_config: the mel config of the model.
-
-    Raises:
-        VocoderError: when the shape does not fit, for values that are not finite, and for F0 out of range.
+    An axis of one channel, the length of an utterance-rate input, and a batch of one may be missing.
     """
     values = as_float_array(value)
     middle = [(item.channels,)] + [()] * (item.channels == 1)
@@ -131,16 +113,16 @@ def check_value(item: Input, value: np.ndarray, batch: int, columns: int, mel_co
 
 
 def _check_f0(values: np.ndarray, mel_config: MelConfig) -> None:
-    """Check that F0 holds frequencies up to half the sample rate."""
+    """Check that F0 lies between 0 and half the sample rate."""
     low, high, limit = float(values.min()), float(values.max()), mel_config.sample_rate / 2
-    if not 0 <= low <= high <= limit:  # NaN compares false
+    if not 0 <= low <= high <= limit:  # False for NaN
         raise VocoderError(f"f0 must be in Hz, from 0 (unvoiced) to {limit:g}; it holds {low:g} to {high:g}")
 
 
 def cut(
     inputs: Sequence[Input], values: Mapping[str, Value], first: int, end: int, samples_per_frame: int
 ) -> dict[str, Value]:
-    """Cut the frames ``first`` to ``end`` out of values, arrays or tensors. An utterance-rate input stays whole."""
+    """Cut out frames ``first`` to ``end`` of signals."""
     pieces = {}
     for item in inputs:
         if item.name in values:
@@ -151,20 +133,19 @@ def cut(
 
 
 def constants_of(inputs: Sequence[Input], values: Mapping[str, Value]) -> dict[str, Value]:
-    """Return the values that hold for the whole utterance."""
+    """Return the utterance-rate values."""
     return {item.name: values[item.name] for item in inputs if item.name in values and not item.is_signal}
 
 
 def signals_of(inputs: Sequence[Input], values: Mapping[str, Value]) -> dict[str, Value]:
-    """Return the values that have a length."""
+    """Return the values of signals."""
     return {item.name: values[item.name] for item in inputs if item.name in values and item.is_signal}
 
 
 def draw(inputs: Sequence[Input], given: Collection[str], first: int, end: int, seeds: Sequence[int]) -> Values:
-    """Draw the noise of the samples ``first`` to ``end`` where a model takes it and it is not given.
+    """Draw the noise of samples ``first`` to ``end``, unless given.
 
-    Returns:
-        float32 (batch, 1, samples) by name, or (1, 1, samples) when all seeds are the same.
+    Returns float32 (batch, 1, samples) by name, (1, 1, samples) for equal seeds.
     """
     if NOISE not in inputs or NOISE.name in given:
         return {}
@@ -173,7 +154,7 @@ def draw(inputs: Sequence[Input], given: Collection[str], first: int, end: int, 
 
 
 def fill_constants(inputs: Sequence[Input], constants: Values, batch: int) -> Values:
-    """Return the values that hold for the whole utterance, with the phase 0 where it is not given."""
+    """Return the utterance-rate values, with phase 0 if not given."""
     if PHASE not in inputs or PHASE.name in constants:
         return constants
     return constants | {PHASE.name: np.zeros((batch, 1, 1))}
@@ -182,14 +163,9 @@ def fill_constants(inputs: Sequence[Input], constants: Values, batch: int) -> Va
 def constants_after(
     inputs: Sequence[Input], values: Values, count: int, mel_config: MelConfig, next_f0_share: float
 ) -> Values:
-    """Return the values that hold for the rest of an utterance, ``count`` frames later: the phase follows from F0.
+    """Return the utterance-rate values ``count`` frames later; the phase follows from F0.
 
-    Args:
-        inputs: those of the model.
-        values: all of its inputs from a frame on.
-        count: frames from there.
-        mel_config: the mel config of the model.
-        next_f0_share: see ``Generator``. F0 holds for one frame more where it is not 0.
+    With a ``next_f0_share`` (see ``Generator``) F0 holds one frame more.
     """
     constants = constants_of(inputs, values)
     if PHASE in inputs:

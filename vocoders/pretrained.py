@@ -1,8 +1,7 @@
-"""Models found and loaded by name: files, built-in models, repositories of the Hugging Face hub.
+"""Find and load models by name: files, built-in models, repositories of the Hugging Face hub.
 
-Which backend runs a model depends on the model and the options alone, not on what happens to be installed. ONNX Runtime
-runs a built-in model in float32 on the CPU, and every exported model; torch runs a built-in model otherwise, and every
-checkpoint. ``backend`` chooses for the built-in models, which are there in both forms.
+ONNX Runtime runs exported models, and built-in models in float32 on the CPU; torch runs checkpoints, and built-in
+models otherwise. ``backend`` chooses for built-in models.
 """
 
 from __future__ import annotations
@@ -60,22 +59,20 @@ def load(
     """Load a model, ready to use.
 
     Args:
-        model: None for the built-in model; the name of a built-in model; the path of a checkpoint (.safetensors), or of
-            the model.onnx that ``vocoders export`` made of one, which runs without torch; or "org/name", a repository
-            of the Hugging Face hub, where no folder "org" is here. A folder or a repository holds model.safetensors of
-            this package, or a model of another project of a family in ``vocoders.importers.IMPORTERS``, which is
-            converted when it is first loaded; so does the path of such a checkpoint, with its configuration beside it.
-        device: the device to run it on, such as "cuda".
-        precision: "bfloat16" multiplies in bfloat16: faster on processors with instructions for it, and noisier. An
-            exported model runs in float32.
-        backend: "onnx" or "torch", for a built-in model; when not given, ONNX Runtime runs it in float32 on the CPU,
-            and torch otherwise. Torch runs every checkpoint, ONNX Runtime every exported model.
+        model: None for the default model; the name of a built-in model; the path of a checkpoint (.safetensors), or of
+            a model.onnx from ``vocoders export``, which runs without torch; or "org/name", a repository of the Hugging
+            Face hub, unless there is a local folder "org". A folder or repository holds model.safetensors, or a model
+            of another project in ``vocoders.importers.IMPORTERS``, converted at its first load, as is the path of such
+            a checkpoint.
+        device: such as "cuda".
+        precision: "bfloat16" is faster on processors that support it, and noisier; exported models run in float32.
+        backend: "onnx" or "torch", for a built-in model. Default: "onnx" in float32 on the CPU, else "torch".
 
     Returns:
         A ``Vocoder``, or an ``OnnxVocoder`` where ONNX Runtime runs the model.
 
     Raises:
-        VocoderError: for an unknown model, device, precision or backend, and where torch is needed and not installed.
+        VocoderError: for an unknown model, device, precision or backend, or missing torch.
         CheckpointError: for a file that cannot be read.
     """
     from vocoders.inference.synthesis import check_backend, check_precision
@@ -109,16 +106,9 @@ def load(
 def start_loading(
     model: str | None = None, device: str = "cpu", precision: Precision = "float32", backend: BackendName | None = None
 ) -> None:
-    """Begin to load a built-in model in the background, for the next ``load`` of the same.
+    """Begin to load a built-in ONNX model in the background, for the next ``load`` with the same arguments.
 
-    A program that has other things to import and to read meanwhile begins a tenth of a second earlier. It does nothing
-    for built-in models that torch runs and for all other models.
-
-    Args:
-        model: as for ``load``, like the others.
-        device: see ``load``.
-        precision: see ``load``.
-        backend: see ``load``.
+    Saves a tenth of a second beside a program's imports.
     """
     name = DEFAULT_MODEL if model is None else model
     if name in list_models() and (backend or _default_backend(device, precision)) == "onnx":
@@ -128,19 +118,9 @@ def start_loading(
 
 
 def find_pretrained(model: str | Path | None = None, backend: BackendName = "torch") -> tuple[str, Path]:
-    """Find the file of a model.
+    """Return the name and the file of a model, as for ``load``.
 
-    Args:
-        model: as for ``load``.
-        backend: the backend that runs it: of a built-in model there is a checkpoint and an exported model.
-
-    Returns:
-        The name and the file of the model. Files of a hub repository are downloaded, unless they are in the local
-        cache; of a model of another project it is the conversion.
-
-    Raises:
-        VocoderError: for a name that is neither a file, nor a built-in model, nor a repository that can be reached, and
-            for a folder or a repository that holds no model, or several.
+    Hub files are downloaded unless cached; a model of another project is converted.
     """
     name = DEFAULT_MODEL if model is None else _OTHER_NAMES.get(str(model), str(model))
     if name in list_models():
@@ -151,7 +131,7 @@ def find_pretrained(model: str | Path | None = None, backend: BackendName = "tor
         return name, _from_file(Path(name))
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         folder = name.split("/")[0]
-        if Path(folder).is_dir():  # a mistyped path: the hub would be asked in vain, several times
+        if Path(folder).is_dir():  # mistyped path: do not ask the hub
             raise VocoderError(
                 f"there is no file {name}; the Hugging Face hub is asked for a repository only where no folder "
                 f"'{folder}' is here"
@@ -169,12 +149,12 @@ def list_models() -> list[str]:
 
 
 def _default_backend(device: str, precision: Precision) -> BackendName:
-    """Return the backend that runs a built-in model."""
+    """Return the default backend of a built-in model."""
     return "onnx" if device.partition(":")[0] == "cpu" and precision == "float32" else "torch"
 
 
 def _from_file(path: Path) -> Path:
-    """Return a file of this package, or what becomes of a checkpoint of another project."""
+    """Return a file, converted if foreign."""
     if path.suffix.lower() == ".onnx" or not path.is_file():
         return path
     require(f"the checkpoint {path}", "torch", "torch", "safetensors")
@@ -185,7 +165,7 @@ def _from_file(path: Path) -> Path:
 
 
 def _from_folder(folder: Path, repository: str | None = None) -> Path:
-    """Return the checkpoint of a folder: its model.safetensors, or what becomes of a model of another project."""
+    """Return a folder's model.safetensors, or the conversion of a foreign model."""
     require(f"the model in {folder}", "torch", "torch", "safetensors")
     from vocoders.checkpoint import is_foreign
     from vocoders.importers.recognition import convert, recognize_folder
@@ -195,7 +175,7 @@ def _from_folder(folder: Path, repository: str | None = None) -> Path:
 
 
 def _from_hub(name: str) -> Path:
-    """Return the checkpoint of a repository of the hub; what is in the cache needs no network."""
+    """Return the checkpoint of a hub repository, from the cache if possible."""
     require(f"the model '{name}' of the Hugging Face hub", "torch", "torch", "safetensors", "huggingface_hub")
     from vocoders.hub import cached_folder, download
     from vocoders.importers.recognition import CONFIGURATIONS, file_patterns, holds_model
@@ -205,7 +185,7 @@ def _from_hub(name: str) -> Path:
         try:
             return _from_folder(folder, name)
         except VocoderError as error:
-            problem = error  # another program may have kept some of its files there
+            problem = error  # perhaps another program cached some of its files
     try:
         folder = download(name, [pattern for config in CONFIGURATIONS for pattern in (config, f"*/{config}")])
         for patterns in file_patterns(folder):

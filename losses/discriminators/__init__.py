@@ -31,8 +31,8 @@ def build_discriminator(name: str, config: dict[str, Any], sample_rate: int) -> 
 
     Args:
         name: a key of ``DISCRIMINATORS``.
-        config: values that differ from the defaults of its configuration.
-        sample_rate: sample rate of the audio, Hz.
+        config: values that differ from the default configuration.
+        sample_rate: Hz.
 
     Raises:
         VocoderError: when the name is unknown or the configuration invalid.

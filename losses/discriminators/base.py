@@ -12,11 +12,11 @@ from vocoders.errors import VocoderError
 
 
 class DiscriminatorOutput(NamedTuple):
-    """Scores and feature maps of one sub-discriminator.
+    """Output of one sub-discriminator.
 
     Attributes:
-        scores: (batch, ...): high for real, low for fake; one number for each patch of the signal.
-        feature_maps: (batch, channels, ...) of each layer, for feature matching.
+        scores: (batch, ...): high for real, low for fake.
+        feature_maps: (batch, channels, ...) per layer.
     """
 
     scores: Tensor
@@ -28,12 +28,12 @@ class Discriminator(nn.Module, ABC):
 
     Args:
         config: its configuration, of ``config_type``.
-        sample_rate: sample rate of the audio, Hz.
+        sample_rate: Hz.
 
     Attributes:
         config_type: the class of its configuration.
         small_config: a small size for tests.
-        too_short_hint: other remedies for segments that are too short, for the error message.
+        too_short_hint: further remedies in the error for too short segments.
     """
 
     config_type: ClassVar[type[Config]]
@@ -47,7 +47,7 @@ class Discriminator(nn.Module, ABC):
 
     @property
     def min_samples(self) -> int:
-        """The length of the shortest audio that it takes, in samples."""
+        """Shortest audio in samples."""
         return 1
 
     @abstractmethod
@@ -61,7 +61,7 @@ class Discriminator(nn.Module, ABC):
             audio: (batch, 1, samples) at ``sample_rate``.
 
         Returns:
-            One output for each sub-discriminator.
+            One output per sub-discriminator.
 
         Raises:
             VocoderError: when the audio is not mono or too short.

@@ -23,7 +23,7 @@ class MultiPeriodConfig(Config):
 
 
 class PeriodDiscriminator(nn.Module):
-    """Sub-discriminator of every period-th sample: audio folded to (samples / period, period), convolved along time."""
+    """Sub-discriminator of audio folded to (samples / period, period), convolved along time."""
 
     def __init__(self, period: int, channels: tuple[int, ...]) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class PeriodDiscriminator(nn.Module):
         self.conv_post = weight_norm(nn.Conv2d(before, 1, (3, 1), padding=(1, 0)))
 
     def forward(self, audio: Tensor) -> DiscriminatorOutput:
-        """Score audio (batch, 1, samples) -> scores (batch, patches)"""
+        """(batch, 1, samples) -> scores (batch, patches)"""
         x = reflect_pad(audio, 0, -audio.shape[-1] % self.period).unflatten(-1, (-1, self.period))
         feature_maps = []
         for conv in self.convs:
@@ -48,7 +48,7 @@ class PeriodDiscriminator(nn.Module):
 
 
 class MultiPeriodDiscriminator(Discriminator):
-    """One sub-discriminator for each period."""
+    """One sub-discriminator per period."""
 
     config_type = MultiPeriodConfig
     small_config = MultiPeriodConfig(periods=(2, 3), channels=(4, 8))

@@ -12,7 +12,7 @@ from vocoders.dsp.stft import STFT
 
 from .base import Discriminator, DiscriminatorOutput
 
-# Kernel and stride of each layer, over frequency and time.
+# Kernel and stride of each layer (frequency, time).
 _LAYERS = (
     ((7, 5), (2, 2)),
     ((5, 3), (2, 1)),
@@ -24,7 +24,7 @@ _LAYERS = (
 
 
 class MultiResolutionConfig(Config):
-    """Defaults: those of Wavehax at 24 kHz. At 48 kHz Wavehax takes n_ffts 1024, 2048 and 4096."""
+    """Defaults: Wavehax' at 24 kHz; at 48 kHz it takes n_ffts 1024, 2048 and 4096."""
 
     n_ffts: tuple[FFTSize, ...] = Field((1024, 2048, 512), min_length=1)
     overlap: int = Field(4, ge=1, le=64, description="hop_length = n_fft / overlap")
@@ -32,7 +32,7 @@ class MultiResolutionConfig(Config):
 
 
 class SpectrogramDiscriminator(nn.Module):
-    """Sub-discriminator of the magnitude of one STFT."""
+    """Sub-discriminator of an STFT magnitude."""
 
     def __init__(self, n_fft: int, hop_length: int, channels: int) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class SpectrogramDiscriminator(nn.Module):
         self.conv_post = weight_norm(nn.Conv2d(channels, 1, 1))
 
     def forward(self, audio: Tensor) -> DiscriminatorOutput:
-        """Score audio (batch, 1, samples) -> scores (batch, 1, bands, patches)"""
+        """(batch, 1, samples) -> scores (batch, 1, bands, patches)"""
         x = F.leaky_relu(self.conv_pre(self.stft(audio).abs()), 0.1)
         feature_maps = []
         for conv in self.convs:
@@ -55,7 +55,7 @@ class SpectrogramDiscriminator(nn.Module):
 
 
 class MultiResolutionDiscriminator(Discriminator):
-    """One sub-discriminator for each STFT resolution."""
+    """One sub-discriminator per STFT resolution."""
 
     config_type = MultiResolutionConfig
     small_config = MultiResolutionConfig(n_ffts=(256, 128), channels=4)

@@ -25,9 +25,9 @@ class MultiScaleConfig(Config):
 
 
 class ScaleDiscriminator(nn.Module):
-    """Score samples by strided convolutions.
+    """Strided convolutions of samples.
 
-    Spectral norm, on HiFi-GAN's first scale, keeps the strongest discriminator from overpowering the generator.
+    HiFi-GAN's first scale has spectral norm, lest this strongest discriminator overpower the generator.
     """
 
     def __init__(self, channels: tuple[int, int, int, int], use_spectral_norm: bool) -> None:
@@ -43,7 +43,7 @@ class ScaleDiscriminator(nn.Module):
         self.conv_post = norm(nn.Conv1d(before, 1, 3, padding=1))
 
     def forward(self, audio: Tensor) -> DiscriminatorOutput:
-        """Score audio (batch, 1, samples) -> scores (batch, patches)"""
+        """(batch, 1, samples) -> scores (batch, patches)"""
         x, feature_maps = audio, []
         for conv in self.convs:
             x = F.leaky_relu(conv(x), 0.1)
@@ -53,7 +53,7 @@ class ScaleDiscriminator(nn.Module):
 
 
 class MultiScaleDiscriminator(Discriminator):
-    """One sub-discriminator for each scale: the audio as it is, at half the rate, at a quarter ..."""
+    """One sub-discriminator per scale: full rate, half, a quarter ..."""
 
     config_type = MultiScaleConfig
     small_config = MultiScaleConfig(scales=2, channels=(16, 16, 16, 32))

@@ -32,7 +32,7 @@ class MultiScaleSTFTConfig(Config):
 
 
 class ComplexSpectrogramTrunk(nn.Module):
-    """Convolutions over the real and imaginary parts of a time-frequency plane; each dilated layer halves frequency."""
+    """Convolutions over a complex spectrogram; each dilated layer halves frequency."""
 
     def __init__(self, channels: int, dilations: tuple[int, ...], slope: float) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class ComplexSpectrogramTrunk(nn.Module):
         self.conv_post = weight_norm(nn.Conv2d(channels, 1, 3, padding=1))
 
     def forward(self, x: Tensor) -> DiscriminatorOutput:
-        """Score a plane (batch, 2, frames, bins) -> scores (batch, 1, frames, bands)"""
+        """(batch, 2, frames, bins) -> scores (batch, 1, frames, bands)"""
         feature_maps = []
         for conv in self.convs:
             x = F.leaky_relu(conv(x), self.slope)
@@ -54,7 +54,7 @@ class ComplexSpectrogramTrunk(nn.Module):
 
 
 class STFTDiscriminator(nn.Module):
-    """Sub-discriminator of one complex STFT with unit gain for white noise, without padding at the ends."""
+    """Sub-discriminator of an unpadded complex STFT with unit gain for white noise."""
 
     window: Tensor
 
@@ -66,7 +66,7 @@ class STFTDiscriminator(nn.Module):
         self.trunk = ComplexSpectrogramTrunk(channels, dilations, slope=0.2)
 
     def forward(self, audio: Tensor) -> DiscriminatorOutput:
-        """Score audio (batch, 1, samples) -> scores (batch, 1, frames, bands)"""
+        """(batch, 1, samples) -> scores (batch, 1, frames, bands)"""
         with full_precision(audio):
             frames = audio.squeeze(1).float().unfold(-1, self.n_fft, self.hop_length)
             spectrum = torch.fft.rfft(frames * self.window)
@@ -75,7 +75,7 @@ class STFTDiscriminator(nn.Module):
 
 
 class MultiScaleSTFTDiscriminator(Discriminator):
-    """One sub-discriminator for each complex STFT."""
+    """One sub-discriminator per complex STFT."""
 
     config_type = MultiScaleSTFTConfig
     small_config = MultiScaleSTFTConfig(n_ffts=(256, 128), hop_lengths=(64, 32), channels=4)

@@ -1,8 +1,7 @@
 """Multi-scale sub-band constant-Q transform discriminator: Gu et al. 2023, arXiv 2311.14957, as in Amphion.
 
-The published one resamples to twice the rate and counts nine octaves up from C1; here octaves are counted down from
-half the sample rate, without resampling. The published configuration: {oversampling: 2, hop_lengths: [512, 256, 256],
-fmin: 32.7, n_octaves: 9, max_kernel: null, partial_kernels: true}; it also has the phase of nnAudio.
+The default counts octaves down from half the sample rate, without resampling. Published: {oversampling: 2, hop_lengths:
+[512, 256, 256], fmin: 32.7, n_octaves: 9, max_kernel: null, partial_kernels: true}, with the phase of nnAudio.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ class MultiScaleSubbandCQTConfig(Config):
 
 
 class SubbandCQTDiscriminator(nn.Module):
-    """Score one complex CQT: a convolution for each octave, whose resolutions in time differ, then a common trunk."""
+    """Sub-discriminator of a complex CQT: a convolution per octave, then a common trunk."""
 
     def __init__(self, cqt: CQT, channels: int, dilations: tuple[int, ...]) -> None:
         super().__init__()
@@ -58,16 +57,16 @@ class SubbandCQTDiscriminator(nn.Module):
         self.trunk = ComplexSpectrogramTrunk(channels, dilations, slope=0.1)
 
     def forward(self, audio: Tensor) -> DiscriminatorOutput:
-        """Score audio (batch, 1, samples) -> scores (batch, 1, frames, bands)"""
+        """(batch, 1, samples) -> scores (batch, 1, frames, bands)"""
         octaves = (-1, self.cqt.bins_per_octave)
         x = torch.view_as_real(self.cqt(audio.squeeze(1)))  # (batch, bins, frames, 2)
-        x = x.unflatten(1, octaves).permute(0, 1, 4, 3, 2)  # (batch, octaves, 2, frames, bins of an octave)
+        x = x.unflatten(1, octaves).permute(0, 1, 4, 3, 2)  # (batch, octaves, 2, frames, bins per octave)
         x = self.conv_octaves(x.flatten(1, 2)).unflatten(1, (-1, 2))
         return self.trunk(x.permute(0, 2, 3, 1, 4).flatten(3))
 
 
 class MultiScaleSubbandCQTDiscriminator(Discriminator):
-    """One sub-discriminator for each constant-Q resolution."""
+    """One sub-discriminator per constant-Q resolution."""
 
     config_type = MultiScaleSubbandCQTConfig
     small_config = MultiScaleSubbandCQTConfig(

@@ -20,7 +20,7 @@ class ParallelWaveGANDiscriminatorConfig(Config):
 
 
 def initialized(conv: nn.Conv1d) -> nn.Conv1d:
-    """Initialise as published: with PyTorch's default, too little signal passes ten layers to learn from."""
+    """Initialise as published: with PyTorch's default, the signal fades over ten layers."""
     nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
     assert conv.bias is not None
     nn.init.zeros_(conv.bias)
@@ -28,7 +28,7 @@ def initialized(conv: nn.Conv1d) -> nn.Conv1d:
 
 
 class ParallelWaveGANDiscriminator(Discriminator):
-    """Dilated convolutions at the sample rate: a score for each sample."""
+    """Dilated convolutions at the sample rate, a score per sample."""
 
     config_type = ParallelWaveGANDiscriminatorConfig
     small_config = ParallelWaveGANDiscriminatorConfig(layers=4, channels=4)

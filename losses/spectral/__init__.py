@@ -1,4 +1,4 @@
-"""All spectral losses by name. They are computed in float32, also inside autocast."""
+"""All spectral losses by name, computed in float32 also inside autocast."""
 
 from __future__ import annotations
 

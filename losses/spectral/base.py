@@ -16,10 +16,10 @@ RESOLUTIONS: Resolutions = ((1024, 120, 600), (2048, 240, 1200), (512, 50, 240))
 
 
 class SpectralLoss(Protocol):
-    """The contract of all spectral losses: a transform, and the distance between two of its results.
+    """The contract of all spectral losses: a transform, and the distance of two transforms.
 
     Attributes:
-        terms: names of the values that ``distance`` returns; a recipe gives a weight to each.
+        terms: names of the values of ``distance``, weighted by recipes.
     """
 
     terms: ClassVar[tuple[str, ...]]
@@ -30,21 +30,21 @@ class SpectralLoss(Protocol):
 
         Args:
             mel_config: the mel config of the models.
-            stft_resolutions: (n_fft, hop_length, win_length) of each STFT, for losses with several.
+            stft_resolutions: for losses with several STFTs.
         """
         ...
 
     def transform(self, audio: Tensor) -> Any:
-        """Transform audio (..., samples) to what ``distance`` takes, of any type."""
+        """Transform audio (..., samples) to the type that ``distance`` takes."""
         ...
 
     def distance(self, estimate: Any, reference: Any, scale: Any = None) -> Sequence[Tensor]:
-        """Compare two results of ``transform``.
+        """Compare two transforms.
 
         Args:
-            estimate: the transform of generated audio.
-            reference: the transform of the recording.
-            scale: the transform by whose norm relative terms are divided. Default: ``reference``.
+            estimate: of generated audio.
+            reference: of the recording.
+            scale: its norm divides relative terms. Default: ``reference``.
 
         Returns:
             A float32 scalar for each of ``terms``.

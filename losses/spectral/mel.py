@@ -18,11 +18,7 @@ MEL_SCALES = ((32, 5), (64, 10), (128, 20), (256, 40), (512, 80), (1024, 160), (
 
 
 class MelLoss(nn.Module):
-    """Mean absolute difference of two log-mels (HiFi-GAN, Kong et al. 2020, arXiv 2010.05646, equation 3).
-
-    Args:
-        mel_config: any mel config; training takes that of the model.
-    """
+    """Mean absolute difference of two log-mels (HiFi-GAN, Kong et al. 2020, arXiv 2010.05646, equation 3)."""
 
     terms: ClassVar[tuple[str, ...]] = ("mel",)
 
@@ -44,16 +40,12 @@ class MelLoss(nn.Module):
         return self.log_mel(audio)
 
     def distance(self, estimate: Tensor, reference: Tensor, scale: Tensor | None = None) -> tuple[Tensor]:
-        """Compare two results of ``transform``; ``scale`` is not used."""
+        """Compare two transforms."""
         return (F.l1_loss(estimate, reference),)
 
 
 class FullBandMelLoss(MelLoss):
-    """``MelLoss`` with filters up to half the sample rate, as HiFi-GAN and Wavehax train.
-
-    Args:
-        mel_config: any mel config; its ``fmax`` is not used.
-    """
+    """``MelLoss`` with filters up to half the sample rate, as in HiFi-GAN and Wavehax."""
 
     terms: ClassVar[tuple[str, ...]] = ("full_band_mel",)
 
@@ -64,11 +56,11 @@ class FullBandMelLoss(MelLoss):
 class MultiScaleMelLoss(nn.Module):
     """Sum of the mean absolute differences of log10-mels at seven resolutions, over the full band.
 
-    The definition of Kumar et al. 2023 (Descript audio codec, arXiv 2306.06546, section 3.4), which BigVGAN v2 shares:
-    windows of 32 to 2048 samples, hops of a quarter, 5 to 320 bands, floor 1e-5.
+    Kumar et al. 2023 (Descript audio codec, arXiv 2306.06546, section 3.4), also in BigVGAN v2: hops of a quarter
+    window, floor 1e-5.
 
     Args:
-        sample_rate: sample rate in Hz.
+        sample_rate: Hz.
         scales: (window length in samples, number of bands) of each resolution.
     """
 
@@ -103,11 +95,11 @@ class MultiScaleMelLoss(nn.Module):
         return self.distance(self.transform(estimate), self.transform(reference))[0]
 
     def transform(self, audio: Tensor) -> list[Tensor]:
-        """Transform audio (..., samples) -> log10-mels (..., bands, frames) for each scale."""
+        """Transform audio (..., samples) -> log10-mels (..., bands, frames)."""
         return [log_mel(audio) for log_mel in self.log_mels]
 
     def distance(
         self, estimate: list[Tensor], reference: list[Tensor], scale: list[Tensor] | None = None
     ) -> tuple[Tensor]:
-        """Compare two results of ``transform``; ``scale`` is not used."""
+        """Compare two transforms."""
         return (torch.stack([F.l1_loss(x, y) for x, y in zip(estimate, reference, strict=True)]).sum(),)

@@ -1,4 +1,4 @@
-"""The distance between magnitude spectra at several resolutions."""
+"""Distance between magnitude spectra at several resolutions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .base import RESOLUTIONS, Resolutions
 
 
 class STFTDistance(NamedTuple):
-    """The two terms of the multi-resolution STFT loss, float32 scalars."""
+    """Terms of the multi-resolution STFT loss, float32 scalars."""
 
     spectral_convergence: Tensor
     log_magnitude: Tensor
@@ -24,8 +24,8 @@ class STFTDistance(NamedTuple):
 class MultiResolutionSTFTLoss(nn.Module):
     """Spectral convergence and log-magnitude distance, averaged over STFT resolutions.
 
-    Parallel WaveGAN (Yamamoto et al. 2020, arXiv 1910.11480), equations 4 to 6, with the published implementation's
-    magnitude sqrt(max(power, 1e-7)); its defaults are the defaults here.
+    Parallel WaveGAN (Yamamoto et al. 2020, arXiv 1910.11480), equations 4 to 6; the magnitude, sqrt(max(power, 1e-7)),
+    and the defaults are the published implementation's.
 
     Args:
         resolutions: (n_fft, hop_length, win_length) of each STFT, in samples.
@@ -41,7 +41,7 @@ class MultiResolutionSTFTLoss(nn.Module):
     def for_mel_config(
         cls, mel_config: MelConfig, stft_resolutions: Resolutions = RESOLUTIONS
     ) -> MultiResolutionSTFTLoss:
-        """Build the loss with the given resolutions; the mel config is not used."""
+        """Build the loss; the mel config is not used."""
         return cls(stft_resolutions)
 
     def forward(self, estimate: Tensor, reference: Tensor) -> STFTDistance:
@@ -49,14 +49,14 @@ class MultiResolutionSTFTLoss(nn.Module):
         return self.distance(self.transform(estimate), self.transform(reference))
 
     def transform(self, audio: Tensor) -> list[Tensor]:
-        """Transform audio (..., samples) -> magnitudes (..., bins, frames) for each resolution."""
+        """Transform audio (..., samples) -> magnitudes (..., bins, frames)."""
         spectra = [stft(audio) for stft in self.stfts]
         return [(x.real.square() + x.imag.square()).clamp_min(1e-7).sqrt() for x in spectra]
 
     def distance(
         self, estimate: list[Tensor], reference: list[Tensor], scale: list[Tensor] | None = None
     ) -> STFTDistance:
-        """Compare two results of ``transform``; spectral convergence is relative to the norm of ``scale``."""
+        """Compare two transforms; spectral convergence is relative to ``scale``."""
         pairs = list(zip(estimate, reference, strict=True))
         norms = [torch.linalg.vector_norm(z) for z in (reference if scale is None else scale)]
         convergence = [torch.linalg.vector_norm(y - x) / norm for (x, y), norm in zip(pairs, norms, strict=True)]

@@ -1,1 +1,1 @@
-"""Work on a Ray cluster: the connection, a pool of workers, files by URL. Needs the extra "ray"."""
+"""Work on a Ray cluster: connection, worker pool, files by URL (extra "ray")."""

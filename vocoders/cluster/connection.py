@@ -1,4 +1,4 @@
-"""Join a Ray cluster, and check its machines before work is sent to them."""
+"""Join a Ray cluster and check its machines."""
 
 from __future__ import annotations
 
@@ -19,22 +19,16 @@ from vocoders.pretrained import DEFAULT_MODEL, find_pretrained
 
 LOCAL = "local"
 
-_CONNECT_TIMEOUT = 5.0  # seconds; Ray itself tries for minutes
-_PROBE_TIMEOUT = 120.0  # seconds; a probe imports the package on a machine that may be busy
+_CONNECT_TIMEOUT = 5.0  # seconds; Ray tries for minutes
+_PROBE_TIMEOUT = 120.0  # seconds; a busy machine imports the package
 
 
 @contextlib.contextmanager
 def connected(address: str) -> Iterator[None]:
-    """Join a Ray cluster for a block, or start one on this machine that ends with the block.
+    """Join a Ray cluster for a block, or start one that ends with it.
 
-    A process that has joined a cluster already stays in it.
-
-    Args:
-        address: HOST:PORT; "auto" for the cluster that runs here; "local" to start one, which the token in ~/.ray
-            protects. To an address Ray sends the token only where RAY_AUTH_MODE is "token".
-
-    Raises:
-        VocoderError: when Ray is not installed or the cluster cannot be joined.
+    ``address``: HOST:PORT, "auto" for the cluster that runs here, or "local" to start one, protected by the token in
+    ~/.ray. Ray sends the token to HOST:PORT only if RAY_AUTH_MODE is "token".
     """
     require("--ray", "ray", "ray", "ray.data")
     import ray
@@ -44,11 +38,11 @@ def connected(address: str) -> Iterator[None]:
         return
     if address not in (LOCAL, "auto"):
         _check_reachable(address)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else Ray reports to its makers
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no reports to Ray's makers
     options: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": logging.ERROR}
     if address == LOCAL:
         options["include_dashboard"] = False
-        if hasattr(os, "nice"):  # Ray's default of 15 leaves its workers little beside other work
+        if hasattr(os, "nice"):  # Ray's default, 15, starves workers beside other work
             os.environ.setdefault("RAY_worker_niceness", str(os.nice(0)))
     with contextlib.ExitStack() as stack:
         stack.enter_context(_quiet())
@@ -62,14 +56,14 @@ def connected(address: str) -> Iterator[None]:
 
 
 def machines() -> list[dict[str, Any]]:
-    """Return what Ray says of each machine ("node") that is alive and computes."""
+    """Return each living machine with a CPU, as Ray describes it."""
     import ray
 
     return [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
 
 
 def fingerprint(model: str | None) -> str:
-    """Return a hash of the file of a model, given as for ``load``."""
+    """Return the hash of a model file."""
     _, path = find_pretrained(model)
     if not path.is_file():
         raise VocoderError(f"there is no file {path}")
@@ -81,11 +75,7 @@ def fingerprint(model: str | None) -> str:
 
 
 def check_machines(models: Sequence[str | None], paths: Sequence[str]) -> None:
-    """Check that every machine has this package, the same ``models``, and sees ``paths``.
-
-    Raises:
-        VocoderError: for the first machine that lacks something; it names the machine.
-    """
+    """Check that every machine has this package and ``models``, and sees ``paths``."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -93,7 +83,7 @@ def check_machines(models: Sequence[str | None], paths: Sequence[str]) -> None:
 
     version, expected = vocoders.__version__, [fingerprint(model) for model in models]
 
-    # A function inside a function travels to the machine by value: it runs where the package is missing, too.
+    # Ray sends a nested function by value: it runs without the package.
     def probe() -> str | None:
         try:
             import vocoders
@@ -140,15 +130,15 @@ def sentence_of(error: BaseException) -> str | None:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text, or the name of its class."""
+    """Return an error's first line, or its class name."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Ray from the terminal for a block; this process can still write to standard error.
+    """Hide Ray's output for a block, not this process' standard error.
 
-    Ray prints the logs of dead processes to standard output, and its native code logs retries to file descriptor 2.
+    Ray prints logs of dead processes to standard output, and its native code writes to file descriptor 2.
     """
     with Path(os.devnull).open("w", encoding="utf-8") as nothing, contextlib.redirect_stdout(nothing):
         stderr = sys.__stderr__
@@ -166,18 +156,14 @@ def _quiet() -> Iterator[None]:
 
 
 def _check_reachable(address: str) -> None:
-    """Check that something listens at HOST:PORT.
-
-    Raises:
-        VocoderError: when nothing does.
-    """
+    """Check that something listens at HOST:PORT."""
     import ray
 
     host, _, port = address.rpartition(":")
     if not host or "/" in host or not port.isdecimal():
         raise VocoderError(f"the address of a Ray cluster is HOST:PORT, auto or local, got '{address}'")
     if host in ("localhost", "127.0.0.1"):
-        host = ray.util.get_node_ip_address()  # what Ray makes of it
+        host = ray.util.get_node_ip_address()  # as Ray translates it
     try:
         socket.create_connection((host.strip("[]"), int(port)), _CONNECT_TIMEOUT).close()
     except (OSError, OverflowError) as error:

@@ -1,4 +1,4 @@
-"""A pool of workers on a Ray cluster: Ray Data hands them groups of items."""
+"""A pool of workers on a Ray cluster, by Ray Data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 
 Work = Callable[[list[Item]], list[Result]]
 
-_ATTEMPTS = 4  # at a group whose worker dies; a file that kills each of them must not do so for ever
+_ATTEMPTS = 4  # per group; a file may kill every worker
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Pool(Generic[Item, Result]):
     """Workers of ``threads`` CPU cores and ``gpus`` GPUs.
 
     Attributes:
-        make: called once in each worker; makes the function that works on groups of items.
-        folder: working folder of the workers, whose modules they can import; None for that of Ray.
+        make: called once per worker; makes the function that processes groups.
+        folder: working folder of the workers; None for Ray's.
     """
 
     make: Callable[[], Work[Item, Result]]
@@ -38,7 +38,7 @@ class Pool(Generic[Item, Result]):
     folder: Path | None = None
 
     def size(self) -> int:
-        """Return the number of workers that the cluster has room for, or raise VocoderError where it has none."""
+        """Return how many workers fit the cluster; raise VocoderError if none."""
         nodes = [node["Resources"] for node in machines()]
         rooms = [
             min(int(node["CPU"]) // self.threads, int(node.get("GPU", 0)) // self.gpus if self.gpus else 10**9)
@@ -54,23 +54,17 @@ class Pool(Generic[Item, Result]):
         return sum(rooms)
 
     def waits(self) -> bool:
-        """Whether other work takes the whole cluster now."""
+        """Whether other work occupies the cluster."""
         import ray
 
         free = ray.available_resources()
         return free.get("CPU", 0) < self.threads or free.get("GPU", 0) < self.gpus
 
     def run(self, groups: Sequence[list[Item]]) -> Generator[tuple[list[Item], list[Result]], None, None]:
-        """Work on groups of items, the first groups first; a group whose worker is lost is done again.
+        """Process groups in order and yield each with its results.
 
-        Only items and results travel: workers should read and write what is large.
-
-        Yields:
-            A group and its results, as they are done; close the iterator before the connection ends. A group is missing
-            where the worker died or raised an error each time.
-
-        Raises:
-            VocoderError: when the workers cannot be made.
+        A group whose worker is lost is retried, and left out after some attempts. Pass paths instead of large data.
+        Close the iterator before the connection ends.
         """
         import ray
         from ray.data import ActorPoolStrategy, DataContext
@@ -88,7 +82,7 @@ class Pool(Generic[Item, Result]):
         results = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
             _Actor,  # type: ignore[arg-type]  # a class: Ray Data makes one in each worker
             fn_constructor_args=(pickle.dumps(self.make), self.folder, attempts),
-            # Idle workers may go, else one whose machine is lost would wait for its place to the end.
+            # min_size=1: an idle worker whose machine is lost would otherwise wait to the end.
             compute=ActorPoolStrategy(min_size=1, max_size=size, initial_size=size, max_tasks_in_flight_per_actor=2),
             num_cpus=self.threads,
             num_gpus=self.gpus,
@@ -109,19 +103,19 @@ class Pool(Generic[Item, Result]):
 
 
 class _Attempts:
-    """Count how often work on each group began, beside the driver: Ray counts attempts to reach a lost machine, too."""
+    """Count the attempts at each group; Ray's count includes tries to reach a lost machine."""
 
     def __init__(self) -> None:
         self.begun: Counter[int] = Counter()
 
     def begin(self, number: int) -> bool:
-        """Note that work on a group begins; returns whether it may."""
+        """Count an attempt at a group; return whether it may begin."""
         self.begun[number] += 1
         return self.begun[number] <= _ATTEMPTS
 
 
 class _Actor:
-    """A worker as Ray Data calls it."""
+    """A worker of Ray Data."""
 
     def __init__(self, make: bytes, folder: Path | None, attempts: Any) -> None:
         if folder is not None:

@@ -1,4 +1,4 @@
-"""Files by URL, such as s3://bucket/folder, by fsspec: list, read, write whole or not at all."""
+"""Files by URL, such as s3://bucket/folder, by fsspec."""
 
 from __future__ import annotations
 
@@ -10,26 +10,21 @@ from typing import Any
 
 from vocoders.errors import VocoderError
 
-# Stores in which a file is there at the end of its upload or not at all; elsewhere it is renamed.
+# Stores with atomic uploads; elsewhere the uploaded file is renamed.
 _ATOMIC = {"s3", "s3a", "gs", "gcs", "abfs", "az", "oss", "oci"}
 
 
 def is_url(text: str) -> bool:
-    """Whether a text is a URL, not a path of this machine."""
     return "://" in text
 
 
 def join(folder: str, place: str) -> str:
-    """Join a folder, a path or a URL, with a relative path in slashes."""
+    """Join a folder or URL and a relative path."""
     return f"{folder.rstrip('/')}/{place}" if is_url(folder) else str(Path(folder) / place)
 
 
 def filesystem(url: str) -> tuple[Any, str]:
-    """Return the file system of a URL, and the path in it.
-
-    Raises:
-        VocoderError: when there is none, or its package is not installed.
-    """
+    """Return a URL's file system and path."""
     import fsspec
 
     if url.startswith("memory://"):
@@ -40,11 +35,7 @@ def filesystem(url: str) -> tuple[Any, str]:
 
 
 def list_files(url: str) -> dict[str, int]:
-    """List the files below a folder, or those that a glob matches: URL -> bytes, in alphabetical order.
-
-    Raises:
-        VocoderError: when it cannot be listed.
-    """
+    """List the files below a folder or matching a glob: URL -> bytes, sorted."""
     system, path = filesystem(url)
     with _errors(f"cannot list {url}"):
         system.invalidate_cache()
@@ -54,11 +45,6 @@ def list_files(url: str) -> dict[str, int]:
 
 
 def read(url: str) -> bytes:
-    """Read a file.
-
-    Raises:
-        VocoderError: when it cannot be read.
-    """
     system, path = filesystem(url)
     with _errors(f"cannot read {url}"):
         data: bytes = system.cat_file(path)
@@ -67,11 +53,7 @@ def read(url: str) -> bytes:
 
 @contextlib.contextmanager
 def open_file(url: str) -> Iterator[Any]:
-    """Open a file to read it from the beginning to the end.
-
-    Raises:
-        VocoderError: when it cannot be opened.
-    """
+    """Open a file for sequential reading."""
     system, path = filesystem(url)
     with _errors(f"cannot read {url}"):
         file = system.open(path, "rb")
@@ -80,11 +62,7 @@ def open_file(url: str) -> Iterator[Any]:
 
 
 def upload(source: Path, url: str) -> None:
-    """Copy a local file to a URL, where it appears whole or not at all.
-
-    Raises:
-        VocoderError: when it cannot be written.
-    """
+    """Copy a local file to a URL atomically."""
     system, path = filesystem(url)
     protocols = {system.protocol} if isinstance(system.protocol, str) else set(system.protocol)
     with _errors(f"cannot write {url}"):
@@ -105,7 +83,7 @@ def upload(source: Path, url: str) -> None:
 
 @contextlib.contextmanager
 def _errors(what: str) -> Iterator[None]:
-    """Turn the errors of a store, which are of all kinds, into one sentence."""
+    """Turn a store's error into a VocoderError."""
     try:
         yield
     except VocoderError:

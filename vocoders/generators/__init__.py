@@ -1,4 +1,4 @@
-"""All generators by name. A new one is a file in this folder and a line in GENERATORS."""
+"""All generators by name."""
 
 from __future__ import annotations
 
@@ -37,32 +37,28 @@ GENERATORS: dict[str, type[Generator]] = {
 
 
 def generator_class(name: str) -> type[Generator]:
-    """Return the class of a generator's name.
-
-    Raises:
-        VocoderError: when there is none of that name.
-    """
+    """Return the generator class of a name."""
     if name not in GENERATORS:
         raise VocoderError(f"unknown generator '{name}'; known: {', '.join(GENERATORS)}")
     return GENERATORS[name]
 
 
 def generator_name(generator: Generator) -> str:
-    """Return the key of a generator's class in GENERATORS."""
+    """Return the name of a generator's class."""
     return next(name for name, kind in GENERATORS.items() if kind is type(generator))
 
 
 @float32_weights()
 def build_generator(name: str, config: dict[str, Any] | Config, mel_config: MelConfig) -> Generator:
-    """Return a freshly initialised generator.
+    """Build a freshly initialised generator.
 
     Args:
         name: a key of GENERATORS.
-        config: its configuration, or the values of one; what is left out has the published default.
-        mel_config: of the mels it takes.
+        config: its configuration, or the values that differ from the default.
+        mel_config: the mel config of its input.
 
     Raises:
-        VocoderError: when the name is unknown, or the configuration invalid or not for this mel config.
+        VocoderError: for an unknown name, or a configuration that is invalid or unfit for the mel config.
     """
     generator: Generator = build(GENERATORS, "generator", name, config, mel_config)
     return generator

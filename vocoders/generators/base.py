@@ -1,4 +1,4 @@
-"""The contract of all generators, and what several of them share."""
+"""The contract of all generators."""
 
 from __future__ import annotations
 
@@ -21,23 +21,20 @@ from vocoders.streaming.lookahead import measure_lookahead
 class Generator(nn.Module, ABC):
     """A network that turns a log-mel into audio.
 
-    Frame t becomes the samples t * hop_length ... (t + 1) * hop_length, with its middle in their middle. A "center"
-    mel config places frame t at sample t * hop_length of a recording: the audio is then half a hop late.
+    Frame t becomes the samples t * hop_length ... (t + 1) * hop_length. With a "center" mel config, which centres
+    frame t on sample t * hop_length, the audio is half a hop late.
 
-    A new generator is one file with a subclass, and one line in ``GENERATORS``: the class states everything that
-    training, streaming, export, the command line and the tests need to know of it.
+    A new generator is one file with a subclass, and one line in ``GENERATORS``.
 
     Attributes:
         config_type: the class of its configuration.
-        configs: its published sizes by name; the first one is the default.
-        output_names: the keys of what ``outputs`` returns.
-        own_loss_names: the keys of what ``own_losses`` returns.
-        inputs: what it takes beside the mel; ``synthesize`` has exactly these parameters. An instance may narrow it.
-        next_f0_share: share of the next frame's F0 in the mean F0 of a frame, from which the phase in the next frame
-            follows: 0 for F0 that is held constant within a frame.
-        uses_weight_norm: whether its convolutions are trained with weight norm; checkpoints hold the product.
-        chunk_frames: frames synthesised at once, up to twice as many where that is all. This, not the length of an
-            utterance, decides what synthesis takes in memory.
+        configs: published sizes by name, the default first.
+        output_names: the keys of ``outputs``.
+        own_loss_names: the keys of ``own_losses``.
+        inputs: inputs beside the mel, the parameters of ``synthesize``; an instance may narrow them.
+        next_f0_share: weight of the next frame's F0 in a frame's mean F0, which advances the phase.
+        uses_weight_norm: whether training uses weight norm; checkpoints hold the product.
+        chunk_frames: frames per call of ``synthesize``, up to twice as many; bounds the memory.
     """
 
     config_type: ClassVar[type[Config]]
@@ -57,80 +54,69 @@ class Generator(nn.Module, ABC):
     @classmethod
     @abstractmethod
     def config_for(cls, mel_config: MelConfig) -> Config:
-        """Return the published size that fits the hop of the mels; where none does, one computed after the default.
+        """Return the published size that fits the hop length, else one computed for it.
 
         Raises:
-            VocoderError: when this architecture cannot reach the hop length.
+            VocoderError: when the hop length cannot be reached.
         """
 
     @classmethod
     def small_config(cls, mel_config: MelConfig) -> Config:
-        """Return a configuration for tests and first trials: the smallest published size that fits the mel config.
-
-        Subclasses override it where a network of a few thousand parameters is possible.
+        """Return a small configuration for tests and first trials, by default the smallest published one that fits.
 
         Raises:
-            VocoderError: when no published size fits and ``config_for`` has none either.
+            VocoderError: when no published size fits and ``config_for`` has none.
         """
         sizes: list[tuple[int, Config]] = []
         for config in cls.configs.values():
             try:
                 with torch.device("meta"):
                     sizes.append((sum(p.numel() for p in cls(config, mel_config).parameters()), config))
-            except ValueError:  # made for another hop
+            except ValueError:  # another hop
                 continue
         return min(sizes, key=lambda size: size[0])[1] if sizes else cls.config_for(mel_config)
 
     def check_overlap(self, n_fft: int) -> None:
-        """Check that frames of ``n_fft`` samples overlap by half at least, which their inverse needs.
-
-        Raises:
-            VocoderError: when they do not.
-        """
+        """Check that ``n_fft`` is at least twice the hop, as the inverse STFT needs."""
         hop = self.mel_config.hop_length
         if n_fft < 2 * hop:
             raise VocoderError(f"n_fft must be at least twice the hop_length of the mel, {hop}; got {n_fft}")
 
     def set_statistics(self, mel: Tensor) -> None:
-        """Take the statistics the generator needs of its data from ``mel`` (batch, n_mels, frames), before training."""
+        """Measure statistics of the training data, ``mel`` (batch, n_mels, frames)."""
 
     @property
     def samples_per_frame(self) -> int:
-        """Samples of audio that a frame becomes."""
+        """Samples of audio per frame."""
         return self.mel_config.hop_length
 
     @property
     def sample_rate(self) -> int:
-        """Sample rate of the audio in Hz."""
+        """Sample rate in Hz."""
         return self.mel_config.sample_rate
 
     @property
     def channels(self) -> int:
-        """Channels of the audio."""
+        """Audio channels."""
         return 1
 
     @property
     @abstractmethod
     def context(self) -> int | None:
-        """Frames before a frame that its audio depends on, or one more; None when it depends on the whole utterance."""
+        """Past frames that a frame's audio depends on, or one more; None for the whole utterance."""
 
     @cached_property
     def lookahead(self) -> int | None:
-        """Frames that must follow a frame in a stream before its audio is final; None when it cannot stream.
-
-        It is measured on the device "meta", and stored in checkpoints.
-        """
+        """Future frames that a frame's audio depends on; None when it cannot stream. Stored in checkpoints."""
         return None if self.context is None else _measure(type(self), self.config, self.mel_config)
 
     @abstractmethod
     def synthesize(self, mel: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Do the work of ``forward``: its parameters are the mel and each of ``inputs`` by name.
-
-        Streams evaluate it piece by piece; docs/streaming.md lists the operations it may use.
+        """Compute audio from the mel and ``inputs`` by name, with the operations listed in docs/streaming.md.
 
         Args:
-            mel: (batch, n_mels, frames), in the mel config ``mel_config``, at least one frame.
-            args: (batch, channels, length) for each input; the phase may be None, which is 0.
+            mel: (batch, n_mels, frames >= 1).
+            args: each input, (batch, channels, length); phase None is 0.
             kwargs: see ``args``.
 
         Returns:
@@ -141,49 +127,42 @@ class Generator(nn.Module, ABC):
         """Turn a log-mel into audio.
 
         Args:
-            mel: (batch, n_mels, frames), in the mel config ``mel_config``, at least one frame.
-            seed: of the noise, which is the same for every item of the batch, so that an item sounds as it would alone.
-            given: inputs by name, (batch, channels, length). Noise is drawn where it is not given, and the phase is 0.
+            mel: (batch, n_mels, frames >= 1).
+            seed: seed of the noise, the same for all items of the batch.
+            given: inputs by name, (batch, channels, length). Default: drawn noise, phase 0.
 
         Returns:
             As ``synthesize``.
 
         Raises:
-            ValueError: when a shape does not fit, or an input is missing or unknown.
+            ValueError: for a wrong shape, or a missing or unknown input.
         """
         return self.synthesize(mel, **self.fill(mel, given, seed))
 
     def outputs(self, mel: Tensor, draws: Sequence[Mapping[str, Tensor | None]] = ({},)) -> dict[str, list[Tensor]]:
-        """Return what training compares with recordings, for several draws of noise.
+        """Compute what training compares with recordings, for several draws of noise.
 
         Args:
             mel: as for ``forward``.
-            draws: the inputs of each draw, as for ``forward``; they differ in the noise alone.
+            draws: the inputs of each draw, as for ``forward``.
 
         Returns:
-            For each name of ``output_names`` one tensor of audio a draw; "audio" is what ``forward`` returns.
-
-        Raises:
-            ValueError: as for ``forward``.
+            Per output name the audio of each draw; "audio" is the result of ``forward``.
         """
         return {"audio": [self(mel, **given) for given in draws]}
 
     def own_losses(self, mel: Tensor, exact: Tensor, outputs: dict[str, list[Tensor]]) -> dict[str, Tensor]:
-        """Return the losses that only this architecture has, float32 scalars by names of ``own_loss_names``.
+        """Compute the losses of this architecture alone: float32 scalars.
 
         Args:
-            mel: what the generator is given, (batch, n_mels, frames); smoothed, where the recipe says so.
-            exact: the mel of the recordings, of the same shape.
-            outputs: what ``outputs`` has made of ``mel``.
+            mel: the generator's input (batch, n_mels, frames), perhaps smoothed.
+            exact: the recordings' mel, of the same shape.
+            outputs: the result of ``outputs``.
         """
         return {}
 
     def fill(self, mel: Tensor, given: Mapping[str, Tensor | None], seed: int = 0) -> dict[str, Tensor | None]:
-        """Check the arguments of ``forward`` and return all inputs by name.
-
-        Raises:
-            ValueError: as for ``forward``.
-        """
+        """Check the arguments of ``forward`` and return all inputs, with noise drawn."""
         if mel.dim() != 3 or mel.shape[1] != self.mel_config.n_mels or mel.shape[2] < 1:
             raise ValueError(f"mel must be (batch, {self.mel_config.n_mels}, frames >= 1), got {tuple(mel.shape)}")
         batch, _, frames = mel.shape
@@ -206,7 +185,7 @@ class Generator(nn.Module, ABC):
 
 @lru_cache(maxsize=64)
 def _measure(kind: type[Generator], config: Config, mel_config: MelConfig) -> int | None:
-    """Measure the lookahead of a generator; None when it cannot stream."""
+    """Measure the lookahead, None without streaming."""
     with torch.device("meta"):
         model = kind(config, mel_config).eval().to("meta")
     spf = model.samples_per_frame
@@ -225,11 +204,7 @@ def _measure(kind: type[Generator], config: Config, mel_config: MelConfig) -> in
 
 
 def check_upsampling(rates: tuple[int, ...], mel_config: MelConfig) -> None:
-    """Check that the upsampling rates multiply to the hop length of the mel.
-
-    Raises:
-        VocoderError: when they do not.
-    """
+    """Check that the upsampling rates multiply to the hop length."""
     product = math.prod(rates)
     if product != mel_config.hop_length:
         listed = " x ".join(map(str, rates))
@@ -239,11 +214,7 @@ def check_upsampling(rates: tuple[int, ...], mel_config: MelConfig) -> None:
 
 
 def upsampling_rates(product: int, largest: int) -> tuple[int, ...]:
-    """Return factors of ``product``, few and the large ones first: up to ``largest`` where possible, else up to 16.
-
-    Raises:
-        VocoderError: when there are none.
-    """
+    """Factorise ``product``, large factors first: up to ``largest`` if possible, else up to 16."""
     rates: list[int] = []
     rest = product
     while rest > 1:

@@ -1,8 +1,7 @@
 """BigVGAN: HiFi-GAN with periodic activations that do not alias (Lee et al. 2023, arXiv 2206.04658).
 
-Equal to the authors' implementation, NVIDIA/BigVGAN (MIT), version 1 and 2. In version 2 the last convolution has no
-bias, and the audio is clipped instead of passed through tanh. Kernels may exceed their rates by odd numbers here, as in
-``HiFiGANTrunk``.
+Equal to NVIDIA/BigVGAN (MIT), version 1 and 2. In version 2 the last convolution has no bias, and clipping replaces
+tanh.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ from vocoders.generators.hifigan import HiFiGANConfig, HiFiGANTrunk, ResBlock, s
 from vocoders.nn.alias_free import REACH, AliasFreeSnake
 from vocoders.nn.layers import Conv1d
 
-_OUTER_KERNEL = 7  # of the last convolution
+_OUTER_KERNEL = 7  # last convolution
 
 
 class BigVGANConfig(HiFiGANConfig):
-    """Sizes of BigVGAN; the defaults are the base model, of 14 million parameters."""
+    """Sizes of BigVGAN; the defaults are the base model with 14 million parameters."""
 
     activation: Literal["snakebeta", "snake"] = Field(
         "snakebeta", description="x + sin(alpha x)^2 / beta; snake: beta = alpha"
@@ -39,7 +38,7 @@ _VERSION_2 = _LARGE.model_copy(update={"output": "clamp", "output_bias": False})
 
 
 class AMPBlock(ResBlock):
-    """Anti-aliased multi-periodicity block: a ``ResBlock`` with an ``AliasFreeSnake`` before each convolution."""
+    """Anti-aliased multi-periodicity block."""
 
     activation_reach = REACH
 
@@ -58,7 +57,7 @@ class AMPBlock(ResBlock):
 
 
 class BigVGANTrunk(HiFiGANTrunk):
-    """All of BigVGAN but its last convolution, (batch, n_mels, frames) -> (batch, channels_out, frames * product)."""
+    """BigVGAN up to its last convolution: (batch, n_mels, frames) -> (batch, channels_out, frames * product)."""
 
     config: BigVGANConfig
 
@@ -77,12 +76,11 @@ class BigVGANTrunk(HiFiGANTrunk):
 
 
 def snake(channels: int, config: BigVGANConfig) -> AliasFreeSnake:
-    """Make the activation that a configuration states."""
     return AliasFreeSnake(channels, config.activation == "snakebeta", config.log_scale)
 
 
 class BigVGAN(Generator):
-    """BigVGAN generator. See the head of this file."""
+    """BigVGAN generator."""
 
     config_type = BigVGANConfig
     configs: ClassVar[dict[str, Config]] = {
@@ -95,7 +93,7 @@ class BigVGAN(Generator):
     }
     config: BigVGANConfig
     uses_weight_norm = True
-    chunk_frames = 128  # as fast as 256, in half of the memory
+    chunk_frames = 128  # as fast as 256, in half the memory
 
     @classmethod
     def config_for(cls, mel_config: MelConfig) -> BigVGANConfig:
@@ -103,7 +101,7 @@ class BigVGAN(Generator):
 
     @classmethod
     def small_config(cls, mel_config: MelConfig) -> BigVGANConfig:
-        # Of more convolutions, what the farthest frames do would be lost in rounding.
+        # With more convolutions, rounding would hide the effect of the farthest frames.
         return BigVGANConfig(**small_sizes_for(mel_config) | {"resblock_dilations": ((1,), (2,))})
 
     def __init__(self, config: BigVGANConfig, mel_config: MelConfig) -> None:

@@ -1,12 +1,8 @@
 """Complex Wavehax: Wavehax with complex weights (chomeyama/wavehax, 2025; paper: Yoneyama et al., arXiv 2411.06807).
 
-The layers of Wavehax in complex numbers: convolutions and pointwise layers, GELU of real and imaginary part
-each, and a layer norm that whitens both together (Trabelsi et al. 2018, "Deep Complex Networks", arXiv 1705.09792). The
-spectrogram of the harmonic prior enters as what it is; the mel enters as a number whose two parts are equal.
-
-Follows the public implementation (MIT) in everything that decides the output, with one difference: where both parts of
-a signal are nearly constant, its norm divides by zero, and this one does not. All arithmetic is real, with the real
-parts of all channels before the imaginary ones: (batch, frames, bins, 2 * channels).
+Follows the public implementation (MIT), except that the norm does not divide by zero for nearly constant signals. The
+norm whitens both parts together (Trabelsi et al. 2018, arXiv 1705.09792). The mel enters as a number with two equal
+parts. All arithmetic is real, real parts before imaginary ones: (batch, frames, bins, 2 * channels).
 """
 
 from __future__ import annotations
@@ -36,10 +32,10 @@ class ComplexWavehaxConfig(WavehaxConfig):
 
 
 class ComplexWavehax(WavehaxBase):
-    """Complex Wavehax generator. See the head of this file, and ``Wavehax``."""
+    """Complex Wavehax generator."""
 
     config_type = ComplexWavehaxConfig
-    configs: ClassVar[dict[str, Config]] = {  # for hop 240 at 24 kHz
+    configs: ClassVar[dict[str, Config]] = {  # hop 240 at 24 kHz
         "v1": ComplexWavehaxConfig(),
         "v2": ComplexWavehaxConfig(channels=8, expansion=3, kernel_size=(13, 7)),
     }
@@ -65,7 +61,7 @@ class ComplexWavehax(WavehaxBase):
 
 
 class ComplexConv1d(nn.Module):
-    """Complex convolution over time that mirrors both ends."""
+    """Complex convolution over time, reflection-padded."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -73,14 +69,14 @@ class ComplexConv1d(nn.Module):
         self.bias = complex_bias(out_channels, in_channels * PROJECTION_KERNEL)
 
     def forward(self, real: Tensor, imaginary: Tensor) -> tuple[Tensor, Tensor]:
-        """Convolve real and imaginary part, both (batch, in_channels, frames)."""
+        """Convolve both parts, each (batch, in_channels, frames)."""
         rr, ri = self._products(real)
         ir, ii = (rr, ri) if imaginary is real else self._products(imaginary)
         first, second = combined(self.bias).unflatten(0, (2, -1)).unsqueeze(-1)
         return rr - ii + first, ri + ir + second
 
     def _products(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return x convolved with the real and with the imaginary part of the weight."""
+        """Convolve x with both parts of the weight."""
         reach = PROJECTION_KERNEL // 2
         real, imaginary = F.conv1d(reflect_pad(x, reach, reach), self.weight.flatten(0, 1)).chunk(2, 1)
         return real, imaginary
@@ -99,30 +95,30 @@ class ComplexLinear(nn.Module):
         return F.linear(x, self.matrix(), None if self.bias is None else combined(self.bias))
 
     def matrix(self) -> Tensor:
-        """Return the weight as one of real numbers, (2 * out_channels, 2 * in_channels)."""
+        """Return the equal real weight, (2 * out_channels, 2 * in_channels)."""
         real, imaginary = self.weight
         return torch.cat([torch.cat([real, -imaginary], 1), torch.cat([imaginary, real], 1)])
 
     def affine(self) -> Affine:
-        """Return weight and bias as those of a layer for real numbers."""
+        """Return the equal real layer."""
         assert self.bias is not None
         return Affine(self.matrix(), combined(self.bias))
 
 
 class ComplexDepthwiseConv2d(nn.Module):
-    """Complex convolution of each channel by itself over frames and bins, whose ends are mirrored."""
+    """Complex depthwise convolution over frames and bins, reflection-padded."""
 
     def __init__(self, channels: int, kernel_size: tuple[int, int]) -> None:
         super().__init__()
         self.weight = complex_weight(channels, 1, *kernel_size[::-1])
-        self.reach = (kernel_size[1] // 2, kernel_size[0] // 2)  # (frames, bins) on each side
+        self.reach = (kernel_size[1] // 2, kernel_size[0] // 2)  # (frames, bins)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, frames, bins, 2 * channels) -> the same shape."""
         return fast.depthwise_2d(x, self.convolve, self.reach, mirrors=True)
 
     def convolve(self, x: Tensor, padding: tuple[int, int]) -> Tensor:
-        """Convolve (batch, 2 * channels, frames, bins), with so many zeros around it."""
+        """Convolve (batch, 2 * channels, frames, bins), zero-padded."""
         (rr, ir), (ri, ii) = (
             F.conv2d(x, weight.repeat(2, 1, 1, 1), None, (1, 1), padding, (1, 1), x.shape[1]).chunk(2, 1)
             for weight in self.weight
@@ -133,10 +129,8 @@ class ComplexDepthwiseConv2d(nn.Module):
 class ComplexLayerNorm2d(nn.Module):
     """Layer norm of complex numbers, (batch, frames, bins, 2 * channels) -> the same shape.
 
-    Real and imaginary part are whitened together, by the inverse square root of their 2 x 2 covariance matrix over
-    (bins, channels), or over frames as well; see ``LayerNorm2d`` for ``framewise``. As in the public code this is not
-    quite a product with that matrix: the imaginary part is made of a real part that is transformed already. So it is
-    with the affine transform that follows.
+    Whitens both parts by the inverse square root of their 2 x 2 covariance; ``framewise`` as in ``LayerNorm2d``. As in
+    the public code, the imaginary part is computed from the transformed real part.
     """
 
     def __init__(self, channels: int, framewise: bool, eps: float = 1e-6) -> None:
@@ -149,7 +143,6 @@ class ComplexLayerNorm2d(nn.Module):
         self.bias = nn.Parameter(torch.zeros(2, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, frames, bins, 2 * channels) -> the same shape."""
         if self.framewise or not fast.in_tiles(x):
             real, imaginary = self.standardize(x).chunk(2, -1)
             rr, ii, ri = self.weight
@@ -159,7 +152,7 @@ class ComplexLayerNorm2d(nn.Module):
         return fast.norm_2d(x, partial(self.standardizing, identity), identity.weight.dtype)
 
     def standardize(self, x: Tensor) -> Tensor:
-        """Return the whitened x."""
+        """Whiten x."""
         real, imaginary = x.to(torch.promote_types(x.dtype, torch.float32)).chunk(2, -1)
         real, imaginary = real - self._mean(real), imaginary - self._mean(imaginary)
         products = (self._mean(a * b) for a, b in ((real, real), (imaginary, imaginary), (real, imaginary)))
@@ -168,7 +161,7 @@ class ComplexLayerNorm2d(nn.Module):
         return torch.cat([real, ri * real + ii * imaginary], -1)
 
     def fold(self, layer: Affine) -> Affine:
-        """Return ``layer`` with the affine transform before it."""
+        """Fold the affine transform into the next layer."""
         rr, ii, ri = self.weight
         real, imaginary = layer.weight.chunk(2, 1)
         bias = torch.cat([self.bias[0], ri * self.bias[0] + self.bias[1]])
@@ -176,7 +169,7 @@ class ComplexLayerNorm2d(nn.Module):
         return Affine(torch.cat([real * rr, real * ri + imaginary * ii], 1), layer.bias + layer.weight @ bias)
 
     def standardizing(self, layer: Affine, tiles: Iterable[Tensor]) -> Iterator[Affine]:
-        """Yield for each item of a batch ``layer`` with ``standardize`` before it; tiles are frames of the batch."""
+        """Yield per item ``layer`` with ``standardize`` folded in; tiles are frames of the batch."""
         means, covariances = _moments(tiles)
         weight, bias = (value.double() for value in layer)
         eye = torch.eye(weight.shape[1] // 2, dtype=torch.float64)
@@ -188,11 +181,11 @@ class ComplexLayerNorm2d(nn.Module):
             yield Affine(scaled.to(layer.weight.dtype), shifted.to(layer.bias.dtype))
 
     def _mean(self, x: Tensor) -> Tensor:
-        x = x.mean((2, 3), keepdim=True)  # of means: ONNX Runtime's sums over minutes of frames lose digits
+        x = x.mean((2, 3), keepdim=True)  # mean of means: ONNX Runtime's long sums lose digits
         return x if self.framewise else x.mean(1, keepdim=True)
 
     def _inverse_root(self, rr: Tensor, ii: Tensor, ri: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the inverse square root of a covariance matrix [[rr, ri], [ri, ii]] (Trabelsi et al., section 3.5)."""
+        """Return the inverse square root of [[rr, ri], [ri, ii]] (Trabelsi et al., section 3.5)."""
         rr, ii, ri = rr + self.eps, ii + self.eps, ri + self.eps
         root = (rr * ii - ri.square()).clamp_min(1e-3 * self.eps**2).sqrt()
         scale = 1 / (root * (rr + ii + 2 * root).sqrt())
@@ -200,7 +193,7 @@ class ComplexLayerNorm2d(nn.Module):
 
 
 class ComplexConvNeXtBlock2d(nn.Module):
-    """ConvNeXt block over time and frequency in complex numbers, see ``ConvNeXtBlock2d``."""
+    """Complex ``ConvNeXtBlock2d``."""
 
     def __init__(self, config: WavehaxConfig) -> None:
         super().__init__()
@@ -217,7 +210,7 @@ class ComplexConvNeXtBlock2d(nn.Module):
         return x + self.gamma.repeat(2) * y
 
     def tensors(self) -> fast.Block:
-        """Return what the fast path takes."""
+        """Return the tensors of the fast path."""
         conv, norm = self.dwconv, self.norm
         first, second = norm.fold(self.pwconv1.affine()), fast.folded(self.pwconv2.affine(), self.gamma.repeat(2))
         standardizing = None if norm.framewise else norm.standardizing
@@ -225,13 +218,13 @@ class ComplexConvNeXtBlock2d(nn.Module):
 
 
 def complex_weight(out_channels: int, in_channels: int, *kernel_size: int) -> nn.Parameter:
-    """Draw a complex weight, (2, out_channels, in_channels, *kernel_size): real and imaginary part.
+    """Draw a complex weight, (2, out_channels, in_channels, *kernel_size).
 
-    For each place of the kernel a random matrix with singular values of sqrt(2 / (in + out)) (Trabelsi et al., section
-    3.6), in the order of the public code, which reads them as if the place came last.
+    Each kernel position is a random matrix with singular values sqrt(2 / (in + out)) (Trabelsi et al., section 3.6),
+    in the memory order of the public code.
     """
     weight = torch.empty(2, out_channels, in_channels, *kernel_size)
-    if not weight.is_meta:  # where only sizes count, PyTorch would import much for it
+    if not weight.is_meta:  # on "meta" PyTorch would import much for it
         matrix = torch.complex(*torch.rand(2, math.prod(kernel_size), in_channels, out_channels))
         u, _, vh = torch.linalg.svd(matrix, full_matrices=False)
         unitary = torch.view_as_real((u @ vh).reshape(weight.shape[1:])).movedim(-1, 0)
@@ -240,21 +233,18 @@ def complex_weight(out_channels: int, in_channels: int, *kernel_size: int) -> nn
 
 
 def complex_bias(out_channels: int, fan_in: int) -> nn.Parameter:
-    """Draw the biases of a real and an imaginary convolution, (2, out_channels), as PyTorch draws them."""
+    """Draw biases (2, out_channels) as PyTorch does."""
     bound = 1 / math.sqrt(fan_in)
     return nn.Parameter(torch.empty(2, out_channels).uniform_(-bound, bound))
 
 
 def combined(bias: Tensor) -> Tensor:
-    """Return what both biases (2, channels) of a complex layer add to the real and to the imaginary part, joined."""
+    """Return the biases (2, channels) as added to both parts, joined."""
     return torch.cat([bias[0] - bias[1], bias[0] + bias[1]])
 
 
 def _moments(tiles: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return means (batch, 2) of the parts and their covariances (batch, 3), rr, ii and ri, float64.
-
-    Those of all come from those of the parts (Chan et al. 1979, eq. 2.1 and 5.3).
-    """
+    """Compute means (batch, 2) and covariances (batch, 3), float64 (Chan et al. 1979, eq. 2.1, 5.3)."""
     counts, means, products = [], [], []
     for tile in tiles:
         parts = tile.float().unflatten(-1, (2, -1))

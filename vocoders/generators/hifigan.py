@@ -1,13 +1,10 @@
 """HiFi-GAN: transposed convolutions and multi-receptive-field fusion (Kong et al. 2020, arXiv 2010.05646).
 
-Follows the authors' implementation, jik876/hifi-gan (MIT), in everything that decides the output, its leaky ReLU of
-slope 0.01 before the last convolution included, where all others have 0.1. Initial weights are PyTorch's: the authors
-draw normal(0, 0.01), but behind weight norm, which overwrites it.
+Follows jik876/hifi-gan (MIT), including the leaky ReLU slope of 0.01 before the last convolution (0.1 elsewhere).
+Initial weights are PyTorch's: weight norm overwrites the authors'.
 
-Other projects have the same network with other ends, which ``HiFiGANVariantConfig`` describes: SpeechBrain (Apache 2.0)
-mirrors the signal in every convolution, SpeechBrain and Coqui TTS (MPL 2.0) repeat the first and the last frame before
-synthesis, and in the authors' code upsamplings such as those of AudioLDM lengthen the signal. There the audio has a few
-samples or frames more at both ends; here every frame has ``hop_length`` samples, and those in common are the same.
+``HiFiGANVariantConfig``: SpeechBrain (Apache 2.0) reflects in every convolution, SpeechBrain and Coqui TTS (MPL 2.0)
+repeat the first and last frame, AudioLDM's upsamplings lengthen the signal. Extra samples at both ends are cut.
 """
 
 from __future__ import annotations
@@ -29,7 +26,7 @@ from vocoders.nn.layers import Conv1d, ConvTranspose1d, Standardize, trim
 
 SLOPE = 0.1
 PaddingMode = Literal["zeros", "reflect"]
-_OUTER_KERNEL = 7  # of the first and the last convolution
+_OUTER_KERNEL = 7  # first and last convolution
 
 
 class HiFiGANConfig(Config):
@@ -65,7 +62,7 @@ class HiFiGANConfig(Config):
 
 
 class HiFiGANVariantConfig(HiFiGANConfig):
-    """Sizes of HiFi-GAN, and how it treats the ends of a signal; the defaults are version 1 of its authors."""
+    """Sizes of HiFi-GAN and its treatment of the signal's ends."""
 
     padding_mode: PaddingMode = Field("zeros", description="of the convolutions, not the upsamplings")
     odd_upsampling: Literal["exact", "longer"] = Field(
@@ -79,7 +76,7 @@ class HiFiGANVariantConfig(HiFiGANConfig):
 
     @property
     def surplus(self) -> int:
-        """Samples that the upsamplings make beyond the product of their rates."""
+        """Samples beyond the product of the rates."""
         samples = 0
         for rate, kernel in zip(self.upsample_rates, self.upsample_kernel_sizes, strict=True):
             samples = samples * rate + (kernel - rate) % 2 * (self.odd_upsampling == "longer")
@@ -87,10 +84,10 @@ class HiFiGANVariantConfig(HiFiGANConfig):
 
 
 class ResBlock(nn.Module):
-    """Dilated residual convolutions, (batch, channels, samples) -> the same; kind 1 follows each by a plain one.
+    """Dilated residual convolutions, (batch, channels, samples) -> the same; kind 1 adds plain ones.
 
     Attributes:
-        activation_reach: samples on each side that the activation before a convolution depends on.
+        activation_reach: samples per side that an activation depends on.
     """
 
     activation_reach: ClassVar[int] = 0
@@ -122,20 +119,20 @@ class ResBlock(nn.Module):
         return x
 
     def depends_on(self, first: int, last: int) -> tuple[int, int]:
-        """Return the first and last input that the outputs ``first`` to ``last`` depend on."""
+        """Return the inputs that the outputs ``first`` to ``last`` depend on."""
         for conv in (*self.convs1, *self.convs2):
             first, last = conv.depends_on(first - self.activation_reach, last + self.activation_reach)
         return first, last
 
 
 class HiFiGANTrunk(nn.Module):
-    """All of HiFi-GAN but its last convolution.
+    """HiFi-GAN up to its last convolution.
 
-    (batch, n_mels, frames) -> (batch, channels_out, frames * product), with ``config.surplus`` more where it has one.
-    Trunks that build on it replace its blocks and activations, and add a source.
+    (batch, n_mels, frames) -> (batch, channels_out, frames * product + ``config.surplus``). Subclasses replace blocks
+    and activations, and add a source.
 
     Attributes:
-        reach_of_blocks: samples on each side that an output of the residual blocks of a stage depends on.
+        reach_of_blocks: samples per side that a stage's residual blocks depend on.
     """
 
     def __init__(self, config: HiFiGANConfig, n_mels: int) -> None:
@@ -150,7 +147,7 @@ class HiFiGANTrunk(nn.Module):
         self.ups = nn.ModuleList()
         self.resblocks = nn.ModuleList()
         for rate, kernel in zip(config.upsample_rates, config.upsample_kernel_sizes, strict=True):
-            # Where kernel and rate differ by an odd number, one more sample at the right makes the length exact.
+            # An odd difference of kernel and rate needs one extra sample at the right for the exact length.
             extra = 0 if self.longer else (kernel - rate) % 2
             padding = (kernel - rate + extra) // 2
             self.ups.append(ConvTranspose1d(channels, channels // 2, kernel, rate, padding, output_padding=extra))
@@ -166,16 +163,11 @@ class HiFiGANTrunk(nn.Module):
         self.reach_of_blocks = max(-first, last)
 
     def block(self, channels: int, kernel_size: int, dilations: tuple[int, ...]) -> ResBlock:
-        """Make one of the blocks whose mean follows an upsampling."""
+        """Build a residual block."""
         return ResBlock(channels, kernel_size, dilations, self.config.resblock, self.padding_mode)
 
     def forward(self, x: Tensor, source: Tensor | None = None) -> Tensor:
-        """Do the work.
-
-        Args:
-            x: mel (batch, n_mels, frames).
-            source: what ``add_source`` takes.
-        """
+        """Compute features of a mel (batch, n_mels, frames)."""
         x = self.conv_pre(x)
         for stage, (up, blocks) in enumerate(zip(self.ups, self.resblocks, strict=True)):
             assert isinstance(blocks, nn.ModuleList)
@@ -184,30 +176,28 @@ class HiFiGANTrunk(nn.Module):
         return self.activate_output(x)
 
     def activate(self, x: Tensor) -> Tensor:
-        """Do what comes before an upsampling."""
+        """Apply the activation before an upsampling."""
         return F.leaky_relu(x, SLOPE)
 
     def add_source(self, stage: int, x: Tensor, source: Tensor | None) -> Tensor:
-        """Add a source to what an upsampling gives; HiFi-GAN has none."""
+        """Add a source after an upsampling; none here."""
         return x
 
     def activate_output(self, x: Tensor) -> Tensor:
-        """Do what comes after the last blocks."""
+        """Apply the last activation."""
         return F.leaky_relu(x)
 
     def frames_around(self, samples: int, reach: int, first: int = 0) -> int:
-        """The mel frames on each side that the audio of a frame depends on.
+        """Count the mel frames per side that a frame of ``samples`` depends on.
 
-        Args:
-            samples: of a frame.
-            reach: samples of the trunk's output on each side that a sample of the audio depends on.
-            first: the first sample of the frame in the trunk's output.
+        ``reach``: trunk outputs per side that an audio sample depends on; ``first``: the output at the frame's first
+        sample.
         """
         before, after = self.depends_on(first - reach, first + samples - 1 + reach)
         return max(-before, after)
 
     def depends_on(self, first: int, last: int) -> tuple[int, int]:
-        """Return the first and last mel frame that the outputs ``first`` to ``last`` depend on."""
+        """Return the mel frames that the outputs ``first`` to ``last`` depend on."""
         ups: list[Any] = list(self.ups)
         for up, blocks in zip(reversed(ups), reversed(self.resblocks), strict=True):
             first, last = up.depends_on(*depends_on(blocks, first, last))
@@ -215,34 +205,28 @@ class HiFiGANTrunk(nn.Module):
 
 
 def depends_on(blocks: Any, first: int, last: int) -> tuple[int, int]:
-    """Return the first and last input that the outputs ``first`` to ``last`` of some blocks side by side depend on."""
+    """Return the inputs that the outputs ``first`` to ``last`` of parallel blocks depend on."""
     firsts, lasts = zip(*(block.depends_on(first, last) for block in blocks), strict=True)
     return min(firsts), max(lasts)
 
 
 def mean_of(blocks: nn.ModuleList, x: Tensor) -> Tensor:
-    """Return the mean of what each block makes of x."""
+    """Average the outputs of parallel blocks."""
     first, *others = blocks
     return sum((block(x) for block in others), first(x)) / len(blocks)
 
 
 def upsampling_sizes(factor: int, largest: int) -> dict[str, Any]:
-    """Return rates that multiply to ``factor``, with kernels of twice their rate.
-
-    Each output sample is then covered by two inputs, and no checkerboard arises.
-    """
+    """Return rates that multiply to ``factor``, and kernels of twice the rate against checkerboard artifacts."""
     rates = upsampling_rates(factor, largest)
     return {"upsample_rates": rates, "upsample_kernel_sizes": tuple(2 * rate for rate in rates)}
 
 
 def sizes_for(mel_config: MelConfig) -> dict[str, Any]:
-    """Return channels, rates and kernels for any hop: those of version 1 for hop 256.
-
-    As there, two large stages come first, up to 8, and then small ones.
-    """
+    """Return sizes for any hop, after version 1: two large stages, then small ones."""
     first = upsampling_rates(mel_config.hop_length, 8)[:2]
     rates = first + upsampling_rates(mel_config.hop_length // math.prod(first), 3)
-    # Channels halve at every upsampling and should not fall below 16 at the end.
+    # At least 16 channels remain after halving.
     channels = max(512, 16 * 2 ** len(rates))
     return {
         "channels": channels,
@@ -252,14 +236,14 @@ def sizes_for(mel_config: MelConfig) -> dict[str, Any]:
 
 
 def small_sizes_for(mel_config: MelConfig) -> dict[str, Any]:
-    """Return sizes of a network of a few thousand parameters for any hop."""
+    """Return sizes of a few thousand parameters for any hop."""
     sizes = upsampling_sizes(mel_config.hop_length, 8)
     channels = max(16, 2 ** len(sizes["upsample_rates"]))
     return {"channels": channels, "resblock_kernel_sizes": (3, 5), "resblock_dilations": ((1, 3), (1, 2))} | sizes
 
 
 class HiFiGAN(Generator):
-    """HiFi-GAN generator. See the head of this file."""
+    """HiFi-GAN generator."""
 
     config_type = HiFiGANVariantConfig
     configs: ClassVar[dict[str, Config]] = {

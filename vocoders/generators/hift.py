@@ -1,15 +1,10 @@
 """HiFT: iSTFTNet with a source of harmonics beside each upsampling (Li et al. 2023, arXiv 2309.09493, HiFTNet).
 
-The vocoder of CosyVoice and chatterbox. F0 becomes nine sines and noise, mixed to one signal; its spectrogram, real and
-imaginary parts, is brought to the rate of each stage of the trunk and added there. Blocks as in HiFi-GAN with Snake
-activations, and at the end an inverse STFT of short windows.
+The vocoder of CosyVoice and chatterbox. Nine sines and noise, mixed to one signal, enter each stage as a spectrogram.
 
-Equal to the public implementation, FunAudioLLM/CosyVoice (Apache 2.0), on the F0 that its own predictor gives (see
-``ConvF0Estimator``), both ends included, with three differences. Its sines start at random phases with the source of
-CosyVoice 1, here at 0, as with its other sources. It draws noise for each of the nine sines, which a linear layer then
-adds up; here one draw has the mean and the deviation of that sum. And phases are summed in float64, so that they stay
-exact in long audio. CosyVoice 3 draws its noise once for all utterances, uniform in (0, 1): here too it has that mean
-and deviation, but is normal and that of the seed.
+Equal to FunAudioLLM/CosyVoice (Apache 2.0) on the F0 of ``ConvF0Estimator``, with three differences. Sines start at
+phase 0 (CosyVoice 1: random). One noise draw has the mean and deviation of the mixed nine (CosyVoice 3: uniform in
+(0, 1), drawn once). Phases are summed in float64, exact in long audio.
 """
 
 from __future__ import annotations
@@ -38,7 +33,7 @@ _LARGEST_MAGNITUDE = 100.0
 
 
 class HiFT(Generator):
-    """HiFT generator. See the head of this file."""
+    """HiFT generator."""
 
     config_type = HiFTConfig
     configs: ClassVar[dict[str, Config]] = {
@@ -98,7 +93,7 @@ class HiFT(Generator):
     @property
     def context(self) -> int:
         trunk, hop = self.trunk, self.config.istft_hop
-        # Sample n is covered by the spectra whose window of 4 hops, centred on spectrum t at t * hop, holds it.
+        # Sample n depends on the spectra whose window of 4 hops, centred on t * hop, covers it.
         first = math.ceil((0 - 2 * hop + 1) / hop)
         last = math.floor((self.mel_config.hop_length - 1 + 2 * hop) / hop)
         first, last = self.conv_post.depends_on(first, last)
@@ -108,7 +103,7 @@ class HiFT(Generator):
             spectra = depends_on([trunk.source_resblocks[stage]], first, last)
             spectra = depends_on([trunk.source_downs[stage]], *spectra)
             reached += self.frames_of(spectra[0] * hop - 2 * hop, spectra[1] * hop + 2 * hop - 1)
-            before = stage == len(trunk.ups) - 1  # one sample was reflected to before the first
+            before = stage == len(trunk.ups) - 1  # the reflected sample
             first, last = depends_on([trunk.ups[stage]], first - before, last - before)
         reached += trunk.conv_pre.depends_on(first, last)
         return max(-min(reached), max(reached))
@@ -122,12 +117,12 @@ class HiFT(Generator):
         return self.stft.inverse(spectrum).clamp(-limit, limit).unsqueeze(1)
 
     def source_signal(self, f0: Tensor, noise: Tensor, phase: Tensor | None) -> Tensor:
-        """Compute the source, float32 (batch, 1, samples) in (-1, 1); arguments as for ``Generator.forward``."""
+        """Compute the source, float32 (batch, 1, samples) in (-1, 1)."""
         signal: Tensor = self.source(self.cycles(f0, phase), f0 > self.config.voiced_threshold, noise)
         return signal
 
     def cycles(self, f0: Tensor, phase: Tensor | None) -> Tensor:
-        """Return the phase of the first sine at each sample, float64 (batch, 1, frames, hop_length), in cycles."""
+        """Return the first sine's phase, float64 (batch, 1, frames, hop_length), in cycles."""
         if f0.device.type == "mps":  # has no float64
             f0, phase = f0.cpu(), None if phase is None else phase.cpu()
         if self.config.source == 1:
@@ -137,15 +132,14 @@ class HiFT(Generator):
         ends = ends if phase is None else ends + phase
         if self.config.source == 3:
             return ends.unsqueeze(-1).expand(-1, -1, -1, hop)
-        # The phase at the end of a frame stands in its middle, and is interpolated from middle to middle; before the
-        # first one and after the last one it stays as it is.
+        # A frame's final phase lies at its middle and is interpolated, constant beyond the outer middles.
         before, here, after = _neighbours(ends)
         sample = torch.arange(hop, dtype=torch.float64, device=f0.device)
-        place = (2 * sample + 1 - hop) / (2 * hop)  # from the middle of the frame, in frames
+        place = (2 * sample + 1 - hop) / (2 * hop)  # frames from the middle
         return here + place.clamp_max(0) * (here - before) + place.clamp_min(0) * (after - here)
 
     def frames_of(self, first: int, last: int) -> tuple[int, int]:
-        """Return the first and last frame that the samples ``first`` to ``last`` of the source depend on."""
+        """Return the frames that the source's samples ``first`` to ``last`` depend on."""
         hop = self.mel_config.hop_length
         if self.config.source != 2:
             return first // hop, last // hop
@@ -153,7 +147,7 @@ class HiFT(Generator):
 
 
 def _neighbours(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return for each column the one before, itself and the one after, (..., columns, 1); the ends are repeated."""
+    """Return each column's predecessor, itself and its successor, (..., columns, 1), ends repeated."""
     windows = F.pad(x, (1, 1), mode="replicate").unfold(-1, 3, 1)
     before, here, after = windows.split(1, dim=-1)
     return before, here, after

@@ -1,4 +1,4 @@
-"""The trunk of HiFT: HiFi-GAN's with Snake activations and a source beside each upsampling, causal or not."""
+"""The trunk of HiFT: HiFi-GAN's with Snake activations and a source, causal or not."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ class HiFTConfig(HiFiGANConfig):
         return self
 
     def source_rate(self, stage: int) -> int:
-        """Spectra of the source for each sample of a stage."""
+        """Spectra of the source per sample."""
         return math.prod(self.upsample_rates[stage + 1 :])
 
 
 class SnakeResBlock(ResBlock):
-    """Dilated residual convolutions with Snake activations, (batch, channels, samples) -> the same."""
+    """Dilated residual convolutions with Snake activations."""
 
     def __init__(self, channels: int, kernel_size: int, dilations: tuple[int, ...], kind: int) -> None:
         super().__init__(channels, kernel_size, dilations, kind)
@@ -70,10 +70,7 @@ class SnakeResBlock(ResBlock):
 
 
 class HiFTTrunk(HiFiGANTrunk):
-    """The trunk of HiFi-GAN with Snake activations in its blocks, and a source beside each upsampling.
-
-    One sample is reflected before the first after the last upsampling, so that it gives frames * product + 1 spectra.
-    """
+    """HiFi-GAN's trunk with Snake activations and a source, (batch, channels, frames * product + 1)."""
 
     config: HiFTConfig
 
@@ -95,12 +92,12 @@ class HiFTTrunk(HiFiGANTrunk):
         """Add the spectra of the source, (batch, 4 * istft_hop + 2, frames * product + 1)."""
         assert source is not None
         if stage == len(self.ups) - 1:
-            x = reflect_pad(x.transpose(1, 2), 1, 0, 1).transpose(1, 2)  # its channels stay together
+            x = reflect_pad(x.transpose(1, 2), 1, 0, 1).transpose(1, 2)  # keeps the channels together
         return x + self.source_resblocks[stage](self.source_downs[stage](source))
 
 
 class CausalSnakeResBlock(SnakeResBlock):
-    """A ``SnakeResBlock`` that is padded at the left alone."""
+    """A left-padded ``SnakeResBlock``."""
 
     def __init__(self, channels: int, kernel_size: int, dilations: tuple[int, ...], kind: int) -> None:
         super().__init__(channels, kernel_size, dilations, kind)
@@ -113,7 +110,7 @@ class CausalSnakeResBlock(SnakeResBlock):
 
 
 class CausalHiFTTrunk(HiFTTrunk):
-    """The trunk of CosyVoice 3: 4 frames ahead in the first convolution, everything else padded at the left alone."""
+    """The trunk of CosyVoice 3, left-padded after a first convolution with 4 frames of lookahead."""
 
     def __init__(self, config: HiFTConfig, n_mels: int) -> None:
         super().__init__(config, n_mels)
@@ -131,7 +128,7 @@ class CausalHiFTTrunk(HiFTTrunk):
 
 
 class RepeatingConv1d(PaddedConv1d):
-    """A convolution of samples that are repeated ``rate`` times, padded at the left alone."""
+    """A left-padded convolution of samples repeated ``rate`` times."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, rate: int) -> None:
         super().__init__(in_channels, out_channels, kernel_size, (kernel_size - 1, 0))

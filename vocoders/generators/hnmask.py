@@ -1,32 +1,23 @@
 """HNMask: a harmonic-plus-noise model whose two sources are shaped by complex masks.
 
-Our own relative of Wavehax (Yoneyama et al. 2024, arXiv 2411.06807). Wavehax lets a network of 2-D ConvNeXt blocks turn
-the spectrogram of a harmonic prior into the spectrogram of speech. HNMask asks less of the network:
+Our own relative of Wavehax (Yoneyama et al. 2024, arXiv 2411.06807):
 
     Y = E (a H + b N)
 
-H and N are the spectrograms of a harmonic and of a white-noise prior of unit power, E the spectral envelope read off
-the mel, and only the complex masks a and b, near 1 in magnitude, are learned. So the first training step already
-sounds like speech, and minutes suffice for what takes the parent days.
+H and N are the spectrograms of a harmonic and of a white-noise prior of unit power, E the spectral envelope of the mel.
+Only the complex masks a and b, near 1 in magnitude, are learned.
 
        mel, F0 --> backbone (1-D, frame rate) --> maps --+
                                                          +--> trunk (2-D) --> a, b --> Y --> mel projection --> audio
        F0 --> harmonic prior --> H ----------------------+                    ^
        noise prior --> N -----------------------------------------------------+
 
-The trunk does not see N: losses on spectra would otherwise teach it to replace noise by something smoother, which
-is what gives many vocoders their buzz. The mel projection measures the mel of the result and multiplies its
-spectrogram by what it lacks of the given mel, in several passes. In training there is one: more take time there, and
-the weights do not gain by them.
+The trunk does not see N: spectral losses would teach it to smooth the noise, heard as buzz. The mel projection scales
+the spectrogram by what its mel lacks.
 
-A mel that an acoustic model has smoothed lacks harmonics and noise that speech has, and the projection would take them
-out of the audio again. So a second, small network may estimate how wrong the mel is in each frame, and the projection
-goes the less far there (``adaptive_projection``). It learns from mels that training has smoothed itself.
-
-The harmonics of the given F0 need not be those that the mel shows (``free_pitch``): a singing voice is transposed so,
-while its formants stay. Then E is corrected by what the backbone makes of mel and F0, and the projection goes as far as
-a network says for each band, which compares the mel with that of the audio. It learns from mels whose harmonics
-training has moved.
+``adaptive_projection``: a small network, trained on smoothed mels, weakens the projection where the mel is wrong.
+``free_pitch``: F0 may differ from that of the mel, to transpose a voice and keep its formants. The backbone corrects E,
+and a network that compares both mels, trained on moved harmonics, sets the projection's strength per band.
 """
 
 from __future__ import annotations
@@ -50,9 +41,9 @@ from vocoders.generators.base import Generator
 from vocoders.inputs import F0, NOISE, PHASE
 from vocoders.nn.layers import ConvNeXtBlock1d, ConvNeXtBlock2d, ConvNeXtBlocks2d
 
-_FADE = 0.001  # seconds; audio that is cut off in mid-sound would begin and end with a click
-_OVERSHOOT = 1.4  # of the mel projection: a gain acts on windows that overlap, and falls short of what it aims at
-_TOLERANCE = 0.25  # nepers; mels of "mild" smoothing are wrong by as much
+_FADE = 0.001  # seconds; avoids clicks at cut ends
+_OVERSHOOT = 1.4  # overlapping windows weaken the gain of the projection
+_TOLERANCE = 0.25  # nepers; the error of mels smoothed "mild"
 
 
 class HNMaskConfig(Config):
@@ -74,10 +65,7 @@ class HNMaskConfig(Config):
 
 
 class EnvelopeInterpolation(nn.Module):
-    """Log-mel (batch, n_mels, frames) -> natural log-magnitude over linear bins (batch, bins, frames).
-
-    Linear interpolation between the centres of the mel filters; constant beyond the first and the last.
-    """
+    """Log-mel (batch, n_mels, frames) -> natural log-magnitude (batch, bins, frames), by linear interpolation."""
 
     weight: Tensor
 
@@ -94,9 +82,9 @@ class EnvelopeInterpolation(nn.Module):
 
 
 class ProjectionStrength(nn.Module):
-    """How far the mel projection shall go: log-mel (batch, n_mels, frames) -> logit (batch, 1, frames).
+    """Projection strength per frame: log-mel (batch, n_mels, frames) -> logit (batch, 1, frames).
 
-    It looks for the detail that smoothing takes away, at any level of the mel: its first kernels sum to zero.
+    Its first kernels sum to zero, to detect missing detail at any level.
     """
 
     def __init__(self, channels: int = 8) -> None:
@@ -114,10 +102,7 @@ class ProjectionStrength(nn.Module):
 
 
 class BandStrength(nn.Module):
-    """How far the projection shall go in each band: log-mels (batch, n_mels, frames) of both audios -> logit, likewise.
-
-    It compares the given mel with that of the audio before the projection.
-    """
+    """Projection strength per band: given and own log-mel (batch, n_mels, frames) -> logit likewise."""
 
     reach = 3  # frames on each side
 
@@ -140,7 +125,7 @@ class BandStrength(nn.Module):
 
 
 class HNMask(Generator):
-    """Harmonic-plus-noise masking generator. See the head of this file."""
+    """Harmonic-plus-noise masking generator."""
 
     fade: Tensor
 
@@ -198,7 +183,7 @@ class HNMask(Generator):
                     config.expansion,
                     config.kernel_size,
                     1 / config.blocks,
-                    activation=F.relu,  # GELU alone took a third of a training step on a CPU
+                    activation=F.relu,  # GELU takes a third of a CPU training step
                     padding_mode="zeros",
                 )
                 for _ in range(config.blocks)
@@ -214,7 +199,7 @@ class HNMask(Generator):
         self.envelope_offset = nn.Parameter(self._initial_offset())
 
         self.mel = LogMelSpectrogram(mel_config)
-        # The projection needs a window of at least two hops on the mel config's own grid; "same" keeps the length.
+        # The projection needs a window of two hops or more.
         self.projection_stft = STFT(mel_config.n_fft, hop, mel_config.win_length, "same", window=mel_config.window)
         self.projection_envelope = EnvelopeInterpolation(mel_config, mel_config.n_fft)
         if config.free_pitch:
@@ -224,26 +209,26 @@ class HNMask(Generator):
         self.register_buffer("fade", self._fade(), persistent=False)
 
     def _initial_offset(self) -> Tensor:
-        """Log of what a mel filter gathers from flat magnitudes, which the envelope has to give back: (bins,)."""
+        """Return the envelope's initial log offset (bins,): what a mel filter gathers from a flat spectrum."""
         mel_config = self.mel_config
         gathered = torch.from_numpy(np.log(mel_filter_bank(mel_config).sum(1).clip(1e-8))).float()
-        # Bins of noise grow with the root of the window's length.
+        # Noise magnitude grows with the root of the window.
         return (
             -(self.envelope.weight @ gathered) / mel_config.power
             - math.log(mel_config.win_length / self.config.n_fft) / 2
         )
 
     def _fade(self) -> Tensor:
-        """The kernel of ``fade_ends``: twice a mean over the samples nearer than _FADE, (1, 1, samples)."""
+        """Return a kernel (1, 1, samples): twice a mean over _FADE per side."""
         size = 2 * round(_FADE * self.mel_config.sample_rate) + 1
         return torch.from_numpy(np.full((1, 1, size), 2 / size, np.float32))
 
     @property
     def context(self) -> int:
         c, mel_config = self.config, self.mel_config
-        # How far a window reaches over its own hop on each side, in frames.
+        # Frames of a window beyond its hop, per side.
         shaped = (c.n_fft - mel_config.hop_length) / 2 / mel_config.hop_length
-        # A window shorter than its transform is one with zeros around it, which a stream waits for as well.
+        # A stream also waits for the zeros that pad a shorter window.
         projected = (mel_config.n_fft - mel_config.hop_length) / 2 / mel_config.hop_length
         backbone = (1 + c.backbone_blocks) * (c.backbone_kernel // 2)
         reach = max(backbone, math.ceil(shaped)) + c.blocks * (c.kernel_size[1] // 2) + shaped
@@ -256,17 +241,17 @@ class HNMask(Generator):
         return self.finish(self.mix(*self.shape(mel, f0, phase), noise), mel)
 
     def outputs(self, mel: Tensor, draws: Sequence[Mapping[str, Tensor | None]] = ({},)) -> dict[str, list[Tensor]]:
-        """Return "audio", and "draft": the audio before the mel projection. All draws share one call of ``shape``."""
+        """Return "audio", and "draft", the audio before the projection."""
         filled: list[dict[str, Any]] = [self.fill(mel, given) for given in draws]
         shaped = self.shape(mel, filled[0]["f0"], filled[0]["phase"])
         drafts = [self.mix(*shaped, values["noise"]) for values in filled]
         return {"audio": [self.finish(draft, mel) for draft in drafts], "draft": drafts}
 
     def own_losses(self, mel: Tensor, exact: Tensor, outputs: dict[str, list[Tensor]]) -> dict[str, Tensor]:
-        """Return "strength": cross-entropy of how far the projection goes against what the error of the mel suggests.
+        """Return "strength", the cross-entropy of the projection's strength against the mel's error.
 
-        All the way where ``mel`` is exact, less than half where it is wrong by 0.25 nepers, the mean over the bands;
-        with ``free_pitch`` that over neighbouring bands and frames.
+        The target is 1 for an exact mel and less than half for a mean error of 0.25 nepers over the bands (with
+        ``free_pitch`` over neighbouring bands and frames).
         """
         if not (self.config.adaptive_projection or self.config.free_pitch):
             return {}
@@ -284,10 +269,7 @@ class HNMask(Generator):
         return {"strength": F.binary_cross_entropy_with_logits(logits, target)}
 
     def shape(self, mel: Tensor, f0: Tensor, phase: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """The envelope E, the masked harmonics a H and the mask b of the noise, all (batch, frames, bins).
-
-        The noise plays no part in it, so that one call serves many draws.
-        """
+        """Compute E, a H and b, each (batch, frames, bins)."""
         bins = self.stft.n_fft // 2 + 1
         harmonic = self.stft(harmonic_prior(f0, self.mel_config, phase).squeeze(1)).transpose(1, 2) / self._unit
         voiced = (f0 > 0).to(mel.dtype)
@@ -306,32 +288,32 @@ class HNMask(Generator):
         return log_envelope.clamp_max(10.0).exp(), a * harmonic, b
 
     def mix(self, envelope: Tensor, harmonic: Tensor, mask: Tensor, noise: Tensor) -> Tensor:
-        """E (a H + b N) as audio (batch, 1, samples), from what ``shape`` gives and noise (batch, 1, samples)."""
+        """Compute E (a H + b N) as audio (batch, 1, samples)."""
         noise_spectrum = self.stft(noise.squeeze(1)).transpose(1, 2) / self._unit
         with full_precision(noise):
             spectrum = envelope * (harmonic + mask * noise_spectrum)
             return self.stft.inverse(spectrum.transpose(1, 2)).unsqueeze(1)
 
     def finish(self, draft: Tensor, mel: Tensor) -> Tensor:
-        """The audio of a draft, both (batch, 1, samples). Training: one pass; ends of segments are no ends of audio."""
+        """Project a draft (batch, 1, samples) and fade its ends; training: one pass, no fades."""
         if self.training:
             return self.project(draft, mel, min(1, self.config.projections))
         return self.fade_ends(self.project(draft, mel, self.config.projections))
 
     def fade_ends(self, audio: Tensor) -> Tensor:
-        """Fade audio (batch, 1, samples) in and out."""
-        # A mean over ones with zeros around them falls to one half at either end. A stream knows a convolution.
+        """Fade both ends of audio (batch, 1, samples)."""
+        # A zero-padded convolution with ones falls to one half at the ends, and streams.
         with full_precision(audio):
             nearby = F.conv1d(torch.ones_like(audio), self.fade, padding=self.fade.shape[-1] // 2)
             return audio * (nearby - 1)
 
     @property
     def _unit(self) -> Tensor:
-        """The root-mean-square of a bin of unit white noise."""
+        """Root-mean-square per bin of unit white noise."""
         return self.stft.window.square().sum().sqrt()
 
     def project(self, audio: Tensor, mel: Tensor, passes: int) -> Tensor:
-        """Pull the mel of ``audio`` (batch, 1, samples) towards ``mel``: scale its spectrogram by what is missing."""
+        """Scale the spectrogram of ``audio`` (batch, 1, samples) so that its mel approaches ``mel``."""
         audio = audio.squeeze(1)
         with full_precision(mel):
             target = mel.float()
@@ -342,7 +324,7 @@ class HNMask(Generator):
                     natural = self.mel_config.natural_log_magnitude
                     mels = (natural(target), natural(own)) if self.config.free_pitch else (natural(target),)
                     strength = self.strength(*mels).sigmoid().detach()
-                    target = own + strength * (target - own)  # all passes aim at the same target
+                    target = own + strength * (target - own)  # the same for all passes
                 missing = self.projection_envelope(target - own)
                 gain = (missing if self.training else _OVERSHOOT * missing).clamp(-3.0, 3.0).exp()
                 audio = self.projection_stft.inverse(spectrum * gain)

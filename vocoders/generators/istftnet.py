@@ -1,9 +1,8 @@
 """iSTFTNet: HiFi-GAN whose last upsamplings are done by an inverse STFT (Kaneko et al. 2022, arXiv 2203.02395).
 
-Named as in the paper: C8C8I keeps the upsamplings by 8 and 8 of HiFi-GAN V1 and leaves the remaining factor of 4 to the
-inverse STFT, whose window is four hops long. Follows rishikksh20/iSTFTNet-pytorch (Apache 2.0), the implementation in
-use: magnitude exp(.), phase sin(.), one frame reflected before the last convolution so that frames + 1 spectra give
-frames hops of audio.
+C8C8I keeps two upsamplings by 8 of HiFi-GAN V1; an inverse STFT with a window of four hops does the remaining 4.
+Follows rishikksh20/iSTFTNet-pytorch (Apache 2.0): magnitude exp(.), phase sin(.), one frame reflected before the last
+convolution, so that frames + 1 spectra give frames hops.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ class ISTFTNetConfig(HiFiGANConfig):
 
 
 def _variant(trunk: str, kept: int) -> ISTFTNetConfig:
-    """Return the configuration of a HiFi-GAN that keeps its first ``kept`` upsamplings."""
+    """Keep the first ``kept`` upsamplings of a HiFi-GAN."""
     base = HiFiGAN.configs[trunk]
     assert isinstance(base, HiFiGANConfig)
     return ISTFTNetConfig(
@@ -46,24 +45,24 @@ def _variant(trunk: str, kept: int) -> ISTFTNetConfig:
 
 
 def fitting_istft_hops(mel_config: MelConfig) -> list[int]:
-    """Return the hops of the inverse STFT that divide the hop of the mel, the published one and those near it first."""
+    """Return the inverse-STFT hops that divide the mel's hop, nearest the published one first."""
     hop = mel_config.hop_length
     return [divisor for divisor in (4, 5, 6, 3, 8, 2, 7) if hop % divisor == 0] or [hop]
 
 
 def fitting_istft_hop(mel_config: MelConfig) -> int:
-    """Return the published hop of the inverse STFT, or the nearest one that divides the hop of the mel."""
+    """Return the first of ``fitting_istft_hops``."""
     return fitting_istft_hops(mel_config)[0]
 
 
 class ISTFTNet(Generator):
-    """iSTFTNet generator. See the head of this file."""
+    """iSTFTNet generator."""
 
     config_type = ISTFTNetConfig
     configs: ClassVar[dict[str, Config]] = {
         "v1-c8c8i": _variant("v1", 2),
         "v1-c8c8c2i": _variant("v1", 3),
-        # 1 is a stage that upsamples nothing. Its kernel is our choice: no public implementation has this variant.
+        # The stage of rate 1 has a kernel of our choice: no public implementation has this variant.
         "v1-c8c1i": ISTFTNetConfig(upsample_rates=(8, 1), upsample_kernel_sizes=(16, 1), istft_hop=32),
         "v1-c8i": _variant("v1", 1),
         "v2-c8c8i": _variant("v2", 2),
@@ -75,7 +74,7 @@ class ISTFTNet(Generator):
     @classmethod
     def config_for(cls, mel_config: MelConfig) -> ISTFTNetConfig:
         sizes = {hop: upsampling_sizes(mel_config.hop_length // hop, 10) for hop in fitting_istft_hops(mel_config)}
-        # Of two stages, as the published default, where a hop allows that.
+        # Two stages, as published, where the hop allows it.
         hop = next((hop for hop in sizes if len(sizes[hop]["upsample_rates"]) == 2), next(iter(sizes)))
         return ISTFTNetConfig(istft_hop=hop, **sizes[hop])
 
@@ -102,7 +101,7 @@ class ISTFTNet(Generator):
     @property
     def context(self) -> int:
         hop = self.config.istft_hop
-        # Sample n is covered by the spectra whose window of 4 hops, centred on spectrum t at t * hop, holds it.
+        # Sample n depends on the spectra whose window of 4 hops, centred on t * hop, covers it.
         first = math.ceil((0 - 2 * hop + 1) / hop)
         last = math.floor((self.mel_config.hop_length - 1 + 2 * hop) / hop)
         # Spectrum t is trunk output t - 1, after the reflected one.

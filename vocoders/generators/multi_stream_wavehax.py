@@ -1,7 +1,6 @@
 """Multi-stream Wavehax: Wavehax over learned streams, for low latency (Yoneyama et al. 2025, arXiv 2506.03554).
 
-The prior is split into streams at a fraction of the rate by a learned filter bank, whose short spectrograms the network
-shapes side by side; a second filter bank joins the results. Follows chomeyama/wavehax (MIT), as wavehax.py does.
+Learned filter banks split the prior into streams at a lower rate and join the results. Follows chomeyama/wavehax (MIT).
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from vocoders.generators.wavehax import PROJECTION_KERNEL, initialize, wavehax_p
 from vocoders.inputs import F0, NOISE, PHASE
 from vocoders.nn.layers import ConvNeXtBlock2d, ConvNeXtBlocks2d, LayerNorm2d, Standardize
 
-_TAPS = 63  # of the filters that split and join the streams
+_TAPS = 63  # of the filter banks
 
 
 class MultiStreamWavehaxConfig(Config):
@@ -39,7 +38,7 @@ class MultiStreamWavehaxConfig(Config):
 
 
 class MultiStreamWavehax(Generator):
-    """Multi-stream Wavehax generator. See the head of this file."""
+    """Multi-stream Wavehax generator."""
 
     config_type = MultiStreamWavehaxConfig
     configs: ClassVar[dict[str, Config]] = {"v1": MultiStreamWavehaxConfig()}
@@ -92,7 +91,7 @@ class MultiStreamWavehax(Generator):
     def context(self) -> int | None:
         if not self.config.framewise_norm:
             return None
-        filters = (_TAPS // 2) / self.mel_config.hop_length  # frames that splitting and joining reach over
+        filters = (_TAPS // 2) / self.mel_config.hop_length  # frames per side of both filter banks
         transform = (self.config.n_fft / self.stft.hop_length - 1) / 2
         conditioned = max(math.ceil(filters + transform), PROJECTION_KERNEL // 2)
         blocks = self.config.blocks * (self.config.kernel_size[1] // 2)
@@ -110,13 +109,13 @@ class MultiStreamWavehax(Generator):
         reach = PROJECTION_KERNEL // 2
         cond = self.cond_proj(reflect_pad(self.standardize(mel), reach, reach)).unflatten(1, (streams, -1))
         maps = torch.cat([cond.unsqueeze(-1), spectra], dim=-1)  # (batch, streams, bins, frames, 3)
-        # The published order of channels: all conditions first, then real and imaginary part of each stream.
+        # Published channel order: all conditions, then real and imaginary part per stream.
         cond, spectra = maps[..., :1], maps[..., 1:]
         x = torch.cat([m.permute(0, 3, 2, 1, 4).flatten(3) for m in (cond, spectra)], dim=-1)
         x = self.blocks(self.input_norm(self.input_proj(x)))
         x = self.output_proj(self.output_norm(x)).float().unflatten(-1, (streams, 2))
         spectrum = torch.view_as_complex(x.contiguous())  # (batch, frames, bins, streams)
         audio = self.stft.inverse(spectrum.permute(0, 3, 2, 1))  # (batch, streams, samples / streams)
-        # Zeros between the samples of a stream, at the rate of the whole.
+        # Insert zeros up to the full rate.
         stuffed = F.pad((audio * streams).unsqueeze(-1), (0, streams - 1)).flatten(-2)
         return self.join(reflect_pad(stuffed, taps, taps)).float()

@@ -1,14 +1,11 @@
 """NSF-HiFiGAN: HiFi-GAN with a source of sines at F0, as DiffSinger and OpenUtau use it (openvpi/SingingVocoders).
 
-The source "harmonics" mixes nine sines and noise to one signal (Wang et al. 2019, arXiv 1904.12088), which is added
-after every upsampling, by a convolution to its rate and channels. The source "fundamental", openvpi's mini_nsf, is one
-sine of amplitude 1 whose frequency glides from frame to frame, without noise and also where F0 is 0; it is added after
-the second upsampling.
+The source "harmonics" mixes nine sines and noise (Wang et al. 2019, arXiv 1904.12088) and enters every stage. The
+source "fundamental", openvpi's mini_nsf, is one gliding sine, also where F0 is 0, added after the second upsampling.
 
-Equal to the public implementation, openvpi/SingingVocoders (MIT), with three differences, all in the source. Its
-sines, but for the first, start at random phases; here at fixed ones. It draws noise for each of the nine sines; here
-one draw has the deviation of their sum. And phases are summed in float64, so that they stay exact in long audio.
-openvpi trains with F0 interpolated through unvoiced frames, and F0 of frame t is that at its first sample.
+Equal to openvpi/SingingVocoders (MIT) except for fixed initial phases, one noise draw with the deviation of the mixed
+nine, and phases summed in float64. openvpi trains with F0 interpolated through unvoiced frames, taken at a frame's
+first sample.
 """
 
 from __future__ import annotations
@@ -28,9 +25,9 @@ from vocoders.generators.hifigan import HiFiGANConfig, HiFiGANTrunk, sizes_for, 
 from vocoders.inputs import F0, NOISE, PHASE, Input
 from vocoders.nn.layers import Conv1d, HarmonicSource
 
-INITIAL_PHASES = (0.0, 0.64, 0.27, 0.04, 0.02, 0.81, 0.91, 0.61, 0.73)  # cycles; but for the first drawn once
-_OUTER_KERNEL = 7  # of the last convolution
-_SINE_STAGE = 1  # after whose upsampling the source "fundamental" is added
+INITIAL_PHASES = (0.0, 0.64, 0.27, 0.04, 0.02, 0.81, 0.91, 0.61, 0.73)  # cycles; all but the first drawn once
+_OUTER_KERNEL = 7  # last convolution
+_SINE_STAGE = 1  # stage of the source "fundamental"
 
 
 class NSFHiFiGANConfig(HiFiGANConfig):
@@ -50,7 +47,7 @@ class NSFHiFiGANConfig(HiFiGANConfig):
 
 
 class NSFHiFiGAN(Generator):
-    """NSF-HiFiGAN generator. See the head of this file."""
+    """NSF-HiFiGAN generator."""
 
     config_type = NSFHiFiGANConfig
     configs: ClassVar[dict[str, Config]] = {
@@ -95,7 +92,7 @@ class NSFHiFiGAN(Generator):
 
 
 class NSFHiFiGANTrunk(HiFiGANTrunk):
-    """The trunk of HiFi-GAN with a source, brought to the rate of each stage or of one, beside its upsampling."""
+    """HiFi-GAN's trunk with a source after each upsampling, or after one."""
 
     config: NSFHiFiGANConfig
 
@@ -109,21 +106,17 @@ class NSFHiFiGANTrunk(HiFiGANTrunk):
             return
         for stage in range(len(config.upsample_rates)):
             stride = math.prod(config.upsample_rates[stage + 1 :])
-            # An odd stride, which openvpi's models have not, needs one more sample for as many outputs.
+            # An odd stride needs one more sample for the same length.
             kernel, padding = (2 * stride, (stride + 1) // 2) if stride > 1 else (1, 0)
             self.source_convs[str(stage)] = Conv1d(1, config.channels // 2 ** (stage + 1), kernel, stride, padding)
 
     def add_source(self, stage: int, x: Tensor, source: Tensor | None) -> Tensor:
-        """Add the source, (batch, 1, samples), at the rate of the audio or, of one sine, of its stage."""
+        """Add the source (batch, 1, samples), at the audio's or ("fundamental") the stage's rate."""
         return x + self.source_convs[str(stage)](source) if str(stage) in self.source_convs else x
 
 
 class SineSource(nn.Module):
-    """A sine of F0 that glides to that of the next frame.
-
-    Attributes:
-        samples: of a frame, at the rate of the source.
-    """
+    """A sine whose frequency glides to the next frame's F0, ``samples`` per frame."""
 
     def __init__(self, mel_config: MelConfig, samples: int) -> None:
         super().__init__()
@@ -131,7 +124,7 @@ class SineSource(nn.Module):
         self.samples = samples
 
     def forward(self, f0: Tensor, phase: Tensor | None) -> Tensor:
-        """(batch, 1, frames) in Hz, phase as for ``Generator.forward`` -> float32 (batch, 1, frames * samples)."""
+        """F0 (batch, 1, frames) in Hz -> float32 (batch, 1, frames * samples)."""
         cycles = gliding_phase(f0, self.mel_config, self.samples, phase)
         turns = (cycles - cycles.round()).float().to(f0.device)
         return torch.sin(2 * math.pi * turns).flatten(-2)

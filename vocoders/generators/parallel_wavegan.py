@@ -1,8 +1,7 @@
 """Parallel WaveGAN: a non-autoregressive WaveNet from noise to speech (Yamamoto et al. 2020, arXiv 1910.11480).
 
-Follows kan-bayashi/ParallelWaveGAN (MIT) where it departs from the paper: the skip connections are scaled by
-sqrt(1 / layers), the residual ones by sqrt(1 / 2), and the mel passes a convolution over ``context`` frames on each
-side before it is upsampled by repetition and smoothing filters.
+Follows kan-bayashi/ParallelWaveGAN (MIT) where it departs from the paper: skip connections scaled by sqrt(1 / layers),
+residual ones by sqrt(1 / 2), and a convolution over ``context`` frames per side before upsampling.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ class ParallelWaveGANConfig(Config):
 
 
 class ResidualBlock(nn.Module):
-    """Gated dilated convolution of WaveNet: (x, c) -> (residual, skip), all (batch, channels, samples)."""
+    """WaveNet's gated dilated convolution: (x, c) -> (residual, skip), all (batch, channels, samples)."""
 
     def __init__(self, config: ParallelWaveGANConfig, n_mels: int, dilation: int) -> None:
         super().__init__()
@@ -59,13 +58,13 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         y = self.conv(x) + self.conv1x1_aux(c)
         a, b = y.chunk(2, dim=1)
-        # tanh(a) = 2 sigmoid(2 a) - 1, and a sigmoid takes a tenth of the time of a tanh on a CPU.
+        # tanh(a) = 2 sigmoid(2 a) - 1, ten times as fast on a CPU.
         gated = (torch.sigmoid(2 * a) * 2 - 1) * torch.sigmoid(b)
         return (self.conv1x1_out(gated) + x) * math.sqrt(0.5), self.conv1x1_skip(gated)
 
 
 class ParallelWaveGAN(Generator):
-    """Parallel WaveGAN generator. See the head of this file."""
+    """Parallel WaveGAN generator."""
 
     config_type = ParallelWaveGANConfig
     configs: ClassVar[dict[str, Config]] = {
@@ -76,7 +75,7 @@ class ParallelWaveGAN(Generator):
     config: ParallelWaveGANConfig
     inputs = (NOISE,)
     uses_weight_norm = True
-    chunk_frames = 64  # of 128 channels at the sample rate: more would not stay in the cache
+    chunk_frames = 64  # more would not fit the cache: 128 channels at the sample rate
 
     @classmethod
     def config_for(cls, mel_config: MelConfig) -> ParallelWaveGANConfig:
@@ -148,10 +147,7 @@ class ParallelWaveGAN(Generator):
 
 
 def stretch(x: Tensor, rate: int, weight: Tensor) -> Tensor:
-    """Repeat every value ``rate`` times and smooth by ``weight`` (2 * rate + 1,): (batch, channels, samples * rate).
-
-    Each new sample is a sum of three old ones, the same sum for every sample of the same phase.
-    """
+    """Upsample by ``rate`` and smooth by ``weight`` (2 * rate + 1,): (batch, channels, samples * rate)."""
     phases = torch.stack([F.pad(weight, (p, rate - 1 - p)).reshape(3, rate).sum(1) for p in range(rate)])
     y = F.conv1d(x.flatten(0, 1).unsqueeze(1), phases.unsqueeze(1), None, (1,), (1,), (1,), 1)
     return y.transpose(1, 2).reshape(*x.shape[:2], -1)

@@ -1,13 +1,9 @@
 """Vocos: ConvNeXt blocks at frame rate whose output is the spectrogram of the audio (Siuzdak 2023, arXiv 2306.00814).
 
-Log magnitude and phase come from one linear layer, the audio from an inverse STFT. The head "wavenext" has two linear
-layers in its place, which give the samples of a hop directly: WaveNeXt (Okamoto et al., ASRU 2023).
+The head "wavenext" gives the samples of a hop instead: WaveNeXt (Okamoto et al., ASRU 2023).
 
-Equal to the public implementations, gemelo-ai/vocos and, for WaveNeXt, wetdog/wavenext_pytorch (both MIT, Charactr
-Inc.), with one difference. With "center" padding theirs cuts half a window off both ends of the audio, so that frame t
-lies at sample t * hop_length and frames give frames - 1 hops. Here the frame lies in the middle of its hop, as the
-contract of generators says, and half a hop more remains at each end: their audio is ours from sample hop_length / 2
-(rounded up) on, for (frames - 1) * hop_length samples. With "same" padding there is no difference.
+Equal to gemelo-ai/vocos and wetdog/wavenext_pytorch (both MIT, Charactr Inc.), except that with "center" padding their
+audio is ours from sample hop_length / 2 (rounded up), (frames - 1) * hop_length samples long.
 """
 
 from __future__ import annotations
@@ -43,12 +39,12 @@ class VocosConfig(Config):
 
 
 class Vocos(Generator):
-    """Vocos generator, and WaveNeXt. See the head of this file."""
+    """Vocos and WaveNeXt generator."""
 
     config_type = VocosConfig
     configs: ClassVar[dict[str, Config]] = {"v1": VocosConfig(), "wavenext": VocosConfig(head="wavenext")}
     config: VocosConfig
-    chunk_frames = 384  # matrix products are faster the more frames they have (recipes.benchmarks.inference)
+    chunk_frames = 384  # measured by recipes.benchmarks.inference
 
     @classmethod
     def config_for(cls, mel_config: MelConfig) -> VocosConfig:
@@ -96,12 +92,12 @@ class Vocos(Generator):
 
 
 class ISTFTHead(nn.Module):
-    """Spectrogram of the audio, and its inverse STFT (Siuzdak 2023, section 3)."""
+    """Linear layer and inverse STFT (Siuzdak 2023, section 3)."""
 
     def __init__(self, channels: int, n_fft: int, hop_length: int) -> None:
         super().__init__()
         self.out = nn.Linear(channels, n_fft + 2)
-        # Also for a "center" mel config: it says where its frames lie in a recording, see ``Generator``.
+        # For "center" mel configs as well, see ``Generator``.
         self.stft = STFT(n_fft, hop_length, padding="same")
 
     def forward(self, x: Tensor) -> Tensor:
@@ -111,7 +107,7 @@ class ISTFTHead(nn.Module):
 
 
 class WaveNeXtHead(nn.Module):
-    """Two linear layers, from a frame to the samples of its hop (Okamoto et al. 2023)."""
+    """Two linear layers to the samples of a hop (Okamoto et al. 2023)."""
 
     def __init__(self, channels: int, n_fft: int, hop_length: int) -> None:
         super().__init__()

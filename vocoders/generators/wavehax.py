@@ -1,10 +1,7 @@
 """Wavehax: 2-D ConvNeXt blocks over the spectrogram of a harmonic prior (Yoneyama et al. 2024, arXiv 2411.06807).
 
-Aliasing-free by design: nothing nonlinear happens at audio rate. The network maps the spectrogram of a
-pseudo-constant-power harmonic prior, beside a projection of itself and of the mel, to the spectrogram of speech.
-
-Follows the authors' implementation, chomeyama/wavehax (MIT), in everything that decides the output; the layout is
-(batch, frames, bins, channels) instead of (batch, channels, bins, frames), see layers.py.
+Maps the spectrogram of a pseudo-constant-power harmonic prior to that of speech; nothing nonlinear, and so no aliasing,
+at audio rate. Follows chomeyama/wavehax (MIT), in the layout (batch, frames, bins, channels).
 """
 
 from __future__ import annotations
@@ -40,7 +37,7 @@ class WavehaxConfig(Config):
 
 
 class WavehaxBase(Generator):
-    """What Wavehax and complex Wavehax share: all but the layers between both spectrograms."""
+    """Base of Wavehax and complex Wavehax."""
 
     config_type: ClassVar[type[WavehaxConfig]]
     config: WavehaxConfig
@@ -69,7 +66,7 @@ class WavehaxBase(Generator):
         if not self.config.framewise_norm:
             return None
         hop = self.mel_config.hop_length
-        transform = math.ceil((self.config.n_fft - hop) / 2 / hop)  # once into the prior's spectrogram, once out
+        transform = math.ceil((self.config.n_fft - hop) / 2 / hop)  # in and out
         return 2 * transform + PROJECTION_KERNEL // 2 + self.config.blocks * (self.config.kernel_size[1] // 2)
 
     def set_statistics(self, mel: Tensor) -> None:
@@ -86,8 +83,8 @@ class WavehaxBase(Generator):
         """Turn the spectrogram of the prior into that of speech.
 
         Args:
-            real: of the prior, (batch, bins, frames).
-            imaginary: of the prior, likewise.
+            real: real part of the prior, (batch, bins, frames).
+            imaginary: its imaginary part.
             mel: standardised, (batch, n_mels, frames).
 
         Returns:
@@ -96,14 +93,10 @@ class WavehaxBase(Generator):
 
 
 class Wavehax(WavehaxBase):
-    """Wavehax generator. See the head of this file.
-
-    Without ``framewise_norm`` every sample depends on the whole utterance, as in the published models.
-    The mel is standardised by statistics of the training data.
-    """
+    """Wavehax generator; without ``framewise_norm`` every sample depends on the whole utterance, as published."""
 
     config_type = WavehaxConfig
-    configs: ClassVar[dict[str, Config]] = {  # v1 and v2 for hop 240 at 24 kHz, fullband for hop 480 at 48 kHz
+    configs: ClassVar[dict[str, Config]] = {  # v1, v2: hop 240 at 24 kHz; fullband: hop 480 at 48 kHz
         "v1": WavehaxConfig(),
         "v2": WavehaxConfig(channels=16, expansion=3, kernel_size=(13, 7)),
         "fullband": WavehaxConfig(n_fft=960, kernel_size=(15, 7)),
@@ -153,7 +146,7 @@ def wavehax_prior(f0: Tensor, noise: Tensor, phase: Tensor | None, mel_config: M
 
 
 def initialize(module: nn.Module) -> None:
-    """The published initial weights, to be applied to every module."""
+    """Draw the published initial weights."""
     if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Linear)):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:

@@ -48,13 +48,13 @@ def create_app(
 
     Args:
         models: the models by name, the default first.
-        max_requests: most requests at a time, waiting ones included; one more gets 503.
-        max_batch: most waiting requests in one batch; None for 8 where a batch is faster, as on a GPU, else 1.
+        max_requests: most requests at a time, waiting ones included; more get 503.
+        max_batch: most waiting requests in a batch; None for 8 where batching is faster (GPU), else 1.
         limits: the limits of one request.
-        token: the bearer token that clients must send; None where they need none.
-        allow_hosts: names, such as "tts.example.org" or "localhost:3000", that requests may be sent to and that pages
-            may be of, beside addresses, "localhost" and the server's own pages; "*" allows all.
-        metrics: the metrics, new ones by default.
+        token: the clients' bearer token; None for no check.
+        allow_hosts: names allowed in Host and Origin beside addresses, "localhost" and the server's own pages, such as
+            "tts.example.org" or "localhost:3000"; "*" for all.
+        metrics: default: new ones.
     """
     metrics = metrics or Metrics()
     scheduler = Scheduler(max_requests, max_batch, metrics)
@@ -72,18 +72,14 @@ def create_app(
     for kind in _HANDLED:
         app.add_exception_handler(kind, _handle)  # type: ignore[arg-type]
     app.add_middleware(DrainBodyMiddleware)
-    app.add_middleware(RequestMetricsMiddleware, metrics=metrics)  # the outer one: draining counts as well
+    app.add_middleware(RequestMetricsMiddleware, metrics=metrics)  # outermost, to include draining
     return app
 
 
 def load_app(settings: Settings, token: str | None, metrics: Metrics | None = None) -> FastAPI:
-    """Load the models of ``settings`` and create their application; see ``create_app``.
-
-    Raises:
-        VocoderError: when a model cannot be loaded, and for two models of one name.
-    """
+    """Load the models of ``settings`` and create their application."""
     models = load_models(settings.models, settings.device, settings.backend)
-    warnings.simplefilter("ignore", MelWarning)  # the client gets it as a header
+    warnings.simplefilter("ignore", MelWarning)  # sent as a header
     return create_app(
         models,
         max_requests=settings.max_requests,
@@ -98,9 +94,9 @@ def load_app(settings: Settings, token: str | None, metrics: Metrics | None = No
 async def _handle(connection: HTTPConnection, error: Exception) -> Response | None:
     """Respond to a request that raised ``error``."""
     if isinstance(error, ClientDisconnect):
-        return Response(status_code=499)  # only the metrics see it
+        return Response(status_code=499)  # seen by the metrics alone
     refusal = _refusal(error, routes.server_state(connection).limits.timeout)
-    # What a message quotes of a request may be long, or Unicode that cannot be encoded.
+    # Quoted parts may be long, or Unicode that cannot be encoded.
     detail = printable(shorten(refusal.content["detail"], _LONGEST_DETAIL))
     response = JSONResponse({**refusal.content, "detail": detail}, refusal.status, refusal.headers)
     if isinstance(connection, WebSocket):
@@ -122,5 +118,5 @@ def _refusal(error: Exception, timeout: float) -> RequestError:
         return RequestError(422, "; ".join(faults))
     if isinstance(error, VocoderError):
         return RequestError(422, str(error))
-    # uvicorn closes the connection after a defect: a client that is told does not send its next request on it.
+    # uvicorn closes the connection after a defect; the header tells the client.
     return RequestError(500, "the server failed because of a defect; its log says more", {"Connection": "close"})

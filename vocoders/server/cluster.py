@@ -1,4 +1,4 @@
-"""Serve the application of ``deployment.py`` on a Ray cluster: ``vocoders serve --ray``."""
+"""Run the server on a Ray cluster: ``vocoders serve --ray``."""
 
 from __future__ import annotations
 
@@ -26,22 +26,16 @@ from vocoders.server.settings import Settings
 
 
 def serve_on_cluster(address: str, settings: Settings, host: str, port: int) -> int:
-    """Serve models on a Ray cluster until a signal ends the process, and with it the application.
+    """Serve models on a Ray cluster until a signal ends process and application.
 
-    Args:
-        address: the address of the cluster, as ``connected`` takes it.
-        settings: what to serve.
-        host: the address that the HTTP proxy of each machine listens on.
-        port: their port; 0 for a free one, on a new cluster.
-
-    Raises:
-        VocoderError: when the cluster cannot be joined, has no room, serves already, or lacks the package or a model.
+    ``address`` as for ``connected``; each machine's proxy listens on ``host`` and ``port`` (0: a free one, on a new
+    cluster).
     """
     models = [str(Path(model).resolve()) if Path(model).exists() else model for model in settings.models]
     settings = settings.model_copy(update={"models": models})
     application = build(settings)
     if address == LOCAL:
-        with bind(host, port) as listener:  # Ray would say in a traceback that the port is taken
+        with bind(host, port) as listener:  # Ray would raise a traceback for a taken port
             port = listener.getsockname()[1]
     elif not port:
         raise VocoderError("--port 0 finds a free port on this machine alone; name one that is free on the cluster")
@@ -56,12 +50,12 @@ def serve_on_cluster(address: str, settings: Settings, host: str, port: int) -> 
             _wait_for_signal()
         finally:
             with contextlib.suppress(RayServeException):  # Ray Serve did not start
-                serve.delete(NAME)  # waits for the requests that are admitted
+                serve.delete(NAME)  # waits for admitted requests
     return 0
 
 
 def check_room(settings: Settings) -> None:
-    """Check that the replicas find room, for which Ray Serve would wait silently; raises VocoderError."""
+    """Check that the replicas fit; Ray Serve would wait silently."""
     free = ray.available_resources()
     for name, each in (("CPU", settings.threads), ("GPU", settings.gpus)):
         needed, there = settings.fewest * each, free.get(name, 0.0)
@@ -73,7 +67,7 @@ def check_room(settings: Settings) -> None:
 
 
 def _start(application: serve.Application, settings: Settings, host: str, port: int) -> DeploymentHandle[Any]:
-    """Start the proxies and the replicas, and wait until they are ready; raises VocoderError when they are not."""
+    """Start proxies and replicas, and wait until they are ready."""
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     if serve.status().proxies:
         print("vocoders: Ray Serve runs on this cluster already, and its own address and port count", file=sys.stderr)
@@ -99,5 +93,5 @@ def _wait_for_signal() -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
-    while not ended.wait(1.0):  # on some systems a wait without end keeps signals away
+    while not ended.wait(1.0):  # on some systems an endless wait blocks signals
         pass

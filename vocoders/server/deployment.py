@@ -1,7 +1,7 @@
-"""The server as an application of Ray Serve: replicas on one machine or many.
+"""The server as an application of Ray Serve.
 
-Each replica is the application of ``create_app``, with its own models, scheduler and limits. A WebSocket stays on its
-replica. ``vocoders serve --ray`` runs it, and so does ``serve run vocoders.server.deployment:app``.
+Each replica has its own models, scheduler, limits and WebSockets. ``serve run vocoders.server.deployment:app`` starts
+it, or ``vocoders serve --ray``.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from vocoders.server.process import read_token
 from vocoders.server.settings import Settings
 
 NAME = "vocoders"
-_METRICS_TIMEOUT = 5.0  # seconds that a replica may take to report its metrics
+_METRICS_TIMEOUT = 5.0  # seconds per replica
 
 
 class ReplicaMetrics(Metrics):
-    """The metrics of one replica, which prints those of all, each with its label ``replica``."""
+    """A replica's metrics, printed with all others by the label ``replica``."""
 
     async def text(self) -> bytes:
-        """Return the metrics of all replicas that answer, in the text format of Prometheus."""
+        """Return the metrics of all replicas that answer."""
         handle = serve.get_deployment_handle(NAME, serve.get_replica_context().app_name)
         answers = handle.broadcast("collect").results_async(timeout_s=_METRICS_TIMEOUT, return_exceptions=True)
         families = dict(answer for answer in await answers if not isinstance(answer, BaseException))
@@ -35,7 +35,7 @@ class ReplicaMetrics(Metrics):
 
 @serve.ingress()
 class Replica:
-    """A replica: the ASGI application with models of its own, and the bearer token that clients must send, if any."""
+    """A replica: the ASGI application with its own models."""
 
     def __init__(self, settings: Settings, token: str | None) -> None:
         self._metrics = ReplicaMetrics()
@@ -54,29 +54,18 @@ class Replica:
 
 
 def app(arguments: dict[str, Any]) -> serve.Application:
-    """Build the application; Ray Serve calls it with the arguments of ``serve run`` or of its config file.
-
-    Args:
-        arguments: keys and values of ``Settings``.
-
-    Raises:
-        VocoderError: for wrong arguments, or a token that cannot be read.
-    """
+    """Build the application from ``Settings`` as a dict, for Ray Serve."""
     return build(bind(Settings, arguments, "arguments of the application"))
 
 
 def build(settings: Settings) -> serve.Application:
-    """Build the application.
-
-    Raises:
-        VocoderError: when the token cannot be read.
-    """
+    """Build the application of ``settings``."""
     token = read_token(settings.token_file) if settings.token_file else None
     deployment = serve.deployment(
         name=NAME,
         **settings.scaling,
         ray_actor_options={"num_cpus": settings.threads, "num_gpus": settings.gpus},
-        # The scheduler of the replica refuses what is too much, in its own words: it must see it.
+        # Above the scheduler's limit, which words the refusal.
         max_ongoing_requests=2 * settings.max_requests,
         max_queued_requests=settings.max_requests,
         graceful_shutdown_timeout_s=settings.timeout,

@@ -1,4 +1,4 @@
-"""Encoding audio as a sound file, piece by piece."""
+"""Encode audio as a sound file, piece by piece."""
 
 from __future__ import annotations
 
@@ -14,15 +14,9 @@ MEDIA_TYPES = {"wav": "audio/wav", "flac": "audio/flac", "raw": "application/oct
 
 
 class Encoder:
-    """Encoder of audio, piece by piece, as a 16-bit sound file whose length is known.
+    """Encode audio piece by piece as a 16-bit sound file of ``samples`` per channel.
 
-    The bytes that all calls of ``encode`` and then ``finish`` return, joined, are the file.
-
-    Args:
-        format: "wav", "flac", or "raw" for little-endian PCM without a header.
-        sample_rate: sample rate in Hz.
-        samples: number of samples of the whole file, of each channel.
-        channels: channels of the audio.
+    The file is all results of ``encode``, then ``finish``; "raw" is little-endian PCM without a header.
     """
 
     def __init__(self, format: Format, sample_rate: int, samples: int, channels: int = 1) -> None:
@@ -30,7 +24,7 @@ class Encoder:
         self._file: Any = None
         self._buffer = _ForwardBuffer()
         if format == "wav":
-            size = 2 * channels  # bytes of a moment
+            size = 2 * channels  # bytes
             layout = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, channels, sample_rate, size * sample_rate, size, 16)
             self._buffer.write(struct.pack("<4sI4s", b"RIFF", 36 + size * samples, b"WAVE") + layout)
             self._buffer.write(struct.pack("<4sI", b"data", size * samples))
@@ -40,14 +34,7 @@ class Encoder:
             self._file = soundfile.SoundFile(self._buffer, "w", sample_rate, channels, format="FLAC")
 
     def encode(self, audio: np.ndarray) -> bytes:
-        """Encode the next samples.
-
-        Args:
-            audio: float32 (samples,) or (channels, samples), clipped to [-1, 1].
-
-        Returns:
-            The bytes that are ready, perhaps none.
-        """
+        """Encode float32 (samples,) or (channels, samples), clipped to [-1, 1]; return ready bytes."""
         if self._file is not None:
             self._file.write(to_pcm(audio))
         else:
@@ -55,7 +42,6 @@ class Encoder:
         return self._take()
 
     def finish(self) -> bytes:
-        """Return the remaining bytes."""
         if self._file is not None:
             self._file.close()
         return self._take()
@@ -64,14 +50,14 @@ class Encoder:
         first = self._buffer.taken == 0
         data = self._buffer.take()
         if self._file is not None and first and data:
-            # STREAMINFO holds the number of samples in 36 bits. libFLAC writes it at the end, after the header is sent.
+            # STREAMINFO holds the sample count in 36 bits; libFLAC would write it at the end.
             rest = struct.unpack_from(">Q", data, 18)[0] >> 36 << 36
             data = data[:18] + struct.pack(">Q", rest | self._samples) + data[26:]
         return data
 
 
 class _ForwardBuffer:
-    """A file in memory that keeps only the bytes not yet taken; writing before them has no effect."""
+    """A file in memory that drops bytes once taken; writes before them are ignored."""
 
     def __init__(self) -> None:
         self.taken = 0

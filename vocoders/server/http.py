@@ -1,4 +1,4 @@
-"""HTTP: read bodies, notice disconnects, send audio."""
+"""HTTP: bodies, disconnects, audio responses."""
 
 from __future__ import annotations
 
@@ -18,19 +18,14 @@ from vocoders.server.utterance import Utterance
 T = TypeVar("T")
 log = logging.getLogger("uvicorn.error")
 
-_PART = 1 << 16  # bytes of one message to the client
+_PART = 1 << 16  # bytes per message to the client
 _RESERVED_AT_ONCE = 2**20  # bytes of a body
 
 
 async def read_body(request: Request, limits: Limits, reserve: Callable[[int], None]) -> bytes:
-    """Read the whole body.
+    """Read the whole body, or raise RequestError 413 or 408, or ClientDisconnect.
 
-    ``reserve`` is called with the bytes before they are kept, as they come, since an announced body may never come; it
-    may raise.
-
-    Raises:
-        RequestError: 413 when it is larger than the limit, 408 when it does not arrive in time.
-        ClientDisconnect: when the client disconnects before the end.
+    ``reserve`` gets the byte count before bytes are kept; an announced body may never come.
     """
 
     async def collect() -> bytes:
@@ -59,18 +54,13 @@ def _too_large(limits: Limits) -> RequestError:
 
 
 class DisconnectListener:
-    """Listen for the disconnect of a client whose body was read, until ``stop`` is called."""
+    """Listen for a client's disconnect, after its body was read."""
 
     def __init__(self, receive: Receive) -> None:
         self._disconnect = asyncio.ensure_future(_wait_for_disconnect(receive))
 
     async def wait_for(self, work: Awaitable[T], timeout: float) -> T:
-        """Wait for the result of ``work``; it is cancelled when the wait fails.
-
-        Raises:
-            ClientDisconnect: when the client disconnects first.
-            TimeoutError: when it takes longer than ``timeout`` seconds.
-        """
+        """Wait for ``work``, cancelled at a disconnect (ClientDisconnect) or after ``timeout`` s (TimeoutError)."""
         task = asyncio.ensure_future(work)
         try:
             await asyncio.wait({task, self._disconnect}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
@@ -81,7 +71,6 @@ class DisconnectListener:
             task.cancel()
 
     def stop(self) -> None:
-        """Stop listening."""
         self._disconnect.cancel()
 
 
@@ -91,10 +80,10 @@ async def _wait_for_disconnect(receive: Receive) -> None:
 
 
 class AudioResponse(Response):
-    """Send audio, or a mel, no faster than the client takes it, then close the utterance and stop the listener.
+    """Send audio or a mel at the client's pace, then close the utterance and stop the listener.
 
-    When the synthesis fails or the client is too slow, the connection is closed before the body is complete, which
-    the client can tell. ``size`` is that of the body in bytes, None where it is not known.
+    After an error or timeout the connection closes before the body is complete. ``size`` in bytes, None if
+    unknown.
     """
 
     def __init__(
@@ -124,7 +113,7 @@ class AudioResponse(Response):
             pass
         except TimeoutError:
             log.warning("a client took its audio too slowly; its connection is closed")
-        except ValueError as error:  # VocoderError: the status was sent before, the client sees an incomplete body
+        except ValueError as error:  # the status is sent: break off
             log.warning("a response was broken off: %s", error)
         finally:
             self._utterance.close()
@@ -145,7 +134,7 @@ class AudioResponse(Response):
             for begin in range(0, len(piece), _PART):
                 part = piece[begin : begin + _PART]
                 sent += len(part)
-                if sent == self._size:  # the client may send its next request before this one has ended here
+                if sent == self._size:  # the client may reuse the connection before this ends
                     self._utterance.close()
                 await send_in_time({"type": "http.response.body", "body": part, "more_body": True})
         self._utterance.close()

@@ -1,4 +1,4 @@
-"""Metrics of the server, in the format of Prometheus."""
+"""Prometheus metrics of the server."""
 
 from __future__ import annotations
 
@@ -12,11 +12,7 @@ _SIZES = (1, 2, 4, 8, 16, 32)
 
 
 class Metrics:
-    """The metrics of one server, in a registry of its own.
-
-    Attributes:
-        requests: the requests answered, by route and status.
-    """
+    """The metrics of one server, in its own registry."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -37,31 +33,30 @@ class Metrics:
         self._active = Gauge("vocoders_active_requests", "Requests being served or waiting", registry=self._registry)
 
     def set_active_requests(self, count: int) -> None:
-        """Set the number of requests that are being served, those that wait included."""
+        """Set the number of open requests."""
         self._active.set(count)
 
     def record_request(self, route: str, status: int, seconds: float) -> None:
-        """Count an answered request by route and status; ``seconds`` is until the last byte of the response."""
+        """Count an answered request; ``seconds`` until its last byte."""
         self.requests.labels(route, str(status)).inc()
         self._durations.labels(route).observe(seconds)
 
     def record_synthesis(self, batch_size: int, seconds: float, audio_seconds: float) -> None:
-        """Count one step of the synthesis: its utterances, the seconds that it took, the seconds of audio."""
+        """Count a step: utterances, seconds taken, seconds of audio."""
         self._batches.observe(batch_size)
         self._synthesis.inc(seconds)
         self._audio.inc(audio_seconds)
 
     def collect(self) -> list[Metric]:
-        """Return all metrics."""
         return list(self._registry.collect())
 
     async def text(self) -> bytes:
-        """Return all metrics in the text format of Prometheus."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
 
 def merge(replicas: Mapping[str, Iterable[Metric]]) -> bytes:
-    """Join what ``Metrics.collect`` returned in each replica, by its name, in the text format of Prometheus."""
+    """Join the ``Metrics.collect`` of each replica, by name."""
     merged: dict[str, Metric] = {}
     for replica, metrics in replicas.items():
         for metric in metrics:
@@ -73,7 +68,7 @@ def merge(replicas: Mapping[str, Iterable[Metric]]) -> bytes:
 
 
 class _Collected(Collector):
-    """Metrics that were collected before."""
+    """Metrics collected earlier."""
 
     def __init__(self, metrics: list[Metric]) -> None:
         self._metrics = metrics

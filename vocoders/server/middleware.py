@@ -1,4 +1,4 @@
-"""ASGI middlewares of the server."""
+"""ASGI middlewares."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vocoders.server.metrics import Metrics
 
-# Limits of what is read and dropped of an unread body.
+# Limits for unread bodies.
 _MAX_DRAINED = 256 * 2**20  # bytes
-_DRAIN_TIMEOUT = 10.0  # seconds in all
+_DRAIN_TIMEOUT = 10.0  # seconds
 _CHUNK_TIMEOUT = 1.0  # seconds without a byte
 
 
 class RequestMetricsMiddleware:
-    """Count requests, WebSockets included, by route and status, and measure their duration."""
+    """Count requests and WebSockets by route and status, with their duration."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app = app
@@ -47,9 +47,9 @@ class RequestMetricsMiddleware:
 
 
 class DrainBodyMiddleware:
-    """Read and drop the rest of a request's body before the response is sent, within limits of bytes and time.
+    """Read and drop the rest of a body before the response, within limits.
 
-    A connection that is closed with bytes unread is reset, and the client may lose the response, such as a 503.
+    Otherwise a reset of the connection may lose the response, such as a 503.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -79,7 +79,7 @@ class DrainBodyMiddleware:
                 drained += len(message.get("body", b""))
 
         async def drain_and_send(message: Message) -> None:
-            # A client that waits for "100 Continue" sends its body only when asked for it.
+            # A client that expects "100 Continue" has not sent its body.
             if message["type"] == "http.response.start" and not complete and (begun or not expects_continue):
                 await drain()
             await send(message)

@@ -1,4 +1,4 @@
-"""HTTP connections: close idle ones, bound the head of a request."""
+"""HTTP connections: close idle ones, limit the request head."""
 
 from __future__ import annotations
 
@@ -11,35 +11,29 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 MAX_HEAD = 2**14
 """Bytes of request line and headers."""
 
-_HEAD_TIMEOUT = 20.0  # seconds until the head of a request is whole
-_FLUSH_TIMEOUT = 120.0  # seconds to take the rest of a response from a connection that is closed
+_HEAD_TIMEOUT = 20.0  # seconds for a whole head
+_FLUSH_TIMEOUT = 120.0  # seconds for the rest of a response after closing
 
 
 class BoundedProtocol(H11Protocol):
-    """uvicorn protocol that closes connections without a request; uvicorn alone waits for ever for the first one.
-
-    It parses by h11: httptools, uvicorn's default where installed, does not limit headers.
-    """
+    """uvicorn protocol that closes idle connections and limits headers, which httptools does not."""
 
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for the first request."""
         super().connection_made(transport)
         self._wait_for_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop waiting."""
         self._stop_waiting()
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
-        """Wait for the next request."""
         super().on_response_complete()
         self._wait_for_head()
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
-        """Leave the connection to the protocol of WebSockets."""
+        """Leave the connection to the WebSocket protocol."""
         self._stop_waiting()
         super().handle_websocket_upgrade(event)
 

@@ -1,7 +1,6 @@
-"""Answer 503 and one sentence in Ray Serve's HTTP proxies where no replica answers.
+"""Answer 503 with one sentence in Ray Serve's HTTP proxies when no replica answers.
 
-A proxy loads ``middlewares`` when the environment of the cluster has
-``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=vocoders.server.proxy:middlewares``.
+Loaded by ``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH=vocoders.server.proxy:middlewares`` in the environment.
 """
 
 from __future__ import annotations
@@ -15,36 +14,35 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 CALLBACK = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "vocoders.server.proxy:middlewares"}
-"""The environment with which a proxy loads ``middlewares``."""
+"""Environment that loads ``middlewares``."""
 
-_RETRY_AFTER = 5  # seconds, in which another replica takes over
+_RETRY_AFTER = 5  # seconds until another replica takes over
 _GONE = f"the replica that worked on this request has ended; try again in {_RETRY_AFTER} s"
 _ABSENT = f"nothing is served here now; try again in {_RETRY_AFTER} s"
 _INTERNAL_ERROR = 1011  # close code of RFC 6455, section 7.4.1
-# With these, a client could set the limits of the proxy for its own request.
+# By these a client could set the proxy's limits for its request.
 _OVERRIDES = (b"x-request-timeout-seconds", b"x-request-disconnect-disabled")
-# A replica cannot see how fast the client takes its audio: the proxy takes it all. The default of --timeout.
+# The proxy buffers audio, so replicas cannot see a slow client. The default of --timeout.
 _SEND_TIMEOUT = 120.0  # seconds
 
 
 def middlewares() -> list[Middleware]:
-    """Return the middlewares of a proxy; Ray Serve calls it in each, before uvicorn is configured."""
+    """Return the middlewares; Ray Serve calls it before it configures uvicorn."""
     uvicorn.config.HTTP_PROTOCOLS["auto"] = "vocoders.server.protocol:BoundedProtocol"  # Ray Serve has no option for it
     return [Middleware(ReplicaErrorsMiddleware)]
 
 
 class ReplicaErrorsMiddleware:
-    """Answer for a replica that died, or that Ray Serve could not find.
+    """Answer for a replica that died or was not found.
 
-    Ray Serve alone answers 500, or plain text of its own, and breaks a WebSocket off. A response that has begun is
-    broken off here too, which the client can tell.
+    Ray Serve answers 500 or plain text, and breaks off WebSockets.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket") or scope["path"].startswith("/-/"):  # routes of the proxy
+        if scope["type"] not in ("http", "websocket") or scope["path"].startswith("/-/"):  # the proxy's routes
             await self.app(scope, receive, send)
             return
         answer = _Answer(send)
@@ -54,7 +52,7 @@ class ReplicaErrorsMiddleware:
             prefix = "websocket.http" if scope["type"] == "websocket" else "http"
             await _refuse(send, prefix, answer.reason or _GONE)
         elif answer.open:
-            with contextlib.suppress(OSError, RuntimeError):  # the client may have closed it
+            with contextlib.suppress(OSError, RuntimeError):  # perhaps closed by the client
                 await send({"type": "websocket.send", "text": json.dumps({"detail": _GONE})})
                 await send({"type": "websocket.close", "code": _INTERNAL_ERROR})
 
@@ -63,9 +61,9 @@ class _Answer:
     """What the proxy has sent for one request.
 
     Attributes:
-        begun: whether the client has got anything.
-        open: whether a WebSocket was accepted and not closed.
-        refused: whether Ray Serve has refused the request, for ``reason``.
+        begun: whether the client got anything.
+        open: whether a WebSocket is open.
+        refused: whether Ray Serve refused, for ``reason``.
     """
 
     def __init__(self, send: Send) -> None:
@@ -74,7 +72,7 @@ class _Answer:
         self.reason = ""
 
     async def send(self, message: Message) -> None:
-        """Pass a message to the client, unless it is a refusal by Ray Serve."""
+        """Pass on a message, except a refusal by Ray Serve."""
         kind = message["type"]
         if kind == "http.response.start" and message["status"] >= 400:
             self.refused = dict(message["headers"]).get(b"content-type", b"").startswith(b"text/plain")

@@ -20,30 +20,29 @@ F0Use = Literal["estimated", "required", "not used"]
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A model, of any backend, and its name in the query parameter ``model``."""
+    """A model and its name in the query parameter ``model``."""
 
     name: str
     vocoder: BaseVocoder
 
     @property
     def mel_config(self) -> MelConfig:
-        """The mel config of the model."""
         return self.vocoder.mel_config
 
     @property
     def f0(self) -> F0Use:
-        """How the model gets F0: "required" of the request where the model uses F0 and has no F0 estimator."""
+        """How the model gets F0; "required" if it uses F0 and has no F0 estimator."""
         facts = self.vocoder.facts
         if F0 not in facts.inputs:
             return "not used"
         return "estimated" if F0.name in facts.estimated else "required"
 
     def seconds(self, frames: int) -> float:
-        """Return the duration of ``frames`` frames."""
+        """Return the duration of ``frames`` frames in seconds."""
         return frames * self.vocoder.facts.samples_per_frame / self.vocoder.sample_rate
 
     def warm_up(self) -> None:
-        """Synthesise a little quiet noise, because the first synthesis is slow in every runtime.
+        """Synthesise quiet noise, because the first synthesis is slow.
 
         Raises:
             VocoderError: when the model cannot synthesise.
@@ -60,12 +59,12 @@ class ServedModel:
 
 
 def load_models(names: list[str], device: str = "cpu", backend: BackendName | None = None) -> dict[str, ServedModel]:
-    """Load the models to serve, by name, the default first; ``names`` as for ``load``, none for the default.
+    """Load the models to serve by name, the default first; no ``names`` means the default model.
 
-    A model in a file is named after it, without folder and ending.
+    A model in a file gets the file's stem as its name.
 
     Raises:
-        VocoderError: when a model cannot be loaded, and for two models of one name.
+        VocoderError: when a model cannot be loaded, or two have one name.
     """
     models: dict[str, ServedModel] = {}
     for source in names or [DEFAULT_MODEL]:

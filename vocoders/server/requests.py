@@ -1,4 +1,4 @@
-"""Limits of requests, decoding of their bodies, and the error of a refused request."""
+"""Limits, decoding and errors of requests."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from vocoders.io.mels import decode_mel, encode_mel, read_inputs, unpacked_bytes
 from vocoders.server.registry import ServedModel
 
 _NPY = b"\x93NUMPY"
-# The JSON decoder blocks all other requests, and its objects take many times the memory of the text.
+# JSON decoding blocks all other requests and takes many times the memory of the text.
 _MAX_JSON = 4 * 2**20  # bytes
 _MAX_JSON_TOKENS = 4096  # lists, objects and strings
-_MAX_JSON_DEPTH = 3  # of lists of numbers
-_MAX_MEMBERS = 64  # of an archive
-_MAX_SECONDS_AT_ONCE = 120.0  # of audio that can only be processed as a whole
-_MAX_SOUND = 64 * 2**20  # bytes of decoded sound: 120 s at 139 kHz
-_MAX_DECODING = 10.0  # seconds for a sound file; 120 s take far less than one
+_MAX_JSON_DEPTH = 3  # nested lists
+_MAX_MEMBERS = 64  # per archive
+_MAX_SECONDS_AT_ONCE = 120.0  # of audio processed as a whole
+_MAX_SOUND = 64 * 2**20  # bytes decoded: 120 s at 139 kHz
+_MAX_DECODING = 10.0  # seconds; 120 s of sound take less than one
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Limits:
     """Limits of one request.
 
     Attributes:
-        max_body: largest body in bytes.
-        max_seconds: longest audio in seconds.
-        timeout: seconds that a request may wait for its audio, and the server for the client's next bytes.
+        max_body: bytes.
+        max_seconds: seconds of audio.
+        timeout: seconds to wait for the audio, or for the client's next bytes.
     """
 
     max_body: int = 64 * 2**20
@@ -45,15 +45,12 @@ class Limits:
 
     @property
     def session_timeout(self) -> float:
-        """Seconds that a stream, or sending a response, may take: the longest audio plus the timeout."""
+        """Seconds for a stream or a response: the longest audio plus the timeout."""
         return self.max_seconds + self.timeout
 
 
 class RequestError(Exception):
-    """A request that cannot be served: HTTP status, headers, and the JSON body with ``detail``, one sentence.
-
-    ``fields`` are other fields of the body.
-    """
+    """A refused request: HTTP status, headers, and a JSON body with ``detail`` and ``fields``."""
 
     def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None, **fields: Any) -> None:
         super().__init__(detail)
@@ -63,12 +60,12 @@ class RequestError(Exception):
 
 
 class SynthesisInput(NamedTuple):
-    """Input of a model, decoded from a request.
+    """Decoded input of a model.
 
     Attributes:
-        mel: float32 (n_mels, frames), in the mel config of the model.
-        values: the other inputs that the request has, (1, channels, length) by name.
-        warning: one sentence, when the values look like those of another mel config; else None.
+        mel: float32 (n_mels, frames) in the model's mel config.
+        values: the other inputs, (1, channels, length) by name.
+        warning: a sentence when the values look like another mel config.
     """
 
     mel: np.ndarray
@@ -84,7 +81,7 @@ class JSONBody(Config):
 
 
 class _Body(NamedTuple):
-    """The arrays of a body as they are stored, and the mel config that it states."""
+    """Stored arrays and mel config of a body."""
 
     mel: np.ndarray
     values: dict[str, np.ndarray]
@@ -92,11 +89,7 @@ class _Body(NamedTuple):
 
 
 def check_mel_config(mel_config: MelConfig, model: ServedModel) -> None:
-    """Check that mels of ``mel_config`` can be converted to that of a model.
-
-    Raises:
-        RequestError: 409, with the fields that differ, when they cannot.
-    """
+    """Check that ``mel_config`` converts to the model's; else raise RequestError 409 with the differences."""
     try:
         mel_config.check_convertible(model.mel_config)
     except MelMismatch as error:
@@ -106,38 +99,25 @@ def check_mel_config(mel_config: MelConfig, model: ServedModel) -> None:
 
 
 def decoded_bytes(data: bytes, model: ServedModel, max_size: int) -> int:
-    """Return the bytes that decoding a body takes at most, beside the body.
+    """Return the most bytes that decoding takes; ``max_size`` bounds each array of an archive.
 
-    Args:
-        data: the body.
-        model: the model.
-        max_size: most bytes that an array of an archive may take.
-
-    Raises:
-        RequestError: 400 for an archive of many members, which would take long to list.
+    RequestError 400 for an archive of many members, slow to list.
     """
     if _is_json(data):
-        return 10 * min(len(data), _MAX_JSON)  # "0.1," becomes a float in a list, then one in an array
+        return 10 * min(len(data), _MAX_JSON)  # "0.1," becomes a list item, then an array item
     if data.startswith(b"PK"):
         if data.count(b"PK\x01\x02") > _MAX_MEMBERS:
             raise RequestError(400, f"the body is an archive of more than {_MAX_MEMBERS} members")
-        return 2 * unpacked_bytes(data, accepted(model.vocoder.facts.inputs), max_size)  # in two types
+        return 2 * unpacked_bytes(data, accepted(model.vocoder.facts.inputs), max_size)  # in two dtypes
     return 2 * (len(data) if data.startswith(_NPY) else _MAX_SOUND)
 
 
 def decode_body(data: bytes, model: ServedModel, mel_config: MelConfig | None, limits: Limits) -> SynthesisInput:
-    """Decode the body of a request, and validate and convert it for a model.
+    """Decode a body (.npy, .npz or JSON), validate it and convert it for a model.
 
-    Args:
-        data: the body: .npy, .npz or JSON.
-        model: the model.
-        mel_config: the mel config in the query; None where it states none.
-        limits: the limits of a request.
-
-    Raises:
-        RequestError: 400 for a body that cannot be read or holds no mel, 409 for a mel config that cannot be
-            converted, 413 for more frames than allowed, 422 for a query that contradicts the body.
-        VocoderError: when the mel or an input does not fit the model, or the mel config of a JSON body is invalid.
+    ``mel_config`` is the query's. Raises RequestError 400 for an unreadable body or no mel, 409 for an inconvertible
+    mel config, 413 for too many frames, 422 if query and body differ; VocoderError for values that do not fit the
+    model.
     """
     body = _read_body(data, model, limits.max_body)
     stated = body.mel_config
@@ -153,7 +133,7 @@ def decode_body(data: bytes, model: ServedModel, mel_config: MelConfig | None, l
         raise RequestError(422, f"a request holds one mel, (n_mels, frames); this array is {mel.shape}")
     if mel.ndim == 2:
         _check_length(mel.shape[1], model, limits)
-    with np.errstate(over="ignore"):  # what float32 cannot hold is refused as infinite
+    with np.errstate(over="ignore"):  # overflow of float32 is refused as infinite
         values, warning = prepare_mel(mel, model.mel_config, source)
         given = model.vocoder.check_inputs(body.values, 1, values.shape[1])
     return SynthesisInput(values, given, warning.sentence("?mel_config={}") if warning else None)
@@ -215,7 +195,7 @@ def _read_json(data: bytes, model: ServedModel) -> Any:
 
 
 def _read_mel_config(value: Any) -> MelConfig | None:
-    """The mel config that a JSON body states: a name, all fields, or nothing."""
+    """Read a body's mel config: a name, all fields, or nothing."""
     if value is None:
         return None
     if isinstance(value, str):
@@ -226,17 +206,17 @@ def _read_mel_config(value: Any) -> MelConfig | None:
 
 
 def _numbers(values: Any, requirement: str) -> np.ndarray:
-    """Convert nested lists of numbers to float64, or raise VocoderError with ``requirement`` as its message."""
+    """Convert nested lists of numbers to float64; ``requirement`` is the error."""
     try:
         if isinstance(values, list) and _holds_numbers(values, _MAX_JSON_DEPTH):
             return np.array(values, np.float64)
-    except (ValueError, OverflowError):  # lists of different lengths, a number of 400 digits
+    except (ValueError, OverflowError):  # ragged lists, a number of 400 digits
         pass
     raise VocoderError(requirement)
 
 
 def _holds_numbers(values: list[Any], depth: int) -> bool:
-    """Tell whether all values are (lists of) numbers: numpy would make an array of any size of a text."""
+    """Tell whether all values are (lists of) numbers; numpy converts texts to arrays of any size."""
     kinds = set(map(type, values))
     return kinds <= {int, float} or (
         kinds == {list} and depth > 1 and all(_holds_numbers(part, depth - 1) for part in values)
@@ -244,14 +224,9 @@ def _holds_numbers(values: list[Any], depth: int) -> bool:
 
 
 def analyze_body(data: bytes, model: ServedModel, mel_config: MelConfig | None, limits: Limits) -> bytes:
-    """Compute the mel that a model takes, from a sound file or a mel: an .npy, float32 (n_mels, frames).
+    """Compute the model's mel, float32 (n_mels, frames) as an .npy, from a sound file or a mel.
 
-    ``mel_config`` is that of the query, if there is one.
-
-    Raises:
-        RequestError: as for ``decode_body``, and for a sound file 400 when it cannot be read, 413 when it is too long
-            and 422 when there is a mel config.
-        VocoderError: when the mel or the sound does not fit the model.
+    Raises as ``decode_body``; for a sound file RequestError 400 if unreadable, 413 if too long, 422 with a mel config.
     """
     if not data:
         raise RequestError(400, "the body is empty; it must hold a mel (.npy, .npz or JSON) or a sound file")

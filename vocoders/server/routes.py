@@ -42,7 +42,7 @@ from vocoders.server.websocket import StreamSession
 
 T = TypeVar("T")
 
-# The page loads nothing from other servers; it may send requests to this one and play its responses.
+# The page contacts this server alone, and plays its responses.
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; media-src blob:"
 )
@@ -50,9 +50,9 @@ _PAGE_POLICY = (
 
 @dataclass
 class ServerState:
-    """State that the routes share: see ``create_app``.
+    """State shared by the routes, see ``create_app``.
 
-    ``turns`` are held while a body is decoded, one at a time by each function: a mel does not wait for sounds.
+    ``turns``: one lock per decoding function, so a mel does not wait for sounds.
     """
 
     models: dict[str, ServedModel]
@@ -64,19 +64,14 @@ class ServerState:
     turns: defaultdict[Callable[..., Any], asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
 
     def model(self, name: str | None) -> ServedModel:
-        """Return the model of a name, or the default model for None; raises RequestError 404 for an unknown name."""
+        """Return a model by name, None for the default; raise RequestError 404."""
         name = name or next(iter(self.models))
         if name not in self.models:
             raise RequestError(404, f"there is no model {name!r} here; there are: {', '.join(self.models)}")
         return self.models[name]
 
     def admit(self, model: ServedModel, seed: int, stream: bool) -> Utterance:
-        """Admit an utterance; see ``Scheduler.admit``.
-
-        Raises:
-            RequestError: 422 for a stream of a model that cannot stream.
-            Busy: as for ``Scheduler.admit``.
-        """
+        """Admit an utterance, see ``Scheduler.admit``; raise RequestError 422 if the model cannot stream."""
         if stream and model.vocoder.lookahead is None:
             raise RequestError(422, f"the model '{model.name}' cannot stream: its audio depends on the whole mel")
         return self.scheduler.admit(model, seed, stream)
@@ -84,10 +79,9 @@ class ServerState:
     async def decode(
         self, function: Callable[..., T], body: bytes, utterance: Utterance, mel_config: MelConfig | None
     ) -> T:
-        """Call ``decode_body`` or ``analyze_body`` in a thread, so that other requests need not wait for it.
+        """Call ``decode_body`` or ``analyze_body`` in a thread.
 
-        A thread cannot be interrupted: when the request ends first, this still waits for it, with its turn and its
-        memory.
+        It cannot be interrupted: after a disconnect this waits for it, with its turn and memory.
         """
         async with self.turns[function]:
             size = await anyio.to_thread.run_sync(decoded_bytes, body, utterance.model, self.limits.max_body)
@@ -101,13 +95,13 @@ class ServerState:
 
 
 def server_state(connection: HTTPConnection) -> ServerState:
-    """Return the state of the server that a connection belongs to."""
+    """Return a connection's server state."""
     state: ServerState = connection.app.state.server
     return state
 
 
 async def authorize(connection: HTTPConnection) -> None:
-    """Check the bearer token of a connection, where the server has one; raises RequestError 401 for a wrong one."""
+    """Check the bearer token, if any; raise RequestError 401."""
     token = server_state(connection).token
     if token is None:
         return
@@ -118,13 +112,10 @@ async def authorize(connection: HTTPConnection) -> None:
 
 
 async def check_host(connection: HTTPConnection) -> None:
-    """Check to what name a browser sends a request, and from a page of which site.
+    """Check Host and Origin; raise RequestError 403 for names outside ``allow_hosts``.
 
-    Pages of any site may send requests to this machine, also under a name of their own, but no page has the name of an
-    address or of localhost.
-
-    Raises:
-        RequestError: 403 for other names than ``allow_hosts`` has.
+    Pages of any site can send requests to this machine, also under their own name, but not under an address or
+    localhost.
     """
     allowed = server_state(connection).allow_hosts
     host = connection.headers.get("host", "").lower()
@@ -139,19 +130,18 @@ async def check_host(connection: HTTPConnection) -> None:
 
 
 def _name(host: str) -> str:
-    """Return a host without its port."""
     return re.sub(r":\d*$", "", host)
 
 
 def _is_local(name: str) -> bool:
-    """Tell whether a name is localhost or the address of a machine, in brackets where it is IPv6."""
+    """Whether a name is localhost or an address (IPv6 in brackets)."""
     with contextlib.suppress(ValueError):
         return name == "localhost" or bool(ipaddress.ip_address(name.strip("[]")))
     return False
 
 
 async def check_query(connection: HTTPConnection) -> None:
-    """Check that the route knows all query parameters and each comes once; raises RequestError 422."""
+    """Check that query parameters are known and unique; raise RequestError 422."""
     known = [parameter.alias for parameter in connection.scope["route"].dependant.query_params]
     given = [name for name, _ in connection.query_params.multi_items()]
     if not known:
@@ -298,7 +288,7 @@ async def stream(
         check_mel_config(source, chosen)
         facts, given = chosen.vocoder.facts, [F0.name] if f0 else []
         others = [item.name for item in required(facts.inputs, facts.estimated) if item != F0]
-        check_given(facts.inputs, facts.estimated, [*given, *others])  # every frame holds the others
+        check_given(facts.inputs, facts.estimated, [*given, *others])  # each frame holds the others
         await StreamSession(websocket, utterance, source, given, state.limits).run()
     finally:
         utterance.close()

@@ -1,15 +1,14 @@
 """The scheduler: many utterances share one thread that runs the models.
 
-The thread works in steps: one chunk of one utterance, a few seconds of audio at most, or several short utterances of a
-model in one batch. After each step the scheduler chooses the next:
+The thread works in steps: a chunk of one utterance, a few seconds at most, or a batch of short utterances of a model.
+After each step:
 
-- Streams, whose audio is sent while it is computed, and whole requests wait in two queues, which alternate.
-- Within a queue the first utterance gets one step and, if it needs more, goes to the end, so a mel of ten minutes
-  delays the others by one step at a time.
-- An utterance whose client has gone is dropped before its next step; a stream waits while its client is behind.
+- Streams (audio sent while computed) and whole requests have two queues, which alternate.
+- The first utterance of a queue gets one step, then goes to the end.
+- An utterance whose client has gone is dropped; a stream waits while its client is behind.
 
-The number of utterances and their memory are bounded; beyond that a request is refused with ``Busy``. All but
-``_synthesize`` runs on the event loop, so nothing needs a lock.
+Beyond limits of number and memory, utterances are refused with ``Busy``. All but ``_synthesize`` runs on the event
+loop, without locks.
 """
 
 from __future__ import annotations
@@ -30,17 +29,17 @@ from vocoders.server.metrics import Metrics
 from vocoders.server.registry import ServedModel
 from vocoders.server.utterance import Step, Utterance
 
-# Bytes of bodies, mels and audio that all utterances may hold. A single one may hold more, if the limits allow.
+# Bytes of all utterances; a single one may exceed it, if the limits allow.
 MAX_MEMORY = 512 * 2**20
 
-# Default of ``max_batch`` where a batch is faster than one utterance after the other.
+# ``max_batch`` where batching is faster.
 DEFAULT_BATCH = 8
 
-log = logging.getLogger("uvicorn.error")  # the logger that uvicorn uses
+log = logging.getLogger("uvicorn.error")  # uvicorn's logger
 
 
 class Busy(Exception):
-    """Refusal because the server is full or shuts down; the client may try again after ``retry_after`` s."""
+    """Refusal by a full or closing server; retry after ``retry_after`` s."""
 
     def __init__(self, reason: str, retry_after: int) -> None:
         super().__init__(f"{reason}; try again in {retry_after} s")
@@ -48,16 +47,11 @@ class Busy(Exception):
 
 
 class Scheduler:
-    """Admit utterances and decide which is synthesised next.
+    """Admit utterances and choose the next one to synthesise.
 
     Attributes:
-        max_requests: most utterances at a time, waiting ones and those whose audio is being sent included.
-        closing: whether the server is shutting down; then no utterance is admitted.
-
-    Args:
-        max_requests: see above.
-        max_batch: most utterances in one batch; None for 8 where batching is faster, else 1.
-        metrics: the metrics of the server.
+        max_requests: most open utterances.
+        closing: whether the server shuts down.
     """
 
     def __init__(self, max_requests: int, max_batch: int | None, metrics: Metrics) -> None:
@@ -75,20 +69,16 @@ class Scheduler:
 
     @property
     def active_requests(self) -> int:
-        """Utterances that were admitted and not yet closed."""
+        """Number of open utterances."""
         return len(self._utterances)
 
     @property
     def reserved(self) -> int:
-        """Bytes that all utterances hold, and the decoding of their bodies."""
+        """Bytes of all utterances and of decoding."""
         return self._decoding + sum(utterance.reserved for utterance in self._utterances)
 
     def admit(self, model: ServedModel, seed: int, stream: bool) -> Utterance:
-        """Admit an utterance, which the caller must close.
-
-        Raises:
-            Busy: when there are ``max_requests`` already, or when the server is shutting down.
-        """
+        """Admit an utterance, to be closed by the caller; raise Busy."""
         if self.closing:
             raise Busy("the server is shutting down", retry_after=5)
         if self.active_requests >= self.max_requests:
@@ -99,13 +89,13 @@ class Scheduler:
         return utterance
 
     def reserve(self, utterance: Utterance, size: int) -> None:
-        """Reserve ``size`` bytes in all for an utterance; raises Busy when all would hold more than ``MAX_MEMORY``."""
+        """Reserve ``size`` bytes in total for an utterance; raise Busy."""
         self._check_room(utterance, size)
         utterance.reserved = size
 
     @contextlib.contextmanager
     def decoding(self, utterance: Utterance, size: int) -> Iterator[None]:
-        """Reserve ``size`` more bytes for decoding a body, which may outlast its request; raises Busy."""
+        """Reserve ``size`` more bytes for decoding, which may outlast the request; raise Busy."""
         self._check_room(utterance, utterance.reserved + size)
         self._decoding += size
         try:
@@ -120,7 +110,7 @@ class Scheduler:
             raise Busy(reason, self._seconds_to_wait())
 
     def _seconds_to_wait(self) -> int:
-        """Estimate the seconds until the frames that wait now are synthesised."""
+        """Estimate the seconds until all waiting frames are done."""
         waiting = sum(utterance.frames_waiting for utterance in self._utterances)
         return min(60, max(1, math.ceil(waiting * self._seconds_per_frame)))
 
@@ -129,14 +119,14 @@ class Scheduler:
         self._metrics.set_active_requests(self.active_requests)
 
     def _enqueue(self, utterance: Utterance) -> None:
-        """Put an utterance in its queue, if it is ready and not in it."""
+        """Queue an utterance if it is ready and not queued."""
         queue = self._streams if utterance.stream else self._whole
         if utterance.ready and utterance not in queue:
             queue.append(utterance)
             self._work.set()
 
     async def run(self) -> None:
-        """Synthesise what is admitted, until cancelled."""
+        """Synthesise admitted utterances until cancelled."""
         loop = asyncio.get_running_loop()
         first, second = self._streams, self._whole
         try:
@@ -161,11 +151,11 @@ class Scheduler:
             self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _next_steps(self, queue: deque[Utterance]) -> list[Step]:
-        """Take the next step of a queue, and those that can be computed with it as a batch."""
+        """Take the next step of a queue, with others for its batch."""
         steps: list[Step] = []
         while queue:
             utterance = queue[0]
-            if not utterance.ready:  # closed, or its client is behind
+            if not utterance.ready:  # closed, or client behind
                 queue.popleft()
                 continue
             batch = self._batch_limit(utterance)
@@ -173,14 +163,14 @@ class Scheduler:
                 break
             try:
                 steps.append(queue.popleft().next_step())
-            except Exception as error:  # opening a stream failed, which must not stop the others
+            except Exception as error:  # a failed stream must not stop the others
                 utterance.fail(error)
             if steps and batch == 1:
                 break
         return steps
 
     def _batch_limit(self, utterance: Utterance) -> int:
-        """Return the most utterances that a batch with this one may have."""
+        """Return the largest batch with this utterance."""
         if not utterance.fits_one_step:
             return 1
         return self._max_batch or (DEFAULT_BATCH if utterance.model.vocoder.batching_pays else 1)
@@ -194,19 +184,15 @@ class Scheduler:
 
 
 def _synthesize(steps: list[Step]) -> list[np.ndarray | Exception]:
-    """Compute steps, in the synthesis thread.
+    """Compute one step, or several whole utterances of a model, in the synthesis thread.
 
-    Args:
-        steps: one step, or several whole utterances of one model.
-
-    Returns:
-        The audio of each step, float32 (samples,) or (channels, samples), or the error that it raised.
+    Returns float32 (samples,) or (channels, samples) per step, or its error.
     """
     if len(steps) > 1:
         try:
             return list(_synthesize_whole(steps))
         except VocoderError:
-            pass  # caused by one of them; one by one, each gets its own result
+            pass  # one failed; run each alone
         except Exception:
             log.exception("a batch of %d utterances failed; they are synthesised one by one", len(steps))
     return [_synthesize_one(step) for step in steps]
@@ -230,7 +216,6 @@ def _synthesize_one(step: Step) -> np.ndarray | Exception:
 
 
 def _synthesize_whole(steps: list[Step]) -> list[np.ndarray]:
-    """Synthesise whole utterances of one model."""
     mels = [step.frames.mel for step in steps]
     values = [step.frames.signals | step.utterance.constants for step in steps]
     inputs = {name: [given.get(name) for given in values] for name in set().union(*values)}

@@ -56,7 +56,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": Mismatch if status == 409 else Problem} for status in statuses}
 
 
-# The body of a request, as OpenAPI describes it.
+# OpenAPI schema of a request body.
 BODY_SCHEMA: dict[str, Any] = {
     "requestBody": {
         "required": True,

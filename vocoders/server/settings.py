@@ -46,27 +46,26 @@ class Settings(Config):
 
     @property
     def fewest(self) -> int:
-        """The number of replicas without requests."""
+        """Number of replicas without requests."""
         return int(self.replicas.partition("-")[0])
 
     @property
     def limits(self) -> Limits:
-        """The limits of one request."""
         return Limits(self.max_body * 2**20, self.max_seconds, self.timeout)
 
     @property
     def gpus(self) -> int:
-        """The number of GPUs of a replica."""
+        """GPUs per replica."""
         return int(self.device.startswith("cuda"))
 
     @property
     def scaling(self) -> dict[str, Any]:
-        """Options of the deployment that say how many replicas there are."""
+        """Ray Serve's options for the number of replicas."""
         low, _, high = self.replicas.partition("-")
         if not high:
             return {"num_replicas": int(low)}
         at_once = self.max_batch or (DEFAULT_BATCH if self.gpus else 1)
-        target = 2 * at_once  # one batch is computed and the next one waits
+        target = 2 * at_once  # one batch runs, the next waits
         return {
             "autoscaling_config": {
                 "min_replicas": int(low),

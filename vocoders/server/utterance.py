@@ -1,4 +1,4 @@
-"""One utterance: the frames that wait to be synthesised, and the audio that waits to be sent."""
+"""One utterance: waiting frames and waiting audio."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from vocoders.inference.stream import Stream
 from vocoders.inputs import Values
 from vocoders.server.registry import ServedModel
 
-# The first steps of a stream are shorter than a chunk of the model, so that its audio begins soon.
+# Short, so that the audio of a stream begins soon.
 FIRST_STEP_FRAMES = 64
 
-# Most frames of a stream that wait for the synthesis, and most pieces of its audio that wait for the client.
+# Limits per stream: frames before synthesis, pieces of audio after it.
 MAX_FRAMES_WAITING = 1024
 MAX_PIECES_WAITING = 4
 
 
 @dataclass(frozen=True)
 class Frames:
-    """Consecutive frames of an utterance.
+    """Consecutive frames.
 
     Attributes:
         mel: float32 (n_mels, frames).
-        signals: the inputs that the client gives with them, (1, channels, length) by name.
+        signals: given inputs, (1, channels, length) by name.
     """
 
     mel: np.ndarray
@@ -39,7 +39,7 @@ class Frames:
         return frames
 
     def split(self, count: int) -> tuple[Frames, Frames]:
-        """Split into the first ``count`` frames and the others."""
+        """Split after ``count`` frames."""
         columns = {name: value.shape[-1] * count // len(self) for name, value in self.signals.items()}
         first = {name: value[..., : columns[name]] for name, value in self.signals.items()}
         rest = {name: value[..., columns[name] :] for name, value in self.signals.items()}
@@ -47,7 +47,6 @@ class Frames:
 
     @classmethod
     def join(cls, pieces: Sequence[Frames]) -> Frames:
-        """Join one or more pieces."""
         if len(pieces) == 1:
             return pieces[0]
         names = pieces[0].signals
@@ -57,13 +56,12 @@ class Frames:
 
 @dataclass(frozen=True)
 class Step:
-    """The part of an utterance that is computed at once.
+    """The part of an utterance computed at once.
 
     Attributes:
-        utterance: the utterance.
-        frames: its next frames; none when only the end of the stream is left.
-        stream: the stream that synthesises them; None when the step is the whole utterance.
-        last: whether the utterance ends with this step.
+        frames: the next frames; none at a stream's end.
+        stream: the stream; None for a whole utterance.
+        last: whether the utterance ends here.
     """
 
     utterance: Utterance
@@ -73,31 +71,20 @@ class Step:
 
     @property
     def seconds(self) -> float:
-        """The duration of its frames."""
         return self.utterance.model.seconds(len(self.frames))
 
 
 class Utterance:
-    """The mel of one request, waiting for the synthesis, and its audio, waiting for the client.
+    """The mel of a request, waiting for the synthesis, and its audio, waiting for the client.
 
-    The route of the request calls ``push`` and ``finish``, reads ``audio``, and calls ``close`` at the end in any case.
-    The scheduler calls ``next_step`` while ``ready`` is true, then ``deliver`` or ``fail``. All of this happens on the
-    event loop.
+    The route calls ``push`` and ``finish``, reads ``audio``, and always calls ``close``. The scheduler calls
+    ``next_step`` while ``ready``, then ``deliver`` or ``fail``. All run on the event loop.
 
     Attributes:
-        model: the model.
-        seed: the seed of the noise.
-        stream: whether the client gets the audio while it is computed.
-        reserved: bytes that the scheduler reserves for it.
-        frames_waiting: frames that wait to be synthesised.
-        constants: the utterance-rate inputs, (1, channels, 1) by name.
-
-    Args:
-        model: the model.
-        seed: the seed of the noise.
-        stream: whether the client gets the audio while it is computed.
-        on_ready: function called with the utterance when there may be a step to compute.
-        on_close: function called with the utterance when it is closed.
+        stream: whether audio is sent while computed.
+        reserved: bytes reserved by the scheduler.
+        frames_waiting: frames to be synthesised.
+        constants: utterance-rate inputs, (1, channels, 1) by name.
     """
 
     def __init__(
@@ -117,7 +104,7 @@ class Utterance:
         self._on_ready = on_ready
         self._on_close = on_close
         self._frames: deque[Frames] = deque()
-        self._frames_taken = 0  # frames that steps have taken
+        self._frames_taken = 0  # by steps
         self._complete = False  # no more frames will come
         self._finished = False  # no more audio will come
         self._stream: Stream | None = None
@@ -126,12 +113,7 @@ class Utterance:
         self._changed = asyncio.Event()
 
     def push(self, mel: np.ndarray, signals: Values | None = None) -> None:
-        """Add frames.
-
-        Args:
-            mel: float32 (n_mels, frames), of one frame or more.
-            signals: inputs for them, (1, channels, length) by name; the same names with all frames of the utterance.
-        """
+        """Add a mel (n_mels, frames) and ``signals`` (1, channels, length), the same names in all calls."""
         self._frames.append(Frames(mel, signals or {}))
         self.frames_waiting += mel.shape[1]
         self._on_ready(self)
@@ -142,25 +124,18 @@ class Utterance:
         self._on_ready(self)
 
     async def wait_for_room(self) -> None:
-        """Wait until no more than ``MAX_FRAMES_WAITING`` frames wait for the synthesis."""
+        """Wait until at most ``MAX_FRAMES_WAITING`` frames wait."""
         while self.frames_waiting > MAX_FRAMES_WAITING and not self._finished:
             await self._change()
 
     async def audio(self) -> AsyncIterator[np.ndarray]:
-        """Iterate over the audio as it becomes final.
-
-        Yields:
-            float32 (samples,) or (channels, samples).
-
-        Raises:
-            Exception: the error that the synthesis raised, if any.
-        """
+        """Yield audio, float32 (samples,) or (channels, samples), or raise the error of a step."""
         while True:
             while not self._audio and not self._finished:
                 await self._change()
             if self._audio:
                 piece = self._audio.popleft()
-                self._on_ready(self)  # the synthesis may have waited for the client
+                self._on_ready(self)  # the synthesis may wait for the client
                 yield piece
             elif self._error is not None:
                 raise self._error
@@ -168,7 +143,7 @@ class Utterance:
                 return
 
     def close(self) -> None:
-        """Drop the frames and the audio, also those of a step that is being computed."""
+        """Drop all frames and audio."""
         self._finished = True
         self._frames.clear()
         self._audio.clear()
@@ -185,17 +160,13 @@ class Utterance:
 
     @property
     def fits_one_step(self) -> bool:
-        """Whether one step synthesises the whole utterance, without a stream."""
+        """Whether one step without a stream is enough."""
         limit = self.model.vocoder.frames_at_once
         untouched = self._complete and not self.stream and self._frames_taken == 0
         return untouched and (limit is None or self.frames_waiting <= limit)
 
     def next_step(self) -> Step:
-        """Take the frames of the next step.
-
-        Raises:
-            VocoderError: when the model cannot stream.
-        """
+        """Take the frames of the next step."""
         limit = self.frames_waiting
         if not self.fits_one_step:
             if self._stream is None:
@@ -208,7 +179,7 @@ class Utterance:
         return Step(self, frames, self._stream, last=self._complete and not self._frames)
 
     def _take(self, limit: int) -> Frames:
-        """Take the first frames that wait, at most ``limit``."""
+        """Take at most ``limit`` waiting frames."""
         taken: list[Frames] = []
         count = 0
         while self._frames and count < limit:
@@ -223,13 +194,8 @@ class Utterance:
         return Frames.join(taken or [Frames(np.empty((self.model.mel_config.n_mels, 0), np.float32))])
 
     def deliver(self, audio: np.ndarray, last: bool) -> None:
-        """Take the audio of a step.
-
-        Args:
-            audio: float32 (samples,) or (channels, samples), perhaps none.
-            last: whether it is the last.
-        """
-        if not self._finished:  # it may have been closed meanwhile
+        """Take the audio of a step, float32 (samples,) or (channels, samples)."""
+        if not self._finished:  # else closed meanwhile
             if audio.shape[-1]:
                 self._audio.append(audio)
             self._finished = last

@@ -1,4 +1,4 @@
-"""One utterance over a WebSocket: audio is sent while mel frames are received."""
+"""One utterance over a WebSocket: audio is sent while frames arrive."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NORMAL, _INVALID_DATA, _POLICY_VIOLATION, _TOO_BIG, _INTERNAL_ERROR = 1000, 100
 
 
 class _Close(Exception):
-    """End of a stream with a close code and a sentence that says why."""
+    """End of a stream: close code and reason."""
 
     def __init__(self, code: int, detail: str) -> None:
         super().__init__(detail)
@@ -37,21 +37,10 @@ class _Close(Exception):
 
 
 class StreamSession:
-    """Exchange of messages with one client.
+    """Exchange of messages with one client, as docs/serving.md describes.
 
-    The server first sends a text message, JSON with ``sample_rate``, ``channels``, ``n_mels``, ``inputs`` and
-    ``lookahead``. The client sends the utterance-rate inputs of the model, if it has any, as a text message: JSON,
-    lists of numbers by name. Then it sends binary messages of whole frames, little-endian float32 (frames, values),
-    and the text ``end`` after the last frame. The values of a frame are the mel, and then those of each signal in
-    ``inputs``, such as F0. The server sends binary messages of little-endian 16-bit samples, and closes with code 1000
-    after the last. After an error it sends a text message, JSON with ``detail``, and closes with another code.
-
-    Args:
-        websocket: the connection, before its handshake.
-        utterance: the utterance, closed by the caller.
-        mel_config: the mel config of the frames; it must be convertible to the model's.
-        given: names of the signals that the frames hold although the model could do without.
-        limits: the limits of a request.
+    ``mel_config`` is that of the frames. A frame is the mel, then each signal in ``inputs``; ``given`` names the
+    optional ones. A text message with the utterance-rate inputs, if any, precedes the frames.
     """
 
     def __init__(
@@ -68,7 +57,7 @@ class StreamSession:
         self._limits = limits
 
     async def run(self) -> None:
-        """Serve the client from the handshake to the close."""
+        """Serve the client from handshake to close."""
         await self._websocket.accept()
         receiving = asyncio.create_task(self._receive_frames())
         sending = asyncio.create_task(self._send_audio())
@@ -78,7 +67,7 @@ class StreamSession:
             await _cancel(receiving, sending)
             if not done:
                 raise _Close(_POLICY_VIOLATION, f"the stream took longer than {timeout:g} s")
-            # Receiving ends only with an exception; when both have ended, sending is what counts.
+            # Receiving ends only by an exception; the result of sending comes first.
             (sending if sending in done else receiving).result()
             await self._websocket.close(_NORMAL)
         except WebSocketDisconnect:
@@ -94,7 +83,7 @@ class StreamSession:
             await _cancel(receiving, sending)
 
     async def _receive_frames(self) -> None:
-        """Receive frames until the client says that they end, then wait for its disconnect."""
+        """Receive frames until ``end``, then wait for the disconnect."""
         limits, frames, ended = self._limits, 0, False
         while True:
             try:
@@ -125,8 +114,8 @@ class StreamSession:
             await self._utterance.wait_for_room()
 
     def _decode(self, text: str | None, data: bytes) -> np.ndarray:
-        """Decode the frames of a message, (frames, values)."""
-        if len(data) > MAX_MESSAGE:  # uvicorn refuses it before, but for that of Ray Serve
+        """Decode a message to frames (frames, values)."""
+        if len(data) > MAX_MESSAGE:  # Ray Serve does not limit messages
             raise _Close(_TOO_BIG, f"the message has more than {MAX_MESSAGE} bytes; send fewer frames at once")
         size = self._facts.samples_per_frame
         count = self._facts.mel_config.n_mels + sum(item.channels * item.columns(1, size) for item in self._signals)
@@ -139,11 +128,7 @@ class StreamSession:
         return np.frombuffer(data, "<f4").reshape(-1, count)
 
     def _push(self, values: np.ndarray) -> None:
-        """Validate values, convert them to the mel config of the model, and push them.
-
-        Raises:
-            VocoderError: for values that do not fit the model.
-        """
+        """Validate and convert frames, and push them."""
         if missing := [name for name in self._constants if name not in self._utterance.constants]:
             raise VocoderError(
                 f"this model needs {missing[0]} before the first frame; send it as a text message, "
@@ -159,11 +144,7 @@ class StreamSession:
         self._utterance.push(mel, self._utterance.model.vocoder.check_inputs(signals, 1, len(values)))
 
     def _take_constants(self, text: str) -> None:
-        """Take the utterance-rate inputs of a message.
-
-        Raises:
-            VocoderError: for values that do not fit the model.
-        """
+        """Read the utterance-rate inputs of a message."""
         try:
             named = {name: np.array(value, np.float64) for name, value in json.loads(text).items()}
         except (ValueError, TypeError, OverflowError, RecursionError):
@@ -190,7 +171,7 @@ class StreamSession:
             raise _Close(_POLICY_VIOLATION, f"the client took no audio for {timeout:g} s") from None
 
     async def _close(self, code: int, detail: str) -> None:
-        """Close the connection and say why, to a client that may have disconnected or no longer reads."""
+        """Close with a code and reason; the client may be gone."""
 
         async def send() -> None:
             await self._websocket.send_json({"detail": detail})
