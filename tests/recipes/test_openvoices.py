@@ -19,7 +19,7 @@ from recipes.training.recipe import load_recipe
 from tests.support import ROOT, models, signals
 from vocoders import load
 
-RECIPES = ROOT / "recipes" / "openvoices"
+RECIPES = ROOT / "recipes" / "corpora" / "openvoices"
 VALID = (RECIPES / "valid.txt").read_text().split()
 GAINS = {speaker.name: 10 ** (speaker.gain_db / 20) for speaker in SPEAKERS}
 Corpus = Callable[..., int]

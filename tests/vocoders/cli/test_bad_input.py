@@ -137,7 +137,8 @@ def test_bad_f0_files(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "one value per frame: expected 12, got 11" in refused(
         work, capsys, "mel12.npy", "-o", "out.wav", "--f0", "f0.npy", "-q"
     )
-    assert "1-D" in refused(work, capsys, "mel12.npy", "-o", "out.wav", "--f0", "mel12.npy", "-q")
+    message = refused(work, capsys, "mel12.npy", "-o", "out.wav", "--f0", "mel12.npy", "-q")
+    assert "expected shape (12,), got shape (20, 12)" in message
     assert "no file nof0.npy" in refused(work, capsys, "mel12.npy", "-o", "out.wav", "--f0", "nof0.npy", "-q")
 
 

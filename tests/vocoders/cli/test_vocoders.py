@@ -141,7 +141,7 @@ def test_config_for_a_named_mel_config(capsys: pytest.CaptureFixture[str]) -> No
     assert vocoders(["config", "--generator", "hifigan", "--mel-config", "vocos-24k"]) == 0
     printed = yaml.safe_load(capsys.readouterr().out)
     assert MelConfig(
-        **{k: float(v) if k in ("floor", "epsilon") else v for k, v in printed["mel"].items()}
+        **{k: float(v) if k in ("floor", "epsilon") else v for k, v in printed["mel_config"].items()}
     ) == MelConfig.parse("vocos-24k")
     assert vocoders(["config", "--generator", "hifigan", "--mel-config", "vocos-24k", "--hop", "256"]) == 2
     assert "leave the others out" in capsys.readouterr().err

@@ -12,18 +12,31 @@ from vocoders import VocoderError
 from vocoders.dsp.mel import MEL_CONFIGS
 from vocoders.dsp.noise import white_noise
 from vocoders.generators import GENERATORS, build_generator
+from vocoders.generators.base import Generator
 from vocoders.generators.hifigan import HiFiGAN
 from vocoders.generators.hnmask import HNMask
-from vocoders.inputs import F0, NOISE
+from vocoders.inputs import F0, NOISE, PHASE
 
 every_generator = pytest.mark.parametrize("name", GENERATORS)
+
+
+def needed(model: Generator, frames: int, batch: int = 1) -> dict[str, torch.Tensor]:
+    """What a caller has to give beside the mel: all inputs but noise, which is drawn, and the phase, which is 0."""
+    values = models.inputs(model, frames, batch)
+    return {item.name: values[item.name] for item in model.inputs if item not in (NOISE, PHASE)}
+
+
+def shape(model: Generator, frames: int, batch: int = 1) -> tuple[int, int, int]:
+    """Shape of the audio."""
+    return batch, model.channels, frames * model.samples_per_frame
 
 
 @every_generator
 @pytest.mark.parametrize("frames", [1, 2, 3, 17])
 def test_length(name: str, frames: int) -> None:
-    audio = models.generator(name)(models.mel(frames, 2), f0=models.f0(frames, 2))
-    assert audio.shape == (2, 1, frames * 32)
+    model = models.generator(name)
+    audio = model(models.mel(frames, 2), **needed(model, frames, 2))
+    assert audio.shape == shape(model, frames, 2)
     assert audio.dtype == torch.float32
     assert torch.isfinite(audio).all()
 
@@ -31,29 +44,32 @@ def test_length(name: str, frames: int) -> None:
 @every_generator
 def test_the_same_call_gives_the_same_audio_and_the_seed_matters(name: str) -> None:
     model = models.generator(name)
-    first, again, other = (model(models.mel(9), f0=models.f0(9), seed=seed) for seed in (3, 3, 4))
+    given = needed(model, 9)
+    first, again, other = (model(models.mel(9), **given, seed=seed) for seed in (3, 3, 4))
     assert torch.equal(first, again)
     assert torch.equal(first, other) != (NOISE in model.inputs)
     torch.manual_seed(99)  # the global generator has no say
-    assert torch.equal(first, model(models.mel(9), f0=models.f0(9), seed=3))
+    assert torch.equal(first, model(models.mel(9), **given, seed=3))
 
 
 @every_generator
 def test_an_item_of_a_batch_sounds_as_alone(name: str) -> None:
     model = models.generator(name)
-    mel, f0 = models.mel(23, 3), models.f0(23, 3)
-    batch = model(mel, f0=f0)
+    mel, given = models.mel(23, 3), needed(model, 23, 3)
+    batch = model(mel, **given)
     for i in range(3):
-        torch.testing.assert_close(batch[i : i + 1], model(mel[i : i + 1], f0=f0[i : i + 1]), atol=1e-5, rtol=0)
+        alone = model(mel[i : i + 1], **{key: value[i : i + 1] for key, value in given.items()})
+        torch.testing.assert_close(batch[i : i + 1], alone, atol=1e-5, rtol=0)
 
 
 @every_generator
 def test_given_noise_replaces_the_drawn_one(name: str) -> None:
     model = models.generator(name)
-    drawn = model(models.mel(9), f0=models.f0(9), seed=7)
-    noise = {"noise": torch.from_numpy(white_noise(0, 9 * 32, 7))[None, None]} if NOISE in model.inputs else {}
-    given = model(models.mel(9), f0=models.f0(9), seed=0, **noise)
-    assert torch.equal(drawn, given)
+    given = needed(model, 9)
+    drawn = model(models.mel(9), **given, seed=7)
+    samples = 9 * model.samples_per_frame
+    noise = {"noise": torch.from_numpy(white_noise(0, samples, 7))[None, None]} if NOISE in model.inputs else {}
+    assert torch.equal(drawn, model(models.mel(9), **given, **noise, seed=0))
 
 
 @pytest.mark.parametrize(("name", "changes"), [*((name, {}) for name in GENERATORS), ("hnmask", {"free_pitch": True})])
@@ -70,13 +86,16 @@ def test_context_and_lookahead_are_what_a_perturbed_frame_shows(
     assert ahead is not None
     frames = 2 * reach + 21
     middle = frames // 2
-    mel, f0 = models.mel(frames), torch.full((1, 1, frames), 250.0)
-    other_mel, other_f0 = mel.clone(), f0.clone()
+    mel, given = models.mel(frames), needed(model, frames)
+    if F0 in model.inputs:
+        given["f0"] = torch.full((1, 1, frames), 250.0)
+    other_mel, other = mel.clone(), dict(given)
     if moved == "mel":
         other_mel[..., middle] += 2.0
     elif F0 in model.inputs:
-        other_f0[..., middle] = 750.0  # both have whole periods in a frame of 32 samples at 8 kHz: later phases stay
-    difference = (model(mel, f0=f0) - model(other_mel, f0=other_f0)).abs().reshape(frames, 32).amax(1)
+        other["f0"] = given["f0"].clone()
+        other["f0"][..., middle] = 750.0  # both have whole periods in a frame of 32 samples at 8 kHz: later phases stay
+    difference = (model(mel, **given) - model(other_mel, **other)).abs().amax(1).reshape(frames, -1).amax(1)
     reached = torch.nonzero(difference).flatten().tolist()
     if moved == "f0" and F0 not in model.inputs:
         assert not reached
@@ -94,7 +113,7 @@ def test_context_and_lookahead_are_what_a_perturbed_frame_shows(
 def test_gradients_reach_every_parameter_and_the_mel(name: str, changes: dict[str, Any]) -> None:
     model = models.generator(name, **changes).train()
     mel = models.mel(12).requires_grad_()
-    outputs = model.outputs(mel, [{"f0": models.f0(12)}])
+    outputs = model.outputs(mel, [needed(model, 12)])
     outputs["audio"][0].square().mean().backward()
     for loss in model.own_losses(mel.detach(), models.mel(12, seed=1), outputs).values():
         loss.backward()
@@ -120,15 +139,16 @@ def test_shapes_that_do_not_fit_are_refused(name: str) -> None:
         with pytest.raises(ValueError, match=r"f0 must be \(1, 1, 4\)"):
             model(models.mel(4), f0=models.f0(5))
     if NOISE in model.inputs:
-        with pytest.raises(ValueError, match=r"noise must be \(1, 1, 128\)"):
-            model(models.mel(4), f0=models.f0(4), noise=torch.zeros(1, 1, 127))
+        samples = 4 * model.samples_per_frame
+        with pytest.raises(ValueError, match=rf"noise must be \(1, 1, {samples}\)"):
+            model(models.mel(4), **needed(model, 4), noise=torch.zeros(1, 1, samples - 1))
 
 
 @every_generator
 def test_autocast_keeps_the_audio_float32(name: str) -> None:
     model = models.generator(name)
     with torch.autocast("cpu", torch.bfloat16):
-        audio = model(models.mel(9), f0=models.f0(9))
+        audio = model(models.mel(9), **needed(model, 9))
     assert audio.dtype == torch.float32
     assert torch.isfinite(audio).all()
 
@@ -137,19 +157,19 @@ def test_autocast_keeps_the_audio_float32(name: str) -> None:
 def test_every_mel_config_can_be_built_for(name: str) -> None:
     for mel_config in MEL_CONFIGS.values():
         model = build_generator(name, models.small(name, mel_config), mel_config)
-        audio = model(torch.full((1, mel_config.n_mels, 5), -4.0), f0=torch.full((1, 1, 5), 150.0))
-        assert audio.shape == (1, 1, 5 * mel_config.hop_length)
+        audio = model(torch.full((1, mel_config.n_mels, 5), -4.0), **needed(model, 5))
+        assert audio.shape == shape(model, 5)
 
 
 @every_generator
 def test_outputs_are_what_forward_gives_for_each_draw(name: str) -> None:
     model = models.generator(name)
     mel, given = models.mel(9, 2), models.inputs(model, 9, 2)
-    other = given | {"noise": torch.randn(2, 1, 9 * 32)} if NOISE in model.inputs else given
+    other = given | {"noise": torch.randn(given["noise"].shape)} if NOISE in model.inputs else given
     outputs = model.outputs(mel, [given, other])
     assert tuple(outputs) == model.output_names
     for draws in outputs.values():
-        assert [draw.shape for draw in draws] == [(2, 1, 9 * 32)] * 2
+        assert [draw.shape for draw in draws] == [shape(model, 9, 2)] * 2
     for values, audio in zip([given, other], outputs["audio"], strict=True):
         assert torch.equal(audio, model(mel, **values))
     with pytest.raises(ValueError, match="frames >= 1"):

@@ -38,16 +38,22 @@ def test_a_window_with_its_phase_is_a_part_of_the_whole(config: dict[str, Any], 
     rates = [2, 5, 3] if hop == 30 else [4, 8]
     sizes = {"upsample_rates": rates, "upsample_kernel_sizes": [2 * rate for rate in rates]}
     model = models.generator("nsf-hifigan", mel_config, **sizes, **config)
-    mel, f0, noise = models.mel(60), models.f0(60), torch.randn(1, 1, 60 * hop)
+    mel, f0 = models.mel(60), models.f0(60)
+    noise = {"noise": torch.randn(1, 1, 60 * hop)} if NOISE in model.inputs else {}
     phase = frame_phase(f0, mel_config, model.next_f0_share)[..., 20:21]
     window, samples = slice(20, 50), slice(20 * hop, 50 * hop)
     part, other = (
-        model(mel[..., window], f0=f0[..., window], noise=noise[..., samples], phase=start).detach()
+        model(
+            mel[..., window],
+            f0=f0[..., window],
+            phase=start,
+            **{name: value[..., samples] for name, value in noise.items()},
+        ).detach()
         for start in (phase, phase + 0.5)
     )
     reach = model.context
     assert isinstance(reach, int)
-    whole = model(mel, f0=f0, noise=noise).detach()
+    whole = model(mel, f0=f0, **noise).detach()
     assert whole.shape == (1, 1, 60 * hop)
     inner = slice(reach * hop, -reach * hop)
     difference, another_phase = part - whole[..., samples], part - other

@@ -28,7 +28,7 @@ def test_parity_with_the_public_implementation(part: str, new_style: bool, tmp_p
     model = models.generator_of(import_checkpoint(**write(tmp_path, part, new_style)))
     arrays = {key: torch.from_numpy(value) for key, value in golden(part).items() if value.dtype == np.float32}
     with torch.no_grad():
-        audio = model(arrays["mel"], f0=arrays.get("f0"), noise=arrays.get("noise"))
+        audio = model(arrays["mel"], **{item.name: arrays.get(item.name) for item in model.inputs})
     late = model.mel_config.hop_length // 2 if part == "vocos-center" else 0
     audio = audio[..., late : audio.shape[-1] - late]
     extra = LONGER.get(part, 0) // 2
