@@ -20,7 +20,7 @@ import torch
 from recipes.training.reference import reference
 from tests.support import DATA, ROOT, models
 from tests.support.sherpa import write_acoustic_model
-from vocoders import MEL_CONFIGS, MelMismatch, Vocoder, load
+from vocoders import MEL_CONFIGS, MelMismatch, Vocoder, VocoderError, load
 from vocoders.checkpoint import Checkpoint, save_checkpoint
 from vocoders.cli.vocode import vocode
 from vocoders.cli.vocoders import vocoders
@@ -251,6 +251,8 @@ def test_the_generator_of_the_contributing_guide(tmp_path: Path, monkeypatch: py
     torch.manual_seed(0)
     generator = names["Name"](names["Name"].small_config(mel_config), mel_config)
     voc = Vocoder(Checkpoint(mel_config, generator))
+    with pytest.raises(VocoderError, match='add "name": Name to it'):
+        save_checkpoint(Checkpoint(mel_config, generator), tmp_path / "model.safetensors")
     mel = np.random.default_rng(0).normal(-5, 1, (80, 50)).astype(np.float32)
     streamed = list(voc.stream(np.array_split(mel, 7, axis=1)))
     assert len(streamed) > 5

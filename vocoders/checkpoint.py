@@ -25,7 +25,7 @@ from vocoders.errors import CheckpointError, VocoderError, few
 from vocoders.f0_estimator import BaseF0Estimator, build_f0_estimator, describe_f0_estimator
 from vocoders.facts import Architecture, Facts
 from vocoders.files import atomic_write, refuse_pointer
-from vocoders.generators import build_generator, generator_name
+from vocoders.generators import GENERATORS, build_generator, generator_name
 from vocoders.generators.base import Generator
 
 VERSION = "1"
@@ -86,7 +86,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path) -> None:
         path: the .safetensors file.
 
     Raises:
-        VocoderError: when the file cannot be written.
+        VocoderError: when the file cannot be written, and for a generator that ``GENERATORS`` does not list.
     """
     header = {
         "format": "vocoders",
@@ -100,8 +100,10 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path) -> None:
     lookahead: dict[str, int | None] = {}
     if checkpoint.generator is not None:
         lookahead["generator"] = checkpoint.generator.lookahead
-        config = checkpoint.generator.config.model_dump(mode="json")
-        header["generator"] = json.dumps({"name": generator_name(checkpoint.generator), "config": config})
+        name, config = generator_name(checkpoint.generator), checkpoint.generator.config.model_dump(mode="json")
+        if name not in GENERATORS:
+            raise VocoderError(f'a file can hold what GENERATORS lists: add "{name.lower()}": {name} to it')
+        header["generator"] = json.dumps({"name": name, "config": config})
         tensors |= {f"generator.{key}": value for key, value in checkpoint.generator.state_dict().items()}
     if checkpoint.f0_estimator is not None:
         lookahead["f0_estimator"] = checkpoint.f0_estimator.lookahead

@@ -44,8 +44,8 @@ def generator_class(name: str) -> type[Generator]:
 
 
 def generator_name(generator: Generator) -> str:
-    """Return the name of a generator's class."""
-    return next(name for name, kind in GENERATORS.items() if kind is type(generator))
+    """Return the name of a generator in ``GENERATORS``; that of its class where it is not listed."""
+    return next((name for name, kind in GENERATORS.items() if kind is type(generator)), type(generator).__name__)
 
 
 @float32_weights()
