@@ -178,8 +178,12 @@ def test_a_second_interrupt_stops_at_once(data: Path, tmp_path: Path, monkeypatc
         raise AssertionError("went on")
 
     monkeypatch.setattr("recipes.training.loop.train_step", interrupted)
-    with pytest.raises(KeyboardInterrupt) as stop:
-        run_training(load_recipe(corpus.recipe(tmp_path, data)), tmp_path / "run")
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, where the tests run in the background
+    try:
+        with pytest.raises(KeyboardInterrupt) as stop:
+            run_training(load_recipe(corpus.recipe(tmp_path, data)), tmp_path / "run")
+    finally:
+        signal.signal(signal.SIGINT, usual)
     assert str(stop.value) == ""  # nothing was saved
     assert not (tmp_path / "run" / "state").exists()
 
