@@ -28,7 +28,7 @@ from vocoders.files import atomic_write, refuse_pointer
 from vocoders.generators import GENERATORS, build_generator, generator_name
 from vocoders.generators.base import Generator
 
-VERSION = "1"
+VERSION = "2"
 
 
 @dataclass

@@ -55,7 +55,7 @@ def test_a_loaded_model_is_the_saved_one(name: str, tmp_path: Path) -> None:
 def test_the_header_describes_the_model(saved: Path) -> None:
     with safe_open(saved, framework="pt") as file:
         header = file.metadata()
-    assert (header["format"], header["version"]) == ("vocoders", "1")
+    assert (header["format"], header["version"]) == ("vocoders", "2")
     assert json.loads(header["generator"])["name"] == "hnmask"
     assert json.loads(header["mel_config"])["hop_length"] == 32
 
@@ -102,8 +102,8 @@ def test_foreign_files(tmp_path: Path) -> None:
 
 
 def test_a_later_version(saved: Path) -> None:
-    rewrite(saved, {"version": "2"})
-    with pytest.raises(CheckpointError, match="version 2, this release reads version 1"):
+    rewrite(saved, {"version": "3"})
+    with pytest.raises(CheckpointError, match="version 3, this release reads version 2"):
         load_checkpoint(saved)
 
 
