@@ -13,7 +13,7 @@ from vocoders.dsp.arrays import AnyArray, Array, as_numpy, kind_of
 from vocoders.dsp.mel import MelConfig, convert_mel
 from vocoders.errors import MelWarning, VocoderError
 from vocoders.inference.checks import as_mel_config, check_seed, prepare_audio, prepare_mel
-from vocoders.inference.stream import Stream
+from vocoders.inference.stream import Stream, check_streams
 from vocoders.inference.synthesis import Backend, Synthesis
 from vocoders.inputs import (
     F0,
@@ -167,6 +167,7 @@ class BaseVocoder(Backend):
             VocoderError: when the model cannot stream, no frame comes, or an argument does not fit.
         """
         # Not a generator function, so that the call itself raises.
+        check_streams(self.facts)
         named = {name: value for name, value in {"f0": f0_chunks, **inputs}.items() if value is not None}
         check_given(self.facts.inputs, self.facts.estimated, named)
         constants = constants_of(self.facts.inputs, named)

@@ -9,12 +9,24 @@ import numpy as np
 
 from vocoders.dsp.arrays import Array, as_numpy, kind_of
 from vocoders.errors import VocoderError
+from vocoders.facts import Facts
 from vocoders.inference.checks import check_lookahead, check_seed, prepare_mel
 from vocoders.inference.nearsighted import NearsightedSynthesis
 from vocoders.inference.synthesis import Backend, Synthesis
 from vocoders.inputs import Values, accepted, check_names, check_value, required
 
 _END = object()
+
+
+def check_streams(facts: Facts, given: Collection[str] = ()) -> int:
+    """Return the lookahead of a stream with the inputs ``given``; refuse a model that cannot stream."""
+    lookahead = facts.lookahead_with(given)
+    if lookahead is None:
+        raise VocoderError(
+            "this model cannot stream: it normalises over the whole utterance, so that the first sample depends on "
+            "the last frame, or has an operation that docs/streaming.md does not list; synthesise the whole mel"
+        )
+    return lookahead
 
 
 class Stream:
@@ -54,15 +66,9 @@ class Stream:
         check_names(facts.inputs, given)
         needed = [item.name for item in required(facts.inputs, facts.estimated) if item.is_signal]
         self.given = [item.name for item in accepted(facts.inputs) if item.name in (*given, *needed)]
-        needs = facts.lookahead_with(self.given)
-        if needs is None:
-            raise VocoderError(
-                "this model cannot stream: it normalises over the whole utterance, so that the first sample depends on "
-                "the last frame, or has an operation that docs/streaming.md does not list; synthesise the whole mel"
-            )
+        self.lookahead = check_streams(facts, self.given)
         self.facts = facts
         self.mel_config = facts.mel_config
-        self.lookahead: int = needs
         self._synthesis: Synthesis | None  # None when the stream is over
         if lookahead is None or check_lookahead(lookahead) >= self.lookahead:
             self._synthesis = vocoder.start([check_seed(seed)], self.given, constants)
