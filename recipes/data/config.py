@@ -33,6 +33,9 @@ class Augmentation(Config):
     noise_snr_db: Range = Field((10.0, 40.0), description="dB, level of the recording above the noise")
     smooth: Share = Field(0.0, description="the mel is smoothed as an acoustic model would")
     coefficients: PositiveRange = Field((0.2, 0.7), description="share of its cepstral coefficients that is kept")
+    adapt: Share = Field(
+        0.0, description="share of steps whose mels are approximated from mels of a random mel config, as for synthesis"
+    )
     pitch: Share = Field(
         0.0, description="share of steps in which half of the mels have the harmonics of another F0, by resampling"
     )

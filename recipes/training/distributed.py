@@ -109,6 +109,10 @@ class Draws:
         """Draw uniformly from [0, 1): (items, *shape)."""
         return self._move(torch.rand(self.batch_size, *shape, generator=self.source))
 
+    def uniform(self, count: int) -> Tensor:
+        """Draw uniformly from [0, 1), the same for the whole batch: (count,), on the CPU."""
+        return torch.rand(count, generator=self.source)
+
     def chance(self, probability: float) -> bool:
         """Return True with ``probability``, the same for the whole batch."""
         return float(torch.rand((), generator=self.source)) < probability

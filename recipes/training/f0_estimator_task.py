@@ -35,7 +35,8 @@ class F0EstimatorTask(Task):
 
     def forward(self, batch: Batch, draws: Draws) -> TaskOutput:
         f0 = batch["f0"]
-        mel = self.degrade(self.mel(batch), draws)
+        adapted = draws.chance(self.recipe.data.augmentation.adapt)
+        mel = self.degrade(self.adapt(batch, draws) if adapted else self.mel(batch), draws)
         logits, voicing = self.model(mel)
         voiced = f0 > 0
         octaves = self.model.frequencies.log2()[None, :, None] - f0.clamp_min(1.0).log2()

@@ -78,7 +78,9 @@ class GeneratorTask(Task):
         with torch.no_grad():
             mel = exact = self.mel(batch)
             shares = self.recipe.data.augmentation
-            if shares.smooth:
+            if draws.chance(shares.adapt):
+                mel = self.adapt(batch, draws)
+            elif shares.smooth:
                 mel = smooth_share(exact, shares, draws.rand(3))
             if self.f0_estimator is not None and draws.chance(self.recipe.train.estimated_f0):
                 f0 = self.f0_estimator.estimate(mel)

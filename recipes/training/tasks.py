@@ -9,9 +9,11 @@ import numpy as np
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from recipes.data.adapting import adapt_mel, random_mel_config
 from recipes.data.clips import Clip
 from recipes.data.f0_labels import f0_at, label_f0
 from recipes.data.segments import frame_times
+from recipes.data.smoothing import smooth_share
 from recipes.training.distributed import Draws
 from recipes.training.schema import Recipe
 from vocoders.checkpoint import Checkpoint, load_checkpoint
@@ -89,6 +91,20 @@ class Task(nn.Module, ABC):
     def analyze(self, audio: Tensor) -> Tensor:
         """Compute the mel of audio (batch, 1, samples): (batch, n_mels, frames), one frame per whole hop."""
         return self.log_mel(audio.squeeze(1))[..., : audio.shape[-1] // self.recipe.mel_config.hop_length]
+
+    def adapt(self, batch: Batch, draws: Draws) -> Tensor:
+        """Approximate the mels of a batch by mels of a random mel config, a share of them smoothed."""
+        shares, uniform = self.recipe.data.augmentation, draws.rand(3)
+        margin = (batch["context"].shape[-1] - batch["audio"].shape[-1]) // 2 if "context" in batch else 0
+        source = random_mel_config(self.recipe.mel_config, draws.uniform(9))
+        mel = adapt_mel(
+            batch.get("context", batch["audio"]),
+            self.recipe.mel_config,
+            source,
+            lambda given: smooth_share(given, shares, uniform) if shares.smooth else given,
+        )
+        first, hop = margin // self.recipe.mel_config.hop_length, self.recipe.mel_config.hop_length
+        return mel[..., first : first + batch["audio"].shape[-1] // hop]
 
     @abstractmethod
     def forward(self, batch: Batch, draws: Draws) -> TaskOutput:

@@ -258,6 +258,17 @@ def bin_frequencies(mel_config: MelConfig, n_fft: int) -> np.ndarray:
     return np.linspace(0, mel_config.sample_rate / 2, n_fft // 2 + 1)
 
 
+def mel_filters(mel_config: MelConfig, frequencies: np.ndarray) -> np.ndarray:
+    """Return the triangular filters at any frequencies in Hz, float64 (n_mels, frequencies)."""
+    corners = mel_frequencies(mel_config)
+    distance = corners[:, None] - frequencies
+    width = np.diff(corners)[:, None]
+    bank = np.maximum(np.minimum(-distance[:-2] / width[:-1], distance[2:] / width[1:]), 0.0)
+    if mel_config.mel_norm == "slaney":
+        bank *= (2.0 / (corners[2:] - corners[:-2]))[:, None]
+    return bank
+
+
 def mel_filter_bank(mel_config: MelConfig) -> np.ndarray:
     """Return the triangular filters, float64 (n_mels, n_fft // 2 + 1), equal to librosa.filters.mel's.
 
@@ -266,12 +277,7 @@ def mel_filter_bank(mel_config: MelConfig) -> np.ndarray:
     Warns:
         MelWarning: when a filter is narrower than the distance of the bins, and empty.
     """
-    corners = mel_frequencies(mel_config)
-    distance = corners[:, None] - bin_frequencies(mel_config, mel_config.n_fft)
-    width = np.diff(corners)[:, None]
-    bank = np.maximum(np.minimum(-distance[:-2] / width[:-1], distance[2:] / width[1:]), 0.0)
-    if mel_config.mel_norm == "slaney":
-        bank *= (2.0 / (corners[2:] - corners[:-2]))[:, None]
+    bank = mel_filters(mel_config, bin_frequencies(mel_config, mel_config.n_fft))
     if empty := int((bank.max(1) == 0).sum()):
         warnings.warn(
             f"{empty} of the {mel_config.n_mels} bands hold no bin of an FFT of {mel_config.n_fft} and are silent "

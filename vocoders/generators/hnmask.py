@@ -33,9 +33,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vocoders.config import Channels, Config, Count, FFTSize, OddSize
+from vocoders.dsp.adaptation import envelope_interpolation
 from vocoders.dsp.harmonics import harmonic_prior
 from vocoders.dsp.log_mel import LogMelSpectrogram
-from vocoders.dsp.mel import MelConfig, bin_frequencies, mel_filter_bank, mel_frequencies
+from vocoders.dsp.mel import MelConfig, bin_frequencies, mel_filter_bank
 from vocoders.dsp.stft import STFT, full_precision
 from vocoders.generators.base import Generator
 from vocoders.inputs import F0, NOISE, PHASE
@@ -71,9 +72,7 @@ class EnvelopeInterpolation(nn.Module):
 
     def __init__(self, mel_config: MelConfig, n_fft: int) -> None:
         super().__init__()
-        centres = mel_frequencies(mel_config)[1:-1]
-        bins = bin_frequencies(mel_config, n_fft)
-        weight = np.stack([np.interp(bins, centres, unit) for unit in np.eye(mel_config.n_mels)], axis=1)
+        weight = envelope_interpolation(mel_config, bin_frequencies(mel_config, n_fft))
         self.mel_config = mel_config
         self.register_buffer("weight", torch.from_numpy(weight).float(), persistent=False)
 
