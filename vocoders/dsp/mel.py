@@ -105,17 +105,24 @@ class MelConfig(Config):
         pairs = {field: (getattr(self, field), getattr(other, field)) for field in MelConfig.model_fields}
         return {field: pair for field, pair in pairs.items() if pair[0] != pair[1]}
 
+    def lasting_differences(self, other: MelConfig) -> dict[str, tuple[Any, Any]]:
+        """Return the differences that no exact conversion undoes."""
+        return {field: pair for field, pair in self.differences(other).items() if field not in _CONVERTIBLE}
+
+    def converts_to(self, target: MelConfig) -> bool:
+        """Whether mels of this mel config can be converted to ``target`` exactly."""
+        return not self.lasting_differences(target)
+
     def check_convertible(self, target: MelConfig) -> None:
         """Check that mels of this mel config can be converted to ``target``.
 
         Raises:
             MelMismatch: naming the fields and values, when more than log base and floor differ.
         """
-        hard = {field: pair for field, pair in self.differences(target).items() if field not in _CONVERTIBLE}
-        if hard:
+        if not self.converts_to(target):
             raise MelMismatch(
-                f"a mel of mel config {self.name} cannot become one of {target.name}, they differ in "
-                f"{list_differences(hard)}; "
+                f"a mel of mel config {self.name} cannot become one of {target.name} exactly, they differ in "
+                f"{list_differences(self.lasting_differences(target))}; "
                 f"compute the mel again from the audio, or use a model of its own mel config"
             )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, overload
@@ -12,7 +13,9 @@ from vocoders.dsp.analysis import analyze
 from vocoders.dsp.arrays import AnyArray, Array, as_numpy, kind_of
 from vocoders.dsp.mel import MelConfig, convert_mel
 from vocoders.errors import MelWarning, VocoderError
+from vocoders.inference.adapted import AdaptedSynthesis, adapted_facts, describe_approximation
 from vocoders.inference.checks import as_mel_config, check_seed, prepare_audio, prepare_mel
+from vocoders.inference.nearsighted import NearsightedSynthesis
 from vocoders.inference.stream import Stream, check_streams
 from vocoders.inference.synthesis import Backend, Synthesis
 from vocoders.inputs import (
@@ -42,6 +45,11 @@ class BaseVocoder(Backend):
         return self.facts.sample_rate
 
     @property
+    def approximation(self) -> str | None:
+        """Sentence on what of a mel is approximated for the model; None for exact input."""
+        return None
+
+    @property
     def training(self) -> dict[str, Any]:
         """Record of the training: recipe, steps, data, figures."""
         return self.facts.training
@@ -57,12 +65,31 @@ class BaseVocoder(Backend):
         return self.facts.lookahead_with(())
 
     @overload
-    def __call__(self, mel: Array, f0: AnyArray | None = None, seed: int | None = None, **inputs: Any) -> Array: ...
+    def __call__(
+        self,
+        mel: Array,
+        f0: AnyArray | None = None,
+        seed: int | None = None,
+        mel_config: MelConfig | str | None = None,
+        **inputs: Any,
+    ) -> Array: ...
     @overload
     def __call__(
-        self, mel: Sequence[Array], f0: Sequence[AnyArray | None] | None = None, seed: int | None = None, **inputs: Any
+        self,
+        mel: Sequence[Array],
+        f0: Sequence[AnyArray | None] | None = None,
+        seed: int | None = None,
+        mel_config: MelConfig | str | None = None,
+        **inputs: Any,
     ) -> list[Array]: ...
-    def __call__(self, mel: Any, f0: Any = None, seed: int | None = None, **inputs: Any) -> Any:
+    def __call__(
+        self,
+        mel: Any,
+        f0: Any = None,
+        seed: int | None = None,
+        mel_config: MelConfig | str | None = None,
+        **inputs: Any,
+    ) -> Any:
         """Synthesise audio from a log-mel.
 
         Args:
@@ -71,6 +98,8 @@ class BaseVocoder(Backend):
             f0: Hz per frame, 0 = unvoiced: (frames,) or (batch, frames), or a list like ``mel``. Estimated by default;
                 ignored by generators without F0.
             seed: seed of the noise, 0 to 2^63 - 1, 0 by default. Each item gets the noise that it gets alone.
+            mel_config: mel config of ``mel``, or its name; the model's by default. Another one is converted exactly or
+                approximated, see ``for_mel_config``; the audio then has its sample rate.
             inputs: other inputs of the model, see ``facts.inputs``: (channels, length) without axes of 1; batched or
                 listed like ``mel``.
 
@@ -82,8 +111,10 @@ class BaseVocoder(Backend):
             VocoderError: for an argument that does not fit.
 
         Warns:
-            MelWarning: when the values look like those of another mel config.
+            MelWarning: when the values look like those of another mel config, or the mel is approximated.
         """
+        if mel_config is not None:
+            return self._taking(mel_config)(mel, f0, seed, **inputs)
         seed, named = check_seed(seed), {"f0": f0, **inputs}
         if isinstance(mel, (list, tuple)):
             return self._synthesize_list(mel, named, seed)
@@ -147,6 +178,7 @@ class BaseVocoder(Backend):
         f0_chunks: Iterable[AnyArray] | None = None,
         seed: int | None = None,
         lookahead: int | None = None,
+        mel_config: MelConfig | str | None = None,
         **inputs: Any,
     ) -> Iterator[Array]:
         """Synthesise audio while the frames arrive; see also ``open_stream``.
@@ -157,6 +189,7 @@ class BaseVocoder(Backend):
             seed: as for ``__call__``.
             lookahead: most frames to look ahead. Less than the model's ``lookahead`` gives audio sooner, but not quite
                 the same.
+            mel_config: as for ``__call__``.
             inputs: other inputs: chunks, or the value of an utterance-rate input.
 
         Returns:
@@ -166,6 +199,8 @@ class BaseVocoder(Backend):
         Raises:
             VocoderError: when the model cannot stream, no frame comes, or an argument does not fit.
         """
+        if mel_config is not None:
+            return self._taking(mel_config).stream(mel_chunks, f0_chunks, seed, lookahead, **inputs)
         # Not a generator function, so that the call itself raises.
         check_streams(self.facts)
         named = {name: value for name, value in {"f0": f0_chunks, **inputs}.items() if value is not None}
@@ -190,6 +225,39 @@ class BaseVocoder(Backend):
         """
         values = self.check_inputs(constants, 1, 0)
         return Stream(self, seed, given, lookahead, values)
+
+    def for_mel_config(self, mel_config: MelConfig | str) -> BaseVocoder:
+        """Return this model for mels of another mel config.
+
+        Its methods are those of every vocoder; its audio has the sample rate and hop of that mel config. A mel that
+        converts exactly, see ``convert``, gives the same audio as its conversion. Any other is approximated: a spectral
+        envelope that has this mel is found, and gathered by the filters of the model's mel config.
+
+        Args:
+            mel_config: mel config, or its name.
+
+        Returns:
+            A vocoder with that ``mel_config``, and with ``approximation``, a sentence on what is approximated; this one
+            for its own mel config.
+
+        Raises:
+            MelMismatch: when the model cannot take such mels.
+            VocoderError: for an unknown mel config.
+        """
+        wanted = as_mel_config(mel_config)
+        return self if wanted == self.mel_config else AdaptedVocoder(self, wanted)
+
+    def _taking(self, mel_config: MelConfig | str) -> BaseVocoder:
+        """Return the vocoder for a mel config; warn the caller of the public method when mels are approximated."""
+        vocoder = self.for_mel_config(mel_config)
+        if vocoder.approximation:
+            warnings.warn(vocoder.approximation, MelWarning, stacklevel=3)
+        return vocoder
+
+    def start_nearsighted(
+        self, seeds: Sequence[int], lookahead: int, given: Collection[str] = (), constants: Values | None = None
+    ) -> Synthesis:
+        return NearsightedSynthesis(self, seeds, lookahead, given, constants or {})
 
     def analyze(self, audio: Array, sample_rate: int, mel_config: MelConfig | str | None = None) -> Array:
         """Compute the log-mel of audio.
@@ -295,3 +363,60 @@ class BaseVocoder(Backend):
     def _start(self, values: Values, seeds: Sequence[int]) -> Synthesis:
         inputs = self.facts.inputs
         return self.start(seeds, tuple(signals_of(inputs, values)), constants_of(inputs, values))
+
+
+class AdaptedVocoder(BaseVocoder):
+    """Model that takes mels of another mel config than its own; see ``BaseVocoder.for_mel_config``.
+
+    Attributes:
+        model: the vocoder of the model's own mel config.
+    """
+
+    def __init__(self, model: BaseVocoder, mel_config: MelConfig) -> None:
+        """Make a vocoder for mels of ``mel_config``; raise MelMismatch when the model cannot take them."""
+        self.model = model
+        self.facts = adapted_facts(model.facts, mel_config)
+        self.name, self.precision, self.backend = model.name, model.precision, model.backend
+
+    @property
+    def approximation(self) -> str | None:
+        own = self.model.mel_config
+        return None if self.mel_config.converts_to(own) else describe_approximation(self.mel_config, own)
+
+    @property
+    def chunk_frames(self) -> int | None:
+        frames = self.model.chunk_frames
+        if frames is None:
+            return None
+        own, given = self.model.mel_config, self.mel_config
+        return max(1, round(frames * own.hop_length * given.sample_rate / (own.sample_rate * given.hop_length)))
+
+    @property
+    def batching_pays(self) -> bool:
+        return self.model.batching_pays
+
+    def for_mel_config(self, mel_config: MelConfig | str) -> BaseVocoder:
+        return self.model.for_mel_config(mel_config)
+
+    def start(self, seeds: Sequence[int], given: Collection[str] = (), constants: Values | None = None) -> Synthesis:
+        return AdaptedSynthesis(self, self.model.start(seeds, given, constants), seeds, given, constants)
+
+    def start_nearsighted(
+        self, seeds: Sequence[int], lookahead: int, given: Collection[str] = (), constants: Values | None = None
+    ) -> Synthesis:
+        needed, own = self.facts.lookahead_with(given), self.model.facts.lookahead_with(given)
+        assert needed is not None and own is not None
+        config, model = self.mel_config, self.model.mel_config
+        ratio = config.hop_length * model.sample_rate / (config.sample_rate * model.hop_length)
+        less = own - math.ceil((needed - lookahead) * ratio)
+        if less < 1:
+            least = needed - math.floor((own - 1) / ratio)
+            raise VocoderError(f"for mels of {config.name} the lookahead must be {least} frames or more")
+        inner = self.model.start_nearsighted(seeds, less, given, constants)
+        return AdaptedSynthesis(self, inner, seeds, given, constants)
+
+    def run(self, mel: np.ndarray, values: Values) -> tuple[np.ndarray, Values]:
+        raise NotImplementedError("only the model itself runs its networks")
+
+    def _batch(self, mels: Sequence[np.ndarray], values: Sequence[Values], seeds: Sequence[int]) -> list[np.ndarray]:
+        return self._each(mels, values, seeds)

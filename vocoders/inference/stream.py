@@ -11,7 +11,6 @@ from vocoders.dsp.arrays import Array, as_numpy, kind_of
 from vocoders.errors import VocoderError
 from vocoders.facts import Facts
 from vocoders.inference.checks import check_lookahead, check_seed, prepare_mel
-from vocoders.inference.nearsighted import NearsightedSynthesis
 from vocoders.inference.synthesis import Backend, Synthesis
 from vocoders.inputs import Values, accepted, check_names, check_value, required
 
@@ -74,9 +73,7 @@ class Stream:
             self._synthesis = vocoder.start([check_seed(seed)], self.given, constants)
         else:
             self.lookahead = int(lookahead)
-            self._synthesis = NearsightedSynthesis(
-                vocoder, [check_seed(seed)], self.lookahead, self.given, constants or {}
-            )
+            self._synthesis = vocoder.start_nearsighted([check_seed(seed)], self.lookahead, self.given, constants)
         self._kind: Callable[[np.ndarray], Any] = kind_of(None)  # of the last mel
 
     def push(self, mel: Array, f0: Any = None, **signals: Any) -> Array:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from typing import ClassVar, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -32,7 +32,7 @@ class Backend(ABC):
     name: str
     facts: Facts
     precision: Precision
-    backend: ClassVar[BackendName]
+    backend: BackendName
 
     @property
     @abstractmethod
@@ -68,6 +68,12 @@ class Backend(ABC):
         Raises:
             VocoderError: when a required input is missing.
         """
+
+    @abstractmethod
+    def start_nearsighted(
+        self, seeds: Sequence[int], lookahead: int, given: Collection[str] = (), constants: Values | None = None
+    ) -> Synthesis:
+        """Start a synthesis that looks ahead less than the model needs; see ``NearsightedSynthesis``."""
 
     @abstractmethod
     def run(self, mel: np.ndarray, values: Values) -> tuple[np.ndarray, Values]:
