@@ -6,11 +6,14 @@ models otherwise. ``backend`` chooses for built-in models.
 
 from __future__ import annotations
 
+import json
 import re
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
-from vocoders.errors import VocoderError
+from vocoders.dsp.mel import MelConfig
+from vocoders.errors import MelWarning, VocoderError
 from vocoders.extras import require
 
 if TYPE_CHECKING:
@@ -49,12 +52,14 @@ def load(
     device: str | torch.device = "cpu",
     precision: Precision = "float32",
     backend: BackendName | None = None,
+    mel_config: MelConfig | str | None = None,
 ) -> BaseVocoder: ...
 def load(
     model: str | Path | None = None,
     device: str | torch.device = "cpu",
     precision: Precision = "float32",
     backend: BackendName | None = None,
+    mel_config: MelConfig | str | None = None,
 ) -> BaseVocoder:
     """Load a model, ready to use.
 
@@ -67,15 +72,30 @@ def load(
         device: such as "cuda".
         precision: "bfloat16" is faster on processors that support it, and noisier; exported models run in float32.
         backend: "onnx" or "torch", for a built-in model. Default: "onnx" in float32 on the CPU, else "torch".
+        mel_config: mel config of your mels, or its name; chooses the built-in model where ``model`` is None.
 
     Returns:
-        A ``Vocoder``, or an ``OnnxVocoder`` where ONNX Runtime runs the model.
+        A ``Vocoder``, or an ``OnnxVocoder`` where ONNX Runtime runs the model; with a ``mel_config`` that is not the
+        model's, ``BaseVocoder.for_mel_config`` of it.
 
     Raises:
         VocoderError: for an unknown model, device, precision or backend, or missing torch.
         CheckpointError: for a file that cannot be read.
+        MelMismatch: when the model cannot take mels of ``mel_config``.
+
+    Warns:
+        MelWarning: when mels of ``mel_config`` are approximated.
     """
+    from vocoders.inference.checks import as_mel_config
     from vocoders.inference.synthesis import check_backend, check_precision
+
+    if mel_config is not None:
+        wanted = as_mel_config(mel_config)
+        own = load(model_for(wanted) if model is None else model, device, precision, backend)
+        vocoder = own.for_mel_config(wanted)
+        if vocoder.approximation:
+            warnings.warn(vocoder.approximation, MelWarning, stacklevel=2)
+        return vocoder
 
     check_precision(precision)
     if backend is not None:
@@ -141,6 +161,27 @@ def find_pretrained(model: str | Path | None = None, backend: BackendName = "tor
         f"unknown model '{name}': neither a file, nor a built-in model ({', '.join(list_models())}), "
         f"nor a repository 'org/name' of the Hugging Face hub"
     )
+
+
+def model_for(mel_config: MelConfig) -> str:
+    """Return the built-in model that suits mels of a mel config best.
+
+    One whose mels these can become exactly; or else of their sample rate and band; or else of the widest band.
+    """
+
+    def rank(name: str) -> tuple[bool, bool, float]:
+        own = mel_config_of(name)
+        alike = all(getattr(own, key) == getattr(mel_config, key) for key in ("sample_rate", "fmin", "fmax"))
+        return mel_config.converts_to(own), alike, own.fmax
+
+    return max(list_models(), key=rank)
+
+
+def mel_config_of(name: str) -> MelConfig:
+    """Return the mel config of a built-in model, without torch."""
+    with (MODELS / f"{name}.safetensors").open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return MelConfig.model_validate_json(header["__metadata__"]["mel_config"])
 
 
 def list_models() -> list[str]:

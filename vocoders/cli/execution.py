@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -20,12 +20,13 @@ from vocoders.dsp.diagnosis import Diagnosis, diagnose
 from vocoders.dsp.mel import MelConfig, list_differences
 from vocoders.errors import VocoderError, printable
 from vocoders.files import Bytes, atomic_write, make_folder, map_file, read_file, write_file
+from vocoders.inference.base import BaseVocoder
 from vocoders.inference.checks import prepare_mel
 from vocoders.inference.synthesis import BackendName, Precision
 from vocoders.inputs import accepted
 from vocoders.io.audio import AUDIO_SUFFIXES, AudioWriter, read_audio
 from vocoders.io.mels import MEL_SUFFIXES, decode_mel, encode_mel, read_array, read_frames, read_inputs, single_mel
-from vocoders.pretrained import list_models, load
+from vocoders.pretrained import list_models, load, model_for
 
 _LOUDEST = 3.0  # a peak that no right mel gives
 _DIAGNOSED_FRAMES = 100  # raw frames, about a second: enough to recognise a mel config
@@ -47,6 +48,7 @@ class Options:
     inputs: dict[str, Path] = field(default_factory=dict)
     seed: int = 0
     raw_mel: bool = False
+    model_rate: bool = False
     quiet: bool = False
 
 
@@ -64,10 +66,19 @@ class Notes:
             say(f"vocode: {text}")
 
 
+class Source(NamedTuple):
+    """What a job's audio is made of: a vocoder, its mel, float32 (n_mels, frames), and its other inputs."""
+
+    voc: BaseVocoder
+    mel: np.ndarray
+    values: dict[str, np.ndarray]
+
+
 class Worker:
     """Process jobs with one model.
 
     Attributes:
+        voc: the model; the default one, for mels that carry no mel config.
         given: inputs for all jobs, by name.
     """
 
@@ -75,33 +86,54 @@ class Worker:
         """Load the model and the inputs that the options name."""
         self.options = options
         self.notes = Notes(options.quiet)
-        self.voc = load(options.model, options.device, options.precision, options.backend)
         self.mel_config = MelConfig.parse(options.mel_config) if options.mel_config else None
+        self._models: dict[str | None, BaseVocoder] = {}
+        self.voc = self._model(self.mel_config)
         self.given = {name: read_array(read_file(path), str(path)) for name, path in options.inputs.items()}
 
     def do(self, job: Job, bar: bool = False, data: Bytes | None = None) -> str:
         """Process one job and say in a sentence what was done; ``data`` holds input that was read already."""
         with naming(job):
             if self.options.raw_mel:
-                return self.write_audio(job, self._stream(job.name), None, bar)
-            mel, values = self.read(job, data)
+                return self.write_audio(job, *self._stream(job.name), None, bar)
+            voc, mel, values = self.read(job, data)
             if job.makes_mel:
                 return self._write_mel(job, mel)
-            return self.write_audio(job, self.voc.synthesize(mel, seed=self.options.seed, **values), mel.shape[1], bar)
+            pieces = voc.synthesize(mel, seed=self.options.seed, **values)
+            return self.write_audio(job, voc, pieces, mel.shape[1], bar)
 
-    def read(self, job: Job, data: Bytes | None = None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Return the mel of a job's input, float32 (n_mels, frames), computed from a sound, and its other inputs."""
+    def read(self, job: Job, data: Bytes | None = None) -> Source:
+        """Read a job's mel, or compute it from a sound, and its other inputs."""
         if data is None:
             data = map_file(job.source) if job.source else _read_standard_input()
         if not _is_mel(job, data):
-            return self._analyze(data, job), self.given
+            return Source(self.voc, self._analyze(data, job), self.given)
         if job.makes_mel:
             raise VocoderError("it is a mel already; its output must be a sound file")
-        mel = self._read_mel(data, job.name)
-        return mel, read_inputs(data, job.name, accepted(self.voc.facts.inputs)) | self.given
+        voc, mel = self._read_mel(data, job.name)
+        return Source(voc, mel, read_inputs(data, job.name, accepted(voc.facts.inputs)) | self.given)
 
-    def _read_mel(self, data: Bytes, name: str) -> np.ndarray:
-        """Read a mel (n_mels, frames) and convert it for the model."""
+    def _model(self, mel_config: MelConfig | None) -> BaseVocoder:
+        """Load the model that the options name; without a name, the one for a mel config."""
+        name = self.options.model
+        if name is None and mel_config is not None:
+            name = model_for(mel_config)
+        if name not in self._models:
+            options = self.options
+            self._models[name] = load(name, options.device, options.precision, options.backend)
+        return self._models[name]
+
+    def _vocoder(self, mel_config: MelConfig | None, name: str) -> BaseVocoder:
+        """Return the vocoder for mels of a mel config; say what is approximated."""
+        voc = self._model(mel_config) if mel_config else self.voc
+        if mel_config is None or mel_config.converts_to(voc.mel_config):
+            return voc
+        voc = voc.for_mel_config(mel_config, self.options.model_rate)
+        self.notes.say(f"{name}: {voc.approximation}", once=voc.approximation)
+        return voc
+
+    def _read_mel(self, data: Bytes, name: str) -> tuple[BaseVocoder, np.ndarray]:
+        """Read a mel (n_mels, frames); convert it for the vocoder that is returned with it."""
         mel, stored = decode_mel(data, name)
         mel = single_mel(mel)
         if stored and self.mel_config and stored != self.mel_config:
@@ -110,15 +142,16 @@ class Worker:
                 f"{list_differences(stored.differences(self.mel_config))}"
             )
         stated = stored or self.mel_config
+        voc = self._vocoder(stated, name)
         try:
-            values, warning = prepare_mel(mel, self.voc.mel_config, stated)
+            values, warning = prepare_mel(mel, voc.mel_config, stated)
         except VocoderError as error:
             raise VocoderError(f"{error}{self._other_model(mel)}") from None
         if stated is None:
             self._say_assumed(name)
         if warning:
             self.notes.say(f"{name}: {_remedy(warning, name)}")
-        return values
+        return voc, values
 
     def _other_model(self, mel: np.ndarray) -> str:
         """Name a built-in model that takes so many bands, where the model does not."""
@@ -140,28 +173,29 @@ class Worker:
             self.notes.say(f"{job.name} is at {sound.sample_rate} Hz, resampled to {mel_config.sample_rate} Hz")
         return self.voc.analyze(sound.audio, sound.sample_rate, mel_config)
 
-    def _stream(self, name: str) -> Iterator[np.ndarray]:
-        """Synthesise raw frames on standard input as they arrive."""
-        target, stated = self.voc.mel_config, self.mel_config
+    def _stream(self, name: str) -> tuple[BaseVocoder, Iterator[np.ndarray]]:
+        """Synthesise raw frames on standard input as they arrive; return the vocoder, too."""
+        stated = self.mel_config
+        voc = self._vocoder(stated, name)
+        target = voc.mel_config
         if sys.stdin is None:
             raise VocoderError("standard input is closed")
         if stated is None:
             self._say_assumed(name)
         source = stated or target
-        source.check_convertible(target)
 
         def chunks() -> Iterator[np.ndarray]:
             first: list[np.ndarray] = []
             frames = 0
             for mel in read_frames(sys.stdin.buffer, target.n_mels, name):
-                yield self.voc.convert(mel, source)  # validated by the stream
+                yield voc.convert(mel, source)  # validated by the stream
                 if stated is None and frames < _DIAGNOSED_FRAMES:
                     first.append(mel)
                     frames += mel.shape[1]
                     if frames >= _DIAGNOSED_FRAMES and (warning := diagnose(np.concatenate(first, axis=1), target)):
                         self.notes.say(f"{name}: {_remedy(warning, name)}")
 
-        return self.voc.stream(chunks(), seed=self.options.seed)
+        return voc, voc.stream(chunks(), seed=self.options.seed)
 
     def _say_assumed(self, name: str) -> None:
         mel_config = self.voc.mel_config
@@ -181,13 +215,15 @@ class Worker:
                 file.write(encoded)
         return f"wrote {_target(job)}: {mel.shape[0]} bands x {mel.shape[1]} frames, {mel_config.name}"
 
-    def write_audio(self, job: Job, pieces: Iterable[np.ndarray], frames: int | None, bar: bool = False) -> str:
+    def write_audio(
+        self, job: Job, voc: BaseVocoder, pieces: Iterable[np.ndarray], frames: int | None, bar: bool = False
+    ) -> str:
         """Write pieces of float32 (samples,) or (channels, samples) as they come; say in a sentence what was written.
 
         ``frames`` is None where their number is not known yet.
         """
-        facts, begin = self.voc.facts, time.perf_counter()
-        long = frames is None or frames > (self.voc.frames_at_once or frames)
+        facts, begin = voc.facts, time.perf_counter()
+        long = frames is None or frames > (voc.frames_at_once or frames)
         with ExitStack() as stack:
             target = stack.enter_context(_output(job))
             writer = stack.enter_context(AudioWriter(target, facts.sample_rate, job.format, facts.channels))

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vocoders.cli.common import Parser, add_device, add_precision, add_version, lasting, limit_threads, run, say, seed
+from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
 from vocoders.extras import require
 from vocoders.files import make_folder
-from vocoders.pretrained import start_loading
+from vocoders.pretrained import model_for, start_loading
 
 if TYPE_CHECKING:
     from vocoders.cli.execution import Options
@@ -62,14 +63,17 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "-m",
         "--model",
-        help="checkpoint or .onnx file, built-in model or hub repository org/name (default: the built-in model)",
+        help="checkpoint or .onnx file, built-in model or hub repository org/name (default: the built-in model for the "
+        "mel config)",
     )
     add(
         "--mel-config",
         metavar="NAME",
         help="mel config of a mel that does not carry one, or of the mel to be made: a name that 'vocoders list' "
-        "prints, with changes if need be, such as hifigan-22k:log=log10 (default: the model's)",
+        "prints, with changes if need be, such as hifigan-22k:log=log10 (default: the model's); a mel of another mel "
+        "config than the model's is approximated, and gives audio of its own sample rate",
     )
+    add("--model-rate", action="store_true", help="audio of an approximated mel has the model's sample rate")
     add(
         "--f0",
         type=Path,
@@ -111,7 +115,7 @@ def _vocode(options: argparse.Namespace, start: AbstractContextManager[None]) ->
         return _vocode_corpus(options)
     with start:
         limit_threads(options.threads)
-        start_loading(options.model, options.device, options.precision, options.backend)
+        start_loading(_model(options), options.device, options.precision, options.backend)
         todo, batch = _todo(options)
         if not todo:
             return 0
@@ -123,6 +127,14 @@ def _vocode(options: argparse.Namespace, start: AbstractContextManager[None]) ->
         return do_all(worker, todo)
     worker.notes.say(worker.do(todo[0], bar=not options.quiet))
     return 0
+
+
+def _model(options: argparse.Namespace) -> str | None:
+    """Return the model that the worker will load first."""
+    if options.model is None and options.mel_config is not None:
+        return model_for(MelConfig.parse(options.mel_config))
+    model: str | None = options.model
+    return model
 
 
 def _todo(options: argparse.Namespace) -> tuple[list[Job], bool]:
@@ -175,6 +187,7 @@ def _worker_options(options: argparse.Namespace) -> Options:
         inputs={"f0": options.f0} if options.f0 else {},
         seed=options.seed,
         raw_mel=options.raw_mel,
+        model_rate=options.model_rate,
         quiet=options.quiet,
     )
 

@@ -10,29 +10,41 @@ import numpy as np
 
 from vocoders.dsp.adaptation import adapter
 from vocoders.dsp.mel import MelConfig, list_differences
-from vocoders.errors import MelMismatch
+from vocoders.errors import MelMismatch, VocoderError
 from vocoders.facts import Facts
 from vocoders.inference.synthesis import Backend, Synthesis
 from vocoders.inputs import Input, Values
 
 _DELAY = 0.045  # seconds; the resampler's
-_LONGEST_HOP = 0.032  # seconds; beyond these limits nothing was measured
-_LOWEST_FMAX = 3000.0  # Hz
-_FEWEST_BANDS = 32
+# Least and most of a mel config that can be approximated. Little is left of speech beyond the first three.
+_LIMITS = {
+    "hop_length in ms": (2.0, 32.0),
+    "n_mels": (32, 256),
+    "fmax": (3000, 48000),
+    "sample_rate": (8000, 96000),
+    "n_fft": (128, 16384),
+}
 
 
-def adapted_facts(facts: Facts, mel_config: MelConfig) -> Facts:
-    """Return the facts of a model that takes mels of ``mel_config``.
+def adapted_facts(facts: Facts, mel_config: MelConfig, model_rate: bool = False) -> Facts:
+    """Return the facts of a model that takes mels of ``mel_config``; with ``model_rate`` it keeps its sample rate.
 
     Raises:
         MelMismatch: when the model cannot take them, not even approximately.
+        VocoderError: when a frame is no whole number of samples at the model's rate.
     """
     model = facts.mel_config
     if mel_config.converts_to(model):
         return facts.model_copy(update={"mel_config": mel_config})
     _check(facts, mel_config)
     hop, own = model.hop_length / model.sample_rate, mel_config.hop_length / mel_config.sample_rate
-    delay = _DELAY if mel_config.sample_rate != model.sample_rate else 0.0
+    rate = model.sample_rate if model_rate else mel_config.sample_rate
+    if mel_config.hop_length * rate % mel_config.sample_rate:
+        raise VocoderError(
+            f"at the model's rate, {rate} Hz, a frame of {mel_config.name} is no whole number of samples; synthesise "
+            f"at {mel_config.sample_rate} Hz and resample"
+        )
+    delay = _DELAY if rate != model.sample_rate else 0.0
 
     def frames(seconds: float) -> int:
         return math.ceil(seconds / own - 1e-9)
@@ -40,47 +52,46 @@ def adapted_facts(facts: Facts, mel_config: MelConfig) -> Facts:
     lag = model.usual_lag if facts.lag is None else facts.lag
     changes: dict[str, Any] = {
         "mel_config": mel_config,
-        "sample_rate": mel_config.sample_rate,
-        "samples_per_frame": mel_config.hop_length,
+        "sample_rate": rate,
+        "samples_per_frame": mel_config.hop_length * rate // mel_config.sample_rate,
         "inputs": tuple(item for item in facts.inputs if item.rate != "sample"),
         "lookahead": facts.lookahead and frames(own / 2 + (facts.lookahead + 0.5) * hop + delay),
         "context": facts.context and frames(own / 2 + (facts.context + 0.5) * hop + delay),
         "estimator_lookahead": frames(facts.estimator_lookahead * hop),
         "estimator_context": frames(facts.estimator_context * hop),
-        "lag": mel_config.usual_lag + round((lag - model.usual_lag) * mel_config.sample_rate / model.sample_rate),
+        "lag": round(
+            (mel_config.usual_lag / mel_config.sample_rate + (lag - model.usual_lag) / model.sample_rate) * rate
+        ),
     }
     return facts.model_copy(update=changes)
 
 
 def _check(facts: Facts, mel_config: MelConfig) -> None:
     """Refuse a mel config that the model cannot take, and models that cannot take any other."""
-    model = facts.mel_config
-    problem = None
+    model, problem = facts.mel_config, None
     if (facts.sample_rate, facts.samples_per_frame) != (model.sample_rate, model.hop_length):
-        problem = f"the model's audio has another rate than its mels, {facts.sample_rate} Hz"
-    elif mel_config.fmax < _LOWEST_FMAX:
-        problem = f"a mel up to {mel_config.fmax:g} Hz says too little, {_LOWEST_FMAX:g} Hz are needed"
-    elif mel_config.hop_length > _LONGEST_HOP * mel_config.sample_rate:
-        problem = f"its hop of {1000 * mel_config.hop_length / mel_config.sample_rate:.0f} ms is too long"
-    elif mel_config.n_mels < _FEWEST_BANDS:
-        problem = f"{mel_config.n_mels} bands are too few, {_FEWEST_BANDS} are needed"
+        problem = f"the model's audio, {facts.sample_rate} Hz, has another rate than its mels"
+    values = mel_config.model_dump() | {"hop_length in ms": 1000 * mel_config.hop_length / mel_config.sample_rate}
+    for name, (least, most) in _LIMITS.items():
+        if not least <= values[name] <= most:
+            problem = f"{name} must be from {least:g} to {most:g}, it is {values[name]:g}"
     if problem:
         differences = list_differences(mel_config.lasting_differences(model))
         raise MelMismatch(
             f"a mel of mel config {mel_config.name} cannot be approximated for this model ({model.name}): {problem}; "
-            f"they differ in {differences}; use a model of its own mel config: vocoders list"
+            f"they differ in {differences}; use a model of its own mel config, see 'vocoders list'"
         )
 
 
 def describe_approximation(mel_config: MelConfig, model: MelConfig) -> str:
     """Say in a sentence what of ``mel_config`` is approximated for a model of another."""
-    limit = min(mel_config.fmax, model.fmax)
-    lacking = f"; the audio has nothing above {limit:g} Hz" if model.fmax < mel_config.sample_rate / 2 - 500 else ""
-    guessed = f"; what the mel lacks above {mel_config.fmax:g} Hz is guessed" if mel_config.fmax < model.fmax else ""
-    return (
-        f"the mel is approximated for the model ({mel_config.name} as {model.name}): "
-        f"{list_differences(mel_config.lasting_differences(model))}{lacking or guessed}"
-    )
+    differences = list_differences(mel_config.lasting_differences(model))
+    more = ""
+    if mel_config.sample_rate > model.sample_rate:
+        more = f"; the audio has nothing above {model.sample_rate / 2:g} Hz"
+    elif mel_config.fmax < model.fmax:
+        more = f"; what is above {mel_config.fmax:g} Hz is guessed"
+    return f"the mel is approximated for the model, {mel_config.name} as {model.name}: {differences}{more}"
 
 
 class AdaptedSynthesis(Synthesis):
@@ -104,12 +115,12 @@ class AdaptedSynthesis(Synthesis):
         self._first = 0  # frames before these
         self._adapted = 0  # frames that the model took
         self._resampler: Any = None
-        if model.sample_rate != self.facts.mel_config.sample_rate:
+        if inner.facts.sample_rate != self.facts.sample_rate:
             import soxr
 
             channels = len(self.seeds) * self.facts.channels
             self._resampler = soxr.ResampleStream(
-                model.sample_rate, self.facts.mel_config.sample_rate, channels, dtype="float32"
+                inner.facts.sample_rate, self.facts.sample_rate, channels, dtype="float32"
             )
         self._waiting = self.nothing()  # audio beyond the frames that came
         self._samples = 0

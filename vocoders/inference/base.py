@@ -226,7 +226,7 @@ class BaseVocoder(Backend):
         values = self.check_inputs(constants, 1, 0)
         return Stream(self, seed, given, lookahead, values)
 
-    def for_mel_config(self, mel_config: MelConfig | str) -> BaseVocoder:
+    def for_mel_config(self, mel_config: MelConfig | str, model_rate: bool = False) -> BaseVocoder:
         """Return this model for mels of another mel config.
 
         Its methods are those of every vocoder; its audio has the sample rate and hop of that mel config. A mel that
@@ -235,6 +235,7 @@ class BaseVocoder(Backend):
 
         Args:
             mel_config: mel config, or its name.
+            model_rate: audio keeps the model's sample rate.
 
         Returns:
             A vocoder with that ``mel_config``, and with ``approximation``, a sentence on what is approximated; this one
@@ -242,10 +243,10 @@ class BaseVocoder(Backend):
 
         Raises:
             MelMismatch: when the model cannot take such mels.
-            VocoderError: for an unknown mel config.
+            VocoderError: for an unknown mel config, or when a frame is no whole number of samples at the model's rate.
         """
         wanted = as_mel_config(mel_config)
-        return self if wanted == self.mel_config else AdaptedVocoder(self, wanted)
+        return self if wanted == self.mel_config else AdaptedVocoder(self, wanted, model_rate)
 
     def _taking(self, mel_config: MelConfig | str) -> BaseVocoder:
         """Return the vocoder for a mel config; warn the caller of the public method when mels are approximated."""
@@ -372,10 +373,10 @@ class AdaptedVocoder(BaseVocoder):
         model: the vocoder of the model's own mel config.
     """
 
-    def __init__(self, model: BaseVocoder, mel_config: MelConfig) -> None:
-        """Make a vocoder for mels of ``mel_config``; raise MelMismatch when the model cannot take them."""
+    def __init__(self, model: BaseVocoder, mel_config: MelConfig, model_rate: bool = False) -> None:
+        """Make a vocoder for mels of ``mel_config``; see ``BaseVocoder.for_mel_config``."""
         self.model = model
-        self.facts = adapted_facts(model.facts, mel_config)
+        self.facts = adapted_facts(model.facts, mel_config, model_rate)
         self.name, self.precision, self.backend = model.name, model.precision, model.backend
 
     @property
@@ -395,8 +396,8 @@ class AdaptedVocoder(BaseVocoder):
     def batching_pays(self) -> bool:
         return self.model.batching_pays
 
-    def for_mel_config(self, mel_config: MelConfig | str) -> BaseVocoder:
-        return self.model.for_mel_config(mel_config)
+    def for_mel_config(self, mel_config: MelConfig | str, model_rate: bool = False) -> BaseVocoder:
+        return self.model.for_mel_config(mel_config, model_rate)
 
     def start(self, seeds: Sequence[int], given: Collection[str] = (), constants: Values | None = None) -> Synthesis:
         return AdaptedSynthesis(self, self.model.start(seeds, given, constants), seeds, given, constants)
@@ -405,7 +406,8 @@ class AdaptedVocoder(BaseVocoder):
         self, seeds: Sequence[int], lookahead: int, given: Collection[str] = (), constants: Values | None = None
     ) -> Synthesis:
         needed, own = self.facts.lookahead_with(given), self.model.facts.lookahead_with(given)
-        assert needed is not None and own is not None
+        assert needed is not None
+        assert own is not None
         config, model = self.mel_config, self.model.mel_config
         ratio = config.hop_length * model.sample_rate / (config.sample_rate * model.hop_length)
         less = own - math.ceil((needed - lookahead) * ratio)
@@ -417,6 +419,3 @@ class AdaptedVocoder(BaseVocoder):
 
     def run(self, mel: np.ndarray, values: Values) -> tuple[np.ndarray, Values]:
         raise NotImplementedError("only the model itself runs its networks")
-
-    def _batch(self, mels: Sequence[np.ndarray], values: Sequence[Values], seeds: Sequence[int]) -> list[np.ndarray]:
-        return self._each(mels, values, seeds)

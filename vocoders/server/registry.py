@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +15,8 @@ from vocoders.inference.synthesis import BackendName
 from vocoders.inputs import F0, constants_of, signals_of
 from vocoders.pretrained import DEFAULT_MODEL, load
 
+_MOST_ADAPTED = 64  # mel configs remembered for a model
+
 F0Use = Literal["estimated", "required", "not used"]
 
 
@@ -24,6 +26,7 @@ class ServedModel:
 
     name: str
     vocoder: BaseVocoder
+    _adapted: dict[MelConfig, ServedModel] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def mel_config(self) -> MelConfig:
@@ -40,6 +43,16 @@ class ServedModel:
     def seconds(self, frames: int) -> float:
         """Return the duration of ``frames`` frames in seconds."""
         return frames * self.vocoder.facts.samples_per_frame / self.vocoder.sample_rate
+
+    def taking(self, mel_config: MelConfig) -> ServedModel:
+        """Return the model for mels of a mel config, itself where they convert exactly; raise MelMismatch."""
+        if mel_config.converts_to(self.mel_config):
+            return self
+        if mel_config not in self._adapted:
+            if len(self._adapted) >= _MOST_ADAPTED:
+                self._adapted.clear()
+            self._adapted[mel_config] = ServedModel(self.name, self.vocoder.for_mel_config(mel_config))
+        return self._adapted[mel_config]
 
     def warm_up(self) -> None:
         """Synthesise quiet noise, because the first synthesis is slow.

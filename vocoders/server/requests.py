@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import create_model
 
 from vocoders.config import Config, bind
+from vocoders.dsp.adaptation import adapter
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import MelMismatch, VocoderError
 from vocoders.inference.checks import prepare_mel
@@ -63,11 +64,13 @@ class SynthesisInput(NamedTuple):
     """Decoded input of a model.
 
     Attributes:
+        model: the model, for mels of the mel config of this one.
         mel: float32 (n_mels, frames) in the model's mel config.
         values: the other inputs, (1, channels, length) by name.
-        warning: a sentence when the values look like another mel config.
+        warning: a sentence when the values look like another mel config, or the mel is approximated.
     """
 
+    model: ServedModel
     mel: np.ndarray
     values: Values
     warning: str | None
@@ -88,10 +91,10 @@ class _Body(NamedTuple):
     mel_config: MelConfig | None
 
 
-def check_mel_config(mel_config: MelConfig, model: ServedModel) -> None:
-    """Check that ``mel_config`` converts to the model's; else raise RequestError 409 with the differences."""
+def for_mel_config(model: ServedModel, mel_config: MelConfig) -> ServedModel:
+    """Return a model for mels of ``mel_config``; raise RequestError 409 with the differences if it cannot take them."""
     try:
-        mel_config.check_convertible(model.mel_config)
+        return model.taking(mel_config)
     except MelMismatch as error:
         pairs = model.mel_config.differences(mel_config).items()
         differences = {field: {"model": own, "request": other} for field, (own, other) in pairs}
@@ -115,9 +118,9 @@ def decoded_bytes(data: bytes, model: ServedModel, max_size: int) -> int:
 def decode_body(data: bytes, model: ServedModel, mel_config: MelConfig | None, limits: Limits) -> SynthesisInput:
     """Decode a body (.npy, .npz or JSON), validate it and convert it for a model.
 
-    ``mel_config`` is the query's. Raises RequestError 400 for an unreadable body or no mel, 409 for an inconvertible
-    mel config, 413 for too many frames, 422 if query and body differ; VocoderError for values that do not fit the
-    model.
+    ``mel_config`` is the query's. Raises RequestError 400 for an unreadable body or no mel, 409 for a mel config that
+    the model cannot take, 413 for too many frames, 422 if query and body differ; VocoderError for values that do not
+    fit the model.
     """
     body = _read_body(data, model, limits.max_body)
     stated = body.mel_config
@@ -127,7 +130,7 @@ def decode_body(data: bytes, model: ServedModel, mel_config: MelConfig | None, l
         raise RequestError(422, f"the mel configs of the body and of the query differ in {listed}; state only one")
     source = mel_config or stated
     if source is not None:
-        check_mel_config(source, model)
+        model = for_mel_config(model, source)
     mel = body.mel[0] if body.mel.ndim == 3 and len(body.mel) == 1 else body.mel
     if mel.ndim == 3:
         raise RequestError(422, f"a request holds one mel, (n_mels, frames); this array is {mel.shape}")
@@ -136,7 +139,8 @@ def decode_body(data: bytes, model: ServedModel, mel_config: MelConfig | None, l
     with np.errstate(over="ignore"):  # overflow of float32 is refused as infinite
         values, warning = prepare_mel(mel, model.mel_config, source)
         given = model.vocoder.check_inputs(body.values, 1, values.shape[1])
-    return SynthesisInput(values, given, warning.sentence("?mel_config={}") if warning else None)
+    sentence = warning.sentence("?mel_config={}") if warning else model.vocoder.approximation
+    return SynthesisInput(model, values, given, sentence)
 
 
 def _check_length(frames: int, model: ServedModel, limits: Limits) -> None:
@@ -231,7 +235,8 @@ def analyze_body(data: bytes, model: ServedModel, mel_config: MelConfig | None, 
     if not data:
         raise RequestError(400, "the body is empty; it must hold a mel (.npy, .npz or JSON) or a sound file")
     if _is_json(data) or data.startswith((b"PK", _NPY)):
-        mel = np.ascontiguousarray(decode_body(data, model, mel_config, limits).mel)
+        given = decode_body(data, model, mel_config, limits)
+        mel = np.ascontiguousarray(adapter(given.model.mel_config, model.mel_config)(given.mel))
     else:
         sound = _read_sound(data, limits)
         if mel_config is not None:

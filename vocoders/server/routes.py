@@ -31,9 +31,9 @@ from vocoders.server.requests import (
     Limits,
     RequestError,
     analyze_body,
-    check_mel_config,
     decode_body,
     decoded_bytes,
+    for_mel_config,
 )
 from vocoders.server.scheduler import Scheduler
 from vocoders.server.schemas import BODY_SCHEMA, Health, ModelInfo, problems
@@ -203,11 +203,10 @@ async def synthesize(
         body = await read_body(request, limits, partial(state.scheduler.reserve, utterance))
         listener = DisconnectListener(request.receive)
         stack.callback(listener.stop)
-        mel, values, warning = await listener.wait_for(
-            state.decode(decode_body, body, utterance, source), limits.timeout
-        )
+        given = await listener.wait_for(state.decode(decode_body, body, utterance, source), limits.timeout)
         del body
-        facts = chosen.vocoder.facts
+        utterance.model, mel, values, warning = given
+        facts = utterance.model.vocoder.facts
         check_given(facts.inputs, facts.estimated, values)
         samples = mel.shape[1] * facts.samples_per_frame
         arrays = sum(value.nbytes for value in (mel, *values.values()))
@@ -283,9 +282,9 @@ async def stream(
     state = server_state(websocket)
     chosen = state.model(model)
     source = _parse_mel_config(mel_config) or chosen.mel_config
+    chosen = for_mel_config(chosen, source)
     utterance = state.admit(chosen, seed, stream=True)
     try:
-        check_mel_config(source, chosen)
         facts, given = chosen.vocoder.facts, [F0.name] if f0 else []
         others = [item.name for item in required(facts.inputs, facts.estimated) if item != F0]
         check_given(facts.inputs, facts.estimated, [*given, *others])  # each frame holds the others

@@ -16,13 +16,14 @@ import numpy as np
 
 from vocoders.cli.common import limit_threads
 from vocoders.cli.corpus.items import Item, list_outputs
-from vocoders.cli.execution import Notes, Options, Worker, describe_failure, naming
+from vocoders.cli.execution import Notes, Options, Source, Worker, describe_failure, naming
 from vocoders.cli.plan import Job
 from vocoders.cluster import storage
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
 from vocoders.facts import Facts
 from vocoders.files import Bytes, make_folder, map_file
+from vocoders.inference.adapted import adapted_facts
 from vocoders.io.audio import AUDIO_SUFFIXES
 from vocoders.io.mels import MEL_SUFFIXES, decode_mel
 
@@ -100,7 +101,7 @@ class _Group:
         self.transfers = transfers
         self.numbers = itertools.count()
         self.results: list[tuple[Item, Future[Result]]] = []
-        self.waiting: list[tuple[Item, Job, np.ndarray, dict[str, np.ndarray]]] = []
+        self.waiting: list[tuple[Item, Job, Source]] = []
         self.notes = worker.notes = _KeptNotes()
 
     def do(self, item: Item, read: Callable[[], Bytes]) -> None:
@@ -114,8 +115,8 @@ class _Group:
                 self._settle(item, job)
             else:
                 with naming(job):
-                    self.waiting.append((item, job, *self.worker.read(job, read())))
-        if sum(mel.shape[1] for _, _, mel, _ in self.waiting) > _BATCH_FRAMES:
+                    self.waiting.append((item, job, self.worker.read(job, read())))
+        if sum(source.mel.shape[1] for _, _, source in self.waiting) > _BATCH_FRAMES:
             self._synthesize_waiting()
 
     def fail(self, item: Item, error: Exception) -> None:
@@ -137,19 +138,21 @@ class _Group:
             return Result({"input": item.source, "output": None, "error": reason})
 
     def _synthesize_waiting(self) -> None:
-        """Synthesise the waiting mels in few passes."""
+        """Synthesise the waiting mels in few passes, those of the model's own mel config."""
         waiting, self.waiting = self.waiting, []
         voc, seed = self.worker.voc, self.worker.options.seed
-        short = [one for one in waiting if one[2].shape[1] <= (voc.frames_at_once or _BATCH_FRAMES)]
+        longest = voc.frames_at_once or _BATCH_FRAMES
+        short = [(item, one) for item, _, one in waiting if one.voc is voc and one.mel.shape[1] <= longest]
         ready: dict[str, np.ndarray] = {}
         with suppress(Exception):  # then one by one below, to find the bad input
-            inputs = {name: [one[3].get(name) for one in short] for name in set().union(*(one[3] for one in short))}
-            audio = voc.synthesize_batch([one[2] for one in short], seeds=[seed] * len(short), **inputs)
-            ready = {item.target: samples for (item, *_), samples in zip(short, audio, strict=True)}
-        for item, job, mel, values in waiting:
+            inputs = {name: [one.values.get(name) for _, one in short] for _, one in short for name in one.values}
+            audio = voc.synthesize_batch([one.mel for _, one in short], seeds=[seed] * len(short), **inputs)
+            ready = {item.target: samples for (item, _), samples in zip(short, audio, strict=True)}
+        for item, job, one in waiting:
             with self._catching(item), naming(job):
-                pieces = [ready[item.target]] if item.target in ready else voc.synthesize(mel, seed=seed, **values)
-                self.worker.write_audio(job, pieces, mel.shape[1])
+                ahead = item.target in ready
+                pieces = [ready[item.target]] if ahead else one.voc.synthesize(one.mel, seed=seed, **one.values)
+                self.worker.write_audio(job, one.voc, pieces, one.mel.shape[1])
                 self._settle(item, job)
 
     def _place(self, item: Item) -> Path:
@@ -170,7 +173,8 @@ class _Group:
             job.target.write_bytes(storage.read(item.target))
         voc, given = self.worker.voc, self.worker.mel_config
         mel_config = given if given and job.makes_mel else voc.mel_config
-        samples, rate = _measure(job.target, mel_config, voc.facts)
+        facts = adapted_facts(voc.facts, given, self.worker.options.model_rate) if given else voc.facts
+        samples, rate = _measure(job.target, mel_config, facts)
         if storage.is_url(item.target):
             if not item.exists:
                 storage.upload(job.target, item.target)
