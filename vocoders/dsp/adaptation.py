@@ -95,8 +95,9 @@ class MelApproximation(Adapter):
         self._source_filters = filters * (gathered.clip(1e-8) / filters.sum(1, keepdims=True).clip(_SMALLEST))
         self._flat = np.log(self._source_filters.sum(1).clip(_SMALLEST)) / source.power
         self._target_filters = mel_filters(target, bins)
-        # The magnitude of noise grows with the root of the window.
-        self._gain = math.log(target.win_length / source.win_length) / 2 + np.where(bins > source.fmax, -_BEYOND, 0.0)
+        # The magnitude of noise grows with the root of the window in samples, and of the rate.
+        longer = (target.win_length * target.sample_rate) / (source.win_length * source.sample_rate)
+        self._gain = math.log(longer) / 2 + np.where(bins > source.fmax, -_BEYOND, 0.0)
 
     def frames(self, columns: int) -> int:
         return -(-columns * self._source_hop // self._target_hop)

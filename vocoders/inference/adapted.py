@@ -15,7 +15,7 @@ from vocoders.facts import Facts
 from vocoders.inference.synthesis import Backend, Synthesis
 from vocoders.inputs import Input, Values
 
-_DELAY = 0.045  # seconds; the resampler's
+_DELAY = 1000  # samples of the model; the resampler's, as measured
 # Least and most of a mel config that can be approximated. Little is left of speech beyond the first three.
 _LIMITS = {
     "hop_length in ms": (2.0, 32.0),
@@ -44,7 +44,9 @@ def adapted_facts(facts: Facts, mel_config: MelConfig, model_rate: bool = False)
             f"at the model's rate, {rate} Hz, a frame of {mel_config.name} is no whole number of samples; synthesise "
             f"at {mel_config.sample_rate} Hz and resample"
         )
-    delay = _DELAY if rate != model.sample_rate else 0.0
+    delay = 0.0
+    if rate != model.sample_rate:
+        delay = _DELAY / model.sample_rate * max(1.0, model.sample_rate / rate / 1.5)
 
     def frames(seconds: float) -> int:
         return math.ceil(seconds / own - 1e-9)
