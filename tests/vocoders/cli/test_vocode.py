@@ -105,9 +105,16 @@ def test_mel_configs(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert vocode(["voice.wav", "-o", "tacotron.npz", "-m", "model.safetensors", "--mel-config", "tacotron2-22k"]) == 0
     assert json.loads(str(np.load("tacotron.npz")["mel_config"]))["padding"] == "center"
     capsys.readouterr()
-    message = refused(work, capsys, "tacotron.npz", "-o", "out.wav")
-    assert "sample_rate 22050 against 8000" in message
-    assert "hop_length 256 against 32" in message
+    assert vocode(["tacotron.npz", "-o", "out.wav", "-m", "model.safetensors"]) == 0
+    noted = capsys.readouterr().err
+    assert "the mel is approximated for the model, tacotron2-22k as custom: sample_rate 22050 against 8000" in noted
+    assert "hop_length 256 against 32" in noted
+    frames = np.load("tacotron.npz")["mel"].shape[1]
+    assert (soundfile.info("out.wav").samplerate, soundfile.info("out.wav").frames) == (22050, 256 * frames)
+    assert vocode(["tacotron.npz", "-o", "built-in.wav"]) == 0  # chosen by the mel config
+    assert "tacotron2-22k as hifigan-22k: padding center against same" in capsys.readouterr().err
+    message = refused(work, capsys, "tacotron.npz", "-o", "out.wav", "--model-rate")
+    assert "at the model's rate, 8000 Hz, a frame of tacotron2-22k is no whole number of samples" in message
     message = refused(work, capsys, "tacotron.npz", "-o", "out.wav", "--mel-config", "hifigan-22k")
     assert (
         "tacotron.npz: its own mel config contradicts --mel-config hifigan-22k: padding center against same" in message

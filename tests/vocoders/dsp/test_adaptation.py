@@ -39,7 +39,7 @@ def test_every_named_mel_config_against_analysis(name: str) -> None:
     near = 0.035 < source.win_length / source.sample_rate < 0.055
     assert np.abs(difference).mean() < (0.3 if near else 0.7)
     loud = exact[bands, 4:frames] > np.percentile(exact, 60)
-    assert abs(difference[loud].mean()) < (0.1 if near else 0.2)  # neither louder nor softer
+    assert abs(difference[loud].mean()) < (0.1 if near else 0.3)  # neither louder nor softer
 
 
 def test_steady_noise_keeps_its_level() -> None:

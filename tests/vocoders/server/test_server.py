@@ -29,6 +29,7 @@ from tests.support.server import (
     small_model,
     waiting,
 )
+from vocoders.dsp.analysis import analyze
 from vocoders.dsp.mel import MelConfig
 from vocoders.inference.vocoder import Vocoder
 from vocoders.io.audio import encode_audio, to_pcm
@@ -127,8 +128,8 @@ def test_mel_configs(client: ServerClient, model: ServedModel) -> None:
             "hop_length": {"model": 32, "request": 64},
         }
         assert "hop_length 64 against 32" in answer.json()["detail"]
-    answer = client.post("/synthesize?mel_config=hifigan-22k", content=npy(array))
-    assert answer.json()["differences"]["n_mels"] == {"model": 20, "request": 80}
+    answer = client.post("/synthesize?mel_config=hifigan-22k:n_mels=24", content=npy(array))
+    assert answer.json()["differences"]["n_mels"] == {"model": 20, "request": 24}
     answer = client.post("/synthesize?mel_config=hifigan-22k", content=encode_mel(array, models.MEL_CONFIG, "npz"))
     assert answer.status_code == 422
     assert "the body and of the query differ in sample_rate 8000 against 22050, n_fft" in answer.json()["detail"]
@@ -276,8 +277,10 @@ def test_the_mel_of_a_mel_in_another_mel_config(client: ServerClient) -> None:
     query = {"mel_config": "hifigan-22k:log=log10," + ",".join(f"{field}={getattr(own, field):g}" for field in fields)}
     answer = client.post("/mel", params=query, content=npy((array / np.log(10)).astype(np.float32)))
     assert np.allclose(np.load(io.BytesIO(answer.content)), array, atol=1e-5)
-    answer = client.post("/mel?mel_config=hifigan-22k", content=npy(array))
-    assert (answer.status_code, answer.json()["differences"]["n_mels"]) == (409, {"model": 20, "request": 80})
+    answer = client.post("/mel?mel_config=hifigan-22k:n_mels=24", content=npy(array))
+    assert (answer.status_code, answer.json()["differences"]["n_mels"]) == (409, {"model": 20, "request": 24})
+    answer = client.post("/mel?mel_config=hifigan-22k", content=npy(signals_mel("hifigan-22k")))
+    assert np.load(io.BytesIO(answer.content)).shape == (20, 146)  # 50 frames of 11.6 ms, in frames of 4 ms
     sound = encode_audio(signals.voice(8000, 0.5).astype(np.float32), 8000, "wav")
     answer = client.post("/mel", params=query, content=sound)
     assert answer.status_code == 422
@@ -327,9 +330,37 @@ def test_a_token(model: ServedModel) -> None:
             assert client.get(path).status_code == 200
 
 
+def signals_mel(name: str) -> np.ndarray:
+    """Return 50 frames of a voice in a named mel config."""
+    mel_config = MelConfig.parse(name)
+    seconds = 50 * mel_config.hop_length / mel_config.sample_rate
+    audio = signals.voice(mel_config.sample_rate, seconds).astype(np.float32)
+    return analyze(audio, mel_config)[:, :50]
+
+
+def test_a_mel_of_another_mel_config(client: ServerClient, model: ServedModel) -> None:
+    array = signals_mel("hifigan-22k")
+    adapted = model.vocoder.for_mel_config("hifigan-22k")
+    expected = to_pcm(adapted(array))
+    answer = client.post("/synthesize?format=raw&mel_config=hifigan-22k", content=npy(array))
+    same(pcm(answer), expected)
+    assert "sample_rate 22050 against 8000" in answer.headers["Mel-Warning"]
+    body = encode_mel(array, MelConfig.parse("hifigan-22k"), "npz")
+    audio, rate = soundfile.read(io.BytesIO(client.post("/synthesize", content=body).content), dtype="int16")
+    assert rate == 22050
+    same(audio, expected)
+    with connect(f"ws://127.0.0.1:{client.port}/stream?mel_config=hifigan-22k") as socket:
+        hello = json.loads(socket.recv())
+        assert (hello["sample_rate"], hello["n_mels"], hello["lookahead"]) == (22050, 80, adapted.lookahead)
+        for begin in range(0, 50, 10):
+            socket.send(np.ascontiguousarray(array[:, begin : begin + 10].T).astype("<f4").tobytes())
+        socket.send("end")
+        same(np.frombuffer(b"".join(message for message in socket if isinstance(message, bytes)), "<i2"), expected)
+
+
 def test_frames_of_another_mel_config(client: ServerClient) -> None:
     with pytest.raises(InvalidStatus) as refused:
-        connect(f"ws://127.0.0.1:{client.port}/stream?mel_config=hifigan-22k")
+        connect(f"ws://127.0.0.1:{client.port}/stream?mel_config=hifigan-22k:n_mels=24")
     assert refused.value.response.status_code == 409
     assert json.loads(refused.value.response.body)["differences"]["hop_length"] == {"model": 32, "request": 256}
 
