@@ -98,7 +98,7 @@ class Worker:
         if job.makes_mel:
             raise VocoderError("it is a mel already; its output must be a sound file")
         mel = self._read_mel(data, job.name)
-        return mel, read_inputs(data, job.name, accepted(self.voc.facts.inputs)) | self.given
+        return mel, read_inputs(data, job.name, accepted(self.voc.facts.inputs), note=self.notes.say) | self.given
 
     def _read_mel(self, data: Bytes, name: str) -> np.ndarray:
         """Read a mel (n_mels, frames) and convert it for the model."""
