@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from vocoders.io.mels import read_inputs
 SPEAKER = Input(name="speaker", rate="utterance", channels=8)
 
 
-def npz(**arrays: np.ndarray) -> bytes:
+def npz(**arrays: Any) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, mel=np.zeros((80, 7)), **arrays)
     return buffer.getvalue()
