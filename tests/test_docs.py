@@ -248,7 +248,7 @@ def test_the_generator_of_the_contributing_guide(tmp_path: Path, monkeypatch: py
     names = vars(importlib.import_module("generator_of_the_guide"))
     mel_config = MEL_CONFIGS["hifigan-22k"]
     torch.manual_seed(0)
-    generator = names["Name"](names["Name"].small_config(mel_config), mel_config)
+    generator = names["Name"](names["Name"].configs["small"], mel_config)
     voc = Vocoder(Checkpoint(mel_config, generator))
     with pytest.raises(VocoderError, match='add "name": Name to it'):
         save_checkpoint(Checkpoint(mel_config, generator), tmp_path / "model.safetensors")

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from recipes.training.recipe import load_recipe
-from tests.support import ROOT, signals
+from tests.support import ROOT, models, signals
 from tests.support.published import hift_layout
 from vocoders import MelConfig, MelMismatch, MelWarning
 from vocoders.cli.vocoders import vocoders as vocoders_command
@@ -23,7 +23,6 @@ from vocoders.dsp.log_mel import LogMelSpectrogram
 from vocoders.dsp.mel import MEL_CONFIGS, convert_mel
 from vocoders.f0_estimator import build_f0_estimator
 from vocoders.generators import build_generator
-from vocoders.generators.hift import HiFT
 from vocoders.generators.hift_trunk import HiFTConfig
 
 PAGE = (ROOT / "docs" / "tts.md").read_text()
@@ -379,7 +378,7 @@ def hift_weights(size: HiFTConfig, channels: int) -> dict[str, torch.Tensor]:
 
 
 def test_cosyvoice() -> None:
-    size = HiFT.small_config(MEL_CONFIGS["cosyvoice2-24k"])
+    size = HiFTConfig(**models.small("hift", MEL_CONFIGS["cosyvoice2-24k"]))
     torch.save(hift_weights(size, 8), "hift.pt")
     arguments = {
         "base_channels": size.channels,

@@ -31,7 +31,7 @@ from vocoders.generators.base import Generator
 VERSION = "2"
 
 
-@dataclass
+@dataclass(repr=False)
 class Checkpoint:
     """Content of a checkpoint file.
 
@@ -48,6 +48,11 @@ class Checkpoint:
     f0_estimator: BaseF0Estimator | None = None
     training: dict[str, Any] = field(default_factory=dict)
     lag: int | None = None
+
+    def __repr__(self) -> str:
+        networks = [generator_name(self.generator)] if self.generator else []
+        networks += ["F0 estimator"] if self.f0_estimator else []
+        return f"<Checkpoint: {', '.join(networks)}, mel config {self.mel_config.text}>"
 
 
 def describe(checkpoint: Checkpoint) -> Facts:

@@ -62,6 +62,11 @@ class Facts(Config):
     parameters: dict[str, int] = {}
     training: dict[str, Any] = {}
 
+    @property
+    def summary(self) -> str:
+        """Generator, sample rate and mel config in a line."""
+        return f"{self.generator.name}, {self.sample_rate} Hz, mel config {self.mel_config.text}"
+
     def lookahead_with(self, given: Collection[str]) -> int | None:
         """Return the lookahead of a stream with the inputs ``given``."""
         waits = any(name not in given for name in self.estimated)

@@ -32,12 +32,10 @@ class Discriminator(nn.Module, ABC):
 
     Attributes:
         config_type: the class of its configuration.
-        small_config: a small size for tests.
         too_short_hint: further remedies in the error for too short segments.
     """
 
     config_type: ClassVar[type[Config]]
-    small_config: ClassVar[Config]
     too_short_hint: ClassVar[str] = ""
 
     def __init__(self, config: Config, sample_rate: int) -> None:

@@ -51,7 +51,6 @@ class MultiPeriodDiscriminator(Discriminator):
     """One sub-discriminator per period."""
 
     config_type = MultiPeriodConfig
-    small_config = MultiPeriodConfig(periods=(2, 3), channels=(4, 8))
 
     def __init__(self, config: MultiPeriodConfig, sample_rate: int) -> None:
         super().__init__(config, sample_rate)

@@ -58,7 +58,6 @@ class MultiResolutionDiscriminator(Discriminator):
     """One sub-discriminator per STFT resolution."""
 
     config_type = MultiResolutionConfig
-    small_config = MultiResolutionConfig(n_ffts=(256, 128), channels=4)
 
     def __init__(self, config: MultiResolutionConfig, sample_rate: int) -> None:
         super().__init__(config, sample_rate)

@@ -56,7 +56,6 @@ class MultiScaleDiscriminator(Discriminator):
     """One sub-discriminator per scale: full rate, half, a quarter ..."""
 
     config_type = MultiScaleConfig
-    small_config = MultiScaleConfig(scales=2, channels=(16, 16, 16, 32))
 
     def __init__(self, config: MultiScaleConfig, sample_rate: int) -> None:
         super().__init__(config, sample_rate)

@@ -78,7 +78,6 @@ class MultiScaleSTFTDiscriminator(Discriminator):
     """One sub-discriminator per complex STFT."""
 
     config_type = MultiScaleSTFTConfig
-    small_config = MultiScaleSTFTConfig(n_ffts=(256, 128), hop_lengths=(64, 32), channels=4)
     too_short_hint = " or smaller n_ffts"
 
     def __init__(self, config: MultiScaleSTFTConfig, sample_rate: int) -> None:

@@ -69,9 +69,6 @@ class MultiScaleSubbandCQTDiscriminator(Discriminator):
     """One sub-discriminator per constant-Q resolution."""
 
     config_type = MultiScaleSubbandCQTConfig
-    small_config = MultiScaleSubbandCQTConfig(
-        bins_per_octave=(12, 16), hop_lengths=(64, 48), n_octaves=3, max_kernel=512, channels=4
-    )
     too_short_hint = ", a smaller max_kernel, or partial_kernels"
 
     def __init__(self, config: MultiScaleSubbandCQTConfig, sample_rate: int) -> None:

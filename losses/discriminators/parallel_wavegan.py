@@ -31,7 +31,6 @@ class ParallelWaveGANDiscriminator(Discriminator):
     """Dilated convolutions at the sample rate, a score per sample."""
 
     config_type = ParallelWaveGANDiscriminatorConfig
-    small_config = ParallelWaveGANDiscriminatorConfig(layers=4, channels=4)
 
     def __init__(self, config: ParallelWaveGANDiscriminatorConfig, sample_rate: int) -> None:
         super().__init__(config, sample_rate)

@@ -7,7 +7,6 @@ state/step-00002000/SHA256SUMS            checksums of both
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
@@ -115,8 +114,8 @@ def load_state(
         )
     if description.get("version") != VERSION:
         raise VocoderError(
-            f"the state {path} has the layout of {_release(description.get('version'))} release; resume the run "
-            f"with that release, or start a new one with another --out{_initial_weights(folder.parent, recipe)}"
+            f"the state {path} has the layout {description.get('version')}, this release reads {VERSION}; resume the "
+            f"run with its own release, or start a new one with another --out{_initial_weights(folder.parent, recipe)}"
         )
     before, now = (_flat(r) for r in (description["recipe"], recipe.model_dump(mode="json")))
     changed = [
@@ -150,17 +149,10 @@ def _newest(folder: Path) -> tuple[Path | None, dict[str, Any], dict[str, Tensor
 
 
 def _read_state(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read the description and tensors of a state; of a layout without checksums, only the description."""
-    sums, description = path / _SUMS, path / "state.json"
-    if sums.is_file():
-        if read_file(sums) != _checksums(path):
-            raise VocoderError("its files are not as they were written, their checksums differ")
-        return json.loads(read_file(description)), load_file(path / "tensors.safetensors")
-    with contextlib.suppress(ValueError):  # not JSON, or missing
-        values = json.loads(read_file(description))
-        if isinstance(values, dict) and values.get("version") != VERSION:
-            return values, {}
-    raise VocoderError(f"there is no file {sums}")
+    """Read the description and tensors of a state."""
+    if read_file(path / _SUMS) != _checksums(path):
+        raise VocoderError("its files are not as they were written, their checksums differ")
+    return json.loads(read_file(path / "state.json")), load_file(path / "tensors.safetensors")
 
 
 def _restore(tensors: dict[str, Tensor], modules: dict[str, nn.Module], optimizers: Optimizers) -> None:
@@ -180,10 +172,6 @@ def _checksums(path: Path) -> bytes:
     """Compute a state's checksums in the format of sha256sum."""
     names = ("state.json", "tensors.safetensors")
     return "".join(f"{hashlib.sha256(map_file(path / name)).hexdigest()}  {name}\n" for name in names).encode()
-
-
-def _release(version: Any) -> str:
-    return "a later" if isinstance(version, int) and version > VERSION else "an earlier"
 
 
 def _initial_weights(folder: Path, recipe: Recipe) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from losses import DISCRIMINATORS
+from tests.support.sizes import DISCRIMINATOR_SIZES, GENERATOR_SIZES
 from vocoders import MelConfig
 from vocoders.checkpoint import Checkpoint
 from vocoders.f0_estimator import (
@@ -21,7 +22,7 @@ from vocoders.inputs import F0, PHASE
 
 MEL_CONFIG = MelConfig(sample_rate=8000, n_fft=128, hop_length=32, win_length=128, n_mels=20, fmin=0, fmax=4000)
 
-SMALL_DISCRIMINATORS = {name: kind.small_config.model_dump(mode="json") for name, kind in DISCRIMINATORS.items()}
+SMALL_DISCRIMINATORS = {name: DISCRIMINATOR_SIZES.get(name, {}) for name in DISCRIMINATORS}
 SOME_DISCRIMINATORS = {
     name: SMALL_DISCRIMINATORS[name] for name in ("multi-scale", "multi-scale-stft", "multi-scale-subband-cqt")
 }
@@ -29,7 +30,11 @@ SOME_DISCRIMINATORS = {
 
 def small(name: str, mel_config: MelConfig = MEL_CONFIG) -> dict[str, Any]:
     """Return a generator's small configuration in plain values, as in recipes and file headers."""
-    return GENERATORS[name].small_config(mel_config).model_dump(mode="json")
+    config = GENERATORS[name].config_for(mel_config).model_dump(mode="json") | GENERATOR_SIZES.get(name, {})
+    if name == "hift":  # one block of the source a stage
+        stages = len(config["upsample_rates"])
+        config |= {"source_resblock_kernel_sizes": [7] * stages, "source_resblock_dilations": [[1, 3]] * stages}
+    return config
 
 
 def generator(name: str, mel_config: MelConfig = MEL_CONFIG, **changes: Any) -> Generator:

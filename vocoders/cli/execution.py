@@ -111,7 +111,8 @@ class Worker:
         if job.makes_mel:
             raise VocoderError("it is a mel already; its output must be a sound file")
         voc, mel = self._read_mel(data, job.name)
-        return Source(voc, mel, read_inputs(data, job.name, accepted(voc.facts.inputs)) | self.given)
+        given = read_inputs(data, job.name, accepted(voc.facts.inputs), note=self.notes.say)
+        return Source(voc, mel, given | self.given)
 
     def _model(self, mel_config: MelConfig | None) -> BaseVocoder:
         """Load the model that the options name; without a name, the one for a mel config."""

@@ -74,6 +74,9 @@ class MelConfig(Config):
             )
         return self
 
+    def __repr__(self) -> str:
+        return f"<MelConfig {self.text}>"
+
     @property
     def name(self) -> str:
         """Name of this mel config in MEL_CONFIGS, or "custom"."""

@@ -60,22 +60,6 @@ class Generator(nn.Module, ABC):
             VocoderError: when the hop length cannot be reached.
         """
 
-    @classmethod
-    def small_config(cls, mel_config: MelConfig) -> Config:
-        """Return a small configuration for tests and first trials, by default the smallest published one that fits.
-
-        Raises:
-            VocoderError: when no published size fits and ``config_for`` has none.
-        """
-        sizes: list[tuple[int, Config]] = []
-        for config in cls.configs.values():
-            try:
-                with torch.device("meta"):
-                    sizes.append((sum(p.numel() for p in cls(config, mel_config).parameters()), config))
-            except ValueError:  # another hop
-                continue
-        return min(sizes, key=lambda size: size[0])[1] if sizes else cls.config_for(mel_config)
-
     def check_overlap(self, n_fft: int) -> None:
         """Check that ``n_fft`` is at least twice the hop, as the inverse STFT needs."""
         hop = self.mel_config.hop_length

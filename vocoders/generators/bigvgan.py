@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vocoders.config import Config
 from vocoders.dsp.mel import MelConfig
 from vocoders.generators.base import Generator, check_upsampling
-from vocoders.generators.hifigan import HiFiGANConfig, HiFiGANTrunk, ResBlock, sizes_for, small_sizes_for
+from vocoders.generators.hifigan import HiFiGANConfig, HiFiGANTrunk, ResBlock, sizes_for
 from vocoders.nn.alias_free import REACH, AliasFreeSnake
 from vocoders.nn.layers import Conv1d
 
@@ -98,11 +98,6 @@ class BigVGAN(Generator):
     @classmethod
     def config_for(cls, mel_config: MelConfig) -> BigVGANConfig:
         return BigVGANConfig(**sizes_for(mel_config))
-
-    @classmethod
-    def small_config(cls, mel_config: MelConfig) -> BigVGANConfig:
-        # With more convolutions, rounding would hide the effect of the farthest frames.
-        return BigVGANConfig(**small_sizes_for(mel_config) | {"resblock_dilations": ((1,), (2,))})
 
     def __init__(self, config: BigVGANConfig, mel_config: MelConfig) -> None:
         super().__init__(config, mel_config)

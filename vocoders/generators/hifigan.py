@@ -235,13 +235,6 @@ def sizes_for(mel_config: MelConfig) -> dict[str, Any]:
     }
 
 
-def small_sizes_for(mel_config: MelConfig) -> dict[str, Any]:
-    """Return sizes of a few thousand parameters for any hop."""
-    sizes = upsampling_sizes(mel_config.hop_length, 8)
-    channels = max(16, 2 ** len(sizes["upsample_rates"]))
-    return {"channels": channels, "resblock_kernel_sizes": (3, 5), "resblock_dilations": ((1, 3), (1, 2))} | sizes
-
-
 class HiFiGAN(Generator):
     """HiFi-GAN generator."""
 
@@ -264,10 +257,6 @@ class HiFiGAN(Generator):
     @classmethod
     def config_for(cls, mel_config: MelConfig) -> HiFiGANVariantConfig:
         return HiFiGANVariantConfig(**sizes_for(mel_config))
-
-    @classmethod
-    def small_config(cls, mel_config: MelConfig) -> HiFiGANVariantConfig:
-        return HiFiGANVariantConfig(**small_sizes_for(mel_config))
 
     def __init__(self, config: HiFiGANVariantConfig, mel_config: MelConfig) -> None:
         super().__init__(config, mel_config)

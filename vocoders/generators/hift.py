@@ -23,7 +23,7 @@ from vocoders.dsp.stft import STFT
 from vocoders.generators.base import Generator, check_upsampling, upsampling_rates
 from vocoders.generators.hifigan import depends_on
 from vocoders.generators.hift_trunk import CausalHiFTTrunk, HiFTConfig, HiFTTrunk
-from vocoders.generators.istftnet import fitting_istft_hop
+from vocoders.generators.istftnet import fitting_istft_hops
 from vocoders.inputs import F0, NOISE, PHASE
 from vocoders.nn.fast import channels_together
 from vocoders.nn.layers import HarmonicSource, PaddedConv1d
@@ -54,7 +54,7 @@ class HiFT(Generator):
 
     @classmethod
     def config_for(cls, mel_config: MelConfig) -> HiFTConfig:
-        hop = fitting_istft_hop(mel_config)
+        hop = fitting_istft_hops(mel_config)[0]
         rates = upsampling_rates(mel_config.hop_length // hop, 8) or (1,)
         return HiFTConfig(
             channels=max(512, 16 * 2 ** len(rates)),
@@ -64,20 +64,6 @@ class HiFT(Generator):
             source_resblock_dilations=((1, 3, 5),) * len(rates),
             istft_hop=hop,
         )
-
-    @classmethod
-    def small_config(cls, mel_config: MelConfig) -> HiFTConfig:
-        full = cls.config_for(mel_config)
-        stages = len(full.upsample_rates)
-        changes = {
-            "channels": max(16, 2**stages),
-            "resblock_kernel_sizes": (5,),
-            "resblock_dilations": ((1, 3),),
-            "source_resblock_kernel_sizes": (7,) * stages,
-            "source_resblock_dilations": ((1, 3),) * stages,
-            "harmonics": 3,
-        }
-        return HiFTConfig(**full.model_dump() | changes)
 
     def __init__(self, config: HiFTConfig, mel_config: MelConfig) -> None:
         super().__init__(config, mel_config)

@@ -139,18 +139,6 @@ class HNMask(Generator):
     def config_for(cls, mel_config: MelConfig) -> HNMaskConfig:
         return HNMaskConfig(n_fft=2 * mel_config.hop_length)
 
-    @classmethod
-    def small_config(cls, mel_config: MelConfig) -> HNMaskConfig:
-        return HNMaskConfig(
-            n_fft=2 * mel_config.hop_length,
-            backbone_channels=16,
-            backbone_blocks=1,
-            channels=6,
-            blocks=2,
-            kernel_size=(5, 3),
-            adaptive_projection=True,
-        )
-
     def __init__(self, config: HNMaskConfig, mel_config: MelConfig) -> None:
         super().__init__(config, mel_config)
         hop = mel_config.hop_length

@@ -50,11 +50,6 @@ def fitting_istft_hops(mel_config: MelConfig) -> list[int]:
     return [divisor for divisor in (4, 5, 6, 3, 8, 2, 7) if hop % divisor == 0] or [hop]
 
 
-def fitting_istft_hop(mel_config: MelConfig) -> int:
-    """Return the first of ``fitting_istft_hops``."""
-    return fitting_istft_hops(mel_config)[0]
-
-
 class ISTFTNet(Generator):
     """iSTFTNet generator."""
 
@@ -77,18 +72,6 @@ class ISTFTNet(Generator):
         # Two stages, as published, where the hop allows it.
         hop = next((hop for hop in sizes if len(sizes[hop]["upsample_rates"]) == 2), next(iter(sizes)))
         return ISTFTNetConfig(istft_hop=hop, **sizes[hop])
-
-    @classmethod
-    def small_config(cls, mel_config: MelConfig) -> ISTFTNetConfig:
-        hop = fitting_istft_hop(mel_config)
-        sizes = upsampling_sizes(mel_config.hop_length // hop, 10)
-        return ISTFTNetConfig(
-            channels=max(16, 2 ** len(sizes["upsample_rates"])),
-            istft_hop=hop,
-            resblock_kernel_sizes=(3,),
-            resblock_dilations=((1, 3),),
-            **sizes,
-        )
 
     def __init__(self, config: ISTFTNetConfig, mel_config: MelConfig) -> None:
         super().__init__(config, mel_config)

@@ -51,13 +51,6 @@ class MultiStreamWavehax(Generator):
         streams = next((count for count in (4, 3, 2, 5) if hop % count == 0), 1)
         return MultiStreamWavehaxConfig(streams=streams, n_fft=2 * hop // streams)
 
-    @classmethod
-    def small_config(cls, mel_config: MelConfig) -> MultiStreamWavehaxConfig:
-        streams = 1 + (mel_config.hop_length % 2 == 0)
-        return MultiStreamWavehaxConfig(
-            streams=streams, n_fft=2 * mel_config.hop_length // streams, channels=6, blocks=2, kernel_size=(5, 3)
-        )
-
     def __init__(self, config: MultiStreamWavehaxConfig, mel_config: MelConfig) -> None:
         super().__init__(config, mel_config)
         hop, rest = divmod(mel_config.hop_length, config.streams)

@@ -21,7 +21,7 @@ from vocoders.config import Config, Count
 from vocoders.dsp.harmonics import glide_share, gliding_phase, sample_phase
 from vocoders.dsp.mel import MelConfig
 from vocoders.generators.base import Generator, check_upsampling
-from vocoders.generators.hifigan import HiFiGANConfig, HiFiGANTrunk, sizes_for, small_sizes_for
+from vocoders.generators.hifigan import HiFiGANConfig, HiFiGANTrunk, sizes_for
 from vocoders.inputs import F0, NOISE, PHASE, Input
 from vocoders.nn.layers import Conv1d, HarmonicSource
 
@@ -61,10 +61,6 @@ class NSFHiFiGAN(Generator):
     @classmethod
     def config_for(cls, mel_config: MelConfig) -> NSFHiFiGANConfig:
         return NSFHiFiGANConfig(**sizes_for(mel_config))
-
-    @classmethod
-    def small_config(cls, mel_config: MelConfig) -> NSFHiFiGANConfig:
-        return NSFHiFiGANConfig(**small_sizes_for(mel_config))
 
     def __init__(self, config: NSFHiFiGANConfig, mel_config: MelConfig) -> None:
         super().__init__(config, mel_config)

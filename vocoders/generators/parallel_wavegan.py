@@ -82,17 +82,6 @@ class ParallelWaveGAN(Generator):
         hop = mel_config.hop_length
         return ParallelWaveGANConfig(upsample_rates=(4, 5, 3, 5) if hop == 300 else upsampling_rates(hop, 5))
 
-    @classmethod
-    def small_config(cls, mel_config: MelConfig) -> ParallelWaveGANConfig:
-        return ParallelWaveGANConfig(
-            layers=6,
-            stacks=2,
-            residual_channels=8,
-            gate_channels=8,
-            skip_channels=8,
-            upsample_rates=upsampling_rates(mel_config.hop_length, 8)[::-1],
-        )
-
     def __init__(self, config: ParallelWaveGANConfig, mel_config: MelConfig) -> None:
         super().__init__(config, mel_config)
         check_upsampling(config.upsample_rates, mel_config)

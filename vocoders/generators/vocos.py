@@ -50,10 +50,6 @@ class Vocos(Generator):
     def config_for(cls, mel_config: MelConfig) -> VocosConfig:
         return VocosConfig(n_fft=4 * mel_config.hop_length)
 
-    @classmethod
-    def small_config(cls, mel_config: MelConfig) -> VocosConfig:
-        return VocosConfig(n_fft=4 * mel_config.hop_length, channels=16, blocks=2)
-
     def __init__(self, config: VocosConfig, mel_config: MelConfig) -> None:
         super().__init__(config, mel_config)
         channels = config.channels

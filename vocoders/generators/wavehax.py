@@ -49,12 +49,6 @@ class WavehaxBase(Generator):
         published = (config for config in cls.configs.values() if isinstance(config, WavehaxConfig))
         return next((config for config in published if config.n_fft == computed.n_fft), computed)
 
-    @classmethod
-    def small_config(cls, mel_config: MelConfig) -> WavehaxConfig:
-        return cls.config_type(
-            n_fft=2 * mel_config.hop_length, channels=6, blocks=2, kernel_size=(5, 3), framewise_norm=True
-        )
-
     def __init__(self, config: WavehaxConfig, mel_config: MelConfig) -> None:
         super().__init__(config, mel_config)
         self.check_overlap(config.n_fft)

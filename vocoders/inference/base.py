@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from abc import abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
@@ -33,6 +34,15 @@ from vocoders.inputs import (
 
 class BaseVocoder(Backend):
     """Model that ``load`` returns: log-mel-spectrograms in, audio out; see ``__call__``."""
+
+    def __repr__(self) -> str:
+        kind = f"{type(self).__name__} {self.name}".rstrip()
+        return f"<{kind}: {self.facts.summary}, {self.device}>"
+
+    @property
+    @abstractmethod
+    def device(self) -> Any:
+        """Device that it runs on."""
 
     @property
     def mel_config(self) -> MelConfig:

@@ -76,6 +76,10 @@ class Stream:
             self._synthesis = vocoder.start_nearsighted([check_seed(seed)], self.lookahead, self.given, constants)
         self._kind: Callable[[np.ndarray], Any] = kind_of(None)  # of the last mel
 
+    def __repr__(self) -> str:
+        given = f", given {', '.join(self.given)}" if self.given else ""
+        return f"<Stream: {self.facts.summary}, lookahead {self.lookahead}{given}>"
+
     def push(self, mel: Array, f0: Any = None, **signals: Any) -> Array:
         """Take the next frames and return the audio that is final now, perhaps none.
 

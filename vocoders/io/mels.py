@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import io
 import json
 import math
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -132,12 +133,35 @@ def decode_mel(data: Bytes, name: str, max_bytes: int = _LARGEST_ARRAY) -> tuple
 
 
 def read_inputs(
-    data: Bytes, name: str, inputs: Sequence[Input], max_bytes: int = _LARGEST_ARRAY
+    data: Bytes,
+    name: str,
+    inputs: Sequence[Input],
+    max_bytes: int = _LARGEST_ARRAY,
+    note: Callable[[str], None] = lambda text: None,
 ) -> dict[str, np.ndarray]:
-    """Decode the arrays of an .npz file that are inputs of a model, as ``decode_mel`` does; none for a .npy file."""
+    """Decode the arrays of an .npz file that are inputs of a model; none for a .npy file.
+
+    Args:
+        data: bytes of the file.
+        name: name in error messages.
+        inputs: the inputs that the model accepts.
+        max_bytes: most bytes of an unpacked array.
+        note: told of arrays that are not used.
+
+    Raises:
+        VocoderError: as for ``decode_mel``, and when the name of an array is almost that of an input.
+    """
     if data[:2] != b"PK":
         return {}
     parts = _unpack(data, name, {item.name: max_bytes for item in inputs})
+    known = [item.name for item in inputs]
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        unused = sorted(_members(archive).keys() - {*known, "mel", "mel_config"})
+    for key in unused:
+        if near := difflib.get_close_matches(key.lower(), known, n=1, cutoff=0.65):
+            raise VocoderError(f"{name} holds the unknown array '{shorten(key)}' (did you mean '{near[0]}'?)")
+    if unused:
+        note(f"{name} holds arrays that are not used: {shorten(', '.join(unused))} (used: mel, {', '.join(known)})")
     return {key: read_array(part, f"{name} (array '{key}')") for key, part in parts.items()}
 
 
@@ -156,7 +180,7 @@ def _unpack(data: Bytes, name: str, limits: dict[str, int]) -> dict[str, bytes]:
     """Read the arrays named in ``limits`` (name -> most bytes) from an .npz, each as a .npy file."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            members = _members(archive)
             if "mel" not in members:
                 found = shorten(", ".join(members)) or "nothing"
                 raise VocoderError(f"{name} holds no array named 'mel', only: {found}")
@@ -173,6 +197,11 @@ def _unpack(data: Bytes, name: str, limits: dict[str, int]) -> dict[str, bytes]:
         raise
     except Exception as error:  # zipfile raises all kinds for a damaged archive
         raise VocoderError(f"{name} is not a readable .npz file ({shorten(error)})") from None
+
+
+def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """Return the arrays of an .npz by name."""
+    return {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
 
 
 def encode_mel(mel: np.ndarray, mel_config: MelConfig, format: str) -> bytes:

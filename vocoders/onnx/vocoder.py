@@ -50,7 +50,7 @@ class OnnxVocoder(BaseVocoder):
             VocoderError: when it cannot run here.
         """
         self.name = name or str(path)
-        self.device = device
+        self._device = device
         self._path = path.absolute()
         self.precision: Precision = "float32"
         self._session = open_session(path, device)
@@ -87,7 +87,12 @@ class OnnxVocoder(BaseVocoder):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy as the file, because sessions cannot be."""
-        return type(self), (self._path, self.name, self.device)
+        return type(self), (self._path, self.name, self._device)
+
+    @property
+    def device(self) -> str:
+        """Device of the session."""
+        return self._device
 
     @property
     def chunk_frames(self) -> int | None:

@@ -19,10 +19,9 @@ from recipes.training.distributed import DistributedContext
 from recipes.training.generator_task import GeneratorTask
 from recipes.training.recipe import load_recipe
 from recipes.training.schema import Recipe
-from tests.support import corpus, signals
+from tests.support import corpus, models, signals
 from vocoders import MelConfig, VocoderError
 from vocoders.dsp.mel import MEL_CONFIGS
-from vocoders.generators.vocos import Vocos
 
 MEL_CONFIG = MelConfig(**corpus.MEL_CONFIG)
 
@@ -67,7 +66,7 @@ def noise_file(path: Path, rate: int, samples: int) -> Clip:
 def small_task(mel_config: MelConfig) -> GeneratorTask:
     recipe = {
         **{"name": "x", "mel_config": mel_config.model_dump(), "data": {"dir": "x"}, "optimizer": {"lr": 1e-3}},
-        "generator": {"name": "vocos", "config": Vocos.small_config(mel_config).model_dump()},
+        "generator": {"name": "vocos", "config": models.small("vocos", mel_config)},
         "train": {"steps": 1, "batch_size": 1, "segment_frames": 8},
     }
     return GeneratorTask(Recipe.model_validate(recipe))

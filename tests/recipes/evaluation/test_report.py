@@ -176,10 +176,10 @@ def rows_of(report: Path) -> list[list[str]]:
 
 
 def test_the_table_of_the_report(report: Path) -> None:
-    cells = Page((report / "index.html").read_text()).cells
+    cells = Page((report / "index.html").read_text()).cells[-1 - len(MEASURED) :]
     systems = ["recording", "hnmask-22k", "griffin-lim", "hnmask-22k: F0 from the mel"]
     assert cells[0] == ["metric", *systems, ""]
-    assert cells[1 : 1 + len(MEASURED)] == rows_of(report)
+    assert cells[1:] == rows_of(report)
 
 
 def browse(page: Path, *arguments: str) -> str:

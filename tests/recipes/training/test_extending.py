@@ -43,7 +43,6 @@ class LinearDiscriminator(Discriminator):
     """One convolution."""
 
     config_type = LinearConfig
-    small_config = LinearConfig(taps=4)
 
     def __init__(self, config: LinearConfig, sample_rate: int) -> None:
         super().__init__(config, sample_rate)

@@ -140,6 +140,9 @@ def test_bad_f0_files(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     message = refused(work, capsys, "mel12.npy", "-o", "out.wav", "--f0", "mel12.npy", "-q")
     assert "expected shape (12,), got shape (20, 12)" in message
     assert "no file nof0.npy" in refused(work, capsys, "mel12.npy", "-o", "out.wav", "--f0", "nof0.npy", "-q")
+    np.savez("mel12.npz", mel=np.load("mel12.npy"), F0=np.zeros(12))
+    message = refused(work, capsys, "mel12.npz", "-o", "out.wav", "-q")
+    assert message.endswith("mel12.npz holds the unknown array 'F0' (did you mean 'f0'?)")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -147,13 +147,15 @@ def restored_threads() -> Iterator[None]:
 
 @pytest.mark.parametrize("name", GENERATORS)
 def test_bfloat16_is_the_same_audio_but_for_its_rounding(name: str) -> None:
-    mel = models.mel(40)
-    exact, rounded = (
-        Vocoder(models.checkpoint(name), precision=precision)(mel) for precision in ("float32", "bfloat16")
-    )
-    assert rounded.dtype == torch.float32
-    assert not torch.equal(exact, rounded)
-    assert float((exact - rounded).square().mean() / exact.square().mean()) < 1e-2
+    """The error is at most a few times that of float32 with weights and mel rounded to bfloat16."""
+    mel, checkpoint = models.mel(40), models.checkpoint(name)
+    exact, computed = (Vocoder(checkpoint, precision=precision)(mel) for precision in ("float32", "bfloat16"))
+    for parameter in models.generator_of(checkpoint).parameters():
+        parameter.data = parameter.bfloat16().float()
+    rounded = Vocoder(checkpoint)(mel.bfloat16().float())
+    assert computed.dtype == torch.float32
+    assert not torch.equal(exact, computed)
+    assert float((computed - exact).square().mean()) < 6**2 * float((rounded - exact).square().mean())
 
 
 def test_precision_of_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

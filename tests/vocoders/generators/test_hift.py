@@ -24,7 +24,7 @@ both_sources = pytest.mark.parametrize("source", [1, 2])
 
 def hift(source: int) -> HiFT:
     torch.manual_seed(0)
-    config = HiFT.small_config(models.MEL_CONFIG).model_dump() | {"source": source, "harmonics": 8}
+    config = models.small("hift") | {"source": source, "harmonics": 8}
     return HiFT(HiFTConfig(**config), models.MEL_CONFIG).requires_grad_(False)
 
 
@@ -49,7 +49,8 @@ def test_hops_without_small_factors(hop: int) -> None:
         with pytest.raises(ValueError, match="no upsampling rates up to 16 multiply to 97"):
             HiFT.config_for(mel_config)
         return
-    model = HiFT(HiFT.small_config(mel_config), mel_config)
+    model = models.generator("hift", mel_config)
+    assert isinstance(model, HiFT)
     assert model.config.upsample_rates == (1,)
     assert model(models.mel(3), f0=models.f0(3)).shape == (1, 1, 3 * hop)
 

@@ -14,7 +14,6 @@ from vocoders.checkpoint import Checkpoint
 from vocoders.generators import GENERATORS
 
 FRAMES, LOOKAHEAD, HOP = 60, 7, models.MEL_CONFIG.hop_length
-BLOCK = 2  # a third of the lookahead
 
 
 def vocoder(name: str) -> Vocoder:
@@ -28,9 +27,13 @@ def stream(voc: Any, mel: np.ndarray, lengths: list[int], **options: Any) -> np.
 @pytest.mark.parametrize("name", GENERATORS)
 def test_a_block_is_that_of_a_mel_that_ends_after_the_lookahead(name: str) -> None:
     voc, mel = vocoder(name), models.mel(FRAMES)[0].numpy()
-    audio = stream(voc, mel, [FRAMES], lookahead=LOOKAHEAD)
-    shorter = voc(mel[:, : LOOKAHEAD + 1])
-    np.testing.assert_allclose(audio[: BLOCK * HOP], shorter[: BLOCK * HOP], atol=1e-5 * max(1, np.abs(shorter).max()))
+    assert voc.lookahead is not None
+    lookahead = min(LOOKAHEAD, voc.lookahead - 1)
+    if lookahead < 1:
+        pytest.skip("less lookahead than it needs is not possible")
+    audio = stream(voc, mel, [FRAMES], lookahead=lookahead)
+    shorter, block = voc(mel[:, : lookahead + 1]), max(1, lookahead // 3) * HOP
+    np.testing.assert_allclose(audio[:block], shorter[:block], atol=1e-5 * max(1, np.abs(shorter).max()))
     assert audio.shape == (FRAMES * HOP,)
 
 
