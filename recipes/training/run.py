@@ -44,7 +44,7 @@ def start_run(
     task = F0EstimatorTask(recipe) if recipe.f0_estimator is not None else GeneratorTask(recipe, mels)
     check_losses(recipe, task.loss_names)
     microbatches(recipe.train.batch_size, recipe.train.accumulate, distributed)
-    discriminators = Discriminators(recipe).to(distributed.device) if recipe.discriminators else None
+    discriminators = Discriminators(recipe, task.audio_config).to(distributed.device) if recipe.discriminators else None
     task.to(distributed.device)
     ema = WeightAverage(task.model, recipe.train.ema)
     trained: dict[str, nn.Module | None] = {"model": task.model, "discriminators": discriminators}
