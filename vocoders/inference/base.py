@@ -49,7 +49,8 @@ class BaseVocoder(Backend):
     @property
     def lag(self) -> int:
         """Delay of the audio against the recording of the mel, in samples."""
-        return self.mel_config.usual_lag if self.facts.lag is None else self.facts.lag
+        usual = self.mel_config.usual_lag * self.facts.samples_per_frame // self.mel_config.hop_length
+        return usual if self.facts.lag is None else self.facts.lag
 
     @property
     def lookahead(self) -> int | None:
