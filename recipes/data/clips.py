@@ -44,8 +44,8 @@ def list_clips(root: Path, list_file: Path) -> list[Clip]:
         names = list_file.read_text(encoding="utf-8-sig").split("\n")
     except OSError as error:
         raise VocoderError(
-            f"cannot read the list of recordings {list_file}: {error.strerror}; 'python -m recipes.prepare NAME' "
-            f"writes that of a corpus, and a folder of sound files needs none: python -m recipes.train MODEL DIR"
+            f"cannot read the list of recordings {list_file}: {error.strerror}; a folder of sound files needs none: "
+            f"python -m recipes.train MODEL DIR"
         ) from None
     except UnicodeDecodeError:
         raise VocoderError(f"the list of recordings {list_file} is not text in UTF-8; save it as such") from None

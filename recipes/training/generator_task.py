@@ -69,8 +69,6 @@ class GeneratorTask(Task):
         # registered, to move with the task to its device
         self.loss_modules = nn.ModuleList(x for x in self.spectral_losses.values() if isinstance(x, nn.Module))
         self.output_losses = {f"{name}_mel": name for name in self.model.output_names if name != "audio"}
-        terms = [term for loss in self.spectral_losses.values() for term in loss.terms]
-        self.loss_names = (*terms, *self.output_losses, *self.model.own_loss_names)
         self.f0_estimator: BaseF0Estimator | None = None
         if recipe.generator.f0_estimator:
             self.f0_estimator = load_f0_estimator(recipe.generator.f0_estimator, recipe.mel_config)

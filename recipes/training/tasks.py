@@ -65,7 +65,6 @@ class Task(nn.Module, ABC):
         inputs: files of further inputs, if the model takes any.
         uses_f0: whether batches need F0 labels.
         selection_metric: validation metric whose lowest value selects the best checkpoint.
-        loss_names: losses that a recipe can weight.
     """
 
     model: nn.Module
@@ -75,7 +74,6 @@ class Task(nn.Module, ABC):
     inputs: InputFiles | None = None
     uses_f0: bool = True
     selection_metric: str
-    loss_names: tuple[str, ...]
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
