@@ -242,7 +242,10 @@ with TestClient(create_app(load_models([exported])), base_url="http://localhost"
         audio, rate = soundfile.read(io.BytesIO(response.content), dtype="int16")
         assert rate == 48000
         np.testing.assert_allclose(audio, expected, atol=1)
-    assert client.get("/models").json()[0]["facts"]["channels"] == 2
+    body = {"mel": mel[0].tolist(), "speaker": speaker[0].tolist()}
+    assert client.post("/synthesize", json=body).status_code == 200
+    facts = client.get("/models").json()[0]["facts"]
+    assert (facts["channels"], facts["inputs"][0]["name"]) == (2, "speaker")
     with client.websocket_connect("ws://localhost/stream") as socket:
         assert socket.receive_json()["sample_rate"] == 48000
         socket.send_json({"speaker": speaker[0].tolist()})

@@ -273,7 +273,10 @@ def test_a_bad_member_is_named_and_left_out(tmp_path: Path, capsys: pytest.Captu
     [
         (["train.batch_size=3"], "data.shards_at_once = 2 must be a multiple of the 1 ranks times"),
         (["train.batch_size=8", "train.accumulate=4"], "times train.accumulate = 4, and train.batch_size = 8 a"),
-        (["data.train=list.txt"], "'shards' take the place of 'train' and have no 'mels': set both to null"),
+        (
+            ["data.train=list.txt"],
+            "'shards' take the place of 'train' and have no 'mels' or 'inputs': set them to null",
+        ),
         (["data.shards=one.tar"], "data.shards names one shard, one.tar, and the last one is kept for validation"),
     ],
 )

@@ -42,6 +42,17 @@ def test_a_generator_learns_and_can_be_used(data: Path, tmp_path: Path) -> None:
     assert voc(mel, f0=torch.full((5,), 120.0)).shape == (5 * 64,)
 
 
+def test_validation_measures_the_weighted_losses_but_the_adversarial(data: Path, tmp_path: Path) -> None:
+    overrides = ["train.steps=1", "losses.strength=0.1", "losses.log_magnitude=0"]
+    overrides += ["generator.config.adaptive_projection=true", "discriminators={multi-period: {channels: [4, 4, 4]}}"]
+    run_training(load_recipe(corpus.recipe(tmp_path, data), overrides), tmp_path / "run")
+    logged = corpus.scalars(tmp_path / "run")
+    weighted = {"mel", "spectral_convergence", "draft_mel", "strength"}
+    assert {"train/adversarial", *(f"train/{name}" for name in weighted)} <= logged.keys()
+    measured = {tag.removeprefix("valid/") for tag in logged if tag.startswith("valid/")}
+    assert measured - {"pesq"} == weighted | {"log_magnitude"}  # always measured
+
+
 def test_tensorboard_shows_sounds_pictures_and_the_recipe(tmp_path: Path) -> None:
     """Each under tags of its own: of one tag TensorBoard shows one kind of data. Two recordings have the same name."""
     data = corpus.make(tmp_path / "data")
