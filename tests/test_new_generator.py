@@ -103,10 +103,6 @@ class TinyStereo(Generator):
     def sample_rate(self) -> int:
         return 2 * self.mel_config.sample_rate
 
-    @property
-    def samples_per_frame(self) -> int:
-        return 2 * self.mel_config.hop_length
-
     def synthesize(self, mel: Tensor, speaker: Tensor) -> Tensor:
         x = torch.tanh(self.embed(mel / 4 + 1) + self.speaker(speaker))
         samples = self.out(x).float().unflatten(1, (self.channels, -1))  # (batch, channels, samples, frames)

@@ -103,10 +103,6 @@ class Twice(Generator):
     def sample_rate(self) -> int:
         return 2 * self.mel_config.sample_rate
 
-    @property
-    def samples_per_frame(self) -> int:
-        return 2 * self.mel_config.hop_length
-
     def synthesize(self, mel: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         loud = mel.exp().mean(1, keepdim=True).unsqueeze(-1).expand(-1, -1, -1, self.samples_per_frame)
         return self.gain * loud.flatten(2) * noise

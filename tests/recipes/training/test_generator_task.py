@@ -95,6 +95,7 @@ def test_augmentations_of_one_channel() -> None:
 def test_frames_of_another_duration_are_refused() -> None:
     class Faster(Vocos):
         sample_rate = 16000
+        samples_per_frame = 32
 
     faster = Faster(Vocos.small_config(models.MEL_CONFIG), models.MEL_CONFIG)
     with pytest.raises(VocoderError, match="is 32 samples at 8000 Hz; faster makes 32 at 16000 Hz of it"):
