@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     from recipes.training.distributed import DistributedContext, init_distributed
     from recipes.training.history import STATE_KEPT
     from recipes.training.loop import run_training
-    from recipes.training.recipe import load_recipe, write_recipe
+    from recipes.training.recipe import check_prepared, load_recipe, write_recipe
 
     prepare_streams()
     overrides = options.set + ([f"data.mels={json.dumps(options.mels)}"] if options.mels else [])
@@ -53,6 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.print:
             print(write_recipe(recipe), end="")
             return 0
+        check_prepared(recipe.data, options.data)
         distributed = init_distributed(options.device)
         path = run_training(recipe, options.out or Path("runs") / recipe.name, distributed, options.minutes)
     except VocoderError as error:

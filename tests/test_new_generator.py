@@ -103,10 +103,6 @@ class TinyStereo(Generator):
     def sample_rate(self) -> int:
         return 2 * self.mel_config.sample_rate
 
-    @property
-    def samples_per_frame(self) -> int:
-        return 2 * self.mel_config.hop_length
-
     def synthesize(self, mel: Tensor, speaker: Tensor) -> Tensor:
         x = torch.tanh(self.embed(mel / 4 + 1) + self.speaker(speaker))
         samples = self.out(x).float().unflatten(1, (self.channels, -1))  # (batch, channels, samples, frames)
@@ -153,7 +149,7 @@ np.testing.assert_allclose(onnx_model(mel), whole, **near)
 """
 
 
-# Run in the copy: every way from a mel and an embedding to audio.
+# Run in the copy: training, and every way from a mel and an embedding to audio.
 USE_STEREO = """
 import io, sys
 from pathlib import Path
@@ -161,9 +157,10 @@ import numpy as np
 import soundfile
 import torch
 from fastapi.testclient import TestClient
-from tests.support import models
+from recipes.evaluate import main as evaluate
+from recipes.train import main as train
+from tests.support import corpus, models
 from vocoders import VocoderError, load
-from vocoders.checkpoint import Checkpoint, save_checkpoint
 from vocoders.cli.vocode import vocode
 from vocoders.cli.vocoders import vocoders
 from vocoders.complexity import mel_config_for
@@ -173,10 +170,34 @@ from vocoders.server.registry import load_models
 
 name, folder = sys.argv[1], Path(sys.argv[2])
 mel_config = mel_config_for(24000, 240)
+data = corpus.make(folder / "data")
+for path in data.glob("*.flac"):
+    (folder / "speakers").mkdir(exist_ok=True)
+    np.savez(folder / "speakers" / path.stem, speaker=np.full(8, int(path.stem)))
+recipe = corpus.recipe(
+    folder,
+    data,
+    mel_config=mel_config.model_dump(),
+    generator={"name": name},
+    losses={"mel": 1.0, "full_band_mel": 1.0, "log_magnitude": 1.0},
+    discriminators={"multi-period": {"channels": [4, 4, 4, 4, 4]}},
+)
+arguments = [str(recipe), "--set", "train.steps=2", "--set", "data.speed=[1, 1]"]
+assert train([*arguments, "--out", str(folder / "refused")]) == 2  # names data.inputs
+assert not (folder / "refused" / "state").exists()
+assert train([*arguments, "--set", f"data.inputs={folder / 'speakers'}", "--out", str(folder / "run")]) == 0
+losses = corpus.scalars(folder / "run")
+assert all(np.isfinite(losses[f"train/{key}"]).all() for key in ("mel", "full_band_mel", "adversarial")), losses
+assert np.isfinite(losses["valid/mel"]).all()
+
 torch.manual_seed(0)
-model, exported = str(folder / "model.safetensors"), str(folder / "model.onnx")
-save_checkpoint(Checkpoint(mel_config, build_generator(name, {}, mel_config)), model)
+start, made = build_generator(name, {}, mel_config), load(folder / "run" / "model.safetensors")
+for key, weight in made.generator.named_parameters():
+    assert 0 < (weight - start.get_parameter(key)).abs().max() < 0.02, key  # every weight has a gradient
+
+model, exported = str(folder / "run" / "model.safetensors"), str(folder / "model.onnx")
 assert vocoders(["export", model, "-o", exported]) == 0
+assert evaluate([model, "--data", str(data)]) == 2  # has no speaker
 assert vocoders(["info", exported]) == 0
 
 mel, speaker = models.mel(90, 2, mel_config).numpy(), np.random.default_rng(0).normal(size=(2, 8))
@@ -217,7 +238,10 @@ with TestClient(create_app(load_models([exported])), base_url="http://localhost"
         audio, rate = soundfile.read(io.BytesIO(response.content), dtype="int16")
         assert rate == 48000
         np.testing.assert_allclose(audio, expected, atol=1)
-    assert client.get("/models").json()[0]["facts"]["channels"] == 2
+    body = {"mel": mel[0].tolist(), "speaker": speaker[0].tolist()}
+    assert client.post("/synthesize", json=body).status_code == 200
+    facts = client.get("/models").json()[0]["facts"]
+    assert (facts["channels"], facts["inputs"][0]["name"]) == (2, "speaker")
     with client.websocket_connect("ws://localhost/stream") as socket:
         assert socket.receive_json()["sample_rate"] == 48000
         socket.send_json({"speaker": speaker[0].tolist()})

@@ -337,17 +337,15 @@ def test_f5_tts() -> None:
 
 def test_gpt_sovits() -> None:
     names = {r"^trunk\.": "", r"^resblocks\.(\d+)\.0\.": r"resblocks.\1."}
-    sizes: dict[str, Any] = {"channels": 32, "resblock_dilations": [[1, 3, 5]]}
-    weights = hifigan((10, 6, 2, 2, 2), "gpt-sovits-48k", names, **sizes)
+    sizes: dict[str, Any] = {"channels": 32, "resblock_dilations": [[1, 3, 5]], "sample_rate": 48000}
+    weights = hifigan((10, 6, 2, 2, 2), "gpt-sovits-32k", names, **sizes)
     Path("gsv-v4-pretrained").mkdir()
     torch.save(weights, "gsv-v4-pretrained/vocoder.pth")
     linear = linear_mel(32000, 1280, 320, 1280, 0, 16000, padding="same", n_mels=100)
     theirs = np.log(np.maximum(linear, 1e-5))[None]
     cfm_res = torch.tensor((theirs + 12) / 14 * 2 - 1).float()
     (left,) = run("GPT-SoVITS", cfm_res=cfm_res, denorm_spec=lambda x: (x + 1) / 2 * 14 - 12)
-    check(left["mel"], left["audio"], theirs + np.log(1.5), 480)
-    inside = left["voc"].generator.standardize(left["mel"])
-    torch.testing.assert_close(inside, torch.tensor(theirs).float(), atol=1e-4, rtol=0)
+    check(left["mel"], left["audio"], theirs, 480)
 
 
 def test_half_a_hop_is_all_between_tacotron2_and_hifigan() -> None:

@@ -1,14 +1,9 @@
-"""Train on mels that are approximated from mels of random mel configs, as the models get them in use."""
+"""Draw mel configs for the training on approximated mels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import torch
 from torch import Tensor
 
-from vocoders.dsp.adaptation import MelApproximation
-from vocoders.dsp.log_mel import LogMelSpectrogram
 from vocoders.dsp.mel import MelConfig
 
 _HOP = (0.005, 0.021)  # seconds
@@ -41,17 +36,6 @@ def random_mel_config(target: MelConfig, uniform: Tensor) -> MelConfig:
         power=2 if u[8] < 0.2 else 1,
         floor=_FLOORS[int(3 * u[7])],
     )
-
-
-def adapt_mel(audio: Tensor, target: MelConfig, source: MelConfig, degrade: Callable[[Tensor], Tensor]) -> Tensor:
-    """Compute mels of ``source``, degrade them, and approximate mels of ``target`` by them.
-
-    ``audio`` is (batch, 1, samples). Returns (batch, n_mels, frames), one frame for each whole hop.
-    """
-    given = degrade(LogMelSpectrogram(source).to(audio.device)(audio.squeeze(1)))
-    frames = audio.shape[-1] // target.hop_length
-    mel = MelApproximation(source, target)(given.numpy(force=True), 0, frames)
-    return torch.from_numpy(mel).to(audio.device)
 
 
 def _between(limits: tuple[float, float], share: float) -> float:

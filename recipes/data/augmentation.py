@@ -22,7 +22,9 @@ def chance(share: float, draw: np.random.Generator) -> bool:
 
 
 def degrade(audio: Tensor, shares: Augmentation, sample_rate: int, draw: np.random.Generator) -> Tensor:
-    """Add reverberation and noise to some segments: (1, samples) -> float32 (1, samples)."""
+    """Add reverberation and noise to some segments: (1, samples) -> float32 (1, samples); without any, as it is."""
+    if not (shares.reverb or shares.noise):
+        return audio
     values = audio[0].double().numpy()
     if chance(shares.reverb, draw):
         values = reverberate(values, sample_rate, draw.uniform(*shares.reverb_seconds), -draw.uniform(0, 20), draw)

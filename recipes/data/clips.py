@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from recipes.data.audio import read_mono, resample
+from recipes.data.audio import read_sound, resample
 from recipes.data.config import DataRecipe
 from vocoders.cli.common import say
 from vocoders.dsp.mel import MelConfig
@@ -44,8 +44,8 @@ def list_clips(root: Path, list_file: Path) -> list[Clip]:
         names = list_file.read_text(encoding="utf-8-sig").split("\n")
     except OSError as error:
         raise VocoderError(
-            f"cannot read the list of recordings {list_file}: {error.strerror}; 'python -m recipes.prepare NAME' "
-            f"writes that of a corpus, and a folder of sound files needs none: python -m recipes.train MODEL DIR"
+            f"cannot read the list of recordings {list_file}: {error.strerror}; a folder of sound files needs none: "
+            f"python -m recipes.train MODEL DIR"
         ) from None
     except UnicodeDecodeError:
         raise VocoderError(f"the list of recordings {list_file} is not text in UTF-8; save it as such") from None
@@ -140,16 +140,16 @@ def _hash(name: PurePath) -> float:
     return int.from_bytes(hashlib.sha256(name.as_posix().encode()).digest()[:8], "big") / 2**64
 
 
-def read_clip(clip: Clip, mel_config: MelConfig) -> Tensor:
-    """Read a clip, mono, at the mel config's rate, cut to whole frames: float32 (1, frames * hop_length)."""
+def read_clip(clip: Clip, mel_config: MelConfig, channels: int = 1) -> Tensor:
+    """Read a clip at the mel config's rate, cut to whole frames: float32 (channels, frames * hop_length)."""
     try:
-        source = read_mono(clip.file)
+        source = read_sound(clip.file, channels)
     except soundfile.LibsndfileError as error:
         raise VocoderError(f"{clip.path} cannot be decoded: {error}") from None
     audio = torch.from_numpy(resample(source, clip.sample_rate, mel_config.sample_rate))
-    if not torch.isfinite(audio).all() or len(audio) < mel_config.hop_length:
+    if not torch.isfinite(audio).all() or audio.shape[1] < mel_config.hop_length:
         raise VocoderError(f"{clip.path} is shorter than a frame, {mel_config.hop_length} samples, or not finite")
-    return audio[None, : len(audio) // mel_config.hop_length * mel_config.hop_length]
+    return audio[:, : audio.shape[1] // mel_config.hop_length * mel_config.hop_length]
 
 
 def readable(clips: list[Clip], mel_config: MelConfig) -> list[Clip]:

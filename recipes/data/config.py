@@ -71,6 +71,11 @@ class DataRecipe(Config):
     )
     augmentation: Augmentation = Field(Augmentation(), description="default: none")
     mels: str | None = Field(None, description="folder of predicted mels named like the recordings, to fine-tune on")
+    inputs: str | None = Field(
+        None,
+        description="folder of NAME.npz named like the recordings, with what the generator takes beside mel, F0, noise "
+        "and phase: arrays by name",
+    )
     workers: int | None = Field(
         None,
         ge=0,
@@ -84,8 +89,8 @@ class DataRecipe(Config):
 
     @model_validator(mode="after")
     def _shards_alone(self) -> DataRecipe:
-        if self.shards and (self.train or self.mels):
-            raise ValueError("'shards' take the place of 'train' and have no 'mels': set both to null")
+        if self.shards and (self.train or self.mels or self.inputs):
+            raise ValueError("'shards' take the place of 'train' and have no 'mels' or 'inputs': set them to null")
         return self
 
     @model_validator(mode="after")
@@ -97,4 +102,10 @@ class DataRecipe(Config):
                 f"with 'mels' the recordings cannot be changed: speed must be [1, 1] and gain_db [0, 0], got "
                 f"{list(self.speed)} and {list(self.gain_db)}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _inputs_in_time(self) -> DataRecipe:
+        if self.inputs and (self.speed != (1.0, 1.0) or self.augmentation.tones):
+            raise ValueError("'inputs' belong to the recordings as they are: set speed to [1, 1] and tones to 0")
         return self

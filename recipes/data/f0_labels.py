@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from recipes.data.audio import read_mono
+from recipes.data.audio import read_sound
 from recipes.data.clips import Clip
 from vocoders.files import atomic_write, make_folder
 
@@ -38,7 +38,7 @@ def label_f0(audio: np.ndarray, sample_rate: int, f0_range: tuple[float, float] 
 def label_clip(clip: Clip, f0_range: tuple[float, float]) -> np.ndarray:
     """Label a clip; an undecodable one is unvoiced, and never drawn."""
     try:
-        audio = read_mono(clip.file, dtype="float64")
+        audio = read_sound(clip.file, dtype="float64")[0]
     except soundfile.LibsndfileError:
         audio = np.zeros(clip.samples)
     return label_f0(audio, clip.sample_rate, f0_range)

@@ -19,6 +19,7 @@ from recipes.data.audio import read_resampled
 from recipes.data.clips import Clip
 from recipes.data.config import DataRecipe
 from recipes.data.f0_labels import F0Labels, f0_at
+from recipes.data.inputs import InputFiles
 from recipes.data.predicted_mels import PredictedMels
 from vocoders.cli.common import say
 from vocoders.dsp.mel import MelConfig
@@ -34,6 +35,19 @@ def centered_on_hops(mel_config: MelConfig) -> MelConfig:
     return mel_config.model_copy(update={"padding": "same"}) if mel_config.padding == "center" else mel_config
 
 
+def at_rate(mel_config: MelConfig, sample_rate: int) -> MelConfig:
+    """Scale a mel config to audio of another rate, with the same windows and frames in seconds."""
+    own = mel_config.sample_rate
+    changes = {
+        "sample_rate": sample_rate,
+        "hop_length": mel_config.hop_length * sample_rate // own,
+        "win_length": mel_config.win_length * sample_rate // own,
+        "n_fft": 2 * math.ceil(mel_config.n_fft * sample_rate / (2 * own)),
+        "fmax": min(mel_config.fmax, sample_rate / 2),
+    }
+    return mel_config.model_copy(update=changes)
+
+
 def frame_times(frames: int, mel_config: MelConfig) -> np.ndarray:
     """Return the middle of each frame in seconds, (frames,)."""
     offset = 0.0 if mel_config.padding == "center" else mel_config.hop_length / 2
@@ -41,14 +55,15 @@ def frame_times(frames: int, mel_config: MelConfig) -> np.ndarray:
 
 
 class SegmentDataset(Dataset[dict[str, Tensor]]):
-    """Random segments: ``audio`` (1, frames * hop_length) in [-1, 1] and ``f0`` (1, frames) in Hz, 0 = unvoiced.
+    """Random segments: ``audio`` (channels, frames * hop_length) in [-1, 1], ``f0`` (1, frames) in Hz, 0 = unvoiced.
 
     Clips are drawn in proportion to their length, speed (pitch and tempo together, by resampling) and gain from the
     recipe's ranges; short clips are padded with zeros. Augmentations follow. With ``data.context``, segments begin at
     whole frames, and ``context`` is the audio with enough frames around it that its inner mel is part of the
     recording's mel.
 
-    Without ``labels`` f0 is 0; with predicted ``mels`` items also hold ``mel`` (n_mels, frames).
+    Without ``labels`` f0 is 0; with predicted ``mels`` items also hold ``mel`` (n_mels, frames), with ``inputs`` those
+    of the segment. ``mel_config`` is in terms of the audio, see ``at_rate``.
     """
 
     def __init__(
@@ -60,9 +75,11 @@ class SegmentDataset(Dataset[dict[str, Tensor]]):
         frames: int,
         seed: int,
         mels: PredictedMels | None = None,
+        channels: int = 1,
+        inputs: InputFiles | None = None,
     ) -> None:
-        self.clips, self.labels, self.data, self.mels = clips, labels, data, mels
-        self.mel_config, self.frames, self.seed = mel_config, frames, seed
+        self.clips, self.labels, self.data, self.mels, self.inputs = clips, labels, data, mels, inputs
+        self.mel_config, self.frames, self.seed, self.channels = mel_config, frames, seed, channels
         seconds = np.array([clip.samples / clip.sample_rate for clip in clips])
         self.odds = np.cumsum(seconds / seconds.sum())
         # Frames at each end that the windows reach into; predicted mels need none.
@@ -105,25 +122,27 @@ class SegmentDataset(Dataset[dict[str, Tensor]]):
         rate = self._playback_rate(clip, draw)
         item: dict[str, Tensor] = {}
         if self.mels is None:
-            step = hop if self.margin else 1
+            step = hop if self.margin or self.inputs else 1
             last = max(math.ceil(clip.samples * target / rate) - self.frames * hop, 0)
             start = step * int(draw.integers(0, last // step + 1))
         else:
             start, item["mel"] = self._predicted(self.mels, clip, draw)
         audio = self._read(clip, rate, start) * 10 ** (draw.uniform(*self.data.gain_db) / 20)
         f0 = torch.from_numpy(self._f0(chosen, start / target, rate / clip.sample_rate))
-        return item | {"audio": audio[None], "f0": f0.float()[None]}
+        if self.inputs is not None:
+            item |= self.inputs.read(clip, math.ceil(start / hop), self.frames)
+        return item | {"audio": audio, "f0": f0.float()[None]}
 
     def _read(self, clip: Clip, rate: int, start: int) -> Tensor:
-        """Read a segment and its margins, padded as by the mel config: ((frames + 2 * margin) * hop_length,)."""
-        hop = self.mel_config.hop_length
+        """Read a segment and its margins, padded as by the mel config: (channels, (frames + 2 * margin) * hop)."""
+        hop, target = self.mel_config.hop_length, self.mel_config.sample_rate
         first, end = start - self.margin * hop, start + self.frames * hop
-        source = read_resampled(clip.file, rate, self.mel_config.sample_rate, max(first, 0), end + self.margin * hop)
+        source = read_resampled(clip.file, rate, target, max(first, 0), end + self.margin * hop, self.channels)
         if not np.isfinite(source).all():
             raise ValueError(f"{clip.path} holds values that are not finite")
         audio = torch.from_numpy(source)
-        audio = F.pad(audio, (0, max(end - max(first, 0) - len(audio), 0)))  # shorter than the segment
-        left, right = max(-first, 0), end + self.margin * hop - max(first, 0) - len(audio)
+        audio = F.pad(audio, (0, max(end - max(first, 0) - audio.shape[1], 0)))  # shorter than the segment
+        left, right = max(-first, 0), end + self.margin * hop - max(first, 0) - audio.shape[1]
         return (
             F.pad(audio, (left, right)) if self.mel_config.padding == "same-zeros" else reflect_pad(audio, left, right)
         )

@@ -107,7 +107,7 @@ class ShardDataset(Dataset[dict[str, Tensor]]):
     """Random segments of recordings in shards; each shard works as a ``SegmentDataset``.
 
     ``batch_size``, the items of a whole batch, is a multiple of ``data.shards_at_once``. ``cache`` is the folder of F0
-    labels; without it f0 is 0.
+    labels; without it f0 is 0. ``mel_config`` and ``channels`` are those of the audio.
     """
 
     def __init__(
@@ -119,8 +119,10 @@ class ShardDataset(Dataset[dict[str, Tensor]]):
         seed: int,
         batch_size: int,
         cache: Path | None,
+        channels: int = 1,
     ) -> None:
         self.urls, self.data, self.mel_config, self.frames = urls, data, mel_config, frames
+        self.channels = channels
         self.seed, self.batch_size, self.cache = seed, batch_size, cache
         self._process = os.getpid()
         self._reading: dict[tuple[int, int], Future[SegmentDataset]] = {}
@@ -171,4 +173,4 @@ class ShardDataset(Dataset[dict[str, Tensor]]):
     def _read(self, url: str) -> SegmentDataset:
         clips = read_shard(url)
         labels = F0Labels(clips, self.cache, self.data.f0_range) if self.cache is not None else None
-        return SegmentDataset(clips, labels, self.data, self.mel_config, self.frames, self.seed)
+        return SegmentDataset(clips, labels, self.data, self.mel_config, self.frames, self.seed, channels=self.channels)

@@ -107,13 +107,13 @@ def measure(
                 outcome.metrics[RECORDING] = recording_metrics(reference, opinions)
                 outcome.lines[RECORDING], outcome.clicks[RECORDING] = [], []
             signals[system.name] = estimates[0]
-            _record(outcome, system.name, reference, estimates, system.voc.mel_config, opinions)
+            _record(outcome, system.name, reference, estimates, system.audio_config, opinions)
             outcome.metrics[system.name]["speed"] = len(reference.audio) / reference.sample_rate / seconds
             f0 = system.estimated_f0(reference.audio)
             if f0 is not None:
                 labels = reference_f0(reference.audio, system.voc, len(f0))
                 estimators[f"{system.name}: F0 from the mel"] = f0_metrics(labels, f0)
-        mel_config = systems[0].voc.mel_config
+        mel_config = systems[0].audio_config
         for other in comparison.others:
             outcome.metrics[other.name] = {}  # keeps the system's row, also without a file for this clip
             estimate = other.read(name, signals[RECORDING], mel_config)
@@ -176,7 +176,7 @@ def synthesize(
     """
     recordings: dict[tuple[int, int], Signal] = {}
     for system in systems:
-        mel_config = system.voc.mel_config
+        mel_config = system.audio_config
         kind = mel_config.sample_rate, mel_config.hop_length
         if kind not in recordings:
             recordings[kind] = Signal(read_clip(clip, mel_config)[0].numpy(), mel_config.sample_rate)

@@ -10,7 +10,7 @@ import numpy as np
 import soundfile
 import torch
 
-from recipes.data.audio import read_mono, resample
+from recipes.data.audio import read_sound, resample
 from recipes.data.clips import find_namesake
 from recipes.data.predicted_mels import align
 from recipes.evaluation.metrics import Signal
@@ -44,7 +44,7 @@ class FinishedAudio:
         if path is None:
             return None
         try:
-            audio = resample(read_mono(path), soundfile.info(path).samplerate, reference.sample_rate)
+            audio = resample(read_sound(path)[0], soundfile.info(path).samplerate, reference.sample_rate)
         except soundfile.LibsndfileError as error:
             raise VocoderError(f"{path} cannot be decoded: {error}") from None
         if not np.isfinite(audio).all():

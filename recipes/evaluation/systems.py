@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from recipes.data.audio import resample
 from recipes.data.f0_labels import f0_at, label_f0
-from recipes.data.segments import frame_times
+from recipes.data.segments import at_rate, frame_times
 from recipes.data.smoothing import LEVELS, smooth_mel
 from recipes.evaluation.finished import FinishedAudio
 from recipes.evaluation.griffin_lim import griffin_lim
 from recipes.evaluation.summary import RECORDING
+from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
 from vocoders.inference.base import BaseVocoder
 from vocoders.inputs import F0, required
@@ -49,6 +51,11 @@ class System:
     smoothing: str | None = None
 
     @property
+    def audio_config(self) -> MelConfig:
+        """The mel config in terms of the model's audio."""
+        return at_rate(self.voc.mel_config, self.voc.sample_rate)
+
+    @property
     def given_f0(self) -> bool:
         """Whether the synthesis gets the recording's F0, because the model cannot estimate it."""
         return F0 in required(self.voc.facts.inputs, self.voc.facts.estimated) and not self.griffin_lim
@@ -72,7 +79,8 @@ class System:
         f0 = reference_f0(audio, self.voc, mel.shape[1]) if self.given_f0 else None
         begin = time.perf_counter()
         if self.griffin_lim:
-            estimate = griffin_lim(torch.from_numpy(mel), mel_config, seed=seed).numpy()
+            own = griffin_lim(torch.from_numpy(mel), mel_config, seed=seed).numpy()
+            estimate = resample(own, mel_config.sample_rate, self.voc.sample_rate)
         else:
             estimate = self.voc(mel, f0, seed)
         seconds = time.perf_counter() - begin
@@ -101,6 +109,11 @@ def load_named(model: str | None) -> BaseVocoder:
     # A built-in model as a checkpoint, to measure its F0 estimator too.
     voc = load(rest, backend="torch" if rest in list_models() else None)
     voc.name = name or voc.name
+    needed = [item.name for item in required(voc.facts.inputs, voc.facts.estimated) if item != F0]
+    if needed:
+        raise VocoderError(f"{voc.name} needs {', '.join(needed)}, which a recording does not give; leave it out")
+    if voc.facts.channels > 1:
+        raise VocoderError(f"{voc.name} makes {voc.facts.channels} channels, and the metrics are for one; leave it out")
     return voc
 
 

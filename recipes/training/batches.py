@@ -18,7 +18,6 @@ from recipes.data.f0_labels import F0Labels
 from recipes.data.predicted_mels import PredictedMels
 from recipes.data.segments import SegmentDataset
 from recipes.data.shards import ShardDataset, expand_shards, read_valid
-from recipes.training.distributed import DistributedContext
 from recipes.training.schema import Recipe
 from recipes.training.step import Run
 from recipes.training.tasks import Batch
@@ -33,19 +32,11 @@ class Recordings(NamedTuple):
     mels: PredictedMels | None
 
 
-def find_recordings(recipe: Recipe, distributed: DistributedContext) -> Recordings:
+def find_recordings(recipe: Recipe) -> Recordings:
     """Find the recordings of a recipe, and their predicted mels where it names a folder."""
     if recipe.data.shards:
         return Recordings([], readable(_valid_of_shards(recipe.data), recipe.mel_config), None)
     train, valid = split_clips(recipe.data)
-    rate = recipe.mel_config.sample_rate
-    lower = [clip for clip in train if clip.sample_rate < rate]
-    if lower:
-        highest = max(clip.sample_rate for clip in lower) // 2
-        distributed.note(
-            f"note: {len(lower)} of {len(train)} recordings have a lower rate than the recipe's {rate} Hz: above "
-            f"{highest} Hz they hold nothing to learn"
-        )
     mels = None
     if recipe.data.mels:
         mels = PredictedMels(Path(recipe.data.mels), Path(recipe.data.dir), [*train, *valid], recipe.mel_config)
@@ -65,6 +56,9 @@ def _valid_of_shards(data: DataRecipe) -> list[Clip]:
 def build_dataset(run: Run, recordings: Recordings, cache: Path) -> Dataset[dict[str, Tensor]]:
     """Build the training segments; the main rank computes F0 labels once, into ``cache``."""
     recipe, distributed = run.recipe, run.distributed
+    _note_lower_rates(run, recordings.train)
+    if run.task.inputs is not None:
+        run.task.inputs.check([*recordings.train, *recordings.valid])
     shards = _build_shards(run, cache) if recipe.data.shards else None
     labels = None
     if run.task.uses_f0:
@@ -82,11 +76,24 @@ def build_dataset(run: Run, recordings: Recordings, cache: Path) -> Dataset[dict
         recordings.train,
         labels,
         recipe.data,
-        recipe.analysis_config,
+        run.task.audio_config,
         recipe.train.segment_frames,
         recipe.train.seed,
         recordings.mels,
+        run.task.channels,
+        run.task.inputs,
     )
+
+
+def _note_lower_rates(run: Run, clips: list[Clip]) -> None:
+    rate = run.task.audio_config.sample_rate
+    lower = [clip for clip in clips if clip.sample_rate < rate]
+    if lower:
+        highest = max(clip.sample_rate for clip in lower) // 2
+        run.distributed.note(
+            f"note: {len(lower)} of {len(clips)} recordings have a lower rate than the audio's {rate} Hz: above "
+            f"{highest} Hz they hold nothing to learn"
+        )
 
 
 def _build_shards(run: Run, cache: Path) -> ShardDataset:
@@ -101,11 +108,12 @@ def _build_shards(run: Run, cache: Path) -> ShardDataset:
     return ShardDataset(
         expand_shards(recipe.data)[0],
         recipe.data,
-        recipe.analysis_config,
+        run.task.audio_config,
         recipe.train.segment_frames,
         recipe.train.seed,
         size,
         cache if run.task.uses_f0 else None,
+        run.task.channels,
     )
 
 

@@ -14,24 +14,25 @@ from losses import DiscriminatorOutput, build_discriminator, discriminator_loss,
 from recipes.training.published_discriminators import load_published
 from recipes.training.schema import Recipe
 from vocoders.checkpoint import write_tensors
+from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
 
 
 class Discriminators(nn.Module):
-    """All discriminators of a recipe, as one module."""
+    """All discriminators of a recipe, as one module; ``audio_config`` is the task's."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, audio_config: MelConfig) -> None:
         super().__init__()
-        self.settings, self.sample_rate = recipe.discriminators, recipe.mel_config.sample_rate
+        self.settings, self.sample_rate = recipe.discriminators, audio_config.sample_rate
         self.objective, self.weights = recipe.adversarial.objective, recipe.adversarial.weights
         if unknown := self.weights.keys() - recipe.discriminators.keys():
             named = ", ".join(recipe.discriminators)
             raise VocoderError(f"adversarial.weights names {', '.join(sorted(unknown))}; the recipe's are: {named}")
         self.matches_features = bool(recipe.weights["feature_matching"])
         self.discriminators = nn.ModuleDict()
-        segment = recipe.train.segment_frames * recipe.mel_config.hop_length
+        segment = recipe.train.segment_frames * audio_config.hop_length
         for name, config in recipe.discriminators.items():
-            discriminator = build_discriminator(name, config, recipe.mel_config.sample_rate)
+            discriminator = build_discriminator(name, config, self.sample_rate)
             if segment < discriminator.min_samples:
                 raise VocoderError(
                     f"train.segment_frames = {recipe.train.segment_frames} makes segments of {segment} samples, but "
@@ -43,11 +44,12 @@ class Discriminators(nn.Module):
             self.load(Path(recipe.adversarial.init))
 
     def discriminate(self, audio: Tensor) -> dict[str, list[DiscriminatorOutput]]:
-        """Return the sub-discriminators' outputs for audio (batch, 1, samples), by discriminator."""
+        """Return the sub-discriminators' outputs for audio (batch, channels, samples), by discriminator."""
+        audio = audio.flatten(0, 1).unsqueeze(1)
         return {name: discriminator(audio) for name, discriminator in self.discriminators.items()}
 
     def forward(self, fake: Tensor, real: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Compute the adversarial losses of both sides in one pass: fake and real (batch, 1, samples).
+        """Compute the adversarial losses of both sides in one pass: fake and real (batch, channels, samples).
 
         The generator is updated first, so a second pass over the fake would be equal. Returns the generator's
         unweighted losses and the discriminators' loss.

@@ -24,7 +24,6 @@ class F0EstimatorTask(Task):
     """Train an F0 estimator: cross-entropy against blurred F0 labels, binary cross-entropy for voicing."""
 
     selection_metric = "voicing_error"
-    loss_names = ("f0", "voicing")
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)

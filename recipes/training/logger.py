@@ -66,7 +66,7 @@ class Logger:
         """Write metrics, audio and spectrograms."""
         if self.writer is None:
             return
-        step, sample_rate = self.run.step, self.run.recipe.mel_config.sample_rate
+        step, sample_rate = self.run.step, self.run.task.audio_config.sample_rate
         for name, value in validation.metrics.items():
             self.writer.add_scalar(f"valid/{name}", value, step)
         for number, example in enumerate(validation.examples, 1):  # recordings of two folders may share a name

@@ -55,7 +55,7 @@ def run_training(
     """
     distributed = distributed or DistributedContext()
     distributed.note(f"looking for the recordings in {recipe.data.dir}")
-    recordings = find_recordings(recipe, distributed)
+    recordings = find_recordings(recipe)
     with lock(folder) if distributed.is_main else contextlib.nullcontext():
         valid = len(recordings.valid)
         distributed.note(f"{len(recordings.train) or 'shards of'} recordings to train on, {valid} to validate on")

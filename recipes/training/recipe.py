@@ -10,7 +10,9 @@ from typing import Any
 import soundfile
 import yaml
 
+from losses import LOSSES
 from recipes.data.clips import find_sounds
+from recipes.data.config import DataRecipe
 from recipes.training.schema import Recipe
 from vocoders.config import Config, bind
 from vocoders.dsp.mel import MelConfig
@@ -69,7 +71,56 @@ def load_recipe(
         )
     values["mel_config"] = _mel_config(mel_config or values.get("mel_config"), rate, values["data"]["dir"])
     _complete_generator(values.get("generator"), values["mel_config"])
-    return bind(Recipe, values, str(path))
+    recipe = bind(Recipe, values, str(path))
+    check_losses(recipe)
+    return recipe
+
+
+def check_losses(recipe: Recipe) -> None:
+    """Check that all losses of a recipe are known and one has a weight at the first step."""
+    task_losses = loss_names(recipe)
+    adversarial = ("adversarial", "feature_matching")
+    known = [*task_losses, *(adversarial if recipe.discriminators else ())]
+    for name, weight in recipe.losses.items():
+        if name in adversarial and name not in known:
+            if not weight:  # such as a base recipe's loss that is switched off
+                continue
+            raise VocoderError(
+                f"loss '{name}' needs discriminators; name some in the recipe, or set losses.{name} to 0"
+            )
+        if name not in known:
+            raise VocoderError(f"unknown loss '{name}'; this model can be trained with: {', '.join(known)}")
+    weighted = [name for name, weight in recipe.weights.items() if weight]
+    if not weighted:
+        raise VocoderError(f"no loss of the recipe has a weight; known: {', '.join(known)}")
+    if recipe.adversarial.first_step and not set(weighted) & set(task_losses):
+        raise VocoderError(
+            f"no loss has a weight before step {recipe.adversarial.first_step}, when the discriminators begin; known: "
+            f"{', '.join(task_losses)}"
+        )
+
+
+def loss_names(recipe: Recipe) -> list[str]:
+    """List the losses that a recipe can weight, except the adversarial ones."""
+    if recipe.generator is None:
+        return ["f0", "voicing"]
+    if recipe.generator.name not in GENERATORS:
+        raise VocoderError(f"unknown generator '{recipe.generator.name}'; known: {', '.join(GENERATORS)}")
+    kind = GENERATORS[recipe.generator.name]
+    terms = [term for loss in LOSSES.values() for term in loss.terms]
+    return [*terms, *(f"{name}_mel" for name in kind.output_names if name != "audio"), *kind.own_loss_names]
+
+
+def check_prepared(data: DataRecipe, corpus: str | None) -> None:
+    """Refuse a corpus, by name or by its folder, whose lists are not written yet."""
+    corpora = [corpus] if corpus in CORPORA else [name for name in CORPORA if _corpus(name).data["dir"] == data.dir]
+    lists = [name for name in ("train.txt", "valid.txt") if name in (data.train, data.valid)]
+    missing = [name for name in lists if not (Path(data.dir) / name).is_file()]
+    if corpora and missing:
+        raise VocoderError(
+            f"the corpus {corpora[0]} has no {missing[0]} in {data.dir}; this writes it: python -m recipes.prepare "
+            f"{corpora[0]} {data.dir}"
+        )
 
 
 def write_recipe(recipe: Recipe) -> str:

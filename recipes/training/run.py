@@ -15,7 +15,6 @@ from recipes.training.generator_task import GeneratorTask
 from recipes.training.schema import OptimizerRecipe, Recipe
 from recipes.training.state import load_state
 from recipes.training.step import Run, WeightAverage
-from vocoders.errors import VocoderError
 
 
 def build_optimizer(module: nn.Module, settings: OptimizerRecipe) -> torch.optim.Optimizer:
@@ -42,9 +41,8 @@ def start_run(
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
     task = F0EstimatorTask(recipe) if recipe.f0_estimator is not None else GeneratorTask(recipe, mels)
-    check_losses(recipe, task.loss_names)
     microbatches(recipe.train.batch_size, recipe.train.accumulate, distributed)
-    discriminators = Discriminators(recipe).to(distributed.device) if recipe.discriminators else None
+    discriminators = Discriminators(recipe, task.audio_config).to(distributed.device) if recipe.discriminators else None
     task.to(distributed.device)
     ema = WeightAverage(task.model, recipe.train.ema)
     trained: dict[str, nn.Module | None] = {"model": task.model, "discriminators": discriminators}
@@ -55,26 +53,3 @@ def start_run(
     run.step, run.best, run.epoch = load_state(folder / "state", run.modules, optimizers, recipe, distributed)
     distributed.check_same_step(run.step)
     return run
-
-
-def check_losses(recipe: Recipe, task_losses: tuple[str, ...]) -> None:
-    """Check that all losses of a recipe are known and one has a weight at the first step."""
-    adversarial = ("adversarial", "feature_matching")
-    known = task_losses + (adversarial if recipe.discriminators else ())
-    for name, weight in recipe.losses.items():
-        if name in adversarial and name not in known:
-            if not weight:  # such as a base recipe's loss that is switched off
-                continue
-            raise VocoderError(
-                f"loss '{name}' needs discriminators; name some in the recipe, or set losses.{name} to 0"
-            )
-        if name not in known:
-            raise VocoderError(f"unknown loss '{name}'; this model can be trained with: {', '.join(known)}")
-    weighted = [name for name, weight in recipe.weights.items() if weight]
-    if not weighted:
-        raise VocoderError(f"no loss of the recipe has a weight; known: {', '.join(known)}")
-    if recipe.adversarial.first_step and not set(weighted) & set(task_losses):
-        raise VocoderError(
-            f"no loss has a weight before step {recipe.adversarial.first_step}, when the discriminators begin; known: "
-            f"{', '.join(task_losses)}"
-        )

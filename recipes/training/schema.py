@@ -143,6 +143,8 @@ class Recipe(Config):
             raise ValueError("exactly one of 'generator' and 'f0_estimator' must be given")
         if self.f0_estimator is not None and self.data.mels:
             raise ValueError("an F0 estimator is trained on the recordings' own mels; leave data.mels out")
+        if self.f0_estimator is not None and self.data.inputs:
+            raise ValueError("an F0 estimator takes the mel alone; leave data.inputs out")
         if self.f0_estimator is not None and self.discriminators:
             raise ValueError("discriminators score the audio of a generator; an F0 estimator makes none")
         return self

@@ -6,19 +6,24 @@ from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from recipes.data.adapting import adapt_mel, random_mel_config
+from recipes.data.adapting import random_mel_config
+from recipes.data.audio import resample_tensor
 from recipes.data.clips import Clip
 from recipes.data.f0_labels import f0_at, label_f0
+from recipes.data.inputs import InputFiles
 from recipes.data.segments import frame_times
 from recipes.data.smoothing import smooth_share
 from recipes.training.distributed import Draws
 from recipes.training.schema import Recipe
 from vocoders.checkpoint import Checkpoint, load_checkpoint
+from vocoders.dsp.adaptation import MelApproximation
 from vocoders.dsp.log_mel import LogMelSpectrogram
 from vocoders.dsp.mel import MelConfig
+from vocoders.dsp.stft import full_precision
 from vocoders.errors import VocoderError
 from vocoders.f0_estimator import BaseF0Estimator
 from vocoders.pretrained import find_pretrained
@@ -31,7 +36,7 @@ class TaskOutput(NamedTuple):
 
     Attributes:
         losses: unweighted losses, float32 scalars.
-        audio: generated audio (batch, 1, samples) for the discriminators, if any.
+        audio: generated audio (batch, channels, samples) for the discriminators, if any.
     """
 
     losses: dict[str, Tensor]
@@ -39,7 +44,7 @@ class TaskOutput(NamedTuple):
 
 
 class Example(NamedTuple):
-    """A validation clip for TensorBoard: generated and recorded audio, (1, samples)."""
+    """A validation clip for TensorBoard: generated and recorded audio, (1, samples), mixed down to mono."""
 
     name: str
     fake: Tensor
@@ -59,21 +64,26 @@ class Task(nn.Module, ABC):
     Attributes:
         model: the network.
         log_mel: the transform from recordings to mels.
+        audio_config: the mel config in terms of the audio: its sample rate, a frame of it as hop.
+        channels: channels of the audio.
+        inputs: files of further inputs, if the model takes any.
         uses_f0: whether batches need F0 labels.
         selection_metric: validation metric whose lowest value selects the best checkpoint.
-        loss_names: losses that a recipe can weight.
     """
 
     model: nn.Module
     log_mel: LogMelSpectrogram
+    audio_config: MelConfig
+    channels: int = 1
+    inputs: InputFiles | None = None
     uses_f0: bool = True
     selection_metric: str
-    loss_names: tuple[str, ...]
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         self.recipe = recipe
         self.log_mel = LogMelSpectrogram(recipe.analysis_config)
+        self.audio_config = recipe.analysis_config
 
     def prepare(self, segments: Dataset[dict[str, Tensor]]) -> None:
         """Set data statistics in the model before the first step of a new run."""
@@ -84,35 +94,39 @@ class Task(nn.Module, ABC):
             return batch["mel"]
         if "context" not in batch:
             return self.analyze(batch["audio"])
-        frames, margin = (batch[key].shape[-1] // self.recipe.mel_config.hop_length for key in ("audio", "context"))
+        frames, margin = (batch[key].shape[-1] // self.audio_config.hop_length for key in ("audio", "context"))
         margin = (margin - frames) // 2
-        return self.log_mel(batch["context"].squeeze(1))[..., margin : margin + frames]
+        return self.log_mel(self.analyzed(batch["context"]))[..., margin : margin + frames]
 
     def analyze(self, audio: Tensor) -> Tensor:
-        """Compute the mel of audio (batch, 1, samples): (batch, n_mels, frames), one frame per whole hop."""
-        return self.log_mel(audio.squeeze(1))[..., : audio.shape[-1] // self.recipe.mel_config.hop_length]
+        """Compute the mel of audio (batch, channels, samples): (batch, n_mels, frames), one frame per whole hop."""
+        return self.log_mel(self.analyzed(audio))[..., : audio.shape[-1] // self.audio_config.hop_length]
+
+    def analyzed(self, audio: Tensor) -> Tensor:
+        """Mix (batch, channels, samples) down, at the sample rate of the mel config: (batch, samples)."""
+        with full_precision(audio):
+            return resample_tensor(audio.mean(1), self.audio_config.sample_rate, self.recipe.mel_config.sample_rate)
 
     def adapt(self, batch: Batch, draws: Draws) -> Tensor:
         """Approximate the mels of a batch by mels of a random mel config, a share of them smoothed."""
-        shares, uniform = self.recipe.data.augmentation, draws.rand(3)
-        margin = (batch["context"].shape[-1] - batch["audio"].shape[-1]) // 2 if "context" in batch else 0
-        source = random_mel_config(self.recipe.mel_config, draws.uniform(9))
-        mel = adapt_mel(
-            batch.get("context", batch["audio"]),
-            self.recipe.mel_config,
-            source,
-            lambda given: smooth_share(given, shares, uniform) if shares.smooth else given,
-        )
-        first, hop = margin // self.recipe.mel_config.hop_length, self.recipe.mel_config.hop_length
-        return mel[..., first : first + batch["audio"].shape[-1] // hop]
+        shares, uniform, target = self.recipe.data.augmentation, draws.rand(3), self.recipe.mel_config
+        source = random_mel_config(target, draws.uniform(9))
+        given = LogMelSpectrogram(source).to(uniform.device)(self.analyzed(batch.get("context", batch["audio"])))
+        if shares.smooth:
+            given = smooth_share(given, shares, uniform)
+        mel = torch.from_numpy(MelApproximation(source, target)(given.numpy(force=True))).to(uniform.device)
+        frames = batch["audio"].shape[-1] // self.audio_config.hop_length
+        margin = batch["context"].shape[-1] // self.audio_config.hop_length - frames if "context" in batch else 0
+        return mel[..., margin // 2 : margin // 2 + frames]
 
     @abstractmethod
     def forward(self, batch: Batch, draws: Draws) -> TaskOutput:
         """Compute the losses of a batch.
 
         Args:
-            batch: audio (batch, 1, samples), f0 (batch, 1, frames) in Hz, and for predicted mels mel (batch, n_mels,
-                frames), or context (batch, 1, more samples), the audio with its surroundings.
+            batch: audio (batch, channels, samples), f0 (batch, 1, frames) in Hz, for predicted mels mel (batch, n_mels,
+                frames), or context (batch, channels, more samples), the audio with its surroundings, and the values of
+                ``inputs``.
             draws: source of all random numbers.
         """
 

@@ -187,9 +187,8 @@ MEL_CONFIGS: dict[str, MelConfig] = {
     # models with mel_base 10 are "openvpi-44k:log=log10"
     "openvpi-44k": _mel_config(44100, 2048, 512, 2048, 128, (40, 16000)),
     "bigvgan-44k-256": _mel_config(44100, 1024, 256, 1024, 128, (0, 22050), epsilon=1e-9),
-    # RVC-Boss/GPT-SoVITS TTS_infer_pack/TTS.py, mel_fn_v4, in terms of the audio at 48 kHz that comes of it: see
-    # vocoders/importers/gpt_sovits.py
-    "gpt-sovits-48k": _mel_config(48000, 1920, 480, 1920, 100, (0, 16000), floor=1.5e-5, epsilon=2.25e-8),
+    # RVC-Boss/GPT-SoVITS TTS_infer_pack/TTS.py, mel_fn_v4
+    "gpt-sovits-32k": _mel_config(32000, 1280, 320, 1280, 100, (0, 16000), epsilon=1e-8),
     # gemelo-ai/vocos feature_extractors.py
     "vocos-24k": _mel_config(
         24000, 1024, 256, 1024, 100, (0, 12000), mel_scale="htk", mel_norm="none", padding="center", floor=1e-7

@@ -72,7 +72,7 @@ class Generator(nn.Module, ABC):
     @property
     def samples_per_frame(self) -> int:
         """Samples of audio per frame."""
-        return self.mel_config.hop_length
+        return self.mel_config.hop_length * self.sample_rate // self.mel_config.sample_rate
 
     @property
     def sample_rate(self) -> int:
@@ -187,13 +187,14 @@ def _measure(kind: type[Generator], config: Config, mel_config: MelConfig) -> in
     )
 
 
-def check_upsampling(rates: tuple[int, ...], mel_config: MelConfig) -> None:
-    """Check that the upsampling rates multiply to the hop length."""
+def check_upsampling(rates: tuple[int, ...], samples_per_frame: int) -> None:
+    """Check that the upsampling rates multiply to the samples of a frame."""
     product = math.prod(rates)
-    if product != mel_config.hop_length:
+    if product != samples_per_frame:
         listed = " x ".join(map(str, rates))
         raise VocoderError(
-            f"the upsampling {listed} = {product} must equal the hop_length of the mel, {mel_config.hop_length}"
+            f"the upsampling {listed} = {product} must equal the hop_length of the mel, {samples_per_frame} samples of "
+            f"the audio"
         )
 
 

@@ -101,7 +101,7 @@ class BigVGAN(Generator):
 
     def __init__(self, config: BigVGANConfig, mel_config: MelConfig) -> None:
         super().__init__(config, mel_config)
-        check_upsampling(config.upsample_rates, mel_config)
+        check_upsampling(config.upsample_rates, self.samples_per_frame)
         self.trunk = BigVGANTrunk(config, mel_config.n_mels)
         self.conv_post = Conv1d(
             self.trunk.channels_out, 1, _OUTER_KERNEL, padding=_OUTER_KERNEL // 2, bias=config.output_bias

@@ -62,7 +62,7 @@ class HiFiGANConfig(Config):
 
 
 class HiFiGANVariantConfig(HiFiGANConfig):
-    """Sizes of HiFi-GAN and its treatment of the signal's ends."""
+    """Sizes of HiFi-GAN, its treatment of the signal's ends, and the rate of its audio."""
 
     padding_mode: PaddingMode = Field("zeros", description="of the convolutions, not the upsamplings")
     odd_upsampling: Literal["exact", "longer"] = Field(
@@ -73,6 +73,7 @@ class HiFiGANVariantConfig(HiFiGANConfig):
     edge_frames: int = Field(
         0, ge=0, le=64, description="how often the first and the last frame are repeated; their audio is cut off"
     )
+    sample_rate: int | None = Field(None, gt=0, le=1_000_000, description="Hz of the audio; default: the mel's")
 
     @property
     def surplus(self) -> int:
@@ -260,7 +261,7 @@ class HiFiGAN(Generator):
 
     def __init__(self, config: HiFiGANVariantConfig, mel_config: MelConfig) -> None:
         super().__init__(config, mel_config)
-        check_upsampling(config.upsample_rates, mel_config)
+        check_upsampling(config.upsample_rates, self.samples_per_frame)
         self.standardize = Standardize(mel_config.n_mels)
         self.trunk = HiFiGANTrunk(config, mel_config.n_mels)
         self.conv_post = Conv1d(
@@ -268,15 +269,19 @@ class HiFiGAN(Generator):
         )
 
     @property
+    def sample_rate(self) -> int:
+        return self.config.sample_rate or self.mel_config.sample_rate
+
+    @property
     def context(self) -> int:
-        return self.trunk.frames_around(self.mel_config.hop_length, _OUTER_KERNEL // 2, self.config.surplus // 2)
+        return self.trunk.frames_around(self.samples_per_frame, _OUTER_KERNEL // 2, self.config.surplus // 2)
 
     def synthesize(self, mel: Tensor) -> Tensor:
         mel, edge = self.standardize(mel), self.config.edge_frames
         if edge:
             mel = F.pad(mel, (edge, edge), mode="replicate")
         audio = torch.tanh(self.conv_post(self.trunk(mel)).float())
-        surplus, cut = self.config.surplus, edge * self.mel_config.hop_length
+        surplus, cut = self.config.surplus, edge * self.samples_per_frame
         if not (surplus or cut):
             return audio
         return trim(audio, cut + surplus // 2, cut + surplus - surplus // 2)

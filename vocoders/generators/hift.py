@@ -67,7 +67,7 @@ class HiFT(Generator):
 
     def __init__(self, config: HiFTConfig, mel_config: MelConfig) -> None:
         super().__init__(config, mel_config)
-        check_upsampling((*config.upsample_rates, config.istft_hop), mel_config)
+        check_upsampling((*config.upsample_rates, config.istft_hop), self.samples_per_frame)
         self.source = HarmonicSource(
             (0.0,) * (config.harmonics + 1), config.sine_amplitude, config.noise_deviation, config.source == 3
         )

@@ -75,7 +75,7 @@ class ISTFTNet(Generator):
 
     def __init__(self, config: ISTFTNetConfig, mel_config: MelConfig) -> None:
         super().__init__(config, mel_config)
-        check_upsampling((*config.upsample_rates, config.istft_hop), mel_config)
+        check_upsampling((*config.upsample_rates, config.istft_hop), self.samples_per_frame)
         self.standardize = Standardize(mel_config.n_mels)
         self.trunk = HiFiGANTrunk(config, mel_config.n_mels)
         self.stft = STFT(4 * config.istft_hop, config.istft_hop, padding="center")

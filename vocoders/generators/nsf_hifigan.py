@@ -64,7 +64,7 @@ class NSFHiFiGAN(Generator):
 
     def __init__(self, config: NSFHiFiGANConfig, mel_config: MelConfig) -> None:
         super().__init__(config, mel_config)
-        check_upsampling(config.upsample_rates, mel_config)
+        check_upsampling(config.upsample_rates, self.samples_per_frame)
         self.trunk = NSFHiFiGANTrunk(config, mel_config.n_mels)
         self.conv_post = Conv1d(self.trunk.channels_out, 1, _OUTER_KERNEL, padding=_OUTER_KERNEL // 2)
         self.source: HarmonicSource | SineSource

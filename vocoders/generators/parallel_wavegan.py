@@ -33,6 +33,7 @@ class ParallelWaveGANConfig(Config):
     skip_channels: Channels = 64
     context: int = Field(2, ge=0, le=64, description="mel frames on each side")
     upsample_rates: tuple[Count, ...] = (4, 4, 4, 4)
+    sample_rate: int | None = Field(None, gt=0, le=1_000_000, description="Hz of the audio; default: the mel's")
 
     @model_validator(mode="after")
     def _consistent(self) -> ParallelWaveGANConfig:
@@ -84,7 +85,7 @@ class ParallelWaveGAN(Generator):
 
     def __init__(self, config: ParallelWaveGANConfig, mel_config: MelConfig) -> None:
         super().__init__(config, mel_config)
-        check_upsampling(config.upsample_rates, mel_config)
+        check_upsampling(config.upsample_rates, self.samples_per_frame)
         self.standardize = Standardize(mel_config.n_mels)
         self.conv_in = nn.Conv1d(mel_config.n_mels, mel_config.n_mels, 2 * config.context + 1, bias=False)
         self.smooth = nn.ModuleList(
@@ -109,9 +110,13 @@ class ParallelWaveGAN(Generator):
         return [2 ** (layer % period) for layer in range(self.config.layers)]
 
     @property
+    def sample_rate(self) -> int:
+        return self.config.sample_rate or self.mel_config.sample_rate
+
+    @property
     def context(self) -> int:
         reach = (self.config.kernel_size // 2) * sum(self._dilations())
-        first, last = -reach, self.mel_config.hop_length - 1 + reach
+        first, last = -reach, self.samples_per_frame - 1 + reach
         for rate in reversed(self.config.upsample_rates):
             first, last = (first - rate) // rate, (last + rate) // rate
         return max(-first, last) + self.config.context

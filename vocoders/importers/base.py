@@ -36,7 +36,7 @@ class Imported(NamedTuple):
         mel_config: the mel config it was trained on.
         weights: ``state_dict`` of the generator, "standardize.mean" and "standardize.scale" optional.
         f0_estimator: of a model that estimates F0, the argument of ``build_f0_estimator`` and the ``state_dict``.
-        levels: mean and scale from a mel of ``mel_config`` to one that the statistics in a file describe.
+        unit: of the mel that the statistics in a file describe, in that of ``mel_config``.
         lag: samples by which this package's generator lags the recording. Most projects train frame t on the samples
             from t * hop_length on, whatever the padding.
     """
@@ -46,7 +46,7 @@ class Imported(NamedTuple):
     mel_config: MelConfig
     weights: Weights
     f0_estimator: tuple[dict[str, Any], Weights] | None = None
-    levels: tuple[float, float] = (0.0, 1.0)
+    unit: float = 1.0
     lag: int = 0
 
 
@@ -200,8 +200,7 @@ def build_imported(imported: Imported, statistics: tuple[Tensor, Tensor] | None,
     with torch.device("meta"):  # avoids a second copy of the weights
         generator = build_generator(imported.generator, imported.config, imported.mel_config)
     mean, scale = statistics or (torch.zeros(n_mels, 1), torch.ones(n_mels, 1))
-    offset, unit = imported.levels
-    standardize = {"standardize.mean": mean * unit + offset, "standardize.scale": scale * unit}
+    standardize = {"standardize.mean": mean * imported.unit, "standardize.scale": scale * imported.unit}
     if statistics is None:
         standardize = {k: v for k, v in standardize.items() if k in generator.state_dict()} | imported.weights
     _fill(generator, imported.weights | standardize, checkpoint)

@@ -1,8 +1,6 @@
 """Import the HiFi-GAN of GPT-SoVITS v4 (RVC-Boss/GPT-SoVITS).
 
-It turns mels of audio at 32 kHz into audio at 48 kHz, 480 samples a frame. Such a mel equals one at 48 kHz,
-"gpt-sovits-48k": a window of 40 ms holds 1.5 times as many samples, so magnitudes are 1.5 times as large, and the input
-is divided by that.
+It turns mels of audio at 32 kHz into audio at 48 kHz, 480 samples a frame.
 """
 
 from __future__ import annotations
@@ -17,22 +15,20 @@ from vocoders.importers.base import Imported, Importer, Settings, Weights, fold_
 from vocoders.importers.hifi_gan import hifi_gan_variant_config, hifi_gan_weights
 
 _DILATIONS = [1, 3, 5]  # TTS_infer_pack/TTS.py, init_vocoder
-_GAIN = 1.5  # 48 kHz / 32 kHz
 
 
 def _convert(_: Settings, weights: Weights, stated: MelConfig | None) -> Imported:
     weights = fold_weight_norm(weights)
     sizes = _sizes(weights)
-    known = MEL_CONFIGS["gpt-sovits-48k"]
-    hop, n_mels = math.prod(sizes["upsample_rates"]), weights["conv_pre.weight"].shape[1]
-    if stated is None and (hop, n_mels) == (known.hop_length, known.n_mels):
-        stated = known
+    samples, n_mels = math.prod(sizes["upsample_rates"]), weights["conv_pre.weight"].shape[1]
+    if stated is None and (samples, n_mels) == (480, 100):
+        stated = MEL_CONFIGS["gpt-sovits-32k"]
     mel_config = require_mel_config(stated)
     if "conv_post.bias" not in weights:
         weights["conv_post.bias"] = torch.zeros(1)
     weights = hifi_gan_weights(weights, len(sizes["resblock_kernel_sizes"]))
-    levels = (math.log(_GAIN) if mel_config == known else 0.0, 1.0)
-    return Imported("hifigan", hifi_gan_variant_config(sizes, weights), mel_config, weights, levels=levels)
+    rate = mel_config.sample_rate * samples // mel_config.hop_length
+    return Imported("hifigan", hifi_gan_variant_config(sizes, weights) | {"sample_rate": rate}, mel_config, weights)
 
 
 GPT_SOVITS = Importer(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 from pathlib import Path
 
 from vocoders.config import bind
@@ -22,9 +21,10 @@ def _convert(config: Settings, weights: Weights, _: MelConfig | None) -> Importe
     check_only(params, kind, out_channels=1, bias=True, use_causal_conv=False)
     check_only(config, kind, use_global_condition=False, use_local_condition=False)
     own, weights = (_hifi_gan if kind == "HiFiGANGenerator" else _parallel_wavegan)(params, weights)
-    mel_config, levels = _mel_config(config)
+    mel_config, unit = _mel_config(config)
+    own["sample_rate"] = config["sampling_rate"]
     name = "hifigan" if kind == "HiFiGANGenerator" else "parallel-wavegan"
-    return Imported(name, own, mel_config, weights, levels=levels)
+    return Imported(name, own, mel_config, weights, unit=unit)
 
 
 def _standardizes(config: Settings) -> bool:
@@ -55,36 +55,33 @@ PARALLEL_WAVEGAN = Importer(
 )
 
 
-def _mel_config(config: Settings) -> tuple[MelConfig, tuple[float, float]]:
-    """Return the mel config of bin/preprocess.py, and the levels of the statistics, see ``Imported``.
+def _mel_config(config: Settings) -> tuple[MelConfig, float]:
+    """Return the mel config of bin/preprocess.py, and the unit of the statistics, see ``Imported``.
 
-    With sampling_rate_for_feats, mels are those of another rate. Such a mel equals one at the model's rate: the window
-    holds ``ratio`` times as many samples, so magnitudes are ``ratio`` times as large.
+    With sampling_rate_for_feats, mels are those of another rate than the audio's, and hop_size counts its samples.
     """
     check_only(config, "a mel", window="hann")
     base = config.get("log_base", 10.0)
     if base not in (None, 2.0, 10.0):
         raise VocoderError(f"a mel with log_base {base} is not supported, only 10.0, 2.0 and null")
     rate = config.get("sampling_rate_for_feats") or config["sampling_rate"]
-    ratio, n_fft = Fraction(config["sampling_rate"], rate), config["fft_size"]
-    lengths = {"n_fft": n_fft * ratio, "win_length": (config.get("win_length") or n_fft) * ratio}
-    for name, length in lengths.items():
-        if length.denominator != 1:
-            raise VocoderError(f"sampling_rate_for_feats {rate} gives a {name} of {float(length):g} samples")
+    hop, rest = divmod(config["hop_size"] * rate, config["sampling_rate"])
+    if rest:
+        raise VocoderError(f"sampling_rate_for_feats {rate} divides a hop_size of {config['hop_size']} unevenly")
     values = {
-        "sample_rate": config["sampling_rate"],
-        "hop_length": config["hop_size"],
-        **{name: int(length) for name, length in lengths.items()},
+        "sample_rate": rate,
+        "hop_length": hop,
+        "n_fft": config["fft_size"],
+        "win_length": config.get("win_length") or config["fft_size"],
         "n_mels": config["num_mels"],
         "fmin": config.get("fmin") or 0,
         "fmax": config.get("fmax") or rate / 2,
         "padding": "center",
         "log": "log10" if base == 10 else "ln",
-        "floor": 1e-10 * float(ratio),
+        "floor": 1e-10,
     }
     unit = math.log(2) if base == 2 else 1.0  # log2 in natural logarithms
-    offset = math.log10(ratio) if base == 10 else math.log(ratio)
-    return bind(MelConfig, values, "the mel config in the configuration"), (offset, unit)
+    return bind(MelConfig, values, "the mel config in the configuration"), unit
 
 
 def _hifi_gan(params: Settings, weights: Weights) -> tuple[Settings, Weights]:

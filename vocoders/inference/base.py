@@ -67,7 +67,8 @@ class BaseVocoder(Backend):
     @property
     def lag(self) -> int:
         """Delay of the audio against the recording of the mel, in samples."""
-        return self.mel_config.usual_lag if self.facts.lag is None else self.facts.lag
+        usual = self.mel_config.usual_lag * self.facts.samples_per_frame // self.mel_config.hop_length
+        return usual if self.facts.lag is None else self.facts.lag
 
     @property
     def lookahead(self) -> int | None:
@@ -388,6 +389,10 @@ class AdaptedVocoder(BaseVocoder):
         self.model = model
         self.facts = adapted_facts(model.facts, mel_config, model_rate)
         self.name, self.precision, self.backend = model.name, model.precision, model.backend
+
+    @property
+    def device(self) -> Any:
+        return self.model.device
 
     @property
     def approximation(self) -> str | None:

@@ -65,7 +65,11 @@ BODY_SCHEMA: dict[str, Any] = {
                 "schema": {
                     "type": "object",
                     "required": ["mel"],
-                    "additionalProperties": False,
+                    "additionalProperties": {
+                        "description": "another input of the model, by its name in facts.inputs of /models: numbers of "
+                        "the shape (channels, length), without axes of 1",
+                        "type": ["array", "null"],
+                    },
                     "properties": {
                         "mel": {
                             "description": "n_mels lists of one number a frame",
@@ -87,7 +91,7 @@ BODY_SCHEMA: dict[str, Any] = {
             },
             "application/octet-stream": {
                 "schema": {
-                    "description": ".npy, or .npz with the array mel and perhaps f0",
+                    "description": ".npy, or .npz with the array mel and inputs of the model, such as f0, by name",
                     "type": "string",
                     "format": "binary",
                 }

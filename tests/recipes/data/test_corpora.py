@@ -221,4 +221,5 @@ def test_recipes_train(model: str, corpus: str, base: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize("model", [name for name in MODELS if name not in ("f0-estimator", "hnmask")])
 def test_discriminators_take_segments_of_every_recipe(model: str, corpus: str) -> None:
     with torch.device("meta"):
-        Discriminators(load_recipe(model, data=corpus))
+        made = load_recipe(model, data=corpus)
+        Discriminators(made, made.mel_config)

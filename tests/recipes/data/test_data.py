@@ -15,7 +15,6 @@ from recipes.data.config import DataRecipe
 from recipes.data.f0_labels import F0_PERIOD, F0Labels, f0_at, label_f0
 from recipes.data.segments import SegmentDataset, frame_times
 from recipes.training.batches import find_recordings, loader_workers
-from recipes.training.distributed import DistributedContext
 from recipes.training.generator_task import GeneratorTask
 from recipes.training.recipe import load_recipe
 from recipes.training.schema import Recipe
@@ -224,11 +223,11 @@ def test_any_folder_works_without_lists(tmp_path: Path) -> None:
 def test_a_list_that_is_missing_is_named(tmp_path: Path) -> None:
     data = corpus.make(tmp_path / "mine")
     recipe = load_recipe(corpus.recipe(tmp_path, data))
-    found = find_recordings(recipe, DistributedContext())
+    found = find_recordings(recipe)
     assert [clip.path.name for clip in found.train] == ["0.flac", "1.flac", "2.flac"]
     (data / "train.txt").unlink()
     with pytest.raises(VocoderError, match=r"cannot read the list .*train\.txt: .*recipes\.train MODEL DIR"):
-        find_recordings(recipe, DistributedContext())
+        find_recordings(recipe)
 
 
 @pytest.mark.parametrize(("cores", "ranks", "expected"), [(1, 1, 1), (2, 1, 2), (64, 1, 4), (6, 2, 3), (2, 8, 1)])

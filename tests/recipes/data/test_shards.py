@@ -171,7 +171,7 @@ def test_ranks_and_microbatches_share_the_same_batches(folder: Path, tmp_path: P
         run = start_run(settings, tmp_path / "run")
         run.distributed = DistributedContext(rank, world_size)
         run.task.uses_f0 = False  # its barrier would wait for the other rank
-        data = build_dataset(run, find_recordings(settings, run.distributed), tmp_path)
+        data = build_dataset(run, find_recordings(settings), tmp_path)
         return [torch.cat([part["audio"] for part in batch]) for batch in load_batches(run, data)]
 
     whole, first, second = batches(0, 1), batches(0, 2), batches(1, 2)
@@ -192,7 +192,7 @@ def test_shards_come_by_url_with_their_labels(folder: Path, tmp_path: Path) -> N
         settings = recipe(tmp_path, url, "train.steps=2")
         run_training(settings, tmp_path / "run")
         run = start_run(settings, tmp_path / "other")
-        data = build_dataset(run, find_recordings(settings, run.distributed), tmp_path / "run" / "cache")
+        data = build_dataset(run, find_recordings(settings), tmp_path / "run" / "cache")
         assert isinstance(data, ShardDataset)
         with closing(data):
             f0 = torch.cat([data[i]["f0"].flatten() for i in range(8)])
@@ -206,7 +206,7 @@ def test_a_shard_that_vanishes_ends_training_with_one_sentence(folder: Path, tmp
         (tmp_path / f"{number}.tar").write_bytes((folder / f"{number}.tar").read_bytes())
     settings = recipe(tmp_path, f"{tmp_path}/{{0..1}}.tar", "data.workers=1")
     run = start_run(settings, tmp_path / "run")
-    data = build_dataset(run, find_recordings(settings, run.distributed), tmp_path / "cache")
+    data = build_dataset(run, find_recordings(settings), tmp_path / "cache")
     (tmp_path / "0.tar").unlink()
     with pytest.raises(VocoderError, match=rf"^there is no shard {tmp_path}/0\.tar$"):
         list(load_batches(run, data))
@@ -273,7 +273,10 @@ def test_a_bad_member_is_named_and_left_out(tmp_path: Path, capsys: pytest.Captu
     [
         (["train.batch_size=3"], "data.shards_at_once = 2 must be a multiple of the 1 ranks times"),
         (["train.batch_size=8", "train.accumulate=4"], "times train.accumulate = 4, and train.batch_size = 8 a"),
-        (["data.train=list.txt"], "'shards' take the place of 'train' and have no 'mels': set both to null"),
+        (
+            ["data.train=list.txt"],
+            "'shards' take the place of 'train' and have no 'mels' or 'inputs': set them to null",
+        ),
         (["data.shards=one.tar"], "data.shards names one shard, one.tar, and the last one is kept for validation"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -14,14 +15,18 @@ from recipes.evaluation.copy_synthesis import synthesize
 from recipes.evaluation.griffin_lim import griffin_lim, linear_magnitude
 from recipes.evaluation.metrics import HAS_PESQ, log_mel_distance
 from recipes.evaluation.summary import Outcome
-from recipes.evaluation.systems import System
+from recipes.evaluation.systems import System, load_named
 from tests.support import corpus, models, signals
 from vocoders import LogMelSpectrogram, load
 from vocoders.checkpoint import Checkpoint, save_checkpoint
+from vocoders.config import Config
 from vocoders.dsp.mel import MEL_CONFIGS, MelConfig, mel_filter_bank
-from vocoders.generators import build_generator
+from vocoders.errors import VocoderError
+from vocoders.generators import GENERATORS, build_generator
+from vocoders.generators.base import Generator
 from vocoders.inference.base import BaseVocoder
 from vocoders.inference.vocoder import Vocoder
+from vocoders.inputs import NOISE, Input
 from vocoders.onnx.export import export_onnx
 
 MEL_CONFIG = MEL_CONFIGS["hifigan-22k"]
@@ -76,6 +81,68 @@ def test_copies_lie_where_the_recording_lies(name: str, baseline: bool, tmp_path
     assert seconds > 0
     centres = [(x.audio**2 @ np.arange(samples)) / (x.audio**2).sum() for x in (real, fake)]
     assert centres[1] == pytest.approx(centres[0], abs=64)
+
+
+class Twice(Generator):
+    """Noise as loud as the mel, at twice its sample rate."""
+
+    config_type = Config
+    configs: ClassVar[dict[str, Config]] = {"v1": Config()}
+    inputs = (NOISE,)
+    context = 0
+
+    def __init__(self, config: Config, mel_config: MelConfig) -> None:
+        super().__init__(config, mel_config)
+        self.gain = torch.nn.Parameter(torch.ones(1))
+
+    @classmethod
+    def config_for(cls, mel_config: MelConfig) -> Config:
+        return Config()
+
+    @property
+    def sample_rate(self) -> int:
+        return 2 * self.mel_config.sample_rate
+
+    def synthesize(self, mel: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        loud = mel.exp().mean(1, keepdim=True).unsqueeze(-1).expand(-1, -1, -1, self.samples_per_frame)
+        return self.gain * loud.flatten(2) * noise
+
+
+@pytest.mark.parametrize("name", ["hifigan-22k", "tacotron2-22k"])
+@pytest.mark.parametrize("baseline", [False, True])
+def test_copies_at_another_rate(name: str, baseline: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(GENERATORS, "twice", Twice)
+    mel_config = MEL_CONFIGS[name]
+    voc = Vocoder(Checkpoint(mel_config, Twice(Config(), mel_config)))
+    samples = 80 * 512
+    audio = 1e-4 * np.random.default_rng(0).standard_normal(samples)
+    audio[18000:18800] += 0.3 * np.random.default_rng(1).standard_normal(800)
+    soundfile.write(tmp_path / "click.wav", audio, 44100)
+    [(_, real, [fake], _)] = synthesize(find_clips(tmp_path)[0], [System(voc, baseline)])
+    assert real.sample_rate == fake.sample_rate == 44100
+    assert len(real.audio) == len(fake.audio) == samples
+    centres = [(x.audio**2 @ np.arange(samples)) / (x.audio**2).sum() for x in (real, fake)]
+    assert centres[1] == pytest.approx(centres[0], abs=128)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"inputs": (Input(name="speaker", rate="utterance", channels=8),)},
+            "needs speaker, which a recording does not",
+        ),
+        ({"channels": 2}, "makes 2 channels"),
+    ],
+)
+def test_models_that_recordings_cannot_measure(
+    changes: dict[str, object], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    voc = load(backend="onnx")
+    voc.facts = voc.facts.model_copy(update=changes)
+    monkeypatch.setattr("recipes.evaluation.systems.load", lambda *_, **__: voc)
+    with pytest.raises(VocoderError, match=message):
+        load_named("hnmask-22k")
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,8 @@ NAMES = ("multi-period", "multi-resolution")
 
 
 def test_weights_scale_what_a_discriminator_adds_to_each_loss() -> None:
-    discriminators = Discriminators(recipe({"objective": "hinge", "weights": {"multi-resolution": 0.1}}, *NAMES))
+    made = recipe({"objective": "hinge", "weights": {"multi-resolution": 0.1}}, *NAMES)
+    discriminators = Discriminators(made, made.mel_config)
     torch.manual_seed(0)
     real, fake = torch.randn(2, 1, 1, 2048)
     losses, own = discriminators(fake, real)
@@ -44,5 +45,14 @@ def test_weights_scale_what_a_discriminator_adds_to_each_loss() -> None:
 
 
 def test_a_weight_of_a_discriminator_that_is_not_there_is_refused() -> None:
+    made = recipe({"weights": {"multi-scale": 0.1}}, *NAMES)
     with pytest.raises(VocoderError, match=r"weights names multi-scale; the recipe's are: multi-period, multi-res"):
-        Discriminators(recipe({"weights": {"multi-scale": 0.1}}, *NAMES))
+        Discriminators(made, made.mel_config)
+
+
+def test_channels_are_scored_as_items_of_a_batch() -> None:
+    made = recipe(None, *NAMES)
+    discriminators = Discriminators(made, made.mel_config)
+    audio = torch.randn(2, 2, 2048)
+    scores = discriminators.discriminate(audio)["multi-period"][0].scores
+    torch.testing.assert_close(scores, discriminators.discriminate(audio.view(4, 1, -1))["multi-period"][0].scores)

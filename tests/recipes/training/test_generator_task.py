@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from recipes.data.config import Augmentation, DataRecipe
 from recipes.data.segments import frame_times
 from recipes.training.distributed import Draws
 from recipes.training.generator_task import GeneratorTask, check_trainable
@@ -70,17 +71,32 @@ def test_fine_tuning_starts_where_the_model_puts_its_frames(tmp_path: Path, lag:
     assert times[frame] * 22050 == pytest.approx(frame * 64 + (0 if lag == 0 else 32))
 
 
-def test_what_training_cannot_give_is_refused() -> None:
-    model = models.generator("hifigan")
-    check_trainable(model, "hifigan")
-    model.inputs = (Input(name="speaker", rate="utterance", channels=8),)
-    with pytest.raises(VocoderError, match="hifigan also needs speaker"):
-        check_trainable(model, "hifigan")
+def test_inputs_need_a_folder_and_a_folder_needs_inputs() -> None:
+    model, data = models.generator("hifigan"), DataRecipe(dir="x")
+    check_trainable(model, "hifigan", data)
+    with pytest.raises(VocoderError, match="hifigan takes nothing"):
+        check_trainable(model, "hifigan", DataRecipe(dir="x", inputs="y"))
+    model.inputs = (Input(name="speaker", rate="utterance", channels=8), Input(name="energy", rate="frame"))
+    message = r"hifigan also needs speaker \(8\), energy \(1, frames\); name a folder .*: --set data.inputs=DIR"
+    with pytest.raises(VocoderError, match=message):
+        check_trainable(model, "hifigan", data)
 
 
-def test_audio_of_two_channels_is_refused() -> None:
+def test_augmentations_of_one_channel() -> None:
     class Stereo(Vocos):
         channels = 2
 
-    with pytest.raises(VocoderError, match=r"stereo gives 2 channel\(s\) at 8000 Hz and 32 samples a frame"):
-        check_trainable(Stereo(VocosConfig(n_fft=128), models.MEL_CONFIG), "stereo")
+    stereo = Stereo(VocosConfig(n_fft=128), models.MEL_CONFIG)
+    check_trainable(stereo, "stereo", DataRecipe(dir="x"))
+    with pytest.raises(VocoderError, match="stereo makes 2 channels, and tones, voices, reverb and noise are for one"):
+        check_trainable(stereo, "stereo", DataRecipe(dir="x", augmentation=Augmentation(noise=0.1)))
+
+
+def test_frames_of_another_duration_are_refused() -> None:
+    class Faster(Vocos):
+        sample_rate = 16000
+        samples_per_frame = 32
+
+    faster = Faster(VocosConfig(n_fft=128), models.MEL_CONFIG)
+    with pytest.raises(VocoderError, match="is 32 samples at 8000 Hz; faster makes 32 at 16000 Hz of it"):
+        check_trainable(faster, "faster", DataRecipe(dir="x"))

@@ -74,7 +74,7 @@ def build(path: Path, settings: dict[str, dict[str, Any]]) -> Discriminators:
             "train": {"steps": 1, "batch_size": 1, "segment_frames": 64},
         }
     )
-    return Discriminators(recipe)
+    return Discriminators(recipe, recipe.mel_config)
 
 
 @pytest.mark.parametrize("project", LAYOUT)

@@ -88,6 +88,19 @@ def test_a_mel_config_of_ones_own() -> None:
     assert recipe.generator.config["upsample_rates"] == [8, 8, 2, 2, 2]
 
 
+def test_an_unprepared_corpus_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["vocos", "ljspeech", "--set", "data.dir=elsewhere"]) == 2
+    message = "the corpus ljspeech has no train.txt in {0}; this writes it: python -m recipes.prepare ljspeech {0}"
+    assert message.format("elsewhere") in capsys.readouterr().err
+    assert main(["vocos", "ljspeech", "--print"]) == 0
+    printed = write(tmp_path, capsys.readouterr().out, "printed.yaml")
+    assert main([str(printed)]) == 2
+    assert message.format("data/ljspeech") in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_a_printed_recipe_is_the_recipe(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([model, "opencpop", "--set", "train.steps=7", "--print"]) == 0
@@ -103,6 +116,11 @@ def test_a_printed_recipe_is_the_recipe(model: str, tmp_path: Path, capsys: pyte
         (["hifigan"], "hifigan.yaml names no recordings; add a corpus (csmsc, "),
         (["hifigan", "ljspeech", "--mel-config", "x"], "unknown mel config 'x'"),
         (["hifigan", "."], ". holds no recordings; known endings: "),
+        (
+            ["hifigan", "ljspeech", "--set", "losses.mell=1"],
+            "unknown loss 'mell'; this model can be trained with: mel, ",
+        ),
+        (["hifigan", "ljspeech", "--set", "generator.name=x"], "unknown generator 'x'; known: "),
     ],
 )
 def test_what_cannot_be_composed(

@@ -15,7 +15,7 @@ from recipes.train import main
 from recipes.training.distributed import Draws
 from recipes.training.generator_task import GeneratorTask
 from recipes.training.loop import run_training
-from recipes.training.recipe import load_recipe
+from recipes.training.recipe import load_recipe, loss_names
 from recipes.training.run import build_optimizer, start_run
 from recipes.training.schema import OptimizerRecipe
 from recipes.training.step import WeightAverage, learning_rate, train_step
@@ -40,6 +40,17 @@ def test_a_generator_learns_and_can_be_used(data: Path, tmp_path: Path) -> None:
     assert voc.training["recipe"]["name"] == "tiny"
     mel = torch.full((20, 5), -8.0)
     assert voc(mel, f0=torch.full((5,), 120.0)).shape == (5 * 64,)
+
+
+def test_validation_measures_the_weighted_losses_but_the_adversarial(data: Path, tmp_path: Path) -> None:
+    overrides = ["train.steps=1", "losses.strength=0.1", "losses.log_magnitude=0"]
+    overrides += ["generator.config.adaptive_projection=true", "discriminators={multi-period: {channels: [4, 4, 4]}}"]
+    run_training(load_recipe(corpus.recipe(tmp_path, data), overrides), tmp_path / "run")
+    logged = corpus.scalars(tmp_path / "run")
+    weighted = {"mel", "spectral_convergence", "draft_mel", "strength"}
+    assert {"train/adversarial", *(f"train/{name}" for name in weighted)} <= logged.keys()
+    measured = {tag.removeprefix("valid/") for tag in logged if tag.startswith("valid/")}
+    assert measured - {"pesq"} == weighted | {"log_magnitude"}  # always measured
 
 
 def test_tensorboard_shows_sounds_pictures_and_the_recipe(tmp_path: Path) -> None:
@@ -290,7 +301,7 @@ def test_the_moving_average_of_the_weights() -> None:
 
 def test_outputs_beside_the_audio_have_a_mel_loss_and_generators_their_own(data: Path, tmp_path: Path) -> None:
     path = corpus.recipe(tmp_path, data)
-    assert start_run(load_recipe(path), tmp_path / "run").task.loss_names == (
+    assert loss_names(load_recipe(path)) == [
         "mel",
         "full_band_mel",
         "multi_scale_mel",
@@ -298,7 +309,7 @@ def test_outputs_beside_the_audio_have_a_mel_loss_and_generators_their_own(data:
         "log_magnitude",
         "draft_mel",
         "strength",
-    )
+    ]
 
 
 def test_the_learning_rate() -> None:
@@ -313,7 +324,7 @@ def test_the_learning_rate() -> None:
 def test_recordings_of_a_lower_rate_are_noted(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = corpus.recipe(tmp_path, data, mel_config=corpus.MEL_CONFIG | {"sample_rate": 24000, "fmax": 12000})
     run_training(load_recipe(recipe, ["train.steps=1"]), tmp_path / "run")
-    note = "note: 3 of 3 recordings have a lower rate than the recipe's 24000 Hz: above 8000 Hz they hold nothing"
+    note = "note: 3 of 3 recordings have a lower rate than the audio's 24000 Hz: above 8000 Hz they hold nothing"
     assert note in capsys.readouterr().err
 
 

@@ -31,7 +31,7 @@ FACTS: dict[str, tuple[Any, ...]] = {
     "speechbrain-16k": (16000, 1024, 256, 1024, 80, 0, 8000, "slaney", "slaney", 1, "center", "ln", 1e-5, 0),
     "bigvgan-22k": (22050, 1024, 256, 1024, 80, 0, 11025, "slaney", "slaney", 1, "same", "ln", 1e-5, 1e-9),
     "bigvgan-44k-256": (44100, 1024, 256, 1024, 128, 0, 22050, "slaney", "slaney", 1, "same", "ln", 1e-5, 1e-9),
-    "gpt-sovits-48k": (48000, 1920, 480, 1920, 100, 0, 16000, "slaney", "slaney", 1, "same", "ln", 1.5e-5, 2.25e-8),
+    "gpt-sovits-32k": (32000, 1280, 320, 1280, 100, 0, 16000, "slaney", "slaney", 1, "same", "ln", 1e-5, 1e-8),
     "f5-tts-24k": (24000, 1024, 256, 1024, 100, 0, 12000, "htk", "none", 1, "center", "ln", 1e-5, 0),
     "bigvgan-24k": (24000, 1024, 256, 1024, 100, 0, 12000, "slaney", "slaney", 1, "same", "ln", 1e-5, 1e-9),
     "bigvgan-44k": (44100, 2048, 512, 2048, 128, 0, 22050, "slaney", "slaney", 1, "same", "ln", 1e-5, 1e-9),

@@ -306,6 +306,9 @@ def test_routes_that_describe_the_server(client: ServerClient) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     assert set(paths) == {"/synthesize", "/mel", "/mel-config", "/models", "/healthz", "/metrics"}
     assert {"400", "401", "409", "413", "503"} <= set(paths["/synthesize"]["post"]["responses"])
+    body = paths["/synthesize"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert set(body["properties"]) == {"mel", "f0", "mel_config"}
+    assert body["additionalProperties"]["type"] == ["array", "null"]  # any input of a model
     page = client.get("/")
     assert page.headers["content-type"].startswith("text/html")
     assert "default-src 'none'" in page.headers["content-security-policy"]
