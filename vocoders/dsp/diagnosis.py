@@ -153,6 +153,12 @@ def _guess(bands: np.ndarray, mel_config: MelConfig) -> tuple[Guess, ...]:
     return tuple(guess for distance, guess in ranked[:2] if guess and distance <= best + _AS_LIKELY)
 
 
+def possible_scales(bands: np.ndarray, mel_config: MelConfig) -> Iterator[tuple[Guess | None, np.ndarray, float]]:
+    """Yield possible scales of values (n_mels, frames): what to do, natural log magnitudes, distance from speech."""
+    for guess, natural in _candidates(bands, mel_config):
+        yield guess, natural, _distance(natural, mel_config)
+
+
 def _distance(natural: np.ndarray, mel_config: MelConfig) -> float:
     """Return the distance of log magnitudes (n_mels, frames) from those of a recorded sentence."""
     levels = natural - _full_scale(mel_config)
