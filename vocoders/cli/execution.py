@@ -250,8 +250,7 @@ def describe_failure(job: Job, error: Exception) -> str:
 
 def _remedy(diagnosis: Diagnosis, name: str) -> str:
     """Say what a mel looks like, and which option or command helps."""
-    sentence = diagnosis.sentence("--mel-config {}", conversion(name, "{}")[0])
-    return f"{sentence}; to find out which: vocoders identify {name}"
+    return diagnosis.sentence("--mel-config {}", conversion(name, "{}")[0])
 
 
 def _target(job: Job) -> str:

@@ -14,6 +14,8 @@ import numpy as np
 
 from vocoders.dsp.mel import MelConfig, mel_filter_bank
 
+IDENTIFY = "see 'vocoders identify mel.npy'"
+
 _DECIBEL = math.log(10.0) / 20.0  # nepers
 _TYPICAL = (-7.4, -4.1, -1.7)  # median, 95th percentile and maximum of a recorded sentence
 _LIKELY = 4.5  # sum of distances from these three; at most 3.4 for recorded sentences
@@ -73,7 +75,7 @@ class Diagnosis(NamedTuple):
         for kind, mel_config, expression in self.guesses:
             remedy = state.replace("{}", mel_config) if mel_config else apply.replace("{}", expression or "")
             parts.append(f"{kind}; to convert it: {remedy}" if mel_config or expression else kind)
-        return f"{self.values}: it looks like {', or like '.join(parts)}"
+        return f"{self.values}, {IDENTIFY}: it looks like {', or like '.join(parts)}"
 
     def __str__(self) -> str:
         return self.sentence()

@@ -12,12 +12,23 @@ from vocoders.dsp.diagnosis import possible_scales
 from vocoders.dsp.mel import MEL_CONFIGS, MelConfig
 from vocoders.errors import VocoderError
 
-_FRAMES = 4096  # that are looked at, at most
+_FRAMES = 4096  # at the beginning, which are looked at
 _SHORT = 50  # frames; fewer say nothing about the bands
 _SECONDS = 3.0  # of the signal that stands for speech
 _UNSEEN = ("padding", "epsilon", "window")  # fields that leave no trace in a mel
 # Mean log magnitude of the louder 70 % of frames, median of seven speakers, nepers at Hz
-_SPECTRUM = {0: -1.5, 50: -0.7, 120: 0.3, 250: 1.3, 450: 1, 900: -0.15, 1800: -0.75, 3500: -1.3, 7000: -2.3, 24000: -4.5}
+_SPECTRUM = {
+    0: -1.5,
+    50: -0.7,
+    120: 0.3,
+    250: 1.3,
+    450: 1,
+    900: -0.15,
+    1800: -0.75,
+    3500: -1.3,
+    7000: -2.3,
+    24000: -4.5,
+}
 
 
 class Candidate(NamedTuple):
@@ -55,7 +66,7 @@ def orient(mel: np.ndarray) -> tuple[np.ndarray, bool]:
         raise VocoderError(f"a mel holds finite floats, this array holds {mel.dtype}, or NaN or infinite values")
     known = {mel_config.n_mels for mel_config in MEL_CONFIGS.values()}
     rows, columns = (size in known for size in mel.shape)
-    transposed = columns and not rows or (rows == columns and mel.shape[0] > mel.shape[1] and not rows)
+    transposed = columns if rows != columns else not rows and mel.shape[0] > mel.shape[1]
     return (mel.T if transposed else mel), transposed
 
 
@@ -71,7 +82,7 @@ def rank_mel_configs(mel: np.ndarray) -> list[Candidate]:
     Raises:
         VocoderError: when no named mel config has so many bands, or the mel is constant.
     """
-    bands = mel[:, :: 1 + mel.shape[1] // _FRAMES].astype(np.float64) if mel.shape[1] > _FRAMES else mel.astype(float)
+    bands = mel[:, :_FRAMES].astype(np.float64)
     named = {name: mel_config for name, mel_config in MEL_CONFIGS.items() if mel_config.n_mels == len(bands)}
     if not named:
         known = sorted({mel_config.n_mels for mel_config in MEL_CONFIGS.values()})

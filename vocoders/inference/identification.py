@@ -263,7 +263,9 @@ def _search(whole: _Recording, mel: np.ndarray) -> list[Fit]:
                 break
         if min((fit.error for fit in reached), default=math.inf) <= EXPLAINED:
             break
-    found = [fit.mel_config.model_copy(update={"mel_norm": n, "floor": 1e-5}) for fit in reached for n in ("slaney", "none")]
+    found = [
+        fit.mel_config.model_copy(update={"mel_norm": n, "floor": 1e-5}) for fit in reached for n in ("slaney", "none")
+    ]
     frames = math.ceil(mel.shape[1] * min(1.0, _SECONDS / whole.seconds))
     logarithms = dict(_logarithms(mel[:, :frames]))
     return _rank(whole, logarithms, found, False) + _rank(whole, logarithms, found, True)

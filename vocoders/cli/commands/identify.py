@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,8 +130,8 @@ def _from_file(expression: str | None, array: np.ndarray, transposed: bool) -> s
 
 def _command(name: str, row: dict[str, Any]) -> str:
     """Return the command that speaks the mel."""
-    state = f"--mel-config '{row['mel_config']}'" if ":" in row["mel_config"] else f"--mel-config {row['mel_config']}"
+    state = f"--mel-config {row['mel_config']} -o out.wav"
     if row["expression"] is None:
-        return f"vocode {name} {state} -o out.wav"
+        return f"vocode {shlex.quote(name)} {state}"
     command, converted = conversion(name, row["expression"])
-    return f"{command} && vocode {converted} {state} -o out.wav"
+    return f"{command} && vocode {shlex.quote(converted)} {state}"
