@@ -12,6 +12,8 @@ from vocoders.dsp.diagnosis import possible_scales
 from vocoders.dsp.mel import MEL_CONFIGS, MelConfig
 from vocoders.errors import VocoderError
 
+LIKELY = 3.0  # largest usual score of the right mel config
+
 _FRAMES = 4096  # at the beginning, which are looked at
 _SHORT = 50  # frames; fewer say nothing about the bands
 _SECONDS = 3.0  # of the signal that stands for speech

@@ -1,6 +1,7 @@
 """The mel config of a mel is found: exactly with its recording, mostly among the first two without."""
 
 import json
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def test_with_the_recording_every_named_mel_config_is_found(name: str) -> None:
     assert (best.error < 1e-3, best.lag, best.expression) == (True, 0, None)
 
 
-SCALES = {
+SCALES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "normalised": lambda mel: (mel + 5.536622) / 2.116101,
     "normalised in each band": lambda mel: (mel - mel.mean(1, keepdims=True)) / mel.std(1, keepdims=True),
     "clipped": lambda mel: (mel * 20 / np.log(10) / 50 + 0.6).clip(-1, 1),
@@ -106,7 +107,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
     np.testing.assert_array_equal(np.load("mel.converted.npy"), mel_of(TACOTRON))
 
 
-BAD = {
+BAD: dict[str, np.ndarray] = {
     "no mel": np.zeros(7, np.float32),
     "integers": np.zeros((80, 9), np.int64),
     "NaN": np.full((80, 9), np.nan, np.float32),

@@ -66,7 +66,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _by_evidence(mel: np.ndarray) -> tuple[list[dict[str, Any]], list[str]]:
     """Return candidates by the mel alone, and what it does not tell."""
-    from vocoders.dsp.evidence import rank_mel_configs
+    from vocoders.dsp.evidence import LIKELY, rank_mel_configs
 
     rows = [
         {
@@ -82,6 +82,8 @@ def _by_evidence(mel: np.ndarray) -> tuple[list[dict[str, Any]], list[str]]:
         "A guess, by the number of bands, the floor, the range and the shape of the bands of typical speech. The file "
         "does not tell padding and window, and of hop and frame rate next to nothing: --audio recording.wav finds all."
     ]
+    if rows[0]["distance"] > LIKELY:
+        notes.insert(0, f"No named mel config fits well (distance above {LIKELY:g}): it may be another, or no speech.")
     return rows, notes
 
 
