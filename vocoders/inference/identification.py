@@ -14,7 +14,7 @@ import numpy as np
 from vocoders.dsp.analysis import analyze
 from vocoders.dsp.mel import MEL_CONFIGS, MelConfig
 from vocoders.errors import MelWarning, VocoderError
-from vocoders.inference.checks import prepare_audio
+from vocoders.io.audio import resample
 
 EXPLAINED = 0.02  # nepers; a larger error is another mel config
 
@@ -66,7 +66,7 @@ def fit_recording(mel: np.ndarray, audio: np.ndarray, sample_rate: int) -> list[
 
     Args:
         mel: (n_mels, frames), on any scale.
-        audio: float (samples,), what the mel was computed from.
+        audio: float (samples,) in [-1, 1], what the mel was computed from.
         sample_rate: the recording's, Hz.
 
     Returns:
@@ -100,15 +100,11 @@ class _Recording:
     def __init__(self, audio: np.ndarray, sample_rate: int, seconds: float = _SECONDS) -> None:
         self.seconds = len(audio) / sample_rate
         self.audio, self.sample_rate = audio[: math.ceil(seconds * sample_rate)], sample_rate
-        self.at = lru_cache(8)(self._at)
-
-    def _at(self, mel_config: MelConfig) -> np.ndarray:
-        return prepare_audio(self.audio, self.sample_rate, mel_config)
+        self.at = lru_cache(8)(lambda rate: resample(self.audio, sample_rate, rate))
 
     def log_mel(self, mel_config: MelConfig) -> np.ndarray | None:
         """Compute natural logarithms (n_mels, frames) with hardly a floor; None for too short a recording."""
-        rate = MEL_CONFIGS["hifigan-22k"].model_copy(update={"sample_rate": mel_config.sample_rate})
-        audio = self.at(rate)
+        audio = self.at(mel_config.sample_rate)
         if len(audio) <= mel_config.n_fft:
             return None
         with warnings.catch_warnings():

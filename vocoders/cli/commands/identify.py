@@ -68,6 +68,7 @@ def _by_evidence(mel: np.ndarray) -> tuple[list[dict[str, Any]], list[str]]:
     """Return candidates by the mel alone, and what it does not tell."""
     from vocoders.dsp.evidence import LIKELY, rank_mel_configs
 
+    candidates = rank_mel_configs(mel)
     rows = [
         {
             "mel_config": found.mel_config,
@@ -76,13 +77,13 @@ def _by_evidence(mel: np.ndarray) -> tuple[list[dict[str, Any]], list[str]]:
             "scale": found.scale,
             "expression": found.expression,
         }
-        for found in rank_mel_configs(mel)
+        for found in candidates
     ]
     notes = [
         "A guess, by the number of bands, the floor, the range and the shape of the bands of typical speech. The file "
         "does not tell padding and window, and of hop and frame rate next to nothing: --audio recording.wav finds all."
     ]
-    if rows[0]["distance"] > LIKELY:
+    if candidates[0].score > LIKELY:
         notes.insert(0, f"No named mel config fits well (distance above {LIKELY:g}): it may be another, or no speech.")
     return rows, notes
 
