@@ -155,7 +155,7 @@ for name in sorted(everything - listed):
 
 def test_help_of_every_command(tmp_path: Path) -> None:
     """Of ``import`` without the families, which need torch."""
-    commands = ("bench", "config", "export", "import", "info", "list", "serve")
+    commands = ("bench", "config", "export", "identify", "import", "info", "list", "serve")
     code = f"""
 from vocoders.cli.vocode import vocode
 from vocoders.cli.vocoders import vocoders

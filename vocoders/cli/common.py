@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from vocoders.errors import VocoderError, printable
@@ -88,6 +89,14 @@ def limit_threads(threads: int | None) -> None:
     os.environ["OMP_NUM_THREADS"] = str(threads)
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(threads)
+
+
+def conversion(name: str, expression: str) -> tuple[str, str]:
+    """Return a command that applies Python to the ``mel`` of a mel file, and the file that it writes."""
+    array = f"np.load({name!r})" + ("['mel']" if name.endswith(".npz") else "")
+    converted = str(Path(name).with_suffix(".converted.npy"))
+    code = f"import numpy as np; mel = {array}; np.save({converted!r}, {expression})"
+    return f'python -c "{code}"', converted
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from vocoders.cli.common import explain, say
+from vocoders.cli.common import conversion, explain, say
 from vocoders.cli.plan import Job
 from vocoders.dsp.diagnosis import Diagnosis, diagnose
 from vocoders.dsp.mel import MelConfig, list_differences
@@ -287,9 +287,7 @@ def describe_failure(job: Job, error: Exception) -> str:
 
 def _remedy(diagnosis: Diagnosis, name: str) -> str:
     """Say what a mel looks like, and which option or command helps."""
-    array = f"np.load({name!r})" + ("['mel']" if name.endswith(".npz") else "")
-    convert = f"import numpy as np; mel = {array}; np.save({str(Path(name).with_suffix('.converted.npy'))!r}, {{}})"
-    return diagnosis.sentence("--mel-config {}", f'python -c "{convert}"')
+    return diagnosis.sentence("--mel-config {}", conversion(name, "{}")[0])
 
 
 def _target(job: Job) -> str:

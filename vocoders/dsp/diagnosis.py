@@ -14,6 +14,8 @@ import numpy as np
 
 from vocoders.dsp.mel import MelConfig, mel_filter_bank
 
+IDENTIFY = "see 'vocoders identify mel.npy'"
+
 _DECIBEL = math.log(10.0) / 20.0  # nepers
 _TYPICAL = (-7.4, -4.1, -1.7)  # median, 95th percentile and maximum of a recorded sentence
 _LIKELY = 4.5  # sum of distances from these three; at most 3.4 for recorded sentences
@@ -73,7 +75,7 @@ class Diagnosis(NamedTuple):
         for kind, mel_config, expression in self.guesses:
             remedy = state.replace("{}", mel_config) if mel_config else apply.replace("{}", expression or "")
             parts.append(f"{kind}; to convert it: {remedy}" if mel_config or expression else kind)
-        return f"{self.values}: it looks like {', or like '.join(parts)}"
+        return f"{self.values}, {IDENTIFY}: it looks like {', or like '.join(parts)}"
 
     def __str__(self) -> str:
         return self.sentence()
@@ -151,6 +153,12 @@ def _guess(bands: np.ndarray, mel_config: MelConfig) -> tuple[Guess, ...]:
     if ranked[0][1] is None:
         return ()
     return tuple(guess for distance, guess in ranked[:2] if guess and distance <= best + _AS_LIKELY)
+
+
+def possible_scales(bands: np.ndarray, mel_config: MelConfig) -> Iterator[tuple[Guess | None, np.ndarray, float]]:
+    """Yield possible scales of values (n_mels, frames): what to do, natural log magnitudes, distance from speech."""
+    for guess, natural in _candidates(bands, mel_config):
+        yield guess, natural, _distance(natural, mel_config)
 
 
 def _distance(natural: np.ndarray, mel_config: MelConfig) -> float:

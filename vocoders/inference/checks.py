@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vocoders.dsp.arrays import as_float_array
-from vocoders.dsp.diagnosis import Diagnosis, diagnose
+from vocoders.dsp.diagnosis import IDENTIFY, Diagnosis, diagnose
 from vocoders.dsp.mel import MelConfig, convert_mel
 from vocoders.errors import VocoderError
 from vocoders.io.audio import FULL_SCALE_LIMIT, full_scale, resample
@@ -54,7 +54,7 @@ def _check_shape(shape: tuple[int, ...], mel_config: MelConfig) -> None:
     if 0 in shape:
         raise VocoderError(f"the mel is empty: shape {shape}")
     if shape[-2] != mel_config.n_mels:
-        hint = ""
+        hint = f"; {IDENTIFY}"
         if shape[-1] == mel_config.n_mels:
             hint = f"; it looks transposed, (frames, n_mels): pass mel{'.T' if len(shape) == 2 else '.swapaxes(1, 2)'}"
         raise VocoderError(

@@ -1,5 +1,5 @@
 """The commands of ``vocoders``, in the order of the help: a file each, with ``add_parser``."""
 
-from vocoders.cli.commands import bench, config, export, importing, info, listing, serve
+from vocoders.cli.commands import bench, config, export, identify, importing, info, listing, serve
 
-COMMANDS = (info, listing, config, importing, export, serve, bench)
+COMMANDS = (info, listing, identify, config, importing, export, serve, bench)
