@@ -18,6 +18,7 @@ from recipes.evaluation.nisqa import require_nisqa
 from recipes.evaluation.summary import Outcome, as_json, summarize, table
 from recipes.evaluation.systems import Comparison, load_systems
 from vocoders.cli.common import Parser, prepare_streams, say
+from vocoders.dsp.mel import MEL_CONFIGS
 from vocoders.errors import VocoderError
 from vocoders.files import write_file
 
@@ -40,6 +41,13 @@ def build_parser() -> argparse.ArgumentParser:
         default=[],
         choices=tuple(LEVELS),
         help="measure the models also on mels smoothed as those of acoustic models are; may be given twice",
+    )
+    parser.add_argument(
+        "--mel-config",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="measure models and Griffin-Lim also on mels of this mel config; may be repeated; all: every named one",
     )
     parser.add_argument(
         "--others",
@@ -150,7 +158,8 @@ def _evaluate(options: argparse.Namespace) -> tuple[list[Outcome], list[str]]:
     smooth = tuple(level for level in LEVELS if level in options.smooth)
     names = [PurePath(os.path.relpath(clip.path, root)) for clip in clips]
     others = tuple(open_finished(option, names) for option in options.others)
-    comparison = Comparison(tuple(options.models) or (None,), smooth, others, options.draws)
+    mel_configs = tuple(MEL_CONFIGS) if options.mel_config == ["all"] else tuple(options.mel_config)
+    comparison = Comparison(tuple(options.models) or (None,), smooth, others, options.draws, mel_configs)
     load_systems(comparison)
     if options.judges:
         require_judges()

@@ -34,21 +34,27 @@ class Comparison:
         smooth: keys of LEVELS, at which mels are smoothed for additional rows.
         others: finished audio of other systems.
         draws: noise seeds that each metric is averaged over.
+        mel_configs: names of other mel configs, for additional rows on mels of these.
     """
 
     models: tuple[str | None, ...] = (None,)
     smooth: tuple[str, ...] = ()
     others: tuple[FinishedAudio, ...] = ()
     draws: int = 1
+    mel_configs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class System:
-    """A model or Griffin-Lim, on exact mels or, with ``smoothing``, a key of LEVELS, on smoothed ones."""
+    """A model or Griffin-Lim, on exact mels or, with ``smoothing``, a key of LEVELS, on smoothed ones.
+
+    ``mel_config`` is the name of that of the mels, where it is not the model's.
+    """
 
     voc: BaseVocoder
     griffin_lim: bool = False
     smoothing: str | None = None
+    mel_config: str | None = None
 
     @property
     def audio_config(self) -> MelConfig:
@@ -63,10 +69,11 @@ class System:
     @property
     def name(self) -> str:
         """Name in the table."""
+        mels = f", {self.mel_config}" if self.mel_config else ""
         if self.griffin_lim:
-            return "griffin-lim"
+            return f"griffin-lim{mels}"
         given, smoothing = ", F0 given" * self.given_f0, f", {self.smoothing} smoothing" if self.smoothing else ""
-        return f"{self.voc.name}{given}{smoothing}"
+        return f"{self.voc.name}{mels}{given}{smoothing}"
 
     def mel(self, audio: np.ndarray) -> np.ndarray:
         """Analyse a recording, and smooth its mel if asked: (n_mels, frames)."""
@@ -121,13 +128,16 @@ def load_named(model: str | None) -> BaseVocoder:
 def load_systems(comparison: Comparison) -> tuple[System, ...]:
     """Load all models, also for smoothed mels, and Griffin-Lim; once per process."""
     vocs = [load_named(model) for model in dict.fromkeys(comparison.models)]
-    systems = tuple(System(voc, smoothing=level) for voc in vocs for level in (None, *comparison.smooth))
-    systems = (*systems, System(vocs[0], griffin_lim=True))
+    systems = []
+    for name in (None, *dict.fromkeys(comparison.mel_configs)):
+        takers = [voc.for_mel_config(name) if name else voc for voc in vocs]
+        systems += [System(voc, False, level, name) for voc in takers for level in (None, *comparison.smooth)]
+        systems.append(System(takers[0], griffin_lim=True, mel_config=name))
     check_names([RECORDING, *(system.name for system in systems), *(other.name for other in comparison.others)])
     noise = np.geomspace(1e-5, 0.1, 20000) * np.random.default_rng(0).standard_normal(20000)
     for system in systems:  # warm up: a process's first synthesis is slower
         system.copy(noise.astype(np.float32))
-    return systems
+    return tuple(systems)
 
 
 def check_names(names: list[str]) -> None:

@@ -34,7 +34,8 @@ class F0EstimatorTask(Task):
 
     def forward(self, batch: Batch, draws: Draws) -> TaskOutput:
         f0 = batch["f0"]
-        adapted = draws.chance(self.recipe.data.augmentation.adapt)
+        share = self.recipe.data.augmentation.adapt
+        adapted = share and draws.chance(share)
         mel = self.degrade(self.adapt(batch, draws) if adapted else self.mel(batch), draws)
         logits, voicing = self.model(mel)
         voiced = f0 > 0

@@ -85,7 +85,7 @@ class GeneratorTask(Task):
         with torch.no_grad():
             mel = exact = self.mel(batch)
             shares = self.recipe.data.augmentation
-            if draws.chance(shares.adapt):
+            if shares.adapt and draws.chance(shares.adapt):
                 mel = self.adapt(batch, draws)
             elif shares.smooth:
                 mel = smooth_share(exact, shares, draws.rand(3))

@@ -254,6 +254,20 @@ def test_smoothed_mels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().err == ""
 
 
+def test_mels_of_other_mel_configs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A row more for the model and for Griffin-Lim, and a worse one."""
+    data, out = corpus.make(tmp_path / "corpus"), tmp_path / "out.json"
+    arguments = ["--data", str(data), "--clips", "1", "--mel-config", "speecht5-16k", "--json", str(out)]
+    assert main(["hnmask-24k", *arguments]) == 0
+    mean = json.loads(out.read_text())["mean"]
+    systems = ["hnmask-24k", "griffin-lim", "hnmask-24k, speecht5-16k", "griffin-lim, speecht5-16k"]
+    assert [name for name in mean if not name.endswith("F0 from the mel")] == ["recording", *systems]
+    assert mean[systems[2]]["log_mel_l1"] != mean[systems[0]]["log_mel_l1"]
+    capsys.readouterr()
+    assert main(["--data", str(data), "--mel-config", "speecht5"]) == 2
+    assert "unknown mel config 'speecht5'" in capsys.readouterr().err
+
+
 def test_metrics_are_means_over_the_draws(tmp_path: Path) -> None:
     data = corpus.make(tmp_path / "corpus")
     [clip] = choose(find_clips(data), 1)

@@ -10,7 +10,7 @@ from recipes.data.segments import frame_times
 from recipes.training.distributed import Draws
 from recipes.training.generator_task import GeneratorTask, check_trainable
 from recipes.training.recipe import load_recipe
-from tests.support import corpus, models
+from tests.support import corpus, models, signals
 from vocoders.checkpoint import save_checkpoint
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
@@ -45,6 +45,26 @@ def test_smoothed_mels_belong_to_the_recordings_as_they_are(tmp_path: Path, shar
     assert set(losses) == {"mel", "strength"}
     trusting = task.model.own_losses(exact, exact, {})["strength"]
     assert (float(losses["strength"].detach()) == float(trusting.detach())) is not bool(share)
+
+
+def test_approximated_mels_belong_to_the_recordings_as_they_are(tmp_path: Path) -> None:
+    mel_config = MelConfig.parse("hifigan-22k:n_fft=512,hop_length=128,win_length=512")
+    path = corpus.recipe(
+        tmp_path,
+        tmp_path,
+        mel_config=mel_config.model_dump(),
+        generator={"name": "vocos", "config": {"n_fft": 512, "channels": 8, "blocks": 1}},
+        losses={"mel": 1.0},
+    )
+    task = GeneratorTask(load_recipe(path, ["data.augmentation={adapt: 1.0}"]))
+    audio = torch.from_numpy(signals.noise(22050, 0.6)).float()[: 100 * 128][None, None] / 10
+    context = torch.cat([audio.flip(-1)[..., -256:], audio, audio[..., :256]], -1)
+    exact = task.mel({"audio": audio, "context": context})
+    for step in range(6):  # of other mel configs each
+        draws = Draws(0, step, 1, slice(0, 1), torch.device("cpu"))
+        mel = task.adapt({"audio": audio, "context": context}, draws)
+        assert mel.shape == exact.shape
+        assert 0.01 < float((mel - exact)[:, 4:60, 4:-4].abs().mean()) < 0.6
 
 
 @pytest.mark.parametrize("lag", [None, 0])
