@@ -1,14 +1,18 @@
 /** Mel files: .npy, and .npz as numpy and vocode write them. */
 
+import { adaptMel, converts, differences } from "./adapt.js";
+
 /**
- * Decodes a mel file of a model, of which `facts` are known (built/model.json): float32 values, band after band.
+ * Decodes a mel file for a model, of which `facts` are known (built/model.json): float32 values, band after band. The
+ * mel of an .npz that states another mel config is adapted.
  * Throws an Error of one sentence that says what is wrong with the file and what to do.
  */
 export async function readMel(bytes, name, facts) {
   const parts = bytes[0] === 0x50 && bytes[1] === 0x4b ? await unzip(bytes, name) : { "mel.npy": bytes };
-  if (parts["mel_config.npy"]) checkConfig(readNpy(parts["mel_config.npy"], name), name, facts);
+  const stored = parts["mel_config.npy"] && readConfig(readNpy(parts["mel_config.npy"], name), name);
+  const config = { ...facts.mel_config, ...stored };
   const { type, transposed, shape, data } = readNpy(parts["mel.npy"], name);
-  const expected = facts.mel_config.n_mels, got = `(${shape.join(", ")}${shape.length === 1 ? "," : ""})`;
+  const expected = config.n_mels, got = `(${shape.join(", ")}${shape.length === 1 ? "," : ""})`;
   const check = (right, wrong) => refuse(right, `${name} ${wrong}`);
   check(type === "<f4", `holds values of type '${type}', the model takes float32 ('<f4'): save mel.astype("<f4")`);
   check(shape.length === 2, `has shape ${got}, a mel has (${expected}, frames): save one mel, without further axes`);
@@ -20,7 +24,10 @@ export async function readMel(bytes, name, facts) {
   if (transposed) values = Float32Array.from(values, (_, i) => values[(i % frames) * bands + Math.floor(i / frames)]);
   const wrong = values.reduce((count, value) => count + !Number.isFinite(value), 0);
   check(!wrong, `holds ${wrong} NaN or infinite values of ${values.length}: was the logarithm of 0 taken?`);
-  return { bands, frames, values, warning: warn(values, facts) };
+  if (!stored) return { bands, frames, values, warning: warn(values, facts) };
+  const approximated = `the mel is approximated for the model: ${differences(config, facts.mel_config)}`;
+  const warning = converts(config, facts.mel_config) ? "" : approximated;
+  return { ...adaptMel({ bands, frames, values }, config, facts.mel_config), warning };
 }
 
 /**
@@ -62,17 +69,14 @@ function readNpy(bytes, name) {
   return { type, transposed: header.includes("'fortran_order': True"), shape, data: bytes.subarray(begin) };
 }
 
-/** Throws where the mel config that an .npz carries is not that of the model. */
-function checkConfig({ data }, name, facts) {
-  let config = new TextDecoder("utf-16le").decode(data.filter((_, i) => i % 4 < 2)); // of numpy's UTF-32
+/** Decodes the mel config that an .npz carries. */
+function readConfig({ data }, name) {
+  const text = new TextDecoder("utf-16le").decode(data.filter((_, i) => i % 4 < 2)); // of numpy's UTF-32
   try {
-    config = { ...JSON.parse(config) };
+    return { ...JSON.parse(text) };
   } catch {
     refuse(false, `the mel config stored in ${name} is not JSON; save the file again`);
   }
-  const key = Object.keys(facts.mel_config).find((key) => key in config && config[key] !== facts.mel_config[key]);
-  refuse(!key, `${name} was made with ${key} ${config[key]}, the model takes ${facts.mel_config[key]}: use the mel ` +
-    `config ${facts.mel_config_name}, or convert the mel with voc.convert`);
 }
 
 /** Unpacks the arrays "mel" and "mel_config" of an .npz file. */
