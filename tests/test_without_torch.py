@@ -51,6 +51,16 @@ def test_from_mel_to_audio(tmp_path: Path) -> None:
     assert 0.1 < np.abs(samples).max() < 1
 
 
+def test_a_mel_of_another_mel_config(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "voice.wav", signals.speech(16000), 16000)
+    analysis = ("voice.wav", "-o", "mel.npz", "--mel-config", "speecht5-16k")
+    one_after_another("vocode", tmp_path, analysis, ("mel.npz", "-o", "out.wav"))
+    written, frames = soundfile.info(tmp_path / "out.wav"), np.load(tmp_path / "mel.npz")["mel"].shape[1]
+    assert (written.samplerate, written.frames) == (16000, 256 * frames)
+    printed = one_after_another("vocoders", tmp_path, ("identify", "mel.npz", "--audio", "voice.wav"))
+    assert "vocode mel.npz --mel-config speecht5-16k" in printed
+
+
 @pytest.mark.parametrize("model", ["hnmask-22k", "hnmask-24k"])
 def test_from_audio_to_mel_and_back(tmp_path: Path, model: str) -> None:
     """Audio of another rate, whose F0 is still there after analysis and synthesis."""
