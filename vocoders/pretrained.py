@@ -12,13 +12,13 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
-from vocoders.dsp.mel import MelConfig
 from vocoders.errors import MelWarning, VocoderError
 from vocoders.extras import require
 
 if TYPE_CHECKING:
     import torch
 
+    from vocoders.dsp.mel import MelConfig
     from vocoders.inference.base import BaseVocoder
     from vocoders.inference.synthesis import BackendName, Precision
     from vocoders.inference.vocoder import Vocoder
@@ -179,6 +179,8 @@ def model_for(mel_config: MelConfig) -> str:
 
 def mel_config_of(name: str) -> MelConfig:
     """Return the mel config of a built-in model, without torch."""
+    from vocoders.dsp.mel import MelConfig
+
     with (MODELS / f"{name}.safetensors").open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     return MelConfig.model_validate_json(header["__metadata__"]["mel_config"])

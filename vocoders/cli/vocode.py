@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vocoders.cli.common import Parser, add_device, add_precision, add_version, lasting, limit_threads, run, say, seed
-from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
 from vocoders.extras import require
 from vocoders.files import make_folder
@@ -132,6 +131,8 @@ def _vocode(options: argparse.Namespace, start: AbstractContextManager[None]) ->
 def _model(options: argparse.Namespace) -> str | None:
     """Return the model that the worker will load first."""
     if options.model is None and options.mel_config is not None:
+        from vocoders.dsp.mel import MelConfig  # slow to import
+
         return model_for(MelConfig.parse(options.mel_config))
     model: str | None = options.model
     return model

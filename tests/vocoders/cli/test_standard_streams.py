@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.support import models
+from tests.support import models, signals
 from tests.support.commands import VOCODE, refused, run_python
-from vocoders import load
+from vocoders import MEL_CONFIGS, load
 from vocoders.checkpoint import Checkpoint, save_checkpoint
 from vocoders.cli.vocode import vocode
+from vocoders.dsp.analysis import analyze
 from vocoders.generators.hnmask import HNMask
 from vocoders.io.mels import encode_mel
 
@@ -84,9 +85,14 @@ def test_raw_frames_of_another_mel_config(work: Path, run: Run) -> None:
     assert status == 0
     assert err.startswith("vocode: wrote standard output: 0.60 s")  # and nothing else
     np.testing.assert_allclose(samples(told), samples(plain), atol=1e-3)
-    status, out, err = run(decimal, *RAW, "--mel-config", "hifigan-22k")
+    other = analyze(signals.voice(22050, 0.58).astype(np.float32), MEL_CONFIGS["hifigan-22k"])
+    status, out, err = run(frames_of(other), *RAW, "--mel-config", "hifigan-22k")
+    assert (status, len(samples(out))) == (0, 256 * other.shape[1])
+    assert "hifigan-22k as custom: sample_rate 22050 against 8000" in err
+    assert "0.57 s at 22050 Hz" in err
+    status, out, err = run(decimal, *RAW, "--mel-config", "hifigan-22k:n_mels=24")
     assert (status, out) == (2, b"")
-    assert "n_mels 80 against 20" in err
+    assert "n_mels must be from 32 to 256, it is 24" in err
 
 
 def test_raw_frames_that_end_badly(work: Path, run: Run) -> None:

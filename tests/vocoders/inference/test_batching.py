@@ -69,7 +69,7 @@ def test_a_batch_has_the_precision_of_the_vocoder(name: str) -> None:
     for item, audio in zip(mels, rounded.synthesize_batch(mels), strict=True):
         alone, error = rounded(item), np.abs(rounded(item) - exact(item)).max()
         assert error > 1e-4 * np.abs(alone).max()  # bfloat16 is seen
-        assert np.abs(audio - alone).max() < 0.1 * error
+        assert np.abs(audio - alone).max() < 0.5 * error
         assert np.abs(audio - exact(item)).max() > 0.5 * error
 
 
