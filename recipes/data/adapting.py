@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from recipes.data.smoothing import between
 from vocoders.dsp.mel import MelConfig
 
 _HOP = (0.005, 0.021)  # seconds
@@ -19,24 +20,20 @@ def random_mel_config(target: MelConfig, uniform: Tensor) -> MelConfig:
     """
     u = [float(x) for x in uniform]
     rate = target.sample_rate
-    hop = round(rate * _between(_HOP, u[0]))
+    hop = round(rate * between(_HOP, u[0]))
     longest = min(_WINDOW[1], 6 * hop / rate)
-    window = 2 * round(rate * _between((max(_WINDOW[0], 2 * hop / rate), longest), u[1]) / 2)
+    window = 2 * round(rate * between((max(_WINDOW[0], 2 * hop / rate), longest), u[1]) / 2)
     narrow = u[3] < 0.5
     return MelConfig(
         sample_rate=rate,
         n_fft=max(window, 1024),
         hop_length=hop,
         win_length=window,
-        n_mels=round(_between(_BANDS, u[2])),
-        fmin=0.0 if u[4] < 0.5 else _between((20, 90), 2 * u[4] - 1),
-        fmax=min(rate / 2, 7600 + 400 * (u[5] < 0.7) if narrow else rate / 2 * _between((0.9, 1.0), u[5])),
+        n_mels=round(between(_BANDS, u[2])),
+        fmin=0.0 if u[4] < 0.5 else between((20, 90), 2 * u[4] - 1),
+        fmax=min(rate / 2, 7600 + 400 * (u[5] < 0.7) if narrow else rate / 2 * between((0.9, 1.0), u[5])),
         mel_scale="htk" if u[6] < 0.4 else "slaney",
         mel_norm="none" if u[7] < 0.4 else "slaney",
         power=2 if u[8] < 0.2 else 1,
         floor=_FLOORS[int(3 * u[7])],
     )
-
-
-def _between(limits: tuple[float, float], share: float) -> float:
-    return limits[0] + (limits[1] - limits[0]) * share

@@ -7,7 +7,7 @@ over time imitate that.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from torch.nn import functional as F
 
 from recipes.data.config import Augmentation
 from vocoders.dsp.stft import full_precision
+
+Number = TypeVar("Number", float, Tensor)
 
 
 class Smoothing(NamedTuple):
@@ -45,11 +47,11 @@ def smooth_mel(mel: np.ndarray, coefficients: float, blur: float) -> np.ndarray:
 def smooth_share(mel: Tensor, shares: Augmentation, uniform: Tensor) -> Tensor:
     """Smooth the recipe's share of log-mels (batch, n_mels, frames) by ``uniform`` (batch, 3) in [0, 1)."""
     smoothed, coefficients, blur = uniform.unbind(1)
-    smooth = smooth_batch(mel, _within(shares.coefficients, coefficients), _within(shares.blur, blur), shares.blur[1])
+    smooth = smooth_batch(mel, between(shares.coefficients, coefficients), between(shares.blur, blur), shares.blur[1])
     return torch.where((smoothed < shares.smooth)[:, None, None], smooth, mel)
 
 
-def _within(limits: tuple[float, float], share: Tensor) -> Tensor:
+def between(limits: tuple[float, float], share: Number) -> Number:
     """Interpolate between two limits by ``share``, 0 to 1."""
     return limits[0] + (limits[1] - limits[0]) * share
 

@@ -24,7 +24,7 @@ from recipes.training.distributed import Draws
 from recipes.training.schema import GeneratorRecipe, Recipe
 from recipes.training.tasks import Batch, Example, Task, TaskOutput, Validation, load_f0_estimator
 from vocoders.checkpoint import Checkpoint, load_checkpoint
-from vocoders.dsp.mel import MelConfig
+from vocoders.dsp.mel import MelConfig, list_differences
 from vocoders.errors import VocoderError
 from vocoders.f0_estimator import BaseF0Estimator
 from vocoders.generators import build_generator, generator_name
@@ -248,7 +248,7 @@ def build_model(settings: GeneratorRecipe, mel_config: MelConfig) -> Generator:
     if source is None or generator_name(source) != settings.name:
         raise VocoderError(f"{settings.init} holds no generator '{settings.name}'")
     if source.mel_config != mel_config:
-        listed = ", ".join(f"{k} {a} against {b}" for k, (a, b) in source.mel_config.differences(mel_config).items())
+        listed = list_differences(source.mel_config.differences(mel_config))
         raise VocoderError(f"{settings.init} was made for another mel config than the recipe's: {listed}")
     if settings.config and build_generator(settings.name, settings.config, mel_config).config != source.config:
         raise VocoderError(f"{settings.init} has another configuration than the recipe; leave generator.config out")

@@ -26,7 +26,7 @@ from vocoders.inference.synthesis import BackendName, Precision
 from vocoders.inputs import accepted
 from vocoders.io.audio import AUDIO_SUFFIXES, AudioWriter, read_audio
 from vocoders.io.mels import MEL_SUFFIXES, decode_mel, encode_mel, read_array, read_frames, read_inputs, single_mel
-from vocoders.pretrained import list_models, load, model_for
+from vocoders.pretrained import list_models, load, mel_config_of, model_for
 
 _LOUDEST = 3.0  # a peak that no right mel gives
 _DIAGNOSED_FRAMES = 100  # raw frames, about a second: enough to recognise a mel config
@@ -158,7 +158,7 @@ class Worker:
         """Name a built-in model that takes so many bands, where the model does not."""
         if mel.ndim != 2 or self.voc.mel_config.n_mels in mel.shape:
             return ""
-        fitting = [name for name in list_models() if load(name).mel_config.n_mels == mel.shape[0]]
+        fitting = [name for name in list_models() if mel_config_of(name).n_mels == mel.shape[0]]
         return f"; a model that takes {mel.shape[0]} bands: -m {fitting[0]}" if fitting else ""
 
     def _analyze(self, data: Bytes, job: Job) -> np.ndarray:

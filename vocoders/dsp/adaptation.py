@@ -11,7 +11,7 @@ import numpy as np
 from vocoders.dsp.mel import MelConfig, bin_frequencies, convert_mel, mel_filters, mel_frequencies
 
 _BEYOND = 3.0  # nepers; what lies above fmax is taken for so much weaker than the last band
-_PASSES = 2  # corrections of the envelope; more gain nothing
+_PASSES = 2  # corrections of the envelope; more gain little
 _LARGEST_CORRECTION = 1.0  # nepers
 _SMALLEST = 1e-12  # magnitude
 _BLOCK = 4096  # frames at once, to bound memory

@@ -51,14 +51,17 @@ def adapted_facts(facts: Facts, mel_config: MelConfig, model_rate: bool = False)
     def frames(seconds: float) -> int:
         return math.ceil(seconds / own - 1e-9)
 
+    def reach(count: int | None) -> int | None:  # of the model's frames, also 0
+        return None if count is None else frames(own / 2 + (count + 0.5) * hop + delay)
+
     lag = model.usual_lag if facts.lag is None else facts.lag
     changes: dict[str, Any] = {
         "mel_config": mel_config,
         "sample_rate": rate,
         "samples_per_frame": mel_config.hop_length * rate // mel_config.sample_rate,
         "inputs": tuple(item for item in facts.inputs if item.rate != "sample"),
-        "lookahead": facts.lookahead and frames(own / 2 + (facts.lookahead + 0.5) * hop + delay),
-        "context": facts.context and frames(own / 2 + (facts.context + 0.5) * hop + delay),
+        "lookahead": reach(facts.lookahead),
+        "context": reach(facts.context),
         "estimator_lookahead": frames(facts.estimator_lookahead * hop),
         "estimator_context": frames(facts.estimator_context * hop),
         "lag": round(

@@ -125,7 +125,7 @@ class BaseVocoder(Backend):
             MelWarning: when the values look like those of another mel config, or the mel is approximated.
         """
         if mel_config is not None:
-            return self._taking(mel_config)(mel, f0, seed, **inputs)
+            return self._adapted(mel_config)(mel, f0, seed, **inputs)
         seed, named = check_seed(seed), {"f0": f0, **inputs}
         if isinstance(mel, (list, tuple)):
             return self._synthesize_list(mel, named, seed)
@@ -211,7 +211,7 @@ class BaseVocoder(Backend):
             VocoderError: when the model cannot stream, no frame comes, or an argument does not fit.
         """
         if mel_config is not None:
-            return self._taking(mel_config).stream(mel_chunks, f0_chunks, seed, lookahead, **inputs)
+            return self._adapted(mel_config).stream(mel_chunks, f0_chunks, seed, lookahead, **inputs)
         # Not a generator function, so that the call itself raises.
         check_streams(self.facts)
         named = {name: value for name, value in {"f0": f0_chunks, **inputs}.items() if value is not None}
@@ -259,7 +259,7 @@ class BaseVocoder(Backend):
         wanted = as_mel_config(mel_config)
         return self if wanted == self.mel_config else AdaptedVocoder(self, wanted, model_rate)
 
-    def _taking(self, mel_config: MelConfig | str) -> BaseVocoder:
+    def _adapted(self, mel_config: MelConfig | str) -> BaseVocoder:
         """Return the vocoder for a mel config; warn the caller of the public method when mels are approximated."""
         vocoder = self.for_mel_config(mel_config)
         if vocoder.approximation:

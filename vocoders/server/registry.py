@@ -44,7 +44,7 @@ class ServedModel:
         """Return the duration of ``frames`` frames in seconds."""
         return frames * self.vocoder.facts.samples_per_frame / self.vocoder.sample_rate
 
-    def taking(self, mel_config: MelConfig) -> ServedModel:
+    def for_mel_config(self, mel_config: MelConfig) -> ServedModel:
         """Return the model for mels of a mel config, itself where they convert exactly; raise MelMismatch."""
         if mel_config.converts_to(self.mel_config):
             return self

@@ -11,7 +11,7 @@ from pydantic import create_model
 
 from vocoders.config import Config, bind
 from vocoders.dsp.adaptation import adapter
-from vocoders.dsp.mel import MelConfig
+from vocoders.dsp.mel import MelConfig, list_differences
 from vocoders.errors import MelMismatch, VocoderError
 from vocoders.inference.checks import prepare_mel
 from vocoders.inputs import Values, accepted
@@ -94,7 +94,7 @@ class _Body(NamedTuple):
 def for_mel_config(model: ServedModel, mel_config: MelConfig) -> ServedModel:
     """Return a model for mels of ``mel_config``; raise RequestError 409 with the differences if it cannot take them."""
     try:
-        return model.taking(mel_config)
+        return model.for_mel_config(mel_config)
     except MelMismatch as error:
         pairs = model.mel_config.differences(mel_config).items()
         differences = {field: {"model": own, "request": other} for field, (own, other) in pairs}
@@ -125,8 +125,7 @@ def decode_body(data: bytes, model: ServedModel, mel_config: MelConfig | None, l
     body = _read_body(data, model, limits.max_body)
     stated = body.mel_config
     if mel_config is not None and stated is not None and mel_config != stated:
-        pairs = stated.differences(mel_config).items()
-        listed = ", ".join(f"{field} {own} against {other}" for field, (own, other) in pairs)
+        listed = list_differences(stated.differences(mel_config))
         raise RequestError(422, f"the mel configs of the body and of the query differ in {listed}; state only one")
     source = mel_config or stated
     if source is not None:

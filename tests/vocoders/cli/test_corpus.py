@@ -34,10 +34,12 @@ def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def work(inputs: list[str], output: str, model: Path = SMALL, format: str = "wav") -> list[Result]:
+def work(
+    inputs: list[str], output: str, model: Path = SMALL, format: str = "wav", mel_config: str | None = None
+) -> list[Result]:
     """Do a corpus with one worker, in one group."""
     output = resolve_output(output)
-    worker = CorpusWorker(Options(model=str(model)), format, overwrite=False, threads=1)
+    worker = CorpusWorker(Options(model=str(model), mel_config=mel_config), format, overwrite=False, threads=1)
     return worker(find_items(inputs, output, format, list_outputs(output)))
 
 
@@ -97,6 +99,16 @@ def test_analysis(corpus: Path) -> None:
     assert vocode(["in/deep/voice.wav", "-o", "voice.npz", "-m", str(SMALL), "-q"]) == 0
     np.testing.assert_array_equal(np.load("mels/voice.npz")["mel"], np.load("voice.npz")["mel"])
     assert results[0].entry["samples"] == 4000
+
+
+def test_other_mel_configs(corpus: Path) -> None:
+    """Analysis takes any, also one that no model speaks; audio of a mel of another has its rate."""
+    (analysed,) = work(["in/deep/voice.wav"], "few", format="npz", mel_config="speecht5-16k:n_mels=20")
+    assert (analysed.entry["sample_rate"], np.load("few/voice.npz")["mel"].shape[0]) == (16000, 20)
+    work(["in/deep/voice.wav"], "mels", format="npz", mel_config="speecht5-16k")
+    (spoken,) = work(["mels/voice.npz"], "raw", format="raw", mel_config="speecht5-16k")
+    frames = np.load("mels/voice.npz")["mel"].shape[1]
+    assert (spoken.entry["samples"], spoken.entry["sample_rate"]) == (256 * frames, 16000)
 
 
 def test_batches_where_they_pay(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import torch
 from tests.support import models
 from tests.support.signals import voice
 from vocoders import MEL_CONFIGS, BaseVocoder, MelConfig, MelMismatch, MelWarning, Vocoder, VocoderError, load
+from vocoders.inference.adapted import adapted_facts
 from vocoders.pretrained import model_for
 
 # Of the model's rate, and of others; with hops longer and shorter than the model's, 4 ms.
@@ -85,6 +86,12 @@ def test_a_stream_of_less_lookahead(voc: Vocoder) -> None:
     assert audio.shape == adapted(mel).shape
     with pytest.raises(VocoderError, match=r"the lookahead must be [0-9]+ frames or more"):
         adapted.open_stream(lookahead=1)
+
+
+def test_a_model_without_lookahead_waits_for_the_next_frame(voc: Vocoder) -> None:
+    causal = voc.facts.model_copy(update={"lookahead": 0, "estimator_lookahead": 0})
+    assert adapted_facts(causal, MEL_CONFIG_SAME_RATE).lookahead == 1
+    assert (adapted_facts(causal, MEL_CONFIG_HIGHER).lookahead or 0) > 0.1 * 11025 / 36  # the resampler's 0.1 s
 
 
 def test_batches_and_lists(voc: Vocoder) -> None:

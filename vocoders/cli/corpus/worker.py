@@ -173,7 +173,9 @@ class _Group:
             job.target.write_bytes(storage.read(item.target))
         voc, given = self.worker.voc, self.worker.mel_config
         mel_config = given if given and job.makes_mel else voc.mel_config
-        facts = adapted_facts(voc.facts, given, self.worker.options.model_rate) if given else voc.facts
+        facts = voc.facts
+        if given and not job.makes_mel:
+            facts = adapted_facts(facts, given, self.worker.options.model_rate)
         samples, rate = _measure(job.target, mel_config, facts)
         if storage.is_url(item.target):
             if not item.exists:
