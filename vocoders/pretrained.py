@@ -164,17 +164,8 @@ def find_pretrained(model: str | Path | None = None, backend: BackendName = "tor
 
 
 def model_for(mel_config: MelConfig) -> str:
-    """Return the built-in model that suits mels of a mel config best.
-
-    One whose mels these can become exactly; or else of their sample rate and band; or else of the widest band.
-    """
-
-    def rank(name: str) -> tuple[bool, bool, float]:
-        own = mel_config_of(name)
-        alike = all(getattr(own, key) == getattr(mel_config, key) for key in ("sample_rate", "fmin", "fmax"))
-        return mel_config.converts_to(own), alike, own.fmax
-
-    return max(list_models(), key=rank)
+    """Return the built-in model that suits mels of a mel config best, see ``MelConfig.fit``."""
+    return max(list_models(), key=lambda name: mel_config.fit(mel_config_of(name)))
 
 
 def mel_config_of(name: str) -> MelConfig:

@@ -38,7 +38,7 @@ from vocoders.io.audio import AUDIO_SUFFIXES, encode_audio, read_audio
 from vocoders.io.mels import decode_mel, encode_mel, read_inputs
 from vocoders.onnx.vocoder import OnnxVocoder
 from vocoders.server.registry import ServedModel
-from vocoders.server.requests import Limits, RequestError, analyze_body, decoded_bytes
+from vocoders.server.requests import Limits, RequestError, Target, analyze_body, decoded_bytes
 
 MEMORY = 2**30  # bytes beyond the process's start
 SECONDS = 20  # for one input, on a busy machine
@@ -132,14 +132,14 @@ def _read_sound(path: Path) -> None:
 
 
 @cache
-def _served() -> ServedModel:
-    return ServedModel("small", OnnxVocoder(SMALL))
+def _served() -> Target:
+    return Target([ServedModel("small", OnnxVocoder(SMALL))])
 
 
 def _read_body(path: Path) -> None:
     data, limits = path.read_bytes(), Limits(max_body=2**20, max_seconds=5.0)
     decoded_bytes(data, _served(), limits.max_body)
-    mel = np.load(io.BytesIO(analyze_body(data, _served(), None, limits)))
+    mel = np.load(io.BytesIO(analyze_body(data, _served(), limits)))
     assert mel.shape[0] == 20
     assert np.isfinite(mel).all()
 

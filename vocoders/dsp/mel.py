@@ -116,6 +116,14 @@ class MelConfig(Config):
         """Whether mels of this mel config can be converted to ``target`` exactly."""
         return not self.lasting_differences(target)
 
+    def fit(self, target: MelConfig) -> tuple[bool, bool, float]:
+        """Rank how well mels of this config suit a model of ``target``; the largest value is the best.
+
+        First come exact conversion, then the same sample rate and band, then the widest band.
+        """
+        alike = all(getattr(self, key) == getattr(target, key) for key in ("sample_rate", "fmin", "fmax"))
+        return self.converts_to(target), alike, target.fmax
+
     def check_convertible(self, target: MelConfig) -> None:
         """Check that mels of this mel config can be converted to ``target``.
 

@@ -26,7 +26,7 @@ class ServedModel:
 
     name: str
     vocoder: BaseVocoder
-    _adapted: dict[MelConfig, ServedModel] = field(default_factory=dict, repr=False, compare=False)
+    _adapted: dict[tuple[MelConfig, bool], ServedModel] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def mel_config(self) -> MelConfig:
@@ -44,15 +44,16 @@ class ServedModel:
         """Return the duration of ``frames`` frames in seconds."""
         return frames * self.vocoder.facts.samples_per_frame / self.vocoder.sample_rate
 
-    def for_mel_config(self, mel_config: MelConfig) -> ServedModel:
+    def for_mel_config(self, mel_config: MelConfig, model_rate: bool = False) -> ServedModel:
         """Return the model for mels of a mel config, itself where they convert exactly; raise MelMismatch."""
         if mel_config.converts_to(self.mel_config):
             return self
-        if mel_config not in self._adapted:
+        key = mel_config, model_rate
+        if key not in self._adapted:
             if len(self._adapted) >= _MOST_ADAPTED:
                 self._adapted.clear()
-            self._adapted[mel_config] = ServedModel(self.name, self.vocoder.for_mel_config(mel_config))
-        return self._adapted[mel_config]
+            self._adapted[key] = ServedModel(self.name, self.vocoder.for_mel_config(mel_config, model_rate))
+        return self._adapted[key]
 
     def warm_up(self) -> None:
         """Synthesise quiet noise, because the first synthesis is slow.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from vocoders.dsp.adaptation import adapter
 from vocoders.dsp.mel import MelConfig, list_differences
 from vocoders.errors import MelMismatch, VocoderError
 from vocoders.inference.checks import prepare_mel
-from vocoders.inputs import Values, accepted
+from vocoders.inputs import Input, Values, accepted
 from vocoders.io.audio import Sound, SoundTooLong, read_audio
 from vocoders.io.mels import decode_mel, encode_mel, read_inputs, unpacked_bytes
 from vocoders.server.registry import ServedModel
@@ -76,6 +77,43 @@ class SynthesisInput(NamedTuple):
     warning: str | None
 
 
+@dataclass(frozen=True)
+class Target:
+    """The model that a query asks for.
+
+    Attributes:
+        models: the named model, or all, the default first.
+        mel_config: of the mel; None if not stated.
+        model_rate: whether audio keeps the model's sample rate.
+    """
+
+    models: Sequence[ServedModel]
+    mel_config: MelConfig | None = None
+    model_rate: bool = False
+
+    @property
+    def inputs(self) -> list[Input]:
+        """Inputs that any of the models takes."""
+        return list(
+            {item.name: item for model in self.models for item in accepted(model.vocoder.facts.inputs)}.values()
+        )
+
+    def model(self, mel_config: MelConfig | None) -> ServedModel:
+        """Return the best model for mels of ``mel_config``, the default for None.
+
+        Raises RequestError 409 with the differences if it cannot take them.
+        """
+        if mel_config is None:
+            return self.models[0]
+        best = max(self.models, key=lambda model: mel_config.fit(model.mel_config))
+        try:
+            return best.for_mel_config(mel_config, self.model_rate)
+        except MelMismatch as error:
+            pairs = best.mel_config.differences(mel_config).items()
+            differences = {field: {"model": own, "request": other} for field, (own, other) in pairs}
+            raise RequestError(409, str(error), differences=differences) from None
+
+
 class JSONBody(Config):
     """Schema of a JSON body, to which the inputs of a model are added."""
 
@@ -91,17 +129,7 @@ class _Body(NamedTuple):
     mel_config: MelConfig | None
 
 
-def for_mel_config(model: ServedModel, mel_config: MelConfig) -> ServedModel:
-    """Return a model for mels of ``mel_config``; raise RequestError 409 with the differences if it cannot take them."""
-    try:
-        return model.for_mel_config(mel_config)
-    except MelMismatch as error:
-        pairs = model.mel_config.differences(mel_config).items()
-        differences = {field: {"model": own, "request": other} for field, (own, other) in pairs}
-        raise RequestError(409, str(error), differences=differences) from None
-
-
-def decoded_bytes(data: bytes, model: ServedModel, max_size: int) -> int:
+def decoded_bytes(data: bytes, target: Target, max_size: int) -> int:
     """Return the most bytes that decoding takes; ``max_size`` bounds each array of an archive.
 
     RequestError 400 for an archive of many members, slow to list.
@@ -111,25 +139,24 @@ def decoded_bytes(data: bytes, model: ServedModel, max_size: int) -> int:
     if data.startswith(b"PK"):
         if data.count(b"PK\x01\x02") > _MAX_MEMBERS:
             raise RequestError(400, f"the body is an archive of more than {_MAX_MEMBERS} members")
-        return 2 * unpacked_bytes(data, accepted(model.vocoder.facts.inputs), max_size)  # in two dtypes
+        return 2 * unpacked_bytes(data, target.inputs, max_size)  # in two dtypes
     return 2 * (len(data) if data.startswith(_NPY) else _MAX_SOUND)
 
 
-def decode_body(data: bytes, model: ServedModel, mel_config: MelConfig | None, limits: Limits) -> SynthesisInput:
-    """Decode a body (.npy, .npz or JSON), validate it and convert it for a model.
+def decode_body(data: bytes, target: Target, limits: Limits) -> SynthesisInput:
+    """Decode a body (.npy, .npz or JSON), choose the model, and validate and convert the mel for it.
 
-    ``mel_config`` is the query's. Raises RequestError 400 for an unreadable body or no mel, 409 for a mel config that
+    Raises RequestError 400 for an unreadable body or no mel, 409 for a mel config that
     the model cannot take, 413 for too many frames, 422 if query and body differ; VocoderError for values that do not
     fit the model.
     """
-    body = _read_body(data, model, limits.max_body)
+    body = _read_body(data, target.inputs, limits.max_body)
     stated = body.mel_config
-    if mel_config is not None and stated is not None and mel_config != stated:
-        listed = list_differences(stated.differences(mel_config))
+    if target.mel_config is not None and stated is not None and target.mel_config != stated:
+        listed = list_differences(stated.differences(target.mel_config))
         raise RequestError(422, f"the mel configs of the body and of the query differ in {listed}; state only one")
-    source = mel_config or stated
-    if source is not None:
-        model = for_mel_config(model, source)
+    source = target.mel_config or stated
+    model = target.model(source)
     mel = body.mel[0] if body.mel.ndim == 3 and len(body.mel) == 1 else body.mel
     if mel.ndim == 3:
         raise RequestError(422, f"a request holds one mel, (n_mels, frames); this array is {mel.shape}")
@@ -137,7 +164,9 @@ def decode_body(data: bytes, model: ServedModel, mel_config: MelConfig | None, l
         _check_length(mel.shape[1], model, limits)
     with np.errstate(over="ignore"):  # overflow of float32 is refused as infinite
         values, warning = prepare_mel(mel, model.mel_config, source)
-        given = model.vocoder.check_inputs(body.values, 1, values.shape[1])
+        names = {item.name for item in accepted(model.vocoder.facts.inputs)}
+        taken = {name: value for name, value in body.values.items() if name in names or _is_json(data)}
+        given = model.vocoder.check_inputs(taken, 1, values.shape[1])
     sentence = warning.sentence("?mel_config={}") if warning else model.vocoder.approximation
     return SynthesisInput(model, values, given, sentence)
 
@@ -154,18 +183,18 @@ def _is_json(data: bytes) -> bool:
     return data[:64].lstrip().startswith(b"{")
 
 
-def _read_body(data: bytes, model: ServedModel, max_size: int) -> _Body:
+def _read_body(data: bytes, inputs: Sequence[Input], max_size: int) -> _Body:
     if not data:
         raise RequestError(400, "the body is empty; it must hold a mel: .npy, .npz or JSON")
     try:
         if not _is_json(data):
-            return _read_arrays(data, model, max_size)
-        fields = _read_json(data, model)
+            return _read_arrays(data, inputs, max_size)
+        fields = _read_json(data, inputs)
         mel = _numbers(fields.mel, "'mel' must be a list of n_mels lists of numbers, all of one length")
     except VocoderError as error:
         raise RequestError(400, str(error)) from None
     values = {}
-    for item in accepted(model.vocoder.facts.inputs):
+    for item in inputs:
         if (value := getattr(fields, item.name)) is not None:
             what = {"frame": "one number a frame", "sample": "one number a sample", "utterance": "numbers"}[item.rate]
             lists = "lists" if item.channels > 1 and item.is_signal else "a list"
@@ -173,18 +202,18 @@ def _read_body(data: bytes, model: ServedModel, max_size: int) -> _Body:
     return _Body(mel, values, _read_mel_config(fields.mel_config))
 
 
-def _read_arrays(data: bytes, model: ServedModel, max_size: int) -> _Body:
+def _read_arrays(data: bytes, inputs: Sequence[Input], max_size: int) -> _Body:
     if not data.startswith((b"PK", _NPY)):
         raise VocoderError(
             "the body is neither .npy nor .npz nor a JSON object; send the file itself, not a form; sound files go to "
             "/mel"
         )
     mel, mel_config = decode_mel(data, "the body", max_size)
-    values = read_inputs(data, "the body", accepted(model.vocoder.facts.inputs), max_size)
+    values = read_inputs(data, "the body", inputs, max_size)
     return _Body(mel, values, mel_config)
 
 
-def _read_json(data: bytes, model: ServedModel) -> Any:
+def _read_json(data: bytes, inputs: Sequence[Input]) -> Any:
     if len(data) > _MAX_JSON:
         raise RequestError(413, f"a body of JSON may have {_MAX_JSON >> 20} MiB; send a longer mel as .npy or .npz")
     if sum(data.count(mark) for mark in (b"[", b"{", b'"')) > _MAX_JSON_TOKENS:
@@ -193,7 +222,7 @@ def _read_json(data: bytes, model: ServedModel) -> Any:
         values = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise VocoderError(f"the body is not JSON ({error})") from None
-    fields: dict[str, Any] = {item.name: (Any, None) for item in accepted(model.vocoder.facts.inputs)}
+    fields: dict[str, Any] = {item.name: (Any, None) for item in inputs}
     return bind(create_model("JSONBody", __base__=JSONBody, **fields), values, "the body")
 
 
@@ -226,7 +255,7 @@ def _holds_numbers(values: list[Any], depth: int) -> bool:
     )
 
 
-def analyze_body(data: bytes, model: ServedModel, mel_config: MelConfig | None, limits: Limits) -> bytes:
+def analyze_body(data: bytes, target: Target, limits: Limits) -> bytes:
     """Compute the model's mel, float32 (n_mels, frames) as an .npy, from a sound file or a mel.
 
     Raises as ``decode_body``; for a sound file RequestError 400 if unreadable, 413 if too long, 422 with a mel config.
@@ -234,12 +263,14 @@ def analyze_body(data: bytes, model: ServedModel, mel_config: MelConfig | None, 
     if not data:
         raise RequestError(400, "the body is empty; it must hold a mel (.npy, .npz or JSON) or a sound file")
     if _is_json(data) or data.startswith((b"PK", _NPY)):
-        given = decode_body(data, model, mel_config, limits)
+        given = decode_body(data, target, limits)
+        model = next(model for model in target.models if model.name == given.model.name)  # unadapted
         mel = np.ascontiguousarray(adapter(given.model.mel_config, model.mel_config)(given.mel))
     else:
         sound = _read_sound(data, limits)
-        if mel_config is not None:
+        if target.mel_config is not None:
             raise RequestError(422, "'mel_config' is for a mel; the mel of a sound file has the model's mel config")
+        model = target.models[0]
         mel = model.vocoder.analyze(sound.audio, sound.sample_rate)
     return encode_mel(mel, model.mel_config, "npy")
 

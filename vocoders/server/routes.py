@@ -30,10 +30,10 @@ from vocoders.server.registry import ServedModel
 from vocoders.server.requests import (
     Limits,
     RequestError,
+    Target,
     analyze_body,
     decode_body,
     decoded_bytes,
-    for_mel_config,
 )
 from vocoders.server.scheduler import Scheduler
 from vocoders.server.schemas import BODY_SCHEMA, Health, ModelInfo, problems
@@ -63,12 +63,12 @@ class ServerState:
     metrics: Metrics
     turns: defaultdict[Callable[..., Any], asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
 
-    def model(self, name: str | None) -> ServedModel:
-        """Return a model by name, None for the default; raise RequestError 404."""
-        name = name or next(iter(self.models))
-        if name not in self.models:
+    def target(self, name: str | None, mel_config: str | None = None, model_rate: bool = False) -> Target:
+        """Return the model that a query asks for; raise RequestError 404 for an unknown name."""
+        if name and name not in self.models:
             raise RequestError(404, f"there is no model {name!r} here; there are: {', '.join(self.models)}")
-        return self.models[name]
+        models = [self.models[name]] if name else list(self.models.values())
+        return Target(models, None if mel_config is None else MelConfig.parse(mel_config), model_rate)
 
     def admit(self, model: ServedModel, seed: int, stream: bool) -> Utterance:
         """Admit an utterance, see ``Scheduler.admit``; raise RequestError 422 if the model cannot stream."""
@@ -76,17 +76,15 @@ class ServerState:
             raise RequestError(422, f"the model '{model.name}' cannot stream: its audio depends on the whole mel")
         return self.scheduler.admit(model, seed, stream)
 
-    async def decode(
-        self, function: Callable[..., T], body: bytes, utterance: Utterance, mel_config: MelConfig | None
-    ) -> T:
+    async def decode(self, function: Callable[..., T], body: bytes, utterance: Utterance, target: Target) -> T:
         """Call ``decode_body`` or ``analyze_body`` in a thread.
 
         It cannot be interrupted: after a disconnect this waits for it, with its turn and memory.
         """
         async with self.turns[function]:
-            size = await anyio.to_thread.run_sync(decoded_bytes, body, utterance.model, self.limits.max_body)
+            size = await anyio.to_thread.run_sync(decoded_bytes, body, target, self.limits.max_body)
             with self.scheduler.decoding(utterance, size):
-                call = anyio.to_thread.run_sync(function, body, utterance.model, mel_config, self.limits)
+                call = anyio.to_thread.run_sync(function, body, target, self.limits)
                 work = asyncio.ensure_future(call)
                 try:
                     return await asyncio.shield(work)
@@ -154,19 +152,18 @@ async def check_query(connection: HTTPConnection) -> None:
         raise RequestError(422, f"query parameter '{twice}' is given more than once")
 
 
-def _parse_mel_config(text: str | None) -> MelConfig | None:
-    return None if text is None else MelConfig.parse(text)
-
-
-ModelName = Annotated[str | None, Query(description="a name from /models (default: the first)")]
+ModelName = Annotated[
+    str | None, Query(description="a name from /models (default: the one that suits the mel config best)")
+]
 Seed = Annotated[int, Query(ge=0, lt=2**63, description="seed of the noise: the same seed gives the same audio")]
 MelConfigName = Annotated[
     str | None,
     Query(
         description="the mel config of the mel, such as hifigan-22k or hifigan-22k:log=log10 (default: the one in the "
-        "body, else the model's)"
+        "body, else that of the first model)"
     ),
 ]
+ModelRate = Annotated[bool, Query(description="audio of an approximated mel has the model's sample rate")]
 
 router = APIRouter(
     dependencies=[Depends(check_host), Depends(authorize), Depends(check_query)], responses=problems(401, 403)
@@ -193,17 +190,18 @@ async def synthesize(
     stream: Annotated[bool, Query(description="send the audio while it is computed")] = False,
     seed: Seed = 0,
     mel_config: MelConfigName = None,
+    model_rate: ModelRate = False,
 ) -> Response:
     """Turn a mel into audio. The body is an .npy, an .npz or JSON."""
     state = server_state(request)
-    limits, chosen, source = state.limits, state.model(model), _parse_mel_config(mel_config)
-    utterance = state.admit(chosen, seed, stream)
+    limits, target = state.limits, state.target(model, mel_config, model_rate)
+    utterance = state.admit(target.model(target.mel_config), seed, stream)
     with contextlib.ExitStack() as stack:
         stack.callback(utterance.close)
         body = await read_body(request, limits, partial(state.scheduler.reserve, utterance))
         listener = DisconnectListener(request.receive)
         stack.callback(listener.stop)
-        given = await listener.wait_for(state.decode(decode_body, body, utterance, source), limits.timeout)
+        given = await listener.wait_for(state.decode(decode_body, body, utterance, target), limits.timeout)
         del body
         utterance.model, mel, values, warning = given
         facts = utterance.model.vocoder.facts
@@ -255,14 +253,14 @@ async def _single(piece: bytes) -> AsyncIterator[bytes]:
 async def mel(request: Request, model: ModelName = None, mel_config: MelConfigName = None) -> Response:
     """Compute the mel that a model takes, from a sound file or from a mel as /synthesize takes it."""
     state = server_state(request)
-    limits, chosen, source = state.limits, state.model(model), _parse_mel_config(mel_config)
-    utterance = state.admit(chosen, 0, stream=False)  # counts as a request
+    limits, target = state.limits, state.target(model, mel_config)
+    utterance = state.admit(target.models[0], 0, stream=False)  # counts as a request
     with contextlib.ExitStack() as stack:
         stack.callback(utterance.close)
         body = await read_body(request, limits, partial(state.scheduler.reserve, utterance))
         listener = DisconnectListener(request.receive)
         stack.callback(listener.stop)
-        data = await listener.wait_for(state.decode(analyze_body, body, utterance, source), limits.timeout)
+        data = await listener.wait_for(state.decode(analyze_body, body, utterance, target), limits.timeout)
         state.scheduler.reserve(utterance, len(data))
         stack.pop_all()  # the response closes the utterance
         return AudioResponse(
@@ -276,19 +274,19 @@ async def stream(
     model: ModelName = None,
     seed: Seed = 0,
     mel_config: MelConfigName = None,
+    model_rate: ModelRate = False,
     f0: Annotated[bool, Query(description="each frame ends with its F0 in Hz, 0 = unvoiced")] = False,
 ) -> None:
     """Turn frames into audio while they arrive; see ``StreamSession``."""
     state = server_state(websocket)
-    chosen = state.model(model)
-    source = _parse_mel_config(mel_config) or chosen.mel_config
-    chosen = for_mel_config(chosen, source)
+    target = state.target(model, mel_config, model_rate)
+    chosen = target.model(target.mel_config)
     utterance = state.admit(chosen, seed, stream=True)
     try:
         facts, given = chosen.vocoder.facts, [F0.name] if f0 else []
         others = [item.name for item in required(facts.inputs, facts.estimated) if item != F0]
         check_given(facts.inputs, facts.estimated, [*given, *others])  # each frame holds the others
-        await StreamSession(websocket, utterance, source, given, state.limits).run()
+        await StreamSession(websocket, utterance, target.mel_config or chosen.mel_config, given, state.limits).run()
     finally:
         utterance.close()
 
@@ -296,7 +294,7 @@ async def stream(
 @router.get("/mel-config", responses=problems(404, 422))
 async def mel_config(request: Request, model: ModelName = None) -> MelConfig:
     """Return the mel config of a model. A mel may differ from it in the base of the logarithm and in the floor."""
-    return server_state(request).model(model).mel_config
+    return server_state(request).target(model).models[0].mel_config
 
 
 @router.get("/models")

@@ -163,6 +163,8 @@ class StreamSession:
             "inputs": given,
             "lookahead": facts.lookahead_with(given),
         }
+        if warning := self._utterance.model.vocoder.approximation:
+            hello["warning"] = warning
         try:
             await asyncio.wait_for(self._websocket.send_json(hello), timeout)
             async for audio in self._utterance.audio():

@@ -34,6 +34,7 @@ from vocoders.dsp.mel import MelConfig
 from vocoders.inference.vocoder import Vocoder
 from vocoders.io.audio import encode_audio, to_pcm
 from vocoders.io.mels import encode_mel
+from vocoders.pretrained import load
 from vocoders.server.registry import ServedModel
 
 pytestmark = pytest.mark.filterwarnings("ignore::vocoders.errors.MelWarning")
@@ -359,6 +360,34 @@ def test_a_mel_of_another_mel_config(client: ServerClient, model: ServedModel) -
             socket.send(np.ascontiguousarray(array[:, begin : begin + 10].T).astype("<f4").tobytes())
         socket.send("end")
         same(np.frombuffer(b"".join(message for message in socket if isinstance(message, bytes)), "<i2"), expected)
+
+
+def test_model_rate(client: ServerClient, model: ServedModel) -> None:
+    array = signals_mel("hifigan-22k:hop_length=441,win_length=1024")
+    query = "mel_config=hifigan-22k:hop_length=441,win_length=1024&model_rate=true"
+    adapted = model.vocoder.for_mel_config("hifigan-22k:hop_length=441,win_length=1024", model_rate=True)
+    answer = client.post(f"/synthesize?format=raw&{query}", content=npy(array))
+    same(pcm(answer), to_pcm(adapted(array)))
+    with connect(f"ws://127.0.0.1:{client.port}/stream?{query}") as socket:
+        hello = json.loads(socket.recv())
+    assert (hello["sample_rate"], adapted.sample_rate) == (8000, 8000)
+    assert hello["warning"] == adapted.approximation
+
+
+def test_the_model_follows_from_the_mel_config(model: ServedModel) -> None:
+    builtin = ServedModel("hnmask-24k", load("hnmask-24k", backend="onnx"))
+    with serving(model, builtin) as client:
+        array = signals_mel("bigvgan-24k")
+        expected = to_pcm(builtin.vocoder(array))
+        stated = encode_mel(array, MelConfig.parse("bigvgan-24k"), "npz")
+        same(pcm(client.post("/synthesize?format=raw&mel_config=bigvgan-24k", content=npy(array))), expected)
+        same(pcm(client.post("/synthesize?format=raw", content=stated)), expected)
+        own = mel(20)
+        same(pcm(client.post("/synthesize?format=raw", content=npy(own))), to_pcm(model.vocoder(own)))
+        with connect(f"ws://127.0.0.1:{client.port}/stream?mel_config=bigvgan-24k") as socket:
+            hello = json.loads(socket.recv())
+        assert (hello["sample_rate"], "warning" in hello) == (24000, False)
+        assert "approximated" in client.post("/synthesize?model=hnmask", content=stated).headers["Mel-Warning"]
 
 
 def test_frames_of_another_mel_config(client: ServerClient) -> None:
