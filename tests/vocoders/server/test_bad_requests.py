@@ -207,7 +207,7 @@ def test_bad_sound_files(client: ServerClient, monkeypatch: pytest.MonkeyPatch) 
 def test_unknown_parameters(client: ServerClient) -> None:
     for path, query, hint in (
         ("/synthesize", "fromat=flac", "did you mean 'format'?"),
-        ("/synthesize", "f0=true", "known: model, format, stream, seed, mel_config"),
+        ("/synthesize", "f0=true", "known: model, format, stream, seed, mel_config, model_rate"),
         ("/mel", "modle=hnmask&seed=1", "did you mean 'model'?"),
     ):
         answer = client.post(f"{path}?{query}", content=GOOD)
