@@ -77,6 +77,13 @@ def shape(
     return np.fft.irfft(np.fft.rfft(audio) * 10 ** (db / 20), len(audio))
 
 
+def disperse(audio: np.ndarray, radians: float, sample_rate: int, draw: np.random.Generator) -> np.ndarray:
+    """Rotate the phases of (samples,) at random, by up to ``radians`` every 50 Hz; magnitudes stay."""
+    knots = np.arange(0, sample_rate / 2 + 50, 50)
+    angles = np.interp(np.fft.rfftfreq(len(audio), 1 / sample_rate), knots, draw.uniform(-radians, radians, len(knots)))
+    return np.fft.irfft(np.fft.rfft(audio) * np.exp(1j * angles), len(audio))
+
+
 def tone(
     frames: int, mel_config: MelConfig, hz: tuple[float, float], draw: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -94,6 +101,7 @@ def tone(
     f0[pause : pause + int(draw.integers(5, 40))] = 0
     harmonics = harmonic_prior(torch.from_numpy(f0)[None, None], mel_config)[0, 0].numpy().astype(float)
     resonances = [(draw.uniform(200, 4000), draw.uniform(80, 400), draw.uniform(0, 25)) for _ in range(4)]
+    harmonics = disperse(harmonics, draw.uniform(0, np.pi), rate, draw)
     audio = shape(harmonics, draw.uniform(-2.5, -0.3), rate, resonances)
     loudness = np.interp(np.arange(len(audio)), np.linspace(0, len(audio), 6), draw.uniform(-12, 0, 6))
     audio = at_level(audio * 10 ** (loudness / 20), -20)

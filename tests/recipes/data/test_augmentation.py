@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from recipes.data.augmentation import add_voice, at_level, degrade, level, reverberate, shape, tone
+from recipes.data.augmentation import add_voice, at_level, degrade, disperse, level, reverberate, shape, tone
 from recipes.data.clips import list_clips
 from recipes.data.config import Augmentation, DataRecipe
 from recipes.data.f0_labels import F0Labels
@@ -100,6 +100,15 @@ def test_silence_takes_a_second_voice_and_noise() -> None:
     silent = torch.zeros(1, 800)
     assert torch.isfinite(add_voice(silent, silent, -3.0)).all()
     assert torch.isfinite(degrade(silent, Augmentation(noise=1.0, reverb=1.0), RATE, draws())).all()
+
+
+def test_dispersion_keeps_the_spectrum() -> None:
+    audio = signals.voice(RATE, 0.5, f0=100)
+    assert np.allclose(disperse(audio, 0.0, RATE, draws()), audio)
+    dispersed = disperse(audio, np.pi, RATE, draws())
+    magnitudes = [np.abs(np.fft.rfft(x))[1:-1] for x in (audio, dispersed)]
+    assert np.allclose(*magnitudes, atol=1e-6)
+    assert abs(np.corrcoef(dispersed, audio)[0, 1]) < 0.5
 
 
 @pytest.mark.parametrize("hz", [50.0, 200.0, 1400.0])
