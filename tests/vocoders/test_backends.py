@@ -46,6 +46,37 @@ def test_both_backends_give_the_same_audio(voice: str) -> None:
         assert difference(np.concatenate(list(voc.stream(chunks(mel)))), whole) < 1e-4
 
 
+@pytest.mark.parametrize("voice", list_models())
+def test_both_backends_estimate_the_same_f0(voice: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In pieces too; synthesis with that F0 is synthesis without."""
+    torch, onnx = load(voice, backend="torch"), load(voice, backend="onnx")
+    mel = onnx.analyze(signals.speech(24000), 24000)
+    f0 = onnx.estimate_f0(mel)
+    assert f0.shape == (mel.shape[1],)
+    assert f0.dtype == np.float32
+    np.testing.assert_allclose(torch.estimate_f0(mel), f0, atol=1e-3)
+    assert difference(onnx(mel, f0), onnx(mel)) < 1e-4
+    monkeypatch.setattr(type(onnx), "chunk_frames", 30)
+    np.testing.assert_allclose(onnx.estimate_f0(mel), f0, atol=1e-3)
+
+
+def test_f0_of_a_mel_of_another_mel_config() -> None:
+    """On the frames of that mel, 20 ms each."""
+    voc, audio = load("hnmask-22k", backend="onnx"), signals.voice(22050, 1.0, f0=200)
+    other = voc.for_mel_config("cosyvoice2-24k")
+    f0 = other.estimate_f0(other.analyze(audio, 22050))
+    own = voc.estimate_f0(voc.analyze(audio, 22050))
+    assert f0.shape == (50,)
+    nearest = own[((np.arange(50) + 0.5) * 0.02 * 22050 / 256).astype(int)]
+    np.testing.assert_allclose(f0[5:-5], nearest[5:-5], rtol=0.01)
+
+
+def test_a_model_without_an_f0_estimator_estimates_none() -> None:
+    voc = Vocoder(models.checkpoint("hifigan"), "mine")
+    with pytest.raises(VocoderError, match=r"^mine has no F0 estimator; give it f0 of your own$"):
+        voc.estimate_f0(np.zeros((20, 8), np.float32))
+
+
 @pytest.mark.parametrize(
     ("options", "backend"),
     [

@@ -10,6 +10,7 @@ from typing import Any, overload
 
 import numpy as np
 
+from vocoders.dsp.adaptation import adapter
 from vocoders.dsp.analysis import analyze
 from vocoders.dsp.arrays import AnyArray, Array, as_numpy, kind_of
 from vocoders.dsp.mel import MelConfig, convert_mel
@@ -21,12 +22,15 @@ from vocoders.inference.stream import Stream, check_streams
 from vocoders.inference.synthesis import Backend, Synthesis
 from vocoders.inputs import (
     F0,
+    UNKNOWN,
     Values,
     accepted,
     check_given,
     check_names,
     check_value,
     constants_of,
+    draw,
+    fill_constants,
     required,
     signals_of,
 )
@@ -289,6 +293,35 @@ class BaseVocoder(Backend):
         target = self.mel_config if mel_config is None else as_mel_config(mel_config)
         return kind_of(audio)(analyze(prepare_audio(as_numpy(audio), sample_rate, target), target))
 
+    def estimate_f0(self, mel: Array) -> Array:
+        """Estimate F0 from a log-mel, as synthesis does where F0 is not given.
+
+        Args:
+            mel: (n_mels, frames), numpy or torch.
+
+        Returns:
+            Hz for each frame, 0 = unvoiced: float32 (frames,), of the kind of the mel.
+
+        Raises:
+            VocoderError: when the model has no F0 estimator.
+        """
+        if F0.name not in self.facts.estimated:
+            raise VocoderError(f"{self.name or 'the model'} has no F0 estimator; give it f0 of your own")
+        return kind_of(mel)(self._estimate(self._check_single(self._prepare(mel))))
+
+    def _estimate(self, mel: np.ndarray) -> np.ndarray:
+        """Implement ``estimate_f0``: (n_mels, frames) -> (frames,), in pieces with the context that F0 depends on."""
+        facts, f0 = self.facts, []
+        for piece in self.pieces(mel.shape[1]):
+            first = max(0, piece.start - facts.estimator_context)
+            part = mel[None, :, first : piece.stop + facts.estimator_lookahead]
+            values = fill_constants(facts.inputs, self.plain_inputs(1, part.shape[2]), 1)
+            values |= draw(facts.inputs, values, 0, part.shape[2] * facts.samples_per_frame, [0])
+            values[F0.name] = np.full((1, 1, part.shape[2]), UNKNOWN, np.float32)
+            _, used = self.run(part, values)
+            f0.append(used[F0.name][0, 0, piece.start - first : piece.stop - first])
+        return np.concatenate(f0)
+
     def convert(self, mel: Array, source: MelConfig | str) -> Array:
         """Convert a log-mel to the mel config of the model.
 
@@ -431,6 +464,11 @@ class AdaptedVocoder(BaseVocoder):
             raise VocoderError(f"for mels of {config.name} the lookahead must be {least} frames or more")
         inner = self.model.start_nearsighted(seeds, less, given, constants)
         return AdaptedSynthesis(self, inner, seeds, given, constants)
+
+    def _estimate(self, mel: np.ndarray) -> np.ndarray:
+        own, given = self.model.mel_config, self.mel_config
+        f0 = self.model._estimate(adapter(given, own)(mel))
+        return adapter(own, given).adapt_signal(f0[None, None], 0, mel.shape[1])[0, 0]
 
     def run(self, mel: np.ndarray, values: Values) -> tuple[np.ndarray, Values]:
         raise NotImplementedError("only the model itself runs its networks")

@@ -94,15 +94,14 @@ class Vocoder(BaseVocoder):
     def start(self, seeds: Sequence[int], given: Collection[str] = (), constants: Values | None = None) -> Synthesis:
         return TorchSynthesis(self, seeds, given, constants)
 
-    def estimate_f0(self, mel: Tensor) -> Tensor:
-        """Estimate F0 in Hz, 0 = unvoiced: (batch, n_mels, frames) -> float32 (batch, 1, frames).
-
-        Raises:
-            VocoderError: when the model has no F0 estimator.
-        """
-        if self.f0_estimator is None:
-            raise VocoderError("this model has no estimator of F0")
+    def estimates(self, mel: Tensor) -> Tensor:
+        """Estimate F0 in Hz, 0 = unvoiced: (batch, n_mels, frames) -> float32 (batch, 1, frames)."""
+        assert self.f0_estimator is not None  # see ``facts.estimated``
         return self.f0_estimator.estimate(mel)
+
+    @torch.inference_mode()
+    def _estimate(self, mel: np.ndarray) -> np.ndarray:
+        return self.estimates(to_device(mel, self.device)[None])[0, 0].numpy(force=True)
 
     def generate(self, mel: Tensor, **values: Tensor | None) -> Tensor:
         """Run the networks once.
@@ -115,7 +114,7 @@ class Vocoder(BaseVocoder):
             float32 (batch, channels, samples).
         """
         inputs = {item.name: values.get(item.name) for item in self.facts.inputs}
-        inputs |= {name: self.estimate_f0(mel) for name in self.facts.estimated if inputs[name] is None}
+        inputs |= {name: self.estimates(mel) for name in self.facts.estimated if inputs[name] is None}
         with torch.autocast(mel.device.type, torch.bfloat16, self.precision == "bfloat16"):
             return self.generator.synthesize(mel, **inputs)
 
@@ -126,7 +125,7 @@ class Vocoder(BaseVocoder):
         used = {name: inputs[name] for name in self.facts.estimated}
         for name, value in used.items():
             if bool((value < 0).any()):
-                inputs[name] = used[name] = torch.where(value < 0, self.estimate_f0(mels), value)
+                inputs[name] = used[name] = torch.where(value < 0, self.estimates(mels), value)
         audio = self.generate(mels, **inputs)
         return audio.numpy(force=True), {name: value.numpy(force=True) for name, value in used.items()}
 
@@ -195,7 +194,7 @@ class _Utterance:
         samples = mel.shape[1] * facts.samples_per_frame
         filled = fill_constants(facts.inputs, values, 1) | draw(facts.inputs, values, 0, samples, [seed])
         self.values = {name: to_device(value, device) for name, value in filled.items()}
-        self.values |= {name: vocoder.estimate_f0(self.mel) for name in facts.estimated if name not in values}
+        self.values |= {name: vocoder.estimates(self.mel) for name in facts.estimated if name not in values}
         self.phase: Tensor | None = None  # at the start of each frame
         if PHASE in facts.inputs:
             phase = frame_phase(self.values[F0.name], facts.mel_config, facts.next_f0_share)

@@ -75,7 +75,7 @@ def test_audio_from_the_mel_alone_is_that_of_the_public_code(part: str, tmp_path
     for checkpoint in (imported, load_checkpoint(tmp_path / "model.safetensors")):
         voc = Vocoder(checkpoint)
         assert voc.facts.estimated == ("f0",)
-        torch.testing.assert_close(voc.estimate_f0(arrays["mel"]), arrays["f0"], atol=1e-3, rtol=0)
+        torch.testing.assert_close(voc.estimates(arrays["mel"]), arrays["f0"], atol=1e-3, rtol=0)
         audio = voc.generate(arrays["mel"], noise=arrays["noise"])
         assert float((audio - arrays["audio"]).abs().max() / arrays["audio"].std()) < 1e-4
         generator = models.generator_of(checkpoint)
