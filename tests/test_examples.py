@@ -1,6 +1,9 @@
 """Each script of examples/ does what it says."""
 
+import json
+import os
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -60,3 +63,52 @@ def test_serve_client(mel: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFix
     assert "hnmask-22k" in capsys.readouterr().out
     np.testing.assert_allclose(samples(tmp_path / "out.wav"), load()(mel, seed=1), atol=1e-4)
     np.testing.assert_allclose(samples(tmp_path / "out.stream.wav"), load()(mel), atol=1e-4)
+
+
+RUN_CELLS = """
+import json, sys, types
+played = []
+display = types.ModuleType("IPython.display")  # of Jupyter, which the tests do not need
+display.Audio = lambda audio, rate, normalize: (audio, rate)
+display.display = played.append
+sys.modules["IPython.display"] = display
+cells = json.load(open(sys.argv[1], encoding="utf-8"))["cells"]
+names = {}
+for cell in cells:
+    if cell["cell_type"] == "code":
+        exec("".join(cell["source"]), names)
+print(json.dumps({"torch": "torch" in sys.modules, "played": [[len(audio), rate] for audio, rate in played]}))
+"""
+
+
+def test_first_steps(tmp_path: Path) -> None:
+    """The notebook runs from top to bottom, without torch."""
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    folder = tmp_path / "examples"
+    folder.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_CELLS, str(ROOT / "examples" / "first_steps.ipynb")],
+        cwd=folder,
+        env={**os.environ, "MPLBACKEND": "Agg"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "largest difference from the whole" in done.stdout
+    assert "bigvgan-24k True" in done.stdout
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert not result["torch"]
+    (_, recorded), *copies = result["played"]
+    assert recorded == 24000
+    seconds = [length / rate for length, rate in copies]
+    assert len(seconds) == 3
+    assert max(seconds) - min(seconds) < 0.03
+    assert "MelWarning" in done.stderr  # of the mel of another config
+    copy, rate = soundfile.read(folder / "copy.wav")
+    assert (len(copy), rate) == tuple(copies[0])
+
+
+def test_the_notebook_holds_no_output() -> None:
+    cells = json.loads((ROOT / "examples" / "first_steps.ipynb").read_text(encoding="utf-8"))["cells"]
+    assert all(not cell["outputs"] and cell["execution_count"] is None for cell in cells if cell["cell_type"] == "code")
