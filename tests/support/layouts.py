@@ -163,7 +163,46 @@ def parallel_wavegan(config: Settings) -> Shapes:
             (r"\.convs\.", ".convs1."),
         )
         return keys(renamed(hifi_gan(params | own), *rules), OLD)
-    return keys(_wavenet(params), OLD)
+    kinds = {"MelGANGenerator": _melgan, "StyleMelGANGenerator": _style_melgan}
+    return keys(kinds.get(config.get("generator_type", ""), _wavenet)(params), OLD)
+
+
+def _melgan(params: Settings) -> list[Convolution]:
+    """List the convolutions of MelGAN, which lie in one sequence with what has no weights."""
+    channels, kernel = params["channels"], params["stack_kernel_size"]
+    layers = [Convolution("melgan.1", (channels, params["in_channels"], params["kernel_size"]), channels)]
+    position = 3
+    for rate in params["upsample_scales"]:
+        channels //= 2
+        layers.append(Convolution(f"melgan.{position}", (2 * channels, channels, 2 * rate), channels))
+        for stack in range(position + 1, position + 1 + params["stacks"]):
+            parts = {"stack.2": kernel, "stack.4": 1, "skip_layer": 1}
+            layers += [
+                Convolution(f"melgan.{stack}.{part}", (channels, channels, size), channels)
+                for part, size in parts.items()
+            ]
+        position += params["stacks"] + 2
+    bands = params["out_channels"]
+    return [*layers, Convolution(f"melgan.{position + 1}", (bands, channels, params["kernel_size"]), bands)]
+
+
+def _style_melgan(params: Settings) -> list[Convolution]:
+    """List the convolutions of StyleMelGAN."""
+    width, kernel, before = params["channels"], params["kernel_size"], params["in_channels"]
+    layers = []
+    for index, rate in enumerate(params["noise_upsample_scales"]):
+        layers.append(Convolution(f"noise_upsample.{2 * index}", (before, width, 2 * rate), width))
+        before = width
+    before = params["aux_channels"]
+    for index in range(len(params["upsample_scales"])):
+        for part, inputs in (("tade1", before), ("tade2", width)):
+            name = f"blocks.{index}.{part}"
+            layers.append(Convolution(f"{name}.aux_conv.0", (width, inputs, kernel), width))
+            layers.append(Convolution(f"{name}.gated_conv.0", (2 * width, width, kernel), 2 * width))
+        for part in ("gated_conv1", "gated_conv2"):
+            layers.append(Convolution(f"blocks.{index}.{part}", (2 * width, width, kernel), 2 * width))
+        before = width
+    return [*layers, Convolution("output_conv.0", (1, width, kernel), 1)]
 
 
 def _wavenet(params: Settings) -> list[Convolution]:

@@ -34,6 +34,10 @@ normal draws of the nine sines are "noise" times the sines' weights in the linea
 ones of "hift-3" the same over the root of 12, plus 1/2. Initial phases are 0 in "hift-1" and random in the others,
 where two runs agreed to the bit. Some audio, and some magnitudes of "hift-2", are clipped. "mel" is Matcha-TTS's of
 "recording", "source" the signal after tanh, "config" YAML for HyperPyYAML.
+
+published_golden_melgan.npz: MelGAN of kan-bayashi/ParallelWaveGAN, with the filter bank of a version ("multi-band") and of
+0.4.2 ("multi-band-old"), and its StyleMelGAN by ``inference``, whose columns of noise are the first samples of "noise" in
+every six frames.
 """
 
 import io
@@ -89,6 +93,10 @@ PARTS = {  # part of the file: family, place of the weights in the checkpoint, -
     "nemo": ("nemo", (), None),
     "gpt-sovits": ("gpt-sovits", (), GPT_SOVITS_MEL),
     "amphion": ("amphion", ("generator_state_dict",), None),
+    "melgan": ("parallel-wavegan", ("model", "generator"), None),
+    "melgan-multi-band": ("parallel-wavegan", ("model", "generator"), None),
+    "melgan-multi-band-old": ("parallel-wavegan", ("model", "generator"), None),
+    "style-melgan": ("parallel-wavegan", ("model", "generator"), None),
 }
 LONGER = {  # part: additional samples, half at each end
     "audioldm": 10,

@@ -107,6 +107,23 @@ VCTK = {
     **{"resblock_dilations": [[1, 3, 5]] * 3, "use_additional_convs": True, "bias": True, "use_weight_norm": True},
 }
 
+VCTK_FEATURES = {"sampling_rate": 24000, "fft_size": 2048, "hop_size": 300, "win_length": 1200}
+
+
+def melgan(channels: int, rates: list[int], stacks: int, bands: int = 1) -> Settings:
+    return {
+        **{"in_channels": 80, "out_channels": bands, "kernel_size": 7, "channels": channels, "upsample_scales": rates},
+        **{"stack_kernel_size": 3, "stacks": stacks, "use_weight_norm": True, "use_causal_conv": False},
+    }
+
+
+STYLE = {
+    **{"in_channels": 128, "aux_channels": 80, "channels": 64, "out_channels": 1, "kernel_size": 9, "dilation": 2},
+    **{"bias": True, "noise_upsample_activation": "LeakyReLU", "upsample_mode": "nearest"},
+    **{"noise_upsample_activation_params": {"negative_slope": 0.2}, "gated_function": "softmax"},
+    "use_weight_norm": True,
+}
+
 
 def openvpi(checkpoint: str, **more: Any) -> Model:
     config = {"resblock": "1"} | V1 | {"discriminator_periods": [3, 5, 7, 11, 17, 23, 37]} | more
@@ -237,8 +254,25 @@ MODELS: dict[str, Model] = {
     ),
     "ljspeech_parallel_wavegan.v1": parallel_wavegan(400000, WAVENET, {}),
     "vctk_hifigan.v1": parallel_wavegan(
-        *(2500000, VCTK, {"sampling_rate": 24000, "fft_size": 2048, "hop_size": 300, "win_length": 1200}),
-        "HiFiGANGenerator",
+        *(2500000, VCTK, VCTK_FEATURES, "HiFiGANGenerator"),
+    ),
+    "ljspeech_melgan.v1": parallel_wavegan(400000, melgan(512, [8, 8, 2, 2], 3), {}, "MelGANGenerator"),
+    "ljspeech_full_band_melgan.v2": parallel_wavegan(1000000, melgan(512, [8, 8, 4], 4), {}, "MelGANGenerator"),
+    "ljspeech_multi_band_melgan.v2": parallel_wavegan(
+        1000000, melgan(384, [8, 4, 2], 4, bands=4), {"version": "0.3.5"}, "MelGANGenerator"
+    ),
+    "libritts_multi_band_melgan.v2": parallel_wavegan(
+        1000000, melgan(384, [5, 5, 3], 4, bands=4), VCTK_FEATURES, "MelGANGenerator"
+    ),
+    "ljspeech_style_melgan.v1": parallel_wavegan(
+        1500000,
+        STYLE | {"noise_upsample_scales": [11, 2, 2, 2], "upsample_scales": [2] * 8 + [1]},
+        {},
+        "StyleMelGANGenerator",
+    ),
+    "libritts_style_melgan.v1": parallel_wavegan(
+        *(1500000, STYLE | {"noise_upsample_scales": [10, 2, 2, 2], "upsample_scales": [5, 1, 5, 1, 3, 1, 2, 2, 1]}),
+        *(VCTK_FEATURES, "StyleMelGANGenerator"),
     ),
     "nsf_hifigan": openvpi("model"),
     "nsf_hifigan_44.1k_hop512_128bin_2024.02": openvpi("model.ckpt", mini_nsf=False, noise_sigma=0.0),

@@ -27,8 +27,10 @@ def default_dtype_restored() -> Iterator[None]:
 
 
 def audio(vocoder: Vocoder) -> list[np.ndarray]:
-    """The whole of an utterance, and the same streamed."""
+    """The whole of an utterance, and the same streamed if it can be."""
     mel, f0 = MEL, F0 if "f0" in [item.name for item in vocoder.facts.inputs] else None
+    if vocoder.lookahead is None:
+        return [vocoder(mel, f0)]
     parts = [slice(0, 25), slice(25, 40)]
     streamed = vocoder.stream([mel[:, p] for p in parts], None if f0 is None else [f0[p] for p in parts])
     return [vocoder(mel, f0), *streamed]

@@ -15,9 +15,11 @@ from vocoders.generators.hifigan import HiFiGAN
 from vocoders.generators.hift import HiFT
 from vocoders.generators.hnmask import HNMask
 from vocoders.generators.istftnet import ISTFTNet
+from vocoders.generators.melgan import MelGAN
 from vocoders.generators.multi_stream_wavehax import MultiStreamWavehax
 from vocoders.generators.nsf_hifigan import NSFHiFiGAN
 from vocoders.generators.parallel_wavegan import ParallelWaveGAN
+from vocoders.generators.style_melgan import StyleMelGAN
 from vocoders.generators.vocos import Vocos
 from vocoders.generators.wavehax import Wavehax
 
@@ -33,6 +35,8 @@ GENERATORS: dict[str, type[Generator]] = {
     "nsf-hifigan": NSFHiFiGAN,
     "bigvgan": BigVGAN,
     "hift": HiFT,
+    "melgan": MelGAN,
+    "style-melgan": StyleMelGAN,
 }
 
 

@@ -1,8 +1,9 @@
-"""Import Parallel WaveGAN and HiFi-GAN of kan-bayashi/ParallelWaveGAN."""
+"""Import Parallel WaveGAN, MelGAN, StyleMelGAN and HiFi-GAN of kan-bayashi/ParallelWaveGAN."""
 
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 from vocoders.config import bind
@@ -14,16 +15,26 @@ from vocoders.importers.hifi_gan import hifi_gan_weights
 
 
 def _convert(config: Settings, weights: Weights, _: MelConfig | None) -> Imported:
+    kinds = {
+        "ParallelWaveGANGenerator": ("parallel-wavegan", _parallel_wavegan),
+        "HiFiGANGenerator": ("hifigan", _hifi_gan),
+        "MelGANGenerator": ("melgan", _melgan),
+        "StyleMelGANGenerator": ("style-melgan", _style_melgan),
+    }
     kind = config.get("generator_type", "ParallelWaveGANGenerator")
-    if kind not in ("HiFiGANGenerator", "ParallelWaveGANGenerator"):
-        raise VocoderError(f"{kind} is not supported, only HiFiGANGenerator and ParallelWaveGANGenerator")
+    if kind not in kinds:
+        raise VocoderError(f"{kind} is not supported, only {', '.join(kinds)}")
+    name, convert = kinds[kind]
     params, weights = part(config, "generator_params"), fold_weight_norm(weights)
-    check_only(params, kind, out_channels=1, bias=True, use_causal_conv=False)
+    check_only(params, kind, bias=True, use_causal_conv=False)
     check_only(config, kind, use_global_condition=False, use_local_condition=False)
-    own, weights = (_hifi_gan if kind == "HiFiGANGenerator" else _parallel_wavegan)(params, weights)
+    own, weights = convert(params, weights)
+    if name == "melgan":
+        own["cutoff"] = _cutoff(config)
+    else:
+        check_only(params, kind, out_channels=1)
     mel_config, unit = _mel_config(config)
     own["sample_rate"] = config["sampling_rate"]
-    name = "hifigan" if kind == "HiFiGANGenerator" else "parallel-wavegan"
     return Imported(name, own, mel_config, weights, unit=unit)
 
 
@@ -39,7 +50,8 @@ def _standardizes(config: Settings) -> bool:
 
 PARALLEL_WAVEGAN = Importer(
     "parallel-wavegan",
-    "kan-bayashi/ParallelWaveGAN, its Parallel WaveGAN and its HiFi-GAN: checkpoint-*steps.pkl, config.yml, stats.h5",
+    "kan-bayashi/ParallelWaveGAN, its Parallel WaveGAN, MelGAN, StyleMelGAN and HiFi-GAN: checkpoint-*steps.pkl, "
+    "config.yml, stats.h5",
     _convert,
     recognizes=lambda config: {"generator_params", "sampling_rate", "hop_size"} <= config.keys(),
     checkpoints=("checkpoint-*steps.pkl",),
@@ -47,9 +59,9 @@ PARALLEL_WAVEGAN = Importer(
         allow_cache batch_* config dev_* discriminator_* distributed *_loss_params *_interval_steps feats_scp format
         generator_adv_loss_params generator_grad_norm generator_optimizer_* generator_scheduler_*
         generator_train_start_steps global_gain_scale lambda_* num_save_intermediate_results num_workers outdir
-        pin_memory pretrain rank remove_short_samples resume rootdir segments train_* trim_* use_*_loss verbose version
-        wav_scp generator_params.*aux_channels generator_params.dropout generator_params.in_channels
-        generator_params.use_weight_norm
+        pin_memory pretrain rank remove_short_samples resume rootdir segments subband_stft_loss_params train_* trim_*
+        use_*_loss verbose version wav_scp generator_params.*aux_channels generator_params.dropout
+        generator_params.in_channels generator_params.use_weight_norm
     """,
     standardizes=_standardizes,
 )
@@ -84,11 +96,70 @@ def _mel_config(config: Settings) -> tuple[MelConfig, float]:
     return bind(MelConfig, values, "the mel config in the configuration"), unit
 
 
+def _check_slope(params: Settings, kind: str, only: float, key: str = "nonlinear_activation") -> None:
+    """Raise VocoderError unless the activation is a leaky ReLU of the slope ``only``, the default."""
+    check_only(params, kind, **{key: "LeakyReLU"})
+    if f"{key}_params" in params:  # default negative_slope: torch.nn.LeakyReLU's
+        slope = part(params, f"{key}_params").get("negative_slope", 0.01)
+        check_only({"negative_slope": slope}, kind, negative_slope=only)
+
+
+def _cutoff(config: Settings) -> float:
+    """Return the filter bank's cutoff, which utils/utils.py, load_model, chooses by the version of the training."""
+    given = part(config, "pqmf_params") if config.get("pqmf_params") else {}
+    check_only(given, "PQMF", taps=62, beta=9.0)
+    check_only(given, "PQMF", subbands=part(config, "generator_params").get("out_channels", 1))
+    numbers = [int(number) for number in re.findall(r"\d+", str(config.get("version", "0.1.0")))]
+    return float(given.get("cutoff_ratio", 0.15 if numbers <= [0, 4, 2] else 0.142))
+
+
+def _melgan(params: Settings, weights: Weights) -> tuple[Settings, Weights]:
+    kind = "MelGANGenerator"
+    _check_slope(params, kind, 0.2)
+    check_only(params, kind, pad="ReflectionPad1d", pad_params={}, use_final_nonlinear_activation=True)
+    rates, stacks = params["upsample_scales"], params["stacks"]
+    names = {1: "conv_pre", 4 + len(rates) * (stacks + 2): "conv_post"}
+    for i in range(len(rates)):
+        first = 3 + i * (stacks + 2)  # an activation stands before each upsampling
+        names[first] = f"ups.{i}"
+        names |= {first + 1 + j: f"stacks.{i}.{j}" for j in range(stacks)}
+    weights = rename(
+        weights,
+        [
+            (r"^melgan\.(\d+)\.", lambda m: f"{names.get(int(m[1]), m[0])}."),
+            (r"\.stack\.2\.", ".conv1."),
+            (r"\.stack\.4\.", ".conv2."),
+            (r"\.skip_layer\.", ".skip."),
+        ],
+    )
+    same = ("channels", "kernel_size", "stacks", "stack_kernel_size")
+    config = {key: params[key] for key in same} | {"upsample_rates": rates, "bands": params.get("out_channels", 1)}
+    return config, weights
+
+
+def _style_melgan(params: Settings, weights: Weights) -> tuple[Settings, Weights]:
+    kind = "StyleMelGANGenerator"
+    check_only(params, kind, upsample_mode="nearest")
+    _check_slope(params, kind, 0.2, "noise_upsample_activation")
+    weights = rename(
+        weights,
+        [
+            (r"^noise_upsample\.(\d+)\.", lambda m: f"noise_ups.{int(m[1]) // 2}."),
+            (r"\.tade(\d)\.aux_conv\.0\.", r".norm\1.condition."),
+            (r"\.tade(\d)\.gated_conv\.0\.", r".norm\1.affine."),
+            (r"\.gated_conv(\d)\.", r".conv\1."),
+            (r"^output_conv\.0\.", "output_conv."),
+        ],
+    )
+    config = {key: params[key] for key in ("channels", "kernel_size", "dilation")}
+    config |= {"noise_channels": params["in_channels"], "gate": params.get("gated_function", "softmax")}
+    config |= {"noise_upsample_rates": params["noise_upsample_scales"], "upsample_rates": params["upsample_scales"]}
+    return config, weights
+
+
 def _hifi_gan(params: Settings, weights: Weights) -> tuple[Settings, Weights]:
-    check_only(params, "HiFiGANGenerator", kernel_size=7, nonlinear_activation="LeakyReLU")
-    if "nonlinear_activation_params" in params:  # default negative_slope: torch.nn.LeakyReLU's
-        slope = part(params, "nonlinear_activation_params").get("negative_slope", 0.01)
-        check_only({"negative_slope": slope}, "HiFiGANGenerator", negative_slope=SLOPE)
+    _check_slope(params, "HiFiGANGenerator", SLOPE)
+    check_only(params, "HiFiGANGenerator", kernel_size=7)
     weights = rename(
         weights,
         [

@@ -32,7 +32,7 @@ def test_a_synthesis_reads_no_value_and_copies_nothing_to_the_device(
         assert audio.shape == (2, 1, 30 * 32)
 
 
-@pytest.mark.parametrize("name", GENERATORS)
+@pytest.mark.parametrize("name", models.STREAMING)
 def test_nor_do_the_pieces_of_a_stream(name: str) -> None:
     """Once the network has been verified, for the first stream."""
 

@@ -11,7 +11,6 @@ from tests.support import models
 from tests.support.exported import Exported
 from vocoders import Vocoder, VocoderError
 from vocoders.checkpoint import Checkpoint
-from vocoders.generators import GENERATORS
 
 FRAMES, LOOKAHEAD, HOP = 60, 7, models.MEL_CONFIG.hop_length
 
@@ -24,7 +23,7 @@ def stream(voc: Any, mel: np.ndarray, lengths: list[int], **options: Any) -> np.
     return np.concatenate(list(voc.stream(np.split(mel, np.cumsum(lengths)[:-1], axis=1), **options)))
 
 
-@pytest.mark.parametrize("name", GENERATORS)
+@pytest.mark.parametrize("name", models.STREAMING)
 def test_a_block_is_that_of_a_mel_that_ends_after_the_lookahead(name: str) -> None:
     voc, mel = vocoder(name), models.mel(FRAMES)[0].numpy()
     assert voc.lookahead is not None

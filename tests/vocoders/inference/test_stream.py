@@ -12,14 +12,13 @@ from tests.support import DATA, models
 from tests.support.exported import Exported
 from vocoders import Vocoder, VocoderError, load
 from vocoders.checkpoint import Checkpoint
-from vocoders.generators import GENERATORS
 from vocoders.inference.stream import Stream
 
 HELLO = DATA / "hello.npz"
 
 # Beside the small ones: odd sizes, stages that upsample nothing, other windows, more passes of the projection.
 Variant = tuple[str, dict[str, Any], dict[str, Any]]
-VARIANTS: dict[str, Variant] = {name: (name, {}, {}) for name in GENERATORS} | {
+VARIANTS: dict[str, Variant] = {name: (name, {}, {}) for name in models.STREAMING} | {
     "hifigan, odd": ("hifigan", {"upsample_rates": [8, 4, 1], "upsample_kernel_sizes": [11, 9, 3]}, {}),
     "hifigan, longer": (
         "hifigan",
@@ -73,7 +72,7 @@ def test_pieces_join_to_the_whole(variant: str, lengths: list[int], seed: int) -
     torch.testing.assert_close(torch.cat(pieces), whole, atol=1e-5 * max(1.0, float(whole.abs().max())), rtol=0)
 
 
-@pytest.mark.parametrize("name", GENERATORS)
+@pytest.mark.parametrize("name", models.STREAMING)
 @settings(max_examples=8, deadline=None)
 @given(lengths=chunk_lengths, seed=st.integers(0, 3))
 def test_pieces_with_their_f0_join_to_the_whole(name: str, exported: Exported, lengths: list[int], seed: int) -> None:

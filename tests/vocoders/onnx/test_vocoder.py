@@ -99,7 +99,7 @@ def test_an_item_of_a_batch_equals_it_alone(name: str, exported: Exported) -> No
         np.testing.assert_allclose(audio, voc(item), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", GENERATORS)
+@pytest.mark.parametrize("name", models.STREAMING)
 @settings(max_examples=15, deadline=None)
 @given(data=st.data(), frames=st.integers(1, 90), given_f0=st.booleans())
 def test_chunked_equals_whole(name: str, exported: Exported, data: st.DataObject, frames: int, given_f0: bool) -> None:
@@ -145,7 +145,7 @@ def sizes_of_runs(patch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     return runs
 
 
-@pytest.mark.parametrize("name", GENERATORS)
+@pytest.mark.parametrize("name", models.STREAMING)
 def test_a_stream_computes_nothing_twice_and_keeps_the_same_amount(
     name: str, exported: Exported, monkeypatch: pytest.MonkeyPatch
 ) -> None:
