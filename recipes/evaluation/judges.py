@@ -54,7 +54,11 @@ def judge(reference: Signal, estimate: Signal) -> dict[str, float]:
     """
     asked = [name for name in JUDGES if name != "visqol" or estimate is not reference]
     heard = all(len(x.audio) >= SECONDS * x.sample_rate and np.any(x.audio) for x in (reference, estimate))
-    return {name: JUDGES[name](reference, estimate) if heard else NAN for name in asked}
+    threads = torch.get_num_threads()
+    try:
+        return {name: JUDGES[name](reference, estimate) if heard else NAN for name in asked}
+    finally:
+        torch.set_num_threads(threads)  # the parallel loops of ViSQOL change it
 
 
 def require_judges() -> None:
