@@ -258,6 +258,34 @@ def vocos(config: Settings) -> Shapes:
     return shapes | {f"{name}.{part}": (width,) for name in norms for part in ("weight", "bias")}
 
 
+def degvoc(config: Settings) -> Shapes:
+    sizes, audio = config["model"], config["audio"]
+    width, attention = sizes["input_channel"], sizes["hidden_channel"]
+    inner, kernel = width * sizes["mlp_ratio"], (sizes["f_kernel_size"], sizes["t_kernel_size"])
+    bins = audio["n_fft"] // 2 + 1
+    shapes: Shapes = {"Phi": (audio["num_mels"], bins), "PhiT": (bins, audio["num_mels"]), "alpha": (1, width, 24, 1)}
+    norms, layers = {}, {}
+    for region, (bands, size) in enumerate(((12, 12), (8, 24), (4, 44)), 1):
+        layers[f"enc.reg{region}_encoder.1"] = (width, 2, size, 3)
+        norms[f"enc.reg{region}_encoder.2"] = bands
+        for part, outputs in (("mag", 1), ("phase", 2)):
+            name = f"dec.reg{region}_{part}_decoder"
+            norms[f"{name}.0"] = bands
+            layers[f"{name}.1"] = (2 * width, width, 1, 1)
+            shapes |= {f"{name}.3.weight": (2 * width, outputs, size, 1), f"{name}.3.bias": (outputs,)}
+    for block in (f"module_list.{index}" for index in range(sizes["nstage"])):
+        norms |= {f"{block}.attn.0": 24, f"{block}.fc1.0": 24}
+        layers |= {f"{block}.attn.1": (attention, width, 1, 1), f"{block}.attn.4": (attention, 1, *kernel)}
+        layers |= {f"{block}.v": (attention, width, 1, 1), f"{block}.proj": (width, attention, 1, 1)}
+        layers |= {f"{block}.fc1.1": (inner, width, 1, 1), f"{block}.dw_conv.1": (inner, 1, 3, 3)}
+        layers[f"{block}.fc2"] = (width, inner, 1, 1)
+    for name, shape in layers.items():
+        shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
+    for name, bands in norms.items():
+        shapes |= {f"{name}.{part}_matrix": (1, width, bands, 1) for part in ("gain", "bias")}
+    return shapes
+
+
 def hift(config: Settings) -> Shapes:
     params = config["hift"]
     rates, channels, features = params["upsample_rates"], params["base_channels"], params["istft_params"]["n_fft"] + 2
@@ -312,4 +340,5 @@ LAYOUTS: dict[str, Callable[[Settings], Shapes]] = {
     "hift": hift,
     "nemo": nemo,
     "gpt-sovits": gpt_sovits,
+    "degvoc": degvoc,
 }

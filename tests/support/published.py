@@ -35,9 +35,12 @@ ones of "hift-3" the same over the root of 12, plus 1/2. Initial phases are 0 in
 where two runs agreed to the bit. Some audio, and some magnitudes of "hift-2", are clipped. "mel" is Matcha-TTS's of
 "recording", "source" the signal after tanh, "config" YAML for HyperPyYAML.
 
-published_golden_melgan.npz: MelGAN of kan-bayashi/ParallelWaveGAN, with the filter bank of a version ("multi-band") and of
-0.4.2 ("multi-band-old"), and its StyleMelGAN by ``inference``, whose columns of noise are the first samples of "noise" in
-every six frames.
+published_golden_melgan.npz: MelGAN of kan-bayashi/ParallelWaveGAN, with the filter bank of versions up to 0.4.2
+("multi-band-old") and after ("multi-band"), and its StyleMelGAN by ``inference``, whose columns of noise are the first
+samples of "noise" in every six frames.
+
+published_golden_degvoc.npz: Andong-Li-speech/DegVoC, with its analysis of noise. Ten frames of "center" padding become
+nine hops.
 """
 
 import io
@@ -93,6 +96,7 @@ PARTS = {  # part of the file: family, place of the weights in the checkpoint, -
     "nemo": ("nemo", (), None),
     "gpt-sovits": ("gpt-sovits", (), GPT_SOVITS_MEL),
     "amphion": ("amphion", ("generator_state_dict",), None),
+    "degvoc": ("degvoc", ("generator",), None),
     "melgan": ("parallel-wavegan", ("model", "generator"), None),
     "melgan-multi-band": ("parallel-wavegan", ("model", "generator"), None),
     "melgan-multi-band-old": ("parallel-wavegan", ("model", "generator"), None),

@@ -123,6 +123,18 @@ STYLE = {
     **{"noise_upsample_activation_params": {"negative_slope": 0.2}, "gated_function": "softmax"},
     "use_weight_norm": True,
 }
+DEGVOC = {
+    "model_name": "DegVoC24k",
+    "model": {
+        **{"nstage": 8, "input_channel": 256, "hidden_channel": 256, "nb_num": 24, "use_even": False},
+        **{"f_kernel_size": 9, "t_kernel_size": 11, "mlp_ratio": 1, "causal": False, "use_shared_encoder": True},
+        **{"use_shared_decoder": True, "decode_type": "res+phase", "init_type": "pinv", "phit_learnable": True},
+    },
+    "audio": {
+        **{"sampling_rate": 24000, "segment_size": 16384, "num_mels": 100, "n_fft": 1024, "hop_size": 256},
+        **{"win_size": 1024, "fmin": 0, "fmax": 12000},
+    },
+}
 
 
 def openvpi(checkpoint: str, **more: Any) -> Model:
@@ -274,6 +286,7 @@ MODELS: dict[str, Model] = {
         *(1500000, STYLE | {"noise_upsample_scales": [10, 2, 2, 2], "upsample_scales": [5, 1, 5, 1, 3, 1, 2, 2, 1]}),
         *(VCTK_FEATURES, "StyleMelGANGenerator"),
     ),
+    "DegVoC": Model("degvoc", "g_02000000_n8.pt", "degvoc_libritts_config.json", DEGVOC, ("generator",)),
     "nsf_hifigan": openvpi("model"),
     "nsf_hifigan_44.1k_hop512_128bin_2024.02": openvpi("model.ckpt", mini_nsf=False, noise_sigma=0.0),
     "pc_nsf_hifigan_44.1k_hop512_128bin_2025.02": openvpi("model.ckpt", mini_nsf=True, noise_sigma=0.0, pc_aug=True),

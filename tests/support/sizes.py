@@ -18,6 +18,7 @@ GENERATOR_SIZES: dict[str, dict[str, Any]] = {
     # With more convolutions, rounding would hide the effect of the farthest frames.
     "bigvgan": {**_HIFIGAN, "resblock_dilations": [[1], [2]]},
     "hift": {"channels": 16, "resblock_kernel_sizes": [5], "resblock_dilations": [[1, 3]], "harmonics": 3},
+    "degvoc": {"channels": 8, "attention_channels": 6, "blocks": 2, "kernel_size": [5, 5]},
     "melgan": {"channels": 16, "stacks": 2},
     "style-melgan": {"channels": 4, "noise_channels": 6, "kernel_size": 5, "noise_upsample_rates": [3, 2]},
 }

@@ -11,6 +11,7 @@ from vocoders.errors import VocoderError
 from vocoders.generators.base import Generator
 from vocoders.generators.bigvgan import BigVGAN
 from vocoders.generators.complex_wavehax import ComplexWavehax
+from vocoders.generators.degvoc import DegVoC
 from vocoders.generators.hifigan import HiFiGAN
 from vocoders.generators.hift import HiFT
 from vocoders.generators.hnmask import HNMask
@@ -37,6 +38,7 @@ GENERATORS: dict[str, type[Generator]] = {
     "hift": HiFT,
     "melgan": MelGAN,
     "style-melgan": StyleMelGAN,
+    "degvoc": DegVoC,
 }
 
 

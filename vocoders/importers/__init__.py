@@ -15,6 +15,7 @@ from vocoders.importers.amphion import AMPHION
 from vocoders.importers.base import Importer, build_imported, build_imported_f0_estimator
 from vocoders.importers.bigvgan import BIGVGAN
 from vocoders.importers.coqui import COQUI
+from vocoders.importers.degvoc import DEGVOC
 from vocoders.importers.files import (
     check_checkpoint,
     find_config,
@@ -53,6 +54,7 @@ IMPORTERS: dict[str, Importer] = {
         NEMO,
         GPT_SOVITS,
         AMPHION,
+        DEGVOC,
     )
 }
 
