@@ -35,11 +35,11 @@ def shorten(value: object, length: int = 80) -> str:
     return line if len(line) <= length else line[: length - 3] + "..."
 
 
-def few(names: Iterable[str]) -> str:
+def few(names: Iterable[str], separator: str = ", ") -> str:
     """Join the first five names, and count the others."""
     ordered = sorted(names)
     more = f" and {len(ordered) - _SHOWN} more" if len(ordered) > _SHOWN else ""
-    return ", ".join(ordered[:_SHOWN]) + more
+    return separator.join(ordered[:_SHOWN]) + more
 
 
 def reason(error: BaseException) -> str:

@@ -19,7 +19,7 @@ from recipes.data.audio import read_sound, resample
 from recipes.data.config import DataRecipe
 from vocoders.cli.common import say
 from vocoders.dsp.mel import MelConfig
-from vocoders.errors import VocoderError
+from vocoders.errors import VocoderError, few
 from vocoders.files import LFS_POINTER
 from vocoders.io.audio import AUDIO_SUFFIXES
 
@@ -91,7 +91,7 @@ def open_clips(paths: list[Path], source: str) -> list[Clip]:
     if not clips:
         raise VocoderError(f"none of the {len(bad)} recordings of {source} can be read, such as {bad[0]}")
     if bad:
-        say(f"left out {len(bad)} of {len(paths)} recordings that cannot be read: {'; '.join(bad)}")
+        say(f"left out {len(bad)} of {len(paths)} recordings that cannot be read: {few(bad, '; ')}")
     return clips
 
 
@@ -164,5 +164,5 @@ def readable(clips: list[Clip], mel_config: MelConfig) -> list[Clip]:
     if not kept:
         raise VocoderError(f"none of the recordings to validate on can be read, such as {bad[0]}")
     if bad:
-        say(f"left out {len(bad)} of {len(clips)} recordings to validate on: {'; '.join(bad)}")
+        say(f"left out {len(bad)} of {len(clips)} recordings to validate on: {few(bad, '; ')}")
     return kept

@@ -18,7 +18,7 @@ from recipes.data.clips import Clip, find_namesake, read_clip
 from vocoders.cli.common import say
 from vocoders.dsp.log_mel import LogMelSpectrogram
 from vocoders.dsp.mel import MelConfig, convert_mel, list_differences
-from vocoders.errors import VocoderError
+from vocoders.errors import VocoderError, few
 from vocoders.files import read_file
 from vocoders.io.mels import MEL_SUFFIXES, decode_mel
 
@@ -107,12 +107,13 @@ class PredictedMels:
         if missing:
             say(f"left out {missing} of {len(clips)} recordings without a mel in {folder}")
         if len(bad) > len(self.paths):
-            shown = "; ".join(bad[:3])
-            raise VocoderError(f"{len(bad)} of {len(bad) + len(self.paths)} mels do not fit their recordings: {shown}")
+            raise VocoderError(
+                f"{len(bad)} of {len(bad) + len(self.paths)} mels do not fit their recordings: {few(bad, '; ')}"
+            )
         if not self.paths:
             raise VocoderError(f"{folder} holds no mel named like one of the {len(clips)} recordings (NAME.npy, .npz)")
         if bad:
-            say(f"left out {len(bad)} mels that do not fit: {'; '.join(bad)}")
+            say(f"left out {len(bad)} mels that do not fit: {few(bad, '; ')}")
 
     def _check_mel_config(self, clips: list[Clip]) -> None:
         """Refuse mels whose first files fit much better in another mel config."""

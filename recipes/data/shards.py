@@ -25,7 +25,7 @@ from recipes.data.f0_labels import F0Labels
 from recipes.data.segments import SegmentDataset
 from vocoders.cli.common import say
 from vocoders.dsp.mel import MelConfig
-from vocoders.errors import VocoderError
+from vocoders.errors import VocoderError, few
 from vocoders.extras import require
 from vocoders.io.audio import AUDIO_SUFFIXES
 
@@ -81,10 +81,10 @@ def read_shard(url: str) -> list[Clip]:
     clips = [clip for clip in clips if clip.samples]
     if not clips:
         raise VocoderError(
-            f"the shard {url} holds no recording that can be read" + (f": {'; '.join(bad)}" if bad else "")
+            f"the shard {url} holds no recording that can be read" + (f": {few(bad, '; ')}" if bad else "")
         )
     if bad:
-        say(f"left out {len(bad)} recordings of {url} that cannot be read: {'; '.join(bad)}")
+        say(f"left out {len(bad)} recordings of {url} that cannot be read: {few(bad, '; ')}")
     return clips
 
 

@@ -119,10 +119,11 @@ class MelConfig(Config):
     def fit(self, target: MelConfig) -> tuple[bool, bool, float]:
         """Rank how well mels of this config suit a model of ``target``; the largest value is the best.
 
-        First come exact conversion, then the same sample rate and band, then the widest band.
+        First come exact conversion, then the same sample rate and band, then the widest band, up to that of the mel or
+        12 kHz: speech has little above.
         """
         alike = all(getattr(self, key) == getattr(target, key) for key in ("sample_rate", "fmin", "fmax"))
-        return self.converts_to(target), alike, target.fmax
+        return self.converts_to(target), alike, min(target.fmax, max(self.fmax, 12000.0))
 
     def check_convertible(self, target: MelConfig) -> None:
         """Check that mels of this mel config can be converted to ``target``.

@@ -17,7 +17,7 @@ from recipes.data.audio import resample
 from recipes.data.clips import open_clips
 from recipes.data.corpora import write_list
 from vocoders.cli.common import Parser, prepare_streams, say
-from vocoders.errors import VocoderError
+from vocoders.errors import VocoderError, few
 from vocoders.files import make_folder, write_file
 from vocoders.io.audio import encode_audio
 
@@ -137,7 +137,7 @@ def prepare(folder: Path, clones: dict[str, Path], everything: bool) -> bool:
             else:
                 bad.append(f"{source} (empty)")
     if bad:
-        say(f"left out {len(bad)} of {len(jobs)} clips that cannot be read: {'; '.join(bad)}")
+        say(f"left out {len(bad)} of {len(jobs)} clips that cannot be read: {few(bad, '; ')}")
     complete = write_lists(folder, sorted(target for _, target, _ in jobs if target.exists()))
     return complete and not bad
 

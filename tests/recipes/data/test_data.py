@@ -271,6 +271,16 @@ def test_bad_files_are_listed_and_left_out(tmp_path: Path, capsys: pytest.Captur
     assert "empty.wav (empty)" in error
 
 
+def test_of_many_bad_files_the_first_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    corpus.make(tmp_path / "data")
+    for number in range(10, 30):
+        (tmp_path / "data" / f"broken{number}.wav").write_bytes(b"not a sound file")
+    find_clips(tmp_path / "data")
+    error = capsys.readouterr().err
+    assert [f"broken{number}.wav" in error for number in (10, 14, 15)] == [True, True, False]
+    assert error.endswith(" and 15 more\n")
+
+
 def test_a_recording_damaged_behind_its_header_is_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole = dataset(tmp_path)
     path = whole.clips[0].path

@@ -175,6 +175,9 @@ def test_the_rate_of_the_model(voc: Vocoder) -> None:
         ("vocos-24k", "hnmask-24k"),
         ("speecht5-16k", "hnmask-24k"),
         ("bigvgan-22k", "hnmask-24k"),
+        ("openvpi-44k:log=log10", "hnmask-44k"),
+        ("bigvgan-44k", "hnmask-44k"),
+        ("gpt-sovits-32k", "hnmask-44k"),
     ],
 )
 def test_the_built_in_model_for_a_mel_config(name: str, model: str) -> None:
