@@ -286,6 +286,24 @@ def degvoc(config: Settings) -> Shapes:
     return shapes
 
 
+def univnet(config: Settings) -> Shapes:
+    """Return the layout of transformers' UnivNetModel."""
+    width, inner = config["model_hidden_channels"], config["kernel_predictor_hidden_channels"]
+    layers = [Convolution("conv_pre", (width, config["model_in_channels"], 7), width)]
+    sizes = zip(config["resblock_stride_sizes"], config["resblock_dilation_sizes"], strict=True)
+    for name, rate, dilations in ((f"resblocks.{i}", *pair) for i, pair in enumerate(sizes)):
+        layers.append(Convolution(f"{name}.convt_pre", (width, width, 2 * rate), width))
+        layers += [Convolution(f"{name}.resblocks.{i}.conv", (width, width, 3), width) for i in range(len(dilations))]
+        predictor, outputs = f"{name}.kernel_predictor", 2 * width * len(dilations)
+        layers.append(Convolution(f"{predictor}.input_conv", (inner, config["num_mel_bins"], 5), inner))
+        for block in range(config["kernel_predictor_num_blocks"]):
+            for part in ("conv1", "conv2"):
+                layers.append(Convolution(f"{predictor}.resblocks.{block}.{part}", (inner, inner, 3), inner))
+        layers.append(Convolution(f"{predictor}.kernel_conv", (outputs * width * 3, inner, 3), outputs * width * 3))
+        layers.append(Convolution(f"{predictor}.bias_conv", (outputs, inner, 3), outputs))
+    return keys([*layers, Convolution("conv_post", (1, width, 7), 1)], FOLDED)
+
+
 def hift(config: Settings) -> Shapes:
     params = config["hift"]
     rates, channels, features = params["upsample_rates"], params["base_channels"], params["istft_params"]["n_fft"] + 2
@@ -341,4 +359,5 @@ LAYOUTS: dict[str, Callable[[Settings], Shapes]] = {
     "nemo": nemo,
     "gpt-sovits": gpt_sovits,
     "degvoc": degvoc,
+    "univnet": univnet,
 }

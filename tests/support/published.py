@@ -41,6 +41,9 @@ samples of "noise" in every six frames.
 
 published_golden_degvoc.npz: Andong-Li-speech/DegVoC, with its analysis of noise. Ten frames of "center" padding become
 nine hops.
+
+published_golden_univnet.npz: maum-ai/univnet with eight channels in the kernel predictors, and transformers'
+UnivNetModel. A frame's column of noise is its first samples of "noise".
 """
 
 import io
@@ -63,6 +66,7 @@ COMPLEX_WAVEHAX_MEL = "hifigan-22k:sample_rate=2400,n_fft=96,hop_length=12,win_l
 SPEECHT5_MEL = "hifigan-22k:sample_rate=8000,n_fft=256,hop_length=24,win_length=256,n_mels=10,fmax=4000"
 AUDIOLDM_MEL = "hifigan-22k:sample_rate=8000,n_fft=256,hop_length=40,win_length=256,n_mels=8,fmax=4000"
 GPT_SOVITS_MEL = "hifigan-22k:sample_rate=8000,n_fft=64,hop_length=12,win_length=64,n_mels=4,fmax=4000"
+UNIVNET_MEL = "bigvgan-24k:sample_rate=2400,n_fft=96,hop_length=24,win_length=96,n_mels=8,fmax=1200"
 PARTS = {  # part of the file: family, place of the weights in the checkpoint, --mel-config
     "hifi-gan-1": ("hifi-gan", ("generator",), None),
     "hifi-gan-2": ("hifi-gan", ("generator",), None),
@@ -97,6 +101,8 @@ PARTS = {  # part of the file: family, place of the weights in the checkpoint, -
     "gpt-sovits": ("gpt-sovits", (), GPT_SOVITS_MEL),
     "amphion": ("amphion", ("generator_state_dict",), None),
     "degvoc": ("degvoc", ("generator",), None),
+    "univnet": ("univnet", ("model_g",), None),
+    "univnet-transformers": ("univnet", (), UNIVNET_MEL),
     "melgan": ("parallel-wavegan", ("model", "generator"), None),
     "melgan-multi-band": ("parallel-wavegan", ("model", "generator"), None),
     "melgan-multi-band-old": ("parallel-wavegan", ("model", "generator"), None),

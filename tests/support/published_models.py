@@ -135,6 +135,12 @@ DEGVOC = {
         **{"win_size": 1024, "fmin": 0, "fmax": 12000},
     },
 }
+UNIVNET = {
+    **{"model_type": "univnet", "model_in_channels": 64, "model_hidden_channels": 32, "num_mel_bins": 100},
+    **{"resblock_kernel_sizes": [3] * 3, "resblock_stride_sizes": [8, 8, 4], "leaky_relu_slope": 0.2},
+    **{"resblock_dilation_sizes": [[1, 3, 9, 27]] * 3, "kernel_predictor_num_blocks": 3},
+    **{"kernel_predictor_hidden_channels": 64, "kernel_predictor_conv_size": 3, "kernel_predictor_dropout": 0.0},
+}
 
 
 def openvpi(checkpoint: str, **more: Any) -> Model:
@@ -285,6 +291,9 @@ MODELS: dict[str, Model] = {
     "libritts_style_melgan.v1": parallel_wavegan(
         *(1500000, STYLE | {"noise_upsample_scales": [10, 2, 2, 2], "upsample_scales": [5, 1, 5, 1, 3, 1, 2, 2, 1]}),
         *(VCTK_FEATURES, "StyleMelGANGenerator"),
+    ),
+    "dg845/univnet-dev": Model(
+        "univnet", "model.safetensors", "config.json", UNIVNET, others=("preprocessor_config.json",)
     ),
     "DegVoC": Model("degvoc", "g_02000000_n8.pt", "degvoc_libritts_config.json", DEGVOC, ("generator",)),
     "nsf_hifigan": openvpi("model"),

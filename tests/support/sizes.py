@@ -19,6 +19,7 @@ GENERATOR_SIZES: dict[str, dict[str, Any]] = {
     "bigvgan": {**_HIFIGAN, "resblock_dilations": [[1], [2]]},
     "hift": {"channels": 16, "resblock_kernel_sizes": [5], "resblock_dilations": [[1, 3]], "harmonics": 3},
     "degvoc": {"channels": 8, "attention_channels": 6, "blocks": 2, "kernel_size": [5, 5]},
+    "univnet": {"channels": 6, "noise_channels": 8, "dilations": [1, 3], "predictor_channels": 8},
     "melgan": {"channels": 16, "stacks": 2},
     "style-melgan": {"channels": 4, "noise_channels": 6, "kernel_size": 5, "noise_upsample_rates": [3, 2]},
 }

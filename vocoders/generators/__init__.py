@@ -21,6 +21,7 @@ from vocoders.generators.multi_stream_wavehax import MultiStreamWavehax
 from vocoders.generators.nsf_hifigan import NSFHiFiGAN
 from vocoders.generators.parallel_wavegan import ParallelWaveGAN
 from vocoders.generators.style_melgan import StyleMelGAN
+from vocoders.generators.univnet import UnivNet
 from vocoders.generators.vocos import Vocos
 from vocoders.generators.wavehax import Wavehax
 
@@ -39,6 +40,7 @@ GENERATORS: dict[str, type[Generator]] = {
     "melgan": MelGAN,
     "style-melgan": StyleMelGAN,
     "degvoc": DegVoC,
+    "univnet": UnivNet,
 }
 
 

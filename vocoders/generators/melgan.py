@@ -104,7 +104,7 @@ class MelGAN(Generator):
         for up, stacks in zip(reversed(self.ups), reversed(self.stacks), strict=True):
             assert isinstance(up, ConvTranspose1d)
             assert isinstance(stacks, nn.Sequential)
-            reach = sum(stack.reach for stack in stacks)
+            reach = sum(stack.reach for stack in stacks if isinstance(stack, ResidualStack))
             first, last = up.depends_on(first - reach, last + reach)
         first, last = self.conv_pre.depends_on(first, last)
         return max(-first, last)

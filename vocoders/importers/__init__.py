@@ -34,6 +34,7 @@ from vocoders.importers.nsf_hifigan import NSF_HIFIGAN
 from vocoders.importers.parallel_wavegan import PARALLEL_WAVEGAN
 from vocoders.importers.speechbrain import SPEECHBRAIN
 from vocoders.importers.speecht5 import SPEECHT5
+from vocoders.importers.univnet import UNIVNET
 from vocoders.importers.vocos import VOCOS
 from vocoders.importers.wavehax import WAVEHAX
 
@@ -55,6 +56,7 @@ IMPORTERS: dict[str, Importer] = {
         GPT_SOVITS,
         AMPHION,
         DEGVOC,
+        UNIVNET,
     )
 }
 

@@ -22,7 +22,7 @@ Weights = dict[str, Tensor]
 Settings = dict[str, Any]
 
 # where projects keep a generator's weights, from outside in, and the name of that part in training
-_PLACES = ("state_dict", "model", "generator_state_dict", "generator")
+_PLACES = ("state_dict", "model", "generator_state_dict", "generator", "model_g")
 _PARTS = ("generator.", "model_g.")
 _WRAPPERS = re.compile(r"(?<![^.])(?:module|_orig_mod)\.")  # from several GPUs and torch.compile
 

@@ -107,6 +107,7 @@ def test_context_and_lookahead_are_what_a_perturbed_frame_shows(
     assert reached[-1] <= middle + reach, changed
     if moved == "mel":  # not merely large enough: what the mel does not pass through is at most one transform
         spare = 1 + (128 - win_length) // 32  # and the zeros around a window, for what has one
+        spare += 2 * (name == "univnet")  # it convolves whole frames
         assert reached[0] <= middle - ahead + spare, changed
         assert reached[-1] >= middle + reach - spare, changed
 
