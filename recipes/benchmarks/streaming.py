@@ -44,7 +44,9 @@ def vocoders(names: list[str]) -> Iterator[tuple[str, BaseVocoder]]:
             label = f"{label}, framewise"
         checkpoint = size.checkpoint()
         checkpoint.f0_estimator = F0Estimator(F0EstimatorConfig(), size.mel_config)
-        yield label, common.make_vocoder(checkpoint)
+        vocoder = common.make_vocoder(checkpoint)
+        if vocoder.lookahead is not None:  # StyleMelGAN cannot stream
+            yield label, vocoder
 
 
 def seconds_of(work: Callable[..., object], *arguments: object) -> float:

@@ -175,5 +175,5 @@ def test_streaming_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "unknown model 'nobody'" in capsys.readouterr().err
     lookaheads = {label: voc.lookahead for label, voc in streaming.vocoders([])}  # one at a time: some are large
     assert "wavehax v1, framewise" in lookaheads
-    assert len(lookaheads) == len(common.published())
+    assert len(lookaheads) == len([label for label in common.published() if not label.startswith("style-melgan")])
     assert None not in lookaheads.values()
