@@ -6,7 +6,6 @@ arXiv 2005.05106). Full-band MelGAN has the same network with other sizes. Follo
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar
 
 import numpy as np
@@ -67,7 +66,7 @@ class MelGAN(Generator):
         if mel_config.hop_length == 300:
             return _MULTI_BAND.model_copy(update={"upsample_rates": (5, 5, 3)})
         rates = upsampling_rates(mel_config.hop_length, 8)
-        return MelGANConfig() if math.prod(rates) == 256 else MelGANConfig(channels=512, upsample_rates=rates)
+        return MelGANConfig() if mel_config.hop_length == 256 else MelGANConfig(upsample_rates=rates)
 
     def __init__(self, config: MelGANConfig, mel_config: MelConfig) -> None:
         super().__init__(config, mel_config)
