@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal, overload
 
 from vocoders.errors import MelWarning, VocoderError
@@ -66,7 +66,8 @@ def load(
     Args:
         model: None for the default model; the name of a built-in model; the path of a checkpoint (.safetensors), or of
             a model.onnx from ``vocoders export``, which runs without torch; or "org/name", a repository of the Hugging
-            Face hub, unless there is a local folder "org". A folder or repository holds model.safetensors, or a model
+            Face hub, or "org/name/path", a file or folder in one, unless there is a local folder "org". A folder or
+            repository holds model.safetensors, or a model
             of another project in ``vocoders.importers.IMPORTERS``, converted at its first load, as is the path of such
             a checkpoint.
         device: such as "cuda".
@@ -147,9 +148,10 @@ def find_pretrained(model: str | Path | None = None, backend: BackendName = "tor
         return name, MODELS / f"{name}{'.onnx' if backend == 'onnx' else '.safetensors'}"
     if name and Path(name).is_dir():
         return name, _from_folder(Path(name))
-    if (name and Path(name).exists()) or name.endswith((".safetensors", ".onnx")):
+    at_hub = re.fullmatch(r"[\w.-]+/[\w.-]+(/[\w.-]+)*", name)
+    if (name and Path(name).exists()) or (name.endswith((".safetensors", ".onnx")) and name.count("/") < 2):
         return name, _from_file(Path(name))
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+    if at_hub:
         folder = name.split("/")[0]
         if Path(folder).is_dir():  # mistyped path: do not ask the hub
             raise VocoderError(
@@ -159,7 +161,7 @@ def find_pretrained(model: str | Path | None = None, backend: BackendName = "tor
         return name, _from_hub(name)
     raise VocoderError(
         f"unknown model '{name}': neither a file, nor a built-in model ({', '.join(list_models())}), "
-        f"nor a repository 'org/name' of the Hugging Face hub"
+        f"nor a repository 'org/name', or a file or folder 'org/name/path' in one, of the Hugging Face hub"
     )
 
 
@@ -209,11 +211,14 @@ def _from_folder(folder: Path, repository: str | None = None) -> Path:
 
 
 def _from_hub(name: str) -> Path:
-    """Return the checkpoint of a hub repository, from the cache if possible."""
+    """Return the checkpoint of "org/name", or "org/name/path", a file or folder in it, from the cache if possible."""
     require(f"the model '{name}' of the Hugging Face hub", "torch", "torch", "safetensors", "huggingface_hub")
     from vocoders.hub import cached_folder, download
     from vocoders.importers.recognition import CONFIGURATIONS, file_patterns, holds_model
 
+    if name.count("/") > 1:
+        org, repository, path = name.split("/", 2)
+        return _from_path_at_hub(f"{org}/{repository}", path)
     problem = None
     if folder := cached_folder(name):
         try:
@@ -229,3 +234,19 @@ def _from_hub(name: str) -> Path:
     except VocoderError as error:
         raise problem or error from None
     return _from_folder(folder, name)
+
+
+def _from_path_at_hub(repository: str, path: str) -> Path:
+    """Return the checkpoint of a file or folder in a hub repository."""
+    from vocoders.hub import cached_folder, download
+    from vocoders.importers.recognition import CONFIGURATIONS
+
+    folder = cached_folder(repository)
+    if folder is None or not (folder / path).exists():
+        beside = [(PurePosixPath(path).parent / config).as_posix() for config in CONFIGURATIONS]
+        folder = download(repository, [path, f"{path}/*", *beside])
+    if (folder / path).is_dir():
+        return _from_folder(folder / path, repository)
+    if (folder / path).is_file():
+        return _from_file(folder / path)
+    raise VocoderError(f"the repository {repository} of the Hugging Face hub holds no {path}")

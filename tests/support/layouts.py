@@ -304,6 +304,48 @@ def univnet(config: Settings) -> Shapes:
     return keys([*layers, Convolution("conv_post", (1, width, 7), 1)], FOLDED)
 
 
+def flow2gan(config: Settings) -> Shapes:
+    """Return the layout of a checkpoint, without its loss_spec."""
+    factor, time, kernel = config["hidden_factor"], config["time_embed_channels"], config["conv_kernel_sizes"][0]
+    shared = config["cond_enc_channels"]
+    shapes: Shapes = {}
+
+    def layer(name: str, outputs: int, *inputs: int) -> None:
+        shapes.update({f"{name}.weight": (outputs, *inputs), f"{name}.bias": (outputs,)})
+
+    def block(name: str, width: int) -> None:
+        layer(f"{name}.dwconv", width, 1, kernel)
+        shapes.update({f"{name}.norm.log_scale": (), f"{name}.norm.bias": (width,)})
+        layer(f"{name}.pwconv1", factor * width, width, 1)
+        shapes[f"{name}.act.weight"] = (factor * width,)
+        layer(f"{name}.pwconv2", width, factor * width, 1)
+        shapes[f"{name}.residual_scale.scale"] = (width, 1)
+
+    def entry(name: str, width: int, *inputs: int) -> None:
+        layer(f"{name}.in_proj", width, *inputs)
+        shapes.update({f"{name}.in_norm.log_scale": (), f"{name}.in_norm.bias": (width,)})
+
+    entry("cond_encoder", shared, config["n_mels"], 3)
+    for index in range(config["cond_enc_num_layers"]):
+        block(f"cond_encoder.blocks.{index}", shared)
+    for branch, (n_fft, width) in enumerate(zip(config["n_ffts"], config["channels"], strict=True)):
+        name = f"estimators.{branch}"
+        shapes.update({f"{name}.fft.window": (n_fft,), f"{name}.ifft.window": (n_fft,)})
+        name += ".decoder"
+        entry(name, width, n_fft + 2, 1)
+        layer(f"{name}.time_mlp.0", factor * time, time)
+        layer(f"{name}.time_mlp.2", time, factor * time)
+        layer(f"{name}.cond_mlp.0", factor * shared, shared, 1)
+        shapes[f"{name}.cond_mlp.1.weight"] = (factor * shared,)
+        layer(f"{name}.cond_mlp.2", shared, factor * shared, 1)
+        for index in range(config["num_layers"][branch]):
+            block(f"{name}.blocks.{index}", width)
+            layer(f"{name}.blocks.{index}.cond_proj", width, shared, 1)
+            layer(f"{name}.blocks.{index}.time_embed_proj", width, time)
+        layer(f"{name}.out_proj", n_fft + 2, width, 1)
+    return shapes
+
+
 def hift(config: Settings) -> Shapes:
     params = config["hift"]
     rates, channels, features = params["upsample_rates"], params["base_channels"], params["istft_params"]["n_fft"] + 2
@@ -360,4 +402,5 @@ LAYOUTS: dict[str, Callable[[Settings], Shapes]] = {
     "gpt-sovits": gpt_sovits,
     "degvoc": degvoc,
     "univnet": univnet,
+    "flow2gan": flow2gan,
 }

@@ -44,6 +44,8 @@ nine hops.
 
 published_golden_univnet.npz: maum-ai/univnet with eight channels in the kernel predictors, and transformers'
 UnivNetModel. A frame's column of noise is its first samples of "noise".
+
+published_golden_flow2gan.npz: k2-fsa/Flow2GAN with one and with four steps.
 """
 
 import io
@@ -66,6 +68,7 @@ COMPLEX_WAVEHAX_MEL = "hifigan-22k:sample_rate=2400,n_fft=96,hop_length=12,win_l
 SPEECHT5_MEL = "hifigan-22k:sample_rate=8000,n_fft=256,hop_length=24,win_length=256,n_mels=10,fmax=4000"
 AUDIOLDM_MEL = "hifigan-22k:sample_rate=8000,n_fft=256,hop_length=40,win_length=256,n_mels=8,fmax=4000"
 GPT_SOVITS_MEL = "hifigan-22k:sample_rate=8000,n_fft=64,hop_length=12,win_length=64,n_mels=4,fmax=4000"
+FLOW2GAN_MEL = "vocos-24k:sample_rate=2400,n_fft=96,hop_length=24,win_length=96,n_mels=8,fmax=1200"
 UNIVNET_MEL = "bigvgan-24k:sample_rate=2400,n_fft=96,hop_length=24,win_length=96,n_mels=8,fmax=1200"
 PARTS = {  # part of the file: family, place of the weights in the checkpoint, --mel-config
     "hifi-gan-1": ("hifi-gan", ("generator",), None),
@@ -103,6 +106,8 @@ PARTS = {  # part of the file: family, place of the weights in the checkpoint, -
     "degvoc": ("degvoc", ("generator",), None),
     "univnet": ("univnet", ("model_g",), None),
     "univnet-transformers": ("univnet", (), UNIVNET_MEL),
+    "flow2gan-1-step": ("flow2gan", ("model",), FLOW2GAN_MEL),
+    "flow2gan-4-step": ("flow2gan", ("model",), FLOW2GAN_MEL),
     "melgan": ("parallel-wavegan", ("model", "generator"), None),
     "melgan-multi-band": ("parallel-wavegan", ("model", "generator"), None),
     "melgan-multi-band-old": ("parallel-wavegan", ("model", "generator"), None),
@@ -154,13 +159,14 @@ def write(folder: Path, part: str, new_style: bool = False, drop: str = "", extr
     content: dict[str, Any] = weights
     for key in reversed(place):
         content = {key: content, "steps": 7}
-    torch.save(content, folder / "checkpoint.pkl")
+    checkpoint = folder / (f"{part}.pkl" if family == "flow2gan" else "checkpoint.pkl")
+    torch.save(content, checkpoint)
     configs = IMPORTERS[family].configs
     name = "config.yml" if "config.yml" in configs or not configs else configs[0]
     (folder / name).write_text(str(arrays["config"]))  # JSON is YAML
-    arguments: dict[str, Any] = {"family": family, "checkpoint": folder / "checkpoint.pkl", "mel_config": mel_config}
+    arguments: dict[str, Any] = {"family": family, "checkpoint": checkpoint, "mel_config": mel_config}
     if family == "nemo":
-        write_tar(arguments["checkpoint"], {"./model_config.yaml": name, "./model_weights.ckpt": "checkpoint.pkl"})
+        write_tar(arguments["checkpoint"], {"./model_config.yaml": name, "./model_weights.ckpt": checkpoint.name})
     if "stats" in arrays:  # read from beside the checkpoint
         np.save(folder / "stats.npy", arrays["stats"])
     elif family == "wavehax":  # trained on normalised mels, as stored

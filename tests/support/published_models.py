@@ -143,6 +143,17 @@ UNIVNET = {
 }
 
 
+FLOW2GAN = {  # flow2gan/models/config.py
+    **{"n_mels": 100, "n_ffts": (512, 256, 128), "channels": (768, 512, 384), "num_layers": (8, 8, 8)},
+    **{"time_embed_channels": 512, "hidden_factor": 3, "conv_kernel_sizes": (7, 7, 7)},
+    **{"cond_enc_channels": 512, "cond_enc_num_layers": 4},
+}
+
+
+def flow2gan(name: str, **changes: Any) -> Model:
+    return Model("flow2gan", f"{name}.pt", "", FLOW2GAN | changes, ("model",), channels="cond_enc_channels")
+
+
 def openvpi(checkpoint: str, **more: Any) -> Model:
     config = {"resblock": "1"} | V1 | {"discriminator_periods": [3, 5, 7, 11, 17, 23, 37]} | more
     config |= {"upsample_rates": [8, 8, 2, 2, 2], "upsample_kernel_sizes": [16, 16, 4, 4, 4]}
@@ -294,6 +305,10 @@ MODELS: dict[str, Model] = {
     ),
     "dg845/univnet-dev": Model(
         "univnet", "model.safetensors", "config.json", UNIVNET, others=("preprocessor_config.json",)
+    ),
+    "k2-fsa/Flow2GAN/libritts-mel-4-step.pt": flow2gan("libritts-mel-4-step"),
+    "k2-fsa/Flow2GAN/universal-44k-mel-128band-512x-1-step.pt": flow2gan(
+        "universal-44k-mel-128band-512x-1-step", n_mels=128, n_ffts=(1024, 512, 256)
     ),
     "DegVoC": Model("degvoc", "g_02000000_n8.pt", "degvoc_libritts_config.json", DEGVOC, ("generator",)),
     "nsf_hifigan": openvpi("model"),

@@ -20,6 +20,10 @@ GENERATOR_SIZES: dict[str, dict[str, Any]] = {
     "hift": {"channels": 16, "resblock_kernel_sizes": [5], "resblock_dilations": [[1, 3]], "harmonics": 3},
     "degvoc": {"channels": 8, "attention_channels": 6, "blocks": 2, "kernel_size": [5, 5]},
     "univnet": {"channels": 6, "noise_channels": 8, "dilations": [1, 3], "predictor_channels": 8},
+    "flow2gan": {
+        **{"steps": 2, "channels": [6, 5, 4], "blocks": 1, "time_channels": 8},
+        **{"condition_channels": 6, "condition_blocks": 1, "expansion": 2},
+    },
     "melgan": {"channels": 16, "stacks": 2},
     "style-melgan": {"channels": 4, "noise_channels": 6, "kernel_size": 5, "noise_upsample_rates": [3, 2]},
 }

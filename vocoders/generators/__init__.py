@@ -12,6 +12,7 @@ from vocoders.generators.base import Generator
 from vocoders.generators.bigvgan import BigVGAN
 from vocoders.generators.complex_wavehax import ComplexWavehax
 from vocoders.generators.degvoc import DegVoC
+from vocoders.generators.flow2gan import Flow2GAN
 from vocoders.generators.hifigan import HiFiGAN
 from vocoders.generators.hift import HiFT
 from vocoders.generators.hnmask import HNMask
@@ -41,6 +42,7 @@ GENERATORS: dict[str, type[Generator]] = {
     "style-melgan": StyleMelGAN,
     "degvoc": DegVoC,
     "univnet": UnivNet,
+    "flow2gan": Flow2GAN,
 }
 
 

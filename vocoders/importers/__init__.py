@@ -25,6 +25,7 @@ from vocoders.importers.files import (
     read_stats,
     read_weights,
 )
+from vocoders.importers.flow2gan import FLOW2GAN
 from vocoders.importers.gpt_sovits import GPT_SOVITS
 from vocoders.importers.hifi_gan import HIFI_GAN
 from vocoders.importers.hift import HIFT
@@ -57,6 +58,7 @@ IMPORTERS: dict[str, Importer] = {
         AMPHION,
         DEGVOC,
         UNIVNET,
+        FLOW2GAN,
     )
 }
 

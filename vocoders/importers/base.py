@@ -21,6 +21,9 @@ from vocoders.generators.base import Generator
 Weights = dict[str, Tensor]
 Settings = dict[str, Any]
 
+FILE_NAME = "!file name"
+"""Key of the checkpoint's name, which ``Importer.convert`` finds in each configuration."""
+
 # where projects keep a generator's weights, from outside in, and the name of that part in training
 _PLACES = ("state_dict", "model", "generator_state_dict", "generator", "model_g")
 _PARTS = ("generator.", "model_g.")
@@ -89,7 +92,10 @@ class Importer:
         Raises:
             VocoderError: when configuration or checkpoint are not of the family.
         """
-        config, weights = Noting(settings), find_weights(content, checkpoint)
+        config, weights = (
+            Noting({**settings, FILE_NAME: checkpoint.name}, {FILE_NAME}),
+            find_weights(content, checkpoint),
+        )
         try:
             imported = self.convert(config, weights, stated)
         except VocoderError:

@@ -44,7 +44,7 @@ def stored(part: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
 def read(part: str, config: dict[str, Any]) -> Imported:
     family, _, mel_config = PARTS[part]
     stated = MelConfig.parse(mel_config) if mel_config else None
-    return IMPORTERS[family].read(config, stored(part)[1], stated, Path("x"))
+    return IMPORTERS[family].read(config, stored(part)[1], stated, Path(part))
 
 
 def sections(config: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
