@@ -11,7 +11,6 @@ from losses.discriminators import DISCRIMINATORS, DiscriminatorOutput, build_dis
 from losses.discriminators.multi_scale import ScaleDiscriminator
 from tests.support import models
 from vocoders import VocoderError
-from vocoders.generators import GENERATORS
 
 RATE = 24000
 every = pytest.mark.parametrize("name", DISCRIMINATORS)
@@ -70,7 +69,7 @@ def test_gradients_reach_all_weights_and_the_audio(name: str) -> None:
 
 
 @every
-@pytest.mark.parametrize("generator_name", GENERATORS)
+@pytest.mark.parametrize("generator_name", models.NAMES)
 def test_every_generator_learns_from_it(name: str, generator_name: str) -> None:
     generator = models.generator(generator_name).train()
     discriminator = small(name, models.MEL_CONFIG.sample_rate)

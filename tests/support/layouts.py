@@ -346,6 +346,19 @@ def flow2gan(config: Settings) -> Shapes:
     return shapes
 
 
+def ltx2(config: Settings) -> Shapes:
+    """Return the layout of diffusers' LTX2Vocoder."""
+    pairs = {
+        **{"upsample_initial_channel": "hidden_channels", "upsample_rates": "upsample_factors"},
+        **{"upsample_kernel_sizes": "upsample_kernel_sizes", "num_mels": "in_channels"},
+        **{"resblock_kernel_sizes": "resnet_kernel_sizes", "resblock_dilation_sizes": "resnet_dilations"},
+    }
+    sizes = {ours: config[theirs] for ours, theirs in pairs.items()}
+    names = {"conv_pre": "conv_in", "conv_post": "conv_out", "ups": "upsamplers", "resblocks": "resnets"}
+    shapes = keys(hifi_gan(sizes | {"resblock": 1}, outputs=2), FOLDED)
+    return {re.sub(r"^\w+", lambda m: names[m[0]], key): shape for key, shape in shapes.items()}
+
+
 def hift(config: Settings) -> Shapes:
     params = config["hift"]
     rates, channels, features = params["upsample_rates"], params["base_channels"], params["istft_params"]["n_fft"] + 2
@@ -403,4 +416,5 @@ LAYOUTS: dict[str, Callable[[Settings], Shapes]] = {
     "degvoc": degvoc,
     "univnet": univnet,
     "flow2gan": flow2gan,
+    "ltx2": ltx2,
 }

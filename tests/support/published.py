@@ -46,6 +46,8 @@ published_golden_univnet.npz: maum-ai/univnet with eight channels in the kernel 
 UnivNetModel. A frame's column of noise is its first samples of "noise".
 
 published_golden_flow2gan.npz: k2-fsa/Flow2GAN with one and with four steps.
+
+published_golden_ltx2.npz: the vocoder of Lightricks/LTX-2, and of diffusers, versions 2.0 and 2.3 ("extended").
 """
 
 import io
@@ -57,6 +59,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from tests.support import DATA
@@ -108,6 +111,10 @@ PARTS = {  # part of the file: family, place of the weights in the checkpoint, -
     "univnet-transformers": ("univnet", (), UNIVNET_MEL),
     "flow2gan-1-step": ("flow2gan", ("model",), FLOW2GAN_MEL),
     "flow2gan-4-step": ("flow2gan", ("model",), FLOW2GAN_MEL),
+    "ltx2": ("ltx2-single-file", (), None),
+    "ltx2-extended": ("ltx2-single-file", (), None),
+    "ltx2-diffusers": ("ltx2", (), None),
+    "ltx2-diffusers-extended": ("ltx2", (), None),
     "melgan": ("parallel-wavegan", ("model", "generator"), None),
     "melgan-multi-band": ("parallel-wavegan", ("model", "generator"), None),
     "melgan-multi-band-old": ("parallel-wavegan", ("model", "generator"), None),
@@ -165,6 +172,9 @@ def write(folder: Path, part: str, new_style: bool = False, drop: str = "", extr
     name = "config.yml" if "config.yml" in configs or not configs else configs[0]
     (folder / name).write_text(str(arrays["config"]))  # JSON is YAML
     arguments: dict[str, Any] = {"family": family, "checkpoint": checkpoint, "mel_config": mel_config}
+    if family == "ltx2-single-file":
+        arguments["checkpoint"] = folder / "ltx-2.safetensors"
+        save_file(weights, arguments["checkpoint"], {"config": str(arrays["config"])})
     if family == "nemo":
         write_tar(arguments["checkpoint"], {"./model_config.yaml": name, "./model_weights.ckpt": checkpoint.name})
     if "stats" in arrays:  # read from beside the checkpoint

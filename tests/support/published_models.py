@@ -154,6 +154,14 @@ def flow2gan(name: str, **changes: Any) -> Model:
     return Model("flow2gan", f"{name}.pt", "", FLOW2GAN | changes, ("model",), channels="cond_enc_channels")
 
 
+LTX2 = {
+    **{"_class_name": "LTX2Vocoder", "in_channels": 128, "hidden_channels": 1024, "out_channels": 2},
+    **{"upsample_kernel_sizes": [16, 15, 8, 4, 4], "upsample_factors": [6, 5, 2, 2, 2]},
+    **{"resnet_kernel_sizes": [3, 7, 11], "resnet_dilations": [[1, 3, 5]] * 3, "act_fn": "leaky_relu"},
+    **{"leaky_relu_negative_slope": 0.1, "final_act_fn": "tanh", "final_bias": True, "output_sampling_rate": 24000},
+}
+
+
 def openvpi(checkpoint: str, **more: Any) -> Model:
     config = {"resblock": "1"} | V1 | {"discriminator_periods": [3, 5, 7, 11, 17, 23, 37]} | more
     config |= {"upsample_rates": [8, 8, 2, 2, 2], "upsample_kernel_sizes": [16, 16, 4, 4, 4]}
@@ -309,6 +317,11 @@ MODELS: dict[str, Model] = {
     "k2-fsa/Flow2GAN/libritts-mel-4-step.pt": flow2gan("libritts-mel-4-step"),
     "k2-fsa/Flow2GAN/universal-44k-mel-128band-512x-1-step.pt": flow2gan(
         "universal-44k-mel-128band-512x-1-step", n_mels=128, n_ffts=(1024, 512, 256)
+    ),
+    "Lightricks/LTX-2/vocoder": Model(
+        *("ltx2", "diffusion_pytorch_model.safetensors", "config.json", LTX2),
+        folder="vocoder",
+        channels="hidden_channels",
     ),
     "DegVoC": Model("degvoc", "g_02000000_n8.pt", "degvoc_libritts_config.json", DEGVOC, ("generator",)),
     "nsf_hifigan": openvpi("model"),

@@ -24,6 +24,11 @@ GENERATOR_SIZES: dict[str, dict[str, Any]] = {
         **{"steps": 2, "channels": [6, 5, 4], "blocks": 1, "time_channels": 8},
         **{"condition_channels": 6, "condition_blocks": 1, "expansion": 2},
     },
+    "ltx2": {
+        **{"network": _HIFIGAN | {"channels": 8, "upsample_rates": [8, 4], "upsample_kernel_sizes": [16, 8]}},
+        **{"output": "clamp", "extension_n_fft": 32, "extension_hop_length": 16, "sample_rate": 16000},
+        "extension": _HIFIGAN | {"channels": 8, "upsample_rates": [8, 4], "upsample_kernel_sizes": [16, 8]},
+    },
     "melgan": {"channels": 16, "stacks": 2},
     "style-melgan": {"channels": 4, "noise_channels": 6, "kernel_size": 5, "noise_upsample_rates": [3, 2]},
 }

@@ -31,7 +31,7 @@ def rewrite(path: Path, header: dict[str, str] | None = None, tensors: dict[str,
     save_file(tensors or load_file(path), path, old | (header or {}))
 
 
-@pytest.mark.parametrize("name", GENERATORS)
+@pytest.mark.parametrize("name", models.NAMES)
 def test_a_loaded_model_is_the_saved_one(name: str, tmp_path: Path) -> None:
     checkpoint = models.checkpoint(name)
     path = tmp_path / "model.safetensors"

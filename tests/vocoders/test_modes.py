@@ -12,7 +12,6 @@ from tests.support.published import PARTS, write
 from vocoders import load, save_checkpoint
 from vocoders.dsp.log_mel import LogMelSpectrogram
 from vocoders.f0_estimator import build_f0_estimator
-from vocoders.generators import GENERATORS
 from vocoders.importers import import_checkpoint
 from vocoders.inference.vocoder import Vocoder
 
@@ -37,7 +36,7 @@ def audio(vocoder: Vocoder) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize(
-    ("name", "dtype"), [*((name, torch.bfloat16) for name in GENERATORS), ("nsf-hifigan", torch.float64)]
+    ("name", "dtype"), [*((name, torch.bfloat16) for name in models.NAMES), ("nsf-hifigan", torch.float64)]
 )
 @pytest.mark.usefixtures("default_dtype_restored")
 def test_the_default_dtype_changes_nothing(name: str, dtype: torch.dtype, tmp_path: Path) -> None:
@@ -73,7 +72,7 @@ def test_log_mels_are_the_same_whatever_the_default_dtype() -> None:
     assert torch.equal(LogMelSpectrogram(models.MEL_CONFIG)(recording), expected)
 
 
-@pytest.mark.parametrize("name", GENERATORS)
+@pytest.mark.parametrize("name", models.NAMES)
 def test_gradients_after_loading_in_inference_mode(name: str, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     save_checkpoint(models.checkpoint(name), path)

@@ -17,6 +17,7 @@ from vocoders.generators.hifigan import HiFiGAN
 from vocoders.generators.hift import HiFT
 from vocoders.generators.hnmask import HNMask
 from vocoders.generators.istftnet import ISTFTNet
+from vocoders.generators.ltx2 import LTX2
 from vocoders.generators.melgan import MelGAN
 from vocoders.generators.multi_stream_wavehax import MultiStreamWavehax
 from vocoders.generators.nsf_hifigan import NSFHiFiGAN
@@ -43,6 +44,7 @@ GENERATORS: dict[str, type[Generator]] = {
     "degvoc": DegVoC,
     "univnet": UnivNet,
     "flow2gan": Flow2GAN,
+    "ltx2": LTX2,
 }
 
 

@@ -22,6 +22,7 @@ from vocoders.importers.files import (
     find_stats,
     read_archive,
     read_config,
+    read_metadata,
     read_stats,
     read_weights,
 )
@@ -30,6 +31,7 @@ from vocoders.importers.gpt_sovits import GPT_SOVITS
 from vocoders.importers.hifi_gan import HIFI_GAN
 from vocoders.importers.hift import HIFT
 from vocoders.importers.istftnet import ISTFTNET
+from vocoders.importers.ltx2 import LTX2, LTX2_SINGLE_FILE
 from vocoders.importers.nemo import NEMO
 from vocoders.importers.nsf_hifigan import NSF_HIFIGAN
 from vocoders.importers.parallel_wavegan import PARALLEL_WAVEGAN
@@ -59,6 +61,8 @@ IMPORTERS: dict[str, Importer] = {
         DEGVOC,
         UNIVNET,
         FLOW2GAN,
+        LTX2,
+        LTX2_SINGLE_FILE,
     )
 }
 
@@ -99,12 +103,12 @@ def import_checkpoint(
         settings, content = read_archive(checkpoint, *importer.archive)
     else:
         config = config or find_config(checkpoint, importer)
-        settings = {} if config is None else read_config(config)
+        settings = read_metadata(checkpoint) if config is None else read_config(config)
     stated = MelConfig.parse(mel_config) if mel_config else None
     if stats is None and importer.standardizes(settings):
         stats = find_stats(checkpoint)
     published = importer.mel_configs.get(Path(repository or checkpoint.parent.resolve()).name)
-    content = read_weights(checkpoint) if content is None else content
+    content = read_weights(checkpoint, importer.prefix) if content is None else content
     imported = importer.read(settings, content, stated or published, checkpoint)
     if stated and stated != imported.mel_config:
         differing = list_differences(imported.mel_config.differences(stated))

@@ -70,6 +70,7 @@ class Importer:
         needs_config: whether it must exist; else it may be empty.
         standardizes: whether a configuration means standardised mels, with statistics in their own file.
         archive: names of configuration and weights in a tar archive.
+        prefix: of the keys that are read from a .safetensors which holds much else; never downloaded unless named.
         mel_configs: of published models whose configuration lacks it, by repository name without owner.
     """
 
@@ -83,6 +84,7 @@ class Importer:
     needs_config: bool = True
     standardizes: Callable[[Settings], bool] = lambda _: False
     archive: tuple[str, str] | None = None
+    prefix: str = ""
     mel_configs: Mapping[str, MelConfig] = field(default_factory=dict)
 
     def read(self, settings: Settings, content: Any, stated: MelConfig | None, checkpoint: Path) -> Imported:

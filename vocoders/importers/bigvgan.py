@@ -21,7 +21,7 @@ def _convert(config: Settings, weights: Weights, _: MelConfig | None) -> Importe
         raise VocoderError(
             f"BigVGAN with the activation {config['activation']} is not supported, only {' and '.join(_ACTIVATIONS)}"
         )
-    weights = _weights(config, weights)
+    weights = bigvgan_weights(weights, len(config["resblock_kernel_sizes"]))
     own = hifi_gan_config(config, weights) | {
         "activation": config["activation"],
         "log_scale": config["snake_logscale"],
@@ -47,8 +47,11 @@ BIGVGAN = Importer(
 )
 
 
-def _weights(config: Settings, weights: Weights) -> Weights:
-    """Rename NVIDIA/BigVGAN's keys; VocoderError for a filter other than ``AliasFreeSnake``'s."""
+def bigvgan_weights(weights: Weights, resblocks: int) -> Weights:
+    """Rename NVIDIA/BigVGAN's keys, of so many residual blocks per upsampling.
+
+    Raises VocoderError for a filter other than ``AliasFreeSnake``'s.
+    """
     for key in [key for key in weights if _FILTER.search(key)]:
         taps = weights[key].flatten().float()
         expected = low_pass_filter()
@@ -56,4 +59,4 @@ def _weights(config: Settings, weights: Weights) -> Weights:
             raise VocoderError(f"BigVGAN with another low-pass filter is not supported: {key} is not the published one")
     kept = {key: value for key, value in weights.items() if not _FILTER.search(key)}
     kept = rename(kept, [(r"^ups\.(\d+)\.0\.", r"ups.\1."), (r"\.act\.", ".")])
-    return hifi_gan_weights(fold_weight_norm(kept), len(config["resblock_kernel_sizes"]))
+    return hifi_gan_weights(fold_weight_norm(kept), resblocks)

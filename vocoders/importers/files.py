@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
@@ -10,6 +11,7 @@ import re
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -132,20 +134,41 @@ def _load_yaml(text: str) -> Any:
     return Loader("").construct_document(root)
 
 
-def read_weights(path: Path) -> Any:
+def read_metadata(path: Path) -> Settings:
+    """Read the configuration in the metadata of a .safetensors, {} without one."""
+    if path.suffix != ".safetensors":
+        return {}
+    with _opened(path) as file:
+        text = (file.metadata() or {}).get("config", "{}")
+    return _parse_config(text.encode(), f"{path}.json")
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a .safetensors."""
+    from safetensors import SafetensorError, safe_open
+
+    map_file(path)  # refuses a Git LFS pointer
+    try:
+        with safe_open(path, "pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise VocoderError(f"{path} is damaged ({error})") from None
+
+
+def read_weights(path: Path, prefix: str = "") -> Any:
     """Read a checkpoint: nested dictionaries of tensors, flat from .safetensors.
+
+    Of a .safetensors with keys that begin with ``prefix``, these alone are read.
 
     Pickles, also of torch before 1.6, are read with ``weights_only=True``.
     """
     map_file(path)  # refuses a Git LFS pointer
     if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise VocoderError(f"{path} is damaged ({error})") from None
+        with _opened(path) as file:
+            names = list(file.keys())
+            wanted = [name for name in names if name.startswith(prefix)] or names
+            return {name: file.get_tensor(name) for name in wanted}
     with path.open("rb") as file:
         start = file.read(len(_LEGACY_START))
     return _load_tensors(path, str(path), start.startswith(_ZIP_START), start)

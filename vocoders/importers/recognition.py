@@ -39,7 +39,7 @@ def file_patterns(folder: Path) -> list[list[str]]:
 
     Preferred kinds first: a repository may hold several forms, or a much larger training checkpoint.
     """
-    without = [(folder, importer) for importer in IMPORTERS.values() if not importer.needs_config]
+    without = [(folder, i) for i in IMPORTERS.values() if not (i.needs_config or i.prefix)]  # not tens of GB
     families = without + [(place, importer) for place in _places(folder) for importer, _ in _families(place)]
     return [
         [

@@ -20,7 +20,6 @@ from recipes.training.tasks import Batch
 from tests.support import corpus, models
 from tests.support.device import META, nothing_copied
 from vocoders import MelConfig, VocoderError
-from vocoders.generators import GENERATORS
 
 EVERY_LOSS = "losses={mel: 1, full_band_mel: 1, multi_scale_mel: 1, log_magnitude: 1, spectral_convergence: 1}"
 
@@ -54,7 +53,7 @@ def take_alone(recipe: Recipe, folder: Path) -> Losses:
     return losses
 
 
-@pytest.mark.parametrize("name", GENERATORS)
+@pytest.mark.parametrize("name", models.NAMES)
 def test_a_step_reads_no_value_and_copies_nothing_to_the_device(name: str, tmp_path: Path) -> None:
     """So that a GPU never waits."""
     generator = {"name": name, "config": models.small(name, MelConfig(**corpus.MEL_CONFIG))}

@@ -93,7 +93,7 @@ def test_an_f0_estimator_learns_and_is_saved_with_a_generator(data: Path, tmp_pa
     assert voc(torch.full((20, 5), -8.0)).shape == (5 * 64,)
 
 
-@pytest.mark.parametrize("name", GENERATORS)
+@pytest.mark.parametrize("name", models.NAMES)
 @pytest.mark.parametrize("energy_distance", [False, True])
 def test_every_generator_trains(name: str, energy_distance: bool, data: Path, tmp_path: Path) -> None:
     """Every generator trains, also without an estimator: validation then takes the labels of the recordings."""

@@ -18,7 +18,6 @@ from vocoders.checkpoint import Checkpoint, save_checkpoint
 from vocoders.cli.bench import PUSH_FRAMES, peak_memory
 from vocoders.cli.vocode import vocode
 from vocoders.cli.vocoders import vocoders
-from vocoders.generators import GENERATORS
 
 FACTS = {
     "model",
@@ -145,7 +144,7 @@ def restored_threads() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("name", GENERATORS)
+@pytest.mark.parametrize("name", models.NAMES)
 def test_bfloat16_is_the_same_audio_but_for_its_rounding(name: str) -> None:
     """The error is at most a few times that of float32 with weights and mel rounded to bfloat16."""
     mel, checkpoint = models.mel(40), models.checkpoint(name)

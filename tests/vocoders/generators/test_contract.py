@@ -17,7 +17,7 @@ from vocoders.generators.base import Generator
 from vocoders.generators.hnmask import HNMask
 from vocoders.inputs import F0, NOISE, PHASE
 
-every_generator = pytest.mark.parametrize("name", GENERATORS)
+every_generator = pytest.mark.parametrize("name", models.NAMES)
 
 
 def needed(model: Generator, frames: int, batch: int = 1) -> dict[str, torch.Tensor]:
@@ -112,7 +112,9 @@ def test_context_and_lookahead_are_what_a_perturbed_frame_shows(
         assert reached[-1] >= middle + reach - spare, changed
 
 
-@pytest.mark.parametrize(("name", "changes"), [*((name, {}) for name in GENERATORS), ("hnmask", {"free_pitch": True})])
+@pytest.mark.parametrize(
+    ("name", "changes"), [*((name, {}) for name in models.NAMES), ("hnmask", {"free_pitch": True})]
+)
 def test_gradients_reach_every_parameter_and_the_mel(name: str, changes: dict[str, Any]) -> None:
     model = models.generator(name, **changes).train()
     mel = models.mel(12).requires_grad_()

@@ -61,6 +61,8 @@ def test_a_key_that_is_not_known_is_refused_by_name(part: str) -> None:
     config = stored(part)[0]
     read(part, config)
     for path, _ in sections(config):
+        if not path and PARTS[part][0] == "ltx2-single-file":  # its metadata describe much else
+            continue
         changed = copy.deepcopy(config)
         dict(sections(changed))[path]["surprise"] = 1
         with pytest.raises(

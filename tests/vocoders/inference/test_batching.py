@@ -10,10 +10,9 @@ import torch
 from tests.support import models
 from vocoders.checkpoint import Checkpoint
 from vocoders.errors import VocoderError
-from vocoders.generators import GENERATORS
 from vocoders.inference.vocoder import Vocoder
 
-VOCODERS = {name: Vocoder(models.checkpoint(name)) for name in GENERATORS}
+VOCODERS = {name: Vocoder(models.checkpoint(name)) for name in models.NAMES}
 VOCODERS["whole"] = Vocoder(
     Checkpoint(models.MEL_CONFIG, models.generator("wavehax", framewise_norm=False), models.f0_estimator())
 )

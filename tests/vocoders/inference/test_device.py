@@ -9,14 +9,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.support import models
 from tests.support.device import META, nothing_copied
-from vocoders.generators import GENERATORS
 from vocoders.inference.vocoder import Vocoder
 from vocoders.streaming.incremental import Incremental
 
 READS = {"aten::_local_scalar_dense", "aten::equal", "aten::nonzero", "aten::masked_select", "aten::is_nonzero"}
 
 
-@pytest.mark.parametrize("name", GENERATORS)
+@pytest.mark.parametrize("name", models.NAMES)
 @pytest.mark.parametrize("f0", ["given", "estimated"])
 def test_a_synthesis_reads_no_value_and_copies_nothing_to_the_device(
     name: str, f0: str, monkeypatch: pytest.MonkeyPatch

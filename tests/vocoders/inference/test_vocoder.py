@@ -20,7 +20,6 @@ from tests.support import DATA, models, signals
 from vocoders import MEL_CONFIGS, LogMelSpectrogram, MelMismatch, Vocoder, VocoderError, load
 from vocoders.checkpoint import Checkpoint, save_checkpoint
 from vocoders.errors import MelWarning
-from vocoders.generators import GENERATORS
 from vocoders.pretrained import MODELS
 
 
@@ -73,7 +72,7 @@ def test_f0_is_estimated_unless_given(voc: Vocoder) -> None:
         without(mel)
 
 
-@pytest.mark.parametrize("name", GENERATORS)
+@pytest.mark.parametrize("name", models.NAMES)
 @settings(max_examples=12, deadline=None)
 @given(frames=st.integers(1, 60), chunk=st.integers(1, 40))
 def test_chunked_equals_whole(name: str, frames: int, chunk: int) -> None:
@@ -95,7 +94,7 @@ def test_a_generator_that_needs_the_whole_utterance_gets_it() -> None:
     torch.testing.assert_close(voc(mel), expected)
 
 
-@pytest.mark.parametrize("name", GENERATORS)
+@pytest.mark.parametrize("name", models.NAMES)
 def test_a_list_of_any_lengths_equals_each_alone(name: str) -> None:
     voc = Vocoder(models.checkpoint(name))
     mels = [models.mel(n, seed=n)[0].numpy() for n in (1, 30, 7)]

@@ -24,7 +24,7 @@ from vocoders.onnx.operators import PlainELU, TabulatedGELU
 from vocoders.onnx.vocoder import OnnxVocoder
 from vocoders.pretrained import load
 
-every_generator = pytest.mark.parametrize("name", GENERATORS)
+every_generator = pytest.mark.parametrize("name", models.NAMES)
 
 
 def difference(result: np.ndarray, expected: np.ndarray) -> float:

@@ -28,7 +28,6 @@ from vocoders.checkpoint import Checkpoint
 from vocoders.cli.vocode import vocode
 from vocoders.cli.vocoders import vocoders as vocoders_command
 from vocoders.errors import CheckpointError, MelWarning
-from vocoders.generators import GENERATORS
 from vocoders.inference.stream import Stream
 from vocoders.onnx.export import export_onnx
 from vocoders.onnx.vocoder import OnnxVocoder
@@ -76,7 +75,7 @@ def test_batches_and_pieces(voc: OnnxVocoder) -> None:
 
 
 def test_the_facts_of_a_model_are_those_of_its_checkpoint(exported: Exported) -> None:
-    for name in GENERATORS:
+    for name in models.NAMES:
         result, reference = exported(name), Vocoder(models.checkpoint(name))
         for fact in ("facts", "sample_rate", "lookahead", "lag", "precision", "batching_pays"):
             assert getattr(result, fact) == getattr(reference, fact), (name, fact)
@@ -92,7 +91,7 @@ def test_the_seed_and_the_f0_matter_as_they_do_to_torch(voc: OnnxVocoder) -> Non
     assert not np.array_equal(voc(mel), voc(mel, f0))
 
 
-@pytest.mark.parametrize("name", GENERATORS)
+@pytest.mark.parametrize("name", models.NAMES)
 def test_an_item_of_a_batch_equals_it_alone(name: str, exported: Exported) -> None:
     voc, mel = exported(name), models.mel(120, 3).numpy()
     for item, audio in zip(mel, voc(mel), strict=True):
