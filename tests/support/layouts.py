@@ -417,4 +417,5 @@ LAYOUTS: dict[str, Callable[[Settings], Shapes]] = {
     "univnet": univnet,
     "flow2gan": flow2gan,
     "ltx2": ltx2,
+    "mmaudio": bigvgan,
 }

@@ -154,6 +154,7 @@ def flow2gan(name: str, **changes: Any) -> Model:
     return Model("flow2gan", f"{name}.pt", "", FLOW2GAN | changes, ("model",), channels="cond_enc_channels")
 
 
+MMAUDIO = bigvgan(16000, 80, 8000, version=1).config
 LTX2 = {
     **{"_class_name": "LTX2Vocoder", "in_channels": 128, "hidden_channels": 1024, "out_channels": 2},
     **{"upsample_kernel_sizes": [16, 15, 8, 4, 4], "upsample_factors": [6, 5, 2, 2, 2]},
@@ -317,6 +318,11 @@ MODELS: dict[str, Model] = {
     "k2-fsa/Flow2GAN/libritts-mel-4-step.pt": flow2gan("libritts-mel-4-step"),
     "k2-fsa/Flow2GAN/universal-44k-mel-128band-512x-1-step.pt": flow2gan(
         "universal-44k-mel-128band-512x-1-step", n_mels=128, n_ffts=(1024, 512, 256)
+    ),
+    "hkchengrex/MMAudio/ext_weights/best_netG.pt": Model(
+        *("mmaudio", "best_netG.pt", "", MMAUDIO, ("generator",)),
+        folder="ext_weights",
+        channels="upsample_initial_channel",
     ),
     "Lightricks/LTX-2/vocoder": Model(
         *("ltx2", "diffusion_pytorch_model.safetensors", "config.json", LTX2),

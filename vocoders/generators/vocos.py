@@ -33,6 +33,8 @@ class VocosConfig(Config):
     blocks: Count = 8
     expansion: Count = 3
     n_fft: FFTSize = Field(1024, description="samples; the published models take four times the hop length")
+    mean: float = Field(0.0, description="of the log-mels in training, subtracted")
+    scale: float = Field(1.0, gt=0, description="by which they are divided then")
     head: Literal["istft", "wavenext"] = Field(
         "istft", description="what makes the audio: an inverse STFT, or linear layers of n_fft + 2 and hop_length"
     )
@@ -81,6 +83,7 @@ class Vocos(Generator):
         return (1 + self.config.blocks) * (_KERNEL // 2) + transform
 
     def synthesize(self, mel: Tensor) -> Tensor:
+        mel = (mel - self.config.mean) / self.config.scale
         x = self.embed_norm(self.embed(mel).transpose(1, 2)).transpose(1, 2)
         x = self.output_norm(self.blocks(x).transpose(1, 2))
         samples: Tensor = self.head(x)

@@ -13,7 +13,7 @@ from vocoders.dsp.stft import float32_weights
 from vocoders.errors import VocoderError
 from vocoders.importers.amphion import AMPHION
 from vocoders.importers.base import Importer, build_imported, build_imported_f0_estimator
-from vocoders.importers.bigvgan import BIGVGAN
+from vocoders.importers.bigvgan import BIGVGAN, MMAUDIO
 from vocoders.importers.coqui import COQUI
 from vocoders.importers.degvoc import DEGVOC
 from vocoders.importers.files import (
@@ -63,6 +63,7 @@ IMPORTERS: dict[str, Importer] = {
         FLOW2GAN,
         LTX2,
         LTX2_SINGLE_FILE,
+        MMAUDIO,
     )
 }
 

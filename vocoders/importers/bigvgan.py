@@ -35,15 +35,43 @@ def _convert(config: Settings, weights: Weights, _: MelConfig | None) -> Importe
 
 BIGVGAN = Importer(
     "bigvgan",
-    "NVIDIA/BigVGAN, v1 and v2: bigvgan_generator.pt (or g_05000000) and config.json",
+    "NVIDIA/BigVGAN, v1 and v2: bigvgan_generator.pt (or g_05000000) and config.json; Kimi-Audio's folder vocoder, "
+    "model.pt and config.json",
     _convert,
     recognizes=lambda config: is_hifi_gan(config) and "snake_logscale" in config,
-    checkpoints=("bigvgan_generator.pt", "g_*"),
+    checkpoints=("bigvgan_generator.pt", "g_*", "model.pt"),
     harmless=TRAINING
     + """
         clip_grad_norm cqtd_* discriminator_channel_mult lambda_melloss mpd_reshapes resolutions use_cqtd_instead_of_mrd
         use_multiscale_melloss use_spectral_norm
     """,
+)
+
+
+# mmaudio/ext/bigvgan/bigvgan_vocoder.yml, and mel_converter.py at 16 kHz
+_MMAUDIO: Settings = {
+    **{"resblock": "1", "activation": "snakebeta", "snake_logscale": True},
+    **{"upsample_rates": [4, 4, 2, 2, 2, 2], "upsample_kernel_sizes": [8, 8, 4, 4, 4, 4]},
+    **{"resblock_kernel_sizes": [3, 7, 11], "resblock_dilation_sizes": [[1, 3, 5]] * 3},
+    **{"sampling_rate": 16000, "n_fft": 1024, "hop_size": 256, "win_size": 1024, "num_mels": 80, "fmin": 0},
+    "fmax": 8000,
+}
+
+
+def _convert_mmaudio(config: Settings, weights: Weights, stated: MelConfig | None) -> Imported:
+    sizes = {**_MMAUDIO, "upsample_initial_channel": len(weights["conv_pre.bias"])}
+    imported = _convert(sizes, weights, stated)
+    return imported._replace(mel_config=imported.mel_config.model_copy(update={"log": "log10"}))
+
+
+MMAUDIO = Importer(
+    "mmaudio",
+    "hkchengrex/MMAudio, its BigVGAN of 16 kHz: best_netG.pt",
+    _convert_mmaudio,
+    recognizes=lambda _: False,
+    checkpoints=("best_netG.pt",),
+    configs=(),
+    needs_config=False,
 )
 
 

@@ -8,7 +8,16 @@ from typing import Any
 from vocoders.config import bind
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
-from vocoders.importers.base import Imported, Importer, Settings, Weights, check_only, fold_weight_norm, rename
+from vocoders.importers.base import (
+    FILE_NAME,
+    Imported,
+    Importer,
+    Settings,
+    Weights,
+    check_only,
+    fold_weight_norm,
+    rename,
+)
 
 # keys of config.json for training only, in jik876/hifi-gan and its derivatives
 TRAINING = """
@@ -19,17 +28,21 @@ TRAINING = """
 
 def _convert(config: Settings, weights: Weights, _: MelConfig | None) -> Imported:
     weights = hifi_gan_weights(fold_weight_norm(weights), len(config["resblock_kernel_sizes"]))
-    return Imported("hifigan", hifi_gan_variant_config(config, weights), hifi_gan_mel_config(config), weights)
+    own = hifi_gan_variant_config(config, weights)
+    if config[FILE_NAME] == "vocoder.pt":  # Auffusion's upsamplings multiply the length exactly
+        own.pop("odd_upsampling", None)
+    return Imported("hifigan", own, hifi_gan_mel_config(config), weights)
 
 
 HIFI_GAN = Importer(
     "hifi-gan",
-    'jik876/hifi-gan: a checkpoint {"generator": ...} (g_02500000) and config.json',
+    'jik876/hifi-gan: a checkpoint {"generator": ...} (g_02500000) and config.json; vocoder.pt of Auffusion and '
+    "FoleyCrafter",
     _convert,
     recognizes=lambda config: (
         is_hifi_gan(config) and not config.keys() & {"snake_logscale", "gen_istft_n_fft", "mini_nsf"}
     ),
-    checkpoints=("generator*", "g_*"),
+    checkpoints=("generator*", "g_*", "vocoder.pt"),
     harmless=TRAINING,
 )
 

@@ -41,7 +41,7 @@ def _convert(config: Settings, weights: Weights, stated: MelConfig | None) -> Im
     }
     # With "center" padding theirs cuts half a hop at both ends, ours does not.
     hops = 0.5 * (sizes.get("padding", "same") == "center")
-    return Imported("vocos", own, mel_config, _weights(weights), lag=round(hops * mel_config.hop_length))
+    return Imported("vocos", own, mel_config, vocos_weights(weights), lag=round(hops * mel_config.hop_length))
 
 
 VOCOS = Importer(
@@ -99,7 +99,7 @@ def _mel_config(arguments: Settings) -> MelConfig | None:
     return bind(MelConfig, values, "the mel config in the configuration")
 
 
-def _weights(weights: Weights) -> Weights:
+def vocos_weights(weights: Weights) -> Weights:
     """Rename gemelo-ai/vocos's keys to ``Vocos``'s, without analysis, constants and discriminators."""
     weights = {key: value for key, value in weights.items() if not _OTHER_PARTS.match(key)}
     weights.pop("head.istft.window", None)

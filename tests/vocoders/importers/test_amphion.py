@@ -50,6 +50,31 @@ def test_the_folder_of_a_training(tmp_path: Path) -> None:
         import_checkpoint("amphion", folder / "model.safetensors")
 
 
+def test_vocos_of_vevo(tmp_path: Path) -> None:
+    """The network of gemelo-ai/vocos on mels of mean 0 and deviation 1, its configuration beside or above its file."""
+    arrays = golden("vocos-same")
+    features, backbone, head = (
+        json.loads(str(arrays["config"]))[name]["init_args"] for name in ("feature_extractor", "backbone", "head")
+    )
+    preprocess = {
+        **{"sample_rate": features["sample_rate"], "n_fft": head["n_fft"], "win_size": head["n_fft"]},
+        **{"hop_size": head["hop_length"], "num_mels": features["n_mels"], "fmin": 0, "fmax": 1000},
+        **{"mel_mean": -4.92, "mel_var": 8.14, "max_length": 36000, "load_phone": False},
+    }
+    model = {"vocos": backbone | {"n_fft": head["n_fft"], "hop_size": head["hop_length"], "padding": "same"}}
+    (tmp_path / "Vocoder.json").write_text(json.dumps({"preprocess": preprocess, "model": model}))
+    weights = {
+        key.removeprefix("weights/"): torch.from_numpy(value)
+        for key, value in arrays.items()
+        if key.startswith(("weights/backbone", "weights/head"))
+    }
+    (tmp_path / "acoustic").mkdir()
+    save_file(weights, tmp_path / "acoustic" / "model.safetensors")
+    generator = models.generator_of(import_checkpoint("amphion", tmp_path / "acoustic" / "model.safetensors"))
+    mel = torch.from_numpy(arrays["mel"]) * 8.14**0.5 - 4.92
+    torch.testing.assert_close(generator(mel), torch.from_numpy(arrays["audio"]), atol=1e-5, rtol=0)
+
+
 def test_json_with_a_comma_after_the_last_value(tmp_path: Path) -> None:
     """As json5 writes it; strings are left alone."""
     (tmp_path / "args.json").write_text('{"a": [1, 2,\n], "b": "x,]",  "c": "y\\",}", \n}')
