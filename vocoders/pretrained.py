@@ -158,6 +158,9 @@ def find_pretrained(model: str | Path | None = None, backend: BackendName = "tor
                 f"there is no file {name}; the Hugging Face hub is asked for a repository only where no folder "
                 f"'{folder}' is here"
             )
+        from vocoders.hub import refuse_unsupported
+
+        refuse_unsupported(name)
         return name, _from_hub(name)
     raise VocoderError(
         f"unknown model '{name}': neither a file, nor a built-in model ({', '.join(list_models())}), "

@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 
 from vocoders.checkpoint import save_checkpoint
 from vocoders.errors import VocoderError, few
+from vocoders.hub import refuse_unsupported
 from vocoders.importers import IMPORTERS, import_checkpoint
 from vocoders.importers.base import Importer, Settings
 from vocoders.importers.files import STATISTICS, read_config
@@ -72,6 +73,7 @@ def recognize_folder(folder: Path) -> Found:
                 f"{config} describes a model of the family {importer.name}, but beside it is no checkpoint: "
                 f"{' or '.join(importer.checkpoints)}"
             )
+    _refuse_unsupported(folder, places)
     raise VocoderError(f"{folder} holds no model: {_content(folder)}")
 
 
@@ -80,6 +82,7 @@ def recognize_file(checkpoint: Path) -> Found:
     families = _families(checkpoint.parent)
     named = [pair for pair in families if any(fnmatch(checkpoint.name, name) for name in pair[0].checkpoints)]
     if not (candidates := named or [pair for pair in families if pair[1]]):
+        _refuse_unsupported(checkpoint, [checkpoint.parent])
         raise VocoderError(
             f"{checkpoint} is not a checkpoint of this package, and no configuration beside it tells which family it "
             f"is of: {_content(checkpoint.parent)}"
@@ -162,6 +165,12 @@ def _checkpoints(importer: Importer, place: Path) -> list[Path]:
 
 def _models(place: Path) -> list[Found]:
     return [Found(i, checkpoint, config) for i, config in _families(place) for checkpoint in _checkpoints(i, place)]
+
+
+def _refuse_unsupported(path: Path, places: list[Path]) -> None:
+    """Raise VocoderError when a path or the configurations in these folders tell of an unsupported vocoder."""
+    settings = (_read(place / name) for place in places for name in CONFIGURATIONS)
+    refuse_unsupported(path.name, path.resolve().parent.name, *(str(values) for values in settings if values))
 
 
 def _content(folder: Path) -> str:

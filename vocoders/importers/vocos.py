@@ -7,6 +7,7 @@ import re
 from vocoders.config import bind
 from vocoders.dsp.mel import MelConfig
 from vocoders.errors import VocoderError
+from vocoders.hub import refuse_unsupported
 from vocoders.importers.base import Imported, Importer, Settings, Weights, part, rename, require_mel_config
 
 # gemelo-ai/vocos feature_extractors.py
@@ -19,6 +20,7 @@ _OTHER_PARTS = re.compile(r"feature_extractor\.|\w*(disc|loss)\w*\.")  # in trai
 
 def _convert(config: Settings, weights: Weights, stated: MelConfig | None) -> Imported:
     config = _model(config)
+    refuse_unsupported(str(config))
     features = _part(config, "feature_extractor", ("MelSpectrogramFeatures",))[1]
     backbone = _part(config, "backbone", ("VocosBackbone",))[1]
     head, sizes = _part(config, "head", ("ISTFTHead", "WaveNextHead"))

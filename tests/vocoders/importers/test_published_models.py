@@ -1,5 +1,6 @@
 """The table of published models: every row loads by its name from files of the published layout, random weights."""
 
+import json
 import shutil
 from collections.abc import Sequence
 from fnmatch import fnmatch
@@ -16,6 +17,8 @@ from tests.support.layouts import LAYOUTS, OLD, speecht5
 from tests.support.published import PARTS, golden
 from tests.support.published_models import MODELS
 from vocoders import MelConfig, VocoderError, load
+from vocoders.cli.vocoders import vocoders as vocoders_command
+from vocoders.hub import HUB_MODELS
 from vocoders.importers import IMPORTERS
 from vocoders.importers.base import build_imported, build_imported_f0_estimator
 from vocoders.importers.files import read_config
@@ -45,6 +48,38 @@ UNSTATED = {  # sizes of the golden models whose projects have no configuration 
 
 def test_rows_and_models_are_the_same() -> None:
     assert list(ROWS) == list(MODELS)
+    assert {name: row[0] for name, row in ROWS.items() if "/" in name} == HUB_MODELS
+
+
+def test_the_names_that_load_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert vocoders_command(["list", "--hub"]) == 0
+    assert dict(line.split() for line in capsys.readouterr().out.splitlines()) == HUB_MODELS
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "message"),
+    [
+        ("BridgeVoC", {}, "^this is BridgeVoC, a Schroedinger bridge which makes audio in several steps"),
+        ("mine", {"vocoder": {"name": "PeriodWave"}}, "^this is PeriodWave, a flow"),
+        ("mine", {"model": {"class_path": "rfwave.x", "backbone": {}, "head": {}}}, "^this is RFWave"),
+        ("ComVo-base", {"sizes": 1}, "^this is ComVo, a network of complex weights"),
+    ],
+)
+def test_a_vocoder_that_is_not_supported_is_named(
+    name: str, config: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    torch.save({}, folder / "pytorch_model.bin")
+    for model in (folder, folder / "pytorch_model.bin"):
+        with pytest.raises(VocoderError, match=message):
+            load(model)
+
+
+def test_at_the_hub_too() -> None:
+    with pytest.raises(VocoderError, match=r"^this is WaveFM, a flow"):
+        load("someone/WaveFM")
 
 
 @pytest.mark.parametrize(

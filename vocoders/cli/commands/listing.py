@@ -12,10 +12,19 @@ def add_parser(commands: Any) -> None:
     """Add the command."""
     text = "mel configs, built-in models, generators, families that can be imported"
     parser = commands.add_parser("list", help=text, description=f"Print the names of {text}.")
+    parser.add_argument(
+        "--hub", action="store_true", help="print the models of other projects instead that load by their name"
+    )
     parser.set_defaults(run=_run)
 
 
-def _run(_: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace) -> int:
+    if options.hub:
+        from vocoders.hub import HUB_MODELS
+
+        for name, family in HUB_MODELS.items():
+            print(f"{name:<60} {family}")
+        return 0
     from vocoders.dsp.mel import MEL_CONFIGS
     from vocoders.pretrained import DEFAULT_MODEL, list_models
 
