@@ -29,7 +29,10 @@ from vocoders.nn.fast import set_up_memory
 _PREFERRED = ("bigvgan-44k", "cosyvoice2-24k")  # mel configs to prefer among those of one hop
 # sizes whose configuration does not determine the mel config
 _MADE_FOR = {
-    "wavehax fullband": MelConfig.parse("wavehax-24k:sample_rate=48000,hop_length=480,n_fft=2048,win_length=2048")
+    "wavehax fullband": MelConfig.parse("wavehax-24k:sample_rate=48000,hop_length=480,n_fft=2048,win_length=2048"),
+    **dict.fromkeys(("ltx2 2.0", "ltx2 2.3"), MEL_CONFIGS["audioldm-16k"]),
+    **dict.fromkeys(("degvoc v1", "univnet c32", "univnet c16"), MEL_CONFIGS["bigvgan-24k"]),
+    **dict.fromkeys((f"flow2gan {steps}-step" for steps in (4, 2, 1)), MEL_CONFIGS["vocos-24k"]),
 }
 
 

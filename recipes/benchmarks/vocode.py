@@ -18,6 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 from recipes.benchmarks import common
 from vocoders.cli.bench import median_time
 from vocoders.complexity import macs_per_second
@@ -91,18 +93,35 @@ class Point(NamedTuple):
 
 
 def generators_table(seconds: float = 2.0, runs: int = 5) -> list[Point]:
-    """Print and return parameters, GMAC per second of audio and speed of every published size."""
+    """Print parameters, work, speed on one and two threads and latency of every published size; return what is drawn.
+
+    Work is in GMAC per second of audio, latency the lookahead of a stream in ms.
+    """
+    before = torch.get_num_threads()
     points = []
-    common.header("generator", "parameters", "GMAC/s", "x real time")
+    common.header("generator", "kHz", "parameters", "GMAC/s", "x real time, 1 core", "2 cores", "latency, ms")
     for label, size in common.published().items():
         vocoder = common.make_vocoder(size.checkpoint())
         mel = common.noise_mel(size.mel_config, seconds)
-        f0 = common.f0_for(vocoder, mel.shape[1])
-        speed = seconds / median_time(partial(vocoder, mel, f0), runs)
+        inputs = vocoder.plain_inputs(1, mel.shape[1])
+        speeds = []
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            speeds.append(seconds / median_time(partial(vocoder, mel, **inputs), runs))
         count = sum(p.numel() for p in vocoder.generator.parameters())
         work = macs_per_second(vocoder.generator) / 1e9
-        common.row(label, f"{count / 1e6:.2f} M", f"{work:.2f}", f"{speed:.1f}")
-        points.append(Point(size.name, label.removeprefix(f"{size.name} "), count, speed))
+        lookahead, mel_config = vocoder.facts.lookahead, size.mel_config
+        latency = None if lookahead is None else 1000 * lookahead * mel_config.hop_length / mel_config.sample_rate
+        common.row(
+            label,
+            f"{vocoder.sample_rate / 1000:g}",
+            f"{count / 1e6:.2f} M",
+            f"{work:.2f}",
+            *(f"{speed:.1f}" for speed in speeds),
+            "" if latency is None else f"{latency:.0f}",
+        )
+        points.append(Point(size.name, label.removeprefix(f"{size.name} "), count, speeds[-1]))
+    torch.set_num_threads(before)
     return points
 
 
@@ -172,9 +191,9 @@ def main(arguments: list[str] | None = None) -> int:
             if options.picture.suffix not in (".svg", ".png"):
                 raise VocoderError(f"a picture is .svg or .png, not {options.picture}")
             with atomic_write(options.picture) as path:
-                draw(generators_table(), path)
+                draw(generators_table(runs=options.runs), path)
         elif options.generators:
-            generators_table()
+            generators_table(runs=options.runs)
         else:
             model = options.model or DEFAULT_MODEL
             both: Sequence[BackendName] = ("onnx", "torch")

@@ -54,14 +54,15 @@ def test_the_table_of_generators(capsys: pytest.CaptureFixture[str], monkeypatch
     assert point[:3] == ("hifigan", "v2", 925_985)
     assert point.speed > 0
     cells = [cell.strip() for cell in capsys.readouterr().out.splitlines()[-1].split("|")]
-    assert cells[1:4] == ["hifigan v2", "0.93 M", "1.66"]
+    assert cells[1:5] == ["hifigan v2", "22.05", "0.93 M", "1.66"]
+    assert cells[7] == "151"
 
 
 def test_the_picture_of_generators(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     points = [vocode.Point("hifigan", "v1", 13_930_000, 9.0), vocode.Point("wavehax", "v2", 600_000, 80.0)]
-    monkeypatch.setattr(vocode, "generators_table", lambda: points)
+    monkeypatch.setattr(vocode, "generators_table", lambda runs: points)
     assert vocode.main(["--generators", "--picture", str(tmp_path / "speed.svg")]) == 0
     text = (tmp_path / "speed.svg").read_text()
     assert len(text) < 100_000
