@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 from recipes.data.clips import Clip, choose, find_clips, list_clips
 from recipes.data.smoothing import LEVELS
 from recipes.evaluation.copy_synthesis import MANY, Page, draw_clip, evaluate
-from recipes.evaluation.f0 import print_pitches, print_robustness
+from recipes.evaluation.f0 import print_pitches, print_robustness, print_shifts
 from recipes.evaluation.finished import open_finished
 from recipes.evaluation.judges import require_judges
 from recipes.evaluation.metrics import HAS_PESQ
@@ -79,7 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--f0",
         action="store_true",
         help="measure the F0 estimator instead: on vowels from 55 to 1400 Hz and, with --data, on the mels of "
-        "recordings with noise, reverberation, a second voice",
+        "recordings with noise, reverberation, a second voice, and with F0 shifted against the mel",
     )
     parser.add_argument("--report", type=Path, metavar="DIR", help="write a listening page to this new folder")
     parser.add_argument(
@@ -119,6 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
                 print_pitches(model)
                 if options.data:
                     print_robustness(model, _find_clips(options))
+                    print_shifts(model, _find_clips(options))
             return 0
         outcomes, failed = _evaluate(options)
     except VocoderError as error:

@@ -10,14 +10,15 @@ import torch
 
 from recipes.data.augmentation import at_level, level, reverberate, shape
 from recipes.data.clips import Clip, read_clip
-from recipes.data.f0_labels import f0_at, label_f0
+from recipes.data.f0_labels import F0_RANGE, f0_at, label_f0
 from recipes.data.segments import centered_on_hops, frame_times
 from recipes.data.smoothing import LEVELS, smooth_mel
 from recipes.evaluation.metrics import f0_metrics
-from recipes.evaluation.systems import System, load_named
+from recipes.evaluation.systems import System, load_named, reference_f0
 from vocoders.checkpoint import Checkpoint, load_checkpoint
 from vocoders.dsp.log_mel import LogMelSpectrogram
 from vocoders.errors import MelWarning, VocoderError
+from vocoders.inputs import F0
 from vocoders.pretrained import find_pretrained
 
 PITCHES = (55, 60, 70, 80, 100, 150, 200, 300, 400, 500, 600, 700, 800, 900, 1000, 1100, 1200, 1300, 1400)
@@ -129,6 +130,42 @@ def print_robustness(model: str | None, clips: list[Clip]) -> None:
         percents = (f"{100 * metrics[key]:.1f}" for key in ("voicing_error", "gross_error"))
         rows.append((name, *percents, f"{metrics['f0_rmse_cents']:.0f}"))
     _print_table(("mel", "voicing error, %", "gross F0 error, %", "F0 RMSE, cents"), rows)
+
+
+SHIFTS = (-12, -5, 0, 5, 12)
+_MOST_CENTS = 300.0  # of an error: larger ones are errors of octaves, perhaps WORLD's
+
+
+def measure_shift(system: System, clips: list[Clip], semitones: int) -> tuple[float, float]:
+    """Shift F0 of recordings against their mels; return the median and RMS difference of the audio's F0, in cents.
+
+    Both are means over the clips, over frames where the given F0 and WORLD's of the audio are voiced.
+    """
+    voc, medians, deviations = system.voc, [], []
+    searched = F0_RANGE[0] * 2 ** (min(SHIFTS) / 12), F0_RANGE[1] * 2 ** (max(SHIFTS) / 12)
+    for clip in clips:
+        audio = read_clip(clip, voc.mel_config)[0].numpy()
+        mel = voc.analyze(audio, voc.sample_rate)
+        given = (reference_f0(audio, voc, mel.shape[1]) * 2 ** (semitones / 12)).astype(np.float32)
+        labels = label_f0(voc(mel, given), voc.sample_rate, searched)
+        result = f0_at(labels, frame_times(mel.shape[1], voc.mel_config))
+        voiced = (given > 0) & (result > 0)
+        if voiced.any():
+            cents = np.abs(1200 * np.log2(result[voiced] / given[voiced])).clip(max=_MOST_CENTS)
+            medians.append(float(np.median(cents)))
+            deviations.append(float(np.sqrt(np.mean(cents**2))))
+    if not medians:
+        raise VocoderError("no recording has voiced frames, so F0 cannot be shifted")
+    return float(np.mean(medians)), float(np.mean(deviations))
+
+
+def print_shifts(model: str | None, clips: list[Clip]) -> None:
+    """Print how well the audio follows F0 that is shifted against the mel, for models that take F0."""
+    system = System(load_named(model))
+    if F0 in system.voc.facts.inputs:
+        measured = ((shift, measure_shift(system, clips, shift)) for shift in SHIFTS)
+        rows = [(shift, *(f"{cents:.0f}" for cents in pair)) for shift, pair in measured]
+        _print_table(("F0 shifted, semitones", "median difference, cents", "RMS, cents"), rows)
 
 
 def _print_table(titles: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:

@@ -45,9 +45,16 @@ def test_models_without_an_estimator(data: Path, tmp_path: Path, capsys: pytest.
     assert "this model needs f0" in error
 
 
-def test_disturbed_mels(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_disturbed_mels_and_shifted_f0(
+    data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f0, "SHIFTS", (0, 5))
     assert evaluate.main(["--f0", "--data", str(data), "--clips", "1"]) == 0
-    table = rows(capsys.readouterr().out)[7:-1]
+    _, disturbed, shifted = capsys.readouterr().out.strip().split("\n\n")
+    table = rows(disturbed)[2:]
     assert [row[0] for row in table[:3]] == ["exact", "mild smoothing", "strong smoothing"]
     assert len(table) == 3 + len(f0.DISTURBANCES)
     assert float(table[0][2]) == 0
+    unshifted, fifth = rows(shifted)[2:]
+    assert [unshifted[0], fifth[0]] == ["0", "5"]
+    assert float(unshifted[1]) <= float(unshifted[2]) < 30
