@@ -107,7 +107,7 @@ PARTS = {  # part of the file: family, place of the weights in the checkpoint, -
     "gpt-sovits": ("gpt-sovits", (), GPT_SOVITS_MEL),
     "amphion": ("amphion", ("generator_state_dict",), None),
     "degvoc": ("degvoc", ("generator",), None),
-    "univnet": ("univnet", ("model_g",), None),
+    "univnet": ("univnet-maum", ("model_g",), None),
     "univnet-transformers": ("univnet", (), UNIVNET_MEL),
     "flow2gan-1-step": ("flow2gan", ("model",), FLOW2GAN_MEL),
     "flow2gan-4-step": ("flow2gan", ("model",), FLOW2GAN_MEL),

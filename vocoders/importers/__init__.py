@@ -5,6 +5,7 @@ No code in a file is run, weight norm is folded, and an error lists missing or s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from vocoders.checkpoint import Checkpoint
@@ -20,6 +21,7 @@ from vocoders.importers.files import (
     check_checkpoint,
     find_config,
     find_stats,
+    parse_config,
     read_archive,
     read_config,
     read_metadata,
@@ -37,7 +39,7 @@ from vocoders.importers.nsf_hifigan import NSF_HIFIGAN
 from vocoders.importers.parallel_wavegan import PARALLEL_WAVEGAN
 from vocoders.importers.speechbrain import SPEECHBRAIN
 from vocoders.importers.speecht5 import SPEECHT5
-from vocoders.importers.univnet import UNIVNET
+from vocoders.importers.univnet import UNIVNET, UNIVNET_MAUM
 from vocoders.importers.vocos import VOCOS
 from vocoders.importers.wavehax import WAVEHAX
 
@@ -60,6 +62,7 @@ IMPORTERS: dict[str, Importer] = {
         AMPHION,
         DEGVOC,
         UNIVNET,
+        UNIVNET_MAUM,
         FLOW2GAN,
         LTX2,
         LTX2_SINGLE_FILE,
@@ -110,6 +113,10 @@ def import_checkpoint(
         stats = find_stats(checkpoint)
     published = importer.mel_configs.get(Path(repository or checkpoint.parent.resolve()).name)
     content = read_weights(checkpoint, importer.prefix) if content is None else content
+    if config is None and importer.stored_config and isinstance(content, Mapping):
+        settings = parse_config(
+            str(content.get(importer.stored_config, "{}")).encode(), f"the configuration in {checkpoint}"
+        )
     imported = importer.read(settings, content, stated or published, checkpoint)
     if stated and stated != imported.mel_config:
         differing = list_differences(imported.mel_config.differences(stated))

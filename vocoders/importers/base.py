@@ -71,6 +71,7 @@ class Importer:
         standardizes: whether a configuration means standardised mels, with statistics in their own file.
         archive: names of configuration and weights in a tar archive.
         prefix: of the keys that are read from a .safetensors which holds much else; never downloaded unless named.
+        stored_config: key of the configuration, as YAML, in checkpoints without a configuration beside them.
         mel_configs: of published models whose configuration lacks it, by repository name without owner.
     """
 
@@ -85,6 +86,7 @@ class Importer:
     standardizes: Callable[[Settings], bool] = lambda _: False
     archive: tuple[str, str] | None = None
     prefix: str = ""
+    stored_config: str = ""
     mel_configs: Mapping[str, MelConfig] = field(default_factory=dict)
 
     def read(self, settings: Settings, content: Any, stated: MelConfig | None, checkpoint: Path) -> Imported:

@@ -77,10 +77,10 @@ def read_config(path: Path) -> Settings:
     Tags that build objects, such as HyperPyYAML's "!new:Class", become plain values: a mapping has its tag at the key
     "!", a scalar's text begins with it.
     """
-    return _parse_config(read_file(path), str(path))
+    return parse_config(read_file(path), str(path))
 
 
-def _parse_config(data: bytes, name: str) -> Settings:
+def parse_config(data: bytes, name: str) -> Settings:
     """Parse a configuration file called ``name``."""
     if len(data) > _LARGEST_CONFIG:
         raise VocoderError(f"{name} is not a readable configuration (it has {len(data)} bytes)")
@@ -140,7 +140,7 @@ def read_metadata(path: Path) -> Settings:
         return {}
     with _opened(path) as file:
         text = (file.metadata() or {}).get("config", "{}")
-    return _parse_config(text.encode(), f"{path}.json")
+    return parse_config(text.encode(), f"{path}.json")
 
 
 @contextlib.contextmanager
@@ -223,7 +223,7 @@ def read_archive(path: Path, config: str, weights: str) -> tuple[Settings, Any]:
         raise VocoderError(f"{path} does not hold {' and '.join(missing)}")
     data = found.pop(weights)
     tensors = _load_tensors(io.BytesIO(data), f"{weights} in {path}", False, data[: len(_LEGACY_START)])
-    return _parse_config(found[config], f"{config} in {path}"), tensors
+    return parse_config(found[config], f"{config} in {path}"), tensors
 
 
 def read_stats(path: Path, n_mels: int) -> tuple[Tensor, Tensor]:

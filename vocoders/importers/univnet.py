@@ -18,10 +18,8 @@ from vocoders.importers.base import (
 )
 
 
-def _convert(config: Settings, weights: Weights, stated: MelConfig | None) -> Imported:
+def _convert(config: Settings, weights: Weights, _: MelConfig | None) -> Imported:
     weights = fold_weight_norm(weights)
-    if "gen" not in config:
-        return _of_transformers(config, weights, stated)
     sizes, audio = part(config, "gen"), part(config, "audio")
     check_only(sizes, "UnivNet", kpnet_conv_size=3)
     own = {
@@ -60,6 +58,7 @@ def _convert(config: Settings, weights: Weights, stated: MelConfig | None) -> Im
 
 def _of_transformers(config: Settings, weights: Weights, stated: MelConfig | None) -> Imported:
     """Convert UnivNetModel; its mel config stands in preprocessor_config.json and is known for the published size."""
+    weights = fold_weight_norm(weights)
     rates, dilations = config["resblock_stride_sizes"], config["resblock_dilation_sizes"]
     check_only(config, "UnivNet", kernel_predictor_num_blocks=3, kernel_predictor_conv_size=3)
     check_only(config, "UnivNet", resblock_kernel_sizes=[3] * len(rates))
@@ -94,16 +93,23 @@ def _of_transformers(config: Settings, weights: Weights, stated: MelConfig | Non
 
 UNIVNET = Importer(
     "univnet",
-    "UnivNetModel of transformers: model.safetensors or pytorch_model.bin, config.json; maum-ai/univnet: a checkpoint "
-    "(univ_c32_0288.pt) and the configuration of its training, default_c32.yaml",
-    _convert,
-    recognizes=lambda config: (
-        config.get("model_type") == "univnet" or (isinstance(config.get("gen"), dict) and "strides" in config["gen"])
-    ),
-    checkpoints=("model.safetensors", "pytorch_model.bin", "univ_*.pt", "*.pt"),
-    configs=("config.json", "config.yaml", "default_c32.yaml", "default_c16.yaml"),
+    "UnivNetModel of transformers: model.safetensors or pytorch_model.bin, and config.json",
+    _of_transformers,
+    recognizes=lambda config: config.get("model_type") == "univnet",
+    checkpoints=("model.safetensors", "pytorch_model.bin"),
+    configs=("config.json",),
     harmless="""
-        _* architectures data dist_config dtype initializer_range kernel_predictor_dropout log model_type mpd mrd
-        torch_dtype train transformers_version audio.pad_short audio.segment_length
+        _* architectures dtype initializer_range kernel_predictor_dropout model_type torch_dtype transformers_version
     """,
+)
+UNIVNET_MAUM = Importer(
+    "univnet-maum",
+    "maum-ai/univnet: a checkpoint, univ_c32_0288.pt; the configuration of its training is in it",
+    _convert,
+    recognizes=lambda config: isinstance(config.get("gen"), dict) and "strides" in config["gen"],
+    checkpoints=("univ_*.pt",),
+    configs=("config.yaml", "default_c32.yaml", "default_c16.yaml"),
+    needs_config=False,
+    stored_config="hp_str",
+    harmless="data dist_config log mpd mrd train audio.pad_short audio.segment_length",
 )

@@ -84,11 +84,7 @@ def test_at_the_hub_too() -> None:
 
 @pytest.mark.parametrize(
     "part",
-    [
-        part
-        for part, (family, *_) in PARTS.items()
-        if family in LAYOUTS and part not in ("univnet", "ltx2-diffusers-extended")
-    ],
+    [part for part, (family, *_) in PARTS.items() if family in LAYOUTS and part != "ltx2-diffusers-extended"],
 )
 def test_layouts_are_those_of_the_public_code(part: str, tmp_path: Path) -> None:
     arrays = golden(part)

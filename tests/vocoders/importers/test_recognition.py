@@ -175,3 +175,14 @@ def test_a_repository_of_which_the_cache_holds_a_part(tmp_path: Path, monkeypatc
     in_hub_cache(folder, tmp_path / "hub", "some/vocos", monkeypatch)
     with pytest.raises(VocoderError, match=r"but beside it is no checkpoint"):
         load("some/vocos")
+
+
+def test_a_checkpoint_of_univnet_holds_its_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """maum-ai/univnet writes it as YAML text beside the weights."""
+    monkeypatch.setenv("VOCODERS_CACHE", str(tmp_path / "converted"))
+    arrays, folder = golden("univnet"), tmp_path / "univnet"
+    folder.mkdir()
+    weights = {k.removeprefix("weights/"): torch.from_numpy(v) for k, v in arrays.items() if k.startswith("weights/")}
+    torch.save({"model_g": weights, "hp_str": str(arrays["config"]), "githash": "1"}, folder / "univ_c32_0288.pt")
+    for model in (folder, folder / "univ_c32_0288.pt"):
+        assert load(model).mel_config.hop_length == 24
