@@ -72,7 +72,10 @@ LTX2_SINGLE_FILE = Importer(
     configs=(),
     needs_config=False,
     prefix="vocoder.",
-    harmless="* vocoder.vocoder.output_sampling_rate vocoder.vocoder.apply_final_activation",
+    harmless="""
+        * vocoder.activation vocoder.vocoder.output_sampling_rate vocoder.vocoder.apply_final_activation
+        vocoder.bwe.apply_final_activation vocoder.bwe.use_tanh_at_final
+    """,
 )
 
 
@@ -104,16 +107,14 @@ def _original(config: Settings) -> dict[str, Any]:
     """Convert the configuration of Lightricks, in the metadata of its files."""
     extension = part(config, "bwe") if "bwe" in config else None
     network = config if extension is None else part(config, "vocoder")
-    described = [_original_sizes(network, extension is not None)]
     own: dict[str, Any] = {
-        "network": described[0],
+        "network": _original_sizes(network, extension is not None),
         "output": "tanh" if network.get("use_tanh_at_final", True) else "clamp",
         "extension": None,
     }
     if extension is None:
         return own | {"sample_rate": network.get("output_sampling_rate", 24000)}
     check_only(extension, "LTX-2", input_sampling_rate=16000, num_mels=64)
-    extension.get("use_tanh_at_final"), extension.get("apply_final_activation")  # without effect
     return own | {
         "extension": _original_sizes(extension, True),
         "extension_n_fft": extension["n_fft"],
