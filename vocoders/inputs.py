@@ -81,7 +81,7 @@ def check_given(inputs: Sequence[Input], estimated: Collection[str], given: Coll
         if item.name not in given:
             what = f"{item.channels} numbers" if item.channels > 1 else "one number"
             per = "for the utterance" if item.rate == "utterance" else f"per {item.rate}"
-            unit = " (Hz)" if item == F0 else ""
+            unit = " (Hz)" if item == F0 else f"; in a file: the array {item.name} beside mel in an .npz"
             raise VocoderError(
                 f"this model needs {item.name} and has no estimator of its own; pass {item.name}=, {what} {per}{unit}"
             )

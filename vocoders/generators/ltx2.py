@@ -7,6 +7,7 @@ left channel, the input ``right`` that of the right one.
 from __future__ import annotations
 
 import math
+import warnings
 from typing import ClassVar, Literal
 
 import torch
@@ -17,7 +18,7 @@ from torch.nn import functional as F
 from vocoders.config import Config, Count, FFTSize
 from vocoders.dsp.mel import MelConfig, mel_filter_bank
 from vocoders.dsp.stft import full_precision
-from vocoders.errors import VocoderError
+from vocoders.errors import MelWarning, VocoderError
 from vocoders.generators.base import Generator, check_upsampling
 from vocoders.generators.bigvgan import BigVGANConfig, BigVGANTrunk
 from vocoders.generators.hifigan import HiFiGANConfig, HiFiGANTrunk, sizes_for
@@ -155,8 +156,11 @@ class BandExtension(nn.Module):
             time = (torch.arange(2 * _ZEROS * factor + 1) / factor - _ZEROS) * _ROLLOFF
             taper = torch.cos(time.clamp(-_WINDOW, _WINDOW) * math.pi / _WINDOW / 2).square()
             sinc = torch.sinc(time) * taper * _ROLLOFF
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", MelWarning)  # a checkpoint brings its own filters
+                filters = torch.from_numpy(mel_filter_bank(analysis)).float()
         self.register_buffer("basis", basis.unsqueeze(1))  # buffers: checkpoints hold them, rounded to bfloat16
-        self.register_buffer("mel_basis", torch.from_numpy(mel_filter_bank(analysis)).float())
+        self.register_buffer("mel_basis", filters)
         self.register_buffer("sinc", sinc.expand(1, 1, -1).clone(), persistent=False)
         self.network = StereoNetwork(config, analysis.n_mels)
 

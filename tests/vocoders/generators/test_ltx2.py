@@ -32,7 +32,8 @@ def test_the_audio_is_stereo_at_its_own_rate(checkpoint: Checkpoint) -> None:
 
 
 def test_it_needs_the_right_mel(checkpoint: Checkpoint) -> None:
-    with pytest.raises(VocoderError, match=r"^this model needs right .*; pass right=, 20 numbers per frame$"):
+    message = r"^this model needs right .*; pass right=, 20 numbers per frame; in a file: the array right beside mel in"
+    with pytest.raises(VocoderError, match=message):
         Vocoder(checkpoint)(MEL)
 
 
