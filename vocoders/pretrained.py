@@ -149,7 +149,8 @@ def find_pretrained(model: str | Path | None = None, backend: BackendName = "tor
     if name and Path(name).is_dir():
         return name, _from_folder(Path(name))
     at_hub = re.fullmatch(r"[\w.-]+/[\w.-]+(/[\w.-]+)*", name)
-    if (name and Path(name).exists()) or (name.endswith((".safetensors", ".onnx")) and name.count("/") < 2):
+    in_repository = at_hub is not None and at_hub[1] is not None
+    if (name and Path(name).exists()) or (name.endswith((".safetensors", ".onnx")) and not in_repository):
         return name, _from_file(Path(name))
     if at_hub:
         folder = name.split("/")[0]
