@@ -159,16 +159,14 @@ def _opened(path: Path) -> Iterator[Any]:
 def read_weights(path: Path, prefix: str = "") -> Any:
     """Read a checkpoint: nested dictionaries of tensors, flat from .safetensors.
 
-    Of a .safetensors with keys that begin with ``prefix``, these alone are read.
+    Of a .safetensors only keys that begin with ``prefix`` are read.
 
     Pickles, also of torch before 1.6, are read with ``weights_only=True``.
     """
     map_file(path)  # refuses a Git LFS pointer
     if path.suffix == ".safetensors":
         with _opened(path) as file:
-            names = list(file.keys())
-            wanted = [name for name in names if name.startswith(prefix)] or names
-            return {name: file.get_tensor(name) for name in wanted}
+            return {name: file.get_tensor(name) for name in list(file.keys()) if name.startswith(prefix)}
     with path.open("rb") as file:
         start = file.read(len(_LEGACY_START))
     return _load_tensors(path, str(path), start.startswith(_ZIP_START), start)

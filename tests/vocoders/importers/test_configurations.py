@@ -71,6 +71,16 @@ def test_a_key_that_is_not_known_is_refused_by_name(part: str) -> None:
             read(part, changed)
 
 
+def test_upsamplings_of_auffusion_multiply_the_length() -> None:
+    """Its vocoder.pt, unlike a generator of jik876/hifi-gan, has no samples more where kernel and rate differ oddly."""
+    config = stored("hifi-gan-1")[0]
+    config = config | {"upsample_kernel_sizes": [size + 1 for size in config["upsample_kernel_sizes"]]}
+    plain, auffusion = (
+        IMPORTERS["hifi-gan"].read(config, {}, None, Path(name)).config for name in ("generator", "vocoder.pt")
+    )
+    assert plain == auffusion | {"odd_upsampling": "longer"}
+
+
 def test_of_many_unknown_keys_the_first_are_named() -> None:
     config = stored("hifi-gan-1")[0] | {f"key{i}": 1 for i in range(10, 30)}
     with pytest.raises(VocoderError, match=r"has key10, key11, key12, key13, key14 and 15 more, which the importer"):
